@@ -1,0 +1,250 @@
+"""Images per second of strive and of a plain PyTorch loop, on the same images, taken in turns.
+
+python bench/train_speed.py --data DIR-OR-ARCHIVE [--nets all_cnn_c ... | all]
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import plain_loop
+import torch
+from machine import machine
+
+from strive.config import (
+    Augment,
+    AugmentConfig,
+    Base,
+    BudgetConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Preprocess,
+    PreprocessConfig,
+    Source,
+    TrainerConfig,
+    Variant,
+    checked,
+)
+from strive.data import load_splits
+from strive.data.cache import cache_folder
+from strive.training import State, choose_execution, enter_execution
+from strive.training.loop import Training
+
+ARMS = ("strive", "plain", "plain_bf16")
+CURVE_SEEDS = (0, 1, 2)
+_NETS = {ModelConfig(base=base, variant=variant).name: (base, variant) for base in Base for variant in Variant}
+
+
+class _EnoughError(Exception):
+    """The worker has trained as many steps as it was asked for."""
+
+
+def measure_strive(
+    *, data: Path, net: str, width: float, steps: int, warmup: int, lr: float, threads: int, seed: int
+) -> tuple[float, list[float]]:
+    """Do with strive what `plain_loop.measure` does, and return the same."""
+    config = _config(data, net, width, lr, threads, seed)
+    execution = choose_execution(config.trainer)
+    enter_execution(execution)
+    training = Training(config, load_splits(config, execution.device), execution)
+    size, count = config.budget.batch_size, len(training.splits.train)
+    sums, sizes = list[torch.Tensor](), list[int]()
+    clock = plain_loop.Clock(warmup)
+
+    def on_step(step: int, snapshot: Callable[[], State]) -> None:
+        place = (step - 1) % training.steps_per_epoch
+        sizes.append(min(size, count - place * size))
+        sums.append(training.sums["loss"].clone())  # of the epoch so far; read at the end, so that no GPU waits
+        clock.tick(sizes[-1])
+        if step == warmup + steps:
+            raise _EnoughError
+
+    try:
+        while True:
+            training.run_epoch(on_step)
+    except _EnoughError:
+        return clock.images_per_second(), _step_losses(sums, sizes, training.steps_per_epoch)
+
+
+def _config(data: Path, net: str, width: float, lr: float, threads: int, seed: int) -> Config:
+    base, variant = _NETS[net]
+    return checked(
+        Config(
+            model=ModelConfig(base=base, variant=variant, width=width),
+            data=DataConfig(source=Source.image_folder, name="bench", root=str(data)),
+            # The plain loop's; once the images are in memory, no preprocessing is faster than another.
+            preprocess=PreprocessConfig(kind=Preprocess.standardize),
+            augment=AugmentConfig(kind=Augment.flip_shift),
+            optimizer=OptimizerConfig(lr=lr, drop_at=[]),
+            budget=BudgetConfig(batch_size=plain_loop.BATCH),
+            trainer=TrainerConfig(threads=threads),
+            seed=seed,
+        )
+    )
+
+
+def _step_losses(sums: list[torch.Tensor], sizes: list[int], steps_per_epoch: int) -> list[float]:
+    """Return each step's mean loss, from the sums over the images of an epoch up to each step."""
+    totals = torch.stack(sums).tolist()
+    before = [0.0 if step % steps_per_epoch == 0 else totals[step - 1] for step in range(len(totals))]
+    return [(total - earlier) / size for total, earlier, size in zip(totals, before, sizes, strict=True)]
+
+
+def unpacked(data: Path) -> Path:
+    """Return a folder with the images of `data`: itself, or what an archive was unpacked to, once."""
+    if data.is_dir():
+        return data
+    status = data.stat()
+    stamp = hashlib.sha256(f"{data}/{status.st_size}/{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = cache_folder() / "bench" / stamp
+    if not folder.exists():
+        print(f"unpacking {data} to {folder}, once", file=sys.stderr)
+        fresh = folder.with_name(f".{stamp}.{uuid4().hex}")
+        fresh.mkdir(parents=True)
+        try:
+            _unpack(data, fresh)
+            os.rename(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    for top in (folder, *folder.iterdir()):
+        if (top / "train").is_dir():
+            return top
+    raise SystemExit(f"error: {data} holds no train/CLASS/FILE")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(folder)
+    else:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+
+
+def measured(arm: str, options: argparse.Namespace, net: str, **changes: object) -> tuple[float, list[float]]:
+    """Return images per second and the losses of one arm, measured in a process of its own."""
+    names = ("width", "steps", "warmup", "lr", "threads")
+    data = options.data if arm == "strive" else options.folder
+    values = {"data": data, "seed": 0, **{name: getattr(options, name) for name in names}, **changes}
+    command = [sys.executable, __file__, "--worker", arm, "--nets", net]
+    command += [f"--{name}={value}" for name, value in values.items()]
+    print(f"{net}: {arm}", file=sys.stderr)
+    # Its messages go to this process's stderr.
+    answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return answer["images_per_second"], answer["losses"]
+
+
+def speed_table(options: argparse.Namespace) -> str:
+    """Return the table: a row for each net, medians over the rounds."""
+    lines = [
+        "| net | strive images/s | plain fp32 images/s | ratio | plain bf16 channels_last images/s | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for net in options.nets:
+        rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        for _ in range(options.rounds):
+            for arm in ARMS:
+                rates[arm].append(measured(arm, options, net)[0])
+        strive, plain, plain_bf16 = (f"{statistics.median(rates[arm]):.0f}" for arm in ARMS)
+        ratio, ratio_bf16 = (_ratio(rates["strive"], rates[arm]) for arm in ARMS[1:])
+        lines.append(f"| {net} | {strive} | {plain} | {ratio} | {plain_bf16} | {ratio_bf16} |")
+    return "\n".join(lines)
+
+
+def _ratio(strive: list[float], plain: list[float]) -> str:
+    ratios = [ours / theirs for ours, theirs in zip(strive, plain, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def curve_table(options: argparse.Namespace, net: str) -> str:
+    """Return the table of one net's losses: a row for each block of steps, mean and range over the seeds."""
+    curves: dict[str, list[list[float]]] = {"strive": [], "plain": []}
+    for seed in CURVE_SEEDS:
+        for arm, found in curves.items():
+            _, losses = measured(arm, options, net, seed=seed, warmup=1, steps=options.curve_steps - 1)
+            found.append(plain_loop.block_means(losses, options.curves))
+    lines = [f"| {net}: steps | strive loss | plain fp32 loss |", "|---|---|---|"]
+    for block, values in enumerate(zip(*curves["strive"], *curves["plain"], strict=True)):
+        first, last = block * options.curves + 1, min((block + 1) * options.curves, options.curve_steps)
+        seeds = len(CURVE_SEEDS)
+        lines.append(f"| {first}-{last} | {_mean(values[:seeds])} | {_mean(values[seeds:])} |")
+    return "\n".join(lines)
+
+
+def _mean(losses: tuple[float, ...]) -> str:
+    return f"{statistics.fmean(losses):.4f} ({min(losses):.4f}-{max(losses):.4f})"
+
+
+def _work(options: argparse.Namespace) -> None:
+    names = ("data", "width", "steps", "warmup", "lr", "threads", "seed")
+    values = {"net": options.nets[0], **{name: getattr(options, name) for name in names}}
+    if options.worker == "strive":
+        rate, losses = measure_strive(**values)
+    else:
+        fast = options.worker == "plain_bf16"
+        # As many threads as strive takes by itself, which need not be torch's choice.
+        values["threads"] = values["threads"] or len(os.sched_getaffinity(0))
+        rate, losses = plain_loop.measure(**values, bf16=fast, channels_last=fast)
+    print(json.dumps({"images_per_second": rate, "losses": losses}))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder or archive: train/CLASS/FILE, 32x32 images")
+    parser.add_argument("--nets", nargs="+", default=["all_cnn_c"], choices=["all", *_NETS], metavar="NET")
+    parser.add_argument("--steps", type=int, default=30, help=f"timed steps, {plain_loop.WINDOW} or more")
+    parser.add_argument("--warmup", type=int, default=5, help="steps before the clock starts, 1 or more")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each of the three is measured, in turns")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplies the channels")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
+    parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
+    parser.add_argument("--curves", type=int, metavar="N", default=0, help="also print the mean loss of each N steps")
+    parser.add_argument("--curve-steps", type=int, default=400, help="steps of each loss curve")
+    parser.add_argument("--worker", choices=ARMS, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.steps < plain_loop.WINDOW or options.warmup < 1 or options.rounds < 1:
+        parser.error(f"--steps must be at least {plain_loop.WINDOW}, --warmup and --rounds at least 1")
+    if options.curves < 0 or options.curve_steps <= plain_loop.WINDOW:
+        parser.error(f"--curves must be at least 0 and --curve-steps more than {plain_loop.WINDOW}")
+    if not options.data.exists():
+        parser.error(f"--data={options.data} does not exist")
+    if "all" in options.nets:
+        options.nets = list(_NETS)
+    return options
+
+
+def main() -> None:
+    """Print the tables, or be the worker that measures one arm."""
+    options = _options()
+    if options.worker:
+        _work(options)
+        return
+    options.data = options.data.absolute()
+    options.folder = unpacked(options.data)
+    print(speed_table(options))
+    print(
+        f"\nMedians of {options.rounds} rounds; ratio: strive / plain, the median of the rounds' ratios (and their"
+        f" range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup} not counted,"
+        f" model.width={options.width:g}.\n\n{machine(options.threads)}"
+    )
+    if options.curves:
+        for net in options.nets:
+            print(f"\n{curve_table(options, net)}")
+        print(f"\nMean loss, nats per image: mean of seeds {', '.join(map(str, CURVE_SEEDS))} (and their range).")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Train one cell, or with -m every cell of a grid: `python src/run.py --help`."""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from strive.complaint import CellsFailedError, complaint
+from strive.config import Config, to_config
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(composed: DictConfig) -> str:
+    """Compose, check, run; return the cell's status."""
+    config = to_config(composed)
+    # torch is imported only here: --help and tab completion answer at once.
+    from strive.cell import run_cell
+
+    record = run_cell(config)
+    if not record.status.finished:
+        raise CellsFailedError(f"{record.cell} has no result; see {config.runs}/{record.cell}/log.txt")
+    return record.status.value
+
+
+if __name__ == "__main__":
+    # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command goes on from the last checkpoint")
+    except CellsFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        text = complaint(error)
+        if text is None:
+            raise
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,68 @@
+"""Hydra's and OmegaConf's errors in the user's own key: what was got, what is legal, what to do."""
+
+import dataclasses
+import difflib
+from enum import StrEnum
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from strive.config import Config, ConfigError, knobs
+from strive.records import RecordError
+
+
+class CellsFailedError(Exception):
+    """Some cells have no result; each is named, and its record says why."""
+
+
+def complaint(error: BaseException) -> str | None:
+    """Return what to tell the user, or None if the error is ours and needs its stack trace."""
+    if isinstance(error, ConfigError | RecordError):
+        return str(error)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    key = getattr(cause, "full_key", None)
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{key} is needed here and has no default: give {key}=VALUE"
+    if not key:
+        return f"{error}" + (f"\n{cause}" if cause and str(cause) not in str(error) else "")
+    field = _field(key)
+    if field is None:
+        return _unknown_key(key)
+    got = str(cause).splitlines()[0]
+    return f"{key}: {got}\n  {key} is: {_legal(field)}"
+
+
+def _unknown_key(key: str) -> str:
+    known = [known for known, _, _ in knobs(Config())]
+    groups = [item.name for item in dataclasses.fields(Config)]
+    close = difflib.get_close_matches(key, known, n=3)
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
+    lines = [f"there is no key {key}"]
+    if close:
+        lines.append(f"  did you mean {' or '.join(close)}?")
+    if siblings:
+        lines.append(f"  legal keys below {parent}: {', '.join(siblings)}")
+    elif not close:
+        lines.append(f"  legal top-level keys: {', '.join(groups)}")
+    return "\n".join(lines)
+
+
+def _field(key: str) -> tuple[type, str, str] | None:
+    """Return (type, meaning, legal range) of a knob."""
+    for known, meaning, value in knobs(Config()):
+        if known == key:
+            return type(value), meaning.text, meaning.legal
+    return None
+
+
+def _legal(field: tuple[Any, str, str]) -> str:
+    kind, text, legal = field
+    if issubclass(kind, StrEnum):
+        legal = "one of " + ", ".join(choice.value for choice in kind)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+    parts = [text, "; ".join(part for part in (names.get(kind, ""), legal) if part)]
+    return ". Legal: ".join(part for part in parts if part)

@@ -1,0 +1,609 @@
+"""Every knob of a cell: its type, default, meaning, unit and legal range.
+
+YAML under conf/ holds values only; this file holds what they mean. `to_config` is the one
+border between Hydra and the program: below it nobody sees OmegaConf. Imports no torch, so that
+analysis can read a record's config.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from fractions import Fraction
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class ConfigError(ValueError):
+    """What a user got wrong; the message says what was got, what is legal, and the key."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a knob means to people, and whether it decides a cell's numbers (science)."""
+
+    text: str
+    legal: str
+    unit: str
+    science: bool
+    check: Callable[[Any], bool]
+
+
+Check = Callable[[Any], bool]
+
+
+def _science(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
+    return _knob(default, Meaning(text, legal, unit, True, check or _anything))
+
+
+def _logistics(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
+    return _knob(default, Meaning(text, legal, unit, False, check or _anything))
+
+
+def _anything(value: Any) -> bool:
+    return True
+
+
+def _knob(default: Any, meaning: Meaning) -> Any:
+    metadata = {"meaning": meaning}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _share(value: float) -> bool:
+    return 0 <= value < 1
+
+
+def _dropout(value: float) -> bool:
+    # Beyond 0.99 hardly anything is left to learn from, and at 1 - 2^-32 the hash's threshold overflows.
+    return 0 <= value <= 0.99
+
+
+def _not_negative(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+class Family(StrEnum):
+    """Which specification a net comes from."""
+
+    paper = auto()  # the 12 nets of Tables 1 and 2: model.base x model.variant
+    large_all_cnn = auto()
+    all_cnn_b_imagenet = auto()
+    custom = auto()
+
+
+class Base(StrEnum):
+    """Base net of Table 1."""
+
+    a = auto()
+    b = auto()
+    c = auto()
+
+
+class Variant(StrEnum):
+    """What stands in the pooling's place (Table 2)."""
+
+    base = auto()
+    strided = auto()
+    convpool = auto()
+    all_cnn = auto()
+
+
+class HeadPadding(StrEnum):
+    """Padding of the head's first convolution."""
+
+    valid = auto()
+    same = auto()
+
+
+class PoolRounding(StrEnum):
+    """How pooling rounds its output size."""
+
+    ceil = auto()
+    pad = auto()
+    floor = auto()
+
+
+class StridedB(StrEnum):
+    """Which convolution of Strided-CNN-B has the stride."""
+
+    conv1x1 = auto()
+    conv5x5 = auto()
+
+
+class Init(StrEnum):
+    """Distribution of the initial weights."""
+
+    he = auto()
+    gaussian = auto()
+    xavier_caffe = auto()
+    torch_default = auto()
+
+
+class DropoutAfter(StrEnum):
+    """What counts as a pooling's replacement."""
+
+    pool_or_replacement = auto()
+    pool_or_added_conv = auto()
+
+
+class Source(StrEnum):
+    """A reader of images."""
+
+    cifar10 = auto()
+    cifar100 = auto()
+    digits = auto()
+    image_folder = auto()
+    imagenet = auto()
+
+
+class Preprocess(StrEnum):
+    """What is done to images once."""
+
+    gcn_zca = auto()
+    standardize = auto()
+
+
+class Augment(StrEnum):
+    """What is drawn anew for each image."""
+
+    none = auto()
+    flip_shift = auto()
+    extreme = auto()
+
+
+class Precision(StrEnum):
+    """Number format of the forward and backward pass."""
+
+    bf16 = auto()
+    fp32 = auto()
+
+
+class DeviceChoice(StrEnum):
+    """Where a cell trains."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """A network. The paper's nets are `base` x `variant` (paper, Tables 1 and 2)."""
+
+    family: Family = _science(Family.paper, "which specification the net comes from")
+    base: Base = _science(Base.c, "base net of the paper's Table 1")
+    variant: Variant = _science(Variant.all_cnn, "what stands in the pooling's place (paper, section 2 and Table 2)")
+    width: float = _science(
+        1.0, "multiplies the channels of every layer but the class convolution", "above 0", check=_positive
+    )
+    class_relu: bool = _science(
+        True, "ReLU after the class convolution; the paper's Table 1 has it, many copies drop it"
+    )
+    head_padding: HeadPadding = _science(
+        HeadPadding.valid,
+        "first 3x3 convolution of the head: valid gives the paper's 6x6 map, same gives 8x8",
+    )
+    pool_rounding: PoolRounding = _science(
+        PoolRounding.ceil,
+        "how 3x3/2 pooling maps 32 to 16: ceil (Caffe's rule), pad (one pixel on each side); floor gives 15",
+    )
+    pool_norm: float = _science(
+        math.inf,
+        "p of p-norm pooling (paper, equation 1); inf is max-pooling",
+        "above 0 and at most 1e9, or inf",
+        check=lambda p: 0 < p <= 1e9 or p == math.inf,
+    )
+    strided_b: StridedB = _science(
+        StridedB.conv1x1,
+        "Strided-CNN-B: the convolution that takes the pooling's stride; the paper's wording gives conv1x1",
+    )
+    init: Init = _science(Init.he, "weight initialisation; the paper does not state it")
+    init_std: float = _science(
+        0.05, "standard deviation of the weights, for model.init=gaussian", "above 0", check=_positive
+    )
+    dropout_input: float = _science(
+        0.2, "share of input values set to zero (paper, section 3)", "in [0, 0.99]", check=_dropout
+    )
+    dropout_hidden: float = _science(
+        0.5, "share of values set to zero after each pooling or its replacement", "in [0, 0.99]", check=_dropout
+    )
+    dropout_after: DropoutAfter = _science(
+        DropoutAfter.pool_or_replacement,
+        "Strided nets: the stride-2 convolution counts as the pooling's replacement, or gets no dropout",
+    )
+    leaky_slope: float = _science(
+        1 / 3,
+        "large_all_cnn: slope of its LeakyReLU below zero; ours, the paper gives none",
+        "in [0, 1)",
+        check=_share,
+    )
+    batch_norm: bool = _science(False, "batch normalisation before each ReLU; the paper has none")
+    builder: str = _science(
+        "",
+        "model=extra/custom: the function that builds your net",
+        "package.module:function",
+        check=lambda text: not text or re.fullmatch(r"\w+(\.\w+)*:\w+", text) is not None,
+    )
+    kwargs: dict[str, Any] = _science({}, "model=extra/custom: keyword arguments for the builder")
+
+    @property
+    def name(self) -> str:
+        """The net's name in ids and tables, such as all_cnn_c."""
+        if self.family is Family.custom:
+            return self.builder.partition(":")[2]
+        if self.family is not Family.paper:
+            return self.family.value
+        prefix = {"base": "model", "strided": "strided_cnn", "convpool": "convpool_cnn", "all_cnn": "all_cnn"}
+        return f"{prefix[self.variant.value]}_{self.base.value}"
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """A data set and what is held out of it."""
+
+    source: Source = _science(Source.cifar10, "which reader loads the images")
+    name: str = _science(
+        "cifar10",
+        "the data set's name in ids and tables",
+        "lower-case letters, digits and _",
+        check=lambda text: re.fullmatch(r"[a-z0-9_]+", text) is not None,
+    )
+    val_images: int = _science(
+        0,
+        "training images held out as `val`; the same ones for every seed",
+        "0 or more, fewer than the training images",
+        unit="images",
+        check=lambda n: n >= 0,
+    )
+    image_size: int = _science(
+        32,
+        "height and width of the images a net sees, before augment.canvas_px",
+        "8 or more",
+        unit="pixels",
+        check=lambda n: n >= 8,
+    )
+    root: str = _logistics("data", "folder the images are read from; for image_folder a folder or an archive")
+    download: bool = _logistics(False, "fetch cifar10 or cifar100 into data.root if it is not there")
+
+
+@dataclass(kw_only=True, slots=True)
+class PreprocessConfig:
+    """What is done to images once, before training."""
+
+    kind: Preprocess = _science(
+        Preprocess.gcn_zca,
+        "gcn_zca: contrast normalisation and whitening (the paper's); standardize: per channel",
+    )
+    gcn_scale: float = _science(55.0, "gcn_zca: L2 norm of an image after normalisation", "above 0", check=_positive)
+    zca_bias: float = _science(
+        0.1, "gcn_zca: added to the diagonal of the covariance before whitening", "above 0", check=_positive
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentConfig:
+    """What is drawn anew for each training image in each epoch."""
+
+    kind: Augment = _science(
+        Augment.none,
+        "flip_shift: the paper's flips and translations; extreme: the paper's 126x126 canvas",
+    )
+    flip_probability: float = _science(0.5, "chance of a horizontal flip", "in [0, 1]", check=lambda p: 0 <= p <= 1)
+    shift_px: int = _science(
+        5,
+        "largest translation along each axis; what is shifted in is zero",
+        "0 or more, less than data.image_size",
+        unit="pixels",
+        check=lambda n: n >= 0,
+    )
+    canvas_px: int = _science(
+        126,
+        "extreme: height and width of the canvas an image is placed on",
+        "at least data.image_size",
+        unit="pixels",
+        check=lambda n: n >= 8,
+    )
+    scale_min: float = _science(
+        2.0, "extreme: smallest enlargement; ours, the paper gives none", "above 0", check=_positive
+    )
+    scale_max: float = _science(
+        4.0,
+        "extreme: largest enlargement; ours, the paper gives none",
+        "at least augment.scale_min",
+        check=_positive,
+    )
+    rotate_degrees: float = _science(
+        30.0,
+        "extreme: largest rotation either way; ours",
+        "in [0, 180]",
+        unit="degrees",
+        check=lambda angle: 0 <= angle <= 180,
+    )
+    contrast: float = _science(
+        0.3,
+        "extreme: each image is multiplied by 1 plus or minus up to this; ours",
+        "in [0, 1)",
+        check=_share,
+    )
+    colour_shift: float = _science(
+        0.3,
+        "extreme: up to this is added to each channel of the preprocessed image; ours",
+        "0 or more",
+        check=_not_negative,
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """Stochastic gradient descent with momentum (paper, section 3)."""
+
+    lr: float = _science(0.05, "learning rate of the first epoch", "finite and above 0", check=_positive)
+    momentum: float = _science(0.9, "fixed momentum", "in [0, 1)", check=_share)
+    weight_decay: float = _science(
+        0.001, "adds weight_decay x weight to each gradient", "finite, 0 or more", check=_not_negative
+    )
+    decay_biases: bool = _science(True, "weight decay acts on biases too; the paper does not say")
+    drop_at: list[str] = _science(
+        ["200/350", "250/350", "300/350"],
+        "shares of budget.epochs after which the learning rate is multiplied by drop_factor",
+        "rising fractions between 0 and 1, such as [200/350,250/350]; [] keeps it constant",
+    )
+    drop_factor: float = _science(0.1, "factor of each drop", "above 0", check=_positive)
+
+
+@dataclass(kw_only=True, slots=True)
+class BudgetConfig:
+    """How long a cell trains."""
+
+    epochs: int = _science(350, "passes over the training images", "1 or more", unit="epochs", check=lambda n: n >= 1)
+    batch_size: int = _science(
+        128,
+        "images per step; the last batch of an epoch may be smaller",
+        "1 or more",
+        unit="images",
+        check=lambda n: n >= 1,
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerConfig:
+    """Where and how a cell runs. Nothing here is part of its identity."""
+
+    device: DeviceChoice = _logistics(DeviceChoice.auto, "auto takes a CUDA GPU where there is one")
+    threads: int = _logistics(
+        0, "CPU threads; 0 takes every core that this process may use", "0 or more", check=lambda n: n >= 0
+    )
+    workers: int = _logistics(
+        2,
+        "processes that decode images, for data that does not fit in memory (imagenet)",
+        "0 or more",
+        check=lambda n: n >= 0,
+    )
+    checkpoint_minutes: float = _logistics(
+        5.0,
+        "time between checkpoints; 0 writes one after every step",
+        "0 or more",
+        unit="minutes",
+        check=_not_negative,
+    )
+    compile: bool = _logistics(False, "torch.compile the net; changes the last bits, and the record says so")
+    progress: bool = _logistics(True, "show the progress line")
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """One cell."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    precision: Precision = _science(
+        Precision.bf16, "bf16: autocast, float32 weights and sums; fp32: float32 throughout"
+    )
+    seed: int = _science(
+        0,
+        "decides initial weights, order, augmentation and dropout; 0 is a seed like any other",
+        "0 or more",
+        check=lambda n: n >= 0,
+    )
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    runs: str = _logistics("runs", "folder that records are written to")
+
+
+def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
+    """Yield (key, meaning, value) of every knob below a config dataclass, in order of definition."""
+    for item in dataclasses.fields(node):
+        key, value = f"{prefix}{item.name}", getattr(node, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from knobs(value, f"{key}.")
+        else:
+            yield key, item.metadata["meaning"], value
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Turn Hydra's mapping into plain dataclasses and check every value.
+
+    After this call no code sees OmegaConf: attributes are typed, and a missing one is an
+    AttributeError where it is used.
+
+    Raises ConfigError with one line for each wrong value.
+    """
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return checked(config)
+
+
+def checked(config: Config) -> Config:
+    """Return the config with its fractions in lowest terms, or raise ConfigError."""
+    errors = [
+        f"{key} must be {meaning.legal}, got {value!r}"
+        for key, meaning, value in knobs(config)
+        if not meaning.check(value)
+    ]
+    errors += _schedule_errors(config.optimizer) + _data_errors(config)
+    errors += _augment_errors(config) + _idle_knob_errors(config)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return config
+
+
+def _schedule_errors(optimizer: OptimizerConfig) -> list[str]:
+    try:
+        shares = [Fraction(text) for text in optimizer.drop_at]
+    except (ValueError, ZeroDivisionError):
+        shares = [Fraction(0)]
+    if not all(0 < share < 1 for share in shares) or sorted(set(shares)) != shares:
+        return [
+            "optimizer.drop_at must be rising fractions between 0 and 1, such as [200/350,250/350],"
+            f" got {optimizer.drop_at}"
+        ]
+    # 200/350 and 4/7 are one schedule, so they must give one cell id.
+    optimizer.drop_at = [str(share) for share in shares]
+    return []
+
+
+def _data_errors(config: Config) -> list[str]:
+    data, errors = config.data, []
+    reserved = {source.value for source in Source} - {Source.image_folder.value}
+    if data.source is Source.image_folder and data.name in reserved:
+        errors.append(
+            f"data.name={data.name} is the name of the original data set; a folder of images needs a name"
+            f" of its own, such as data.name={data.name}_jpeg"
+        )
+    if data.source is not Source.image_folder and data.name != data.source.value:
+        errors.append(f"data.name must be {data.source.value} for data={data.source.value}, got {data.name}")
+    fixed_size = {Source.cifar10: 32, Source.cifar100: 32, Source.digits: 32}.get(data.source)
+    if fixed_size and data.image_size != fixed_size:
+        errors.append(f"data.image_size must be {fixed_size} for data={data.source.value}, got {data.image_size}")
+    if data.source is Source.imagenet and config.preprocess.kind is not Preprocess.standardize:
+        errors.append(
+            "preprocess must be standardize for data=imagenet, whose images do not fit in memory,"
+            f" got preprocess={config.preprocess.kind.value}"
+        )
+    return errors
+
+
+def _augment_errors(config: Config) -> list[str]:
+    augment = config.augment
+    errors = []
+    if augment.shift_px >= config.data.image_size:
+        errors.append(
+            f"augment.shift_px must be less than data.image_size={config.data.image_size}, got {augment.shift_px}"
+        )
+    if augment.kind is not Augment.extreme:
+        return errors
+    if augment.scale_max < augment.scale_min:
+        errors.append(
+            f"augment.scale_max must be at least augment.scale_min={augment.scale_min}, got {augment.scale_max}"
+        )
+    if augment.canvas_px < config.data.image_size:
+        errors.append(
+            f"augment.canvas_px must be at least data.image_size={config.data.image_size}, got {augment.canvas_px}"
+        )
+    if config.data.source is Source.imagenet:
+        errors.append("augment=extreme needs images in memory; data=imagenet takes augment=none or flip_shift")
+    return errors
+
+
+def _idle_knob_errors(config: Config) -> list[str]:
+    """Refuse a knob that this cell ignores but that was moved from its default.
+
+    Two ids for one and the same training would make an ablation compare a cell with itself.
+    """
+    defaults = {key: value for key, _, value in knobs(Config())}
+    values = {key: value for key, _, value in knobs(config)}
+    return [
+        f"{key}={_text(values[key])} has no effect here: {why}. Leave it at {_text(defaults[key])}"
+        for key, why in idle_knobs(config).items()
+        if values[key] != defaults[key]
+    ] + _builder_errors(config.model)
+
+
+def _builder_errors(model: ModelConfig) -> list[str]:
+    if model.family is Family.custom and not model.builder:
+        return ["model.builder must be package.module:function for model=extra/custom, got nothing"]
+    return []
+
+
+def idle_knobs(config: Config) -> dict[str, str]:
+    """Return the keys that this cell ignores, each with the reason."""
+    idle: dict[str, str] = {}
+    model, augment = config.model, config.augment
+    if model.family is Family.paper:
+        idle |= _idle_in_paper_nets(model)
+    else:
+        used = _USED_BY[model.family]
+        for item in dataclasses.fields(model):
+            if item.name not in used | {"family"}:
+                idle[f"model.{item.name}"] = f"model.family={model.family.value} does not use it"
+    if model.family is not Family.custom and model.init is not Init.gaussian:
+        idle["model.init_std"] = f"model.init={model.init.value} does not use it"
+    if config.preprocess.kind is not Preprocess.gcn_zca:
+        for name in ("gcn_scale", "zca_bias"):
+            idle[f"preprocess.{name}"] = f"preprocess.kind={config.preprocess.kind.value} does not use it"
+    for item in dataclasses.fields(augment):
+        if item.name not in _drawn(augment.kind) | {"kind"}:
+            idle[f"augment.{item.name}"] = f"augment.kind={augment.kind.value} does not use it"
+    if not config.optimizer.drop_at:
+        idle["optimizer.drop_factor"] = "optimizer.drop_at is empty"
+    return idle
+
+
+def _drawn(kind: Augment) -> set[str]:
+    match kind:
+        case Augment.none:
+            return set()
+        case Augment.flip_shift:
+            return {"flip_probability", "shift_px"}
+        case Augment.extreme:
+            return {item.name for item in dataclasses.fields(AugmentConfig)} - {"shift_px"}
+
+
+_USED_BY = {
+    Family.custom: {"builder", "kwargs"},
+    Family.large_all_cnn: {"width", "init", "init_std", "leaky_slope", "batch_norm", "dropout_input"},
+    Family.all_cnn_b_imagenet: {
+        "width",
+        "class_relu",
+        "init",
+        "init_std",
+        "batch_norm",
+        "dropout_input",
+        "dropout_hidden",
+    },
+}
+
+
+def _idle_in_paper_nets(model: ModelConfig) -> dict[str, str]:
+    idle = {
+        "model.leaky_slope": "only large_all_cnn has LeakyReLU",
+        "model.builder": "only model=extra/custom has a builder",
+        "model.kwargs": "only model=extra/custom has a builder",
+    }
+    if model.variant not in (Variant.base, Variant.convpool):
+        idle["model.pool_rounding"] = idle["model.pool_norm"] = f"{model.name} has no pooling"
+    if (model.base, model.variant) != (Base.b, Variant.strided):
+        idle["model.strided_b"] = f"{model.name} is not strided_cnn_b"
+    if model.variant is not Variant.strided:
+        idle["model.dropout_after"] = f"{model.name} is not a Strided net"
+    elif model.dropout_after is DropoutAfter.pool_or_added_conv:
+        idle["model.dropout_hidden"] = f"{model.name} has no dropout after its strided convolutions"
+    elif model.dropout_hidden == 0:
+        idle["model.dropout_after"] = "model.dropout_hidden is 0"
+    return idle
+
+
+def _text(value: Any) -> str:
+    return value.value if isinstance(value, StrEnum) else str(value)

@@ -1,0 +1,16 @@
+"""Images from disk to batches on the device: read, hold out, preprocess, augment."""
+
+from strive.data.augment import augment, eval_view, output_size
+from strive.data.splits import DataFacts, ResidentSplit, Split, Splits, check_data, load_splits
+
+__all__ = [
+    "DataFacts",
+    "ResidentSplit",
+    "Split",
+    "Splits",
+    "augment",
+    "check_data",
+    "eval_view",
+    "load_splits",
+    "output_size",
+]

@@ -1,0 +1,139 @@
+"""ImageNet (O. Russakovsky et al., 2015) from train/WNID/FILE and val/WNID/FILE, decoded when needed."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from strive.config import ConfigError, DataConfig
+from strive.data.decoding import decode_square, is_image
+
+# Of images in [0, 1], red, green, blue; from fb.resnet.torch (Gross and Wilber, 2016), and since
+# then in torchvision and nearly every ImageNet recipe.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FileList:
+    """One split's files and labels [n]."""
+
+    files: np.ndarray[tuple[int], np.dtype[np.bytes_]]  # bytes, not str: a quarter of the memory
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class ImageNetFiles:
+    """The published splits. What is published as val is this project's test."""
+
+    train: FileList
+    test: FileList
+    class_names: tuple[str, ...]  # WordNet ids
+    fingerprint: str  # of the files' names; their pixels are too many to hash
+
+
+def list_imagenet(data: DataConfig) -> ImageNetFiles:
+    """Find the files without decoding any.
+
+    Raises ConfigError when a folder is missing or empty, or the splits' classes differ.
+    """
+    return _list_root(Path(data.root).expanduser().absolute())
+
+
+@lru_cache(maxsize=2)
+def _list_root(root: Path) -> ImageNetFiles:
+    found = {split: _list_split(root, split) for split in ("train", "val")}
+    classes = {split: sorted({name.split("/")[1] for name in names}) for split, names in found.items()}
+    if classes["train"] != classes["val"]:
+        odd = sorted(set(classes["train"]) ^ set(classes["val"]))
+        raise ConfigError(
+            f"{root}: train/ and val/ must have the same classes; only one of them has {', '.join(odd[:10])}"
+        )
+    numbers = {name: number for number, name in enumerate(classes["train"])}
+    digest = hashlib.sha256("\n".join(found["train"] + found["val"]).encode(errors="surrogateescape"))
+    lists = {
+        split: FileList(
+            files=np.array([os.fsencode(root / name) for name in names]),
+            labels=torch.tensor([numbers[name.split("/")[1]] for name in names], dtype=torch.int64),
+        )
+        for split, names in found.items()
+    }
+    return ImageNetFiles(lists["train"], lists["val"], tuple(classes["train"]), digest.hexdigest()[:16])
+
+
+def _list_split(root: Path, split: str) -> list[str]:
+    folder = root / split
+    names = [
+        f"{split}/{wnid.name}/{file.name}"
+        for wnid in (os.scandir(folder) if folder.is_dir() else [])
+        if wnid.is_dir() and not wnid.name.startswith(".")
+        for file in os.scandir(wnid.path)
+        if is_image(file.name)
+    ]
+    if not names:
+        raise ConfigError(
+            f"data=imagenet is not there: no images in {folder}; it must hold {split}/WNID/FILE.JPEG."
+            " ImageNet cannot be fetched with data.download=true: its licence wants an account at"
+            " image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME"
+        )
+    return sorted(names)
+
+
+def decoded_size(image_size: int) -> int:
+    """Return the side of what is decoded, in pixels: 256 for 224, so that shifts find real pixels."""
+    return round(image_size * 256 / 224)
+
+
+class _Files(Dataset[Tensor]):
+    """Decoded images, uint8 [size, size, 3], by their number."""
+
+    def __init__(self, files: np.ndarray[tuple[int], np.dtype[np.bytes_]], size: int) -> None:
+        self.files = files
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = Path(os.fsdecode(self.files[index]))
+        return torch.from_numpy(decode_square(file, self.size, str(file)).copy())
+
+
+class LazySplit:
+    """A split whose images are decoded when a batch wants them, by worker processes."""
+
+    def __init__(self, part: FileList, image_size: int, *, workers: int, device: torch.device) -> None:
+        self.labels = part.labels  # [n], on the CPU
+        self.device = device
+        self._files = _Files(part.files, decoded_size(image_size))
+        self._workers = workers
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images [b, 3, h, w], float32 and standardised, and labels [b], on the device.
+
+        h = w = decoded_size(image_size), larger than what a net sees.
+
+        Raises ConfigError when an image cannot be read.
+        """
+        loader = DataLoader(
+            self._files,
+            batch_sampler=[index.tolist() for index in index_batches],
+            num_workers=self._workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # without one it would draw from torch's global state
+        )
+        mean, std = (torch.tensor(values, device=self.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        for index, pixels in zip(index_batches, loader, strict=True):
+            images = pixels.to(self.device, non_blocking=True).to(torch.float32).div_(255)
+            images = images.sub_(mean).div_(std).permute(0, 3, 1, 2)
+            yield images, self.labels[index].to(self.device)

@@ -1,0 +1,58 @@
+"""A cell's name, derived from what decides its numbers. Imports no torch."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from strive.config import Config, knobs
+
+# Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
+SCHEMA = 1
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return every knob as {dotted key: JSON value}, science and logistics."""
+    return {key: _json_value(value) for key, _, value in knobs(config)}
+
+
+def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of `flat(config)` that decides the numbers."""
+    return {key: value for key, value in flat_config.items() if key in SCIENCE_KEYS}
+
+
+def cell_id(config: Config) -> str:
+    """Return the cell's name, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0-1a2b3c4d5e.
+
+    The last ten digits depend on the whole science part, not on its difference from the
+    defaults: a changed default must give a new name, or old and new results would share a folder.
+    """
+    readable = (
+        f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-lr{config.optimizer.lr:g}-s{config.seed}"
+    )
+    return f"{readable}-{science_hash(flat(config))}"
+
+
+def science_hash(flat_config: Mapping[str, Any]) -> str:
+    """Return ten hex digits that depend on the science part and the schema version alone."""
+    text = json.dumps([SCHEMA, science(flat_config)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
+    """Return {key: (value in a, value in b)} of the science keys that make two ids differ."""
+    left, right = science(flat(a)), science(flat(b))
+    return {key: (left[key], right[key]) for key in left if left[key] != right[key]}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+SCIENCE_KEYS = frozenset(key for key, meaning, _ in knobs(Config()) if meaning.science)

@@ -1,0 +1,202 @@
+"""What a cell leaves behind: one small JSON file, written whole or not at all, read checked.
+
+Imports no torch, so that analysis can read records anywhere.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+from uuid import uuid4
+
+from strive import identity
+from strive.config import Config, knobs
+
+SCHEMA = 1
+
+
+class RecordError(ValueError):
+    """A file that is not a record of this schema; the message names the path and the reason."""
+
+
+class Status(StrEnum):
+    """How a cell ended. The first two are results; the others are failures."""
+
+    done = auto()
+    diverged = auto()  # a result, with its error rate: never retried
+    out_of_memory = auto()
+    timeout = auto()
+    preempted = auto()
+    node_fail = auto()
+    killed = auto()
+    error = auto()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self in (Status.done, Status.diverged)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What the identity decides: bit-identical after a resume. Errors are shares in [0, 1]."""
+
+    epochs: int  # epochs trained; fewer than budget.epochs if the cell diverged
+    steps: int  # optimizer steps
+    parameters: int  # trainable numbers of the net, biases included
+    train_loss: float | None  # mean over the last epoch, nats per image, as trained; null: not finite
+    train_error: float  # share of the last epoch's images that were misclassified, as trained
+    val_loss: float | None  # nats per image on data.val_images; null: none held out, or not finite
+    val_error: float | None  # null: nothing was held out
+    test_loss: float | None  # nats per image, last step's weights; null: not finite
+    test_error: float  # share of test images that were misclassified, last step's weights
+    predictions_sha256: str  # of the test logits, float32 [n, classes]
+    weights_sha256: str  # of the final weights, in the order of the state dict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a cell has no result."""
+
+    cause: str  # one line
+    traceback: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """What the identity does not decide: where, when, how fast, with which code."""
+
+    host: str
+    device: str  # name of the GPU or processor
+    threads: int  # CPU threads
+    layout: str  # memory layout of images and activations
+    compiled: bool  # whether torch.compile ran
+    train_seconds: float  # training steps alone: no loading, no evaluation; all sittings together
+    images_per_second: float  # training images through the net, over train_seconds
+    peak_memory_bytes: int  # of the process on a CPU, of the allocator on a GPU; last sitting
+    resumes: int  # how often the cell went on from a checkpoint
+    inexact: list[str]  # why the numbers may differ from an uninterrupted cell's; empty: they do not
+    torch: str  # version
+    python: str  # version
+    strive: str  # version
+    code_hash: str  # of the source that decides numbers
+    data_fingerprint: str  # of pixels and labels; "" where the cell failed before loading
+    started: str  # UTC, ISO 8601; first sitting
+    finished: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One cell's record."""
+
+    schema: int
+    cell: str  # the cell's id
+    status: Status
+    config: dict[str, Any]  # every knob, as {dotted key: value}
+    result: Result | None  # null: the cell failed
+    failure: Failure | None  # null: the cell has a result
+    provenance: Provenance
+
+
+def record_path(runs: Path, cell: str) -> Path:
+    """Return where a cell's record lies."""
+    return runs / cell / "record.json"
+
+
+def write_record(runs: Path, record: Record) -> Path:
+    """Write the record whole or not at all; an earlier one is kept beside it."""
+    path = record_path(runs, record.cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _keep_earlier(path)
+    write_whole(path, (json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by rename: a reader sees the old content or the new, never a part."""
+    # The random name keeps two writers of one cell apart.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    """Read one record and check it.
+
+    Raises RecordError if the file is damaged, of another schema, or of another cell than its
+    folder says; FileNotFoundError if there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not a whole JSON file ({error}); move it away to train the cell again") from None
+    if not isinstance(content, dict) or "schema" not in content:
+        raise RecordError(f"{path}: not a record, it has no schema version")
+    if content["schema"] != SCHEMA:
+        raise RecordError(f"{path}: schema {content['schema']!r}, this version reads schema {SCHEMA}")
+    record: Record = _typed(content, Record, str(path))
+    _check_identity(record, path)
+    return record
+
+
+def _keep_earlier(path: Path) -> None:
+    if not path.exists():
+        return
+    number = 1
+    while (earlier := path.with_name(f"record-{number}.json")).exists():
+        number += 1
+    # A link first: at no moment is there no record.
+    os.link(path, earlier)
+
+
+def _check_identity(record: Record, path: Path) -> None:
+    keys = set(record.config)
+    if keys != ALL_KEYS:
+        lacking, unknown = sorted(ALL_KEYS - keys), sorted(keys - ALL_KEYS)
+        raise RecordError(f"{path}: its config lacks {lacking} and has unknown keys {unknown}")
+    wanted = identity.science_hash(record.config)
+    if not record.cell.endswith(f"-{wanted}"):
+        raise RecordError(f"{path}: its config belongs to a cell whose id ends in {wanted}, not to {record.cell}")
+    if path.parent.name != record.cell:
+        raise RecordError(f"{path}: is the record of {record.cell}, but lies in {path.parent.name}")
+    if record.status.finished == (record.result is None) or (record.result is None) == (record.failure is None):
+        raise RecordError(f"{path}: status {record.status.value} does not fit its result and failure parts")
+
+
+def _typed(value: Any, wanted: Any, where: str) -> Any:
+    """Return the JSON value as the annotated type, or raise RecordError with the place."""
+    if dataclasses.is_dataclass(wanted):
+        assert isinstance(wanted, type)
+        hints = get_type_hints(wanted)
+        if not isinstance(value, dict) or set(value) != set(hints):
+            got = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise RecordError(f"{where}: {wanted.__name__} must have exactly {sorted(hints)}, got {got}")
+        return wanted(**{name: _typed(value[name], hint, f"{where}: {name}") for name, hint in hints.items()})
+    if get_origin(wanted) is UnionType:
+        if value is None:
+            return None
+        (wanted,) = (choice for choice in get_args(wanted) if choice is not NoneType)
+        return _typed(value, wanted, where)
+    if isinstance(wanted, type) and issubclass(wanted, StrEnum):
+        if value not in {choice.value for choice in wanted}:
+            raise RecordError(f"{where}: must be one of {[choice.value for choice in wanted]}, got {value!r}")
+        return wanted(value)
+    plain = get_origin(wanted) or wanted
+    if plain is float and type(value) is int:
+        value = float(value)
+    if type(value) is not plain:
+        raise RecordError(f"{where}: must be {plain.__name__}, got {value!r}")
+    return value
+
+
+ALL_KEYS = frozenset(key for key, _, _ in knobs(Config()))

@@ -1,0 +1,42 @@
+"""Scores of a network on a split it does not learn from."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from strive.config import Config, Precision
+from strive.data import Split, eval_view
+
+# Fixed, not a knob: the batch size may change the last bits of the logits.
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Mean loss, share of errors, and the logits they come from."""
+
+    loss: float  # nats per image
+    error: float  # share in [0, 1]
+    logits: Tensor  # float32 [n, classes], on the CPU
+    labels: Tensor  # int64 [n], on the CPU
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """Return the context in which this cell's network runs forward."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision is Precision.bf16)
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, split: Split, config: Config, device: torch.device) -> Scores:
+    """Score every image of a split once, in order, without augmentation or dropout."""
+    network.eval()
+    parts = []
+    for images, _ in split.batches(torch.arange(len(split)).split(_BATCH)):
+        with autocast(config, device):
+            parts.append(network(eval_view(images, config.augment, config.data.image_size)).float())
+    logits = torch.cat(parts).cpu()
+    losses = F.cross_entropy(logits.double(), split.labels, reduction="sum")
+    wrong = int((logits.argmax(1) != split.labels).sum())
+    return Scores(losses.item() / len(split), wrong / len(split), logits, split.labels)

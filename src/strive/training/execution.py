@@ -1,0 +1,79 @@
+"""Where and how a cell runs: what may change the last bits, and is kept by a resume."""
+
+import ctypes
+import os
+import platform
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from strive.config import ConfigError, DeviceChoice, TrainerConfig
+
+LAYOUT = "channels_last"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A device, its CPU threads, and whether torch.compile runs."""
+
+    device: torch.device
+    threads: int
+    compiled: bool
+
+
+def choose_execution(trainer: TrainerConfig) -> Execution:
+    """Return what trainer.* asks for on this machine; raise ConfigError if it is not to be had."""
+    has_gpu = torch.cuda.is_available()
+    if trainer.device is DeviceChoice.cuda and not has_gpu:
+        raise ConfigError("trainer.device=cuda, but torch sees no CUDA GPU here; legal here: auto, cpu")
+    use_gpu = has_gpu and trainer.device is not DeviceChoice.cpu
+    threads = trainer.threads or len(os.sched_getaffinity(0))
+    return Execution(torch.device("cuda" if use_gpu else "cpu"), threads, trainer.compile)
+
+
+def enter_execution(execution: Execution) -> None:
+    """Set this process up: threads, memory allocator, deterministic kernels."""
+    torch.set_num_threads(execution.threads)
+    if execution.device.type == "cuda":
+        # Read by cuBLAS at its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+    else:
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to reuse large blocks: by default each step maps and unmaps its activations.
+
+    bench/train_speed.py shows what it is worth.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    libc.mallopt(mmap_threshold, 2**31 - 1)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(top_pad, 2**26)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the GPU's or the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory in use so far: the GPU allocator's, or the process's."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from support import ROOT, SMALL, CommandLine, MakeConfig
+
+from strive.config import Config, to_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Bits depend on the thread count, and two test processes share two cores.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # One cache for the whole session, whitening digits takes seconds; never the user's.
+    before = os.environ.get("STRIVE_CACHE")
+    os.environ["STRIVE_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "strive-cache")
+    yield
+    if before is None:
+        del os.environ["STRIVE_CACHE"]
+    else:
+        os.environ["STRIVE_CACHE"] = before
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> MakeConfig:
+    """Compose conf/ as the command line would."""
+
+    def make(*overrides: str) -> Config:
+        ConfigStore.instance().store(name="schema", node=Config)
+        # Hydra keeps one global; a test that failed in between must not break the next.
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return to_config(compose("config", [f"runs={tmp_path / 'runs'}", *overrides]))
+
+    return make
+
+
+@pytest.fixture
+def make_small(make_config: MakeConfig) -> MakeConfig:
+    return lambda *overrides: make_config(*SMALL, *overrides)
+
+
+@pytest.fixture
+def strive(tmp_path: Path) -> CommandLine:
+    """Run src/run.py from an empty folder, as a user would."""
+
+    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "src" / "run.py"), *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"COLUMNS": "160", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run

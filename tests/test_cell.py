@@ -1,0 +1,260 @@
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support import MakeConfig
+
+from strive import cell, identity, records
+from strive.cell import check_cell, finished_record, run_cell
+from strive.config import Config, ConfigError, to_config
+from strive.records import RecordError, Status
+from strive.training import read_checkpoint, write_checkpoint
+
+
+def folder(config: Config) -> Path:
+    return Path(config.runs) / identity.cell_id(config)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, error: BaseException) -> None:
+    """Let a checkpoint be written after each step, and raise after so many."""
+
+    def counted(path: Path, state: dict[str, Any]) -> None:
+        write_checkpoint(path, state)
+        if path.name == "checkpoint.pt" and state["step"] >= steps:
+            raise error
+
+    monkeypatch.setattr(cell, "write_checkpoint", counted)
+
+
+def test_a_finished_cell_leaves_all_its_files_and_no_checkpoint(make_small: MakeConfig):
+    config = make_small("data.val_images=97", "trainer.checkpoint_minutes=0")
+    record = run_cell(config)
+    assert record.status is Status.done
+    names = {path.name for path in folder(config).iterdir()}
+    assert names == {"record.json", "epochs.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
+    assert records.read_record(folder(config) / "record.json") == record
+
+
+def test_the_result_agrees_with_the_files_beside_it(make_small: MakeConfig):
+    config = make_small("data.val_images=97")
+    record = run_cell(config)
+    result = record.result
+    assert result is not None
+    predictions = np.load(folder(config) / "predictions.npz")
+    assert predictions["logits"].shape == (400, 10)
+    assert predictions["logits"].dtype == np.float32
+    assert result.test_error == np.mean(predictions["logits"].argmax(1) != predictions["labels"])
+    assert result.predictions_sha256 == hashlib.sha256(predictions["logits"].tobytes()).hexdigest()
+    lines = [json.loads(line) for line in (folder(config) / "epochs.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    last = lines[-1]
+    assert (last["train_loss"], last["val_error"]) == (result.train_loss, result.val_error)
+    assert (result.epochs, result.steps) == (2, 2 * 21)  # 1,300 images in batches of 64
+    weights = torch.load(folder(config) / "weights.pt", weights_only=True)
+    assert sum(tensor.numel() for tensor in weights.values()) == result.parameters
+
+
+def test_images_per_second_counts_images_not_full_batches(make_small: MakeConfig):
+    record = run_cell(make_small("budget.batch_size=1000"))
+    provenance = record.provenance
+    assert provenance.images_per_second * provenance.train_seconds == pytest.approx(2 * 1397)
+
+
+def test_config_yaml_gives_the_cell_back(make_small: MakeConfig):
+    config = make_small("model=model_a", "model.pool_norm=2")
+    run_cell(config)
+    stored = OmegaConf.load(folder(config) / "config.yaml")
+    again = to_config(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
+    assert again == config
+
+
+def test_a_done_cell_is_left_alone_and_says_so(make_small: MakeConfig, capfd: pytest.CaptureFixture[str]):
+    config = make_small()
+    first = run_cell(config)
+    stamp = (folder(config) / "record.json").stat().st_mtime_ns
+    assert run_cell(config) == first
+    assert (folder(config) / "record.json").stat().st_mtime_ns == stamp
+    assert "done already, nothing to train" in capfd.readouterr().err
+
+
+def test_the_last_line_on_stdout_is_the_path_of_the_record(make_small: MakeConfig, capfd: pytest.CaptureFixture[str]):
+    config = make_small()
+    run_cell(config)
+    assert capfd.readouterr().out.splitlines()[-1] == str(folder(config) / "record.json")
+
+
+@pytest.mark.parametrize("stop", [1, 10, 22, 30])
+def test_a_stopped_cell_goes_on_and_leaves_the_result_of_an_unbroken_one(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: int
+):
+    settings = ("augment=flip_shift", "trainer.checkpoint_minutes=0")
+    whole = make_small(*settings, f"runs={tmp_path / 'whole'}")
+    unbroken = run_cell(whole)
+    config = make_small(*settings)
+    with monkeypatch.context() as patch:
+        stop_after(patch, stop, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    assert finished_record(config) is None
+    resumed = run_cell(config)
+    assert resumed.result == unbroken.result
+    assert (folder(config) / "epochs.jsonl").read_bytes() == (folder(whole) / "epochs.jsonl").read_bytes()
+    assert resumed.provenance.resumes == 1
+    assert resumed.provenance.inexact == []
+    assert f"resumes from step {stop}" in (folder(config) / "log.txt").read_text()
+
+
+def test_a_resume_keeps_the_thread_count_of_the_checkpoint(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    try:
+        record = run_cell(make_small("trainer.threads=2"))
+        assert record.provenance.threads == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_what_a_resume_cannot_keep_marks_the_record_inexact(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    path = folder(config) / "checkpoint.pt"
+    state = read_checkpoint(path)
+    assert state is not None
+    write_checkpoint(path, state | {"device": "another processor"})
+    (why,) = run_cell(config).provenance.inexact
+    assert why.startswith("device changed from another processor to ")
+    assert why.endswith(" at step 3")
+
+
+@pytest.mark.parametrize("how", ["truncated", "foreign", "other code"])
+def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_start(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str
+):
+    config = make_small("trainer.checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    path = folder(config) / "checkpoint.pt"
+    state = read_checkpoint(path)
+    assert state is not None
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        write_checkpoint(path, state | ({"cell": "other"} if how == "foreign" else {"code_hash": "0000000000"}))
+    record = run_cell(config)
+    assert record.status is Status.done
+    assert record.provenance.resumes == 0
+    (kept,) = folder(config).glob("checkpoint-unused-*.pt")
+    assert f"trains from the start; the checkpoint is kept as {kept.name}" in capfd.readouterr().err.replace("\n", " ")
+
+
+def test_an_exception_in_training_becomes_a_record_and_the_next_call_tries_again(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_small("trainer.checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5, RuntimeError("the disk\nis on fire"))
+        record = run_cell(config)
+    assert record.status is Status.error
+    assert record.result is None
+    assert record.failure is not None
+    assert record.failure.cause == "RuntimeError: the disk"
+    assert "stop_after" in record.failure.traceback or "counted" in record.failure.traceback
+    again = run_cell(config)
+    assert again.status is Status.done
+    assert again.provenance.resumes == 1
+    assert json.loads((folder(config) / "record-1.json").read_text())["status"] == "error"
+
+
+def test_running_out_of_memory_has_a_status_of_its_own(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    stop_after(monkeypatch, 1, torch.OutOfMemoryError("no room"))
+    assert run_cell(config).status is Status.out_of_memory
+
+
+def test_a_diverged_cell_is_a_result_and_is_not_tried_again(make_small: MakeConfig, capfd: pytest.CaptureFixture[str]):
+    config = make_small("optimizer.lr=1e30", "model.class_relu=false", "budget.epochs=3")
+    record = run_cell(config)
+    assert record.status is Status.diverged
+    assert record.result is not None
+    assert record.result.train_loss is None
+    assert 0 <= record.result.test_error <= 1
+    assert run_cell(config) == record
+    assert "diverged already, nothing to train" in capfd.readouterr().err
+
+
+def test_a_damaged_record_stops_the_cell_before_it_overwrites_anything(make_small: MakeConfig):
+    config = make_small()
+    run_cell(config)
+    path = folder(config) / "record.json"
+    path.write_bytes(path.read_bytes()[:-50])
+    damaged = path.read_bytes()
+    with pytest.raises(RecordError, match="not a whole JSON file"):
+        run_cell(config)
+    assert path.read_bytes() == damaged
+
+
+def test_no_record_is_written_where_predictions_could_not_be(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small()
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    record = run_cell(config)
+    assert record.status is Status.error
+    assert not (folder(config) / "predictions.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data.val_images=1397",), "data.val_images=1397 leaves no training images; digits has 1397"),
+        (("data=cifar10",), "data.download=true"),
+        (("model=extra/large_all_cnn",), "needs images of at least"),
+    ],
+)
+def test_what_cannot_train_is_refused_before_anything_is_written(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overrides: tuple[str, ...], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    config = make_small(*overrides)
+    with pytest.raises(ConfigError) as caught:
+        run_cell(config)
+    assert message in str(caught.value)
+    assert not folder(config).exists()
+
+
+def test_checking_a_cell_counts_its_parameters_and_trains_nothing(make_small: MakeConfig):
+    assert check_cell(make_small("model.width=1")) == 1_369_738
+    assert not list(Path(make_small().runs).glob("*"))
+
+
+def test_a_gpu_that_is_not_there_is_refused(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trainer\.device=cuda, but torch sees no CUDA GPU here"):
+        run_cell(make_small("trainer.device=cuda"))
+
+
+def test_the_cells_of_a_sweep_share_their_images(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    cell._LOADED.clear()
+    loads = []
+    original = cell.load_splits
+    monkeypatch.setattr(cell, "load_splits", lambda *args: loads.append(1) or original(*args))
+    for seed in (0, 1):
+        run_cell(dataclasses.replace(make_small(), seed=seed))
+    assert len(loads) == 1
