@@ -141,8 +141,10 @@ def measured(arm: str, options: argparse.Namespace, net: str, **changes: object)
     command = [sys.executable, __file__, "--worker", arm, "--nets", net]
     command += [f"--{name}={value}" for name, value in values.items()]
     print(f"{net}: {arm}", file=sys.stderr)
-    # Its messages go to this process's stderr.
-    answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    done = subprocess.run(command, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise SystemExit(f"error: {arm} failed on {net}, see above")
+    answer = json.loads(done.stdout)
     return answer["images_per_second"], answer["losses"]
 
 
@@ -236,7 +238,7 @@ def main() -> None:
     options.folder = unpacked(options.data)
     print(speed_table(options))
     print(
-        f"\nMedians of {options.rounds} rounds; ratio: strive / plain, the median of the rounds' ratios (and their"
+        f"\nMedians, n={options.rounds} rounds; ratio: strive / plain, the median of the rounds' ratios (and their"
         f" range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup} not counted,"
         f" model.width={options.width:g}.\n\n{machine(options.threads)}"
     )

@@ -41,6 +41,8 @@ def _unknown_key(key: str) -> str:
     close = difflib.get_close_matches(key, known, n=3)
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
+    if key.startswith("model.kwargs."):
+        return f"{key} is an argument of your builder, which Hydra does not know: write +{key}=VALUE"
     lines = [f"there is no key {key}"]
     if close:
         lines.append(f"  did you mean {' or '.join(close)}?")

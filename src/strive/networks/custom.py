@@ -24,8 +24,9 @@ def build_custom(model: ModelConfig, *, num_classes: int, image_size: int, seed:
     The builder initialises its net itself, with torch's global CPU generator seeded for it.
     Each nn.Dropout becomes a HashDropout, so that a resume is exact; one that the net calls
     in several places drops the same values in all of them, so give each place its own.
-    Anything else that draws random numbers (Dropout2d, F.dropout, stochastic depth, numpy) is
-    the user's business: it works, but a resumed cell draws other numbers.
+    What else draws from torch's generator (F.dropout, Dropout2d, stochastic depth) is seeded for
+    each step by the training loop. Draws from numpy or Python's random are the user's business:
+    they work, but a resumed cell draws other numbers.
 
     Raises ConfigError if the builder cannot be imported, called or used.
     """

@@ -1,0 +1,123 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT, SMALL, CommandLine
+
+
+def test_help_lists_every_group_and_every_option(strive: CommandLine):
+    text = strive("--help").stdout
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        group, option = path.parent.relative_to(ROOT / "conf").as_posix(), path.stem
+        if group in (".", "hydra/help"):
+            continue
+        assert group.partition("/")[0] in text
+        # The twelve nets are listed by family: strided_cnn_a _b _c.
+        shown = option if option in text else f"{option.rpartition('_')[0]}_a _b _c"
+        assert shown in text, path
+
+
+def test_tab_completion_offers_groups_and_options(strive: CommandLine, tmp_path: Path):
+    script = str(ROOT / "src" / "run.py")
+    for typed, offered in (
+        ("model=all_", "model=all_cnn_c"),
+        ("augm", "augment="),
+        ("optimizer.mom", "optimizer.momentum="),
+    ):
+        line = f"{script} {typed}"
+        done = subprocess.run(
+            [sys.executable, script, "-sc", "query=bash"],
+            cwd=tmp_path,
+            env=os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))},
+            capture_output=True,
+            text=True,
+        )
+        assert offered in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lrr=1", "error: there is no key optimizer.lrr"),
+        ("budget.epochs=-3", "error: budget.epochs must be 1 or more, got -3"),
+        ("model=resnet", "Could not find 'model/resnet'"),
+        ("data=cifar10", "data.download=true"),
+    ],
+)
+def test_wrong_input_ends_with_one_message_no_stack_trace_and_no_file(
+    strive: CommandLine, tmp_path: Path, override: str, message: str
+):
+    for multirun in ((), ("-m",)):
+        done = strive(*multirun, *SMALL, override)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_cell_in_a_grid_stops_the_grid_before_the_first_one(strive: CommandLine, tmp_path: Path):
+    done = strive("-m", *SMALL, "seed=0,1,-1", "optimizer.lr=0.1,-2")
+    assert done.returncode == 2
+    assert "4 of 6 cells cannot train; nothing was started" in done.stderr
+    assert "seed must be 0 or more, got -1" in done.stderr
+    assert "optimizer.lr must be finite and above 0, got -2.0" in done.stderr
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_failed_cell_does_not_stop_the_others_and_the_exit_code_says_so(strive: CommandLine, tmp_path: Path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "class Moody(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        if self.training and self.fails:\n"
+        "            raise RuntimeError('not today')\n"
+        "        return super().forward(x)\n"
+        "def moody(num_classes, image_size, fails):\n"
+        "    net = Moody(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))\n"
+        "    net.fails = fails\n"
+        "    return net\n"
+    )
+    arguments = (
+        "model=extra/custom",
+        "model.builder=nets:moody",
+        "data=digits",
+        "preprocess=standardize",
+        "budget=smoke",
+    )
+    done = strive("-m", *arguments, "trainer.threads=1", "+model.kwargs.fails=true,false", "seed=0,1")
+    assert done.returncode == 1
+    assert "2 of 4 cells have no result" in done.stderr
+    assert done.stderr.count("RuntimeError: not today") >= 2
+    assert len(list((tmp_path / "runs").glob("*/weights.pt"))) == 2
+
+
+def test_cells_that_are_one_cell_train_once(strive: CommandLine, tmp_path: Path):
+    done = strive("-m", *SMALL, "optimizer.lr=0.05,5e-2", "runs=here")
+    assert done.returncode == 0, done.stderr
+    assert "1 cells: 0 done already, 1 to train" in done.stderr
+    assert len(list((tmp_path / "here").glob("*/record.json"))) == 1
+
+
+def test_nothing_is_written_but_the_records(strive: CommandLine, tmp_path: Path):
+    assert strive("-m", *SMALL, "seed=0,1").returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert all(path.is_dir() for path in (tmp_path / "runs").iterdir())
+
+
+def test_a_damaged_record_is_named_and_left_alone(strive: CommandLine, tmp_path: Path):
+    assert strive(*SMALL).returncode == 0
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    path.write_text("{")
+    for multirun in ((), ("-m",)):
+        done = strive(*multirun, *SMALL)
+        assert done.returncode == 2
+        assert f"{path.parent.name}/record.json: not a whole JSON file" in done.stderr
+    assert path.read_text() == "{"
+
+
+def test_make_explains_itself():
+    listing = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "test", "ci"):
+        assert any(line.startswith(target) for line in listing.splitlines())
