@@ -15,17 +15,23 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(composed: DictConfig) -> str:
-    """Compose, check, run; return the cell's status."""
-    config = to_config(composed)
-    # torch is imported only here: --help and tab completion answer at once.
-    from strive.cell import run_cell
+# What main raised: kept here, because Hydra would print a line of its own above it.
+raised: list[Exception] = []
 
-    record = run_cell(config)
-    if not record.status.finished:
-        raise CellsFailedError(f"{record.cell} has no result; see {config.runs}/{record.cell}/log.txt")
-    return record.status.value
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(composed: DictConfig) -> None:
+    """Compose, check, run."""
+    try:
+        config = to_config(composed)
+        # torch is imported only here: --help and tab completion answer at once.
+        from strive.cell import run_cell
+
+        record = run_cell(config)
+        if not record.status.finished:
+            raise CellsFailedError(f"{record.cell} has no result; see {config.runs}/{record.cell}/log.txt")
+    except Exception as error:
+        raised.append(error)
 
 
 if __name__ == "__main__":
@@ -33,6 +39,8 @@ if __name__ == "__main__":
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         main()
+        for error in raised:
+            raise error
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command goes on from the last checkpoint")
     except CellsFailedError as error:

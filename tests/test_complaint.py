@@ -46,11 +46,6 @@ def test_an_unknown_group_is_named(make_config: MakeConfig):
     assert "modle" in complain(make_config, "modle=all_cnn_c")
 
 
-def test_a_key_without_default_says_how_to_give_it(make_config: MakeConfig):
-    text = complain(make_config, "data=image_folder")
-    assert text == "data.root is needed here and has no default: give data.root=VALUE"
-
-
 def test_an_argument_of_a_builder_says_how_to_write_it(make_config: MakeConfig):
     text = complain(make_config, "model=extra/custom", "model.builder=a:b", "model.kwargs.depth=3")
     assert "write +model.kwargs.depth=VALUE" in text

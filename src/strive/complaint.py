@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from strive.config import Config, ConfigError, knobs
 from strive.records import RecordError
@@ -24,10 +24,10 @@ def complaint(error: BaseException) -> str | None:
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     key = getattr(cause, "full_key", None)
-    if isinstance(cause, MissingMandatoryValue):
-        return f"{key} is needed here and has no default: give {key}=VALUE"
     if not key:
-        return f"{error}" + (f"\n{cause}" if cause and str(cause) not in str(error) else "")
+        # Where Hydra looked for its YAML files helps nobody to type an option that exists.
+        text = str(error).partition("Config search path")[0].strip()
+        return text + (f"\n{cause}" if cause and str(cause) not in text else "")
     field = _field(key)
     if field is None:
         return _unknown_key(key)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -53,16 +54,15 @@ def missing(cells: Sequence[tuple[str, Config]]) -> list[tuple[str, Config]]:
 
 def report(cells: Sequence[tuple[str, Config]]) -> None:
     """Print the table of test errors; raise CellsFailedError if a cell has no result."""
-    table = Table("net", "data", "augment", "lr", "seed", "parameters", "test error", "seconds", "status")
-    failed = []
+    rows, failed = [], []
     for _, config in cells:
         path = records.record_path(Path(config.runs), identity.cell_id(config))
         record = records.read_record(path) if path.exists() else None
-        table.add_row(*_row(config, record))
+        rows.append(_row(config, record))
         if record is None or not record.status.finished:
             cause = record.failure.cause if record and record.failure else "no record"
             failed.append(f"{path.parent.name}: {cause}")
-    Console().print(table)
+    Console().print(_table(rows))
     if failed:
         raise CellsFailedError(
             f"{len(failed)} of {len(cells)} cells have no result; the same command tries them again\n  "
@@ -70,19 +70,32 @@ def report(cells: Sequence[tuple[str, Config]]) -> None:
         )
 
 
-def _row(config: Config, record: records.Record | None) -> list[str]:
+def _row(config: Config, record: records.Record | None) -> dict[str, str]:
     result = record.result if record else None
-    return [
-        config.model.name,
-        config.data.name,
-        config.augment.kind.value,
-        f"{config.optimizer.lr:g}",
-        str(config.seed),
-        f"{result.parameters:,}" if result else "-",
-        f"{100 * result.test_error:.2f}%" if result else "-",
-        f"{record.provenance.train_seconds:.0f}" if record and result else "-",
-        record.status.value if record else "missing",
-    ]
+    return {
+        "net": config.model.name,
+        "data": config.data.name,
+        "augment": config.augment.kind.value,
+        "lr": f"{config.optimizer.lr:g}",
+        "seed": str(config.seed),
+        "parameters": f"{result.parameters:,}" if result else "-",
+        "test error": f"{100 * result.test_error:.2f}%" if result else "-",
+        "seconds": f"{record.provenance.train_seconds:.0f}" if record and result else "-",
+        "status": record.status.value if record else "missing",
+    }
+
+
+def _table(rows: Sequence[dict[str, str]]) -> Table:
+    # What all cells share stands above the table: nine columns do not fit on every terminal.
+    same = {name for name in ("data", "augment", "lr", "seed") if len({row[name] for row in rows}) == 1}
+    table = Table(title="  ".join(f"{name} {rows[0][name]}" for name in rows[0] if name in same), box=box.SIMPLE)
+    for name in rows[0]:
+        if name not in same:
+            numeric = name in ("lr", "seed", "parameters", "test error", "seconds")
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(value for name, value in row.items() if name not in same))
+    return table
 
 
 def _listed(errors: dict[str, list[str]], num_cells: int) -> str:

@@ -30,8 +30,15 @@ def choose_execution(trainer: TrainerConfig) -> Execution:
     if trainer.device is DeviceChoice.cuda and not has_gpu:
         raise ConfigError("trainer.device=cuda, but torch sees no CUDA GPU here; legal here: auto, cpu")
     use_gpu = has_gpu and trainer.device is not DeviceChoice.cpu
-    threads = trainer.threads or len(os.sched_getaffinity(0))
+    threads = trainer.threads or _usable_cores()
     return Execution(torch.device("cuda" if use_gpu else "cpu"), threads, trainer.compile)
+
+
+def _usable_cores() -> int:
+    # On a cluster a process may use fewer cores than the node has; macOS cannot say.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def enter_execution(execution: Execution) -> None:

@@ -1,0 +1,41 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from strive.config import TrainerConfig
+from strive.training import choose_execution, device_name, enter_execution, peak_memory_bytes
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    execution = choose_execution(TrainerConfig())
+    assert (execution.device, execution.compiled) == (CPU, False)
+
+
+def test_no_thread_count_means_every_core_this_process_may_use():
+    assert choose_execution(TrainerConfig()).threads == len(os.sched_getaffinity(0))
+    assert choose_execution(TrainerConfig(threads=3)).threads == 3
+
+
+def test_entering_sets_the_thread_count():
+    try:
+        enter_execution(choose_execution(TrainerConfig(threads=2, device="cpu")))  # type: ignore[arg-type]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_processor_is_named_as_the_system_names_it():
+    assert device_name(CPU)
+    if Path("/proc/cpuinfo").exists() and "model name" in Path("/proc/cpuinfo").read_text():
+        assert device_name(CPU) in Path("/proc/cpuinfo").read_text()
+
+
+def test_peak_memory_is_in_bytes_and_sees_a_large_block():
+    before = peak_memory_bytes(CPU)
+    block = bytearray(os.urandom(1) * 600_000_000)
+    assert peak_memory_bytes(CPU) >= max(before, len(block))
