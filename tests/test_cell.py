@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig
 
-from strive import cell, identity, records
+from strive import cell, identity, records, sitting
 from strive.cell import check_cell, finished_record, run_cell
 from strive.config import Config, ConfigError, to_config
 from strive.records import RecordError, Status
@@ -29,7 +29,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, error: BaseException
         if path.name == "checkpoint.pt" and state["step"] >= steps:
             raise error
 
-    monkeypatch.setattr(cell, "write_checkpoint", counted)
+    monkeypatch.setattr(sitting, "write_checkpoint", counted)
 
 
 def test_a_finished_cell_leaves_all_its_files_and_no_checkpoint(make_small: MakeConfig):

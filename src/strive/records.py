@@ -155,8 +155,8 @@ def _keep_earlier(path: Path) -> None:
     number = 1
     while (earlier := path.with_name(f"record-{number}.json")).exists():
         number += 1
-    # A link first: at no moment is there no record.
-    os.link(path, earlier)
+    # A copy first: at no moment is there no record. Not a link, which some file systems lack.
+    write_whole(earlier, path.read_bytes())
 
 
 def _check_identity(record: Record, path: Path) -> None:

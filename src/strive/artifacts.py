@@ -1,0 +1,61 @@
+"""The files beside a record, and the numbers that the record takes from them."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from strive import records
+from strive.records import Result
+from strive.training import EpochLine, Outcome, write_checkpoint
+
+
+def result_of(outcome: Outcome) -> Result:
+    """Return what the identity decides of a trained cell."""
+    last = outcome.history[-1]
+    return Result(
+        epochs=len(outcome.history),
+        steps=outcome.steps,
+        parameters=outcome.num_parameters,
+        train_loss=_finite(last.train_loss),
+        train_error=last.train_error,
+        val_loss=_finite(last.val_loss),
+        val_error=last.val_error,
+        test_loss=_finite(outcome.test.loss),
+        test_error=outcome.test.error,
+        predictions_sha256=hashlib.sha256(outcome.test.logits.numpy().tobytes()).hexdigest(),
+        weights_sha256=_weights_hash(outcome),
+    )
+
+
+def _weights_hash(outcome: Outcome) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in outcome.weights.items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_arrays(folder: Path, outcome: Outcome) -> None:
+    """Write predictions and weights; before the record, which says that they are whole."""
+    write_checkpoint(folder / "weights.pt", outcome.weights)
+    temporary = folder / ".predictions.tmp.npz"
+    np.savez(temporary, labels=outcome.test.labels.numpy(), logits=outcome.test.logits.numpy())
+    temporary.replace(folder / "predictions.npz")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    records.write_whole(path, text.encode())
+
+
+def epoch_line(line: EpochLine) -> str:
+    """Return one line of epochs.jsonl; a loss that is not finite is null."""
+    numbers = {name: _finite(value) if isinstance(value, float) else value for name, value in asdict(line).items()}
+    return json.dumps(numbers, allow_nan=False) + "\n"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

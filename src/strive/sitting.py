@@ -1,0 +1,187 @@
+"""One process's work on a cell: what it resumes, what it keeps on disk, what it knows of itself."""
+
+import logging
+import math
+import platform
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from strive import __version__, identity, records
+from strive.artifacts import epoch_line, write_text
+from strive.code_hash import code_hash
+from strive.config import Config
+from strive.data import Splits
+from strive.networks import builder_file
+from strive.progress import CONSOLE, CellProgress
+from strive.records import Failure, Provenance, Record, Result, Status
+from strive.training import (
+    LAYOUT,
+    EpochLine,
+    Execution,
+    Outcome,
+    State,
+    device_name,
+    enter_execution,
+    peak_memory_bytes,
+    read_checkpoint,
+    train_cell,
+    write_checkpoint,
+)
+
+LOG = logging.getLogger("strive.cell")
+
+
+class Sitting:
+    """One process's work on a cell: what it resumes, keeps on disk, and knows of itself."""
+
+    def __init__(self, config: Config, execution: Execution, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.cell = identity.cell_id(config)
+        self.code = code_hash(builder_file(config.model))
+        self.started = _now()
+        self.resumes, self.inexact = 0, list[str]()
+        self.fingerprint, self.num_train = "", 0
+        self.state = self._checkpoint()
+        self.execution = self._resumed_execution(execution)
+        enter_execution(self.execution)
+
+    def train(self, splits: Splits) -> Outcome:
+        """Train from the start or from the checkpoint, with checkpoints, epoch lines and progress."""
+        config, state = self.config, self.state
+        self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+        lines = [EpochLine(**line) for line in state["history"]] if state else []
+        # Epochs after the checkpoint are trained again, so their lines go.
+        write_text(self.folder / "epochs.jsonl", "".join(map(epoch_line, lines)))
+        LOG.info(
+            "%s from step %d on %s",
+            "resumes" if state else "starts",
+            state["step"] if state else 0,
+            self.execution,
+        )
+        steps = math.ceil(len(splits.train) / config.budget.batch_size) * config.budget.epochs
+        last_write = time.monotonic()
+
+        with CellProgress(config, len(splits.train), steps) as progress:
+
+            def on_step(step: int, snapshot: Callable[[], State]) -> None:
+                nonlocal last_write
+                progress.step(step)
+                if time.monotonic() - last_write >= 60 * config.trainer.checkpoint_minutes:
+                    write_checkpoint(self.folder / "checkpoint.pt", snapshot() | self._marks())
+                    last_write = time.monotonic()
+
+            def on_epoch(line: EpochLine) -> None:
+                progress.epoch(line)
+                with (self.folder / "epochs.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(epoch_line(line))
+                LOG.info("%s", line)
+
+            outcome = train_cell(config, splits, self.execution, state=state, on_step=on_step, on_epoch=on_epoch)
+        if outcome.diverged:
+            LOG.info("diverged: %s", outcome.diverged)
+            CONSOLE.print(f"{self.cell}: diverged: {outcome.diverged}")
+        return outcome
+
+    def record(self, status: Status, result: Result | None, failure: Failure | None, seconds: float) -> Record:
+        """Return the record of this cell as it stands now."""
+        images = result.epochs * self.num_train if result else 0
+        return Record(
+            schema=records.SCHEMA,
+            cell=self.cell,
+            status=status,
+            config=identity.flat(self.config),
+            result=result,
+            failure=failure,
+            provenance=Provenance(
+                host=socket.gethostname(),
+                device=device_name(self.execution.device),
+                threads=self.execution.threads,
+                layout=LAYOUT,
+                compiled=self.execution.compiled,
+                train_seconds=seconds,
+                images_per_second=images / seconds if seconds else 0.0,
+                peak_memory_bytes=peak_memory_bytes(self.execution.device),
+                resumes=self.resumes,
+                inexact=self.inexact,
+                torch=str(torch.__version__),
+                python=platform.python_version(),
+                strive=__version__,
+                code_hash=self.code,
+                data_fingerprint=self.fingerprint,
+                started=self.started,
+                finished=_now(),
+            ),
+        )
+
+    def failed(self, status: Status, error: BaseException) -> Record:
+        """Return the record of a cell without a result, and log the stack trace."""
+        LOG.exception("%s", status.value)
+        cause = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
+        return self.record(status, None, Failure(cause=cause, traceback=traceback.format_exc()), 0.0)
+
+    def _checkpoint(self) -> State | None:
+        path = self.folder / "checkpoint.pt"
+        try:
+            state = read_checkpoint(path)
+        except ValueError as error:
+            self._from_the_start(path, str(error))
+            return None
+        if state is None:
+            return None
+        if (reason := self._unusable(state)) is not None:
+            self._from_the_start(path, reason)
+            return None
+        self.resumes, self.inexact, self.started = state["resumes"] + 1, state["inexact"], state["started"]
+        CONSOLE.print(f"{self.cell}: resumes from step {state['step']}")
+        return state
+
+    def _unusable(self, state: State) -> str | None:
+        if state.get("cell") != self.cell:
+            return f"it belongs to {state.get('cell')}"
+        if state["code_hash"] != self.code:
+            return f"it was written by code {state['code_hash']}, this is {self.code}"
+        return None
+
+    def _from_the_start(self, path: Path, why: str) -> None:
+        aside = path.with_name(f"checkpoint-unused-{int(time.time())}.pt")
+        path.rename(aside)
+        message = f"{self.cell}: trains from the start; the checkpoint is kept as {aside.name}, because {why}"
+        LOG.warning("%s", message)
+        CONSOLE.print(message)
+
+    def _resumed_execution(self, wanted: Execution) -> Execution:
+        """Keep what decides the last bits as the checkpoint has it; note what cannot be kept."""
+        if self.state is None:
+            return wanted
+        for what, here in self._surroundings(wanted.device).items():
+            if self.state[what] != here:
+                self.inexact.append(f"{what} changed from {self.state[what]} to {here} at step {self.state['step']}")
+        return Execution(wanted.device, self.state["threads"], self.state["compiled"])
+
+    def _marks(self) -> State:
+        return {
+            "cell": self.cell,
+            "code_hash": self.code,
+            "threads": self.execution.threads,
+            "compiled": self.execution.compiled,
+            "resumes": self.resumes,
+            "inexact": self.inexact,
+            "started": self.started,
+            **self._surroundings(self.execution.device),
+        }
+
+    @staticmethod
+    def _surroundings(device: torch.device) -> dict[str, str]:
+        return {"device": device_name(device), "torch": str(torch.__version__), "layout": LAYOUT}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
