@@ -13,7 +13,7 @@ def machine(threads: int) -> str:
 
     from strive.training import device_name
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return "\n".join(
         (

@@ -197,7 +197,9 @@ def _work(options: argparse.Namespace) -> None:
     else:
         fast = options.worker == "plain_bf16"
         # As many threads as strive takes by itself, which need not be torch's choice.
-        values["threads"] = values["threads"] or len(os.sched_getaffinity(0))
+        values["threads"] = values["threads"] or (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         rate, losses = plain_loop.measure(**values, bf16=fast, channels_last=fast)
     print(json.dumps({"images_per_second": rate, "losses": losses}))
 

@@ -15,7 +15,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-# What main raised: kept here, because Hydra would print a line of its own above it.
+# What main raised for a single cell: kept here, because Hydra would print a line of its own above it.
 raised: list[Exception] = []
 
 
@@ -42,7 +42,7 @@ if __name__ == "__main__":
         for error in raised:
             raise error
     except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on from the last checkpoint")
+        sys.exit("\nstopped; the same command goes on from the last checkpoint, if there is one yet")
     except CellsFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

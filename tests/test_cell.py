@@ -139,7 +139,7 @@ def test_what_a_resume_cannot_keep_marks_the_record_inexact(make_small: MakeConf
     assert why.endswith(" at step 3")
 
 
-@pytest.mark.parametrize("how", ["truncated", "foreign", "other code"])
+@pytest.mark.parametrize("how", ["truncated", "foreign", "other code", "other images"])
 def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_start(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str
 ):
@@ -154,7 +154,8 @@ def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_s
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
     else:
-        write_checkpoint(path, state | ({"cell": "other"} if how == "foreign" else {"code_hash": "0000000000"}))
+        mark = {"foreign": "cell", "other code": "code_hash", "other images": "data_fingerprint"}[how]
+        write_checkpoint(path, state | {mark: "0000000000"})
     record = run_cell(config)
     assert record.status is Status.done
     assert record.provenance.resumes == 0
@@ -258,3 +259,46 @@ def test_the_cells_of_a_sweep_share_their_images(make_small: MakeConfig, monkeyp
     for seed in (0, 1):
         run_cell(dataclasses.replace(make_small(), seed=seed))
     assert len(loads) == 1
+
+
+def test_a_cpu_without_memory_is_out_of_memory_too(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    message = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+    stop_after(monkeypatch, 1, RuntimeError(message))
+    assert run_cell(config).status is Status.out_of_memory
+
+
+def test_images_that_cannot_be_read_are_the_users_to_put_right(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    def unreadable(*args: object) -> None:
+        raise ConfigError("train/x/3.png is not a readable image")
+
+    cell._LOADED.clear()
+    monkeypatch.setattr(cell, "load_splits", unreadable)
+    with pytest.raises(ConfigError, match="not a readable image"):
+        run_cell(make_small())
+    assert finished_record(make_small()) is None
+
+
+def test_what_a_killed_process_left_behind_is_removed(make_small: MakeConfig):
+    config = make_small()
+    folder(config).mkdir(parents=True)
+    (folder(config) / ".checkpoint.pt.0123.tmp").write_bytes(b"part")
+    run_cell(config)
+    (folder(config) / "checkpoint.pt").write_bytes(b"killed after the record was written")
+    run_cell(config)
+    assert not [path.name for path in folder(config).iterdir() if "checkpoint" in path.name]
+
+
+def test_a_done_cell_warns_when_its_images_came_from_elsewhere(
+    make_small: MakeConfig, capfd: pytest.CaptureFixture[str]
+):
+    run_cell(make_small("data.root=one"))
+    run_cell(make_small("data.root=two"))
+    assert "its images came from data.root=one; other images need another data.name" in capfd.readouterr().err
+
+
+def test_records_cannot_go_where_a_file_is(make_small: MakeConfig, tmp_path: Path):
+    (tmp_path / "file").touch()
+    for runs in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(ConfigError, match="is not a folder; name a folder that records can be written to"):
+            run_cell(make_small(f"runs={runs}"))

@@ -40,7 +40,8 @@ def test_every_group_of_conf_composes(make_config: MakeConfig):
         for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
             assert make_config(f"{group}={path.stem}")
     for path in sorted((ROOT / "conf" / "data").glob("*.yaml")):
-        assert make_config(f"data={path.stem}", "data.root=somewhere", "preprocess=standardize")
+        named = ("data.name=mine",) if path.stem == "image_folder" else ()
+        assert make_config(f"data={path.stem}", "data.root=somewhere", "preprocess=standardize", *named)
 
 
 def test_the_glob_on_model_sees_exactly_the_papers_twelve_nets(make_config: MakeConfig):
@@ -61,7 +62,7 @@ def test_the_glob_on_model_sees_exactly_the_papers_twelve_nets(make_config: Make
         ("optimizer.drop_at=[250/350,200/350]", "rising fractions"),
         ("optimizer.drop_at=[x]", "rising fractions"),
         ("optimizer.drop_at=[3/0]", "rising fractions"),
-        ("model.width=0", "model.width must be above 0, got 0.0"),
+        ("model.width=0", "model.width must be above 0 and at most 100, got 0.0"),
         ("model.dropout_input=1", "model.dropout_input must be in [0, 0.99], got 1.0"),
         ("model.dropout_hidden=0.999", "model.dropout_hidden must be in [0, 0.99], got 0.999"),
         ("augment.shift_px=32", "augment.shift_px must be less than data.image_size=32, got 32"),
@@ -89,7 +90,7 @@ def test_all_wrong_values_are_listed_at_once(make_config: MakeConfig):
 
 
 def test_the_jpeg_copies_cannot_be_called_cifar10(make_config: MakeConfig):
-    with pytest.raises(ConfigError, match=r"such as data\.name=cifar10_jpeg"):
+    with pytest.raises(ConfigError, match=r"must be a name of your own for data=image_folder"):
         make_config("data=image_folder", "data.root=x", "data.name=cifar10")
 
 
@@ -115,6 +116,17 @@ def test_the_same_knob_can_be_moved_where_it_acts(make_config: MakeConfig):
     assert make_config("model=strided_cnn_b", "model.strided_b=conv5x5").model.strided_b == "conv5x5"
     assert make_config("augment=flip_shift", "augment.shift_px=4").augment.shift_px == 4
     assert make_config("model.init=gaussian", "model.init_std=0.1").model.init_std == 0.1
+
+
+def test_without_weight_decay_it_cannot_matter_what_decays(make_config: MakeConfig):
+    with pytest.raises(ConfigError, match=r"optimizer\.decay_biases=False has no effect here"):
+        make_config("optimizer.weight_decay=0", "optimizer.decay_biases=false")
+
+
+def test_a_folder_of_images_needs_a_name(make_config: MakeConfig):
+    # The id knows a data set by its name: two folders of one name would share their cells.
+    with pytest.raises(ConfigError, match=r"data\.name must be a name of your own"):
+        make_config("data=image_folder", "data.root=x")
 
 
 def test_idle_knobs_are_knobs():

@@ -72,12 +72,12 @@ def test_a_change_of_schema_gives_a_new_id(monkeypatch: pytest.MonkeyPatch):
 
 def test_differences_names_the_keys_that_make_two_ids_differ(make_config: MakeConfig):
     a, b = make_config(), make_config("seed=3", "augment=flip_shift", "trainer.threads=1")
-    assert differences(a, b) == {"augment.kind": ("none", "flip_shift"), "seed": (0, 3)}
+    assert differences(identity.flat(a), identity.flat(b)) == {"augment.kind": ("none", "flip_shift"), "seed": (0, 3)}
 
 
 def test_cells_without_differences_have_one_id(make_config: MakeConfig):
     a, b = make_config("trainer.device=cpu"), make_config("runs=elsewhere")
-    assert differences(a, b) == {}
+    assert differences(identity.flat(a), identity.flat(b)) == {}
     assert cell_id(a) == cell_id(b)
 
 
@@ -85,3 +85,14 @@ def test_a_flat_config_is_plain_json(make_config: MakeConfig):
     flat = identity.flat(make_config("model=model_a"))
     assert json.loads(json.dumps(flat, allow_nan=False)) == flat
     assert flat["model.pool_norm"] == "inf"
+
+
+def test_two_spellings_of_one_number_give_one_id(make_config: MakeConfig):
+    cells = [make_config(f"optimizer.weight_decay={zero}") for zero in ("0", "0.0", "-0.0")]
+    assert len({cell_id(config) for config in cells}) == 1
+
+
+def test_the_arguments_of_a_builder_may_hold_any_number(make_config: MakeConfig):
+    custom = ("model=extra/custom", "model.builder=a:b")
+    ids = {cell_id(make_config(*custom, f"+model.kwargs={{x: [{value}]}}")) for value in ("1", "inf", "nan")}
+    assert len(ids) == 3

@@ -118,6 +118,8 @@ def test_a_record_whose_config_was_edited_is_refused(tmp_path: Path):
         ("result", "test_error", None, "result: test_error: must be float, got None"),
         ("result", "epochs", 2.5, "result: epochs: must be int, got 2.5"),
         ("result", "epochs", True, "result: epochs: must be int, got True"),
+        ("result", "test_error", 7.3, "result: test_error must be in [0, 1], got 7.3"),
+        ("result", "test_error", float("nan"), "NaN is not a number of JSON"),
         ("provenance", "inexact", "no", "provenance: inexact: must be list, got 'no'"),
     ],
 )
@@ -156,3 +158,18 @@ def test_every_field_of_a_record_is_in_its_documentation():
 def test_what_analysis_reads_needs_no_torch(module: str):
     code = f"import strive.{module}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src").returncode == 0
+
+
+def test_a_record_without_a_science_key_is_refused_and_other_logistics_keys_are_read(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    flat = identity.flat(Config())
+    other = {key: value for key, value in flat.items() if key != "trainer.progress"} | {"trainer.new": 1}
+    assert read_record(altered(path, config=other)).config == other
+    lacking = {key: value for key, value in flat.items() if key != "optimizer.lr"}
+    with pytest.raises(RecordError, match=r"its config lacks optimizer\.lr"):
+        read_record(altered(path, config=lacking))
+
+
+def test_a_status_of_another_type_is_refused(tmp_path: Path):
+    with pytest.raises(RecordError, match="status: must be one of"):
+        read_record(altered(write_record(tmp_path, record()), status=[]))

@@ -1,11 +1,14 @@
 """Hydra's side of a sweep: check every cell before the first one trains, then train what is missing."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
 
@@ -29,21 +32,17 @@ class StriveSweeper(BasicSweeper):
         """Compose and check all cells, then train the missing ones one after the other."""
         # torch is imported only here: --help and tab completion answer at once.
         from strive import sweep
-        from strive.identity import cell_id
-        from strive.progress import CONSOLE
 
         assert self.hydra_context is not None
-        assert self.launcher is not None
+        if type(self.launcher) is not BasicLauncher:
+            raise HydraException(
+                f"hydra/launcher is {type(self.launcher).__name__}, but cells are trained one after the other in"
+                " this process so far; legal: hydra/launcher=basic"
+            )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (grid,) = self.split_arguments(parser.parse_overrides(arguments), None)
-        overrides = {" ".join(each): each for each in grid}
-        cells = sweep.checked_cells([(text, self._compose(each)) for text, each in overrides.items()])
-        todo = sweep.missing(cells)
-        for number, (text, config) in enumerate(todo):
-            CONSOLE.print(f"[{number + 1}/{len(todo)}] {cell_id(config)}")
-            # One at a time, to count them: Hydra's basic launcher trains in this process.
-            self.launcher.launch([overrides[text]], initial_job_idx=number)
-        sweep.report(cells)
+        cells = sweep.checked_cells({" ".join(each): partial(self._compose, each) for each in grid})
+        sweep.report(cells, sweep.train_missing(cells))
 
     def _compose(self, overrides: list[str]) -> DictConfig:
         assert self.hydra_context is not None

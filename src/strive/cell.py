@@ -1,6 +1,7 @@
 """One cell from its config to its record. The command line, a sweep and the tests all call `run_cell`."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,8 +23,10 @@ from strive.training import Execution, choose_execution
 def check_cell(config: Config) -> int:
     """Return the number of the net's parameters, or raise ConfigError for what cannot train.
 
-    Builds the net on the meta device and looks whether the data is there; trains nothing.
+    Builds the net on the meta device, looks for the data, the device and the runs folder; trains nothing.
     """
+    choose_execution(config.trainer)
+    _check_runs(Path(config.runs))
     facts = check_data(config)
     return check_network(config.model, num_classes=facts.num_classes, image_size=output_size(config))
 
@@ -35,7 +38,7 @@ def finished_record(config: Config) -> Record | None:
     """
     try:
         record = records.read_record(records.record_path(Path(config.runs), identity.cell_id(config)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return record if record.status.finished else None
 
@@ -50,7 +53,11 @@ def run_cell(config: Config) -> Record:
     earlier = finished_record(config)
     path = records.record_path(Path(config.runs), identity.cell_id(config))
     if earlier is not None:
-        CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train")
+        CONSOLE.print(
+            f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}"
+        )
+        # Left there if the process was killed right after it wrote the record.
+        path.with_name("checkpoint.pt").unlink(missing_ok=True)
         print(path)
         return earlier
     check_cell(config)
@@ -76,18 +83,35 @@ def summary(record: Record) -> str:
 
 def _train(config: Config, execution: Execution, folder: Path) -> Record:
     sitting = Sitting(config, execution, folder)
+    # Images that cannot be read are for the user to put right, not a result of the cell.
+    splits = _splits(config, execution.device)
     try:
-        splits = _splits(config, execution.device)
         outcome = sitting.train(splits)
         result = result_of(outcome)
         write_arrays(folder, outcome)
-    except torch.OutOfMemoryError as error:
-        return sitting.failed(Status.out_of_memory, error)
-    except (ConfigError, records.RecordError):
-        raise
     except Exception as error:
-        return sitting.failed(Status.error, error)
+        return sitting.failed(Status.out_of_memory if _out_of_memory(error) else Status.error, error)
     return sitting.record(Status.diverged if outcome.diverged else Status.done, result, None, outcome.train_seconds)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # torch's allocator for the CPU raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _other_images(config: Config, record: Record) -> str:
+    """Return a warning where the record's images came from elsewhere: the id knows a data set by its name."""
+    before = record.config.get("data.root")
+    if before == config.data.root:
+        return ""
+    return f"\n  its images came from data.root={before}; other images need another data.name"
+
+
+def _check_runs(runs: Path) -> None:
+    place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "cannot be written to" if place.is_dir() else "is not a folder"
+        raise ConfigError(f"runs={runs}: {place} {what}; name a folder that records can be written to")
 
 
 # The cells of a sweep in one process share their images: the last two data sets stay loaded.

@@ -38,7 +38,7 @@ def complaint(error: BaseException) -> str | None:
 def _unknown_key(key: str) -> str:
     known = [known for known, _, _ in knobs(Config())]
     groups = [item.name for item in dataclasses.fields(Config)]
-    close = difflib.get_close_matches(key, known, n=3)
+    close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=3)
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
     if key.startswith("model.kwargs."):

@@ -183,7 +183,10 @@ class ModelConfig:
     base: Base = _science(Base.c, "base net of the paper's Table 1")
     variant: Variant = _science(Variant.all_cnn, "what stands in the pooling's place (paper, section 2 and Table 2)")
     width: float = _science(
-        1.0, "multiplies the channels of every layer but the class convolution", "above 0", check=_positive
+        1.0,
+        "multiplies the channels of every layer but the class convolution",
+        "above 0 and at most 100",
+        check=lambda width: 0 < width <= 100,
     )
     class_relu: bool = _science(
         True, "ReLU after the class convolution; the paper's Table 1 has it, many copies drop it"
@@ -351,13 +354,15 @@ class OptimizerConfig:
     weight_decay: float = _science(
         0.001, "adds weight_decay x weight to each gradient", "finite, 0 or more", check=_not_negative
     )
-    decay_biases: bool = _science(True, "weight decay acts on biases too; the paper does not say")
+    decay_biases: bool = _science(True, "weight decay acts on biases and batch-norm gains too; the paper does not say")
     drop_at: list[str] = _science(
         ["200/350", "250/350", "300/350"],
         "shares of budget.epochs after which the learning rate is multiplied by drop_factor",
         "rising fractions between 0 and 1, such as [200/350,250/350]; [] keeps it constant",
     )
-    drop_factor: float = _science(0.1, "factor of each drop", "above 0", check=_positive)
+    drop_factor: float = _science(
+        0.1, "factor of each drop", "above 0 and below 1", check=lambda factor: 0 < factor < 1
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -476,11 +481,10 @@ def _schedule_errors(optimizer: OptimizerConfig) -> list[str]:
 
 def _data_errors(config: Config) -> list[str]:
     data, errors = config.data, []
-    reserved = {source.value for source in Source} - {Source.image_folder.value}
-    if data.source is Source.image_folder and data.name in reserved:
+    if data.source is Source.image_folder and data.name in {source.value for source in Source}:
+        # The id knows a data set by its name alone, so two folders must not share one.
         errors.append(
-            f"data.name={data.name} is the name of the original data set; a folder of images needs a name"
-            f" of its own, such as data.name={data.name}_jpeg"
+            f"data.name must be a name of your own for data=image_folder, such as data.name=my_images, got {data.name}"
         )
     if data.source is not Source.image_folder and data.name != data.source.value:
         errors.append(f"data.name must be {data.source.value} for data={data.source.value}, got {data.name}")
@@ -556,6 +560,8 @@ def idle_knobs(config: Config) -> dict[str, str]:
     for item in dataclasses.fields(augment):
         if item.name not in _drawn(augment.kind) | {"kind"}:
             idle[f"augment.{item.name}"] = f"augment.kind={augment.kind.value} does not use it"
+    if config.optimizer.weight_decay == 0:
+        idle["optimizer.decay_biases"] = "optimizer.weight_decay is 0"
     if not config.optimizer.drop_at:
         idle["optimizer.drop_factor"] = "optimizer.drop_at is empty"
     return idle

@@ -41,17 +41,24 @@ def science_hash(flat_config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (value in a, value in b)} of the science keys that make two ids differ."""
-    left, right = science(flat(a)), science(flat(b))
-    return {key: (left[key], right[key]) for key in left if left[key] != right[key]}
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return {key: (value in a, value in b)} of the science keys that make two ids differ.
+
+    Takes what `flat` returns, or the config of a record.
+    """
+    return {key: (a[key], b[key]) for key in science(a) if a[key] != b[key]}
 
 
 def _json_value(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return value.value
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    if isinstance(value, dict):
+        return {name: _json_value(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    if isinstance(value, float):
+        # -0.0 is 0.0, and JSON has no infinity.
+        return value + 0.0 if math.isfinite(value) else str(value)
     return value
 
 

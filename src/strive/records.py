@@ -14,7 +14,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 from strive import identity
-from strive.config import Config, knobs
 
 SCHEMA = 1
 
@@ -137,8 +136,8 @@ def read_record(path: Path) -> Record:
     folder says; FileNotFoundError if there is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except ValueError as error:  # of json, of the encoding, or of _refuse_constant
         raise RecordError(f"{path}: not a whole JSON file ({error}); move it away to train the cell again") from None
     if not isinstance(content, dict) or "schema" not in content:
         raise RecordError(f"{path}: not a record, it has no schema version")
@@ -159,16 +158,25 @@ def _keep_earlier(path: Path) -> None:
     write_whole(earlier, path.read_bytes())
 
 
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
 def _check_identity(record: Record, path: Path) -> None:
     keys = set(record.config)
-    if keys != ALL_KEYS:
-        lacking, unknown = sorted(ALL_KEYS - keys), sorted(keys - ALL_KEYS)
-        raise RecordError(f"{path}: its config lacks {lacking} and has unknown keys {unknown}")
+    # Logistics keys come and go between versions; they decide nothing.
+    if lacking := sorted(identity.SCIENCE_KEYS - keys):
+        raise RecordError(f"{path}: its config lacks {', '.join(lacking)}")
     wanted = identity.science_hash(record.config)
     if not record.cell.endswith(f"-{wanted}"):
         raise RecordError(f"{path}: its config belongs to a cell whose id ends in {wanted}, not to {record.cell}")
     if path.parent.name != record.cell:
         raise RecordError(f"{path}: is the record of {record.cell}, but lies in {path.parent.name}")
+    if record.result is not None:
+        for field in dataclasses.fields(Result):
+            value = getattr(record.result, field.name)
+            if field.name.endswith("_error") and value is not None and not 0 <= value <= 1:
+                raise RecordError(f"{path}: result: {field.name} must be in [0, 1], got {value}")
     if record.status.finished == (record.result is None) or (record.result is None) == (record.failure is None):
         raise RecordError(f"{path}: status {record.status.value} does not fit its result and failure parts")
 
@@ -188,7 +196,7 @@ def _typed(value: Any, wanted: Any, where: str) -> Any:
         (wanted,) = (choice for choice in get_args(wanted) if choice is not NoneType)
         return _typed(value, wanted, where)
     if isinstance(wanted, type) and issubclass(wanted, StrEnum):
-        if value not in {choice.value for choice in wanted}:
+        if value not in [choice.value for choice in wanted]:
             raise RecordError(f"{where}: must be one of {[choice.value for choice in wanted]}, got {value!r}")
         return wanted(value)
     plain = get_origin(wanted) or wanted
@@ -197,6 +205,3 @@ def _typed(value: Any, wanted: Any, where: str) -> Any:
     if type(value) is not plain:
         raise RecordError(f"{where}: must be {plain.__name__}, got {value!r}")
     return value
-
-
-ALL_KEYS = frozenset(key for key, _, _ in knobs(Config()))

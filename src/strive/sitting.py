@@ -47,6 +47,7 @@ class Sitting:
         self.code = code_hash(builder_file(config.model))
         self.started = _now()
         self.resumes, self.inexact = 0, list[str]()
+        _remove_unfinished_files(folder)
         self.fingerprint, self.num_train = "", 0
         self.state = self._checkpoint()
         self.execution = self._resumed_execution(execution)
@@ -54,8 +55,10 @@ class Sitting:
 
     def train(self, splits: Splits) -> Outcome:
         """Train from the start or from the checkpoint, with checkpoints, epoch lines and progress."""
-        config, state = self.config, self.state
+        config = self.config
         self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
+        self._check_images()
+        state = self.state
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
         lines = [EpochLine(**line) for line in state["history"]] if state else []
         # Epochs after the checkpoint are trained again, so their lines go.
@@ -150,6 +153,15 @@ class Sitting:
             return f"it was written by code {state['code_hash']}, this is {self.code}"
         return None
 
+    def _check_images(self) -> None:
+        if self.state is None or self.state["data_fingerprint"] == self.fingerprint:
+            return
+        before = self.state["data_fingerprint"]
+        self._from_the_start(
+            self.folder / "checkpoint.pt", f"it was trained on other images ({before}, these are {self.fingerprint})"
+        )
+        self.state, self.resumes, self.inexact, self.started = None, 0, [], _now()
+
     def _from_the_start(self, path: Path, why: str) -> None:
         aside = path.with_name(f"checkpoint-unused-{int(time.time())}.pt")
         path.rename(aside)
@@ -170,6 +182,7 @@ class Sitting:
         return {
             "cell": self.cell,
             "code_hash": self.code,
+            "data_fingerprint": self.fingerprint,
             "threads": self.execution.threads,
             "compiled": self.execution.compiled,
             "resumes": self.resumes,
@@ -181,6 +194,12 @@ class Sitting:
     @staticmethod
     def _surroundings(device: torch.device) -> dict[str, str]:
         return {"device": device_name(device), "torch": str(torch.__version__), "layout": LAYOUT}
+
+
+def _remove_unfinished_files(folder: Path) -> None:
+    # A process killed while it wrote leaves a part under another name.
+    for path in folder.glob(".*.tmp*"):
+        path.unlink(missing_ok=True)
 
 
 def _now() -> str:

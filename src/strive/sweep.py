@@ -1,7 +1,7 @@
 """The cells of a grid: checked together before anything trains, and listed together at the end."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 
 from omegaconf import DictConfig
 from rich import box
@@ -10,63 +10,88 @@ from rich.progress import track
 from rich.table import Table
 
 from strive import identity, records
-from strive.cell import check_cell, finished_record
+from strive.cell import check_cell, finished_record, run_cell
 from strive.complaint import CellsFailedError, complaint
 from strive.config import Config, ConfigError, to_config
 from strive.progress import CONSOLE
 
+Grid = Mapping[str, Callable[[], DictConfig]]
 
-def checked_cells(composed: Sequence[tuple[str, DictConfig]]) -> list[tuple[str, Config]]:
-    """Return (overrides, config) of every distinct cell.
+
+def checked_cells(grid: Grid) -> list[Config]:
+    """Return the config of every distinct cell of a grid: {its overrides: what composes it}.
 
     Raises ConfigError that lists what is wrong with any of them, before anything trains.
     """
-    cells: dict[str, tuple[str, Config]] = {}
+    cells: dict[str, Config] = {}
     errors: dict[str, list[str]] = {}
-    checked_nets = set[str]()
-    for overrides, node in track(composed, "checking cells", console=CONSOLE, transient=True):
+    checked = set[str]()
+    for overrides, compose in track(grid.items(), "checking cells", console=CONSOLE, transient=True):
         try:
-            config = to_config(node)
-            finished_record(config)
-            # Cells that differ in lr or seed share net and data: check those once.
-            net = f"{config.model}{config.data}{config.augment}"
-            if net not in checked_nets:
-                check_cell(config)
-                checked_nets.add(net)
+            config = to_config(compose())
+            _check_once(config, checked)
+            twin = cells.setdefault(identity.cell_id(config), config)
+            _check_twin(config, twin)
         except Exception as error:
             text = complaint(error)
             if text is None:
                 raise
             errors.setdefault(text, []).append(overrides)
-            continue
-        cells.setdefault(identity.cell_id(config), (overrides, config))
     if errors:
-        raise ConfigError(_listed(errors, len(composed)))
+        raise ConfigError(_listed(errors, len(grid)))
     return list(cells.values())
 
 
-def missing(cells: Sequence[tuple[str, Config]]) -> list[tuple[str, Config]]:
-    """Return the cells without a result, and say how many there are."""
-    todo = [cell for cell in cells if finished_record(cell[1]) is None]
+def _check_once(config: Config, checked: set[str]) -> None:
+    """Check the cell, or what it does not share with one that was checked before."""
+    if finished_record(config) is not None:
+        return
+    # Cells that differ in optimizer, budget or seed share net, images and device.
+    shared = f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}{config.runs}"
+    if shared not in checked:
+        check_cell(config)
+        checked.add(shared)
+
+
+def _check_twin(config: Config, twin: Config) -> None:
+    for key, one, other in (("runs", twin.runs, config.runs), ("data.root", twin.data.root, config.data.root)):
+        if one != other:
+            raise ConfigError(
+                f"{key}={one} and {key}={other} give one and the same cell {identity.cell_id(config)};"
+                " start them separately, or give other images another data.name"
+            )
+
+
+def train_missing(cells: Sequence[Config]) -> dict[str, str]:
+    """Train the cells without a result, one after the other; return {cell id: why it has none}."""
+    todo = [config for config in cells if finished_record(config) is None]
     CONSOLE.print(f"{len(cells)} cells: {len(cells) - len(todo)} done already, {len(todo)} to train")
-    return todo
+    causes = {}
+    for number, config in enumerate(todo, start=1):
+        cell = identity.cell_id(config)
+        CONSOLE.print(f"[{number}/{len(todo)}] {cell}")
+        try:
+            record = run_cell(config)
+        except Exception as error:
+            # One cell's trouble, even a fault of ours, must not cost the others.
+            causes[cell] = complaint(error) or traceback.format_exc()
+            CONSOLE.print(f"{cell}: {causes[cell]}")
+            continue
+        if record.failure is not None:
+            causes[cell] = record.failure.cause
+    return causes
 
 
-def report(cells: Sequence[tuple[str, Config]]) -> None:
+def report(cells: Sequence[Config], causes: Mapping[str, str]) -> None:
     """Print the table of test errors; raise CellsFailedError if a cell has no result."""
-    rows, failed = [], []
-    for _, config in cells:
-        path = records.record_path(Path(config.runs), identity.cell_id(config))
-        record = records.read_record(path) if path.exists() else None
-        rows.append(_row(config, record))
-        if record is None or not record.status.finished:
-            cause = record.failure.cause if record and record.failure else "no record"
-            failed.append(f"{path.parent.name}: {cause}")
-    Console().print(_table(rows))
-    if failed:
+    finished = [finished_record(config) for config in cells]
+    Console().print(_table([_row(config, record) for config, record in zip(cells, finished, strict=True)]))
+    ids = [identity.cell_id(config) for config, record in zip(cells, finished, strict=True) if record is None]
+    if ids:
+        lines = [f"{cell}: {causes.get(cell, 'no record')}" for cell in ids]
         raise CellsFailedError(
-            f"{len(failed)} of {len(cells)} cells have no result; the same command tries them again\n  "
-            + "\n  ".join(failed)
+            f"{len(ids)} of {len(cells)} cells have no result; the same command tries them again\n  "
+            + "\n  ".join(lines)
         )
 
 
@@ -81,7 +106,7 @@ def _row(config: Config, record: records.Record | None) -> dict[str, str]:
         "parameters": f"{result.parameters:,}" if result else "-",
         "test error": f"{100 * result.test_error:.2f}%" if result else "-",
         "seconds": f"{record.provenance.train_seconds:.0f}" if record and result else "-",
-        "status": record.status.value if record else "missing",
+        "status": record.status.value if record else "no result",
     }
 
 

@@ -265,3 +265,22 @@ def test_every_science_key_is_tried():
     # custom net's keys have tests of their own.
     elsewhere = {"model.family", "model.builder", "model.kwargs", "data.source", "data.name", "data.image_size"}
     assert set(KNOBS) | elsewhere == SCIENCE_KEYS
+
+
+@pytest.mark.slow
+def test_each_of_many_nets_in_one_process_is_compiled(make_small: MakeConfig):
+    # torch counts the graphs of all nets together, and beyond eight it goes on without compiling.
+    graphs: list[int] = []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        graphs.append(1)
+        return graph.forward
+
+    compiled = dataclasses.replace(CPU, compiled=True)
+    original = torch.compile
+    for seed in range(6):
+        config = make_small(*BASE, "budget.epochs=1", f"seed={seed}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "compile", lambda net, **options: original(net, backend=count, **options))
+            train_cell(config, few(load_splits(config, CPU.device)), compiled)
+        assert len(graphs) == 2 * (seed + 1)  # one for the batch of 32, one for the tail of 4

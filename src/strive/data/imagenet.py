@@ -133,7 +133,16 @@ class LazySplit:
             generator=torch.Generator(),  # without one it would draw from torch's global state
         )
         mean, std = (torch.tensor(values, device=self.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        for index, pixels in zip(index_batches, loader, strict=True):
+        for index, pixels in zip(index_batches, _plain_errors(loader), strict=True):
             images = pixels.to(self.device, non_blocking=True).to(torch.float32).div_(255)
             images = images.sub_(mean).div_(std).permute(0, 3, 1, 2)
             yield images, self.labels[index].to(self.device)
+
+
+def _plain_errors(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
+    """Yield the loader's batches; a worker's ConfigError comes without the worker's stack trace."""
+    try:
+        yield from loader
+    except ConfigError as error:
+        # torch puts the whole stack trace into the message; ours is one line, the last.
+        raise ConfigError(str(error).strip().splitlines()[-1].removeprefix("strive.config.ConfigError: ")) from error

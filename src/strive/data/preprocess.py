@@ -79,7 +79,7 @@ def fit_zca(images: Pixels, *, gcn_scale: float, bias: float) -> Whitening:
     covariance /= n
     covariance[np.diag_indices(d)] += bias
     # One thread: two that share their cores with other cells wait for each other at every step,
-    # which was five times slower; and the last bits do not depend on the number of cores.
+    # which was five times slower.
     with threadpool_limits(limits=1):
         eigenvalues, eigenvectors = np.linalg.eigh(covariance)
     return Whitening(mean, (eigenvectors / np.sqrt(eigenvalues)) @ eigenvectors.T)

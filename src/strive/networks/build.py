@@ -93,10 +93,6 @@ def _named_modules(layers: Sequence[Layer]) -> Iterator[tuple[str, nn.Module]]:
     yield "mean", GlobalMean()
 
 
-def _conv(channels: int, layer: Conv) -> nn.Conv2d:
-    return nn.Conv2d(channels, layer.channels, layer.kernel, stride=layer.stride, padding=layer.padding)
-
-
 def _check_image_size(model: ModelConfig, num_classes: int, image_size: int) -> None:
     layers = spec.layers(model, num_classes)
     if min(spec.sides(layers, image_size)) >= 1:

@@ -1,5 +1,6 @@
 """A cell's state on disk, so that it can be killed at any moment and go on."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,20 @@ def write_checkpoint(path: Path, state: State) -> None:
 def read_checkpoint(path: Path) -> State | None:
     """Return the state on the CPU, or None if there is none.
 
-    Raises ValueError if the file is damaged. Loads tensors and plain values only: a checkpoint
-    never runs code.
+    Raises ValueError if the file is damaged, OSError if it cannot be read at all. Loads tensors and
+    plain values only: a checkpoint never runs code.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # All of it first: a disk that does not answer is no reason to call a good checkpoint damaged,
+        # and torch raises an OSError for a damaged one too.
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch names no set of exceptions for a damaged file
-        raise ValueError(f"{path} is damaged: {type(error).__name__} {str(error).partition(chr(10))[0]}") from error
+        reason = f"{type(error).__name__} {str(error).partition(chr(10))[0]}"
+        raise ValueError(f"{path} is damaged: {reason}") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} is damaged: it holds a {type(state).__name__}, not a state")
     return state

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from strive.config import Config, Precision
-from strive.data import Split, eval_view
+from strive.data import Split, eval_view, output_size
 
-# Fixed, not a knob: the batch size may change the last bits of the logits.
-_BATCH = 500
+# Not a knob: the batch size may change the last bits of the logits. 500 images of 32x32 fill it.
+_PIXELS_PER_BATCH = 500 * 32 * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ def evaluate(network: nn.Module, split: Split, config: Config, device: torch.dev
     """Score every image of a split once, in order, without augmentation or dropout."""
     network.eval()
     parts = []
-    for images, _ in split.batches(torch.arange(len(split)).split(_BATCH)):
+    batch = max(1, _PIXELS_PER_BATCH // output_size(config) ** 2)
+    for images, _ in split.batches(torch.arange(len(split)).split(batch)):
         with autocast(config, device):
             parts.append(network(eval_view(images, config.augment, config.data.image_size)).float())
     logits = torch.cat(parts).cpu()

@@ -45,6 +45,10 @@ def enter_execution(execution: Execution) -> None:
     """Set this process up: threads, memory allocator, deterministic kernels."""
     torch.set_num_threads(execution.threads)
     if execution.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(execution.device)
+        # precision=fp32 means float32; bf16 does not go this way.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         # Read by cuBLAS at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

@@ -94,8 +94,7 @@ class Training:
             config.model, num_classes=splits.num_classes, image_size=output_size(config), seed=config.seed
         )
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # dynamic=False: one compilation for the batch size and one for the tail, both exact shapes.
-        self.forward = torch.compile(self.network, dynamic=False) if execution.compiled else self.network
+        self.forward = _compiled(self.network) if execution.compiled else self.network
         self.optimizer = torch.optim.SGD(_parameter_groups(self.network, config), lr=config.optimizer.lr)
         self.steps_per_epoch = math.ceil(len(splits.train) / config.budget.batch_size)
         self.num_steps = self.steps_per_epoch * config.budget.epochs
@@ -130,14 +129,20 @@ class Training:
         epoch = len(self.history)
         order = torch.randperm(len(self.splits.train), generator=randomness.generator(self.config.seed, "order", epoch))
         batches = order.split(self.config.budget.batch_size)
+        first = self.step - epoch * self.steps_per_epoch
+        assert 0 <= first <= self.steps_per_epoch
         self.network.train()
         started = time.perf_counter()
-        for images, labels in self.splits.train.batches(batches[self.step - epoch * self.steps_per_epoch :]):
+        for images, labels in self.splits.train.batches(batches[first:]):
             self._train_step(images, labels)
             now = time.perf_counter()
             self.seconds += now - started
             on_step(self.step, self.snapshot)
             started = time.perf_counter()
+        if self.device.type == "cuda":
+            # Queued work belongs to the steps that queued it.
+            torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - started
         self._close_epoch(epoch)
 
     def _train_step(self, images: Tensor, labels: Tensor) -> None:
@@ -171,7 +176,7 @@ class Training:
             self.diverged = f"the training loss became {loss} in epoch {epoch + 1}"
         elif peak == 0:
             # Dead behind the class convolution's ReLU: no gradient can ever return. A loss of
-            # ln(classes) alone is not this: such a cell can still recover (docs/initialisation.md).
+            # ln(classes) alone is not this: such a cell can still recover (docs/open_choices.md).
             self.diverged = f"all class outputs were zero on every training image of epoch {epoch + 1}"
         held_out = self.splits.val
         val = evaluate(self.network, held_out, self.config, self.device) if held_out else None
@@ -193,6 +198,14 @@ class Training:
             "wrong": torch.zeros((), dtype=torch.int64, device=self.device),
             "peak": torch.zeros((), dtype=torch.float32, device=self.device),
         }
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    # Forget the nets compiled before: torch counts them together, and beyond eight graphs it would
+    # go on without compiling, in silence.
+    torch.compiler.reset()
+    # dynamic=False: one graph for the batch size and one for the tail, both of exact shapes.
+    return torch.compile(network, dynamic=False)
 
 
 def _parameter_groups(network: nn.Module, config: Config) -> list[dict[str, object]]:
