@@ -209,9 +209,12 @@ class ModelConfig:
         StridedB.conv1x1,
         "Strided-CNN-B: the convolution that takes the pooling's stride; the paper's wording gives conv1x1",
     )
-    init: Init = _science(Init.he, "weight initialisation; the paper does not state it")
+    init: Init = _science(Init.gaussian, "weight initialisation; the paper does not state it")
     init_std: float = _science(
-        0.05, "standard deviation of the weights, for model.init=gaussian", "above 0", check=_positive
+        0.05,
+        "gaussian: standard deviation of the weights; divided by the root of model.width",
+        "above 0",
+        check=_positive,
     )
     dropout_input: float = _science(
         0.2, "share of input values set to zero (paper, section 3)", "in [0, 0.99]", check=_dropout

@@ -39,6 +39,13 @@ def test_the_deviation_of_gaussian_is_a_knob():
     assert initialised(init=Init.gaussian, init_std=0.01)[0].weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
+def test_a_narrower_net_has_larger_gaussian_weights_behind_the_first_layer():
+    first, second = initialised(init=Init.gaussian, width=0.25)
+    # Fan-in x variance is what decides the size of the outputs: a quarter of one, four times the other.
+    assert first.weight.std().item() == pytest.approx(0.05, rel=0.02)
+    assert second.weight.std().item() == pytest.approx(0.1, rel=0.02)
+
+
 @pytest.mark.parametrize("init", [Init.he, Init.gaussian])
 def test_normal_weights_have_the_tails_of_a_normal(init):
     weights = initialised(init=init)[0].weight

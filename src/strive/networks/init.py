@@ -24,17 +24,20 @@ def initialise(network: nn.Module, model: ModelConfig, seed: int) -> None:
         generator = randomness.generator(seed, "init", index)
         fan_in = math.prod(conv.weight.shape[1:])
         with torch.no_grad():
-            conv.weight.copy_(_weights(model, conv.weight.shape, fan_in, generator))
+            # What a narrow net lacks in fan-in, gaussian weights make up in size, so that it starts
+            # like the full one; the first layer sees the image's three channels at every width.
+            std = model.init_std if index == 0 else model.init_std / math.sqrt(model.width)
+            conv.weight.copy_(_weights(model.init, conv.weight.shape, fan_in, std, generator))
             if conv.bias is not None:
-                conv.bias.copy_(_biases(model, conv.bias.shape, fan_in, generator))
+                conv.bias.copy_(_biases(model.init, conv.bias.shape, fan_in, generator))
 
 
-def _weights(model: ModelConfig, shape: torch.Size, fan_in: int, generator: torch.Generator) -> Tensor:
-    match model.init:
+def _weights(init: Init, shape: torch.Size, fan_in: int, std: float, generator: torch.Generator) -> Tensor:
+    match init:
         case Init.he:
             return _normal(shape, math.sqrt(2 / fan_in), generator)
         case Init.gaussian:
-            return _normal(shape, model.init_std, generator)
+            return _normal(shape, std, generator)
         case Init.xavier_caffe:
             # Caffe's filler counts the fan-in alone: variance 1/fan_in, unlike torch's Xavier.
             return _uniform(shape, math.sqrt(3 / fan_in), generator)
@@ -43,8 +46,8 @@ def _weights(model: ModelConfig, shape: torch.Size, fan_in: int, generator: torc
             return _uniform(shape, 1 / math.sqrt(fan_in), generator)
 
 
-def _biases(model: ModelConfig, shape: torch.Size, fan_in: int, generator: torch.Generator) -> Tensor:
-    if model.init is Init.torch_default:
+def _biases(init: Init, shape: torch.Size, fan_in: int, generator: torch.Generator) -> Tensor:
+    if init is Init.torch_default:
         return _uniform(shape, 1 / math.sqrt(fan_in), generator)
     return torch.zeros(shape)
 
