@@ -40,8 +40,8 @@ def test_tab_completion_offers_groups_and_options(strive: CommandLine, tmp_path:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lrr=1", "error: there is no key optimizer.lrr"),
-        ("budget.epochs=-3", "error: budget.epochs must be 1 or more, got -3"),
+        ("optimizer.lrr=1", "there is no key optimizer.lrr"),
+        ("budget.epochs=-3", "budget.epochs must be 1 or more, got -3"),
         ("model=resnet", "Could not find 'model/resnet'"),
         ("data=cifar10", "data.download=true"),
     ],
@@ -52,6 +52,7 @@ def test_wrong_input_ends_with_one_message_no_stack_trace_and_no_file(
     for multirun in ((), ("-m",)):
         done = strive(*multirun, *SMALL, override)
         assert done.returncode == 2
+        assert "error: " in done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "runs").exists()
