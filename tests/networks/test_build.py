@@ -1,8 +1,10 @@
 import itertools
+import subprocess
 import sys
 
 import pytest
 import torch
+from support import ROOT
 from torch import nn
 
 from strive.config import (
@@ -18,6 +20,7 @@ from strive.config import (
     Variant,
 )
 from strive.networks import build_network, builder_file, check_network, count_parameters, reseed
+from strive.networks.build import SampledConv
 from strive.networks.dropout import HashDropout
 
 GRID = list(itertools.product(Base, Variant))
@@ -206,6 +209,7 @@ def test_an_image_that_is_too_small_is_refused_with_the_smallest_that_fits(knobs
 
 BUILDERS = """
 import torch
+from support import ROOT
 from torch import nn
 
 def plain(num_classes, image_size, hidden=4):
@@ -351,3 +355,42 @@ def test_there_is_no_builders_file_where_there_is_no_builder(custom):
     assert builder_file(ModelConfig()) is None
     assert builder_file(custom("my_missing:plain")) is None
     assert builder_file(custom("my_missing.deeper:plain")) is None
+
+
+def test_a_sampled_1x1_convolution_is_the_convolution_with_stride():
+    sampled = SampledConv(16, 32, 1, stride=2).double()
+    plain = nn.Conv2d(16, 32, 1, stride=2).double()
+    plain.load_state_dict(sampled.state_dict())
+    maps = [torch.randn(3, 16, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) for _ in "ab"]
+    for conv, image in zip((sampled, plain), maps, strict=True):
+        image.copy_(maps[0]).requires_grad_()
+        conv(image).square().sum().backward()
+    torch.testing.assert_close(maps[0].grad, maps[1].grad)
+    torch.testing.assert_close(sampled.weight.grad, plain.weight.grad)
+    torch.testing.assert_close(sampled(maps[0]), plain(maps[0]))
+
+
+def test_the_strided_1x1_convolutions_of_b_are_the_sampled_ones():
+    sampled = [
+        name
+        for name, module in built(base=Base.b, variant=Variant.strided).named_modules()
+        if type(module) is SampledConv
+    ]
+    assert sampled == ["conv2", "conv4"]
+    assert [built(base=Base.b, variant=Variant.strided).get_submodule(name).stride for name in sampled] == [(2, 2)] * 2
+
+
+@pytest.mark.slow
+def test_a_narrow_strided_net_trains_with_two_threads_and_an_odd_batch():
+    # torch's own 1x1 convolution with stride aborts here; in a process of its own, because it would end this one.
+    code = (
+        "import torch; from strive.config import *; from strive.networks import build_network\n"
+        "torch.set_num_threads(2)\n"
+        "model = ModelConfig(base=Base.b, variant=Variant.strided, width=0.125)\n"
+        "net = build_network(model, num_classes=10, image_size=32, seed=0).to(memory_format=torch.channels_last)\n"
+        "for step in range(150):\n"
+        "    images = torch.randn(53, 3, 32, 32).contiguous(memory_format=torch.channels_last)\n"
+        "    net(images).sum().backward()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
