@@ -1,6 +1,7 @@
 """The files beside a record, and the numbers that the record takes from them."""
 
 import hashlib
+import io
 import json
 import math
 from dataclasses import asdict
@@ -41,9 +42,9 @@ def _weights_hash(outcome: Outcome) -> str:
 def write_arrays(folder: Path, outcome: Outcome) -> None:
     """Write predictions and weights; before the record, which says that they are whole."""
     write_checkpoint(folder / "weights.pt", outcome.weights)
-    temporary = folder / ".predictions.tmp.npz"
-    np.savez(temporary, labels=outcome.test.labels.numpy(), logits=outcome.test.logits.numpy())
-    temporary.replace(folder / "predictions.npz")
+    content = io.BytesIO()
+    np.savez(content, labels=outcome.test.labels.numpy(), logits=outcome.test.logits.numpy())
+    records.write_whole(folder / "predictions.npz", content.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:
