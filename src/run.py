@@ -8,6 +8,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
+from strive import stop
 from strive.complaint import CellsFailedError, complaint
 from strive.config import Config, to_config
 
@@ -25,9 +26,11 @@ def main(composed: DictConfig) -> None:
     try:
         config = to_config(composed)
         # torch is imported only here: --help and tab completion answer at once.
-        from strive.cell import run_cell
+        from strive.cell import run_when_free
 
-        record = run_cell(config)
+        # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.
+        stop.listen()
+        record = run_when_free(config)
         if not record.status.finished:
             raise CellsFailedError(f"{record.cell} has no result; see {config.runs}/{record.cell}/log.txt")
     except Exception as error:
@@ -41,6 +44,9 @@ if __name__ == "__main__":
         main()
         for error in raised:
             raise error
+    except stop.StoppedError as error:
+        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command goes on from the last checkpoint, if there is one yet")
     except CellsFailedError as error:

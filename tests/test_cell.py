@@ -1,6 +1,9 @@
 import dataclasses
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,12 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig
 
-from strive import cell, identity, records, sitting
+from strive import cell, identity, records, sitting, stop
 from strive.cell import check_cell, finished_record, run_cell
+from strive.claim import ClaimedError, LostClaimError, take_claim
 from strive.config import Config, ConfigError, to_config
 from strive.records import RecordError, Status
-from strive.training import read_checkpoint, write_checkpoint
+from strive.training import previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 
 
 def folder(config: Config) -> Path:
@@ -24,9 +28,9 @@ def folder(config: Config) -> Path:
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, error: BaseException) -> None:
     """Let a checkpoint be written after each step, and raise after so many."""
 
-    def counted(path: Path, state: dict[str, Any]) -> None:
-        write_checkpoint(path, state)
-        if path.name == "checkpoint.pt" and state["step"] >= steps:
+    def counted(path: Path, state: dict[str, Any], *, scratch: Path) -> None:
+        write_checkpoint(path, state, scratch=scratch)
+        if state["step"] >= steps:
             raise error
 
     monkeypatch.setattr(sitting, "write_checkpoint", counted)
@@ -133,7 +137,7 @@ def test_what_a_resume_cannot_keep_marks_the_record_inexact(make_small: MakeConf
     path = folder(config) / "checkpoint.pt"
     state = read_checkpoint(path)
     assert state is not None
-    write_checkpoint(path, state | {"device": "another processor"})
+    write_state(path, state | {"device": "another processor"})
     (why,) = run_cell(config).provenance.inexact
     assert why.startswith("device changed from another processor to ")
     assert why.endswith(" at step 3")
@@ -151,16 +155,38 @@ def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_s
     path = folder(config) / "checkpoint.pt"
     state = read_checkpoint(path)
     assert state is not None
-    if how == "truncated":
-        path.write_bytes(path.read_bytes()[:1000])
-    else:
-        mark = {"foreign": "cell", "other code": "code_hash", "other images": "data_fingerprint"}[how]
-        write_checkpoint(path, state | {mark: "0000000000"})
+    for place in (path, previous_checkpoint(path)):
+        if how == "truncated":
+            place.write_bytes(place.read_bytes()[:1000])
+        else:
+            mark = {"foreign": "cell", "other code": "code_hash", "other images": "data_fingerprint"}[how]
+            write_state(place, state | {mark: "0000000000"})
     record = run_cell(config)
     assert record.status is Status.done
     assert record.provenance.resumes == 0
-    (kept,) = folder(config).glob("checkpoint-unused-*.pt")
-    assert f"trains from the start; the checkpoint is kept as {kept.name}" in capfd.readouterr().err.replace("\n", " ")
+    assert len(list(folder(config).glob("checkpoint-*unused-*.pt"))) == 2
+    shown = capfd.readouterr().err
+    for place in (path, previous_checkpoint(path)):
+        assert f"cannot go on from {place.name}, kept as {place.stem}-unused-" in shown
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    config = make_small("trainer.checkpoint_minutes=0")
+    whole = run_cell(make_small("trainer.checkpoint_minutes=0", f"runs={config.runs}-whole")).result
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(config)
+    path = folder(config) / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    record = run_cell(config)
+    assert record.result == whole
+    assert record.provenance.resumes == 1
+    shown = capfd.readouterr().err
+    assert "cannot go on from checkpoint.pt, kept as checkpoint-unused-" in shown
+    assert "resumes from step 6" in shown
 
 
 def test_an_exception_in_training_becomes_a_record_and_the_next_call_tries_again(
@@ -282,11 +308,115 @@ def test_images_that_cannot_be_read_are_the_users_to_put_right(make_small: MakeC
 def test_what_a_killed_process_left_behind_is_removed(make_small: MakeConfig):
     config = make_small()
     folder(config).mkdir(parents=True)
-    (folder(config) / ".checkpoint.pt.0123.tmp").write_bytes(b"part")
+    code = "import sys, pathlib; from strive.claim import take_claim; c = take_claim(pathlib.Path(sys.argv[1]), 60);"
+    code += " (c.scratch / '.checkpoint.pt.0123.tmp').write_bytes(b'part')"
+    subprocess.run([sys.executable, "-c", code, str(folder(config))], check=True)
+    assert len(list((folder(config) / "claim").glob("*/.checkpoint.pt.0123.tmp"))) == 1
     run_cell(config)
-    (folder(config) / "checkpoint.pt").write_bytes(b"killed after the record was written")
+    left = folder(config) / "checkpoint.pt"
+    left.write_bytes(b"killed after the record was written")
+    os.utime(left, (0, 0))
     run_cell(config)
-    assert not [path.name for path in folder(config).iterdir() if "checkpoint" in path.name]
+    names = {path.name for path in folder(config).iterdir()}
+    assert names == {"record.json", "epochs.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
+
+
+def test_the_checkpoint_of_a_training_that_is_to_replace_a_record_is_kept(make_small: MakeConfig):
+    config = make_small()
+    run_cell(config)
+    younger = folder(config) / "checkpoint.pt"
+    younger.write_bytes(b"of another training")
+    run_cell(config)
+    assert younger.exists()
+
+
+def test_a_record_is_replaced_once_and_only_if_it_is_the_one_that_was_named(make_small: MakeConfig):
+    config = make_small()
+    first = run_cell(config)
+    path = folder(config) / "record.json"
+    named = records.file_hash(path)
+    assert run_cell(config, replaces="another") == first
+    second = run_cell(config, replaces=named)
+    assert second.provenance != first.provenance or records.file_hash(path) != named
+    assert second.result == first.result
+    assert (folder(config) / "record-1.json").exists()
+    again = records.file_hash(path)
+    run_cell(config, replaces=named)
+    assert records.file_hash(path) == again
+
+
+def test_a_cell_that_another_process_trains_is_left_to_it(make_small: MakeConfig):
+    config = make_small()
+    folder(config).mkdir(parents=True)
+    with take_claim(folder(config), 60), pytest.raises(ClaimedError, match=f"being trained by process {os.getpid()}"):
+        run_cell(config)
+    assert not (folder(config) / "record.json").exists()
+    assert run_cell(config).status is Status.done
+
+
+def test_a_process_that_lost_its_cell_writes_nothing_more(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    original = sitting.train_cell
+
+    def robbed(*arguments: Any, on_epoch: Any, **more: Any) -> Any:
+        def after_epoch(line: Any) -> None:
+            on_epoch(line)
+            (token,) = (folder(config) / "claim").iterdir()
+            take_claim(folder(config), 60, fence=token.name)
+
+        return original(*arguments, on_epoch=after_epoch, **more)
+
+    monkeypatch.setattr(sitting, "train_cell", robbed)
+    with pytest.raises(LostClaimError, match="has lost the cell"):
+        run_cell(config)
+    assert not (folder(config) / "record.json").exists()
+    state = read_checkpoint(folder(config) / "checkpoint.pt")
+    assert state is not None
+    assert state["step"] == 22  # of the first epoch's last step, before the cell was lost
+
+
+def test_a_wish_to_stop_leaves_a_checkpoint_and_the_next_call_ends_with_the_same_bits(make_small: MakeConfig):
+    whole = run_cell(make_small("seed=3")).result
+    config = make_small("seed=3")
+    config.runs += "-stopped"
+    stop.request("SIGTERM")
+    try:
+        with pytest.raises(stop.StoppedError, match="stopped by SIGTERM after step 1"):
+            run_cell(config)
+    finally:
+        stop.forget()
+    assert not (folder(config) / "record.json").exists()
+    record = run_cell(config)
+    assert (record.result, record.provenance.resumes) == (whole, 1)
+
+
+def test_sys_exit_in_a_users_net_is_recorded(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    stop_after(monkeypatch, 1, SystemExit(3))
+    record = run_cell(config)
+    assert record.status is Status.error
+    assert record.failure is not None
+    assert record.failure.cause == "SystemExit: 3"
+
+
+def test_a_record_of_another_cell_with_the_same_id_is_refused(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(identity, "science_hash", lambda flat: "0123456789")
+    run_cell(make_small("budget.epochs=1"))
+    with pytest.raises(
+        RecordError, match=r"another cell with the same id(.|\n)*budget\.epochs: this cell 2, the record 1"
+    ):
+        run_cell(make_small("budget.epochs=2"))
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_cell(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    def full(path: Path, state: dict[str, Any], *, scratch: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sitting, "write_checkpoint", full)
+    assert run_cell(make_small("trainer.checkpoint_minutes=0")).status is Status.done
+    assert "No space left on device); an earlier one is kept, training goes on" in capfd.readouterr().err
 
 
 def test_a_done_cell_warns_when_its_images_came_from_elsewhere(

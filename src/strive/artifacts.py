@@ -11,7 +11,7 @@ import numpy as np
 
 from strive import records
 from strive.records import Result
-from strive.training import EpochLine, Outcome, write_checkpoint
+from strive.training import EpochLine, Outcome, write_state
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -39,17 +39,12 @@ def _weights_hash(outcome: Outcome) -> str:
     return digest.hexdigest()
 
 
-def write_arrays(folder: Path, outcome: Outcome) -> None:
+def write_arrays(folder: Path, outcome: Outcome, *, scratch: Path) -> None:
     """Write predictions and weights; before the record, which says that they are whole."""
-    write_checkpoint(folder / "weights.pt", outcome.weights)
+    write_state(folder / "weights.pt", outcome.weights, scratch=scratch)
     content = io.BytesIO()
     np.savez(content, labels=outcome.test.labels.numpy(), logits=outcome.test.logits.numpy())
-    records.write_whole(folder / "predictions.npz", content.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    records.write_whole(path, text.encode())
+    records.write_whole(folder / "predictions.npz", content.getvalue(), scratch=scratch)
 
 
 def epoch_line(line: EpochLine) -> str:

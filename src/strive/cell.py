@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,15 +10,16 @@ from pathlib import Path
 
 import torch
 
-from strive import identity, records
+from strive import identity, records, stop
 from strive.artifacts import result_of, write_arrays
+from strive.claim import Claim, ClaimedError, LostClaimError, Silence, owner_of, surely_dead, take_claim
 from strive.config import Config, ConfigError
 from strive.data import Splits, check_data, load_splits, output_size
 from strive.networks import check_network
 from strive.progress import CONSOLE
-from strive.records import Record, Status
+from strive.records import Record, RecordError, Status
 from strive.sitting import LOG, Sitting
-from strive.training import Execution, choose_execution
+from strive.training import Execution, choose_execution, previous_checkpoint
 
 
 def check_cell(config: Config) -> int:
@@ -36,41 +38,104 @@ def finished_record(config: Config) -> Record | None:
 
     Raises records.RecordError if a file is there that cannot be trusted.
     """
+    path = records.record_path(Path(config.runs), identity.cell_id(config))
     try:
-        record = records.read_record(records.record_path(Path(config.runs), identity.cell_id(config)))
+        record = records.read_record(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    if other := identity.differences(identity.flat(config), record.config):
+        lines = [f"  {key}: this cell {mine}, the record {theirs}" for key, (mine, theirs) in other.items()]
+        raise RecordError(
+            f"{path}: is the record of another cell with the same id, whose ten digits happen to be the same;"
+            " give this one another runs=FOLDER\n" + "\n".join(lines)
+        )
     return record if record.status.finished else None
 
 
-def run_cell(config: Config) -> Record:
+def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     """Train a cell, or go on where it was stopped, and write its record; a done cell is left alone.
 
     What goes wrong in training becomes a record with status `error` or `out_of_memory`.
 
-    Raises ConfigError or RecordError for what a user must put right first.
+    replaces: sha256 of the record file to train again; any other finished record is left alone.
+    fence: the token of a dead process's claim on the cell (claim.Silence); it is shut out.
+
+    Raises ConfigError or RecordError for what a user must put right first, ClaimedError while
+    another process trains the cell, StoppedError when a signal asked to stop, with a checkpoint,
+    and LostClaimError when another process took the cell over.
     """
-    earlier = finished_record(config)
     path = records.record_path(Path(config.runs), identity.cell_id(config))
-    if earlier is not None:
-        CONSOLE.print(
-            f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}"
-        )
-        # Left there if the process was killed right after it wrote the record.
-        path.with_name("checkpoint.pt").unlink(missing_ok=True)
-        print(path)
+    if (earlier := _left_alone(config, path, replaces)) is not None:
         return earlier
     check_cell(config)
     execution = choose_execution(config.trainer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _log_file(path.with_name("log.txt")):
-        record = _train(config, execution, path.parent)
-    records.write_record(Path(config.runs), record)
-    if record.status.finished:
-        path.with_name("checkpoint.pt").unlink(missing_ok=True)
+    with _log_file(path.with_name("log.txt")), _claimed(path.parent, config, fence) as claim:
+        # Another process may have finished it a moment ago.
+        if (earlier := _left_alone(config, path, replaces)) is not None:
+            return earlier
+        record = _train(config, execution, path.parent, claim)
+        try:
+            records.write_record(Path(config.runs), record, scratch=claim.scratch)
+        except OSError:
+            claim.check()
+            raise
+        if record.status.finished:
+            _remove_checkpoints(path)
     CONSOLE.print(summary(record))
     print(path)
     return record
+
+
+def run_when_free(config: Config) -> Record:
+    """Run the cell; while another process trains it, wait until that one ends or is found dead."""
+    silence, fence, told = Silence(), "", ""
+    while True:
+        try:
+            return run_cell(config, fence=fence)
+        except ClaimedError as error:
+            if error.owner.token != told:
+                told = error.owner.token
+                CONSOLE.print(
+                    f"{error}; waits until it ends, or has given no sign of life for"
+                    f" {error.owner.lease_seconds:g} s (Ctrl-C leaves it alone)"
+                )
+            folder = Path(config.runs) / identity.cell_id(config)
+            while (owner := owner_of(folder)) is not None:
+                if (dead := silence.stale(folder)) is not None:
+                    fence = dead.token
+                    break
+                if stop.requested():
+                    raise stop.StoppedError(f"stopped by {stop.requested()}; {owner} goes on") from None
+                time.sleep(1)
+
+
+def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
+    earlier = finished_record(config)
+    if earlier is None or (replaces and records.file_hash(path) == replaces):
+        return None
+    CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
+    _remove_checkpoints(path)
+    print(path)
+    return earlier
+
+
+def _remove_checkpoints(record: Path) -> None:
+    """Remove the checkpoints that led to a record; those of a training that is to replace it are younger."""
+    path = record.with_name("checkpoint.pt")
+    for place in (path, previous_checkpoint(path)):
+        if place.exists() and place.stat().st_mtime_ns <= record.stat().st_mtime_ns:
+            place.unlink(missing_ok=True)
+
+
+def _claimed(folder: Path, config: Config, fence: str) -> Claim:
+    before = owner_of(folder)
+    claim = take_claim(folder, config.trainer.lease_seconds, fence=fence)
+    if before is not None and before.token != claim.owner.token:
+        why = "its process is gone" if surely_dead(before) else f"no sign of life for {before.lease_seconds:g} s"
+        LOG.warning("takes the cell over from %s: %s", before, why)
+        CONSOLE.print(f"{folder.name}: takes over from {before}: {why}")
+    return claim
 
 
 def summary(record: Record) -> str:
@@ -81,20 +146,24 @@ def summary(record: Record) -> str:
     return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%"
 
 
-def _train(config: Config, execution: Execution, folder: Path) -> Record:
-    sitting = Sitting(config, execution, folder)
+def _train(config: Config, execution: Execution, folder: Path, claim: Claim) -> Record:
+    sitting = Sitting(config, execution, folder, claim)
     # Images that cannot be read are for the user to put right, not a result of the cell.
     splits = _splits(config, execution.device)
     try:
         outcome = sitting.train(splits)
         result = result_of(outcome)
-        write_arrays(folder, outcome)
-    except Exception as error:
+        write_arrays(folder, outcome, scratch=claim.scratch)
+    except (stop.StoppedError, LostClaimError) as error:
+        LOG.warning("%s", error)
+        raise
+    except (Exception, SystemExit) as error:  # a user's net may call sys.exit
+        claim.check()
         return sitting.failed(Status.out_of_memory if _out_of_memory(error) else Status.error, error)
     return sitting.record(Status.diverged if outcome.diverged else Status.done, result, None, outcome.train_seconds)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     # torch's allocator for the CPU raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 

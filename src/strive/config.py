@@ -404,7 +404,25 @@ class TrainerConfig:
         check=_not_negative,
     )
     compile: bool = _logistics(False, "torch.compile the net; changes the last bits, and the record says so")
+    lease_seconds: float = _logistics(
+        60.0,
+        "without a sign of life for so long, a process counts as dead and another may take its cell over",
+        "1 or more",
+        unit="seconds",
+        check=lambda seconds: math.isfinite(seconds) and seconds >= 1,
+    )
     progress: bool = _logistics(True, "show the progress line")
+
+
+@dataclass(kw_only=True, slots=True)
+class NeedsConfig:
+    """What a SLURM job must ask for to train this cell; 0 and empty leave it to hydra.launcher."""
+
+    timeout_min: int = _logistics(
+        0, "time limit of the job", "0 or more", unit="minutes", check=lambda minutes: minutes >= 0
+    )
+    mem_gb: float = _logistics(0.0, "memory of the job", "0 or more", unit="GB", check=_not_negative)
+    gres: str = _logistics("", "generic resources of the job, such as gpu:1")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -427,7 +445,10 @@ class Config:
         check=lambda n: n >= 0,
     )
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    needs: NeedsConfig = field(default_factory=NeedsConfig)
     runs: str = _logistics("runs", "folder that records are written to")
+    # The file that sweeps=NAME selects. It says what the cells are; no cell carries it.
+    sweeps: Any = None
 
 
 def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
@@ -436,7 +457,7 @@ def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
         key, value = f"{prefix}{item.name}", getattr(node, item.name)
         if dataclasses.is_dataclass(value):
             yield from knobs(value, f"{key}.")
-        else:
+        elif "meaning" in item.metadata:
             yield key, item.metadata["meaning"], value
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from strive.config import Config, knobs
+from omegaconf import OmegaConf
+
+from strive.config import Config, knobs, to_config
 
 # Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
 SCHEMA = 1
@@ -16,6 +18,20 @@ SCHEMA = 1
 def flat(config: Config) -> dict[str, Any]:
     """Return every knob as {dotted key: JSON value}, science and logistics."""
     return {key: _json_value(value) for key, _, value in knobs(config)}
+
+
+def config_of(flat_config: Mapping[str, Any]) -> Config:
+    """Return the config that `flat` was made of; raise ConfigError if it is none.
+
+    Keys that this version does not know are left out where they are logistics of another version:
+    the caller compares the cell's id.
+    """
+    known = {key for key, _, _ in knobs(Config())}
+    node = OmegaConf.structured(Config)
+    for key, value in flat_config.items():
+        if key in known:
+            OmegaConf.update(node, key, value, force_add=True)
+    return to_config(node)
 
 
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class CellProgress:
         self._steps_per_epoch = num_steps // config.budget.epochs
         self._scores = f"epoch 0/{config.budget.epochs}"
         self._first: tuple[float, int] | None = None
+        self._step = 0
         self._spoke = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -50,6 +51,7 @@ class CellProgress:
     def step(self, step: int) -> None:
         """Note that so many steps are done."""
         now = time.monotonic()
+        self._step = step
         if self._first is None:
             self._first = (now, step)
         self._bar.update(self._task, completed=step, line=self._line(step, now))
@@ -69,6 +71,17 @@ class CellProgress:
             step = line.epoch * self._steps_per_epoch
             left = "" if last else f"  {self._minutes_left(step, now)} left"
             CONSOLE.print(f"{self._config.model.name}  {self._line(step, now)}{left}")
+
+    def numbers(self) -> dict[str, float]:
+        """Return how far the cell is, for who watches from another process."""
+        now = time.monotonic()
+        return {
+            "step": self._step,
+            "steps": self._num_steps,
+            "epoch": min(self._step // self._steps_per_epoch + 1, self._config.budget.epochs),
+            "epochs": self._config.budget.epochs,
+            "images_per_second": round(self._rate(self._step, now), 1),
+        }
 
     def _line(self, step: int, now: float) -> str:
         return f"{self._scores}  {self._rate(step, now):,.0f} images/s"

@@ -4,13 +4,15 @@ Imports no torch, so that analysis can read records anywhere.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 from strive import identity
@@ -106,24 +108,36 @@ def record_path(runs: Path, cell: str) -> Path:
     return runs / cell / "record.json"
 
 
-def write_record(runs: Path, record: Record) -> Path:
-    """Write the record whole or not at all; an earlier one is kept beside it."""
+def write_record(runs: Path, record: Record, *, scratch: Path | None = None) -> Path:
+    """Write the record whole or not at all; an earlier one is kept beside it. scratch: as for write_whole."""
     path = record_path(runs, record.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _keep_earlier(path)
-    write_whole(path, (json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n").encode())
+    _keep_earlier(path, scratch)
+    content = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
+    write_whole(path, content.encode(), scratch=scratch)
     return path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by rename: a reader sees the old content or the new, never a part."""
-    # The random name keeps two writers of one cell apart.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+def write_whole(
+    path: Path, content: bytes | Callable[[BinaryIO], object], *, scratch: Path | None = None, durable: bool = True
+) -> None:
+    """Write a file by rename: a reader sees the old content or the new, never a part.
+
+    content: bytes, or what writes them. scratch: the folder of the claim on the cell; once another
+    process has taken the cell over it is gone, and the write fails with FileNotFoundError.
+    durable: survive a power cut too, which takes milliseconds.
+    """
+    # The random name keeps two writers apart.
+    temporary = (scratch or path.parent) / f".{path.name}.{uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -148,14 +162,19 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def _keep_earlier(path: Path) -> None:
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a record file, which tells one record of a cell from its next."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _keep_earlier(path: Path, scratch: Path | None) -> None:
     if not path.exists():
         return
     number = 1
     while (earlier := path.with_name(f"record-{number}.json")).exists():
         number += 1
     # A copy first: at no moment is there no record. Not a link, which some file systems lack.
-    write_whole(earlier, path.read_bytes())
+    write_whole(earlier, path.read_bytes(), scratch=scratch)
 
 
 def _refuse_constant(name: str) -> float:

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from strive import __version__, identity, records
-from strive.artifacts import epoch_line, write_text
+from strive import __version__, identity, records, stop
+from strive.artifacts import epoch_line
+from strive.claim import Claim
 from strive.code_hash import code_hash
 from strive.config import Config
 from strive.data import Splits
@@ -30,6 +31,7 @@ from strive.training import (
     device_name,
     enter_execution,
     peak_memory_bytes,
+    previous_checkpoint,
     read_checkpoint,
     train_cell,
     write_checkpoint,
@@ -41,13 +43,12 @@ LOG = logging.getLogger("strive.cell")
 class Sitting:
     """One process's work on a cell: what it resumes, keeps on disk, and knows of itself."""
 
-    def __init__(self, config: Config, execution: Execution, folder: Path) -> None:
-        self.config, self.folder = config, folder
+    def __init__(self, config: Config, execution: Execution, folder: Path, claim: Claim) -> None:
+        self.config, self.folder, self.claim = config, folder, claim
         self.cell = identity.cell_id(config)
         self.code = code_hash(builder_file(config.model))
         self.started = _now()
         self.resumes, self.inexact = 0, list[str]()
-        _remove_unfinished_files(folder)
         self.fingerprint, self.num_train = "", 0
         self.state = self._checkpoint()
         self.execution = self._resumed_execution(execution)
@@ -58,17 +59,12 @@ class Sitting:
         config = self.config
         self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
         self._check_images()
-        state = self.state
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
-        lines = [EpochLine(**line) for line in state["history"]] if state else []
+        self._publish("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+        lines = [EpochLine(**line) for line in self.state["history"]] if self.state else []
         # Epochs after the checkpoint are trained again, so their lines go.
-        write_text(self.folder / "epochs.jsonl", "".join(map(epoch_line, lines)))
-        LOG.info(
-            "%s from step %d on %s",
-            "resumes" if state else "starts",
-            state["step"] if state else 0,
-            self.execution,
-        )
+        self._publish_epochs(lines)
+        step = self.state["step"] if self.state else 0
+        LOG.info("%s from step %d on %s", "resumes" if self.state else "starts", step, self.execution)
         steps = math.ceil(len(splits.train) / config.budget.batch_size) * config.budget.epochs
         last_write = time.monotonic()
 
@@ -76,18 +72,23 @@ class Sitting:
 
             def on_step(step: int, snapshot: Callable[[], State]) -> None:
                 nonlocal last_write
+                self.claim.check()
                 progress.step(step)
-                if time.monotonic() - last_write >= 60 * config.trainer.checkpoint_minutes:
-                    write_checkpoint(self.folder / "checkpoint.pt", snapshot() | self._marks())
+                self.claim.note(**progress.numbers())
+                due = time.monotonic() - last_write >= 60 * config.trainer.checkpoint_minutes
+                if due or stop.requested():
+                    self._write_checkpoint(snapshot)
                     last_write = time.monotonic()
+                if stop.requested():
+                    raise stop.StoppedError(f"{self.cell}: stopped by {stop.requested()} after step {step}")
 
             def on_epoch(line: EpochLine) -> None:
                 progress.epoch(line)
-                with (self.folder / "epochs.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(epoch_line(line))
+                lines.append(line)
+                self._publish_epochs(lines)
                 LOG.info("%s", line)
 
-            outcome = train_cell(config, splits, self.execution, state=state, on_step=on_step, on_epoch=on_epoch)
+            outcome = train_cell(config, splits, self.execution, state=self.state, on_step=on_step, on_epoch=on_epoch)
         if outcome.diverged:
             LOG.info("diverged: %s", outcome.diverged)
             CONSOLE.print(f"{self.cell}: diverged: {outcome.diverged}")
@@ -130,21 +131,43 @@ class Sitting:
         cause = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
         return self.record(status, None, Failure(cause=cause, traceback=traceback.format_exc()), 0.0)
 
+    def _publish(self, name: str, text: str) -> None:
+        records.write_whole(self.folder / name, text.encode(), scratch=self.claim.scratch, durable=False)
+
+    def _publish_epochs(self, lines: list[EpochLine]) -> None:
+        # Rewritten each time: an appended line could come from a process that has lost the cell.
+        self._publish("epochs.jsonl", "".join(map(epoch_line, lines)))
+
+    def _write_checkpoint(self, snapshot: Callable[[], State]) -> None:
+        try:
+            write_checkpoint(self.folder / "checkpoint.pt", snapshot() | self._marks(), scratch=self.claim.scratch)
+        except OSError as error:
+            self.claim.check()
+            self._say(f"the checkpoint could not be written ({error}); an earlier one is kept, training goes on")
+
     def _checkpoint(self) -> State | None:
+        """Return the state to go on from: of the last checkpoint, or of the one before if that is damaged."""
         path = self.folder / "checkpoint.pt"
+        for place in filter(Path.exists, (path, previous_checkpoint(path))):
+            state, reason = self._usable(place)
+            if state is None:
+                self._put_aside(place, reason)
+                continue
+            self.resumes, self.inexact, self.started = state["resumes"] + 1, state["inexact"], state["started"]
+            self._say(f"resumes from step {state['step']}")
+            return state
+        return None
+
+    def _usable(self, path: Path) -> tuple[State | None, str]:
+        """Return the state, or None and why this cell cannot go on from it."""
         try:
             state = read_checkpoint(path)
         except ValueError as error:
-            self._from_the_start(path, str(error))
-            return None
+            return None, str(error)
         if state is None:
-            return None
-        if (reason := self._unusable(state)) is not None:
-            self._from_the_start(path, reason)
-            return None
-        self.resumes, self.inexact, self.started = state["resumes"] + 1, state["inexact"], state["started"]
-        CONSOLE.print(f"{self.cell}: resumes from step {state['step']}")
-        return state
+            return None, "it is gone"
+        reason = self._unusable(state)
+        return (None, reason) if reason else (state, "")
 
     def _unusable(self, state: State) -> str | None:
         if state.get("cell") != self.cell:
@@ -157,17 +180,20 @@ class Sitting:
         if self.state is None or self.state["data_fingerprint"] == self.fingerprint:
             return
         before = self.state["data_fingerprint"]
-        self._from_the_start(
-            self.folder / "checkpoint.pt", f"it was trained on other images ({before}, these are {self.fingerprint})"
-        )
+        path = self.folder / "checkpoint.pt"
+        for place in (path, previous_checkpoint(path)):
+            if place.exists():
+                self._put_aside(place, f"it was trained on other images ({before}, these are {self.fingerprint})")
         self.state, self.resumes, self.inexact, self.started = None, 0, [], _now()
 
-    def _from_the_start(self, path: Path, why: str) -> None:
-        aside = path.with_name(f"checkpoint-unused-{int(time.time())}.pt")
+    def _put_aside(self, path: Path, why: str) -> None:
+        aside = path.with_name(f"{path.stem}-unused-{int(time.time())}.pt")
         path.rename(aside)
-        message = f"{self.cell}: trains from the start; the checkpoint is kept as {aside.name}, because {why}"
+        self._say(f"cannot go on from {path.name}, kept as {aside.name}, because {why}")
+
+    def _say(self, message: str) -> None:
         LOG.warning("%s", message)
-        CONSOLE.print(message)
+        CONSOLE.print(f"{self.cell}: {message}")
 
     def _resumed_execution(self, wanted: Execution) -> Execution:
         """Keep what decides the last bits as the checkpoint has it; note what cannot be kept."""
@@ -194,12 +220,6 @@ class Sitting:
     @staticmethod
     def _surroundings(device: torch.device) -> dict[str, str]:
         return {"device": device_name(device), "torch": str(torch.__version__), "layout": LAYOUT}
-
-
-def _remove_unfinished_files(folder: Path) -> None:
-    # A process killed while it wrote leaves a part under another name.
-    for path in folder.glob(".*.tmp*"):
-        path.unlink(missing_ok=True)
 
 
 def _now() -> str:

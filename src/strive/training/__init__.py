@@ -1,6 +1,6 @@
 """Config and splits in, outcome out."""
 
-from strive.training.checkpoint import State, read_checkpoint, write_checkpoint
+from strive.training.checkpoint import State, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 from strive.training.execution import (
     LAYOUT,
     Execution,
@@ -21,7 +21,9 @@ __all__ = [
     "device_name",
     "enter_execution",
     "peak_memory_bytes",
+    "previous_checkpoint",
     "read_checkpoint",
     "train_cell",
     "write_checkpoint",
+    "write_state",
 ]

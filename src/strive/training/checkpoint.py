@@ -2,26 +2,38 @@
 
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
+
+from strive import records
 
 State = dict[str, Any]  # tensors, numbers, strings, lists and dicts of them
 
 
-def write_checkpoint(path: Path, state: State) -> None:
-    """Write the state whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_state(path: Path, state: State, *, scratch: Path | None = None) -> None:
+    """Write the state whole or not at all; scratch as for records.write_whole."""
+    records.write_whole(path, lambda file: torch.save(state, file), scratch=scratch)
+
+
+def write_checkpoint(path: Path, state: State, *, scratch: Path) -> None:
+    """Write the state, and keep the one before it as `previous_checkpoint(path)`."""
+    if path.exists():
+        before = scratch / "previous.pt"
+        before.unlink(missing_ok=True)
+        try:
+            os.link(path, before)
+        except OSError:  # a file system without links; one whose claim is gone fails here too
+            shutil.copyfile(path, before)
+        os.replace(before, previous_checkpoint(path))
+    write_state(path, state, scratch=scratch)
+
+
+def previous_checkpoint(path: Path) -> Path:
+    """Return where the checkpoint before `path` lies."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
 def read_checkpoint(path: Path) -> State | None:

@@ -1,0 +1,267 @@
+"""Who trains a cell: one process at a time, on any file system that renames atomically.
+
+A claim is the folder `claim/<token>/` in the cell's folder. It comes into being by one rename, which
+fails while another claim is there. Its owner writes whatever belongs to the cell into that folder
+first and renames it out. Who takes a claim over renames the folder away: every later write of the
+old owner fails, also if it was suspended in between, because the folder it writes from is gone.
+
+Clocks are not compared: a claim is stale when its beat stood still for its whole lease on the
+observer's own monotonic clock, or when its process is gone from this very machine. Imports no torch.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+_FOLDER = "claim"
+_BEAT_SECONDS = 2.0  # at most, between two beats: who watches a cell wants to see it move
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """The process that trains a cell, as it wrote itself down."""
+
+    token: str  # names this claim, and no other one ever
+    host: str
+    boot: str  # of the host since when; "" where it cannot be known
+    pid: int
+    pid_started: str  # of the process, in the kernel's own count; "" where it cannot be known
+    job: str  # SLURM's id of the job, such as 12 or 12_3; "" outside one
+    restart: int  # how often SLURM started the job again
+    lease_seconds: float  # without a beat for so long it counts as dead
+    since: str  # UTC, ISO 8601
+    beat: int = 0  # grows while the owner lives
+    note: dict[str, Any] = field(default_factory=dict)  # how far the cell is
+
+    def __str__(self) -> str:
+        job = f", SLURM job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}, since {self.since}"
+
+
+class ClaimedError(Exception):
+    """Another process trains the cell."""
+
+    def __init__(self, folder: Path, owner: Owner) -> None:
+        super().__init__(f"{folder.name} is being trained by {owner}")
+        self.owner = owner
+
+
+class LostClaimError(Exception):
+    """Another process has taken the cell over: this one must not write anything more."""
+
+
+class Claim:
+    """A cell that this process owns, with a beat that says so; use as a context manager."""
+
+    def __init__(self, folder: Path, owner: Owner) -> None:
+        self.owner = owner
+        self.scratch = folder / _FOLDER / owner.token
+        self._note: dict[str, Any] = {}
+        self._left = threading.Event()
+        self._beats = threading.Thread(target=self._keep_beating, name="beat", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the beat."""
+        self._beats.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Give the cell back."""
+        self.release()
+
+    def note(self, **progress: Any) -> None:
+        """Say how far the cell is; goes out with the next beat."""
+        self._note = progress
+
+    def check(self) -> None:
+        """Raise LostClaimError if the cell belongs to another process by now."""
+        if not self.scratch.is_dir():
+            raise LostClaimError(
+                f"{self.scratch.parents[1]}: this process has lost the cell to another one, which saw no sign"
+                " of life from it; or the folder was moved. Nothing more is written here"
+            )
+
+    def release(self) -> None:
+        """Give the cell back; nothing happens if it was lost."""
+        self._left.set()
+        if self._beats.is_alive():
+            self._beats.join()
+        _drop(self.scratch)
+
+    def _keep_beating(self) -> None:
+        beat = 0
+        while not self._left.wait(min(self.owner.lease_seconds / 8, _BEAT_SECONDS)):
+            beat += 1
+            # Without the folder the claim is lost; the next write of the cell finds out.
+            with suppress(OSError):
+                _write_beat(self.scratch, beat, self._note)
+
+
+class Silence:
+    """Watches claims for signs of life, by this process's own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[str, int, float]] = {}
+
+    def stale(self, folder: Path) -> Owner | None:
+        """Return the owner of the cell in `folder` if it is dead, as far as this observer has watched.
+
+        Ask again and again: an owner on another machine is dead when its beat stood still for its
+        lease since the first question.
+        """
+        owner = owner_of(folder)
+        if owner is None:
+            self._seen.pop(folder, None)
+            return None
+        if surely_dead(owner):
+            return owner
+        now = time.monotonic()
+        token, beat, since = self._seen.get(folder, ("", -1, now))
+        if (token, beat) != (owner.token, owner.beat):
+            self._seen[folder] = (owner.token, owner.beat, now)
+            return None
+        return owner if now - since >= owner.lease_seconds else None
+
+
+def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
+    """Make this process the owner of the cell in `folder`, which must exist.
+
+    fence: the token of an owner that was watched and found dead; it is shut out.
+
+    Raises ClaimedError while another process owns the cell.
+    """
+    owner = _myself(lease_seconds)
+    while True:
+        if _created(folder, owner):
+            return Claim(folder, owner)
+        other = owner_of(folder)
+        if other is None:
+            continue  # given back in between
+        if other.token != fence and not surely_dead(other):
+            raise ClaimedError(folder, other)
+        _drop(folder / _FOLDER / other.token)
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Return who owns the cell in `folder`, or None."""
+    for place in _tokens(folder):
+        try:
+            owner = _typed(json.loads((place / "owner.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            continue  # given back in between
+        try:
+            beat = json.loads((place / "beat.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return owner  # no beat yet
+        return dataclasses.replace(owner, beat=beat["beat"], note=beat["note"])
+    return None
+
+
+def surely_dead(owner: Owner) -> bool:
+    """Return whether the owner was a process of this machine that is gone."""
+    if not owner.boot or owner.host != socket.gethostname():
+        return False
+    if owner.boot != _boot():
+        # The machine was started again. In containers two can share a name, but then not a boot id
+        # with a live process: wait for the lease there.
+        return False
+    return _started(owner.pid) != owner.pid_started
+
+
+def _tokens(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder / _FOLDER)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _typed(content: Mapping[str, Any]) -> Owner:
+    known = {item.name for item in dataclasses.fields(Owner)}
+    return Owner(**{name: value for name, value in content.items() if name in known})
+
+
+def _created(folder: Path, owner: Owner) -> bool:
+    """Put the claim in place by one rename; False if another one is there."""
+    draft = folder / f".claim-{owner.token}"
+    (draft / owner.token).mkdir(parents=True)
+    try:
+        (draft / owner.token / "owner.json").write_text(json.dumps(dataclasses.asdict(owner)), encoding="utf-8")
+        # Onto an empty folder a rename succeeds, onto one with a claim in it never.
+        os.rename(draft, folder / _FOLDER)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # A network file system may repeat a rename that it has already done.
+        return (folder / _FOLDER / owner.token).is_dir()
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return True
+
+
+def _drop(place: Path) -> None:
+    """Take one claim away, by its token: never that of a later owner."""
+    aside = place.parents[1] / f".gone-{place.name}"
+    try:
+        os.rename(place, aside)
+    except FileNotFoundError:
+        return  # somebody else did
+    shutil.rmtree(aside, ignore_errors=True)
+    # Fails, rightly, when a new claim is there already.
+    with suppress(OSError):
+        place.parent.rmdir()
+
+
+def _write_beat(scratch: Path, beat: int, note: Mapping[str, Any]) -> None:
+    draft = scratch / ".beat.json"
+    draft.write_text(json.dumps({"beat": beat, "note": note}), encoding="utf-8")
+    os.replace(draft, scratch / "beat.json")
+
+
+def _myself(lease_seconds: float) -> Owner:
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return Owner(
+        token=uuid4().hex,
+        host=socket.gethostname(),
+        boot=_boot(),
+        pid=os.getpid(),
+        pid_started=_started(os.getpid()),
+        job=f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", ""),
+        restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        lease_seconds=lease_seconds,
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _boot() -> str:
+    """Return what names this start of this machine, or of this container with processes of its own."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Containers of one machine count their processes each for itself.
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process of this machine started, in clock ticks since boot; "" if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The second field is the program's name in brackets, which may hold spaces and brackets.
+    fields = text.rpartition(")")[2].split()
+    # A zombie has ended; only its parent has not looked yet.
+    return "" if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,54 @@
+"""A cell as it was frozen when a sweep was launched, and how it ended."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from strive import records
+from strive.records import Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One cell to train. Workers and SLURM jobs read this, never conf/."""
+
+    cell: str  # its id
+    config: dict[str, Any]  # every knob, as {dotted key: value}; `runs` is absolute
+    replaces: str = ""  # sha256 of the record file that this training replaces; "": there is no result yet
+    code: str = ""  # the code hash when it was frozen; other code must not train it. "": any code
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder."""
+        return Path(self.config["runs"]) / self.cell
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what to_json wrote."""
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a cell ended in this launch."""
+
+    cell: str
+    status: Status | None  # None: it has not ended; it was stopped, refused, or is another process's
+    cause: str = ""  # one line; "" if it has a result
+    log: str = ""  # where to read more
+
+
+def write_tasks(path: Path, tasks: list[Task]) -> None:
+    """Write one line per task."""
+    records.write_whole(path, "".join(f"{task.to_json()}\n" for task in tasks).encode())
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """Return the tasks in their order."""
+    return [Task.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
