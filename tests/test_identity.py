@@ -52,9 +52,25 @@ def test_no_logistics_key_changes_the_id():
         "trainer.workers",
         "trainer.checkpoint_minutes",
         "trainer.compile",
+        "trainer.lease_seconds",
         "trainer.progress",
+        "needs.timeout_min",
+        "needs.mem_gb",
+        "needs.gres",
     }
     assert identity.science_hash(flat) == identity.science_hash(flat | logistics)
+
+
+def test_a_config_comes_back_from_its_flat_form(make_config: MakeConfig):
+    for overrides in (
+        ("model=model_a", "model.pool_norm=2", "optimizer.drop_at=[1/2]", "optimizer.lr=1e-3", "augment=flip_shift"),
+        ("model=extra/custom", "model.builder=a.b:c", "+model.kwargs={depth: 3, names: [x, y]}", "trainer.threads=1"),
+        ("model=convpool_cnn_c", "needs.gres='gpu:1'", "trainer.device=cpu", "precision=fp32"),
+    ):
+        config = make_config(*overrides)
+        assert identity.config_of(json.loads(json.dumps(identity.flat(config)))) == config
+    newer = identity.flat(config) | {"trainer.of_a_later_version": 1}
+    assert identity.config_of(newer) == config
 
 
 def test_a_changed_default_gives_a_new_id(monkeypatch: pytest.MonkeyPatch, make_config: MakeConfig):
