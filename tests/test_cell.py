@@ -266,8 +266,8 @@ def test_what_cannot_train_is_refused_before_anything_is_written(
     assert not folder(config).exists()
 
 
-def test_checking_a_cell_counts_its_parameters_and_trains_nothing(make_small: MakeConfig):
-    assert check_cell(make_small("model.width=1")) == 1_369_738
+def test_checking_a_cell_counts_its_images_and_trains_nothing(make_small: MakeConfig):
+    assert check_cell(make_small("data.val_images=97")).num_train == 1_300
     assert not list(Path(make_small().runs).glob("*"))
 
 

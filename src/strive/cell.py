@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,20 +17,29 @@ from strive.config import Config, ConfigError
 from strive.data import Splits, check_data, load_splits, output_size
 from strive.networks import check_network
 from strive.progress import CONSOLE
-from strive.records import Record, RecordError, Status
+from strive.records import Record, Status
 from strive.sitting import LOG, Sitting
 from strive.training import Execution, choose_execution, previous_checkpoint
 
 
-def check_cell(config: Config) -> int:
-    """Return the number of the net's parameters, or raise ConfigError for what cannot train.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellFacts:
+    """What is known of a cell before it is trained."""
+
+    num_train: int  # training images in an epoch
+    flops: int  # of the net's forward pass of one image; a multiply-add is two
+
+
+def check_cell(config: Config) -> CellFacts:
+    """Return how much there is to train, or raise ConfigError for what cannot train.
 
     Builds the net on the meta device, looks for the data, the device and the runs folder; trains nothing.
     """
     choose_execution(config.trainer)
     _check_runs(Path(config.runs))
     facts = check_data(config)
-    return check_network(config.model, num_classes=facts.num_classes, image_size=output_size(config))
+    network = check_network(config.model, num_classes=facts.num_classes, image_size=output_size(config))
+    return CellFacts(num_train=facts.num_train, flops=network.flops)
 
 
 def finished_record(config: Config) -> Record | None:
@@ -38,18 +47,8 @@ def finished_record(config: Config) -> Record | None:
 
     Raises records.RecordError if a file is there that cannot be trusted.
     """
-    path = records.record_path(Path(config.runs), identity.cell_id(config))
-    try:
-        record = records.read_record(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if other := identity.differences(identity.flat(config), record.config):
-        lines = [f"  {key}: this cell {mine}, the record {theirs}" for key, (mine, theirs) in other.items()]
-        raise RecordError(
-            f"{path}: is the record of another cell with the same id, whose ten digits happen to be the same;"
-            " give this one another runs=FOLDER\n" + "\n".join(lines)
-        )
-    return record if record.status.finished else None
+    record = records.record_of(config)
+    return record if record is not None and record.status.finished else None
 
 
 def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:

@@ -10,12 +10,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 from strive import identity
+from strive.config import Config
 
 SCHEMA = 1
 
@@ -162,6 +164,25 @@ def read_record(path: Path) -> Record:
     return record
 
 
+def record_of(config: Config) -> Record | None:
+    """Return the cell's record, of a result or of a failure, or None.
+
+    Raises RecordError for one that cannot be trusted, or is another cell's with the same id.
+    """
+    path = record_path(Path(config.runs), identity.cell_id(config))
+    try:
+        record = read_record(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if other := identity.differences(identity.flat(config), record.config):
+        lines = [f"  {key}: this cell {mine}, the record {theirs}" for key, (mine, theirs) in other.items()]
+        raise RecordError(
+            f"{path}: is the record of another cell with the same id, whose ten digits happen to be the same;"
+            " give this one another runs=FOLDER\n" + "\n".join(lines)
+        )
+    return record
+
+
 def file_hash(path: Path) -> str:
     """Return the sha256 of a record file, which tells one record of a cell from its next."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -200,11 +221,15 @@ def _check_identity(record: Record, path: Path) -> None:
         raise RecordError(f"{path}: status {record.status.value} does not fit its result and failure parts")
 
 
+# Thousands of records are read at once.
+_hints = lru_cache(maxsize=None)(get_type_hints)
+
+
 def _typed(value: Any, wanted: Any, where: str) -> Any:
     """Return the JSON value as the annotated type, or raise RecordError with the place."""
     if dataclasses.is_dataclass(wanted):
         assert isinstance(wanted, type)
-        hints = get_type_hints(wanted)
+        hints = _hints(wanted)
         if not isinstance(value, dict) or set(value) != set(hints):
             got = sorted(value) if isinstance(value, dict) else type(value).__name__
             raise RecordError(f"{where}: {wanted.__name__} must have exactly {sorted(hints)}, got {got}")

@@ -56,8 +56,8 @@ def logits(training=False, **knobs):
 def test_the_12_nets_have_as_many_parameters_as_their_tables_say(base, variant):
     model = ModelConfig(base=base, variant=variant)
     ten, hundred = PARAMETERS[base, variant in (Variant.convpool, Variant.all_cnn)]
-    assert check_network(model, num_classes=10, image_size=32) == ten
-    assert check_network(model, num_classes=100, image_size=32) == hundred
+    assert check_network(model, num_classes=10, image_size=32).parameters == ten
+    assert check_network(model, num_classes=100, image_size=32).parameters == hundred
     assert count_parameters(built(base=base, variant=variant, width=1.0)) == ten
 
 
@@ -66,12 +66,12 @@ def test_large_all_cnn_has_77_million_parameters():
     by_hand = sum(4 * fan * out + out for fan, out in itertools.pairwise(widths))
     by_hand += 1920 * 1920 + 1920 + 1920 * 10 + 10
     assert by_hand == 77_455_690
-    assert check_network(ModelConfig(family=Family.large_all_cnn), num_classes=10, image_size=126) == by_hand
+    assert check_network(ModelConfig(family=Family.large_all_cnn), num_classes=10, image_size=126).parameters == by_hand
 
 
 def test_the_imagenet_net_has_fewer_than_10_million_parameters():
     model = ModelConfig(family=Family.all_cnn_b_imagenet)
-    assert check_network(model, num_classes=1000, image_size=224) == 9_372_840
+    assert check_network(model, num_classes=1000, image_size=224).parameters == 9_372_840
 
 
 @pytest.mark.parametrize(("base", "variant"), GRID)
@@ -198,7 +198,7 @@ def test_every_parameter_of_every_net_gets_a_gradient():
 )
 def test_an_image_that_is_too_small_is_refused_with_the_smallest_that_fits(knobs, least, typed):
     model = ModelConfig(**knobs)
-    assert check_network(model, num_classes=10, image_size=least) > 0
+    assert check_network(model, num_classes=10, image_size=least).parameters > 0
     with pytest.raises(ConfigError) as caught:
         check_network(model, num_classes=10, image_size=least - 1)
     assert f"{typed} needs images of at least {least}x{least} pixels, got {least - 1}x{least - 1}" in str(caught.value)
@@ -275,7 +275,9 @@ def custom_built(model, seed=0):
 def test_a_builder_in_the_current_directory_is_found_and_called_with_its_kwargs(custom):
     model = custom("my_nets:plain", hidden=6)
     # 192 inputs, 6 hidden units, 5 classes, with biases.
-    assert check_network(model, num_classes=5, image_size=8) == 192 * 6 + 6 + 6 * 5 + 5
+    facts = check_network(model, num_classes=5, image_size=8)
+    assert facts.parameters == 192 * 6 + 6 + 6 * 5 + 5
+    assert facts.flops == 2 * (192 * 6 + 6 * 5)
     assert custom_built(model)(images(2, 8)).shape == (2, 5)
 
 
@@ -287,7 +289,7 @@ def test_the_search_path_is_left_as_it_was(custom):
 
 
 def test_a_builder_may_import_from_the_current_directory_when_called(custom):
-    assert check_network(custom("my_nets:late"), num_classes=5, image_size=8) > 0
+    assert check_network(custom("my_nets:late"), num_classes=5, image_size=8).parameters > 0
 
 
 def test_the_seed_decides_what_a_builder_draws_and_nothing_else(custom):
@@ -313,7 +315,7 @@ def test_plain_dropout_of_a_custom_net_becomes_resumable_in_every_place(custom):
 
 
 def test_a_builder_that_reads_values_passes_the_check(custom):
-    assert check_network(custom("my_nets:reads_values"), num_classes=5, image_size=8) > 0
+    assert check_network(custom("my_nets:reads_values"), num_classes=5, image_size=8).parameters > 0
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from strive.config import ConfigError, Family, ModelConfig
 from strive.networks import spec
@@ -61,8 +63,16 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def check_network(model: ModelConfig, *, num_classes: int, image_size: int) -> int:
-    """Return the parameter count of a net that can be built and takes such images.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkFacts:
+    """What is known of a net before it is trained."""
+
+    parameters: int  # trainable numbers, biases included
+    flops: int  # of one forward pass of one image; a multiply-add is two
+
+
+def check_network(model: ModelConfig, *, num_classes: int, image_size: int) -> NetworkFacts:
+    """Return the size of a net that can be built and takes such images.
 
     Raises ConfigError for an image that is too small, or a builder that is wrong.
     """
@@ -121,8 +131,8 @@ def _check_image_size(model: ModelConfig, num_classes: int, image_size: int) -> 
     )
 
 
-def _push_one_image(model: ModelConfig, num_classes: int, image_size: int, device: torch.device) -> int:
-    """Build the net on the device, check the shape of its logits for one image, count parameters."""
+def _push_one_image(model: ModelConfig, num_classes: int, image_size: int, device: torch.device) -> NetworkFacts:
+    """Build the net on the device, check the shape of its logits for one image, count what it does."""
     with device:
         if model.family is Family.custom:
             network = build_custom(model, num_classes=num_classes, image_size=image_size, seed=0)
@@ -130,7 +140,7 @@ def _push_one_image(model: ModelConfig, num_classes: int, image_size: int, devic
             network = _assemble(spec.layers(model, num_classes))
         image = torch.zeros(1, IMAGE_CHANNELS, image_size, image_size)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             logits = network.eval()(image)
     except Exception as error:
         raise ConfigError(
@@ -142,7 +152,7 @@ def _push_one_image(model: ModelConfig, num_classes: int, image_size: int, devic
             f"{_typed(model)}: the net must map images {list(image.shape)} to logits [1, {num_classes}]"
             f" (one row for each image, one column for each class), got {got}"
         )
-    return count_parameters(network)
+    return NetworkFacts(parameters=count_parameters(network), flops=counter.get_total_flops())
 
 
 def _typed(model: ModelConfig) -> str:

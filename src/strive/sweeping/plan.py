@@ -1,0 +1,234 @@
+"""What a sweep would do, and why: per cell train, resume, retry, retrain, wait, or nothing."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any, Self
+
+from strive import identity, records
+from strive.claim import owner_of, surely_dead
+from strive.config import Config
+from strive.records import RecordError
+
+SCHEMA = 1
+
+
+class Action(StrEnum):
+    """What a launch does with a cell."""
+
+    train = auto()  # from the start
+    resume = auto()  # from a checkpoint
+    retry = auto()  # it failed before
+    retrain = auto()  # it has a result, which is kept beside the new one
+    wait = auto()  # another process or a SLURM job has it
+    leave = auto()  # it failed before, and hydra.sweeper.retrain=none
+    done = auto()  # it has a result
+
+    @property
+    def trains(self) -> bool:
+        """Whether this launch hands the cell to a worker."""
+        return self in (Action.train, Action.resume, Action.retry, Action.retrain)
+
+
+class Retrain(StrEnum):
+    """Which cells hydra.sweeper.retrain trains again; each kind includes the one before it."""
+
+    none = auto()  # only cells that were never trained to an end
+    failed = auto()  # those without a result
+    stale = auto()  # those whose deciding source has changed since
+    all = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """One cell of a plan."""
+
+    cell: str
+    arm: str  # the sweep file's name for it; "" if it has none
+    config: Config
+    action: Action
+    reason: str
+    stale: str = ""  # the code hash of its record, where the code has changed since
+    replaces: str = ""  # sha256 of the record file that a retraining replaces
+    epochs_left: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All cells of a sweep."""
+
+    sweep: str  # its name
+    question: str  # of the sweep file; "" for a multirun without one
+    runs: Path
+    code: str  # hash of the deciding source; of the package alone, without a user's builder
+    cells: list[Planned]
+    excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
+    choices: dict[str, Any] = field(default_factory=dict)  # {cell id: {key: [value, why]}}
+    notes: list[str] = field(default_factory=list)  # what the user should know before it starts
+
+    @property
+    def folder(self) -> Path:
+        """Where the plan and its submissions lie."""
+        return sweep_folder(self.runs, self.sweep)
+
+    def having(self, *actions: Action) -> list[Planned]:
+        """Return the cells with one of these actions."""
+        return [planned for planned in self.cells if planned.action in actions]
+
+
+def sweep_folder(runs: Path, sweep: str) -> Path:
+    """Return where the plan of a sweep and its submissions lie."""
+    return runs / "sweeps" / sweep
+
+
+def look_up(
+    config: Config, *, arm: str = "", retrain: Retrain, code: str, queued: Mapping[str, str], folders: frozenset[str]
+) -> Planned:
+    """Return what to do with one cell, from what lies on disk.
+
+    queued: {cell id: SLURM job} of earlier submissions that are still alive. folders: names in the
+    runs folder, so that a cell that was never begun costs no look at the disk.
+
+    Raises RecordError for a record that cannot be trusted.
+    """
+    cell = identity.cell_id(config)
+    folder = Path(config.runs) / cell
+
+    def planned(action: Action, reason: str, **more: Any) -> Planned:
+        return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, **more)
+
+    epochs = config.budget.epochs
+    record = records.record_of(config) if cell in folders else None
+    if record is not None and record.status.finished:
+        stale = record.provenance.code_hash if record.provenance.code_hash != code else ""
+        if retrain is Retrain.all or (retrain is Retrain.stale and stale):
+            why = f"code {stale}, now {code}" if stale else "hydra.sweeper.retrain=all"
+            name = records.file_hash(records.record_path(Path(config.runs), cell))
+            return planned(Action.retrain, why, stale=stale, replaces=name, epochs_left=epochs)
+        return planned(Action.done, record.status.value, stale=stale)
+    owner = owner_of(folder) if cell in folders else None
+    if owner is not None and not surely_dead(owner):
+        return planned(Action.wait, f"trained by {owner}", epochs_left=epochs)
+    if cell in queued:
+        return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs)
+    done = epochs_done(folder) if cell in folders and has_checkpoint(folder) else None
+    left = epochs - (done or 0)
+    from_where = f"from epoch {done} of {epochs}" if done is not None else "from the start"
+    if record is not None:
+        assert record.failure is not None
+        why = f"{record.status.value}: {record.failure.cause}"
+        if retrain is Retrain.none:
+            return planned(Action.leave, why)
+        return planned(Action.retry, f"{why}; {from_where}", epochs_left=left)
+    if done is not None:
+        return planned(Action.resume, from_where, epochs_left=left)
+    return planned(Action.train, "no record", epochs_left=left)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether the cell in a folder can go on."""
+    return any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint-previous.pt"))
+
+
+def epochs_done(folder: Path) -> int:
+    """Return how many epochs the cell in a folder has behind it."""
+    try:
+        return (folder / "epochs.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def names_in(runs: Path) -> frozenset[str]:
+    """Return the names in a runs folder that may not exist yet."""
+    try:
+        return frozenset(os.listdir(runs))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredCell:
+    """A cell of a plan on disk."""
+
+    cell: str
+    arm: str
+    action: Action
+    reason: str
+    epochs: int
+    factors: dict[str, Any]  # {key: value} of the knobs that vary over the sweep
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredPlan:
+    """The last plan of a sweep, as status and analysis read it: no config is composed again."""
+
+    sweep: str
+    question: str
+    code: str
+    common: dict[str, Any]  # {key: value} of the knobs that all cells share
+    cells: list[StoredCell]
+    excluded: list[list[str]]
+    choices: dict[str, Any]
+
+    def config(self, cell: StoredCell) -> dict[str, Any]:
+        """Return every knob of a cell, as identity.flat does."""
+        return self.common | cell.factors
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what write_plan wrote.
+
+        Raises FileNotFoundError, and RecordError for a file that is no plan of this version.
+        """
+        path = folder / "plan.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("schema") != SCHEMA:
+                raise ValueError("another schema")
+            cells = [StoredCell(**(cell | {"action": Action(cell["action"])})) for cell in content.pop("cells")]
+            return cls(cells=cells, **content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(
+                f"{path}: not a plan of this version ({error}); start the sweep again with hydra.sweeper.dry_run=true"
+            ) from None
+
+
+def write_plan(plan: Plan) -> Path:
+    """Write the plan into its folder, beside the sweep's submissions."""
+    common, factors = _split([identity.flat(planned.config) for planned in plan.cells])
+    stored = StoredPlan(
+        sweep=plan.sweep,
+        question=plan.question,
+        code=plan.code,
+        common=common,
+        cells=[
+            StoredCell(
+                cell=planned.cell,
+                arm=planned.arm,
+                action=planned.action,
+                reason=planned.reason,
+                epochs=planned.config.budget.epochs,
+                factors=values,
+            )
+            for planned, values in zip(plan.cells, factors, strict=True)
+        ],
+        excluded=[list(pair) for pair in plan.excluded],
+        choices=plan.choices,
+    )
+    path = plan.folder / "plan.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"schema": SCHEMA} | dataclasses.asdict(stored)
+    records.write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
+    return path
+
+
+def _split(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what all configs share, and what is each one's own."""
+    first = configs[0] if configs else {}
+    varying = [key for key in first if any(config[key] != first[key] for config in configs)]
+    common = {key: value for key, value in first.items() if key not in varying}
+    return common, [{key: config[key] for key in varying} for config in configs]
