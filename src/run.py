@@ -40,6 +40,9 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if any(text.startswith("sweeps=") for text in sys.argv) and not {"-m", "--multirun"} & set(sys.argv):
+        # A sweep is many cells; there is nothing else that the user could have meant.
+        sys.argv.insert(1, "-m")
     try:
         main()
         for error in raised:

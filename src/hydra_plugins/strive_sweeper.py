@@ -1,15 +1,21 @@
-"""Hydra's side of a sweep: check every cell before the first one trains, then train what is missing."""
+"""Hydra's side of a sweep: plan every cell before the first one trains, then train what is missing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import OmegaConf
+
+from hydra_plugins.strive_launchers import CellLauncher
+from strive.config import ConfigError
+from strive.sweeping.plan import Retrain
+
+if TYPE_CHECKING:
+    from strive.sweeping.planner import Planner
+    from strive.sweeping.sweepfile import Sweep
 
 
 @dataclass
@@ -17,37 +23,72 @@ class StriveSweeperConf:
     """Knobs of hydra.sweeper."""
 
     _target_: str = "hydra_plugins.strive_sweeper.StriveSweeper"
+    dry_run: bool = False  # print the plan and train nothing
+    retrain: Retrain = Retrain.failed  # none, failed, stale or all; each kind includes the one before it
+    parents: bool = False  # first train the cells of other sweeps that decide a value of this one
+    max_gpu_hours: float | None = None  # refuse a plan that costs more
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="strive", node=StriveSweeperConf, provider="strive")
 
 
 class StriveSweeper(BasicSweeper):
-    """Hydra's grid of overrides, as a sweep of cells."""
+    """A sweep file, or Hydra's own grid of overrides, as a sweep of cells."""
 
-    def __init__(self) -> None:
+    def __init__(self, dry_run: bool, retrain: Retrain, parents: bool, max_gpu_hours: float | None) -> None:
         super().__init__(max_batch_size=None)
+        self.dry_run, self.retrain, self.parents, self.max_gpu_hours = dry_run, retrain, parents, max_gpu_hours
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Compose and check all cells, then train the missing ones one after the other."""
+        """Plan all cells, and train the missing ones unless it is a dry run."""
         # torch is imported only here: --help and tab completion answer at once.
-        from strive import sweep
+        from strive.sweeping.run import Sweeping
 
-        assert self.hydra_context is not None
-        if type(self.launcher) is not BasicLauncher:
+        if not isinstance(self.launcher, CellLauncher):
             raise HydraException(
-                f"hydra/launcher is {type(self.launcher).__name__}, but cells are trained one after the other in"
-                " this process so far; legal: hydra/launcher=basic"
+                f"hydra/launcher is {type(self.launcher).__name__}, which trains overrides, not frozen cells;"
+                " legal: hydra/launcher=local, hydra/launcher=slurm, or hydra/sweeper=basic with Hydra's own launchers"
             )
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        (grid,) = self.split_arguments(parser.parse_overrides(arguments), None)
-        cells = sweep.checked_cells({" ".join(each): partial(self._compose, each) for each in grid})
-        sweep.report(cells, sweep.train_missing(cells))
+        name, rest = _sweep_name(arguments)
+        sweeping = Sweeping(
+            self._planner(),
+            self.launcher,
+            dry_run=self.dry_run,
+            parents=self.parents,
+            max_gpu_hours=self.max_gpu_hours,
+        )
+        sweeping.run(rest, self._read_sweep(name) if name else None)
 
-    def _compose(self, overrides: list[str]) -> DictConfig:
+    def _planner(self) -> "Planner":
+        from strive.sweeping.compose import Composer
+        from strive.sweeping.planner import Planner
+
         assert self.hydra_context is not None
         assert self.config is not None
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(composed):
-            del composed["hydra"]
-        return composed
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        return Planner(composer, self._read_sweep, retrain=self.retrain)
+
+    def _read_sweep(self, name: str) -> "Sweep":
+        from strive.sweeping.sweepfile import read_sweep
+
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        legal = loader.get_group_options("sweeps")
+        if name not in legal:
+            raise ConfigError(f"sweeps={name}: there is no sweeps/{name}.yaml; legal: {', '.join(legal)}")
+        # A sweep file is plain YAML: no defaults list, no interpolation.
+        result = loader.repository.load_config(f"sweeps/{name}")  # type: ignore[attr-defined]
+        content = OmegaConf.to_container(result.config, resolve=False)
+        return read_sweep(name, content)
+
+
+def _sweep_name(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name in sweeps=NAME, "" if there is none, and the other overrides."""
+    names = [text.partition("=")[2] for text in arguments if text.partition("=")[0] == "sweeps"]
+    rest = [text for text in arguments if text.partition("=")[0] != "sweeps"]
+    if not names:
+        return "", rest
+    name = names[-1]
+    if "," in name or "(" in name:
+        raise ConfigError(f"sweeps={name}: one sweep at a time; start a command for each")
+    return name, rest

@@ -29,7 +29,7 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed = lru_cache(maxsize=None)(self._parse)
         self._base = lru_cache(maxsize=None)(self._compose_base)
-        self._value = lru_cache(maxsize=None)(_converted)
+        self._value = lru_cache(maxsize=None)(lambda text: _converted(self._parsed(text)))
 
     def expand(self, text: str) -> list[str]:
         """Return the "key=value" strings of an override that may sweep: lists, ranges, globs."""
@@ -44,16 +44,15 @@ class Composer:
 
         Raises ConfigError, or Hydra's and OmegaConf's errors, for what the user must put right.
         """
+        return checked(self.unchecked(overrides))
+
+    def unchecked(self, overrides: Sequence[str]) -> Config:
+        """Return the config of one cell, of which only the types are right."""
         plain = [text for text in overrides if self._is_plain(text)]
         base = self._base(tuple(text for text in overrides if text not in plain))
         if base is None:  # a value may reach others by interpolation
-            return checked(_to_object(self._load(overrides)))
-        return checked(_replaced(base, [self._value(text, self._parsed(text)) for text in plain]))
-
-    def options(self, overrides: Sequence[str]) -> dict[str, str]:
-        """Return {group: option} of the overrides that choose a group's option."""
-        groups = (self._parsed(text) for text in overrides if not self._is_plain(text))
-        return {each.get_key_element(): str(each.value()) for each in groups if not each.is_delete()}
+            return _to_object(self._load(overrides))
+        return _replaced(base, [self._value(text) for text in plain])
 
     def _parse(self, text: str) -> Override:
         (override,) = self._parser.parse_overrides([text])
@@ -87,7 +86,7 @@ def _to_object(composed: DictConfig) -> Config:
     return config
 
 
-def _converted(text: str, override: Override) -> tuple[str, Any]:
+def _converted(override: Override) -> tuple[str, Any]:
     """Return (key, value) with the value as the knob's type has it."""
     node = OmegaConf.structured(Config)
     # Hydra's own step: its errors are those that a single cell would give.

@@ -52,9 +52,24 @@ class Planned:
     config: Config
     action: Action
     reason: str
+    code: str  # hash of the source that decides its numbers, as it is now
     stale: str = ""  # the code hash of its record, where the code has changed since
     replaces: str = ""  # sha256 of the record file that a retraining replaces
+    job: str = ""  # the SLURM job that has it
     epochs_left: int = 0
+    num_train: int = 0  # training images in an epoch; 0 for a cell that is done
+    flops: int = 0  # of the net's forward pass of one image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """A value that other sweeps' records decided."""
+
+    key: str
+    sweeps: list[str]  # whose records
+    per: dict[str, Any]  # {key: value} of the cells that it was chosen for
+    value: Any
+    why: str  # one line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +82,7 @@ class Plan:
     code: str  # hash of the deciding source; of the package alone, without a user's builder
     cells: list[Planned]
     excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
-    choices: dict[str, Any] = field(default_factory=dict)  # {cell id: {key: [value, why]}}
+    choices: list[Chosen] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
 
     @property
@@ -99,7 +114,7 @@ def look_up(
     folder = Path(config.runs) / cell
 
     def planned(action: Action, reason: str, **more: Any) -> Planned:
-        return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, **more)
+        return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, code=code, **more)
 
     epochs = config.budget.epochs
     record = records.record_of(config) if cell in folders else None
@@ -112,9 +127,10 @@ def look_up(
         return planned(Action.done, record.status.value, stale=stale)
     owner = owner_of(folder) if cell in folders else None
     if owner is not None and not surely_dead(owner):
-        return planned(Action.wait, f"trained by {owner}", epochs_left=epochs)
+        job = queued.get(cell, "")
+        return planned(Action.wait, f"trained by {owner}", epochs_left=epochs, job=job)
     if cell in queued:
-        return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs)
+        return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs, job=queued[cell])
     done = epochs_done(folder) if cell in folders and has_checkpoint(folder) else None
     left = epochs - (done or 0)
     from_where = f"from epoch {done} of {epochs}" if done is not None else "from the start"
@@ -172,7 +188,7 @@ class StoredPlan:
     common: dict[str, Any]  # {key: value} of the knobs that all cells share
     cells: list[StoredCell]
     excluded: list[list[str]]
-    choices: dict[str, Any]
+    choices: list[Chosen]
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return every knob of a cell, as identity.flat does."""
@@ -190,7 +206,8 @@ class StoredPlan:
             if content.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
             cells = [StoredCell(**(cell | {"action": Action(cell["action"])})) for cell in content.pop("cells")]
-            return cls(cells=cells, **content)
+            choices = [Chosen(**each) for each in content.pop("choices")]
+            return cls(cells=cells, choices=choices, **content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(
                 f"{path}: not a plan of this version ({error}); start the sweep again with hydra.sweeper.dry_run=true"

@@ -1,0 +1,92 @@
+"""Hydra's side of launching: hydra/launcher=local and hydra/launcher=slurm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from strive.sweeping.local import LocalOptions, train_locally
+from strive.sweeping.slurm_options import SlurmOptions
+from strive.sweeping.submission import Submission
+from strive.sweeping.task import Ended
+
+
+@dataclass
+class LocalConf(LocalOptions):
+    """hydra.launcher of hydra/launcher=local."""
+
+    _target_: str = "hydra_plugins.strive_launchers.LocalLauncher"
+    _convert_: str = "object"
+
+
+@dataclass
+class SlurmConf(SlurmOptions):
+    """hydra.launcher of hydra/launcher=slurm."""
+
+    _target_: str = "hydra_plugins.strive_launchers.SlurmLauncher"
+    _convert_: str = "object"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="strive")
+ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConf, provider="strive")
+
+
+class CellLauncher(Launcher):
+    """A launcher that trains frozen cells; hydra.sweeper=strive hands it those, not lists of overrides."""
+
+    name = ""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hook; frozen cells need nothing of it."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Refuse what another sweeper would have it do."""
+        raise HydraException(
+            f"hydra/launcher={self.name} works with hydra/sweeper=strive;"
+            " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
+        )
+
+    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+        """Train the cells and return how each one ended."""
+        raise NotImplementedError
+
+
+class LocalLauncher(CellLauncher):
+    """Worker processes on this machine."""
+
+    name = "local"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = LocalOptions(**_known(LocalOptions, options))
+        self.options.check()
+
+    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+        """Train here."""
+        return train_locally(submission, self.options, title=title)
+
+
+class SlurmLauncher(CellLauncher):
+    """Jobs on a SLURM cluster."""
+
+    name = "slurm"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = SlurmOptions(**_known(SlurmOptions, options))
+
+    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+        """Submit, and wait unless hydra.launcher.detach=true."""
+        # submitit is imported only where it is used.
+        from strive.sweeping.slurm import train_on_slurm
+
+        return train_on_slurm(submission, self.options, title=title)
+
+
+def _known(options: type, given: dict[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(options)}
+    return {name: value for name, value in given.items() if name in names}

@@ -1,0 +1,214 @@
+"""A factor's value taken from another sweep's records, such as each net's learning rate. Imports no torch."""
+
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from operator import attrgetter
+from typing import Any
+
+from strive import identity
+from strive.config import Config, ConfigError
+from strive.records import Record, Status
+
+Parents = Sequence[tuple[Config, Record | None]]
+
+
+class Criterion(StrEnum):
+    """The error that the smallest mean of which wins."""
+
+    val_error = auto()  # of data.val_images held-out images
+    test_error = auto()  # the paper's own rule; what is chosen by it is no honest test error any more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoiceSpec:
+    """One entry of `choose` in a sweep file."""
+
+    key: str  # the knob that is chosen
+    sweeps: tuple[str, ...]  # whose cells are compared
+    by: Criterion
+    per: tuple[str, ...]  # one choice for each combination of these knobs' values
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen."""
+
+    value: Any  # as in a record's config: a JSON value
+    why: str  # one line
+
+
+class MissingParentsError(ConfigError):
+    """Cells that a choice depends on have no result yet."""
+
+    def __init__(self, spec: ChoiceSpec, wanted: str, states: Sequence[str], overrides: Sequence[str]) -> None:
+        """Take the state of each candidate: "" for a result, else what it is instead."""
+        self.spec, self.wanted, self.states, self.overrides = spec, wanted, states, overrides
+        holes = Counter(filter(None, states))
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(holes.items()))
+        commands = [shlex.join(["python", "src/run.py", "-m", f"sweeps={name}", *overrides]) for name in spec.sweeps]
+        super().__init__(
+            f"{spec.key}{wanted} is chosen from {_listed(spec.sweeps)}, where {holes.total()} of {len(states)} cells"
+            f" have no result ({counts})\n  train them first: "
+            + "\n                    ".join(commands)
+            + "\n  or add hydra.sweeper.parents=true"
+        )
+
+
+def together(errors: Iterable[MissingParentsError]) -> list[MissingParentsError]:
+    """Return one error for each entry of `choose`: twelve nets without parents are one message, not twelve."""
+    grouped: dict[ChoiceSpec, dict[str, MissingParentsError]] = {}
+    for error in errors:
+        # Cells that differ in seed miss the same parents.
+        grouped.setdefault(error.spec, {}).setdefault(error.wanted, error)
+    merged = []
+    for spec, found in grouped.items():
+        first, *others = found.values()
+        states = [state for error in found.values() for state in error.states]
+        merged.append(MissingParentsError(spec, "", states, first.overrides) if others else first)
+    return merged
+
+
+def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -> Callable[[Config], Choice]:
+    """Return `choose` for many cells of one sweep: the parents are sorted once.
+
+    overrides: what else the command for missing parents must say.
+    """
+    alike = attrgetter(*spec.per) if spec.per else (lambda config: ())
+    # A cell may belong to two of the sweeps.
+    distinct = {identity.cell_id(config): (config, record) for config, record in parents}
+    groups: dict[str, list[tuple[Config, Record | None]]] = {}
+    for config, record in distinct.values():
+        groups.setdefault(repr(alike(config)), []).append((config, record))
+    chosen: dict[str, Choice] = {}
+
+    def choose_for(config: Config) -> Choice:
+        group = repr(alike(config))
+        if group not in chosen:
+            chosen[group] = _choose(spec, _wanted(spec, config), groups.get(group, []), overrides)
+        return chosen[group]
+
+    return choose_for
+
+
+def choose(spec: ChoiceSpec, config: Config, parents: Parents, overrides: Sequence[str] = ()) -> Choice:
+    """Return the value with the smallest mean error among the parents that equal `config` in spec.per.
+
+    A value of which one seed diverged is never chosen; of equal values the smaller is.
+
+    Raises MissingParentsError while one of these cells has no result: a mean over what happens to be
+    there would change the choice as cells come in. Raises ConfigError where there is nothing to choose from.
+    """
+    return chooser(spec, parents, overrides)(config)
+
+
+def _choose(spec: ChoiceSpec, wanted: str, candidates: Parents, overrides: Sequence[str]) -> Choice:
+    if not candidates:
+        raise ConfigError(
+            f"{spec.key}{wanted} is chosen from {_listed(spec.sweeps)}, which has no such cell;"
+            f" give {spec.key}=VALUE, or correct `per` or `sweep`"
+        )
+    states = [_state(record) for _, record in candidates]
+    if any(states):
+        raise MissingParentsError(spec, wanted, states, overrides)
+    _check_alike(spec, wanted, candidates)
+    errors, diverged = _errors(spec, wanted, candidates)
+    if not errors:
+        raise ConfigError(
+            f"{spec.key}{wanted}: every value in {_listed(spec.sweeps)} diverged ({_texts(diverged)});"
+            f" give {spec.key}=VALUE, or other values to that sweep"
+        )
+    return _smallest(spec.by, errors, diverged)
+
+
+def _state(record: Record | None) -> str:
+    if record is None:
+        return "not trained"
+    return "" if record.status.finished else record.status.value
+
+
+def _check_alike(spec: ChoiceSpec, wanted: str, candidates: Parents) -> None:
+    flats = [identity.flat(config) for config, _ in candidates]
+    differing = {key for flat in flats[1:] for key in identity.differences(flats[0], flat)} - {spec.key, "seed"}
+    if differing:
+        raise ConfigError(
+            f"{spec.key}{wanted}: the cells of {_listed(spec.sweeps)} that would be averaged differ in"
+            f" {_texts(sorted(differing))}, not only in seed; name that in `per`, or choose from another sweep"
+        )
+
+
+def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tuple[Any, list[float]]], list[Any]]:
+    """Return [(value, the error of each seed)] and the values that diverged, both in rising order."""
+    found: dict[str, tuple[Any, list[Record]]] = {}
+    for config, record in candidates:
+        assert record is not None
+        value = identity.flat(config)[spec.key]
+        found.setdefault(json.dumps(value), (value, []))[1].append(record)
+    errors, diverged = [], []
+    for value, cells in sorted(found.values(), key=lambda item: _order(item[0])):
+        if any(cell.status is Status.diverged for cell in cells):
+            diverged.append(value)
+        else:
+            errors.append((value, [_error(spec, wanted, cell) for cell in cells]))
+    return errors, diverged
+
+
+def _error(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
+    assert cell.result is not None
+    match spec.by:
+        case Criterion.test_error:
+            return cell.result.test_error
+        case Criterion.val_error:
+            if cell.result.val_error is None:
+                raise ConfigError(
+                    f"{spec.key}{wanted} is chosen by val_error, but {_listed(spec.sweeps)} holds nothing out;"
+                    " set data.val_images there, such as 5000"
+                )
+            return cell.result.val_error
+
+
+def _smallest(by: Criterion, errors: list[tuple[Any, list[float]]], diverged: list[Any]) -> Choice:
+    # Twelve digits: two means of the same counts may differ in their last bit.
+    means = [round(100 * math.fsum(cells) / len(cells), 12) for _, cells in errors]
+    best = means.index(min(means))
+    digits = next(n for n in (2, 3, 4, 12) if len({f"{mean:.{n}f}" for mean in means}) == len(set(means)) or n == 12)
+    shown = [f"{_text(value)}: {mean:.{digits}f}%" for (value, _), mean in zip(errors, means, strict=True)]
+    ties = [shown[i] for i, mean in enumerate(means) if mean == means[best] and i != best]
+    beaten = [shown[i] for i in sorted(range(len(means)), key=means.__getitem__) if means[i] > means[best]]
+    value, cells = errors[best]
+    seeds = f"mean of {len(cells)} seeds" if len(cells) > 1 else "1 seed"
+    parts = [f"{by.value.replace('_', ' ')} {means[best]:.{digits}f}% ({seeds})"]
+    parts += [f"ties with {', '.join(ties)}, of which it is the smallest value"] if ties else []
+    parts += [f"beats {', '.join(beaten)}"] if beaten else []
+    parts += [f"{_texts(diverged)} diverged"] if diverged else []
+    return Choice(value, parts[0] + (" " + "; ".join(parts[1:]) if parts[1:] else ", the only value"))
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    """Sort numbers by size, infinity (text in JSON) among them, and anything else as text behind them."""
+    try:
+        return 0, float(value), ""
+    except (TypeError, ValueError):
+        return 1, 0.0, _text(value)
+
+
+def _wanted(spec: ChoiceSpec, config: Config) -> str:
+    flat = identity.flat(config)
+    same = ", ".join(f"{key}={_text(flat[key])}" for key in spec.per)
+    return f" for {same}" if same else ""
+
+
+def _listed(sweeps: Sequence[str]) -> str:
+    return "sweep " + sweeps[0] if len(sweeps) == 1 else "sweeps " + " and ".join(sweeps)
+
+
+def _texts(values: Iterable[Any]) -> str:
+    return ", ".join(map(_text, values))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,52 @@
+"""What ended a process that left no word. Imports no torch."""
+
+import signal
+from pathlib import Path
+
+from strive.records import Status
+
+_VMSTAT = Path("/proc/vmstat")
+_CGROUP = Path("/proc/self/cgroup")
+# Sent by people, schedulers and limits; the other signals are a fault of the program.
+_SENT = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM"}
+
+
+def oom_kills() -> int:
+    """Return how often the kernel has killed a process of this machine for want of memory; 0 if it does not say."""
+    if (count := _count(_VMSTAT)) is not None:
+        return count
+    try:
+        lines = _CGROUP.read_text().splitlines()
+    except OSError:
+        return 0
+    own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    return _count(Path(f"/sys/fs/cgroup{own}/memory.events")) or 0
+
+
+def verdict(returncode: int, *, out_of_memory: bool) -> tuple[Status, str]:
+    """Return the status of the cell that a dead process was training, and one line on why.
+
+    out_of_memory: the kernel has killed some process for want of memory meanwhile.
+    """
+    if returncode >= 0:
+        return Status.error, f"its process ended itself with exit code {returncode}"
+    if returncode == -signal.SIGKILL and out_of_memory:
+        return Status.out_of_memory, "its process was killed by the kernel: the machine or its share ran out of memory"
+    name = signal_name(-returncode)
+    return (Status.killed if name in _SENT else Status.error), f"its process was ended by {name}"
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name, such as SIGSEGV."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _count(path: Path) -> int | None:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

@@ -1,0 +1,89 @@
+"""Why a SLURM job ended without some of its cells, and what follows for each of them. Imports no torch."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from strive.records import Status
+from strive.sweeping.joblog import Start, starts
+from strive.sweeping.queue import Verdict
+from strive.sweeping.slurm_jobs import job_log
+
+_BY_STATE = {
+    "TIMEOUT": (Status.timeout, "reached its time limit"),
+    "DEADLINE": (Status.timeout, "could not end before its deadline"),
+    "PREEMPTED": (Status.preempted, "was preempted, and this cluster does not start it again"),
+    "NODE_FAIL": (Status.node_fail, "lost its node"),
+    "BOOT_FAIL": (Status.node_fail, "got a node that did not boot"),
+    "LAUNCH_FAILED": (Status.node_fail, "could not be started on its node"),
+    "OUT_OF_MEMORY": (Status.out_of_memory, "took more memory than it had asked for"),
+    "CANCELLED": (Status.killed, "was cancelled"),
+    "REVOKED": (Status.killed, "was revoked"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What a job's end means for one of its cells."""
+
+    status: Status | None  # None: the cell is not to blame, or has not begun
+    cause: str  # one line
+    log: str  # what the job printed
+    again: bool = True  # whether it may be tried again at all
+
+
+def fate_of(job: str, verdict: Verdict, cells: Collection[str], submission: Path | None) -> dict[str, Fate]:
+    """Return {cell: fate} of the cells without a record of a job that is gone.
+
+    submission: the folder of the submission that the job belongs to; None if there is none any more.
+    """
+    past = starts(submission / "logs", job) if submission else []
+    log = job_log(submission, job) if submission else Path()
+    status, cause = _why(job, verdict, past, log)
+    # Nobody wants a job back that was cancelled.
+    again = verdict.state not in ("CANCELLED", "REVOKED")
+    begun = past[-1].unfinished & set(cells) if past else set()
+    refused = past[-1].refused if past else {}
+    fates = {}
+    for cell in cells:
+        if cell in refused:
+            fates[cell] = Fate(None, refused[cell], str(log), again=False)
+        elif cell in begun or (not begun and again):
+            # A job that ends before any of its cells begins is of no use to any of them.
+            fates[cell] = Fate(status, cause, str(log), again)
+        else:
+            fates[cell] = Fate(None, f"{cause}, before the cell began", str(log), again)
+    return fates
+
+
+def _why(job: str, verdict: Verdict, past: list[Start], log: Path) -> tuple[Status, str]:
+    where = f" on {verdict.node}" if verdict.node else ""
+    if verdict.state in _BY_STATE:
+        status, what = _BY_STATE[verdict.state]
+        return status, f"SLURM job {job}{where} {what}"
+    last = past[-1] if past else None
+    if last is not None and last.left is not None:
+        return last.left, f"SLURM job {job}{where} stopped: {last.cause}"
+    line = last_line(log)
+    if verdict.state:
+        if re.match(r"srun: error: .*: Killed$", line):
+            return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or for want of memory)"
+        return Status.error, f"SLURM job {job}{where} ended as {verdict.state}: {line or 'it printed nothing'}"
+    # slurmctld has forgotten it, and nobody keeps accounts.
+    if last is not None:
+        return Status.node_fail, f"SLURM job {job} is gone without a word; it was on {last.node or 'an unknown node'}"
+    return Status.killed, f"SLURM job {job} is gone, and never started: {line or 'it printed nothing'}"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a job's output that says more than that its program has ended."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16_384))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    telling = [line for line in lines if not line.startswith("srun: ") and "Bypassing signal" not in line]
+    killed = [line for line in lines[-3:] if re.match(r"srun: error: .*: Killed$", line)]
+    return (killed or telling[-1:] or lines[-1:] or [""])[0]

@@ -1,0 +1,45 @@
+"""A sweep on this machine: worker processes, one or more for each device. Imports no torch."""
+
+from dataclasses import dataclass, field
+
+from strive.config import ConfigError
+from strive.sweeping.pool import Pool, slots
+from strive.sweeping.retries import Retries
+from strive.sweeping.submission import Submission
+from strive.sweeping.task import Ended
+from strive.sweeping.view import View
+
+
+@dataclass
+class LocalOptions:
+    """Knobs of hydra.launcher for hydra/launcher=local."""
+
+    cells_per_device: int = 0  # side by side; 0: one on each GPU, or one on each processor core
+    retries: Retries = field(default_factory=Retries)
+
+    def check(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+        if self.cells_per_device < 0:
+            raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
+
+
+def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, Ended]:
+    """Train the cells and return how each one ended.
+
+    Raises KeyboardInterrupt on Ctrl-C, after each cell that trains has written a checkpoint.
+    """
+    # What a SLURM job has already is left to it.
+    tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
+    threads = max((task.config["trainer.threads"] for task in tasks), default=0)
+    places = slots(options.cells_per_device, len(tasks), threads)
+    with View({task.cell: task.folder for task in tasks}, total=len(tasks), done=0, title=title) as view:
+        pool = Pool(
+            tasks,
+            places,
+            logs=submission.logs,
+            retries=options.retries,
+            on_ended=view.ended,
+            on_tick=lambda pool: view.refresh(pool.running(), pool.waiting()),
+            say=view.say,
+        )
+        return pool.run()

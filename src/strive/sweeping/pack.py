@@ -1,0 +1,233 @@
+"""What one SLURM job does: some cells of a submission, side by side in one allocation. Imports no torch.
+
+submitit pickles a Pack at submission and calls it in the job. SLURM signals every process of a job,
+the workers too: each cell writes a checkpoint and is left. What follows depends on the signal.
+- USR2 comes some time before the time limit, because submitit asks for it, and on some clusters
+  before a preemption: the job puts itself back into the queue.
+- TERM comes before SLURM ends the job, for a preemption, a requeue or a cancel. The job waits for that:
+  one that returned now would count as completed, and SLURM would not start it again.
+"""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from strive import records, stop
+from strive.claim import ClaimedError, owner_of
+from strive.records import RecordError, Status
+from strive.sweeping.joblog import JobLog, starts, worn_out
+from strive.sweeping.obituary import write_failure
+from strive.sweeping.pool import Pool
+from strive.sweeping.retries import Retries
+from strive.sweeping.slots import Slot, slots, usable_cores, visible_gpus
+from strive.sweeping.snapshot import check_code
+from strive.sweeping.task import Ended, Task
+
+_WARNING = signal.SIGUSR2.name
+_IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
+_END_SECONDS = 900.0  # how long to wait for SLURM to end a job that it has sent TERM
+_TELL_SECONDS = 10.0  # between two looks at who trains what
+
+
+@dataclass(kw_only=True)
+class Pack:
+    """Cells for one job; called in it."""
+
+    submission: Path  # its folder, with tasks.jsonl
+    numbers: list[int]  # lines of tasks.jsonl
+    before: dict[str, str] = field(default_factory=dict)  # {cell: sha256 of the record it had at submission}
+    code: Path | None = None  # folder of the frozen code; None: whatever is installed
+    cells_per_device: int = 0
+    retries: Retries = field(default_factory=Retries)
+    timeout_min: int = 60  # of the job
+    signal_delay_s: int = 90  # from the warning to the time limit
+
+    def __call__(self) -> None:
+        """Train the cells that have not ended; exits with 1 if one failed, so that SLURM shows it."""
+        if self.code is not None:
+            check_code(self.code)
+        _Work(self, JobLog(self.logs, job_id(), restart_count())).run()
+
+    def checkpoint(self) -> Any:
+        """Return what submitit submits again, should its own handler of the warning be in force."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+    @property
+    def logs(self) -> Path:
+        """Where the job writes to."""
+        return self.submission / "logs"
+
+    def tasks(self) -> list[Task]:
+        """Return the pack's cells."""
+        wanted = set(self.numbers)
+        with (self.submission / "tasks.jsonl").open(encoding="utf-8") as lines:
+            # The other packs' lines need no parsing.
+            return [Task.from_json(line) for number, line in enumerate(lines) if number in wanted]
+
+
+class _Work:
+    """One start of a pack's job."""
+
+    def __init__(self, pack: Pack, log: JobLog) -> None:
+        self.pack, self.log = pack, log
+        self._started = time.monotonic()
+        self._idle_since: float | None = None
+        self._failed = False
+
+    def run(self) -> None:
+        # In place of submitit's handlers, which take a warning to a short job for its time limit
+        # and then do not put it back into the queue.
+        stop.listen()
+        pack = self.pack
+        job, restart = job_id(), restart_count()
+        tasks = [task for task in pack.tasks() if not has_ended(task, pack.before.get(task.cell, ""))]
+        self.log.write("start", job=job, restart=restart, node=_node(), host=socket.gethostname(), cells=len(tasks))
+        earlier = [start for start in starts(pack.logs, job) if start.restart < restart]
+        given_up = worn_out(earlier, pack.retries)
+        tasks = [task for task in tasks if task.cell not in given_up or not self._give_up(task, *given_up[task.cell])]
+        if tasks:
+            self._train(tasks, job)
+        if self._failed:
+            sys.exit(1)
+
+    def _train(self, tasks: list[Task], job: str) -> None:
+        pool = Pool(
+            tasks,
+            allocated_slots(self.pack.cells_per_device, tasks),
+            logs=self.pack.logs / f"{job}-{restart_count()}",
+            retries=self.pack.retries,
+            on_ended=self._ended,
+            on_tick=self._tick,
+        )
+        pool.run()
+        if pool.interrupted == _WARNING:
+            self._put_back(pool.interrupted)
+        elif pool.interrupted:
+            self._await_end(pool.interrupted)
+
+    def _ended(self, ended: Ended) -> None:
+        if ended.status is not None:
+            self._failed |= not ended.status.finished
+            self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
+            print(f"{ended.cell}: {ended.status.value}{': ' + ended.cause if ended.cause else ''}", flush=True)
+        elif not stop.requested():
+            self._failed = True
+            self.log.write("refused", cell=ended.cell, cause=ended.cause)
+            print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
+
+    def _tick(self, pool: Pool) -> None:
+        self.log.running(pool.running())
+        if stop.requested() == _WARNING:
+            # Time must be left to put the job back into the queue.
+            pool.stop(max(1.0, min(60.0, self.pack.signal_delay_s / 2)))
+        if pool.running() or pool.waiting() > len(pool.elsewhere()):
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        if now - self._idle_since >= _IDLE_SECONDS:
+            pool.stop(0)
+
+    def _give_up(self, task: Task, status: Status, cause: str) -> bool:
+        """Record that the cell failed in this job's earlier starts; False if another process trains it."""
+        before = owner_of(task.folder)
+        # SLURM has ended the job's earlier start before it began this one.
+        own = before is not None and before.job == job_id() and before.restart < restart_count()
+        try:
+            write_failure(task, status, cause, "", fence=before.token if before and own else "")
+        except ClaimedError:
+            return False
+        except (RecordError, OSError) as error:
+            cause = f"{cause}; this could not be recorded: {error}"
+        self._ended(Ended(cell=task.cell, status=status, cause=cause))
+        return True
+
+    def _put_back(self, signal_name: str) -> None:
+        """Put this job back into the queue, after the warning before its end."""
+        self._leave(signal_name)
+        for attempt in itertools.count(1):
+            trouble = _requeue(job_id())
+            if not trouble:
+                self.log.write("requeued")
+                print("the job goes back into the queue", flush=True)
+                break
+            print(f"scontrol requeue: {trouble}", file=sys.stderr, flush=True)
+            if attempt == 3:
+                break
+            time.sleep(2)
+        # As submitit does; SLURM starts a job again that has asked for it, whatever its exit code.
+        os._exit(1)
+
+    def _leave(self, signal_name: str) -> None:
+        """Write down why this start ends before its cells."""
+        ran = time.monotonic() - self._started
+        # SLURM warns up to a minute earlier than it was asked to.
+        at_limit = ran >= 60 * self.pack.timeout_min - self.pack.signal_delay_s - 75
+        status = Status.timeout if at_limit else Status.preempted
+        cause = f"the time limit of {self.pack.timeout_min} min" if at_limit else f"SLURM took its node ({signal_name})"
+        self.log.write("left", status=status.value, cause=cause, seconds=round(ran, 1))
+        print(f"left after {ran:.0f} s: {cause}", flush=True)
+
+    def _await_end(self, signal_name: str) -> None:
+        """Wait until SLURM ends this job, after it has said that it will."""
+        self._leave(signal_name)
+        end = time.monotonic() + _END_SECONDS
+        while time.monotonic() < end:
+            time.sleep(1)
+        os._exit(1)
+
+
+def has_ended(task: Task, before: str) -> bool:
+    """Return whether the cell has a record of this launch; before: sha256 of the one it had at submission."""
+    path = records.record_path(task.folder.parent, task.cell)
+    try:
+        name = records.file_hash(path)
+        if name in ("", task.replaces) or (name == before and not records.read_record(path).status.finished):
+            return False
+        return records.read_record(path).cell == task.cell
+    except (OSError, RecordError):
+        return False  # the worker says what is wrong with it
+
+
+def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
+    """Return where to train in this job's allocation."""
+    device = str(tasks[0].config["trainer.device"])
+    # Without SLURM's affinity plugin a process may use cores that belong to other jobs.
+    cores = min(usable_cores(), int(os.environ.get("SLURM_CPUS_ON_NODE") or sys.maxsize))
+    gpus = [] if device == "cpu" else visible_gpus(os.environ)
+    each = cells_per_device or (1 if gpus else cores)
+    count = min(len(tasks), each * max(1, len(gpus)))
+    return slots(each, len(tasks), max(1, cores // count), device=device)
+
+
+def job_id() -> str:
+    """Return this job's id as SLURM shows it, such as 12 or 12_3; "" outside one."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def restart_count() -> int:
+    """Return how often SLURM has started this job again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME", "")
+
+
+def _requeue(job: str) -> str:
+    """Put a job back into the queue; return what was wrong, "" if nothing."""
+    try:
+        result = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return result.stderr.strip() or f"exit code {result.returncode}" if result.returncode else ""

@@ -1,0 +1,260 @@
+"""From a command line to a plan: every cell composed and checked, all errors listed together."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.progress import track
+
+from strive import identity, records
+from strive.cell import CellFacts, check_cell
+from strive.code_hash import code_hash
+from strive.complaint import complaint
+from strive.config import Config, ConfigError, checked, knobs
+from strive.networks import builder_file
+from strive.progress import CONSOLE
+from strive.records import RecordError
+from strive.sweeping.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
+from strive.sweeping.compose import Composer
+from strive.sweeping.plan import Action, Chosen, Plan, Planned, Retrain, StoredPlan, look_up, names_in, sweep_folder
+from strive.sweeping.sweepfile import Combination, Sweep
+
+_LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
+
+
+@dataclass
+class Planner:
+    """Makes plans of Hydra's overrides."""
+
+    composer: Composer
+    read_sweep: Callable[[str], Sweep]  # the sweep file of that name
+    retrain: Retrain = Retrain.failed
+    queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # {cell id: live SLURM job} of a runs folder
+    _facts: dict[str, CellFacts] = field(default_factory=dict)
+    _jobs: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _folders: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def plan(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan:
+        """Return what would be done with every cell.
+
+        arguments: overrides without `sweeps=`.
+
+        Raises ConfigError that lists what is wrong with any of the cells, MissingParentsError if
+        nothing is wrong but that cells of other sweeps, which decide a value, have no result.
+        """
+        combinations = self._combinations(arguments, sweep)
+        gathering = _Gathering(len(combinations))
+        choosers = self._choosers(arguments, sweep)
+        for combination in track(combinations, "checking cells", console=CONSOLE, transient=True):
+            with gathering.attempt(combination):
+                # A product may hold cells that cannot be, and leave them out.
+                config = self.composer.unchecked(combination.overrides)
+                if sweep is not None and combination.in_product and (reason := sweep.excluded(config)):
+                    gathering.exclude(combination, reason)
+                    continue
+                if choosers:
+                    config = self._chosen(config, combination, choosers, gathering)
+                gathering.add(combination, self._looked_up(checked(config), combination.arm))
+        return self._put_together(arguments, sweep, gathering)
+
+    def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
+        cells = gathering.cells(sweep, arguments)
+        plan = Plan(
+            sweep=plan_name(arguments, sweep),
+            question=sweep.question if sweep else "",
+            runs=Path(cells[0].config.runs),
+            code=code_hash(),
+            cells=cells,
+            excluded=gathering.excluded,
+            choices=list(gathering.choices.values()),
+        )
+        return replace(plan, notes=[*_stale_cells(plan), *_changed_choices(plan)])
+
+    def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
+        if sweep is not None:
+            return sweep.combinations(arguments, self.composer.expand)
+        # As Hydra does: the last word on a key counts.
+        by_key = {text.partition("=")[0]: self.composer.expand(text) for text in arguments}
+        cells = itertools.product(*by_key.values())
+        return [Combination(arm="", overrides=each, label=" ".join(each), in_product=True) for each in cells]
+
+    def _choosers(
+        self, arguments: Sequence[str], sweep: Sweep | None
+    ) -> list[tuple[ChoiceSpec, Callable[[Config], Choice]]]:
+        """Return what chooses each value that comes from other sweeps' records."""
+        if sweep is None:
+            return []
+        found = []
+        for spec in sweep.choices(arguments):
+            inherited = sweep.for_parents(arguments)
+            parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited)]
+            with_records = [(config, records.record_of(config)) for config in parents]
+            found.append((spec, chooser(spec, with_records, inherited)))
+        return found
+
+    def _cells_of(self, name: str, arguments: Sequence[str]) -> list[Config]:
+        parent = self.read_sweep(name)
+        found = [(self.composer.unchecked(each.overrides), each) for each in self._combinations(arguments, parent)]
+        return [checked(config) for config, each in found if not (each.in_product and parent.excluded(config))]
+
+    def _chosen(
+        self,
+        config: Config,
+        combination: Combination,
+        choosers: Sequence[tuple[ChoiceSpec, Callable[[Config], Choice]]],
+        gathering: "_Gathering",
+    ) -> Config:
+        overrides = []
+        for spec, choose in choosers:
+            choice = choose(config)
+            overrides.append(f"{spec.key}={choice.value}")
+            gathering.choose(spec, config, choice)
+        return self.composer.unchecked([*combination.overrides, *overrides])
+
+    def _looked_up(self, config: Config, arm: str) -> Planned:
+        planned = look_up(
+            config,
+            arm=arm,
+            retrain=self.retrain,
+            code=code_hash(builder_file(config.model)),
+            queued=self._queued(config.runs),
+            folders=self._names(config.runs),
+        )
+        if planned.action is Action.done:
+            return planned
+        facts = self._checked(config)
+        return replace(planned, num_train=facts.num_train, flops=facts.flops)
+
+    def _checked(self, config: Config) -> CellFacts:
+        # Cells that differ in optimizer, budget or seed share net, images and device.
+        shared = f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}{config.runs}"
+        if shared not in self._facts:
+            self._facts[shared] = check_cell(config)
+        return self._facts[shared]
+
+    def _queued(self, runs: str) -> Mapping[str, str]:
+        if runs not in self._jobs:
+            self._jobs[runs] = self.queued(Path(runs))
+        return self._jobs[runs]
+
+    def _names(self, runs: str) -> frozenset[str]:
+        if runs not in self._folders:
+            self._folders[runs] = names_in(Path(runs))
+        return self._folders[runs]
+
+
+class _Gathering:
+    """Cells and errors, as they come."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._planned: dict[str, Planned] = {}
+        self._labels: list[tuple[str, str]] = []
+        self._errors: dict[str, list[str]] = {}
+        self._missing: list[MissingParentsError] = []
+        self.excluded: list[tuple[str, str]] = []
+        self.choices: dict[str, Chosen] = {}
+
+    @contextmanager
+    def attempt(self, combination: Combination) -> Iterator[None]:
+        """Keep what is wrong with the cell, if anything is."""
+        try:
+            yield
+        except MissingParentsError as error:
+            self._missing.append(error)
+        except Exception as error:
+            text = complaint(error)
+            if text is None:
+                raise
+            self._errors.setdefault(text, []).append(combination.label)
+
+    def add(self, combination: Combination, planned: Planned) -> None:
+        """Keep the cell."""
+        twin = self._planned.setdefault(planned.cell, planned)
+        _check_twin(planned.config, twin.config)
+        self._labels.append((combination.label, planned.cell))
+
+    def exclude(self, combination: Combination, reason: str) -> None:
+        """Keep what was left out."""
+        self.excluded.append((combination.label, reason))
+
+    def choose(self, spec: ChoiceSpec, config: Config, choice: Choice) -> None:
+        """Keep what was chosen."""
+        flat = identity.flat(config)
+        per = {key: flat[key] for key in spec.per}
+        self.choices[f"{spec.key} {per}"] = Chosen(
+            key=spec.key, sweeps=list(spec.sweeps), per=per, value=choice.value, why=choice.why
+        )
+
+    def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> list[Planned]:
+        """Return the distinct cells, or raise ConfigError with all that is wrong."""
+        missing = together(self._missing)
+        if self._errors:
+            errors = self._errors | {str(error): [sweep.name if sweep else ""] for error in missing}
+            raise ConfigError("\n".join(_listed(errors, self._number)))
+        if missing:
+            raise missing[0]
+        if sweep is not None:
+            sweep.check(self._labels, self.excluded, arguments)
+        if not self._planned:
+            raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
+        return list(self._planned.values())
+
+
+def plan_name(arguments: Sequence[str], sweep: Sweep | None) -> str:
+    """Return the name under which a plan is kept: that of the sweep file, and a mark of what was changed."""
+    changes = sorted(text for text in arguments if text.lstrip("+~").partition("=")[0] not in _LOGISTICS)
+    name = sweep.name.replace("/", "-") if sweep else "multirun"
+    if sweep and not changes:
+        return name
+    return f"{name}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}"
+
+
+def _check_twin(config: Config, twin: Config) -> None:
+    for key, one, other in (("runs", twin.runs, config.runs), ("data.root", twin.data.root, config.data.root)):
+        if one != other:
+            raise ConfigError(
+                f"{key}={one} and {key}={other} give one and the same cell {identity.cell_id(config)};"
+                " start them separately, or give other images another data.name"
+            )
+
+
+def _listed(errors: Mapping[str, Sequence[str]], number: int) -> Iterator[str]:
+    yield f"{sum(map(len, errors.values()))} of {number} cells cannot train; nothing was started"
+    for text, where in errors.items():
+        yield f"- {text}"
+        yield f"    in: {where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")
+
+
+def _stale_cells(plan: Plan) -> Iterator[str]:
+    stale = [planned for planned in plan.cells if planned.stale and planned.action is Action.done]
+    if not stale:
+        return
+    codes = ", ".join(sorted({planned.stale for planned in stale}))
+    yield f"{len(stale)} done cells were trained by other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
+    yield from (f"  {planned.cell}" for planned in stale[:_SHOWN])
+    if len(stale) > _SHOWN:
+        yield f"  and {len(stale) - _SHOWN} more"
+
+
+def _changed_choices(plan: Plan) -> Iterator[str]:
+    """Say where new records of a parent sweep have changed a choice since the last plan."""
+    try:
+        before = StoredPlan.read(sweep_folder(plan.runs, plan.sweep)).choices
+    except (FileNotFoundError, RecordError):
+        return
+    then = {(each.key, repr(each.per)): each for each in before}
+    for now in plan.choices:
+        old = then.get((now.key, repr(now.per)))
+        if old is not None and old.value != now.value:
+            where = " ".join(f"{key}={value}" for key, value in now.per.items())
+            yield (
+                f"{now.key} for {where or 'all cells'} was {old.value} in the last plan and is {now.value} now: {now.why}."
+                " What was trained with the old value is kept and belongs to this sweep no more"
+            )
+
+
+_SHOWN = 20  # names in a list before it is cut

@@ -1,0 +1,352 @@
+"""Trains many cells on this machine in processes of their own, and outlives whatever happens to them.
+
+Imports no torch: it starts at once, and has nothing that a cell could break.
+"""
+
+import selectors
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from strive import stop
+from strive.claim import ClaimedError, Owner
+from strive.records import Record, RecordError, Status
+from strive.sweeping.ctrl_c import CtrlC
+from strive.sweeping.death import oom_kills, verdict
+from strive.sweeping.elsewhere import Elsewhere
+from strive.sweeping.messages import Answer, Kind, Order
+from strive.sweeping.obituary import write_failure
+from strive.sweeping.process import Worker
+from strive.sweeping.retries import Retries
+from strive.sweeping.slots import Slot, slots
+from strive.sweeping.task import Ended, Task
+
+__all__ = ["Pool", "Slot", "slots"]
+
+STOP_SECONDS = 30.0  # for a step and a checkpoint, before a worker that was asked to leave is killed
+_TICK_SECONDS = 1.0  # between two looks at what sends no word: other processes' claims, signals
+_STRIKES = 3  # workers in a row that ended before they began with a cell
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _images(order: Order) -> str:
+    """Return what the cell's images depend on."""
+    return "".join(
+        f"{key}={value} " for key, value in order.task.config.items() if key.startswith(("data.", "preprocess."))
+    )
+
+
+def _cause(record: Record) -> str:
+    return record.failure.cause if record.failure else ""
+
+
+class Pool:
+    """Trains tasks in one worker process per slot."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        slots: Sequence[Slot],
+        *,
+        logs: Path,
+        retries: Retries,
+        on_ended: Callable[[Ended], object] = lambda ended: None,
+        on_tick: Callable[["Pool"], object] = lambda pool: None,
+        say: Callable[[str], object] = _print,
+        python: str = sys.executable,
+    ) -> None:
+        """Nothing starts before `run`.
+
+        logs: folder for the workers' output. on_ended: called once per cell. on_tick: called at
+        least each second. say: shows a line to the user. python: what runs the workers.
+        """
+        assert slots or not tasks
+        logs.mkdir(parents=True, exist_ok=True)
+        self.ended: dict[str, Ended] = {}
+        self.interrupted = ""  # the signal that ended `run` before all cells had ended; "" if none did
+        self._tasks, self._slots, self._logs, self._python = list(tasks), list(slots), logs, python
+        self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
+        self._queue = deque(Order(task=task) for task in tasks)
+        self._elsewhere = Elsewhere(say)
+        self._tries = Counter[tuple[str, Status]]()
+        self._refusals: dict[str, dict[int, str]] = {}  # why the workers of which slots refused which cell
+        self._workers: dict[int, Worker] = {}
+        self._loaded: dict[int, str] = {}  # what images each slot's worker has
+        self._strikes = Counter[int]()
+        self._given_up: dict[int, str] = {}  # slots without a worker for good, and why
+        self._deadline: float | None = None  # for the workers to leave, once they were asked to
+        self._selector = selectors.DefaultSelector()
+        self._ctrl_c = CtrlC(self._selector)
+
+    def running(self) -> dict[str, int]:
+        """Return the slot number of each cell that is in training here."""
+        return {worker.order.task.cell: number for number, worker in self._workers.items() if worker.order}
+
+    def elsewhere(self) -> dict[str, Owner | None]:
+        """Return the cells that wait for another process, and whom for."""
+        return self._elsewhere.owners()
+
+    def waiting(self) -> int:
+        """Return how many cells have neither begun here nor ended."""
+        return len(self._tasks) - len(self.ended) - len(self.running())
+
+    def run(self) -> dict[str, Ended]:
+        """Train all cells and return how each one ended.
+
+        After a signal to this process (strive.stop) or to its workers the cells are left with
+        checkpoints and `interrupted` names the signal. On KeyboardInterrupt the same is done, a
+        second one kills, and KeyboardInterrupt is raised again.
+        """
+        try:
+            with self._ctrl_c:
+                self._work()
+        except KeyboardInterrupt:  # the third press, or one that a callback raised
+            if self._deadline is not None:
+                self._deadline = 0.0
+            raise
+        finally:
+            self._clear_up()
+        if self._ctrl_c.presses:
+            raise KeyboardInterrupt
+        return self.ended
+
+    def stop(self, seconds: float) -> None:
+        """Let the workers write checkpoints and leave, and kill those that are still there after so many seconds.
+
+        `run` then returns; cells that have not ended have status None.
+        """
+        deadline = time.monotonic() + seconds
+        self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
+        for worker in list(self._workers.values()):
+            worker.stop()
+
+    # --- the loop
+
+    def _work(self) -> None:
+        while len(self.ended) < len(self._tasks):
+            self._heed_signals()
+            if self._deadline is None:
+                self._look_elsewhere()
+                self._end_refused()
+                self._start_workers()
+                self._give_orders()
+                if len(self._given_up) == len(self._slots):
+                    return
+            elif not self._workers:
+                return
+            for key, _ in self._selector.select(_TICK_SECONDS):
+                key.data()
+            for worker in [worker for worker in self._workers.values() if worker.has_ended()]:
+                self._bury(worker)
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                for worker in self._workers.values():
+                    worker.kill()
+            self._on_tick(self)
+
+    def _look_elsewhere(self) -> None:
+        for order, record in self._elsewhere.look():
+            if record is None:
+                self._queue.appendleft(order)
+            else:
+                self._tried(order.task, record.status, _cause(record), order.task.folder / "log.txt")
+
+    def _heed_signals(self) -> None:
+        if self._ctrl_c.presses > 1:
+            self._deadline = 0.0
+        elif self._deadline is not None:
+            return
+        elif self._ctrl_c.presses:
+            self._say("stopping: each cell writes a checkpoint first; Ctrl-C again does not wait for that")
+            self.stop(STOP_SECONDS)
+        elif stop.requested():
+            self._interrupt(stop.requested())
+
+    def _interrupt(self, signal_name: str) -> None:
+        self.interrupted = signal_name
+        self._say(f"stopped by {signal_name}: each cell writes a checkpoint")
+        self.stop(STOP_SECONDS)
+
+    def _start_workers(self) -> None:
+        idle = [number for number, worker in self._workers.items() if worker.order is None and not worker.leaves]
+        needed = len(self._queue) - sum(self._has_order_for(number) for number in idle)
+        for number, slot in enumerate(self._slots):
+            if needed <= 0:
+                return
+            if number in self._workers or number in self._given_up or not self._has_order_for(number):
+                continue
+            try:
+                worker = Worker(number, slot, log=self._log(number), python=self._python)
+            except OSError as error:  # too many processes, no memory for one more
+                self._strike(number, str(error), "")
+                continue
+            self._workers[number] = worker
+            self._loaded[number] = ""
+            listen = partial(self._listen, worker)
+            self._selector.register(worker.answers_fd, selectors.EVENT_READ, listen)
+            if worker.end_fd is not None:
+                self._selector.register(worker.end_fd, selectors.EVENT_READ, listen)
+            needed -= 1
+
+    def _orders_for(self, number: int) -> Iterator[Order]:
+        return (order for order in self._queue if number not in self._refusals.get(order.task.cell, ()))
+
+    def _has_order_for(self, number: int) -> bool:
+        return next(self._orders_for(number), None) is not None
+
+    def _give_orders(self) -> None:
+        for number, worker in self._workers.items():
+            if not worker.ready or worker.leaves or worker.order is not None or not self._has_order_for(number):
+                continue
+            # Images that the worker has need not be loaded again.
+            loaded = self._loaded[number]
+            orders = self._orders_for(number)
+            first = next(orders)
+            order = next((each for each in chain((first,), orders) if _images(each) == loaded), first)
+            self._queue.remove(order)
+            self._loaded[number] = _images(order)
+            worker.give(order)
+
+    # --- what workers say
+
+    def _listen(self, worker: Worker) -> None:
+        for answer in worker.answers():
+            if answer.kind not in (Kind.ready, Kind.began):
+                self._note(worker, answer)
+        if worker.silent:
+            with suppress(KeyError):
+                self._selector.unregister(worker.answers_fd)
+
+    def _note(self, worker: Worker, answer: Answer) -> None:
+        assert worker.order is not None
+        order, worker.order, worker.answered = worker.order, None, True
+        task = order.task
+        self._strikes[worker.number] = 0
+        match answer.kind:
+            case Kind.ended:
+                assert answer.status is not None
+                self._tried(task, answer.status, answer.cause, task.folder / "log.txt")
+            case Kind.crashed:
+                self._record_failure(worker, order, Status.error, answer.cause, answer.traceback)
+            case Kind.owned:
+                self._elsewhere.add(order)
+            case Kind.refused:
+                self._refusals.setdefault(task.cell, {})[worker.number] = answer.cause
+                self._queue.append(order)
+            case Kind.stopped:
+                self._queue.appendleft(order)
+                if self._deadline is None:
+                    self._interrupt(answer.cause)
+
+    def _end_refused(self) -> None:
+        """End the cells that no worker takes.
+
+        One that started later than the others may refuse alone: it has imported code that was edited since.
+        """
+        for cell, causes in list(self._refusals.items()):
+            if len(causes.keys() | self._given_up.keys()) < len(self._slots):
+                continue
+            del self._refusals[cell]
+            self._queue = deque(order for order in self._queue if order.task.cell != cell)
+            number, cause = next(iter(causes.items()))
+            self._end(Ended(cell=cell, status=None, cause=cause, log=str(self._log(number))))
+
+    def _tried(self, task: Task, status: Status, cause: str, log: Path) -> None:
+        tries = self._tries[task.cell, status]
+        # When stopping, what is tried again is tried by the next launch.
+        if self._deadline is not None or not self._retries.allow(status, tries):
+            self._end(Ended(cell=task.cell, status=status, cause=cause, log=str(log)))
+            return
+        self._tries[task.cell, status] += 1
+        self._say(f"{task.cell}: {status.value}: {cause}; tried again, {tries + 1} of {self._most(status)} times")
+        self._queue.append(Order(task=task))
+
+    def _most(self, status: Status) -> int:
+        return int(getattr(self._retries, status.value))
+
+    def _end(self, ended: Ended) -> None:
+        self.ended[ended.cell] = ended
+        self._on_ended(ended)
+
+    # --- what happens to workers
+
+    def _bury(self, worker: Worker) -> None:
+        self._listen(worker)
+        for fd in (worker.answers_fd, worker.end_fd):
+            if fd is not None:
+                with suppress(KeyError):
+                    self._selector.unregister(fd)
+        returncode = worker.bury()
+        del self._workers[worker.number]
+        order, worker.order = worker.order, None
+        if order is not None and (worker.began is None or self._deadline is not None or stop.requested()):
+            # Not the cell's fault; or it was left as it was asked to.
+            self._queue.appendleft(order)
+            order = None
+        if order is not None:
+            self._strikes[worker.number] = 0
+            status, cause = verdict(returncode, out_of_memory=self._out_of_memory(worker))
+            self._record_failure(worker, order, status, cause)
+        elif not worker.answered and self._deadline is None:
+            _, cause = verdict(returncode, out_of_memory=self._out_of_memory(worker))
+            self._strike(worker.number, cause, worker.last_words().strip())
+
+    def _out_of_memory(self, worker: Worker) -> bool:
+        if oom_kills() <= worker.oom_kills:
+            return False
+        for other in self._workers.values():
+            other.oom_kills += 1  # this kill was not theirs
+        return True
+
+    def _strike(self, number: int, cause: str, last_words: str) -> None:
+        """Note that a slot's worker ended before it began with a cell; give the slot up when that goes on."""
+        self._strikes[number] += 1
+        if self._strikes[number] < _STRIKES:
+            return
+        last = f"{last_words.splitlines()[-1].strip()}; see {self._log(number)}" if last_words else "it wrote nothing"
+        self._given_up[number] = f"worker {number} does not start: {cause}: {last}"
+        self._say(self._given_up[number] + (f"\n{last_words}" if last_words else ""))
+
+    def _log(self, number: int) -> Path:
+        return self._logs / f"worker-{number}.log"
+
+    def _record_failure(self, worker: Worker, order: Order, status: Status, cause: str, traceback: str = "") -> None:
+        task = order.task
+        seen = worker.began.seen if worker.began else {}
+        try:
+            record = write_failure(task, status, cause, worker.log, traceback=traceback, seen=seen)
+        except ClaimedError:
+            self._elsewhere.add(order)
+            return
+        except (RecordError, OSError) as error:
+            self._tried(task, status, f"{cause}; this could not be recorded: {error}", worker.log)
+            return
+        self._tried(task, record.status, _cause(record), worker.log)
+
+    # --- the end
+
+    def _clear_up(self) -> None:
+        """Leave no process and no cell without a word, whatever ended `run`."""
+        deadline = time.monotonic() + STOP_SECONDS if self._deadline is None else self._deadline
+        try:
+            for worker in self._workers.values():
+                worker.dismiss()
+            while any(not worker.has_ended() for worker in self._workers.values()) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            for worker in self._workers.values():
+                worker.kill()
+                worker.bury()
+            self._workers.clear()
+            self._selector.close()
+        why = "; ".join(self._given_up.values()) or "stopped before it ended"
+        for task in self._tasks:
+            if task.cell not in self.ended:
+                self._end(Ended(cell=task.cell, status=None, cause=why))

@@ -1,0 +1,244 @@
+"""What SLURM says about jobs: squeue first, sacct second, and no verdict from silence. Imports no torch.
+
+slurmctld forgets a job some minutes after its end, so a job that squeue does not know may be finished, or
+may never have been; only sacct can tell, and many clusters have none. Each question is one call for all jobs.
+"""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+_POLLS = 3  # in a row without a live job: SLURM shows passing states while it puts a job back into the queue
+_DOUBT_SECONDS = 600.0  # how long one source may contradict the other before it counts as left behind
+_CALL_SECONDS = 60.0  # a busy slurmctld may need long, and squeue itself gives up only after minutes
+_IDS_PER_CALL = 5000  # one argument of a program has at most 128 KiB
+
+_SUSPENDED = {"SUSPENDED", "STOPPED"}
+_PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+# Ends that SLURM itself may turn into another start.
+_PASSING = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
+_TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "REVOKED", "LAUNCH_FAILED"}
+
+
+class QueueError(Exception):
+    """SLURM cannot be asked; the message says what failed and what to do."""
+
+
+class Kind(StrEnum):
+    """What a launcher needs to know of a job."""
+
+    pending = auto()
+    running = auto()
+    suspended = auto()
+    gone = auto()  # it will do nothing more
+    unknown = auto()  # SLURM did not answer, or not often enough to be sure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What is known of a job."""
+
+    kind: Kind
+    state: str = ""  # SLURM's own word; of a job that is gone the final one, "" if nobody remembers
+    reason: str = ""  # of a pending job: what it waits for
+    node: str = ""  # where it runs or ran
+    command: str = ""  # the batch script's path, which holds the submission's folder; "" if SLURM does not say
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What the cluster allows."""
+
+    array_size: int  # jobs in one array; their indices are below it
+    jobs: int  # jobs in the queue, everybody's together
+
+
+@dataclass(slots=True)
+class _Past:
+    """What was seen of a job so far."""
+
+    silent: int = 0  # polls in a row in which it was absent or at its end
+    doubt_since: float | None = None  # when one source began to contradict the other
+    last: Verdict = Verdict(kind=Kind.unknown)
+
+
+class SlurmQueue:
+    """Remembers what it has seen of each job, so ask the same one again and again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._past: dict[str, _Past] = {}
+        self._gone: dict[str, Verdict] = {}
+        self._sacct_from = 0.0  # by the clock; infinite where there is no sacct
+
+    def ask(self, jobs: Iterable[str]) -> dict[str, Verdict]:
+        """Return {job: verdict} for jobs such as 12 or 12_3.
+
+        Raises QueueError where there is no squeue.
+        """
+        jobs = list(jobs)
+        seen = _squeue([job for job in jobs if job not in self._gone])
+        if seen is None:
+            return {job: self._gone.get(job, Verdict(kind=Kind.unknown)) for job in jobs}
+        live = {job: self._live(job, seen.get(job)) for job in jobs if job not in self._gone}
+        silent = [job for job, verdict in live.items() if verdict is None]
+        told = self._sacct(silent) if silent else {}
+        return {job: self._gone.get(job) or live[job] or self._final(job, told.get(job)) for job in jobs}
+
+    def live_now(self, jobs: Iterable[str]) -> dict[str, Verdict]:
+        """Return the jobs that are queued or running, from one look.
+
+        Raises QueueError if SLURM does not answer.
+        """
+        seen = _squeue(list(jobs))
+        if seen is None:
+            raise QueueError(
+                "SLURM does not answer (squeue), so nobody can tell which cells are queued; try again when it does"
+            )
+        return {job: verdict for job, verdict in seen.items() if verdict.kind is not Kind.gone}
+
+    def _live(self, job: str, seen: Verdict | None) -> Verdict | None:
+        """Return the verdict as long as the job may be alive; None if only sacct can say more."""
+        past = self._past.setdefault(job, _Past())
+        if seen is not None:
+            past.last = seen
+            if seen.kind is not Kind.gone and not self._left_behind(past, seen):
+                past.silent = 0
+                return seen
+        past.silent += 1
+        return Verdict(kind=Kind.unknown, state=past.last.state) if past.silent < _POLLS else None
+
+    def _left_behind(self, past: _Past, seen: Verdict) -> bool:
+        """Return whether a passing state has stayed for so long that nothing will follow it."""
+        if seen.state not in _PASSING:
+            past.doubt_since = None
+            return False
+        return self._long(past)
+
+    def _long(self, past: _Past) -> bool:
+        past.doubt_since = self._clock() if past.doubt_since is None else past.doubt_since
+        return self._clock() - past.doubt_since >= _DOUBT_SECONDS
+
+    def _final(self, job: str, told: str | None) -> Verdict:
+        """Return the verdict on a job that squeue has lost; told: what sacct says, None if nothing."""
+        past = self._past[job]
+        if told is not None and told not in _TERMINAL | _PASSING:
+            if not self._long(past):
+                return Verdict(kind=Kind.unknown, state=told)
+            told = None
+        # What squeue saw last is no end if the job was running then.
+        seen = past.last.state if past.last.state in _TERMINAL | _PASSING else ""
+        self._gone[job] = Verdict(kind=Kind.gone, state=told or seen, node=past.last.node)
+        del self._past[job]
+        return self._gone[job]
+
+    def _sacct(self, jobs: Collection[str]) -> dict[str, str]:
+        """Return {job: state} as far as sacct answers."""
+        states: dict[str, str] = {}
+        if self._clock() < self._sacct_from:
+            return states
+        for ids in _chunks(jobs):
+            answer = _call(["sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ids])
+            if answer is None or answer.returncode:
+                # A data base that is down comes back; a missing program, or accounting, does not.
+                never = not _installed(answer) or (answer is not None and "disabled" in answer.stderr)
+                self._sacct_from = float("inf") if never else self._clock() + _DOUBT_SECONDS / 10
+                return states
+            for line in answer.stdout.splitlines():
+                job, _, state = line.partition("|")
+                # "CANCELLED by 1000"
+                states |= dict.fromkeys(expanded(job), state.partition(" ")[0])
+        return states
+
+
+def limits() -> Limits:
+    """Return the cluster's limits.
+
+    Raises QueueError if SLURM does not answer.
+    """
+    answer = _call(["scontrol", "show", "config"])
+    if not _installed(answer):
+        raise QueueError("there is no scontrol on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
+    if answer is None or answer.returncode:
+        raise QueueError(f"SLURM does not answer (scontrol show config): {_said(answer)}")
+    found = dict(re.findall(r"^(\w+)\s*= (\d+)", answer.stdout, re.MULTILINE))
+    # 0 and 1 switch arrays off.
+    return Limits(array_size=max(1, int(found.get("MaxArraySize", 1001))), jobs=int(found.get("MaxJobCount", 10_000)))
+
+
+def expanded(job: str) -> list[str]:
+    """Return the single jobs of an id: 7_[0-2,5%4] is 7_0, 7_1, 7_2 and 7_5."""
+    base, bracket, indices = job.partition("_[")
+    if not bracket:
+        return [job]
+    found = []
+    for part in indices.rstrip("]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        last, _, step = (last or first).partition(":")
+        found += [f"{base}_{index}" for index in range(int(first), int(last) + 1, int(step or 1))]
+    return found
+
+
+def _squeue(jobs: Collection[str]) -> dict[str, Verdict] | None:
+    """Return {job: verdict} of the jobs that slurmctld knows, or None if it does not answer."""
+    found: dict[str, Verdict] = {}
+    for ids in _chunks(jobs):
+        # -a: jobs in hidden partitions too; -t all: finished ones as long as they are remembered.
+        answer = _call(["squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i|%T|%N|%r|%o", "-j", ids])
+        if not _installed(answer):
+            raise QueueError("there is no squeue on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
+        if answer is None:
+            return None
+        # A single id that slurmctld has forgotten is an error, one of several is not.
+        if answer.returncode and "Invalid job id" not in answer.stderr:
+            return None
+        for line in answer.stdout.splitlines():
+            job, state, node, reason, command = line.split("|", 4)
+            verdict = Verdict(kind=_kind(state), state=state, reason=reason, node=node, command=command)
+            found |= dict.fromkeys(expanded(job), verdict)
+    return {job: found[job] for job in jobs if job in found}
+
+
+def _kind(state: str) -> Kind:
+    if state in _TERMINAL:
+        return Kind.gone
+    if state in _SUSPENDED:
+        return Kind.suspended
+    # A word of a later SLURM is taken for life: a job must not be given up for it.
+    return Kind.pending if state in _PENDING | _PASSING else Kind.running
+
+
+def _chunks(jobs: Collection[str]) -> Iterator[str]:
+    # An array's id stands for all its jobs: asking for each takes slurmctld much longer.
+    ids = sorted({job.partition("_")[0] for job in jobs}, key=int)
+    for start in range(0, len(ids), _IDS_PER_CALL):
+        yield ",".join(ids[start : start + _IDS_PER_CALL])
+
+
+_NOT_INSTALLED = subprocess.CompletedProcess[str]([], 127, "", "")
+
+
+def _installed(answer: subprocess.CompletedProcess[str] | None) -> bool:
+    return answer is not _NOT_INSTALLED
+
+
+def _said(answer: subprocess.CompletedProcess[str] | None) -> str:
+    return "no answer in time" if answer is None else answer.stderr.strip() or f"exit code {answer.returncode}"
+
+
+def _call(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """Return what a program of SLURM answered, or None if it took too long."""
+    # A user's SQUEUE_STATES, SQUEUE_USERS, SACCT_FORMAT... would hide jobs.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
+    try:
+        return subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_CALL_SECONDS
+        )
+    except FileNotFoundError:
+        return _NOT_INSTALLED
+    except subprocess.TimeoutExpired:
+        return None

@@ -1,0 +1,126 @@
+"""One launch of a sweep from its plan to its table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+
+from strive import records
+from strive.complaint import CellsFailedError
+from strive.config import ConfigError
+from strive.progress import CONSOLE
+from strive.records import Record
+from strive.sweeping.choice import MissingParentsError
+from strive.sweeping.hours import Estimate, Work, estimate_hours
+from strive.sweeping.plan import Action, Plan, write_plan
+from strive.sweeping.planner import Planner
+from strive.sweeping.report import counts_line, failure_lines, hours_lines, plan_lines, result_table
+from strive.sweeping.submission import Submission, write_submission
+from strive.sweeping.sweepfile import Sweep
+from strive.sweeping.task import Ended
+
+
+class CellLauncher(Protocol):
+    """What trains frozen cells."""
+
+    name: str
+
+    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+        """Train the cells and return how each one ended."""
+
+
+@dataclass
+class Sweeping:
+    """Plans, launches, reports."""
+
+    planner: Planner
+    launcher: CellLauncher
+    dry_run: bool = False
+    parents: bool = False
+    max_gpu_hours: float | None = None
+
+    def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
+        """Train what is missing.
+
+        Raises ConfigError for what the user must put right before anything trains, CellsFailedError
+        if a cell has no result in the end.
+        """
+        plan = self._planned(arguments, sweep)
+        estimates = _estimates(plan)
+        if self.dry_run:
+            for line in plan_lines(plan, estimates):
+                OUTPUT.print(line)
+            return
+        self._check_hours(plan, estimates)
+        for line in (*plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
+            CONSOLE.print(line)
+        _report(plan, self._launched(plan))
+
+    def _planned(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan:
+        try:
+            plan = self.planner.plan(arguments, sweep)
+        except MissingParentsError as error:
+            if not self.parents or self.dry_run or sweep is None:
+                raise
+            for name in error.spec.sweeps:
+                CONSOLE.print(f"{sweep.name} needs {name} first")
+                self.run(sweep.for_parents(arguments), self.planner.read_sweep(name))
+            return self._planned(arguments, sweep)
+        if not self.dry_run:
+            write_plan(plan)
+        return plan
+
+    def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:
+        limit = self.max_gpu_hours
+        if limit is None or not any(planned.action.trains for planned in plan.cells):
+            return
+        if not estimates:
+            raise ConfigError(
+                f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: no cell with these nets was trained into"
+                f" {plan.runs} yet. Train one first, or leave the limit out"
+            )
+        if estimates[0].hours > limit:
+            raise ConfigError(
+                f"hydra.sweeper.max_gpu_hours={limit:g}, but the plan takes {estimates[0].hours:.3g} hours of one"
+                f" {estimates[0].device}; allow more, or make the sweep smaller"
+            )
+
+    def _launched(self, plan: Plan) -> dict[str, Ended]:
+        todo = [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
+        if not todo:
+            return {}
+        submission = write_submission(plan, todo, self.launcher.name)
+        return self.launcher.train(submission, title=plan.sweep)
+
+
+def _estimates(plan: Plan) -> list[Estimate]:
+    works = [
+        Work(config=planned.config, images=planned.num_train * planned.epochs_left, flops=planned.flops)
+        for planned in plan.cells
+        if planned.action.trains
+    ]
+    return estimate_hours(works, plan.runs)
+
+
+def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
+    """Print the table of test errors; raise CellsFailedError if a cell has no result."""
+    finished: dict[str, Record] = {}
+    for planned in plan.cells:
+        record = records.record_of(planned.config)
+        if record is not None and record.status.finished:
+            finished[planned.cell] = record
+    shown = plan.cells[:_ROWS]
+    OUTPUT.print(result_table(shown, finished))
+    if len(plan.cells) > _ROWS:
+        OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
+    if lines := failure_lines(plan.cells, finished, ended):
+        raise CellsFailedError(
+            f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "
+            + "\n  ".join(lines)
+        )
+
+
+_ROWS = 200  # of the table on the terminal
+# Results go to stdout, where they can be piped; nothing in them is markup.
+OUTPUT = Console(highlight=False, markup=False, soft_wrap=True)

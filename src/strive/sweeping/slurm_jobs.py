@@ -1,0 +1,333 @@
+"""A submission's jobs: which cells go into which job, how SLURM gets them, and what is on disk about it.
+
+jobs.json in the submission's folder says {job id: [lines of tasks.jsonl]}. It is written after each array,
+before anything waits, so that a later command finds the jobs of one that was killed. Imports no torch.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import strive
+from strive import records
+from strive.records import RecordError
+from strive.sweeping import queue
+from strive.sweeping.pack import Pack
+from strive.sweeping.queue import SlurmQueue
+from strive.sweeping.slurm_options import SlurmOptions
+from strive.sweeping.snapshot import MODULES, freeze_code, freeze_modules
+from strive.sweeping.task import Task, read_tasks
+
+# What sbatch says when a user or an account has as many jobs in the queue as are allowed.
+_TOO_MANY = re.compile(r"MaxSubmit|job submit limit|MaxJobCount|temporarily unable to accept job", re.IGNORECASE)
+
+
+class SubmitError(Exception):
+    """sbatch refused; the message holds its words."""
+
+
+class TooManyJobsError(SubmitError):
+    """There is no room in the queue for so many jobs now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a cell asks of its job."""
+
+    timeout_min: int
+    mem_gb: float  # 0: the cluster's default
+    gres: str  # "": none
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Jobs that SLURM gets at once: packs of cells with the same needs."""
+
+    needs: Needs
+    packs: list[list[int]]  # lines of tasks.jsonl
+
+
+class SlurmJobs:
+    """Hands cells of one submission to SLURM."""
+
+    def __init__(self, folder: Path, options: SlurmOptions, *, dependency: str = "") -> None:
+        # A job may start in another directory.
+        self.folder, self.options, self._dependency = folder.absolute(), options, dependency
+        self.tasks = read_tasks(self.folder / "tasks.jsonl")
+        self.jobs = _read_jobs(self.folder)
+
+    @property
+    def logs(self) -> Path:
+        """Where the jobs write to."""
+        return self.folder / "logs"
+
+    def log(self, job: str) -> Path:
+        """Return what a job printed."""
+        return job_log(self.folder, job)
+
+    def arrays(self, numbers: Sequence[int]) -> list[Array]:
+        """Return the jobs for these cells, as many in one array as the cluster takes."""
+        packs = packed({number: self.tasks[number] for number in numbers}, self.options)
+        size = self.array_size
+        return [
+            Array(needs, found[start : start + size])
+            for needs, found in packs.items()
+            for start in range(0, len(found), size)
+        ]
+
+    @cached_property
+    def array_size(self) -> int:
+        """How many jobs an array may have."""
+        if self.options.max_array_size:
+            return self.options.max_array_size
+        limits = queue.limits()
+        return max(1, min(limits.array_size, limits.jobs))
+
+    @cached_property
+    def code(self) -> "FrozenCode":
+        """The code that the jobs import."""
+        return frozen_code(self.tasks, self.folder, snapshot=self.options.snapshot)
+
+    def submit(self, array: Array) -> list[str]:
+        """Submit the jobs, write their ids down, and return them.
+
+        Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later.
+        """
+        code = self.code
+        packs = [self._pack(numbers, array.needs) for numbers in array.packs]
+        parameters = _parameters(array.needs, self.options, code.setup, self._dependency)
+        ids = _sbatch(self.logs, parameters, packs)
+        self.jobs |= dict(zip(ids, array.packs, strict=True))
+        content = json.dumps(self.jobs, indent=0, separators=(",", ":")) + "\n"
+        records.write_whole(self.folder / "jobs.json", content.encode())
+        return ids
+
+    def _pack(self, numbers: list[int], needs: Needs) -> Pack:
+        hashes = {self.tasks[number].cell: record_hash(self.tasks[number]) for number in numbers}
+        return Pack(
+            submission=self.folder,
+            numbers=numbers,
+            before={cell: name for cell, name in hashes.items() if name},
+            code=self.code.folder,
+            cells_per_device=self.options.cells_per_device,
+            retries=self.options.retries,
+            timeout_min=needs.timeout_min,
+            signal_delay_s=self.options.signal_delay_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenCode:
+    """The code that jobs import, and the shell lines that make them do so."""
+
+    folder: Path | None  # None: nothing is frozen
+    setup: list[str]
+
+
+def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> FrozenCode:
+    """Freeze the project and the modules of custom nets beside the sweeps, shared by all with the same code.
+
+    Raises SnapshotError if there is too much of it.
+    """
+    root = Path(strive.__file__).resolve().parents[2]
+    # A strive in site-packages changes under nobody's hands.
+    if not snapshot or not (root / "src" / "strive").is_dir():
+        return FrozenCode(None, [_python_path(Path(strive.__file__).resolve().parents[1])])
+    sweeps = submission.parents[1]
+    code = freeze_code(root, sweeps, without=[sweeps.parent])
+    lines = [_python_path(code / "src")]
+    builders = {str(task.config["model.builder"]).partition(":")[0] for task in tasks} - {""}
+    modules = freeze_modules(Path.cwd(), builders, sweeps) if builders else None
+    if modules is not None:
+        lines.append(f"export {MODULES}={shlex.quote(str(modules))}")
+    return FrozenCode(code, lines)
+
+
+def _python_path(folder: Path) -> str:
+    # PYTHONSAFEPATH: a strive in the directory that the job starts in must not go first.
+    return f'export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(folder))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def needs_of(task: Task, options: SlurmOptions) -> Needs:
+    """Return what a cell asks for; where it does not say, what the launcher says."""
+    config = task.config
+    return Needs(
+        timeout_min=config["needs.timeout_min"] or options.timeout_min,
+        mem_gb=config["needs.mem_gb"] or options.mem_gb,
+        gres=config["needs.gres"] or options.gres,
+    )
+
+
+def packed(tasks: Mapping[int, Task], options: SlurmOptions) -> dict[Needs, list[list[int]]]:
+    """Return {needs: packs}; cells that share a net and images come together as far as possible."""
+    groups: dict[Needs, dict[str, list[int]]] = {}
+    for number, task in tasks.items():
+        nets = groups.setdefault(needs_of(task, options), {})
+        nets.setdefault(_net(task), []).append(number)
+    found = {}
+    for needs, nets in groups.items():
+        numbers = [number for same_net in nets.values() for number in same_net]
+        step = options.cells_per_job
+        found[needs] = [numbers[start : start + step] for start in range(0, len(numbers), step)]
+    return found
+
+
+def _net(task: Task) -> str:
+    shared = ("model.", "data.", "preprocess.", "precision", "budget.batch_size")
+    return json.dumps([item for item in task.config.items() if item[0].startswith(shared)])
+
+
+def record_hash(task: Task) -> str:
+    """Return the sha256 of the record that a cell has now, "" if it has none."""
+    try:
+        return records.file_hash(records.record_path(task.folder.parent, task.cell))
+    except OSError:
+        return ""
+
+
+def job_log(submission: Path, job: str) -> Path:
+    """Return what a job of a submission printed; the name is submitit's."""
+    return submission / "logs" / f"{job}_0_log.out"
+
+
+def live_cells(runs: Path) -> dict[str, str]:
+    """Return {cell: job} of the cells that earlier submissions have queued or running, and that have no result.
+
+    Asks SLURM once. A machine without SLURM has no jobs.
+
+    Raises QueueError if SLURM does not answer.
+    """
+    submissions = {path.parent: _read_jobs(path.parent) for path in sorted(runs.glob("sweeps/*/*/jobs.json"))}
+    jobs = {job for found in submissions.values() for job in found}
+    if not jobs or shutil.which("squeue") is None:
+        return {}
+    live = SlurmQueue().live_now(jobs)
+    cells: dict[str, str] = {}
+    for folder, found in submissions.items():
+        # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
+        mine = {job for job in found.keys() & live.keys() if _is_of(live[job].command, folder)}
+        if mine:
+            tasks = read_tasks(folder / "tasks.jsonl")
+            numbers = [(number, job) for job in mine for number in found[job]]
+            cells |= {tasks[number].cell: job for number, job in numbers if not _has_result(tasks[number])}
+    return cells
+
+
+def _is_of(command: str, submission: Path) -> bool:
+    # Not every cluster shows the batch script; its path may be another one there.
+    return submission.name in command or not command.startswith("/")
+
+
+def submission_of(runs: Path, job: str) -> Path | None:
+    """Return the folder of the submission that a job belongs to, the newest if a cluster gave an id out twice."""
+    found = [path.parent for path in runs.glob("sweeps/*/*/jobs.json") if job in _read_jobs(path.parent)]
+    return max(found, key=lambda folder: folder.name, default=None)
+
+
+def _has_result(task: Task) -> bool:
+    try:
+        path = records.record_path(task.folder.parent, task.cell)
+        return records.file_hash(path) != task.replaces and records.read_record(path).status.finished
+    except (OSError, RecordError):
+        return False
+
+
+def _read_jobs(folder: Path) -> dict[str, list[int]]:
+    try:
+        content = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
+
+
+def _parameters(needs: Needs, options: SlurmOptions, setup: Sequence[str], dependency: str = "") -> dict[str, Any]:
+    """Return what submitit calls the options of sbatch."""
+    given = {
+        "partition": options.partition,
+        "account": options.account,
+        "qos": options.qos,
+        "constraint": options.constraint,
+        "gres": needs.gres,
+        "mem": f"{round(1024 * needs.mem_gb)}MB" if needs.mem_gb else "",
+        "dependency": dependency,
+    }
+    return {key: value for key, value in given.items() if value} | {
+        "job_name": options.name,
+        "time": needs.timeout_min,
+        "cpus_per_task": options.cpus_per_task,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "array_parallelism": options.array_parallelism,
+        "signal_delay_s": options.signal_delay_s,
+        # Ours last: a line of the user's must not put another strive first.
+        "setup": [*options.setup, *setup],
+        "stderr_to_stdout": True,
+        # submitit sends one, which clusters that check it refuse.
+        "wckey": None,
+        # After a node failure the job starts again, also where a cluster's default says no. The
+        # warning is the one that a pack knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
+        "additional_parameters": {"requeue": True, "signal": f"USR2@{options.signal_delay_s}"}
+        | dict(options.additional_parameters),
+    }
+
+
+def _sbatch(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Callable[[], object]]) -> list[str]:
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    if lacking := [name for name in ("sbatch", "srun") if shutil.which(name) is None]:
+        raise SubmitError(f"there is no {lacking[0]} on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
+    executor = submitit.SlurmExecutor(logs, max_num_timeout=1_000_000)
+    words = io.StringIO()
+    try:
+        # submitit prints what sbatch says and raises it too.
+        with outside_of_a_job(), contextlib.redirect_stderr(words):
+            executor.update_parameters(**parameters)
+            return [str(job.job_id) for job in executor.submit_array(functions)]
+    except (FailedJobError, FailedSubmissionError) as error:
+        text = " ".join(str(error).replace("sbatch: error: ", "").split())
+        kind = TooManyJobsError if _TOO_MANY.search(text) else SubmitError
+        raise kind(f"sbatch refused: {text}") from None
+
+
+@contextmanager
+def outside_of_a_job() -> Iterator[None]:
+    """Hide the variables of the SLURM job that this process may be in, which sbatch would take for options."""
+    from submitit.helpers import clean_env
+
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    # These say where the cluster is, not what the job is.
+    kept = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
+    with clean_env():
+        os.environ.update(kept)
+        yield
+
+
+def submit_command(command: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
+    """Submit a command that runs when these jobs have ended, however they end; return its job's id.
+
+    folder: for its output. It starts in the current directory, with the needs of the launcher's options.
+
+    Raises SubmitError if sbatch refuses.
+    """
+    from submitit.helpers import CommandFunction
+
+    # Of an array's jobs sbatch takes the array's id for all.
+    arrays = dict.fromkeys(job.partition("_")[0] for job in after)
+    needs = Needs(options.timeout_min, options.mem_gb, "")
+    parameters = _parameters(needs, options, [], f"afterany:{':'.join(arrays)}" if arrays else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    (job,) = _sbatch(folder, parameters, [CommandFunction(list(command), cwd=str(Path.cwd()))])
+    return job

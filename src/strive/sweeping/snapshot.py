@@ -1,0 +1,146 @@
+"""The code as it was at submission: a copy that queued jobs import, whatever is edited meanwhile. Imports no torch."""
+
+import errno
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import strive
+
+# Where a job looks for the modules of custom nets, in place of the directory it was launched from.
+MODULES = "STRIVE_MODULES"
+
+_MOST_BYTES = 300_000_000
+_WITHOUT_GIT = ("src", "conf", "sweeps", "pyproject.toml")
+_NO_CODE = {"__pycache__", "node_modules"}
+
+
+class SnapshotError(Exception):
+    """The code cannot be frozen, or other code than the frozen one would run."""
+
+
+def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Path:
+    """Copy the project in `root` to into/code-<hash of its contents> and return that folder.
+
+    Tracked files and those that git neither tracks nor ignores; without git the folders that a cell
+    needs. A copy with the same contents is shared. without: folders that are output, not code.
+
+    Raises SnapshotError if that is too much to be code.
+    """
+    outputs = [path.resolve() for path in (*without, into)]
+    files = [name for name in _files(root) if not _is_below(root / name, outputs)]
+    return _frozen(root, files, into, "code")
+
+
+def freeze_modules(folder: Path, names: Iterable[str], into: Path) -> Path | None:
+    """Copy the Python modules in `folder` to into/modules-<hash> if one of `names` is there; else return None.
+
+    names: modules of custom nets' builders. All of the folder's own modules and packages come along,
+    because a builder may import the others.
+
+    Raises SnapshotError if that is too much to be code.
+    """
+    tops = {name.partition(".")[0] for name in names}
+    there = {top for top in tops if (folder / f"{top}.py").is_file() or (folder / top).is_dir()}
+    if not there:
+        return None
+    packages = {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()} | there
+    files = [path.name for path in folder.glob("*.py")]
+    for package in sorted(packages):
+        files += [str(path.relative_to(folder)) for path in _below(folder / package) if path.suffix == ".py"]
+    return _frozen(folder, files, into, "modules")
+
+
+def check_code(frozen: Path) -> None:
+    """Raise SnapshotError if this process imported strive from anywhere but the frozen code."""
+    used = Path(strive.__file__).resolve().parent
+    if used.parent != (frozen / "src").resolve():
+        raise SnapshotError(
+            f"this job would train with the code in {used}, but was submitted with the code in {frozen}/src:"
+            " something puts another strive first on Python's path, such as a PYTHONPATH in hydra.launcher.setup"
+        )
+
+
+def _files(root: Path) -> list[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+        names = [os.fsdecode(name) for name in listed.stdout.split(b"\0") if name] if listed.returncode == 0 else []
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        names = []
+    # A checkout inside somebody else's repository is ignored there.
+    if "src/strive/__init__.py" in names:
+        # A file that was deleted but not yet from the index is listed too, and so is a submodule's folder.
+        return [name for name in names if (root / name).is_file()]
+    places = [root / name for name in _WITHOUT_GIT]
+    return [str(path.relative_to(root)) for place in places for path in _below(place)]
+
+
+def _below(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    for folder, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if name not in _NO_CODE and not name.startswith(".")]
+        yield from (path for name in names if (path := Path(folder, name)).is_file() and path.suffix != ".pyc")
+
+
+def _is_below(path: Path, folders: Collection[Path]) -> bool:
+    return any(path.resolve().is_relative_to(folder) for folder in folders)
+
+
+def _frozen(root: Path, files: Collection[str], into: Path, what: str) -> Path:
+    _check_size(root, files)
+    into.mkdir(parents=True, exist_ok=True)
+    draft = into / f".{what}-{uuid4().hex}"
+    draft.mkdir()
+    try:
+        # The copy is what gets its name from its contents: a file may change while it is read.
+        target = into / f"{what}-{_copied(root, sorted(set(files)), draft)}"
+        if not target.exists():
+            _put(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _copied(root: Path, files: Iterable[str], draft: Path) -> str:
+    """Copy the files and return a hash of their names and contents."""
+    digest = hashlib.sha256()
+    for name in files:
+        content = (root / name).read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
+        (draft / name).write_bytes(content)
+    return digest.hexdigest()[:12]
+
+
+def _put(draft: Path, target: Path) -> None:
+    try:
+        os.rename(draft, target)
+    except OSError as error:
+        # Another launcher was faster, with the same contents.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _check_size(root: Path, files: Iterable[str]) -> None:
+    sizes: dict[str, int] = {}
+    for name in files:
+        with suppress(FileNotFoundError):
+            sizes[name] = (root / name).stat().st_size
+    total = sum(sizes.values())
+    if total <= _MOST_BYTES:
+        return
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
+    raise SnapshotError(
+        f"{root} holds {total / 1e6:,.0f} MB that git does not ignore, too much to copy as code; the largest: "
+        + ", ".join(f"{name} ({sizes[name] / 1e6:,.0f} MB)" for name in largest)
+        + ". Add what is no code to .gitignore, or set hydra.launcher.snapshot=false to train with the code as it"
+        " is when a job starts"
+    )

@@ -1,0 +1,281 @@
+"""What a person sees while a sweep trains, here or on a cluster: read from disk, so it serves both."""
+
+import json
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from strive import records
+from strive.claim import owner_of
+from strive.records import Record, RecordError
+from strive.sweeping.task import Ended
+
+_REDRAW_SECONDS = 0.25  # at least, between two frames
+_QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is no terminal
+_READ_SECONDS = 2.0  # between two looks at one cell's files: its owner writes no oftener
+_READS = 50  # cells read for one frame: a cluster may train hundreds, on a slow file system
+_COLUMNS = ("epoch", "loss", "val", "images/s", "left", "worker")
+_ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
+
+
+@dataclass(slots=True)
+class _Running:
+    """What is known of one cell in training."""
+
+    since: float  # seconds, our clock
+    read: float = float("-inf")  # when its files were last read
+    share: float = 0.0  # of its steps
+    first: tuple[float, float] | None = None  # (when, share) of its first note
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def note(self, now: float, note: Mapping[str, Any]) -> None:
+        """Take in what the cell's owner says of it."""
+        self.share = note["step"] / max(1, note["steps"])
+        self.first = self.first or (now, self.share)
+        self.columns |= {
+            "epoch": f"{note['epoch']}/{note['epochs']}",
+            "images/s": f"{note['images_per_second']:,.0f}",
+            "left": duration(self._left(now)),
+        }
+
+    def _left(self, now: float) -> float | None:
+        if self.first is None or self.share <= self.first[1]:
+            return None
+        return (1 - self.share) * (now - self.first[0]) / (self.share - self.first[1])
+
+    @property
+    def gain(self) -> float:
+        """How much of the cell was trained since it was first seen; a resumed cell starts in its middle."""
+        return self.share - self.first[1] if self.first else 0.0
+
+
+class View:
+    """A table that moves, on stderr; plain lines where that is no terminal. Use as a context manager.
+
+    cells: what this launch trains, {id: its folder}. total, done: cells of the sweep, and how many
+    of them had a result before.
+    """
+
+    def __init__(
+        self, cells: Mapping[str, Path], total: int, done: int, title: str, *, console: Console | None = None
+    ) -> None:
+        # Causes and titles hold users' words: nothing in them is markup.
+        self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._cells, self._total, self._done, self._title = cells, total, done, title
+        self._failed, self._waiting, self._extra = 0, len(cells), ""
+        self._names, self._common = short_names(cells)
+        self._running: dict[str, _Running] = {}
+        self._places: Mapping[str, object] = {}
+        self._gained = 0.0  # cells trained since the start, in parts of a cell
+        self._last: deque[Text] = deque(maxlen=2)
+        self._failures: deque[Text] = deque(maxlen=2 * 3)  # two lines each
+        self._left_over = Counter[str]()
+        self._started = self._drawn = self._spoke = time.monotonic()
+        self._live = Live(console=self._console, auto_refresh=False, get_renderable=self.frame)
+
+    def __enter__(self) -> Self:
+        """Show the table."""
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Leave the last state on the screen."""
+        self._running.clear()
+        if self._console.is_terminal:
+            self._live.refresh()
+            self._live.stop()
+        for cause, count in self._left_over.items():
+            self.say(f"{count} {'cell' if count == 1 else 'cells'} not trained: {cause}")
+
+    def say(self, message: str) -> None:
+        """Print a line that stays."""
+        self._console.print(Text(message), soft_wrap=True)
+
+    def ended(self, ended: Ended) -> None:
+        """Note how a cell ended."""
+        running = self._running.pop(ended.cell, None)
+        if ended.status is None:
+            self._left_over[ended.cause] += 1
+            return
+        if ended.status.finished:
+            self._done += 1
+            # Of a resumed cell only what was trained here says how fast things go.
+            self._gained += 1 - (running.first[1] if running and running.first else 0.0)
+        else:
+            self._failed += 1
+        self._show_ended(ended)
+
+    def refresh(self, running: Iterable[str] | Mapping[str, object], waiting: int, extra: str = "") -> None:
+        """Show what trains now: cells, or {cell: where it trains}; a call that comes too soon is left out."""
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn, self._waiting, self._extra = now, waiting, extra
+        self._places = running if isinstance(running, Mapping) else {}
+        self._running = {cell: self._running.get(cell) or _Running(now) for cell in running}
+        if not self._console.is_terminal and now - self._spoke < _QUIET_SECONDS:
+            return
+        oldest = sorted(self._running, key=lambda cell: self._running[cell].read)[:_READS]
+        for cell in oldest:
+            if now - self._running[cell].read >= _READ_SECONDS:
+                self._read(cell, now)
+        if self._console.is_terminal:
+            self._live.refresh()
+        else:
+            self._spoke = now
+            self.say(self._counts() + (f"; {extra}" if extra else ""))
+
+    def frame(self) -> Group:
+        """Return the table as it stands now."""
+        width = self._console.width
+        lines = [
+            Text(f"{self._title}  {self._common}", style="bold"),
+            Text(self._counts(), style="red" if self._failed else ""),
+        ]
+        if self._extra:
+            lines.append(Text(self._extra))
+        below = [*self._last, *self._failures]
+        room = max(1, self._console.height - len(lines) - len(below) - 3)
+        lines += self._table(width, room) + below
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        return Group(*lines)
+
+    def _counts(self) -> str:
+        elapsed = time.monotonic() - self._started
+        parts = [f"{self._done} of {self._total} done"]
+        parts += [f"{self._failed} failed"] if self._failed else []
+        parts += [f"{len(self._running)} running", f"{self._waiting} waiting"]
+        left = self._seconds_left(elapsed)
+        ahead = f", about {duration(left)} left" if left else ""
+        return f"{', '.join(parts)}; {duration(elapsed)} so far{ahead}"
+
+    def _seconds_left(self, elapsed: float) -> float | None:
+        gained = self._gained + sum(cell.gain for cell in self._running.values())
+        missing = self._waiting + sum(1 - cell.share for cell in self._running.values())
+        return missing * elapsed / gained if gained > 0 else None
+
+    def _table(self, width: int, room: int) -> list[Text]:
+        if not self._running:
+            return []
+        shown = list(self._running.items())
+        if len(shown) > room:
+            shown = shown[: room - 1]
+        rows = {
+            cell: running.columns | {"worker": str(self._places.get(cell, running.columns.get("worker", "")))}
+            for cell, running in shown
+        }
+        names = [name for name in _COLUMNS if name != "val" or any(row.get("val") for row in rows.values())]
+        widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) for name in names}
+        longest = max(len("cell"), *(len(self._names[cell]) for cell in rows))
+        first = max(12, min(longest, width - sum(widths.values()) - 2 * len(widths)))
+        head = "cell".ljust(first) + "".join(f"  {name:>{widths[name]}}" for name in names)
+        lines = [Text(head, style="dim")]
+        for cell, row in rows.items():
+            numbers = "".join(f"  {row.get(name, ''):>{widths[name]}}" for name in names)
+            lines.append(Text(shortened(self._names[cell], first).ljust(first) + numbers))
+        if more := len(self._running) - len(rows):
+            lines.append(Text(f"and {more} more", style="dim"))
+        return lines
+
+    def _read(self, cell: str, now: float) -> None:
+        running, folder = self._running[cell], self._cells[cell]
+        running.read = now
+        owner = owner_of(folder)
+        if owner is not None:
+            running.columns["worker"] = owner.job or owner.host
+            if owner.note:
+                running.note(now, owner.note)
+        if (line := _last_line(folder / "epochs.jsonl")) is not None:
+            running.columns["loss"] = _number(line["train_loss"], ".3f")
+            running.columns["val"] = _number(line["val_error"], ".2%") if line["val_error"] is not None else ""
+
+    def _show_ended(self, ended: Ended) -> None:
+        assert ended.status is not None
+        outcome = f"{ended.status.value}: {ended.cause}" if ended.cause else _outcome(self._record(ended), ended)
+        if not self._console.is_terminal:
+            number = self._done + self._failed
+            where = f"; see {ended.log}" if ended.log and not ended.status.finished else ""
+            self.say(f"[{number}/{self._total}] {ended.cell}: {outcome}{where}")
+        elif ended.status.finished:
+            self._last.append(Text(f"{self._names[ended.cell]}: {outcome}", style="dim"))
+        else:
+            # On two lines: next to a cell's id little room is left for the cause.
+            lines = (f"{self._names[ended.cell]}: {ended.status.value}", f"  {ended.cause}")
+            self._failures.extend(Text(line, style="red") for line in lines)
+
+    def _record(self, ended: Ended) -> Record | None:
+        try:
+            return records.read_record(self._cells[ended.cell] / "record.json")
+        except (OSError, RecordError):
+            return None
+
+
+def _outcome(record: Record | None, ended: Ended) -> str:
+    assert ended.status is not None
+    if record is None or record.result is None:
+        return ended.status.value
+    error, seconds = record.result.test_error, record.provenance.train_seconds
+    return f"{ended.status.value}, test error {error:.2%}, {seconds:.0f} s"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().splitlines()
+        line = json.loads(lines[-1]) if lines else None
+    except (OSError, ValueError):
+        return None
+    return line if isinstance(line, dict) and {"train_loss", "val_error"} <= line.keys() else None
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in few characters, such as 12 min; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+def short_names(cells: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return {id: what tells it from the other ids}, and what all ids share.
+
+    The ten digits stay: runs/*DIGITS is the cell's folder.
+    """
+    parts = {cell: match.groupdict() if (match := _ID.fullmatch(cell)) else {"id": cell} for cell in cells}
+    first = next(iter(parts.values()), {})
+    common = {
+        name
+        for name in first
+        if name not in ("hash", "id")
+        and len(parts) > 1
+        and all(each.get(name) == first[name] for each in parts.values())
+    }
+    names = {cell: "-".join(text for name, text in each.items() if name not in common) for cell, each in parts.items()}
+    return names, " ".join(first[name] for name in first if name in common)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text in at most so many characters; what is left out is in its middle."""
+    if len(text) <= width:
+        return text
+    tail = min(width - 1, max(10, (width - 1) // 2))
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
