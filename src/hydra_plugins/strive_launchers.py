@@ -1,7 +1,9 @@
 """Hydra's side of launching: hydra/launcher=local and hydra/launcher=slurm."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -56,6 +58,10 @@ class CellLauncher(Launcher):
         """Train the cells and return how each one ended."""
         raise NotImplementedError
 
+    def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
+        """Let this very command start again when these jobs have ended."""
+        raise NotImplementedError
+
 
 class LocalLauncher(CellLauncher):
     """Worker processes on this machine."""
@@ -84,7 +90,13 @@ class SlurmLauncher(CellLauncher):
         # submitit is imported only where it is used.
         from strive.sweeping.slurm import train_on_slurm
 
-        return train_on_slurm(submission, self.options, title=title)
+        return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
+
+    def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
+        """Submit a job that depends on them; it has the code and the conf/ of now."""
+        from strive.sweeping.slurm import continue_command
+
+        continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)
 
 
 def _known(options: type, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -9,9 +10,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from hydra_plugins.strive_launchers import CellLauncher
+from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
 from strive.config import ConfigError
+from strive.progress import CONSOLE
 from strive.sweeping.plan import Retrain
+from strive.trouble import TroubleError
 
 if TYPE_CHECKING:
     from strive.sweeping.planner import Planner
@@ -66,7 +69,18 @@ class StriveSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         composer = Composer(self.hydra_context.config_loader, self.config)
-        return Planner(composer, self._read_sweep, retrain=self.retrain)
+        return Planner(composer, self._read_sweep, retrain=self.retrain, queued=self._queued)
+
+    def _queued(self, runs: Path) -> dict[str, str]:
+        from strive.sweeping.slurm_jobs import live_cells
+
+        try:
+            return live_cells(runs)
+        except TroubleError as error:
+            if isinstance(self.launcher, SlurmLauncher):
+                raise
+            CONSOLE.print(f"what earlier launches have in SLURM's queue is not known: {error}")
+            return {}
 
     def _read_sweep(self, name: str) -> "Sweep":
         from strive.sweeping.sweepfile import read_sweep

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from strive.config import Config, ConfigError, knobs
 from strive.records import RecordError
+from strive.trouble import TroubleError, told
 
 
 class CellsFailedError(Exception):
@@ -18,8 +19,10 @@ class CellsFailedError(Exception):
 
 def complaint(error: BaseException) -> str | None:
     """Return what to tell the user, or None if the error is ours and needs its stack trace."""
-    if isinstance(error, ConfigError | RecordError):
+    if isinstance(error, ConfigError | RecordError | TroubleError):
         return str(error)
+    if isinstance(error, OSError):
+        return told(error)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__

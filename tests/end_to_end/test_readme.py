@@ -77,6 +77,8 @@ def test_the_readme_has_the_commands_that_are_tried_here():
         "-m",
         "-m",
         "model=all_cnn_c",
+        "-m",
+        "-m",
     ]
 
 
@@ -99,11 +101,11 @@ def test_the_glob_trains_the_twelve_nets_and_a_second_call_trains_none(
     # The table at the end has a line for each.
     for record in records(tmp_path):
         assert f" {str(record['cell']).partition('-')[0]} " in done.stdout
-    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").rglob("*"))]
+    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").glob("*-*/*"))]
     again = strive(*arguments, *SHORT)
     assert again.returncode == 0, again.stderr
-    assert "12 cells: 12 done already, 0 to train" in again.stderr
-    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").rglob("*"))] == stamps
+    assert "12 cells: 12 done already, nothing to train" in again.stderr
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").glob("*-*/*"))] == stamps
 
 
 def test_the_grid_over_augmentation_lr_and_seeds_is_planned_whole(
@@ -129,6 +131,18 @@ def test_any_folder_of_class_folders_trains(strive: CommandLine, image_folder: P
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
     assert str(record["cell"]).startswith("all_cnn_c-cifar10_jpeg-none-")
+
+
+def test_the_smoke_sweep_is_planned_trained_and_found_done(strive: CommandLine, tmp_path: Path):
+    dry = strive(*commands("README.md")[4])
+    assert dry.returncode == 0, dry.stderr
+    assert "train (12)" in dry.stdout
+    assert not (tmp_path / "runs").exists()
+    done = strive(*commands("README.md")[5])
+    assert done.returncode == 0, done.stderr
+    assert [record["status"] for record in records(tmp_path)] == ["done"] * 12
+    again = strive(*commands("README.md")[5])
+    assert "12 cells: 12 done already, nothing to train" in again.stderr
 
 
 def test_the_papers_whitening_trains_on_real_images(strive: CommandLine, tmp_path: Path):

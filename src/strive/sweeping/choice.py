@@ -172,20 +172,26 @@ def _error(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
 
 
 def _smallest(by: Criterion, errors: list[tuple[Any, list[float]]], diverged: list[Any]) -> Choice:
-    # Twelve digits: two means of the same counts may differ in their last bit.
-    means = [round(100 * math.fsum(cells) / len(cells), 12) for _, cells in errors]
-    best = means.index(min(means))
-    digits = next(n for n in (2, 3, 4, 12) if len({f"{mean:.{n}f}" for mean in means}) == len(set(means)) or n == 12)
-    shown = [f"{_text(value)}: {mean:.{digits}f}%" for (value, _), mean in zip(errors, means, strict=True)]
-    ties = [shown[i] for i, mean in enumerate(means) if mean == means[best] and i != best]
-    beaten = [shown[i] for i in sorted(range(len(means)), key=means.__getitem__) if means[i] > means[best]]
-    value, cells = errors[best]
-    seeds = f"mean of {len(cells)} seeds" if len(cells) > 1 else "1 seed"
-    parts = [f"{by.value.replace('_', ' ')} {means[best]:.{digits}f}% ({seeds})"]
-    parts += [f"ties with {', '.join(ties)}, of which it is the smallest value"] if ties else []
-    parts += [f"beats {', '.join(beaten)}"] if beaten else []
-    parts += [f"{_texts(diverged)} diverged"] if diverged else []
-    return Choice(value, parts[0] + (" " + "; ".join(parts[1:]) if parts[1:] else ", the only value"))
+    # In points. Twelve digits: two means of the same counts may differ in their last bit.
+    means = [(value, round(100 * math.fsum(cells) / len(cells), 12)) for value, cells in errors]
+    value, best = min(means, key=lambda each: each[1])  # the first of equals, which is the smallest value
+    num_seeds = next(len(cells) for each, cells in errors if each == value)
+    shown = _percent(means)
+    ties = [f"{_text(each)}: {shown[mean]}" for each, mean in means if mean == best and each != value]
+    rest = sorted((each for each in means if each[1] > best), key=lambda each: each[1])
+    beaten = [f"{_text(each)}: {shown[mean]}" for each, mean in rest]
+    why = f"{by.value.replace('_', ' ')} {shown[best]} ({f'mean of {num_seeds} seeds' if num_seeds > 1 else '1 seed'})"
+    why += f", equal to {', '.join(ties)}, of which it is the smallest value" if ties else ""
+    why += f", beats {', '.join(beaten)}" if beaten else ""
+    why += f"; {_texts(diverged)} diverged" if diverged else ""
+    return Choice(value, why if len(means) > 1 or diverged else f"{why}, the only value")
+
+
+def _percent(means: list[tuple[Any, float]]) -> dict[float, str]:
+    """Return {mean: text}, with as many digits as keep different means apart."""
+    distinct = {mean for _, mean in means}
+    texts = ({mean: f"{mean:.{digits}f}%" for mean in distinct} for digits in (2, 3, 4, 12))
+    return next(found for found in texts if len(set(found.values())) == len(distinct))
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -19,8 +19,8 @@ def override(key: str, value: Any) -> str:
 
 def typed_key(key: str) -> str:
     """Return the key as Hydra takes it on a command line."""
-    # Hydra knows no argument of a user's builder; ++ is right whether or not the model's file has it.
-    return f"++{key}" if key.startswith("model.kwargs.") else key
+    # Hydra knows no arguments of a user's builder; ++ is right whether or not the model's file has it.
+    return f"++{key}" if key == "model.kwargs" or key.startswith("model.kwargs.") else key
 
 
 def bare_key(text: str) -> str:

@@ -42,7 +42,6 @@ class Pack:
 
     submission: Path  # its folder, with tasks.jsonl
     numbers: list[int]  # lines of tasks.jsonl
-    before: dict[str, str] = field(default_factory=dict)  # {cell: sha256 of the record it had at submission}
     code: Path | None = None  # folder of the frozen code; None: whatever is installed
     cells_per_device: int = 0
     retries: Retries = field(default_factory=Retries)
@@ -81,7 +80,7 @@ class _Work:
         self.pack, self.log = pack, log
         self._started = time.monotonic()
         self._idle_since: float | None = None
-        self._failed = False
+        self._failed = self._has_left = False
 
     def run(self) -> None:
         # In place of submitit's handlers, which take a warning to a short job for its time limit
@@ -89,9 +88,10 @@ class _Work:
         stop.listen()
         pack = self.pack
         job, restart = job_id(), restart_count()
-        tasks = [task for task in pack.tasks() if not has_ended(task, pack.before.get(task.cell, ""))]
-        self.log.write("start", job=job, restart=restart, node=_node(), host=socket.gethostname(), cells=len(tasks))
         earlier = [start for start in starts(pack.logs, job) if start.restart < restart]
+        ended = {cell for start in earlier for cell in start.ended}
+        tasks = [task for task in pack.tasks() if task.cell not in ended and not has_result(task)]
+        self.log.write("start", job=job, restart=restart, node=_node(), host=socket.gethostname(), cells=len(tasks))
         given_up = worn_out(earlier, pack.retries)
         tasks = [task for task in tasks if task.cell not in given_up or not self._give_up(task, *given_up[task.cell])]
         if tasks:
@@ -108,11 +108,15 @@ class _Work:
             on_ended=self._ended,
             on_tick=self._tick,
         )
-        pool.run()
-        if pool.interrupted == _WARNING:
-            self._put_back(pool.interrupted)
-        elif pool.interrupted:
-            self._await_end(pool.interrupted)
+        ended = pool.run()
+        signal_name = pool.interrupted or stop.requested()
+        if not signal_name or all(end.status is not None for end in ended.values()):
+            return
+        self._leave(signal_name)
+        if signal_name == _WARNING:
+            self._put_back()
+        else:
+            self._await_end()
 
     def _ended(self, ended: Ended) -> None:
         if ended.status is not None:
@@ -126,9 +130,12 @@ class _Work:
 
     def _tick(self, pool: Pool) -> None:
         self.log.running(pool.running())
-        if stop.requested() == _WARNING:
-            # Time must be left to put the job back into the queue.
-            pool.stop(max(1.0, min(60.0, self.pack.signal_delay_s / 2)))
+        if pool.interrupted:
+            # At once: SLURM may end this process before the cells have written their checkpoints.
+            self._leave(pool.interrupted)
+            if pool.interrupted == _WARNING:
+                # Time must be left to put the job back into the queue.
+                pool.stop(max(1.0, min(60.0, self.pack.signal_delay_s / 2)))
         if pool.running() or pool.waiting() > len(pool.elsewhere()):
             self._idle_since = None
             return
@@ -151,9 +158,8 @@ class _Work:
         self._ended(Ended(cell=task.cell, status=status, cause=cause))
         return True
 
-    def _put_back(self, signal_name: str) -> None:
+    def _put_back(self) -> None:
         """Put this job back into the queue, after the warning before its end."""
-        self._leave(signal_name)
         for attempt in itertools.count(1):
             trouble = _requeue(job_id())
             if not trouble:
@@ -168,7 +174,10 @@ class _Work:
         os._exit(1)
 
     def _leave(self, signal_name: str) -> None:
-        """Write down why this start ends before its cells."""
+        """Write down, once, why this start ends before its cells."""
+        if self._has_left:
+            return
+        self._has_left = True
         ran = time.monotonic() - self._started
         # SLURM warns up to a minute earlier than it was asked to.
         at_limit = ran >= 60 * self.pack.timeout_min - self.pack.signal_delay_s - 75
@@ -177,23 +186,19 @@ class _Work:
         self.log.write("left", status=status.value, cause=cause, seconds=round(ran, 1))
         print(f"left after {ran:.0f} s: {cause}", flush=True)
 
-    def _await_end(self, signal_name: str) -> None:
+    def _await_end(self) -> None:
         """Wait until SLURM ends this job, after it has said that it will."""
-        self._leave(signal_name)
         end = time.monotonic() + _END_SECONDS
         while time.monotonic() < end:
             time.sleep(1)
         os._exit(1)
 
 
-def has_ended(task: Task, before: str) -> bool:
-    """Return whether the cell has a record of this launch; before: sha256 of the one it had at submission."""
+def has_result(task: Task) -> bool:
+    """Return whether the cell has the record that it is trained for."""
     path = records.record_path(task.folder.parent, task.cell)
     try:
-        name = records.file_hash(path)
-        if name in ("", task.replaces) or (name == before and not records.read_record(path).status.finished):
-            return False
-        return records.read_record(path).cell == task.cell
+        return records.file_hash(path) != task.replaces and records.read_record(path).status.finished
     except (OSError, RecordError):
         return False  # the worker says what is wrong with it
 

@@ -1,6 +1,7 @@
 """What a sweep would do, and why: per cell train, resume, retry, retrain, wait, or nothing."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,11 @@ from typing import Any, Self
 
 from strive import identity, records
 from strive.claim import owner_of, surely_dead
-from strive.config import Config
+from strive.config import Config, knobs
 from strive.records import RecordError
 
 SCHEMA = 1
+_LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 
 
 class Action(StrEnum):
@@ -98,6 +100,18 @@ class Plan:
 def sweep_folder(runs: Path, sweep: str) -> Path:
     """Return where the plan of a sweep and its submissions lie."""
     return runs / "sweeps" / sweep
+
+
+def plan_name(arguments: Sequence[str], sweep: str) -> str:
+    """Return the name under which a plan is kept: that of the sweep file, and a mark of what was changed.
+
+    arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without one.
+    """
+    changes = sorted(text for text in arguments if text.lstrip("+~").partition("=")[0] not in _LOGISTICS)
+    name = sweep.replace("/", "-") or "multirun"
+    if sweep and not changes:
+        return name
+    return f"{name}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}"
 
 
 def look_up(

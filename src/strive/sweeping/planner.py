@@ -1,6 +1,5 @@
 """From a command line to a plan: every cell composed and checked, all errors listed together."""
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,16 +12,25 @@ from strive import identity, records
 from strive.cell import CellFacts, check_cell
 from strive.code_hash import code_hash
 from strive.complaint import complaint
-from strive.config import Config, ConfigError, checked, knobs
+from strive.config import Config, ConfigError, checked
 from strive.networks import builder_file
 from strive.progress import CONSOLE
 from strive.records import RecordError
 from strive.sweeping.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeping.compose import Composer
-from strive.sweeping.plan import Action, Chosen, Plan, Planned, Retrain, StoredPlan, look_up, names_in, sweep_folder
+from strive.sweeping.plan import (
+    Action,
+    Chosen,
+    Plan,
+    Planned,
+    Retrain,
+    StoredPlan,
+    look_up,
+    names_in,
+    plan_name,
+    sweep_folder,
+)
 from strive.sweeping.sweepfile import Combination, Sweep
-
-_LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 
 
 @dataclass
@@ -63,7 +71,7 @@ class Planner:
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
         cells = gathering.cells(sweep, arguments)
         plan = Plan(
-            sweep=plan_name(arguments, sweep),
+            sweep=plan_name(arguments, sweep.name if sweep else ""),
             question=sweep.question if sweep else "",
             runs=Path(cells[0].config.runs),
             code=code_hash(),
@@ -202,15 +210,6 @@ class _Gathering:
         if not self._planned:
             raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
         return list(self._planned.values())
-
-
-def plan_name(arguments: Sequence[str], sweep: Sweep | None) -> str:
-    """Return the name under which a plan is kept: that of the sweep file, and a mark of what was changed."""
-    changes = sorted(text for text in arguments if text.lstrip("+~").partition("=")[0] not in _LOGISTICS)
-    name = sweep.name.replace("/", "-") if sweep else "multirun"
-    if sweep and not changes:
-        return name
-    return f"{name}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}"
 
 
 def _check_twin(config: Config, twin: Config) -> None:

@@ -1,7 +1,8 @@
 """One launch of a sweep from its plan to its table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from strive.progress import CONSOLE
 from strive.records import Record
 from strive.sweeping.choice import MissingParentsError
 from strive.sweeping.hours import Estimate, Work, estimate_hours
-from strive.sweeping.plan import Action, Plan, write_plan
+from strive.sweeping.plan import Action, Plan, plan_name, sweep_folder, write_plan
 from strive.sweeping.planner import Planner
 from strive.sweeping.report import counts_line, failure_lines, hours_lines, plan_lines, result_table
 from strive.sweeping.submission import Submission, write_submission
@@ -29,6 +30,9 @@ class CellLauncher(Protocol):
     def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
         """Train the cells and return how each one ended."""
 
+    def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
+        """Let this very command start again when these jobs have ended."""
+
 
 @dataclass
 class Sweeping:
@@ -39,6 +43,8 @@ class Sweeping:
     dry_run: bool = False
     parents: bool = False
     max_gpu_hours: float | None = None
+    _left: list[str] = field(default_factory=list)  # SLURM jobs that cells of the last run were left to
+    _runs: Path = Path()  # folder of the last run
 
     def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
         """Train what is missing.
@@ -47,6 +53,8 @@ class Sweeping:
         if a cell has no result in the end.
         """
         plan = self._planned(arguments, sweep)
+        if plan is None:
+            return
         estimates = _estimates(plan)
         if self.dry_run:
             for line in plan_lines(plan, estimates):
@@ -55,17 +63,37 @@ class Sweeping:
         self._check_hours(plan, estimates)
         for line in (*plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
-        _report(plan, self._launched(plan))
+        ended = self._launched(plan)
+        self._runs = plan.runs
+        self._left = sorted({each.job for each in ended.values() if each.job})
+        if self._left:
+            CONSOLE.print(
+                f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: python src/status.py"
+            )
+            return
+        _report(plan, ended)
 
-    def _planned(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan:
+    def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
+        """Train another sweep's missing cells; return the SLURM jobs that they are left to."""
+        CONSOLE.print(f"first {sweep.name}: {sweep.question}")
+        self.run(arguments, sweep)
+        return self._left
+
+    def _planned(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan | None:
+        """Return the plan, parents trained; None if they are left to train, and this command to SLURM."""
         try:
             plan = self.planner.plan(arguments, sweep)
         except MissingParentsError as error:
             if not self.parents or self.dry_run or sweep is None:
                 raise
-            for name in error.spec.sweeps:
-                CONSOLE.print(f"{sweep.name} needs {name} first")
-                self.run(sweep.for_parents(arguments), self.planner.read_sweep(name))
+            left = [
+                job
+                for name in error.spec.sweeps
+                for job in self._train_parent(sweep.for_parents(arguments), self.planner.read_sweep(name))
+            ]
+            if left:
+                self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))
+                return None
             return self._planned(arguments, sweep)
         if not self.dry_run:
             write_plan(plan)

@@ -271,7 +271,7 @@ def _record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any
     for each in [value] if is_one_value(key, value) else value:
         try:
             node = OmegaConf.structured(Config)
-            OmegaConf.update(node, key, each)
+            OmegaConf.update(node, key, each, force_add=True)
             config = OmegaConf.to_object(node)
         except OmegaConfBaseException as error:
             faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")

@@ -8,12 +8,14 @@ from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strive import records, stop
 from strive.claim import ClaimedError, Owner, Silence, owner_of, surely_dead
 from strive.records import RecordError, Status
 from strive.sweeping.fate import Fate, fate_of
+from strive.sweeping.joblog import starts
 from strive.sweeping.obituary import write_failure
 from strive.sweeping.queue import Kind, SlurmQueue, Verdict
 from strive.sweeping.slurm_jobs import (
@@ -129,7 +131,8 @@ class _Watch:
         self._queue, self._silence = SlurmQueue(), Silence()
         self._tries = Counter[tuple[str, Status | None]]()
         self._verdicts: dict[str, Verdict] = {}
-        self._announced: set[str] = set()
+        self._announced = set[str]()
+        self._folders: dict[str, Path | None] = {}  # of earlier submissions' jobs
 
     def begin(self) -> None:
         """Submit what nobody trains yet."""
@@ -258,7 +261,12 @@ class _Watch:
         if self._to_submit or self._backlog:
             self._submit()
 
-    def _look_for_record(self, cell: str) -> None:
+    def _look_for_record(self, cell: str, *, any_failure: bool = False) -> None:
+        """Note how the cell ended if it has.
+
+        any_failure: take a record of a failure for the end. Otherwise its job must have said so: it
+        may be about to try the cell again.
+        """
         task = self._open[cell]
         name = record_hash(task)
         if name in ("", task.replaces):
@@ -271,11 +279,25 @@ class _Watch:
             if name != self._before[cell]:
                 self._end(Ended(cell=cell, status=Status.error, cause=str(error), log=str(task.folder / "log.txt")))
             return
-        # The record of an earlier failure is no end of this launch.
-        if record.status.finished or name != self._before[cell]:
+        if record.status.finished:
+            self._end(Ended(cell=cell, status=record.status))
+        elif name != self._before[cell] and (any_failure or self._has_said_end(cell)):
             cause = record.failure.cause if record.failure else ""
-            log = "" if record.status.finished else str(task.folder / "log.txt")
-            self._end(Ended(cell=cell, status=record.status, cause=cause, log=log))
+            self._end(Ended(cell=cell, status=record.status, cause=cause, log=str(task.folder / "log.txt")))
+
+    def _has_said_end(self, cell: str) -> bool:
+        job = self._with_job.get(cell, "")
+        folder = self._folder_of(job)
+        return folder is not None and any(cell in start.ended for start in starts(folder / "logs", job))
+
+    def _folder_of(self, job: str) -> Path | None:
+        """Return the folder of the submission that a job belongs to."""
+        if job in self._jobs.jobs:
+            return self._jobs.folder
+        if job not in self._folders:
+            runs = self._jobs.tasks[0].folder.parent
+            self._folders[job] = submission_of(runs, job)
+        return self._folders[job]
 
     def _job_is_gone(self, job: str, verdict: Verdict) -> None:
         cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
@@ -286,9 +308,7 @@ class _Watch:
         cells = [cell for cell in cells if cell in self._open]
         if not cells:
             return
-        runs = self._open[cells[0]].folder.parent
-        folder = self._jobs.folder if job in self._jobs.jobs else submission_of(runs, job)
-        fates = fate_of(job, verdict, cells, folder)
+        fates = fate_of(job, verdict, cells, self._folder_of(job))
         for cell in cells:
             del self._with_job[cell]
             owner = owner_of(self._open[cell].folder)
@@ -307,7 +327,7 @@ class _Watch:
         if dead is None and owner_of(folder) is not None:
             return
         # Its owner wrote a record before it gave the cell back.
-        self._look_for_record(cell)
+        self._look_for_record(cell, any_failure=True)
         del self._elsewhere[cell]
         if cell not in self._open:
             return

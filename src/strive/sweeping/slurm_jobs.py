@@ -20,9 +20,8 @@ from typing import Any
 
 import strive
 from strive import records
-from strive.records import RecordError
 from strive.sweeping import queue
-from strive.sweeping.pack import Pack
+from strive.sweeping.pack import Pack, has_result
 from strive.sweeping.queue import SlurmQueue
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.snapshot import MODULES, freeze_code, freeze_modules
@@ -113,11 +112,9 @@ class SlurmJobs:
         return ids
 
     def _pack(self, numbers: list[int], needs: Needs) -> Pack:
-        hashes = {self.tasks[number].cell: record_hash(self.tasks[number]) for number in numbers}
         return Pack(
             submission=self.folder,
             numbers=numbers,
-            before={cell: name for cell, name in hashes.items() if name},
             code=self.code.folder,
             cells_per_device=self.options.cells_per_device,
             retries=self.options.retries,
@@ -219,7 +216,7 @@ def live_cells(runs: Path) -> dict[str, str]:
         if mine:
             tasks = read_tasks(folder / "tasks.jsonl")
             numbers = [(number, job) for job in mine for number in found[job]]
-            cells |= {tasks[number].cell: job for number, job in numbers if not _has_result(tasks[number])}
+            cells |= {tasks[number].cell: job for number, job in numbers if not has_result(tasks[number])}
     return cells
 
 
@@ -232,14 +229,6 @@ def submission_of(runs: Path, job: str) -> Path | None:
     """Return the folder of the submission that a job belongs to, the newest if a cluster gave an id out twice."""
     found = [path.parent for path in runs.glob("sweeps/*/*/jobs.json") if job in _read_jobs(path.parent)]
     return max(found, key=lambda folder: folder.name, default=None)
-
-
-def _has_result(task: Task) -> bool:
-    try:
-        path = records.record_path(task.folder.parent, task.cell)
-        return records.file_hash(path) != task.replaces and records.read_record(path).status.finished
-    except (OSError, RecordError):
-        return False
 
 
 def _read_jobs(folder: Path) -> dict[str, list[int]]:

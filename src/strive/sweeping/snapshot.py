@@ -17,7 +17,7 @@ MODULES = "STRIVE_MODULES"
 
 _MOST_BYTES = 300_000_000
 _WITHOUT_GIT = ("src", "conf", "sweeps", "pyproject.toml")
-_NO_CODE = {"__pycache__", "node_modules"}
+_NO_CODE = ("__pycache__", ".egg-info")
 
 
 class SnapshotError(Exception):
@@ -86,7 +86,7 @@ def _below(place: Path) -> Iterator[Path]:
     if place.is_file():
         yield place
     for folder, folders, names in os.walk(place):
-        folders[:] = [name for name in folders if name not in _NO_CODE and not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.endswith(_NO_CODE) and not name.startswith(".")]
         yield from (path for name in names if (path := Path(folder, name)).is_file() and path.suffix != ".pyc")
 
 

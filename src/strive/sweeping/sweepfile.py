@@ -71,7 +71,8 @@ class Sweep:
         """
         given = _given(command_line, parse)
         self._check_groups(given)
-        fixed = _without(given, self.fixed)
+        fixed = _point(self.fixed)
+        # Last, so that they replace what the file says of the same key.
         added = [[{key: text} for text in texts] for key, texts in given.items()]
         read = _Reader(self.name, given, parse)
         found = []
@@ -79,7 +80,7 @@ class Sweep:
             factors = [*read.zipped(self.zip), *read.alternatives("grid", self.grid), *added]
             for arm, own in self.arms.items() or {"": {}}.items():
                 start = f"arm {arm}" if arm else ""
-                base = {**fixed, **_without(given, own)}
+                base = {**fixed, **_point(own)}
                 found += [Combination(arm, *spelt, True) for spelt in _spelt(base, start, factors)]
         for number, entry in enumerate(self.cells):
             factors = [*read.alternatives(f"cells[{number}]", entry), *added]
@@ -173,8 +174,8 @@ class _Reader:
         factors = []
         for block in blocks:
             left = {key: values for key, values in block.items() if bare_key(key) not in self._given}
-            rows = [dict(zip(left, row, strict=True)) for row in zip(*left.values(), strict=True)]
-            factors.append([{bare_key(key): override(key, value) for key, value in row.items()} for row in rows])
+            rows = zip(*left.values(), strict=True)
+            factors.append([_point(dict(zip(left, row, strict=True))) for row in rows])
         return [factor for factor in factors if factor]
 
     def _texts(self, place: str, key: str, value: Any) -> Sequence[str]:
@@ -215,8 +216,8 @@ def _given(command_line: Sequence[str], parse: Parse) -> dict[str, Sequence[str]
     return given
 
 
-def _without(given: Mapping[str, Any], part: Mapping[str, Any]) -> Point:
-    return {bare_key(key): override(key, value) for key, value in part.items() if bare_key(key) not in given}
+def _point(part: Mapping[str, Any]) -> Point:
+    return {bare_key(key): override(key, value) for key, value in part.items()}
 
 
 def _where(name: str) -> str:

@@ -42,6 +42,7 @@ class Ended:
     status: Status | None  # None: it has not ended; it was stopped, refused, or is another process's
     cause: str = ""  # one line; "" if it has a result
     log: str = ""  # where to read more
+    job: str = ""  # the SLURM job that is left to train it
 
 
 def write_tasks(path: Path, tasks: list[Task]) -> None:

@@ -226,7 +226,7 @@ def _outcome(record: Record | None, ended: Ended) -> str:
     if record is None or record.result is None:
         return ended.status.value
     error, seconds = record.result.test_error, record.provenance.train_seconds
-    return f"{ended.status.value}, test error {error:.2%}, {seconds:.0f} s"
+    return f"{ended.status.value}, test error {error:.2%}, {duration(seconds)}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -249,7 +249,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"

@@ -5,6 +5,7 @@ descriptor FD; what a net prints goes to stdout and stderr, as everywhere. When 
 worker leaves, also in the middle of a cell, which then has a checkpoint.
 """
 
+import ctypes
 import gc
 import os
 import queue
@@ -45,7 +46,7 @@ def main(answers: int, threads: int, gpu: str) -> None:
     answers: file descriptor to answer on. threads: for cells that do not say how many they take.
     gpu: what CUDA_VISIBLE_DEVICES was set to for this process; "" is none.
     """
-    # Nobody else: with a copy of it in a child of ours, the pool would wait for that child too.
+    # What a net starts has nothing to say there.
     os.set_inheritable(answers, False)
     orders = _Orders()
     threading.Thread(target=_listen, args=(_own_stdin(), orders), name="orders", daemon=True).start()
@@ -161,10 +162,13 @@ def _seen(config: Config) -> dict[str, str | int]:
 
 
 def _tidy() -> None:
-    """Give the memory of the last cell's net back, for what trains beside this process on the GPU."""
+    """Give the memory of the last cell's net back, for what trains beside this process."""
     if torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()
+    # Not every C library has it. Without it the process keeps all that a cell has freed (training.execution).
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak_memory() -> None:

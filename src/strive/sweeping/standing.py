@@ -1,0 +1,248 @@
+"""How each cell of a sweep stands: from records, claims and launches on disk, and from SLURM. Imports no torch."""
+
+import dataclasses
+from collections.abc import Set
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from pathlib import Path
+
+from strive import records
+from strive.claim import Claim, Owner, owner_of, surely_dead
+from strive.records import RecordError, Status
+from strive.sweeping.fate import fate_of
+from strive.sweeping.joblog import starts
+from strive.sweeping.launches import Job, Launch, Launches
+from strive.sweeping.plan import StoredCell, StoredPlan, epochs_done, has_checkpoint, names_in
+from strive.sweeping.queue import Kind
+
+
+class State(StrEnum):
+    """How a cell stands."""
+
+    done = auto()
+    diverged = auto()
+    running = auto()
+    waiting = auto()  # a launch that is alive, or a SLURM job, will train it
+    failed = auto()
+    unreadable = auto()  # there is a record that cannot be trusted
+    stopped = auto()  # begun and left; the next launch goes on
+    missing = auto()  # not begun
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result."""
+        return self in (State.done, State.diverged)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the cell in this launch."""
+        return self.finished or self in (State.failed, State.unreadable)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How one cell stands."""
+
+    cell: str
+    state: State
+    status: Status | None = None  # of a failure
+    why: str = ""  # may have any number of lines
+    log: str = ""  # where to read more
+    traceback: str = ""
+    owner: Owner | None = None  # who trains it
+    suspended: bool = False  # by SLURM
+    epochs_done: int = 0
+    epochs: int = 0  # in all
+    batch_size: int = 0  # images in a step
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end at the present speed; None while that is not known."""
+        note = self.owner.note if self.owner else {}
+        rate = note.get("images_per_second", 0)
+        return (note["steps"] - note["step"]) * self.batch_size / rate if rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a record file says."""
+
+    stamp: tuple[int, int, int]  # of the file: time, size, number
+    status: Status | None  # None: it cannot be trusted
+    why: str
+    traceback: str
+
+    @property
+    def finished(self) -> bool:
+        return self.status is not None and self.status.finished
+
+
+class Watcher:
+    """Looks at the cells of a runs folder; ask the same object again, it reads only what is new."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._launches = Launches(runs)
+        self._records: dict[str, _Seen] = {}
+
+    @property
+    def trouble(self) -> str:
+        """Why SLURM could not be asked, "" if it could, or need not be."""
+        return self._launches.trouble
+
+    def last_launch(self, sweep: str) -> Launch | None:
+        """Return the newest launch of a sweep."""
+        return next(iter(self._launches.of(sweep)), None)
+
+    def look(self, plan: StoredPlan) -> list[Standing]:
+        """Return how each cell stands now, in the plan's order."""
+        names = names_in(self._runs)
+        found = {cell.cell: self._on_disk(plan, cell, names) for cell in plan.cells}
+        live = self._launches.live_jobs()
+        for cell, standing in found.items():
+            if standing.state.finished:
+                continue
+            job = live.get(cell)
+            if standing.state is State.running:
+                suspended = job is not None and job.verdict.kind is Kind.suspended
+                found[cell] = dataclasses.replace(standing, suspended=suspended)
+            elif job is not None and not _has_failed_in(job, cell):
+                found[cell] = dataclasses.replace(standing, state=State.waiting, why=_place_in_queue(job))
+        self._ask_launches(plan.sweep, found)
+        return list(found.values())
+
+    # -- from the cell's folder
+
+    def _on_disk(self, plan: StoredPlan, cell: StoredCell, names: frozenset[str]) -> Standing:
+        if cell.cell not in names:
+            return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
+        folder = self._runs / cell.cell
+        record = self._record(folder)
+        owner = _owner(folder)
+        if owner is not None and not surely_dead(owner) and not _is_older(folder, owner, record):
+            batch_size = plan.config(cell)["budget.batch_size"]
+            return Standing(
+                cell=cell.cell, state=State.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
+                epochs_done=epochs_done(folder),
+            )  # fmt: skip
+        if record is not None:
+            return _ended(cell, folder, record)
+        if owner is None and not has_checkpoint(folder):
+            return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
+        why = f"its process is gone ({owner})" if owner else "a checkpoint is there"
+        return Standing(
+            cell=cell.cell, state=State.stopped, why=why, epochs=cell.epochs, epochs_done=epochs_done(folder)
+        )
+
+    def _record(self, folder: Path) -> _Seen | None:
+        """Return what the cell's record says; one that was read before only if its file has changed."""
+        path = folder / "record.json"
+        try:
+            status = path.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            before = self._records.get(folder.name)
+            if before is None or before.stamp != stamp:
+                self._records[folder.name] = _read(path, stamp)
+        except (FileNotFoundError, NotADirectoryError):
+            self._records.pop(folder.name, None)
+            return None
+        except OSError as error:
+            return _Seen((0, 0, 0), None, f"{path}: {error.strerror}", "")
+        return self._records[folder.name]
+
+    # -- from the launches
+
+    def _ask_launches(self, sweep: str, found: dict[str, Standing]) -> None:
+        """Find out who will train the cells that nobody trains, or what became of their jobs."""
+        open_ = {cell for cell, standing in found.items() if not standing.state.finished}
+        open_ -= {cell for cell in open_ if found[cell].state in (State.running, State.waiting, State.unreadable)}
+        for launch in self._launches.of(sweep):
+            if not open_:
+                return
+            mine = open_.intersection(launch.cells)
+            if not mine:
+                continue
+            if launch.alive:
+                why = f"process {launch.pid}, launched {launch.time}"
+                for cell in mine - {cell for cell in mine if self._has_failed_since(launch, found[cell])}:
+                    found[cell] = dataclasses.replace(found[cell], state=State.waiting, why=why)
+                open_ -= mine
+            elif launch.launcher == "slurm":
+                # Cells without a job in this launch were left to an earlier one's.
+                open_ -= self._explain(launch, mine, found)
+            else:
+                open_ -= mine
+
+    def _has_failed_since(self, launch: Launch, standing: Standing) -> bool:
+        if standing.state is not State.failed:
+            return False
+        return self._records[standing.cell].stamp[0] > (launch.folder / "launch.json").stat().st_mtime_ns
+
+    def _explain(self, launch: Launch, cells: Set[str], found: dict[str, Standing]) -> set[str]:
+        """Say why jobs ended without a record of their cells; return the cells that had a job."""
+        # A later job of the same cell stands later.
+        last_job = {cell: job for job, numbers in launch.jobs.items() for cell in launch.cells_at(numbers)}
+        silent: dict[str, list[str]] = {}
+        for cell in cells & last_job.keys():
+            if found[cell].state in (State.missing, State.stopped):
+                silent.setdefault(last_job[cell], []).append(cell)
+        for job, verdict in self._launches.ended_jobs(silent).items():
+            for cell, fate in fate_of(job, verdict, silent[job], launch.folder).items():
+                state = State.failed if fate.status is not None else found[cell].state
+                found[cell] = dataclasses.replace(
+                    found[cell], state=state, status=fate.status, why=fate.cause, log=fate.log
+                )
+        return cells & last_job.keys()
+
+
+def _read(path: Path, stamp: tuple[int, int, int]) -> _Seen:
+    try:
+        record = records.read_record(path)
+    except RecordError as error:
+        return _Seen(stamp, None, str(error), "")
+    failure = record.failure
+    return _Seen(stamp, record.status, failure.cause if failure else "", failure.traceback if failure else "")
+
+
+def _ended(cell: StoredCell, folder: Path, record: _Seen) -> Standing:
+    if record.status is None:
+        return Standing(cell=cell.cell, state=State.unreadable, why=record.why, log=str(folder / "record.json"))
+    if record.finished:
+        return Standing(cell=cell.cell, state=State(record.status.value))
+    log = folder / "log.txt"
+    return Standing(
+        cell=cell.cell, state=State.failed, status=record.status, why=record.why, traceback=record.traceback,
+        log=str(log) if log.exists() else "", epochs=cell.epochs,
+    )  # fmt: skip
+
+
+def _owner(folder: Path) -> Owner | None:
+    try:
+        return owner_of(folder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # it is being given back, or is no claim of this version
+
+
+def _is_older(folder: Path, owner: Owner, record: _Seen | None) -> bool:
+    """Return whether the claim is older than the record: then its owner wrote that, and only the claim is left."""
+    if record is None:
+        return False
+    try:
+        claimed = (Claim(folder, owner).scratch / "owner.json").stat().st_mtime_ns
+    except OSError:
+        return True
+    # Times of files on one file system, so of one clock.
+    return claimed <= record.stamp[0]
+
+
+def _has_failed_in(job: Job, cell: str) -> bool:
+    """Return whether a job that goes on has given this cell up."""
+    return any(cell in start.ended for start in starts(job.launch.folder / "logs", job.id))
+
+
+def _place_in_queue(job: Job) -> str:
+    verdict = job.verdict
+    if verdict.kind is Kind.pending:
+        # The jobs of an array wait for the same thing.
+        return f"SLURM job {job.id.partition('_')[0]}, pending ({verdict.reason or verdict.state.lower()})"
+    return f"SLURM job {job.id}, {verdict.state.lower()} on {verdict.node}, behind other cells"

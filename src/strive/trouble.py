@@ -1,0 +1,17 @@
+"""What is wrong outside of the program: a disk, a cluster."""
+
+import errno
+
+_OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
+class TroubleError(Exception):
+    """Something that a user or an administrator must put right; the message says what."""
+
+
+def told(error: OSError) -> str | None:
+    """Return what to tell the user of a disk's trouble, or None if the error may be ours."""
+    if error.errno not in _OUTSIDE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; put that right and start the same command again: what is on disk is not lost"
