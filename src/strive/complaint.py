@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from strive.config import Config, ConfigError, knobs
 from strive.records import RecordError
@@ -21,17 +21,20 @@ def complaint(error: BaseException) -> str | None:
     """Return what to tell the user, or None if the error is ours and needs its stack trace."""
     if isinstance(error, ConfigError | RecordError | TroubleError):
         return str(error)
-    if isinstance(error, OSError):
-        return told(error)
+    # First Hydra: its error on a file that is not there is an OSError too.
     if not isinstance(error, HydraException | OmegaConfBaseException):
-        return None
+        return told(error) if isinstance(error, OSError) else None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, ConfigError):
+        return str(cause)  # of a launcher or sweeper that Hydra was making
     key = getattr(cause, "full_key", None)
     if not key:
         # Where Hydra looked for its YAML files helps nobody to type an option that exists.
         text = str(error).partition("Config search path")[0].strip()
         return text + (f"\n{cause}" if cause and str(cause) not in text else "")
     field = _field(key)
+    if field is None and key.startswith("hydra.") and not isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return f"{key}: {str(cause).splitlines()[0]}"
     if field is None:
         return _unknown_key(key)
     got = str(cause).splitlines()[0]
@@ -39,7 +42,10 @@ def complaint(error: BaseException) -> str | None:
 
 
 def _unknown_key(key: str) -> str:
-    known = [known for known, _, _ in knobs(Config())]
+    hydras = _hydra_keys()
+    if key in hydras:
+        return f"{key} belongs to {hydras[key]}; add that, or leave the key out"
+    known = [known for known, _, _ in knobs(Config())] + list(hydras)
     groups = [item.name for item in dataclasses.fields(Config)]
     close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=3)
     parent = key.rpartition(".")[0]
@@ -54,6 +60,19 @@ def _unknown_key(key: str) -> str:
     elif not close:
         lines.append(f"  legal top-level keys: {', '.join(groups)}")
     return "\n".join(lines)
+
+
+def _hydra_keys() -> dict[str, str]:
+    """Return {key: the option that has it} of our own sweeper and launchers."""
+    from hydra.core.config_store import ConfigStore
+
+    found: dict[str, str] = {}
+    for group, name in (("sweeper", "strive"), ("launcher", "local"), ("launcher", "slurm")):
+        node = ConfigStore.instance().repo.get("hydra", {}).get(group, {}).get(f"{name}.yaml")
+        for field in node.node if node is not None else ():
+            if not str(field).startswith("_"):
+                found.setdefault(f"hydra.{group}.{field}", f"hydra/{group}={name}")
+    return found
 
 
 def _field(key: str) -> tuple[type, str, str] | None:

@@ -55,7 +55,11 @@ class Launch:
         """Whether its process is there; None: it is on another machine, where nobody can look."""
         if self.host != socket.gethostname():
             return None
-        return _started_before(self.pid, (self.folder / "launch.json").stat().st_mtime + _CLOCK_SECONDS)
+        try:
+            written = (self.folder / "launch.json").stat().st_mtime
+        except OSError:
+            return None  # it was cleared away
+        return _started_before(self.pid, written + _CLOCK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from strive.progress import CONSOLE
 from strive.records import RecordError
 from strive.sweeping.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeping.compose import Composer
+from strive.sweeping.grammar import override
 from strive.sweeping.plan import (
     Action,
     Chosen,
@@ -118,7 +119,7 @@ class Planner:
         overrides = []
         for spec, choose in choosers:
             choice = choose(config)
-            overrides.append(f"{spec.key}={choice.value}")
+            overrides.append(override(spec.key, choice.value))
             gathering.choose(spec, config, choice)
         return self.composer.unchecked([*combination.overrides, *overrides])
 
@@ -233,7 +234,7 @@ def _stale_cells(plan: Plan) -> Iterator[str]:
     if not stale:
         return
     codes = ", ".join(sorted({planned.stale for planned in stale}))
-    yield f"{len(stale)} done cells were trained by other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
+    yield f"{len(stale)} done cells come from other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
     yield from (f"  {planned.cell}" for planned in stale[:_SHOWN])
     if len(stale) > _SHOWN:
         yield f"  and {len(stale) - _SHOWN} more"
@@ -249,9 +250,9 @@ def _changed_choices(plan: Plan) -> Iterator[str]:
     for now in plan.choices:
         old = then.get((now.key, repr(now.per)))
         if old is not None and old.value != now.value:
-            where = " ".join(f"{key}={value}" for key, value in now.per.items())
+            where = " ".join(f"{key}={value}" for key, value in now.per.items()) or "all cells"
             yield (
-                f"{now.key} for {where or 'all cells'} was {old.value} in the last plan and is {now.value} now: {now.why}."
+                f"{now.key} for {where} was {old.value} in the last plan and is {now.value} now: {now.why}."
                 " What was trained with the old value is kept and belongs to this sweep no more"
             )
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from strive.trouble import TroubleError
+
 _POLLS = 3  # in a row without a live job: SLURM shows passing states while it puts a job back into the queue
 _DOUBT_SECONDS = 600.0  # how long one source may contradict the other before it counts as left behind
 _CALL_SECONDS = 60.0  # a busy slurmctld may need long, and squeue itself gives up only after minutes
@@ -24,7 +26,7 @@ _PASSING = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
 _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "REVOKED", "LAUNCH_FAILED"}
 
 
-class QueueError(Exception):
+class QueueError(TroubleError):
     """SLURM cannot be asked; the message says what failed and what to do."""
 
 
@@ -236,7 +238,14 @@ def _call(command: list[str]) -> subprocess.CompletedProcess[str] | None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
         return subprocess.run(
-            command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_CALL_SECONDS
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_CALL_SECONDS,
+            # A terminal's Ctrl-C is for the launcher.
+            start_new_session=True,
         )
     except FileNotFoundError:
         return _NOT_INSTALLED

@@ -1,12 +1,13 @@
 """A sweep on a cluster: jobs through submitit, waiting by records first and the queue second. Imports no torch."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,10 @@ from strive.sweeping.slurm_jobs import (
     SlurmJobs,
     SubmitError,
     TooManyJobsError,
+    continue_command,
     live_cells,
     record_hash,
     submission_of,
-    submit_command,
 )
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.task import Ended
@@ -35,7 +36,7 @@ from strive.sweeping.view import View
 if TYPE_CHECKING:  # the module of the plan imports torch
     from strive.sweeping.submission import Submission
 
-__all__ = ["SlurmOptions", "live_cells", "submit_command", "train_on_slurm"]
+__all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]
 
 _SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
 _FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
@@ -70,17 +71,28 @@ def train_on_slurm(
     with_job = {cell: waiting[cell] for cell in folders if cell in waiting}
     view = View(folders, total=len(folders), done=0, title=title)
     watch = _Watch(jobs, options, with_job, view)
-    watch.begin()
-    while not watch.over:
-        try:
+    with _signals_noted():
+        watch.begin()
+        while not watch.over:
             with view:
                 watch.wait()
-        except KeyboardInterrupt:
-            stop.request("SIGINT")
-        if reason := stop.requested():
-            stop.forget()
-            _heed(reason, watch)
+            if reason := stop.requested():
+                stop.forget()
+                _heed(reason, watch)
     return watch.ended
+
+
+@contextmanager
+def _signals_noted() -> Iterator[None]:
+    """Heed Ctrl-C between two looks: anywhere else it would leave a cell that belongs to nobody."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+    stop.listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.forget()
 
 
 def _heed(reason: str, watch: "_Watch") -> None:
@@ -100,10 +112,13 @@ def _asked(jobs: Collection[str]) -> str:
         " anything else = go on waiting",
         file=sys.stderr,
     )
+    noted = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return input("> ").strip().lower()
     except (EOFError, KeyboardInterrupt):
         return "d"
+    finally:
+        signal.signal(signal.SIGINT, noted)
 
 
 @dataclass(slots=True)
@@ -175,7 +190,7 @@ class _Watch:
         result = subprocess.run(["scancel", *ids], capture_output=True, text=True)
         said = result.stderr.strip()
         self._view.say(f"cancelled SLURM {' '.join(ids)}{': ' + said if said else ''}; the same command goes on")
-        self._leave_open("cancelled; the same command goes on from the last checkpoint")
+        self._leave_open("cancelled", to_jobs=False)
 
     def detach(self) -> None:
         """Leave the jobs alone, and end."""
@@ -188,12 +203,13 @@ class _Watch:
         if self._backlog:
             count = sum(len(pack) for array in self._backlog for pack in array.packs)
             self._view.say(f"{count} cells are not submitted: SLURM takes no more jobs now; the same command does it")
-        self._leave_open("in the queue")
+        self._leave_open("in the queue", to_jobs=True)
 
-    def _leave_open(self, cause: str) -> None:
+    def _leave_open(self, cause: str, *, to_jobs: bool) -> None:
         for cell in list(self._open):
-            job = self._with_job.get(cell)
-            self._end(Ended(cell=cell, status=None, cause=f"SLURM job {job}: {cause}" if job else "not submitted"))
+            job = self._with_job.get(cell, "")
+            why = f"SLURM job {job}: {cause}" if job else "not submitted"
+            self._end(Ended(cell=cell, status=None, cause=why, job=job if to_jobs else ""))
         self.over = True
 
     def _arrays(self) -> list[str]:

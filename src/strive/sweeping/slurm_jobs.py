@@ -11,6 +11,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +28,13 @@ from strive.sweeping.queue import SlurmQueue
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.snapshot import MODULES, freeze_code, freeze_modules
 from strive.sweeping.task import Task, read_tasks
+from strive.trouble import TroubleError
 
 # What sbatch says when a user or an account has as many jobs in the queue as are allowed.
 _TOO_MANY = re.compile(r"MaxSubmit|job submit limit|MaxJobCount|temporarily unable to accept job", re.IGNORECASE)
 
 
-class SubmitError(Exception):
+class SubmitError(TroubleError):
     """sbatch refused; the message holds its words."""
 
 
@@ -105,10 +108,11 @@ class SlurmJobs:
         code = self.code
         packs = [self._pack(numbers, array.needs) for numbers in array.packs]
         parameters = _parameters(array.needs, self.options, code.setup, self._dependency)
-        ids = _sbatch(self.logs, parameters, packs)
-        self.jobs |= dict(zip(ids, array.packs, strict=True))
-        content = json.dumps(self.jobs, indent=0, separators=(",", ":")) + "\n"
-        records.write_whole(self.folder / "jobs.json", content.encode())
+        with _undisturbed():
+            ids = _sbatch(self.logs, parameters, packs)
+            self.jobs |= dict(zip(ids, array.packs, strict=True))
+            lines = ",\n".join(f"{json.dumps(job)}: {numbers}" for job, numbers in self.jobs.items())
+            records.write_whole(self.folder / "jobs.json", f"{{\n{lines}\n}}\n".encode())
         return ids
 
     def _pack(self, numbers: list[int], needs: Needs) -> Pack:
@@ -140,7 +144,7 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
     # A strive in site-packages changes under nobody's hands.
     if not snapshot or not (root / "src" / "strive").is_dir():
         return FrozenCode(None, [_python_path(Path(strive.__file__).resolve().parents[1])])
-    sweeps = submission.parents[1]
+    sweeps = submission.absolute().parents[1]
     code = freeze_code(root, sweeps, without=[sweeps.parent])
     lines = [_python_path(code / "src")]
     builders = {str(task.config["model.builder"]).partition(":")[0] for task in tasks} - {""}
@@ -290,6 +294,16 @@ def _sbatch(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Calla
 
 
 @contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait, for sbatch too: between it and jobs.json a job would be lost from sight."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def outside_of_a_job() -> Iterator[None]:
     """Hide the variables of the SLURM job that this process may be in, which sbatch would take for options."""
     from submitit.helpers import clean_env
@@ -304,19 +318,23 @@ def outside_of_a_job() -> Iterator[None]:
         yield
 
 
-def submit_command(command: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
-    """Submit a command that runs when these jobs have ended, however they end; return its job's id.
+def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
+    """Submit src/run.py with these arguments, to start when the jobs have ended, however they end; return its job.
 
-    folder: for its output. It starts in the current directory, with the needs of the launcher's options.
+    It runs in the current directory with the code and the conf/ of now. folder: the sweep's, for its output.
 
-    Raises SubmitError if sbatch refuses.
+    Raises SubmitError if sbatch refuses, SnapshotError if the code cannot be frozen.
     """
     from submitit.helpers import CommandFunction
 
-    # Of an array's jobs sbatch takes the array's id for all.
+    code = frozen_code([], folder / "submission", snapshot=options.snapshot)
+    root = code.folder or Path(strive.__file__).resolve().parents[2]
+    command = [sys.executable, str(root / "src" / "run.py"), *arguments]
+    # To sbatch an array's id stands for all its jobs.
     arrays = dict.fromkeys(job.partition("_")[0] for job in after)
     needs = Needs(options.timeout_min, options.mem_gb, "")
-    parameters = _parameters(needs, options, [], f"afterany:{':'.join(arrays)}" if arrays else "")
-    folder.mkdir(parents=True, exist_ok=True)
-    (job,) = _sbatch(folder, parameters, [CommandFunction(list(command), cwd=str(Path.cwd()))])
+    parameters = _parameters(needs, options, code.setup, f"afterany:{':'.join(arrays)}")
+    logs = folder.absolute() / "continued"
+    logs.mkdir(parents=True, exist_ok=True)
+    (job,) = _sbatch(logs, parameters, [CommandFunction(command, cwd=str(Path.cwd()))])
     return job

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import strive
+from strive.trouble import TroubleError
 
 # Where a job looks for the modules of custom nets, in place of the directory it was launched from.
 MODULES = "STRIVE_MODULES"
@@ -20,7 +21,7 @@ _WITHOUT_GIT = ("src", "conf", "sweeps", "pyproject.toml")
 _NO_CODE = ("__pycache__", ".egg-info")
 
 
-class SnapshotError(Exception):
+class SnapshotError(TroubleError):
     """The code cannot be frozen, or other code than the frozen one would run."""
 
 

@@ -163,7 +163,7 @@ class Watcher:
             if not mine:
                 continue
             if launch.alive:
-                why = f"process {launch.pid}, launched {launch.time}"
+                why = f"a worker of process {launch.pid}"
                 for cell in mine - {cell for cell in mine if self._has_failed_since(launch, found[cell])}:
                     found[cell] = dataclasses.replace(found[cell], state=State.waiting, why=why)
                 open_ -= mine

@@ -1,0 +1,226 @@
+"""What is done, running, waiting, failed and missing, and why: `python src/status.py --help`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from strive.records import RecordError
+from strive.sweeping.plan import StoredPlan, plan_name, sweep_folder
+from strive.sweeping.standing import Standing, State, Watcher
+from strive.sweeping.status import advice, counts, overview, printable, sweep_report
+
+_HELP = """\
+Say how a sweep stands, from what lies on disk and from squeue: how many cells are done, running,
+waiting, failed and missing; how far each running one is, and where; why each failed one failed.
+
+  python src/status.py                              every sweep below runs/sweeps, a line each
+  python src/status.py sweeps=table3                one sweep
+  python src/status.py sweeps=table3 seed=0,1       a sweep that was launched with such overrides
+  python src/status.py 'model=glob(*)' data=digits  a multirun without a sweep file
+  python src/status.py sweeps=table3 runs=DIR       with records in another folder
+  python src/status.py sweeps=table3 --failed       with the stack traces of what failed
+  python src/status.py sweeps=table3 --watch        again and again, until every cell has ended
+
+It reads the plan that the last launch left, so give the overrides of that launch; whatever begins
+with hydra may stay in the line, and changes nothing."""
+_EXIT = """\
+exit code: 0 if every cell is done or diverged, 1 if one is not, 2 if there is no such sweep.
+
+running    the line names host and process, or SLURM's job
+waiting    for a worker of a launch on this machine, or in SLURM's queue, with SLURM's reason
+stopped    begun, and left by its process; the next launch goes on from the checkpoint
+missing    not begun, and nobody is going to; the next launch trains it"""
+_SECONDS = 2.0  # between two looks
+_SILENT_SECONDS = 10.0  # an owner gives a sign of life each 2 s
+
+
+class UsageError(Exception):
+    """What the user got wrong; the message says what to do."""
+
+
+def main() -> int:
+    """Print how things stand; return the exit code."""
+    options = _parser().parse_intermixed_args()
+    runs, arguments = _split(options.overrides)
+    names = [_wanted(runs, arguments)] if arguments else _plans(runs)
+    look = _Look(runs, names, options.overrides if arguments else [], tracebacks=options.failed)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        # Whole ids and paths, one line each, whatever the terminal of whoever reads them.
+        console = Console(highlight=False, markup=False, emoji=False, width=100_000, color_system=None)
+    if options.watch:
+        with suppress(KeyboardInterrupt):
+            _watch(look, console)
+    look.again()
+    console.print(look.report(console), soft_wrap=not console.is_terminal)
+    return 0 if look.finished else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        usage="python src/status.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [--failed] [--watch]",
+        description=_HELP,
+        epilog=_EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--failed", action="store_true", help="add the stack traces of failed cells")
+    parser.add_argument("--watch", action="store_true", help="look again each 2 s until every cell has ended")
+    # So that a launch's line needs only another file name.
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the runs folder, and the overrides that a plan is named after."""
+    runs, rest = Path("runs"), []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals and not text.startswith("~"):
+            raise UsageError(f"{text} is neither an option nor KEY=VALUE; is sweeps={text} meant?")
+        if key == "runs":
+            runs = Path(value.strip("'\""))
+        elif not key.startswith(("hydra.", "hydra/")):
+            rest.append(text)
+    return runs, rest
+
+
+def _wanted(runs: Path, arguments: Sequence[str]) -> str:
+    sweep = next((text.partition("=")[2] for text in reversed(arguments) if text.startswith("sweeps=")), "")
+    overrides = [text for text in arguments if not text.startswith("sweeps=")]
+    name = plan_name(overrides, sweep)
+    if (sweep_folder(runs, name) / "plan.json").exists():
+        return name
+    changed = f" with {' '.join(overrides)}" if sweep and overrides else ""
+    raise UsageError(
+        f"{sweep or ' '.join(overrides)}{changed} was not launched into {runs} (there is no plan {name});"
+        f" there are: {', '.join(_plans(runs))}\n  give the overrides of the launch, or sweeps=NAME with one of these"
+    )
+
+
+def _plans(runs: Path) -> list[str]:
+    names = sorted(path.parent.name for path in (runs / "sweeps").glob("*/plan.json"))
+    if not names:
+        raise UsageError(
+            f"no sweep was launched into {runs} yet: python src/run.py -m sweeps=NAME;"
+            " runs=DIR looks for one in another folder"
+        )
+    return names
+
+
+class _Look:
+    """Looks at some sweeps of a runs folder."""
+
+    def __init__(self, runs: Path, names: Sequence[str], given: Sequence[str], *, tracebacks: bool) -> None:
+        self._runs, self._names, self._given, self._tracebacks = runs, names, given, tracebacks
+        self._watcher = Watcher(runs)
+        self._found: list[tuple[StoredPlan, list[Standing]]] = []
+        self._unreadable: list[str] = []
+        self._beats: dict[str, tuple[tuple[str, int], float]] = {}  # {cell: its owner's last beat, when it came}
+
+    def again(self) -> None:
+        """Look once more."""
+        self._found, self._unreadable = [], []
+        for name in self._names:
+            try:
+                plan = StoredPlan.read(sweep_folder(self._runs, name))
+            except (RecordError, OSError) as error:
+                self._unreadable.append(str(error))
+            else:
+                self._found.append((plan, self._watcher.look(plan)))
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Every cell of every sweep."""
+        return [each for _, standings in self._found for each in standings]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every cell has a result."""
+        return not self._unreadable and all(each.state.finished for each in self.standings)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is going to happen."""
+        return all(each.state.ended for each in self.standings)
+
+    def counts(self) -> str:
+        """Return one line for all cells."""
+        return counts(self.standings)
+
+    def report(self, console: Console) -> RenderableType:
+        """Return what there is to say, as it was at the last look."""
+        parts: list[RenderableType] = [printable(text) for text in self._unreadable]
+        if self._given:
+            for plan, standings in self._found:
+                parts += self._one(plan, standings, console)
+                parts += [f"\n{printable(line)}" for line in [advice(standings, self._given)] if line]
+        else:
+            parts.append(overview(self._found))
+            if self._tracebacks:
+                for plan, standings in self._found:
+                    failed = [each for each in standings if each.state in (State.failed, State.unreadable)]
+                    parts += ["", *self._one(plan, failed, console)] if failed else []
+        return Group(*parts)
+
+    def _one(self, plan: StoredPlan, standings: Sequence[Standing], console: Console) -> list[RenderableType]:
+        return list(
+            sweep_report(
+                plan,
+                standings,
+                launch=self._watcher.last_launch(plan.sweep),
+                trouble=self._watcher.trouble,
+                tracebacks=self._tracebacks,
+                silent=self._silent(standings),
+                width=console.width if console.is_terminal else None,
+            )
+        )
+
+    def _silent(self, standings: Sequence[Standing]) -> dict[str, float]:
+        """Return {cell: seconds} of the running cells whose owners have given no sign of life for a while."""
+        now, silent = time.monotonic(), {}
+        for each in standings:
+            if each.owner is not None:
+                beat = (each.owner.token, each.owner.beat)
+                last, since = self._beats.get(each.cell, (beat, now))
+                self._beats[each.cell] = (beat, now if beat != last else since)
+                if (seconds := now - self._beats[each.cell][1]) >= _SILENT_SECONDS:
+                    silent[each.cell] = seconds
+        return silent
+
+
+def _watch(look: _Look, console: Console) -> None:
+    """Show how things stand again and again, until every cell has ended or the user leaves."""
+    said = ""
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            started = time.monotonic()
+            look.again()
+            if look.ended:
+                return
+            if console.is_terminal:
+                live.update(look.report(console), refresh=True)
+            elif look.counts() != said:
+                said = look.counts()
+                console.print(printable(said))
+            # A slow file system is not asked all the time.
+            time.sleep(max(_SECONDS, 4 * (time.monotonic() - started)))
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        # Not every terminal can write every name.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (UsageError, RecordError) as error:
+        print("error: " + "\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
+        sys.exit(2)

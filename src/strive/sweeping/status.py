@@ -1,0 +1,192 @@
+"""How sweeps stand, as a person reads it. Imports no torch."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from strive.claim import Owner
+from strive.sweeping.launches import Launch
+from strive.sweeping.plan import StoredPlan
+from strive.sweeping.standing import Standing, State
+from strive.sweeping.view import duration, short_names, shortened
+
+_SHOWN = 20  # names of cells about which there is nothing to say
+_NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
+Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign of life}
+
+
+def sweep_report(
+    plan: StoredPlan,
+    standings: Sequence[Standing],
+    *,
+    launch: Launch | None = None,
+    trouble: str = "",
+    tracebacks: bool = False,
+    silent: Silent | None = None,
+    width: int | None = None,
+) -> Iterator[RenderableType]:
+    """Yield what there is to say about one sweep.
+
+    tracebacks: of failed cells. silent: the running cells without a sign of life. width: columns of the
+    terminal; None: what is printed is not for a terminal, and nothing is cut.
+    """
+    by_state = {state: [each for each in standings if each.state is state] for state in State}
+    yield _line(f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, style="bold")
+    yield _line(counts(standings))
+    if launch is not None:
+        yield _line(f"last launch: {_launched(launch)}")
+    if trouble and any(not each.state.finished for each in standings):
+        yield _line(f"what SLURM has queued cannot be seen: {trouble}")
+    yield from _running(by_state[State.running], silent or {}, width)
+    yield from _waiting(by_state[State.waiting])
+    yield from _failed([*by_state[State.failed], *by_state[State.unreadable]], tracebacks)
+    yield from _stopped(by_state[State.stopped], width)
+    yield from _missing(by_state[State.missing])
+
+
+def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]]) -> Table:
+    """Return a table with one line for each sweep."""
+    table = _table()
+    for name in ("sweep", "cells", "done", "running", "waiting", "failed", "open"):
+        table.add_column(name, justify="left" if name == "sweep" else "right", no_wrap=True, overflow="ellipsis")
+    table.add_column("varies", no_wrap=True, overflow="ellipsis")
+    for plan, standings in sweeps:
+        count = Counter(each.state for each in standings)
+        table.add_row(
+            _cell(plan.sweep),
+            str(len(standings)),
+            str(count[State.done] + count[State.diverged]),
+            *(str(count[state] or "") for state in (State.running, State.waiting)),
+            str(count[State.failed] + count[State.unreadable] or ""),
+            str(count[State.stopped] + count[State.missing] or ""),
+            _cell(", ".join(plan.cells[0].factors) if plan.cells else ""),
+        )
+    return table
+
+
+def counts(standings: Sequence[Standing]) -> str:
+    """Return how many cells stand how, in one line."""
+    count = Counter(each.state for each in standings)
+    failed = Counter(each.status.value for each in standings if each.state is State.failed and each.status)
+    kinds = {State.failed: f" ({', '.join(f'{number} {status}' for status, number in failed.most_common())})"}
+    parts = [f"{count[state]} {state.value}{kinds.get(state, '')}" for state in State if count[state]]
+    return f"{len(standings)} {'cell' if len(standings) == 1 else 'cells'}: {', '.join(parts) or 'none'}"
+
+
+def advice(standings: Sequence[Standing], overrides: Sequence[str]) -> str:
+    """Return the command that trains what nobody trains, "" if there is no such cell. overrides: of the launch."""
+    if all(each.state.finished for each in standings):
+        return ""
+    if any(each.state in (State.running, State.waiting) for each in standings):
+        return ""
+    return f"to train what has no result: {shlex.join(['python', 'src/run.py', '-m', *overrides])}"
+
+
+def printable(text: str) -> str:
+    """Return one line with whatever could move a terminal's cursor spelt out; causes are the users' words."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style, overflow="fold")
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def _launched(launch: Launch) -> str:
+    state = {True: "running", False: "ended", None: "on another machine, cannot be seen from here"}[launch.alive]
+    return f"{launch.launcher}, {launch.time}, process {launch.pid} on {launch.host} ({state})"
+
+
+def _running(standings: Sequence[Standing], silent: Silent, width: int | None) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("running")
+    names = _names(standings, width)
+    table = _table()
+    table.add_column("cell", no_wrap=True, overflow="ellipsis")
+    for name in ("epoch", "images/s", "left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("trained by", overflow="fold")
+    for each in standings:
+        assert each.owner is not None
+        note, owner = each.owner.note, _whom(each.owner)
+        owner += ", suspended" if each.suspended else ""
+        owner += f", no sign of life seen for {duration(silent[each.cell])}" if each.cell in silent else ""
+        table.add_row(
+            _cell(names[each.cell]),
+            f"{note.get('epoch', each.epochs_done)}/{each.epochs}",
+            f"{note['images_per_second']:,.0f}" if note.get("images_per_second") else "",
+            duration(each.seconds_left),
+            _cell(owner),
+        )
+    yield table
+
+
+def _whom(owner: Owner) -> str:
+    return f"{owner.host} {f'SLURM job {owner.job}' if owner.job else f'process {owner.pid}'}"
+
+
+def _waiting(standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("waiting")
+    for why, number in Counter(each.why for each in standings).most_common():
+        yield _line(f"{number} for {why}")
+
+
+def _failed(standings: Sequence[Standing], tracebacks: bool) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("failed")
+    for each in standings:
+        yield _line(f"{each.status.value if each.status else each.state.value}  {each.cell}", style="red")
+        yield _line(f"  {next(iter(each.why.strip().splitlines()), 'nobody wrote down why')}")
+        if each.log:
+            yield _line(f"  {each.log}")
+        if tracebacks:
+            yield from (_line(f"    {line.expandtabs()}") for line in each.traceback.splitlines())
+
+
+def _stopped(standings: Sequence[Standing], width: int | None) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("stopped; the next launch goes on with them")
+    names = _names(standings, width)
+    for each in standings:
+        yield _line(f"{names[each.cell]}  after epoch {each.epochs_done} of {each.epochs}: {each.why}")
+
+
+def _missing(standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("missing")
+    for why, number in Counter(each.why for each in standings if each.why).most_common():
+        yield _line(f"{number} of them: {why}")
+    yield from (_line(each.cell) for each in islice(standings, _SHOWN))
+    if len(standings) > _SHOWN:
+        yield _line(f"and {len(standings) - _SHOWN} more")
+
+
+def _title(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _names(standings: Iterable[Standing], width: int | None) -> Mapping[str, str]:
+    """Return {cell: what to call it}: on a terminal what tells it from the others, elsewhere its id."""
+    cells = [each.cell for each in standings]
+    if width is None:
+        return {cell: cell for cell in cells}
+    names, _ = short_names(cells)
+    return {cell: shortened(name, max(16, width - _NUMBERS)) for cell, name in names.items()}

@@ -1,0 +1,476 @@
+"""Real worker processes, and what may happen to them."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import MakeConfig
+
+from strive import identity, records, stop
+from strive.cell import run_cell
+from strive.claim import owner_of, take_claim
+from strive.records import Record, Status
+from strive.sweeping import death, elsewhere
+from strive.sweeping import pool as module
+from strive.sweeping.pool import Pool, Slot
+from strive.sweeping.retries import Retries
+from strive.sweeping.task import Ended, Task, write_tasks
+
+# A net that does in training what it is told.
+NETS = """
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from torch import nn
+
+
+class Told(nn.Sequential):
+    told = ""
+
+    def forward(self, images):
+        if self.training:
+            exec(self.told)
+        return super().forward(images)
+
+
+def told(num_classes, image_size, told=""):
+    net = Told(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
+    net.told = told
+    return net
+"""
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+SLOW = "time.sleep(0.05)"
+# A launcher of its own: what a signal does to the whole of it is to be seen.
+LAUNCHER = """
+import sys
+from pathlib import Path
+from strive.sweeping.pool import Pool, Slot
+from strive.sweeping.retries import Retries
+from strive.sweeping.task import read_tasks
+
+logs = Path(sys.argv[1])
+tell = lambda pool: Path("pids").write_text(" ".join(str(worker.pid) for worker in pool._workers.values()))
+try:
+    Pool(read_tasks(Path("tasks.jsonl")), [Slot("", 1)] * 2, logs=logs, retries=Retries(), on_tick=tell).run()
+except KeyboardInterrupt:
+    sys.exit(77)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    yield
+    stop.forget()
+
+
+MakeTask = Callable[..., Task]
+LaunchProcess = Callable[[Sequence[Task]], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def make_task(make_config: MakeConfig) -> MakeTask:
+    def make(*overrides: str, told: str = "", **fields: str) -> Task:
+        config = make_config(
+            "model=extra/custom", "model.builder=nets:told", "data=digits", "preprocess=standardize",
+            "budget.epochs=1", "budget.batch_size=256", *overrides,
+        )  # fmt: skip
+        config.model.kwargs |= {"told": told} if told else {}
+        return Task(cell=identity.cell_id(config), config=identity.flat(config), **fields)
+
+    return make
+
+
+class Launch:
+    """A pool, what it said, and the processes that it had."""
+
+    def __init__(
+        self, tasks: Sequence[Task], *, slots: int = 1, retries: Retries | None = None, **options: Any
+    ) -> None:
+        self.said: list[str] = []
+        self.pids = set[int]()
+        self.told = list[Ended]()
+        self._on_tick: Callable[[Pool], object] = options.pop("on_tick", lambda pool: None)
+        self.pool = Pool(
+            tasks,
+            options.pop("slots_", [Slot("", 1)] * slots),
+            logs=Path("logs"),
+            retries=retries or Retries(killed=0),
+            on_ended=self.told.append,
+            on_tick=self._tick,
+            say=self.said.append,
+            **options,
+        )
+
+    def run(self) -> dict[str, Ended]:
+        try:
+            ended = self.pool.run()
+        finally:
+            # Its workers are its children: waited for, or this process would see them as zombies.
+            assert not [pid for pid in self.pids if Path(f"/proc/{pid}").exists()]
+        assert list(ended) == [end.cell for end in self.told]
+        return ended
+
+    def _tick(self, pool: Pool) -> None:
+        self.pids |= {worker.pid for worker in pool._workers.values()}
+        self._on_tick(pool)
+
+
+def record(task: Task) -> Record:
+    return records.read_record(task.folder / "record.json")
+
+
+def began(task: Task) -> bool:
+    log = task.folder / "log.txt"
+    return log.exists() and "from step" in log.read_text()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_whatever_a_net_does_is_recorded_and_the_others_train(make_task: MakeTask):
+    tasks = {
+        told: make_task(told=told)
+        for told in (
+            "raise ValueError('[x] not today')", "sys.exit(3)", "os._exit(3)", KILL,
+            "import ctypes; ctypes.string_at(0)",
+            "raise MemoryError",
+        )
+    }  # fmt: skip
+    good = [make_task(f"seed={seed}") for seed in range(3)]
+    launch = Launch([good[0], *tasks.values(), *good[1:]], slots=2)
+    ended = launch.run()
+    got = {told: (ended[task.cell].status, ended[task.cell].cause) for told, task in tasks.items()}
+    assert list(got.values()) == [
+        (Status.error, "ValueError: [x] not today"),
+        (Status.error, "SystemExit: 3"),
+        (Status.error, "its process ended itself with exit code 3"),
+        (Status.killed, "its process was ended by SIGKILL"),
+        (Status.error, "its process was ended by SIGSEGV"),
+        (Status.out_of_memory, "MemoryError: no message"),
+    ]
+    for task in (*tasks.values(), *good):
+        end = ended[task.cell]
+        left = record(task)
+        assert (left.status, left.failure.cause if left.failure else "") == (end.status, end.cause)
+        assert owner_of(task.folder) is None
+        assert Path(end.log).exists()
+    assert all(ended[task.cell].status is Status.done for task in good)
+    fault = record(list(tasks.values())[4])
+    assert fault.failure is not None
+    assert "Segmentation fault" in fault.failure.traceback
+    # What the dead process knew of itself.
+    assert fault.provenance.device == record(good[0]).provenance.device
+    assert fault.provenance.code_hash == record(good[0]).provenance.code_hash
+
+
+def test_a_killed_cell_is_tried_again_and_goes_on_from_its_checkpoint(make_task: MakeTask):
+    code = (
+        "self.steps = getattr(self, 'steps', 0) + 1\n"
+        "if self.steps == 4 and not Path('killed').exists(): Path('killed').touch(); " + KILL
+    )
+    options = ("trainer.checkpoint_minutes=0", "budget.epochs=2")
+    task = make_task(*options, told=code)
+    launch = Launch([task], retries=Retries(killed=1))
+    assert launch.run()[task.cell].status is Status.done
+    assert any("killed: its process was ended by SIGKILL; tried again, 1 of 1 times" in line for line in launch.said)
+    assert record(task).provenance.resumes == 1
+    assert json.loads((task.folder / "record-1.json").read_text())["status"] == "killed"
+    alone = run_cell(identity.config_of(task.config | {"runs": "alone", "trainer.threads": 1}))
+    assert record(task).result == alone.result
+
+
+def test_what_is_never_better_is_tried_only_so_often(make_task: MakeTask):
+    task = make_task(told="open('tries', 'a').write('x'); " + KILL)
+    assert Launch([task], retries=Retries(killed=2)).run()[task.cell].status is Status.killed
+    assert Path("tries").read_text() == "xxx"
+
+
+def test_only_the_cell_that_the_kernel_killed_for_memory_is_out_of_memory(
+    make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    count = tmp_path / "vmstat"
+    count.write_text("oom_kill 5\n")
+    monkeypatch.setattr(death, "_VMSTAT", count)
+    # Both train when the kernel kills one of them; the other is killed by a person a moment later.
+    kernel = f"time.sleep(1); Path({str(count)!r}).write_text('oom_kill 6\\n'); {KILL}"
+    person = f"wait = [time.sleep(0.1) for _ in range(100) if not Path('go').exists()]; {KILL}"
+    victim, other = make_task(told=kernel), make_task(told=person)
+    launch = Launch([victim, other], slots=2)
+    launch.pool._on_ended = lambda end: (launch.told.append(end), Path("go").touch())
+    ended = launch.run()
+    assert ended[victim.cell].status is Status.out_of_memory
+    assert "memory" in ended[victim.cell].cause
+    assert ended[other.cell].status is Status.killed
+
+
+def test_a_failure_that_cannot_be_recorded_is_told(make_task: MakeTask):
+    task = make_task(
+        told="import glob; [Path(p, 'record.json').write_text('{') for p in glob.glob('runs/*')]; os._exit(3)"
+    )
+    end = Launch([task]).run()[task.cell]
+    assert end.status is Status.error
+    assert end.cause.startswith("its process ended itself with exit code 3; this could not be recorded: ")
+    assert (task.folder / "record.json").read_text() == "{"
+
+
+def test_workers_that_do_not_start_are_given_up_with_their_last_words(make_task: MakeTask, tmp_path: Path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho start >> starts\necho ImportError: no torch here\nexit 9\n")
+    python.chmod(0o755)
+    tasks = [make_task(f"seed={seed}") for seed in range(4)]
+    launch = Launch(tasks, slots=2, python=str(python))
+    ended = launch.run()
+    assert Path("starts").read_text().splitlines() == ["start"] * 6
+    for task in tasks:
+        end = ended[task.cell]
+        assert end.status is None
+        assert "worker 0 does not start: its process ended itself with exit code 9: ImportError: no torch" in end.cause
+        assert not task.folder.exists()
+    assert all(str(Path(f"logs/worker-{number}.log")) in "\n".join(launch.said) for number in (0, 1))
+
+
+def test_one_slot_that_does_not_start_leaves_its_cells_to_the_other(make_task: MakeTask):
+    tasks = [make_task(f"seed={seed}") for seed in range(3)]
+    launch = Launch(tasks, slots_=[Slot("GPU-that-is-not-there", 1), Slot("", 1)])
+    assert [end.status for end in launch.run().values()] == [Status.done] * 3
+
+
+def test_a_cell_of_other_code_is_refused_and_the_others_train(make_task: MakeTask):
+    other, good = make_task(code="0123456789"), make_task("seed=1")
+    ended = Launch([other, good], slots=2).run()
+    assert ended[other.cell].status is None
+    assert "it was launched with code 0123456789" in ended[other.cell].cause
+    assert not other.folder.exists()
+    assert ended[good.cell].status is Status.done
+
+
+def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(elsewhere, "_LOOK_SECONDS", 0.1)
+    freed, finished, failed = (make_task(f"seed={seed}") for seed in range(3))
+    others = [make_task(f"seed={seed}") for seed in range(3, 6)]
+    result = run_cell(identity.config_of(make_task("seed=1", "runs=source").config))
+    with contextlib.ExitStack() as stack:
+        claims = {}
+        for task in (freed, finished, failed):
+            task.folder.mkdir(parents=True)
+            claims[task.cell] = stack.enter_context(take_claim(task.folder, 60))
+
+        def on_tick(pool: Pool) -> None:
+            if len(pool.elsewhere()) < 3 or len(pool.ended) < 3 or not claims:
+                return
+            assert pool.waiting() == 3
+            # The three ways in which another process leaves a cell.
+            records.write_record(finished.folder.parent, result)
+            failure = records.Failure(cause="ValueError: there", traceback="")
+            there = {"cell": failed.cell, "config": failed.config, "status": Status.error}
+            records.write_record(
+                failed.folder.parent,
+                Record(schema=1, result=None, failure=failure, provenance=result.provenance, **there),
+            )
+            for claim in claims.values():
+                claim.release()
+            claims.clear()
+
+        launch = Launch([freed, finished, failed, *others], slots=2, on_tick=on_tick)
+        ended = launch.run()
+    assert [ended[task.cell].status for task in (freed, finished, failed)] == [Status.done, Status.done, Status.error]
+    assert ended[failed.cell].cause == "ValueError: there"
+    assert (began(freed), began(finished), began(failed)) == (True, False, False)
+    assert [line for line in launch.said if "waits" in line] == [
+        line for line in launch.said if f"process {os.getpid()} on " in line
+    ]
+    assert len(launch.said) == 3
+
+
+def test_a_cell_of_a_silent_owner_is_taken_over_and_the_log_says_why(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(elsewhere, "_LOOK_SECONDS", 0.1)
+    task = make_task()
+    task.folder.mkdir(parents=True)
+    # Not entered: no beat. Its process lives, so only the lease says that it is dead.
+    claim = take_claim(task.folder, 1.5)
+    launch = Launch([task])
+    assert launch.run()[task.cell].status is Status.done
+    log = (task.folder / "log.txt").read_text()
+    assert f"takes the cell over from process {os.getpid()}" in log
+    assert "no sign of life for 1.5 s" in log
+    assert not claim.scratch.exists()
+
+
+def test_stop_leaves_checkpoints_and_kills_what_does_not_heed_it(make_task: MakeTask):
+    slow = make_task("budget.epochs=1000", told=SLOW)
+    deaf = make_task("budget.epochs=1000", told="time.sleep(1000)")
+    waiting = make_task("seed=1")
+
+    def on_tick(pool: Pool) -> None:
+        if began(slow) and began(deaf) and len(pool.running()) == 2:
+            pool.stop(5.0)
+
+    launch = Launch([slow, deaf, waiting], slots=2, on_tick=on_tick)
+    ended = launch.run()
+    assert [end.status for end in ended.values()] == [None] * 3
+    assert launch.pool.interrupted == ""
+    assert (slow.folder / "checkpoint.pt").exists()
+    assert not any((task.folder / "record.json").exists() for task in (slow, deaf, waiting))
+
+
+def test_a_signal_to_a_worker_stops_the_pool_which_says_which(make_task: MakeTask):
+    slow = [make_task("budget.epochs=1000", f"seed={seed}", told=SLOW) for seed in range(2)]
+    sent: list[int] = []
+
+    def on_tick(pool: Pool) -> None:
+        if all(map(began, slow)) and not sent:
+            sent.append(pool._workers[1].pid)
+            os.kill(sent[0], signal.SIGUSR2)
+
+    launch = Launch(slow, slots=2, on_tick=on_tick)
+    assert [end.status for end in launch.run().values()] == [None] * 2
+    assert launch.pool.interrupted == "SIGUSR2"
+    assert all((task.folder / "checkpoint.pt").exists() for task in slow)
+
+
+def test_a_signal_to_the_launcher_stops_the_pool_which_says_which(make_task: MakeTask):
+    slow = make_task("budget.epochs=1000", told=SLOW)
+    launch = Launch([slow], on_tick=lambda pool: stop.request("SIGTERM") if began(slow) else None)
+    assert launch.run()[slow.cell].status is None
+    assert launch.pool.interrupted == "SIGTERM"
+    assert (slow.folder / "checkpoint.pt").exists()
+
+
+def test_an_error_of_the_launcher_leaves_no_process(make_task: MakeTask):
+    slow = make_task("budget.epochs=1000", told=SLOW)
+
+    def on_tick(pool: Pool) -> None:
+        if began(slow):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Launch([slow], on_tick=on_tick).run()
+    assert (slow.folder / "checkpoint.pt").exists()
+
+
+@pytest.fixture
+def launch_process() -> Iterator[LaunchProcess]:
+    processes = []
+
+    def launch(tasks: Sequence[Task]) -> subprocess.Popen[str]:
+        write_tasks(Path("tasks.jsonl"), list(tasks))
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", LAUNCHER, "logs"], stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+        )
+        return processes[-1]
+
+    yield launch
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def worker_pids() -> list[int]:
+    return [int(pid) for pid in Path("pids").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def test_ctrl_c_leaves_checkpoints_and_no_process_and_the_next_launch_goes_on(
+    make_task: MakeTask, launch_process: LaunchProcess
+):
+    code = "Path('stepped').touch(); time.sleep(0 if Path('fast').exists() else 0.1)"
+    tasks = [make_task("budget.epochs=20", f"seed={seed}", told=code) for seed in range(3)]
+    process = launch_process(tasks)
+    wait_until(lambda: sum(map(began, tasks)) == 2 and Path("stepped").exists())
+    pids = worker_pids()
+    # As a terminal does it: to the launcher's group, in which the workers are not.
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 77
+    assert "stopping: each cell writes a checkpoint first" in said
+    assert "Traceback" not in said
+    assert len(pids) == 2
+    assert all(map(gone, pids))
+    assert sum((task.folder / "checkpoint.pt").exists() for task in tasks) == 2
+    assert not any(owner_of(task.folder) for task in tasks if task.folder.exists())
+    Path("fast").touch()
+    assert [end.status for end in Launch(tasks, slots=2).run().values()] == [Status.done] * 3
+    assert sorted(record(task).provenance.resumes for task in tasks) == [0, 1, 1]
+
+
+def test_a_second_ctrl_c_waits_for_nothing(make_task: MakeTask, launch_process: LaunchProcess):
+    deaf = make_task(told="Path('stepped').touch(); time.sleep(1000)")
+    process = launch_process([deaf])
+    wait_until(lambda: Path("stepped").exists())
+    pids = worker_pids()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert "stopping" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 77
+    assert all(map(gone, pids))
+
+
+def test_workers_leave_with_checkpoints_when_the_launcher_is_killed(make_task: MakeTask, launch_process: LaunchProcess):
+    tasks = [make_task("budget.epochs=1000", f"seed={seed}", told=SLOW) for seed in range(2)]
+    process = launch_process(tasks)
+    wait_until(lambda: all(map(began, tasks)))
+    pids = worker_pids()
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: all(map(gone, pids)))
+    assert all((task.folder / "checkpoint.pt").exists() for task in tasks)
+    assert not any(owner_of(task.folder) for task in tasks)
+
+
+def test_what_a_killed_worker_has_started_goes_with_it(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch):
+    # As on systems whose processes cannot be waited for together with pipes.
+    monkeypatch.delattr(os, "pidfd_open")
+    code = "Path('child').write_text(str(subprocess.Popen(['sleep', '1000']).pid)); " + KILL
+    task = make_task(told=code)
+    assert Launch([task]).run()[task.cell].status is Status.killed
+    wait_until(lambda: gone(int(Path("child").read_text())))
+
+
+def test_a_worker_takes_first_what_it_has_the_images_for(make_task: MakeTask):
+    wide = "data.val_images"
+    tasks = [make_task(f"{wide}={held_out}", f"seed={seed}") for seed in range(2) for held_out in (0, 100)]
+    ended = Launch(tasks).run()
+    order = [task.config[wide] for cell in ended for task in tasks if task.cell == cell]
+    assert order == [0, 0, 100, 100]
+
+
+def test_the_launcher_imports_no_torch():
+    code = "import strive.sweeping.pool, strive.sweeping.view, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_pool_without_cells_has_ended():
+    assert Launch([]).run() == {}
+    assert module.STOP_SECONDS == 30

@@ -1,0 +1,152 @@
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from strive.sweeping import snapshot
+from strive.sweeping.snapshot import SnapshotError, check_code, freeze_code, freeze_modules
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True)
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    write(root, {"src/strive/__init__.py": "", "src/strive/cell.py": "CELL = 1\n", "conf/config.yaml": "seed: 0\n"})
+    write(root, {"README.md": "read me", ".gitignore": "/data/\n*.log\n", "data/images.bin": "pixels", "a.log": ""})
+    git(root.parent, "init", "-q", str(root))
+    git(root, "add", ".")
+    return root
+
+
+def test_tracked_and_new_files_are_frozen_and_ignored_ones_are_not(project: Path, tmp_path: Path) -> None:
+    write(project, {"src/strive/new.py": "", "src/strive/new.log": ""})
+    (project / "README.md").unlink()  # git still has it
+    frozen = freeze_code(project, tmp_path / "sweeps")
+    assert below(frozen) == {
+        ".gitignore", "conf/config.yaml", "src/strive/__init__.py", "src/strive/cell.py", "src/strive/new.py",
+    }  # fmt: skip
+    assert frozen.parent == tmp_path / "sweeps"
+
+
+def test_the_same_code_is_frozen_once(project: Path, tmp_path: Path) -> None:
+    first = freeze_code(project, tmp_path / "sweeps")
+    assert freeze_code(project, tmp_path / "sweeps") == first
+    write(project, {"src/strive/cell.py": "CELL = 2\n"})
+    second = freeze_code(project, tmp_path / "sweeps")
+    assert second != first
+    assert (first / "src/strive/cell.py").read_text() == "CELL = 1\n"
+    assert (second / "src/strive/cell.py").read_text() == "CELL = 2\n"
+    assert {path.name for path in (tmp_path / "sweeps").iterdir()} == {first.name, second.name}, (
+        "and no drafts are left"
+    )
+
+
+def test_a_checkout_without_git_is_frozen_by_its_folders(project: Path, tmp_path: Path) -> None:
+    shutil.rmtree(project / ".git")
+    write(project, {"src/strive/__pycache__/cell.pyc": "", "src/strive.egg-info/PKG-INFO": "", "notes.txt": ""})
+    assert below(freeze_code(project, tmp_path / "sweeps")) == {
+        "conf/config.yaml", "src/strive/__init__.py", "src/strive/cell.py"
+    }  # fmt: skip
+
+
+def test_a_project_that_lies_ignored_in_another_repository_is_frozen_too(project: Path, tmp_path: Path) -> None:
+    shutil.rmtree(project / ".git")
+    git(tmp_path.parent, "init", "-q", str(tmp_path))
+    write(tmp_path, {".gitignore": "project/\n"})
+    assert "src/strive/cell.py" in below(freeze_code(project, tmp_path / "sweeps"))
+
+
+def test_output_inside_the_project_is_not_frozen(project: Path) -> None:
+    write(project, {"results/cell-1/record.json": "{}"})
+    frozen = freeze_code(project, project / "results" / "sweeps", without=[project / "results"])
+    again = freeze_code(project, project / "results" / "sweeps", without=[project / "results"])
+    assert frozen == again
+    assert not any("results" in name for name in below(frozen))
+
+
+def test_too_much_to_be_code_is_refused_with_the_largest_files(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "_MOST_BYTES", 1_000)
+    write(project, {"images/train.bin": "x" * 2_000_000})
+    with pytest.raises(SnapshotError, match=r"images/train.bin \(2 MB\).*hydra.launcher.snapshot=false"):
+        freeze_code(project, tmp_path / "sweeps")
+
+
+def test_launchers_at_once_share_one_copy(project: Path, tmp_path: Path) -> None:
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(freeze_code(project, tmp_path / "sweeps"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == [found[0].name]
+
+
+def test_a_group_can_read_and_write_it_where_the_umask_says_so(project: Path, tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        frozen = freeze_code(project, tmp_path / "sweeps")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o060 for path in (frozen, *frozen.rglob("*"))} == {0o060}
+
+
+def test_a_builders_module_is_frozen_with_what_it_may_import(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    write(folder, {"nets.py": "", "blocks.py": "", "package/__init__.py": "", "package/deep/layer.py": ""})
+    write(folder, {"data/script.py": "", "table.csv": "", "package/weights.bin": ""})
+    frozen = freeze_modules(folder, ["nets"], tmp_path / "sweeps")
+    assert frozen is not None
+    assert below(frozen) == {"nets.py", "blocks.py", "package/__init__.py", "package/deep/layer.py"}
+    assert freeze_modules(folder, ["package.deep.layer"], tmp_path / "sweeps") == frozen
+
+
+def test_a_builder_that_is_installed_needs_no_copy(tmp_path: Path) -> None:
+    write(tmp_path / "work", {"other.py": ""})
+    assert freeze_modules(tmp_path / "work", ["torchvision.models"], tmp_path / "sweeps") is None
+
+
+def test_a_job_refuses_to_train_with_other_code_than_was_frozen(tmp_path: Path) -> None:
+    source = Path(snapshot.__file__).parents[2]
+    check_code(source.parent)
+    with pytest.raises(SnapshotError, match=f"would train with the code in {source}/strive"):
+        check_code(tmp_path / "code-123")
+
+
+def test_the_frozen_code_goes_before_an_editable_install(tmp_path: Path) -> None:
+    root = Path(snapshot.__file__).parents[3]
+    frozen = freeze_code(root, tmp_path / "sweeps")
+    program = "import strive; from strive.sweeping.snapshot import check_code; from pathlib import Path; "
+    program += f"check_code(Path({str(frozen)!r})); print(strive.__file__)"
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": f"{frozen}/src", "PYTHONSAFEPATH": "1"},
+        cwd=root / "src",  # where another strive lies
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == f"{frozen}/src/strive/__init__.py"
