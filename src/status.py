@@ -59,6 +59,8 @@ def main() -> int:
             _watch(look, console)
     look.again()
     console.print(look.report(console), soft_wrap=not console.is_terminal)
+    if text := look.advice():
+        console.print(f"\n{printable(text)}", soft_wrap=True)  # to be copied, so in one line
     return 0 if look.finished else 1
 
 
@@ -154,15 +156,18 @@ class _Look:
         """Return one line for all cells."""
         return counts(self.standings)
 
+    def advice(self) -> str:
+        """Return what to do about cells that nobody trains, "" if there are none, or nobody asked about one sweep."""
+        return advice(self.standings, self._given) if self._given and self._found else ""
+
     def report(self, console: Console) -> RenderableType:
         """Return what there is to say, as it was at the last look."""
         parts: list[RenderableType] = [printable(text) for text in self._unreadable]
         if self._given:
             for plan, standings in self._found:
                 parts += self._one(plan, standings, console)
-                parts += [f"\n{printable(line)}" for line in [advice(standings, self._given)] if line]
         else:
-            parts.append(overview(self._found))
+            parts.append(overview(self._found, console.width if console.is_terminal else None))
             if self._tracebacks:
                 for plan, standings in self._found:
                     failed = [each for each in standings if each.state in (State.failed, State.unreadable)]

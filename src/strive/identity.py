@@ -4,12 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
-from strive.config import Config, knobs, to_config
+from strive.config import Config, ConfigError, checked, knobs
 
 # Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
 SCHEMA = 1
@@ -26,12 +27,25 @@ def config_of(flat_config: Mapping[str, Any]) -> Config:
     Keys that this version does not know are left out where they are logistics of another version:
     the caller compares the cell's id.
     """
-    known = {key for key, _, _ in knobs(Config())}
-    node = OmegaConf.structured(Config)
-    for key, value in flat_config.items():
-        if key in known:
-            OmegaConf.update(node, key, value, force_add=True)
-    return to_config(node)
+    parts: dict[str, dict[str, Any]] = {}
+    for key, _, default in knobs(Config()):
+        group, _, name = key.rpartition(".")
+        parts.setdefault(group, {})[name] = _typed(key, flat_config.get(key, default), type(default))
+    top = parts.pop("")
+    groups = {name: replace(getattr(Config(), name), **values) for name, values in parts.items()}
+    return checked(Config(**top, **groups))
+
+
+def to_yaml(config: Config) -> str:
+    """Return every knob as YAML, which Hydra reads back."""
+    nested: dict[str, Any] = {}
+    for key, value in flat(config).items():
+        group, dot, name = key.partition(".")
+        if dot:
+            nested.setdefault(group, {})[name] = value
+        else:
+            nested[group] = value
+    return yaml.safe_dump(nested, sort_keys=False)
 
 
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +77,19 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
     Takes what `flat` returns, or the config of a record.
     """
     return {key: (a[key], b[key]) for key in science(a) if a[key] != b[key]}
+
+
+def _typed(key: str, value: Any, kind: type) -> Any:
+    """Return the JSON value as the knob's type."""
+    try:
+        if issubclass(kind, StrEnum) or kind is float:
+            return kind(value)  # "inf" is a number here
+    except (TypeError, ValueError):
+        pass
+    else:
+        if type(value) is kind:
+            return value.copy() if isinstance(value, list | dict) else value
+    raise ConfigError(f"{key}={value!r} is no {kind.__name__}")
 
 
 def _json_value(value: Any) -> Any:

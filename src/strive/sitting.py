@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from strive import __version__, identity, records, stop
 from strive.artifacts import epoch_line
@@ -59,7 +58,7 @@ class Sitting:
         config = self.config
         self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
         self._check_images()
-        self._publish("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+        self._publish("config.yaml", identity.to_yaml(config))
         lines = [EpochLine(**line) for line in self.state["history"]] if self.state else []
         # Epochs after the checkpoint are trained again, so their lines go.
         self._publish_epochs(lines)

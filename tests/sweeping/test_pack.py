@@ -258,13 +258,17 @@ def test_an_allocation_is_not_held_for_cells_that_others_train(
         monkeypatch.setattr(pool, "elsewhere", lambda: dict.fromkeys(range(3)))
         pool.options["on_tick"](pool)
         assert pool.limit == 0
+        for task in pool.tasks:
+            pool.end(task.cell, None)
 
     pool.act = waits
     pack()
+    (start,) = starts(pack.logs, "12_3")
+    assert start.elsewhere == {tasks[0].cell, tasks[1].cell, tasks[3].cell}
 
 
 def test_tries_are_counted_for_each_cell_and_reason() -> None:
-    lost = Start(restart=0, node="node1", began={"a", "b"}, ended={"b"})
+    lost = Start(restart=0, node="node1", began={"a", "b"}, ended={"b": Ended(cell="b", status=Status.done)})
     timeout = Start(restart=1, began={"a", "c"}, left=Status.timeout, cause="the time limit")
     retries = Retries(node_fail=1, timeout=1)
     assert worn_out([lost, timeout], retries) == {}

@@ -43,12 +43,14 @@ def fate_of(job: str, verdict: Verdict, cells: Collection[str], submission: Path
     status, cause = _why(job, verdict, past, log)
     # Nobody wants a job back that was cancelled.
     again = verdict.state not in ("CANCELLED", "REVOKED")
-    begun = past[-1].unfinished & set(cells) if past else set()
-    refused = past[-1].refused if past else {}
+    last = past[-1] if past else Start()
+    begun = last.unfinished & set(cells)
     fates = {}
     for cell in cells:
-        if cell in refused:
-            fates[cell] = Fate(None, refused[cell], str(log), again=False)
+        if cell in last.refused:
+            fates[cell] = Fate(None, last.refused[cell], str(log), again=False)
+        elif cell in last.elsewhere:
+            fates[cell] = Fate(None, "another process had it for longer than its job waited", str(log), again)
         elif cell in begun or (not begun and again):
             # A job that ends before any of its cells begins is of no use to any of them.
             fates[cell] = Fate(status, cause, str(log), again)

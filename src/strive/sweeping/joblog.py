@@ -10,6 +10,7 @@ from typing import Any
 
 from strive.records import Status
 from strive.sweeping.retries import Retries
+from strive.sweeping.task import Ended
 
 
 class JobLog:
@@ -40,15 +41,16 @@ class Start:
     restart: int = 0  # how often SLURM had started the job before
     node: str = ""
     began: set[str] = field(default_factory=set)  # cells
-    ended: set[str] = field(default_factory=set)  # cells with a record
+    ended: dict[str, Ended] = field(default_factory=dict)  # {cell: how, and for good}
     refused: dict[str, str] = field(default_factory=dict)  # {cell: why it was not trained}
+    elsewhere: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
     left: Status | None = None  # why it stopped before its end, where it had the time to say so
     cause: str = ""  # one line
 
     @property
     def unfinished(self) -> set[str]:
         """The cells that were in training when it ended."""
-        return self.began - self.ended
+        return self.began - self.ended.keys()
 
 
 def starts(logs: Path, job: str) -> list[Start]:
@@ -70,9 +72,13 @@ def _read(path: Path, restart: int) -> Start:
             case "began":
                 start.began.add(event["cell"])
             case "ended":
-                start.ended.add(event["cell"])
+                start.ended[event["cell"]] = Ended(
+                    cell=event["cell"], status=Status(event["status"]), cause=event["cause"], log=event["log"]
+                )
             case "refused":
                 start.refused[event["cell"]] = event["cause"]
+            case "elsewhere":
+                start.elsewhere.add(event["cell"])
             case "left":
                 start.left, start.cause = Status(event["status"]), event["cause"]
     return start

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from strive.config import ConfigError
+from strive.stop import StoppedError
 from strive.sweeping.pool import Pool, slots
 from strive.sweeping.retries import Retries
 from strive.sweeping.submission import Submission
@@ -31,7 +32,9 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     # What a SLURM job has already is left to it.
     tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
     threads = max((task.config["trainer.threads"] for task in tasks), default=0)
-    places = slots(options.cells_per_device, len(tasks), threads)
+    # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
+    device = "cpu" if all(task.config["trainer.device"] == "cpu" for task in tasks) else "auto"
+    places = slots(options.cells_per_device, len(tasks), threads, device=device)
     with View({task.cell: task.folder for task in tasks}, total=len(tasks), done=0, title=title) as view:
         pool = Pool(
             tasks,
@@ -39,7 +42,14 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
             logs=submission.logs,
             retries=options.retries,
             on_ended=view.ended,
-            on_tick=lambda pool: view.refresh(pool.running(), pool.waiting()),
+            on_tick=lambda pool: view.refresh(pool.running(), pool.waiting(), _elsewhere(pool)),
             say=view.say,
         )
-        return pool.run()
+        ended = pool.run()
+    if pool.interrupted:
+        raise StoppedError(f"stopped by {pool.interrupted}; each cell that was in training has a checkpoint")
+    return ended
+
+
+def _elsewhere(pool: Pool) -> str:
+    return f"{len(pool.elsewhere())} trained elsewhere" if pool.elsewhere() else ""

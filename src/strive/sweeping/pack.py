@@ -80,7 +80,7 @@ class _Work:
         self.pack, self.log = pack, log
         self._started = time.monotonic()
         self._idle_since: float | None = None
-        self._failed = self._has_left = False
+        self._failed = self._has_left = self._gives_way = False
 
     def run(self) -> None:
         # In place of submitit's handlers, which take a warning to a short job for its time limit
@@ -123,6 +123,9 @@ class _Work:
             self._failed |= not ended.status.finished
             self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
             print(f"{ended.cell}: {ended.status.value}{': ' + ended.cause if ended.cause else ''}", flush=True)
+        elif self._gives_way:
+            self.log.write("elsewhere", cell=ended.cell)
+            print(f"{ended.cell}: left to the process that trains it", flush=True)
         elif not stop.requested():
             self._failed = True
             self.log.write("refused", cell=ended.cell, cause=ended.cause)
@@ -142,6 +145,7 @@ class _Work:
         now = time.monotonic()
         self._idle_since = now if self._idle_since is None else self._idle_since
         if now - self._idle_since >= _IDLE_SECONDS:
+            self._gives_way = True
             pool.stop(0)
 
     def _give_up(self, task: Task, status: Status, cause: str) -> bool:

@@ -61,6 +61,7 @@ class Sweeping:
                 OUTPUT.print(line)
             return
         self._check_hours(plan, estimates)
+        write_plan(plan)
         for line in (*plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
         ended = self._launched(plan)
@@ -95,8 +96,6 @@ class Sweeping:
                 self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))
                 return None
             return self._planned(arguments, sweep)
-        if not self.dry_run:
-            write_plan(plan)
         return plan
 
     def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:

@@ -27,7 +27,7 @@ from strive.sweeping.slurm_jobs import (
     continue_command,
     live_cells,
     record_hash,
-    submission_of,
+    submissions,
 )
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.task import Ended
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the module of the plan imports torch
 __all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]
 
 _SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
+_RARELY = 12  # looks between two at the records of cells whose jobs wait
 _FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
 
 
@@ -147,7 +148,8 @@ class _Watch:
         self._tries = Counter[tuple[str, Status | None]]()
         self._verdicts: dict[str, Verdict] = {}
         self._announced = set[str]()
-        self._folders: dict[str, Path | None] = {}  # of earlier submissions' jobs
+        self._earlier: dict[str, Path] | None = None  # {job of an earlier submission: its folder}
+        self._looks = 0
 
     def begin(self) -> None:
         """Submit what nobody trains yet."""
@@ -265,9 +267,11 @@ class _Watch:
     def _look(self) -> None:
         # The queue first: a job that is gone then has written its last record before we look for it.
         self._verdicts = self._queue.ask(set(self._with_job.values()))
+        self._looks += 1
         for cell in list(self._open):
             job = self._with_job.get(cell)
-            if job is None or self._verdicts[job].kind is not Kind.pending or cell in self._elsewhere:
+            # What is still in the queue has no record, unless somebody else trains it.
+            if job is None or self._verdicts[job].kind is not Kind.pending or self._looks % _RARELY == 0:
                 self._look_for_record(cell)
         for job, verdict in self._verdicts.items():
             if verdict.kind is Kind.gone:
@@ -297,23 +301,26 @@ class _Watch:
             return
         if record.status.finished:
             self._end(Ended(cell=cell, status=record.status))
-        elif name != self._before[cell] and (any_failure or self._has_said_end(cell)):
+        elif name != self._before[cell]:
             cause = record.failure.cause if record.failure else ""
-            self._end(Ended(cell=cell, status=record.status, cause=cause, log=str(task.folder / "log.txt")))
+            ended = Ended(cell=cell, status=record.status, cause=cause, log=str(task.folder / "log.txt"))
+            if any_failure or self._said_of(cell) is not None:
+                self._end(ended)
 
-    def _has_said_end(self, cell: str) -> bool:
+    def _said_of(self, cell: str) -> Ended | None:
+        """Return how the cell's job has said that it ended."""
         job = self._with_job.get(cell, "")
         folder = self._folder_of(job)
-        return folder is not None and any(cell in start.ended for start in starts(folder / "logs", job))
+        past = starts(folder / "logs", job) if folder else []
+        return next((start.ended[cell] for start in past if cell in start.ended), None)
 
     def _folder_of(self, job: str) -> Path | None:
         """Return the folder of the submission that a job belongs to."""
         if job in self._jobs.jobs:
             return self._jobs.folder
-        if job not in self._folders:
-            runs = self._jobs.tasks[0].folder.parent
-            self._folders[job] = submission_of(runs, job)
-        return self._folders[job]
+        if self._earlier is None:
+            self._earlier = submissions(self._jobs.tasks[0].folder.parent)
+        return self._earlier.get(job)
 
     def _job_is_gone(self, job: str, verdict: Verdict) -> None:
         cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
@@ -321,6 +328,9 @@ class _Watch:
             with suppress(OSError):
                 os.listdir(self._open[cell].folder)  # a network file system then asks its server what is new
             self._look_for_record(cell)
+            # A cell that was to be trained anew, and failed, has kept its old record.
+            if cell in self._open and (said := self._said_of(cell)) is not None:
+                self._end(said)
         cells = [cell for cell in cells if cell in self._open]
         if not cells:
             return

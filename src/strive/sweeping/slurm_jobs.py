@@ -31,7 +31,7 @@ from strive.sweeping.task import Task, read_tasks
 from strive.trouble import TroubleError
 
 # What sbatch says when a user or an account has as many jobs in the queue as are allowed.
-_TOO_MANY = re.compile(r"MaxSubmit|job submit limit|MaxJobCount|temporarily unable to accept job", re.IGNORECASE)
+_TOO_MANY = re.compile(r"MaxSubmit|job submit limit|MaxJobCount|temporarily un(able|available)", re.IGNORECASE)
 
 
 class SubmitError(TroubleError):
@@ -229,10 +229,10 @@ def _is_of(command: str, submission: Path) -> bool:
     return submission.name in command or not command.startswith("/")
 
 
-def submission_of(runs: Path, job: str) -> Path | None:
-    """Return the folder of the submission that a job belongs to, the newest if a cluster gave an id out twice."""
-    found = [path.parent for path in runs.glob("sweeps/*/*/jobs.json") if job in _read_jobs(path.parent)]
-    return max(found, key=lambda folder: folder.name, default=None)
+def submissions(runs: Path) -> dict[str, Path]:
+    """Return {job: the folder of its submission}, the newest if a cluster gave an id out twice."""
+    folders = sorted((path.parent for path in runs.glob("sweeps/*/*/jobs.json")), key=lambda folder: folder.name)
+    return {job: folder for folder in folders for job in _read_jobs(folder)}
 
 
 def _read_jobs(folder: Path) -> dict[str, list[int]]:
@@ -267,11 +267,17 @@ def _parameters(needs: Needs, options: SlurmOptions, setup: Sequence[str], depen
         "stderr_to_stdout": True,
         # submitit sends one, which clusters that check it refuse.
         "wckey": None,
-        # After a node failure the job starts again, also where a cluster's default says no. The
-        # warning is the one that a pack knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
-        "additional_parameters": {"requeue": True, "signal": f"USR2@{options.signal_delay_s}"}
-        | dict(options.additional_parameters),
+        "additional_parameters": _further(options),
     }
+
+
+def _further(options: SlurmOptions) -> dict[str, Any]:
+    """Return options that submitit does not know; a user's false takes one of ours away."""
+    # After a node failure the job starts again, also where a cluster's default says no. The warning
+    # is the one that a pack knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
+    ours = {"requeue": True, "signal": f"USR2@{options.signal_delay_s}"}
+    wanted = ours | {key.replace("-", "_"): value for key, value in options.additional_parameters.items()}
+    return {key: value for key, value in wanted.items() if value is not None and value is not False}
 
 
 def _sbatch(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Callable[[], object]]) -> list[str]:
@@ -296,11 +302,19 @@ def _sbatch(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Calla
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Let Ctrl-C wait, for sbatch too: between it and jobs.json a job would be lost from sight."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
+    # What is blocked here is blocked in sbatch.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
 
 
 @contextmanager

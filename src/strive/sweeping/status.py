@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +37,7 @@ def sweep_report(
     terminal; None: what is printed is not for a terminal, and nothing is cut.
     """
     by_state = {state: [each for each in standings if each.state is state] for state in State}
-    yield _line(f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, style="bold")
+    yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
     yield _line(counts(standings))
     if launch is not None:
         yield _line(f"last launch: {_launched(launch)}")
@@ -49,14 +50,21 @@ def sweep_report(
     yield from _missing(by_state[State.missing])
 
 
-def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]]) -> Table:
-    """Return a table with one line for each sweep."""
+def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int | None = None) -> Table:
+    """Return a table with one line for each sweep. width: as for sweep_report."""
+    names = ("cells", "done", "running", "waiting", "failed", "open")
+    longest = max((len(plan.sweep) for plan, _ in sweeps), default=0)
     table = _table()
-    for name in ("sweep", "cells", "done", "running", "waiting", "failed", "open"):
-        table.add_column(name, justify="left" if name == "sweep" else "right", no_wrap=True, overflow="ellipsis")
-    table.add_column("varies", no_wrap=True, overflow="ellipsis")
+    table.add_column("sweep", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for plan, standings in sweeps:
         count = Counter(each.state for each in standings)
+        varied = _cell(_varied(plan))
+        if width is not None:
+            # Numbers are of no use cut, names are.
+            varied.truncate(max(0, width - longest - sum(len(name) + 2 for name in names) - 2), overflow="ellipsis")
         table.add_row(
             _cell(plan.sweep),
             str(len(standings)),
@@ -64,7 +72,7 @@ def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]]) -> Table:
             *(str(count[state] or "") for state in (State.running, State.waiting)),
             str(count[State.failed] + count[State.unreadable] or ""),
             str(count[State.stopped] + count[State.missing] or ""),
-            _cell(", ".join(plan.cells[0].factors) if plan.cells else ""),
+            varied,
         )
     return table
 
@@ -96,12 +104,22 @@ def _line(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style, overflow="fold")
 
 
+def _indented(text: str, columns: int = 2) -> Padding:
+    return Padding(_line(text), (0, 0, 0, columns), expand=False)
+
+
 def _cell(text: str) -> Text:
     return Text(printable(text))
 
 
 def _table() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def _varied(plan: StoredPlan) -> str:
+    """Return what the cells differ in: all that tells one multirun's name from another's."""
+    keys = plan.cells[0].factors if plan.cells else {}
+    return f"varies {', '.join(key.rpartition('.')[2] for key in keys)}" if keys else "one cell"
 
 
 def _launched(launch: Launch) -> str:
@@ -152,11 +170,11 @@ def _failed(standings: Sequence[Standing], tracebacks: bool) -> Iterator[Rendera
     yield _title("failed")
     for each in standings:
         yield _line(f"{each.status.value if each.status else each.state.value}  {each.cell}", style="red")
-        yield _line(f"  {next(iter(each.why.strip().splitlines()), 'nobody wrote down why')}")
+        yield _indented(next(iter(each.why.strip().splitlines()), "nobody wrote down why"))
         if each.log:
-            yield _line(f"  {each.log}")
+            yield _indented(each.log)
         if tracebacks:
-            yield from (_line(f"    {line.expandtabs()}") for line in each.traceback.splitlines())
+            yield from (_indented(line.expandtabs(), 4) for line in each.traceback.splitlines())
 
 
 def _stopped(standings: Sequence[Standing], width: int | None) -> Iterator[RenderableType]:

@@ -4,7 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -15,7 +15,36 @@ State = dict[str, Any]  # tensors, numbers, strings, lists and dicts of them
 
 def write_state(path: Path, state: State, *, scratch: Path | None = None) -> None:
     """Write the state whole or not at all; scratch as for records.write_whole."""
-    records.write_whole(path, lambda file: torch.save(state, file), scratch=scratch)
+    records.write_whole(path, lambda file: _save(state, file), scratch=scratch)
+
+
+def _save(state: State, file: BinaryIO) -> None:
+    watched = _Watched(file)
+    try:
+        torch.save(state, watched)  # type: ignore[arg-type]
+    except RuntimeError:
+        # torch says only how many bytes it expected; a full disk has a name.
+        if watched.error is not None:
+            raise watched.error from None
+        raise
+
+
+class _Watched:
+    """A file that remembers why a write failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def write_checkpoint(path: Path, state: State, *, scratch: Path) -> None:

@@ -1,0 +1,43 @@
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_lab import SlurmLab, needs_slurm
+from study import Study, clean_up
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[SlurmLab]:
+    """A cluster of three nodes, for all tests of this process."""
+    # Not in pytest's folder, whose path is too long for SLURM's sockets.
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    with SlurmLab(folder) as cluster:
+        yield cluster
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def small_arrays(tmp_path: Path) -> Iterator[Study]:
+    """A user's folder on a cluster whose arrays hold three jobs."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    with SlurmLab(folder, nodes=1, cpus=8, max_array=3) as cluster:
+        yield Study(cluster, tmp_path)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def study(lab: SlurmLab, tmp_path: Path) -> Iterator[Study]:
+    """A user's folder; at the end no job is left and every node is up."""
+    mine = Study(lab, tmp_path)
+    yield mine
+    clean_up(mine)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here needs a SLURM."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(needs_slurm)

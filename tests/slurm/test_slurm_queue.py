@@ -1,0 +1,88 @@
+"""What a real SLURM answers, read by the code that depends on it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_lab import SlurmLab, needs_accounting, wait_until
+
+from strive.sweeping.queue import Kind, QueueError, SlurmQueue, limits
+
+
+@pytest.fixture
+def here(lab: SlurmLab, monkeypatch: pytest.MonkeyPatch) -> SlurmLab:
+    """The cluster, for this very process to ask."""
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, lab.env[name])
+    return lab
+
+
+def submit(lab: SlurmLab, *options: str, seconds: int = 60) -> str:
+    return lab.run("sbatch", "--parsable", "-o", "/dev/null", *options, "--wrap", f"exec sleep {seconds}").strip()
+
+
+def test_jobs_of_every_kind_are_told_apart(here: SlurmLab) -> None:
+    array, single, held, last = submit(here, "--array=0-4%2"), submit(here), submit(here, "--hold"), submit(here)
+    jobs = [f"{array}_{index}" for index in range(5)] + [single, held, last, "99999"]
+    here.await_states({f"{array}_0": "RUNNING", f"{array}_1": "RUNNING", single: "RUNNING", last: "RUNNING"})
+    here.run("scontrol", "suspend", single)
+    here.run("scancel", last)
+    here.await_states({single: "SUSPENDED", last: "CANCELLED"})
+    slurm = SlurmQueue()
+    for _ in range(3):
+        verdicts = slurm.ask(jobs)
+    assert [verdicts[job].kind.value for job in jobs] == [
+        "running", "running", "pending", "pending", "pending", "suspended", "pending", "gone", "gone",
+    ]  # fmt: skip
+    assert verdicts[f"{array}_3"].reason == "JobArrayTaskLimit"
+    assert verdicts[held].reason == "JobHeldUser"
+    assert verdicts[f"{array}_0"].node in here.nodes
+    assert (verdicts[last].state, verdicts["99999"].state) == ("CANCELLED", "")
+    assert set(slurm.live_now(jobs)) == set(jobs) - {last, "99999"}
+    here.run("scontrol", "resume", single)
+    here.run("scancel", array, single, held)
+    assert limits().array_size == 1001
+
+
+def test_a_controller_that_is_away_gives_no_verdict(here: SlurmLab) -> None:
+    job = submit(here)
+    here.await_states({job: "RUNNING"})
+    slurm = SlurmQueue()
+    assert slurm.ask([job])[job].kind is Kind.running
+    here.stop_controller()
+    try:
+        for _ in range(2):
+            assert slurm.ask([job])[job].kind is Kind.unknown
+        with pytest.raises(QueueError, match="does not answer"):
+            slurm.live_now([job])
+    finally:
+        here.start_controller()
+        here.await_nodes()
+    wait_until(lambda: slurm.ask([job])[job].kind is Kind.running, 30, "the job again")
+    here.run("scancel", job)
+
+
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmLab]:
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    with SlurmLab(folder, nodes=1, accounting=True, forget_seconds=2) as cluster:
+        for name in ("SLURM_CONF", "PATH"):
+            monkeypatch.setenv(name, cluster.env[name])
+        yield cluster
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@needs_accounting
+def test_sacct_knows_the_end_of_a_job_that_squeue_has_forgotten(accounts: SlurmLab) -> None:
+    array, cancelled = submit(accounts, "--array=0-1", seconds=0), submit(accounts)
+    accounts.await_states({cancelled: "RUNNING"})
+    accounts.run("scancel", cancelled)
+    jobs = [f"{array}_0", f"{array}_1", cancelled]
+    wait_until(lambda: not set(jobs) & set(accounts.states()), 120, "slurmctld to forget the jobs")
+    slurm = SlurmQueue()
+    for _ in range(3):
+        verdicts = slurm.ask(jobs)
+    assert [verdicts[job].state for job in jobs] == ["COMPLETED", "COMPLETED", "CANCELLED"]

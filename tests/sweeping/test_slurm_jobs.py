@@ -1,0 +1,308 @@
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from programs import Programs
+from support import ROOT, MakeConfig
+
+from strive import identity
+from strive.config import ConfigError
+from strive.records import Status
+from strive.sweeping.obituary import write_failure
+from strive.sweeping.queue import QueueError
+from strive.sweeping.slurm_jobs import (
+    Needs,
+    SlurmJobs,
+    SubmitError,
+    TooManyJobsError,
+    continue_command,
+    live_cells,
+    outside_of_a_job,
+    packed,
+    submissions,
+)
+from strive.sweeping.slurm_options import SlurmOptions
+from strive.sweeping.task import Task, write_tasks
+
+# Gives out ids from 41 on, and keeps a copy of each script; `refuses` holds what it says in place of that.
+SBATCH = """
+cd {place}
+echo x >> submitted
+if [ -s refuses ] && [ "$(/usr/bin/wc -l < submitted)" -gt "$(/bin/cat refuses_after)" ]; then
+    /bin/cat refuses >&2
+    exit 1
+fi
+number=$(( 40 + $(/usr/bin/wc -l < submitted) ))
+/bin/cp "$1" "script-$number"
+/usr/bin/env > "env-$number"
+echo "Submitted batch job $number"
+"""
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def make_task(make_small: MakeConfig) -> MakeTask:
+    def make(*overrides: str) -> Task:
+        config = make_small(*overrides)
+        return Task(cell=identity.cell_id(config), config=identity.flat(config))
+
+    return make
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    place = tmp_path / "bin"
+    place.mkdir()
+    programs = Programs(place)
+    programs.script("sbatch", SBATCH.format(place=place))
+    programs.script("srun", "true")
+    programs.set("scontrol", "MaxArraySize = 3\nMaxJobCount = 10000\n")
+    monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
+    return programs
+
+
+@pytest.fixture
+def make_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SlurmJobs]:
+    monkeypatch.chdir(tmp_path)
+
+    def make(tasks: list[Task], stamp: str = "20260101-000000-aaaa", **options: object) -> SlurmJobs:
+        folder = tmp_path / "runs" / "sweeps" / "grid" / stamp
+        folder.mkdir(parents=True)
+        write_tasks(folder / "tasks.jsonl", tasks)
+        return SlurmJobs(folder, SlurmOptions(**({"snapshot": False} | options)))  # type: ignore[arg-type]
+
+    return make
+
+
+def refuse(cluster: Programs, words: str, *, after: int = 0) -> None:
+    (cluster.folder / "refuses").write_text(words)
+    (cluster.folder / "refuses_after").write_text(str(after))
+
+
+def script(cluster: Programs, number: int) -> dict[str, str]:
+    """Return the options of a batch script."""
+    lines = (cluster.folder / f"script-{number}").read_text().splitlines()
+    pairs = [line.removeprefix("#SBATCH --").partition("=") for line in lines if line.startswith("#SBATCH")]
+    return {key: value for key, _, value in pairs}
+
+
+def test_cells_that_share_a_net_come_into_one_job(make_task: MakeTask) -> None:
+    nets = ("model=all_cnn_a", "model=model_a", "model=all_cnn_a", "model=model_a", "model=all_cnn_a")
+    tasks = {10 + place: make_task(net, f"seed={place}") for place, net in enumerate(nets)}
+    (packs,) = packed(tasks, SlurmOptions(cells_per_job=3)).values()
+    assert packs == [[10, 12, 14], [11, 13]]
+
+
+def test_a_cells_own_needs_go_before_the_launchers(make_task: MakeTask) -> None:
+    tasks = [
+        make_task("seed=0"),
+        make_task("seed=1", "needs.timeout_min=7", "needs.gres=gpu:2"),
+        make_task("seed=2", "needs.mem_gb=2.5"),
+        make_task("seed=3"),
+    ]
+    packs = packed(dict(enumerate(tasks)), SlurmOptions(timeout_min=30, mem_gb=1, gres="gpu:1", cells_per_job=9))
+    assert packs == {
+        Needs(30, 1, "gpu:1"): [[0, 3]],
+        Needs(7, 1, "gpu:2"): [[1]],
+        Needs(30, 2.5, "gpu:1"): [[2]],
+    }
+
+
+def test_an_array_is_no_longer_than_the_cluster_allows(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+) -> None:
+    tasks = [make_task(f"seed={seed}") for seed in range(7)]
+    jobs = make_jobs(tasks)
+    assert [len(array.packs) for array in jobs.arrays(range(7))] == [3, 3, 1]
+    assert [len(array.packs) for array in make_jobs(tasks, "b", max_array_size=5).arrays(range(7))] == [5, 2]
+
+
+def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs) -> None:
+    jobs = make_jobs(
+        [make_task(f"seed={seed}", "needs.mem_gb=2.5") for seed in range(2)],
+        partition="gpu", account="us", qos="high", constraint="a100", gres="gpu:1", timeout_min=90, cpus_per_task=6,
+        signal_delay_s=45, array_parallelism=1, setup=["module load cuda"], name="grid",
+        additional_parameters={"nice": 100, "open-mode": "truncate"},
+    )  # fmt: skip
+    (array,) = jobs.arrays([0, 1])
+    assert jobs.submit(array) == ["41_0", "41_1"]
+    options = script(cluster, 41)
+    wanted = {
+        "partition": "gpu", "account": "us", "qos": "high", "constraint": "a100", "gres": "gpu:1", "mem": "2560MB",
+        "time": "90", "cpus-per-task": "6", "signal": "USR2@45", "array": "0-1%1", "job-name": "grid", "nice": "100",
+        "requeue": "", "open-mode": "truncate",
+    }  # fmt: skip
+    assert wanted.items() <= options.items()
+    assert "wckey" not in options, "clusters that check it refuse submitit's"
+    text = (cluster.folder / "script-41").read_text()
+    assert text.index("module load cuda") < text.index("export PYTHONSAFEPATH=1 PYTHONPATH="), "ours is the last word"
+
+
+def test_a_user_can_take_an_option_of_ours_away(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+) -> None:
+    jobs = make_jobs([make_task()], additional_parameters={"requeue": False})
+    jobs.submit(*jobs.arrays([0]))
+    assert "requeue" not in script(cluster, 41)
+
+
+def test_job_ids_are_on_disk_after_each_array(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+) -> None:
+    jobs = make_jobs([make_task(f"seed={seed}") for seed in range(5)])
+    refuse(cluster, "sbatch: error: Batch job submission failed: Invalid qos specification\n", after=1)
+    first, second = jobs.arrays(range(5))
+    jobs.submit(first)
+    with pytest.raises(SubmitError, match="sbatch refused: Batch job submission failed: Invalid qos specification"):
+        jobs.submit(second)
+    written = json.loads((jobs.folder / "jobs.json").read_text())
+    assert written == {"41_0": [0], "41_1": [1], "41_2": [2]}
+    assert submissions(jobs.folder.parents[2]) == dict.fromkeys(written, jobs.folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed",
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    ],
+)
+def test_a_full_queue_is_told_from_a_wrong_option(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, words: str
+) -> None:
+    jobs = make_jobs([make_task()])
+    refuse(cluster, words)
+    with pytest.raises(TooManyJobsError):
+        jobs.submit(*jobs.arrays([0]))
+
+
+def test_ctrl_c_while_sbatch_runs_waits_until_the_ids_are_on_disk(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+) -> None:
+    jobs = make_jobs([make_task()])
+    (array,) = jobs.arrays([0])
+    cluster.script("sbatch", f"kill -INT {os.getpid()} $$; echo Submitted batch job 41")
+    with pytest.raises(KeyboardInterrupt):
+        jobs.submit(array)
+    assert json.loads((jobs.folder / "jobs.json").read_text()) == {"41": [0]}
+
+
+def test_without_slurm_the_user_is_told(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = make_jobs([make_task()], max_array_size=2)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SubmitError, match="no sbatch on the PATH"):
+        jobs.submit(*jobs.arrays([0]))
+
+
+def test_a_job_submitted_from_a_job_inherits_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SBATCH_PARTITION", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    with outside_of_a_job():
+        left = {name for name in os.environ if name.startswith(("SLURM", "SBATCH"))}
+        assert left == {"SLURM_CONF"}, "which says where the cluster is"
+    assert os.environ["SLURM_JOB_ID"] == "1"
+
+
+def test_what_a_submission_writes_is_for_the_group_too_where_the_umask_says_so(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+) -> None:
+    before = os.umask(0o002)
+    try:
+        jobs = make_jobs([make_task("seed=0"), make_task("seed=1")], snapshot=True)
+        jobs.submit(*jobs.arrays([0, 1]))
+    finally:
+        os.umask(before)
+    found = [path for path in (jobs.folder.parents[2]).rglob("*") if not path.is_symlink()]
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o060 for path in found} == {0o060}
+
+
+def test_jobs_import_the_frozen_code_and_the_frozen_nets(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path
+) -> None:
+    (tmp_path / "nets.py").write_text("def net(num_classes, image_size):\n    pass\n")
+    task = make_task()
+    config = task.config | {"model.family": "custom", "model.builder": "nets:net"}
+    jobs = make_jobs([Task(cell=task.cell, config=config)], snapshot=True)
+    jobs.submit(*jobs.arrays([0]))
+    text = (cluster.folder / "script-41").read_text()
+    (modules,) = re.findall("export STRIVE_MODULES=(.*)", text)
+    assert (Path(modules) / "nets.py").exists()
+    (source,) = re.findall('PYTHONPATH=(.*?)"', text)
+    assert (Path(source) / "strive" / "sweeping" / "pack.py").exists()
+    assert Path(source).is_relative_to(tmp_path / "runs" / "sweeps")
+
+
+def test_live_cells_are_those_of_jobs_that_slurm_still_has(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path
+) -> None:
+    tasks = [make_task(f"seed={seed}") for seed in range(4)]
+    runs = tmp_path / "runs"
+    assert live_cells(runs) == {}, "no submission, no question"
+    jobs = make_jobs(tasks, cells_per_job=2)
+    jobs.submit(*jobs.arrays(range(4)))
+    mine = f"{jobs.logs}/41_submission.sh"
+    cluster.set("squeue", f"41_0|RUNNING|node1|None|{mine}\n41_1|COMPLETED|node1|None|{mine}\n")
+    assert live_cells(runs) == {tasks[0].cell: "41_0", tasks[1].cell: "41_0"}
+    # A failure may be tried again by the job; a result may not.
+    write_failure(tasks[0], Status.error, "cause", tmp_path / "log.txt")
+    assert set(live_cells(runs)) == {tasks[0].cell, tasks[1].cell}
+
+
+def test_another_clusters_job_with_the_same_id_is_not_ours(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path
+) -> None:
+    task = make_task()
+    jobs = make_jobs([task])
+    jobs.submit(*jobs.arrays([0]))
+    cluster.set("squeue", "41|RUNNING|node1|None|/home/somebody/job.sh\n")
+    assert live_cells(tmp_path / "runs") == {}
+    cluster.set("squeue", "41|RUNNING|node1|None|(null)\n")
+    assert live_cells(tmp_path / "runs") == {task.cell: "41"}, "not every cluster shows the script"
+
+
+def test_a_slurm_that_does_not_answer_is_an_error_and_none_at_all_is_not(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    jobs = make_jobs([make_task()])
+    jobs.submit(*jobs.arrays([0]))
+    cluster.set("squeue", err="slurm_load_jobs error: Unable to contact slurm controller\n", rc=1)
+    with pytest.raises(QueueError, match="does not answer"):
+        live_cells(tmp_path / "runs")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert live_cells(tmp_path / "runs") == {}
+
+
+def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Programs, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "sweeps" / "table3"
+    options = SlurmOptions(partition="gpu", snapshot=False)
+    assert continue_command(["-m", "sweeps=table3"], folder, options, after=["41_0", "41_1", "42"]) == "41"
+    assert script(cluster, 41)["dependency"] == "afterany:41:42"
+    (pickled,) = (folder / "continued").glob("*_submitted.pkl")
+    program = f"import pickle; print(pickle.load(open({str(pickled)!r}, 'rb')).function.command)"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == str([sys.executable, str(ROOT / "src" / "run.py"), "-m", "sweeps=table3"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cells_per_job": 0}, "hydra.launcher.cells_per_job must be 1 or more, got 0"),
+        ({"timeout_min": 1}, "hydra.launcher.signal_delay_s must be less than the time limit of 60 s"),
+        ({"poll_seconds": 0}, "hydra.launcher.poll_seconds must be 0.1 or more, got 0"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        SlurmOptions(**options).check()  # type: ignore[arg-type]
