@@ -5,9 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from strive import stop
+from strive import records, stop
+from strive.claim import ClaimedError, LostClaimError
 from strive.complaint import complaint
-from strive.config import ConfigError
+from strive.config import Config, ConfigError
+from strive.records import Record
+from strive.reproduction import find_record, foreseen, repeated, verdict, without_result
 from strive.sweeping.status import printable
 
 _HELP = """\
@@ -30,29 +33,30 @@ def main() -> int:
     options = _parser().parse_intermixed_args()
     runs, overrides = _split(options.overrides)
     into = options.into or runs / "reproduced"
-    # torch is imported only here: --help answers at once.
-    from strive import records
-    from strive.cell import run_cell
-    from strive.reproduction import find_record, foreseen, repeated, verdict, without_result
-
     first = find_record(runs, options.cell)
     record = records.read_record(first)
     if record.result is None:
         raise records.RecordError(without_result(record))
-    config = repeated(record, into, overrides)
     again = records.record_path(into, record.cell)
     if again.resolve() == first.resolve():
         raise ConfigError(f"--into={into} is where the record lies that would be compared with; name another folder")
     if not (options.keep and again.exists()):
-        differences = foreseen(record, config)
-        print(f"trains {record.cell} again, into {into}", file=sys.stderr)
-        if differences:
-            print("\n".join(["not as it was, so the last bits may differ:", *differences]), file=sys.stderr)
-        stop.listen()
-        run_cell(config, replaces=records.file_hash(again) if again.exists() else "")
+        _train(record, repeated(record, into, overrides), again)
     same, lines = verdict(first, again)
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
     return 0 if same else 1
+
+
+def _train(record: Record, config: Config, again: Path) -> None:
+    # torch is imported only here: --help and errors answer at once.
+    from strive.cell import run_cell
+
+    differences = foreseen(record, config)
+    print(f"trains {record.cell} again, into {config.runs}", file=sys.stderr)
+    if differences:
+        print("\n".join(["not as it was, so the last bits may differ:", *differences]), file=sys.stderr)
+    stop.listen()
+    run_cell(config, replaces=records.file_hash(again) if again.exists() else "")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,8 +88,6 @@ def _split(texts: Sequence[str]) -> tuple[Path, dict[str, str]]:
 
 
 def _run() -> int:
-    from strive.claim import ClaimedError, LostClaimError
-
     try:
         return main()
     except stop.StoppedError as error:

@@ -40,15 +40,15 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if any(text.startswith("sweeps=") for text in sys.argv) and not {"-m", "--multirun"} & set(sys.argv):
-        # A sweep is many cells; there is nothing else that the user could have meant.
+    if any(text.startswith("sweeps=") for text in sys.argv) and not any(text.startswith("-") for text in sys.argv):
+        # A sweep is many cells, so -m is what the user means.
         sys.argv.insert(1, "-m")
     try:
         main()
         for error in raised:
             raise error
     except stop.StoppedError as error:
-        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command goes on from the last checkpoint, if there is one yet")

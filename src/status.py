@@ -88,7 +88,7 @@ def _split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
             raise UsageError(f"{text} is neither an option nor KEY=VALUE; is sweeps={text} meant?")
         if key == "runs":
             runs = Path(value.strip("'\""))
-        elif not key.startswith(("hydra.", "hydra/")):
+        elif not key.lstrip("+~").startswith(("hydra.", "hydra/")):
             rest.append(text)
     return runs, rest
 
@@ -157,8 +157,10 @@ class _Look:
         return counts(self.standings)
 
     def advice(self) -> str:
-        """Return what to do about cells that nobody trains, "" if there are none, or nobody asked about one sweep."""
-        return advice(self.standings, self._given) if self._given and self._found else ""
+        """Return what to do about cells that nobody trains, "" if there are none, or it is not sure."""
+        if not self._given or not self._found or self._watcher.trouble:
+            return ""
+        return advice(self.standings, self._given)
 
     def report(self, console: Console) -> RenderableType:
         """Return what there is to say, as it was at the last look."""

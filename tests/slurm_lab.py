@@ -61,6 +61,7 @@ class SlurmLab:
         max_array: int = 1001,
         grace_seconds: int = 10,  # from SIGTERM to the kill of a preempted job
         forget_seconds: int = 300,  # from a job's end until slurmctld knows it no more
+        further: str = "",  # lines of slurm.conf
     ) -> None:
         # A socket's path has at most 107 characters, and SLURM puts its own names behind the folder's.
         assert len(str(folder)) < 60, f"{folder} is too long for SLURM's sockets"
@@ -68,6 +69,7 @@ class SlurmLab:
         self.host = socket.gethostname().partition(".")[0]
         self._cpus, self._gpus, self._memory_mb = cpus, gpus, memory_mb
         self._max_array, self._grace_seconds, self._forget_seconds = max_array, grace_seconds, forget_seconds
+        self._further = further
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         # The lab's own environment: nothing of a cluster that this very process may be a job of.
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH_"))}
@@ -109,7 +111,9 @@ class SlurmLab:
 
     def await_states(self, wanted: dict[str, str], timeout: float = 60) -> None:
         """Wait until jobs have these states."""
-        wait_until(lambda: wanted.items() <= self.states().items(), timeout, f"{wanted}; they are {self.states()}")
+        wait_until(
+            lambda: wanted.items() <= self.states().items(), timeout, lambda: f"{wanted}; jobs are {self.states()}"
+        )
 
     def restarts(self, job: str) -> int:
         """Return how often SLURM put a job back into the queue."""
@@ -141,7 +145,7 @@ class SlurmLab:
 
     def await_nodes(self, timeout: float = 60) -> None:
         """Wait until every node is idle or at work."""
-        wait_until(lambda: len(self._ready_nodes()) == len(self.nodes), timeout, f"nodes up, log in {self.folder}/log")
+        wait_until(lambda: len(self._ready_nodes()) == len(self.nodes), timeout, self.log)
 
     def pids(self, node: str | None = None) -> list[int]:
         """Return the processes of jobs, of one node or of all."""
@@ -294,6 +298,7 @@ GresTypes=gpu
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF State=UP
 PartitionName=low Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime={self._grace_seconds} State=UP
+{self._further}
 """
         )
         gres = f"Name=gpu File={place}/dev/gpu[0-{self._gpus - 1}]\n" if self._gpus else ""
@@ -347,12 +352,12 @@ PartitionName=low Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE 
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=30).stdout
 
 
-def wait_until(condition: Callable[[], object], timeout: float, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], timeout: float, what: str | Callable[[], str]) -> None:
     """Wait until something holds; TimeoutError, with `what`, if it does not in `timeout` seconds."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {timeout:g} s for: {what or condition}")
+            raise TimeoutError(f"waited {timeout:g} s for: {what if isinstance(what, str) else what()}")
         time.sleep(0.1)
 
 

@@ -321,13 +321,34 @@ def test_what_a_killed_process_left_behind_is_removed(make_small: MakeConfig):
     assert names == {"record.json", "epochs.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
 
 
-def test_the_checkpoint_of_a_training_that_is_to_replace_a_record_is_kept(make_small: MakeConfig):
-    config = make_small()
-    run_cell(config)
-    younger = folder(config) / "checkpoint.pt"
-    younger.write_bytes(b"of another training")
-    run_cell(config)
-    assert younger.exists()
+def test_a_retraining_that_is_stopped_touches_nothing_of_the_result_and_goes_on(make_small: MakeConfig):
+    config = make_small("trainer.checkpoint_minutes=0")
+    first = run_cell(config)
+    before = {path.name: path.read_bytes() for path in folder(config).iterdir() if path.name != "log.txt"}
+    named = records.file_hash(folder(config) / "record.json")
+    stop.request("SIGTERM")
+    try:
+        with pytest.raises(stop.StoppedError):
+            run_cell(config, replaces=named)
+    finally:
+        stop.forget()
+    assert run_cell(config) == first  # whoever does not retrain finds the result, and leaves the other alone
+    now = {path.name: path.read_bytes() for path in folder(config).iterdir() if path.is_file()}
+    assert {name: content for name, content in now.items() if name != "log.txt"} == before
+    second = run_cell(config, replaces=named)
+    assert (second.result, second.provenance.resumes) == (first.result, 1)
+    assert {path.name for path in folder(config).iterdir()} == {*before, "log.txt", "record-1.json"}
+
+
+def test_a_retraining_that_fails_leaves_the_result(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("trainer.checkpoint_minutes=0")
+    first = run_cell(config)
+    named = records.file_hash(folder(config) / "record.json")
+    stop_after(monkeypatch, 1, RuntimeError("not today"))
+    failed = run_cell(config, replaces=named)
+    assert failed.status is Status.error
+    assert finished_record(config) == first
+    assert not (folder(config) / "record-1.json").exists()
 
 
 def test_a_record_is_replaced_once_and_only_if_it_is_the_one_that_was_named(make_small: MakeConfig):

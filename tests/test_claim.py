@@ -267,3 +267,43 @@ def test_a_rename_that_a_network_file_system_repeats_is_no_loss(tmp_path: Path, 
     monkeypatch.setattr(claim.os, "rename", twice)
     with take_claim(tmp_path, 60) as mine:
         mine.check()
+
+
+def test_a_process_of_another_user_that_proc_hides_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with take_claim(tmp_path, 60) as mine:
+        # As hidepid does: the process is there, what /proc says of it is not.
+        monkeypatch.setattr(claim, "_started", lambda pid: None)
+        assert not surely_dead(mine.owner)
+
+
+@pytest.mark.parametrize("damage", ["empty", "missing", "list", "other keys"])
+def test_a_damaged_claim_is_taken_over_after_a_lease_of_silence_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+):
+    monkeypatch.setattr(claim, "_UNKNOWN_LEASE_SECONDS", 0.5)
+    left = take_claim(tmp_path, 60)
+    path = left.scratch / "owner.json"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text({"empty": "", "list": "[]", "other keys": "{}"}[damage])
+    with pytest.raises(ClaimedError, match="damaged"):
+        take_claim(tmp_path, 60)
+    watch = Silence()
+    end = time.monotonic() + 20
+    while (owner := watch.stale(tmp_path)) is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    with take_claim(tmp_path, 60, fence=owner.token):
+        pass
+
+
+def test_a_damaged_beat_is_no_beat(tmp_path: Path):
+    with take_claim(tmp_path, 60) as mine:
+        for content in ("", "[]", "{}", "null"):
+            (mine.scratch / "beat.json").write_text(content)
+            owner = owner_of(tmp_path)
+            assert owner is not None
+            assert owner.beat == 0

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ class CellFacts:
 
     num_train: int  # training images in an epoch
     flops: int  # of the net's forward pass of one image; a multiply-add is two
+
+
+RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
 
 
 def check_cell(config: Config) -> CellFacts:
@@ -73,14 +77,14 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
         # Another process may have finished it a moment ago.
         if (earlier := _left_alone(config, path, replaces)) is not None:
             return earlier
-        record = _train(config, execution, path.parent, claim)
+        folder = path.with_name(RETRAINING) if path.exists() and replaces else path.parent
+        folder.mkdir(exist_ok=True)
+        record = _train(config, execution, folder, claim)
         try:
-            records.write_record(Path(config.runs), record, scratch=claim.scratch)
+            _publish(record, config, folder, claim)
         except OSError:
             claim.check()
             raise
-        if record.status.finished:
-            _remove_checkpoints(path)
     CONSOLE.print(summary(record))
     print(path)
     return record
@@ -109,22 +113,39 @@ def run_when_free(config: Config) -> Record:
                 time.sleep(1)
 
 
+def _publish(record: Record, config: Config, folder: Path, claim: Claim) -> None:
+    """Put the record in its place; one that failed to replace a result stays beside it."""
+    cell = folder.parent if folder.name == RETRAINING else folder
+    if folder != cell and not record.status.finished:
+        return
+    if folder != cell:
+        for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
+            # By way of the claim's folder, as everything that belongs to the cell.
+            os.replace(folder / name, claim.scratch / name)
+            os.replace(claim.scratch / name, cell / name)
+    records.write_record(Path(config.runs), record, scratch=claim.scratch)
+    if record.status.finished:
+        _remove_checkpoints(cell)
+    if folder != cell:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
     earlier = finished_record(config)
     if earlier is None or (replaces and records.file_hash(path) == replaces):
         return None
     CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
-    _remove_checkpoints(path)
+    # Left there if the process was killed right after it wrote the record.
+    _remove_checkpoints(path.parent)
     print(path)
     return earlier
 
 
-def _remove_checkpoints(record: Path) -> None:
-    """Remove the checkpoints that led to a record; those of a training that is to replace it are younger."""
-    path = record.with_name("checkpoint.pt")
-    for place in (path, previous_checkpoint(path)):
-        if place.exists() and place.stat().st_mtime_ns <= record.stat().st_mtime_ns:
-            place.unlink(missing_ok=True)
+def _remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints that led to a record."""
+    path = folder / "checkpoint.pt"
+    path.unlink(missing_ok=True)
+    previous_checkpoint(path).unlink(missing_ok=True)
 
 
 def _claimed(folder: Path, config: Config, fence: str) -> Claim:

@@ -27,6 +27,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 _FOLDER = "claim"
+_UNKNOWN_LEASE_SECONDS = 60.0
 _BEAT_SECONDS = 2.0  # at most, between two beats: who watches a cell wants to see it move
 
 
@@ -149,7 +150,8 @@ def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
             return Claim(folder, owner)
         other = owner_of(folder)
         if other is None:
-            continue  # given back in between
+            time.sleep(0.01)  # given back in between
+            continue
         if other.token != fence and not surely_dead(other):
             raise ClaimedError(folder, other)
         _drop(folder / _FOLDER / other.token)
@@ -160,13 +162,15 @@ def owner_of(folder: Path) -> Owner | None:
     for place in _tokens(folder):
         try:
             owner = _typed(json.loads((place / "owner.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            continue  # given back in between
+        except (OSError, ValueError, TypeError, AttributeError):
+            if not place.is_dir():
+                continue  # given back in between
+            owner = _unknown(place.name)
         try:
             beat = json.loads((place / "beat.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return dataclasses.replace(owner, beat=beat["beat"], note=beat["note"])
+        except (OSError, ValueError, KeyError, TypeError):
             return owner  # no beat yet
-        return dataclasses.replace(owner, beat=beat["beat"], note=beat["note"])
     return None
 
 
@@ -178,7 +182,15 @@ def surely_dead(owner: Owner) -> bool:
         # The machine was started again. In containers two can share a name, but then not a boot id
         # with a live process: wait for the lease there.
         return False
-    return _started(owner.pid) != owner.pid_started
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # there is such a process, of another user
+    started = _started(owner.pid)
+    # Where /proc hides other users' processes there is nothing to read: then the lease decides.
+    return started is not None and started != owner.pid_started
 
 
 def _tokens(folder: Path) -> list[Path]:
@@ -186,6 +198,21 @@ def _tokens(folder: Path) -> list[Path]:
         return [Path(entry.path) for entry in os.scandir(folder / _FOLDER)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _unknown(token: str) -> Owner:
+    """Return the owner of a claim whose file was damaged: it counts as dead after a lease without a beat."""
+    return Owner(
+        token=token,
+        host="an unknown machine (its claim is damaged)",
+        boot="",
+        pid=0,
+        pid_started="",
+        job="",
+        restart=0,
+        lease_seconds=_UNKNOWN_LEASE_SECONDS,
+        since="an unknown time",
+    )
 
 
 def _typed(content: Mapping[str, Any]) -> Owner:
@@ -198,7 +225,10 @@ def _created(folder: Path, owner: Owner) -> bool:
     draft = folder / f".claim-{owner.token}"
     (draft / owner.token).mkdir(parents=True)
     try:
-        (draft / owner.token / "owner.json").write_text(json.dumps(dataclasses.asdict(owner)), encoding="utf-8")
+        with (draft / owner.token / "owner.json").open("w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(owner), file)
+            file.flush()
+            os.fsync(file.fileno())
         # Onto an empty folder a rename succeeds, onto one with a claim in it never.
         os.rename(draft, folder / _FOLDER)
     except OSError as error:
@@ -237,7 +267,7 @@ def _myself(lease_seconds: float) -> Owner:
         host=socket.gethostname(),
         boot=_boot(),
         pid=os.getpid(),
-        pid_started=_started(os.getpid()),
+        pid_started=_started(os.getpid()) or "",
         job=f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", ""),
         restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         lease_seconds=lease_seconds,
@@ -255,12 +285,12 @@ def _boot() -> str:
         return ""
 
 
-def _started(pid: int) -> str:
-    """Return when a process of this machine started, in clock ticks since boot; "" if it is gone."""
+def _started(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since boot; "" for a zombie, None if it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
+        return None
     # The second field is the program's name in brackets, which may hold spaces and brackets.
     fields = text.rpartition(")")[2].split()
     # A zombie has ended; only its parent has not looked yet.

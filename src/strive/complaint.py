@@ -5,6 +5,7 @@ import difflib
 from enum import StrEnum
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -21,6 +22,8 @@ def complaint(error: BaseException) -> str | None:
     """Return what to tell the user, or None if the error is ours and needs its stack trace."""
     if isinstance(error, ConfigError | RecordError | TroubleError):
         return str(error)
+    if isinstance(error, yaml.YAMLError):
+        return f"a YAML file cannot be read: {error}"
     # First Hydra: its error on a file that is not there is an OSError too.
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return told(error) if isinstance(error, OSError) else None

@@ -2,13 +2,15 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from strive.config import Config
-from strive.training import EpochLine
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a sweep's launcher prints too
+    from strive.training import EpochLine
 
 # Progress goes to stderr, so that stdout can be piped.
 # Messages hold paths and users' words: nothing in them is markup, and no line is broken.
@@ -56,7 +58,7 @@ class CellProgress:
             self._first = (now, step)
         self._bar.update(self._task, completed=step, line=self._line(step, now))
 
-    def epoch(self, line: EpochLine) -> None:
+    def epoch(self, line: "EpochLine") -> None:
         """Note an epoch's numbers."""
         val = "-" if line.val_error is None else f"{100 * line.val_error:.2f}%"
         self._scores = (

@@ -1,4 +1,7 @@
-"""A cell trained again from its record, and whether the numbers agree."""
+"""A cell trained again from its record, and whether the numbers agree.
+
+Imports torch only where something is going to be trained: to compare, or to refuse, takes no time.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -7,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import OmegaConf
 
 from strive import identity, records
 from strive.code_hash import code_hash
 from strive.config import Config, ConfigError, DeviceChoice, knobs, to_config
-from strive.networks import builder_file
 from strive.records import Provenance, Record, RecordError, Result
-from strive.training import choose_execution, device_name
 
 # What may change the last bits, and what says that something else was trained.
 _SURROUNDINGS = (
@@ -74,6 +74,11 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Config
 
 def foreseen(record: Record, config: Config) -> list[str]:
     """Return the lines on what already differs before the cell is trained again, so that the bits may."""
+    import torch
+
+    from strive.networks import builder_file
+    from strive.training import choose_execution, device_name
+
     execution = choose_execution(config.trainer)
     here = {
         "code_hash": code_hash(builder_file(config.model)),
@@ -143,6 +148,10 @@ def _check(overrides: Mapping[str, str]) -> None:
 
 def _device(record: Record) -> str:
     """Return trainer.device so that the cell trains where it did, if that is here."""
+    import torch
+
+    from strive.training import device_name
+
     if torch.cuda.is_available() and record.provenance.device == device_name(torch.device("cuda")):
         return DeviceChoice.cuda.value
     if record.provenance.device == device_name(torch.device("cpu")):

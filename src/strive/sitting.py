@@ -187,7 +187,9 @@ class Sitting:
 
     def _put_aside(self, path: Path, why: str) -> None:
         aside = path.with_name(f"{path.stem}-unused-{int(time.time())}.pt")
-        path.rename(aside)
+        # By way of the claim's folder: who has lost the cell must not move what its new owner has written.
+        path.rename(self.claim.scratch / aside.name)
+        (self.claim.scratch / aside.name).rename(aside)
         self._say(f"cannot go on from {path.name}, kept as {aside.name}, because {why}")
 
     def _say(self, message: str) -> None:

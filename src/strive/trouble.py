@@ -2,7 +2,11 @@
 
 import errno
 
-_OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_OUTSIDE = tuple(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EIO", "ESTALE", "ENOTDIR", "ENAMETOOLONG")
+    if hasattr(errno, name)
+)
 
 
 class TroubleError(Exception):

@@ -28,6 +28,15 @@ def small_arrays(tmp_path: Path) -> Iterator[Study]:
 
 
 @pytest.fixture
+def signalling(tmp_path: Path) -> Iterator[Study]:
+    """A user's folder on a cluster that sends a job's own signal before it preempts the job."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    with SlurmLab(folder, nodes=1, further="SlurmctldParameters=preempt_send_user_signal") as cluster:
+        yield Study(cluster, tmp_path)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
 def study(lab: SlurmLab, tmp_path: Path) -> Iterator[Study]:
     """A user's folder; at the end no job is left and every node is up."""
     mine = Study(lab, tmp_path)

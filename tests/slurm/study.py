@@ -143,7 +143,7 @@ class Study:
         wait_until(
             lambda: wanted.items() <= self.steps().items(),
             timeout,
-            f"{wanted}, it is {self.steps()}; the launcher said: {self.launches[-1].said() if self.launches else ''}",
+            lambda: f"{wanted}, it is {self.steps()}\n{self.told()}",
         )
 
     def release(self) -> None:
@@ -177,7 +177,7 @@ class Study:
 
     def await_output(self, launch: Launch, text: str, timeout: float = 60) -> None:
         """Wait until a launcher has said something."""
-        wait_until(lambda: text in launch.said(), timeout, f"{text!r} from the launcher, which said: {launch.said()}")
+        wait_until(lambda: text in launch.said(), timeout, lambda: f"{text!r} from the launcher\n{self.told()}")
 
     def await_terminal(self, terminal: int, text: str, timeout: float = 60) -> str:
         """Read from a terminal until something stands on it, and return what was read."""

@@ -17,7 +17,7 @@ def test_twelve_cells_go_into_one_array_and_leave_twelve_records_that_a_group_ca
     assert sorted(numbers for pack in jobs.values() for numbers in pack) == list(range(12))
     assert len(jobs) == 4
     assert len({job.partition("_")[0] for job in jobs}) == 1, "one array"
-    assert re.search(r"SLURM job \d+: 4 jobs with 12 cells; logs in \S+/logs", launch.said())
+    assert re.search(r"SLURM job \d+, an array of 4: 12 cells; logs in \S+/logs", launch.said())
     assert group_cannot_write(study.folder / "runs") == []
     (array,) = {job.partition("_")[0] for job in jobs}
     study.lab.await_states({f"{array}_{index}": "COMPLETED" for index in range(4)})

@@ -7,7 +7,10 @@ import signal
 import subprocess
 
 import pytest
+from slurm_lab import wait_until
 from study import STEPS, Study
+
+from strive.sweeping.slurm import SlurmOptions, continue_command
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +68,7 @@ def test_ctrl_c_on_a_terminal_asks_and_cancels_and_the_same_command_finishes_the
     study.await_terminal(terminal, "SLURM job")
     study.await_hold()
     first.send_signal(signal.SIGINT)
-    study.await_terminal(terminal, "c = cancel them, d = detach")
+    study.await_terminal(terminal, "c = cancel, d = detach")
     os.write(terminal, b"c\n")
     said = study.await_terminal(terminal, "2 of 2 cells have no result")
     assert first.wait(60) == 1
@@ -123,3 +126,23 @@ def test_a_job_that_the_user_cancels_is_not_submitted_again(study: Study) -> Non
     assert record["failure"]["cause"] == f"SLURM job {job} on node1 was cancelled"
     assert f"SLURM job {job} on node1 was cancelled, before the cell began" in launch.said()
     assert list(study.jobs()) == [job]
+
+
+def test_a_command_that_waits_for_jobs_starts_when_they_have_ended_and_submits_its_own(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.hold(1, "a")
+    assert study.launch("+model.kwargs.name=a", "hydra.launcher.detach=true").ends() == 0
+    (job,) = study.jobs()
+    monkeypatch.chdir(study.folder)
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, study.lab.env[name])
+    arguments = study.command("+model.kwargs.name=b")[2:]
+    later = continue_command(arguments, study.folder / "runs" / "sweeps" / "later", SlurmOptions(), after=[job])
+    study.await_hold()
+    assert study.lab.states()[later] == "PENDING"
+    study.release()
+    wait_until(lambda: study.statuses()["done"] == 2, 120, study.told)
+    study.is_complete("a", "b")
+    study.lab.await_states({later: "COMPLETED"})
+    assert len(study.jobs()) == 2, "the second from within a job"

@@ -31,7 +31,7 @@ def test_a_job_on_a_node_that_only_slurm_has_lost_ends_there_and_is_not_trained_
     node = study.lab.nodes_of()[job]
     study.lab.cut_off(node)
     log = f"{job}_0_log.out"
-    wait_until(lambda: "waits: it is being trained by" in study.printed(log), 180, "a second start that waits")
+    wait_until(lambda: "waits: it is being trained by" in study.printed(log), 180, study.told)
     assert study.records() == {}
     study.release()
     assert launch.ends() == 0, study.told()

@@ -1,14 +1,9 @@
 """What a real SLURM answers, read by the code that depends on it."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from slurm_lab import SlurmLab, needs_accounting, wait_until
+from slurm_lab import SlurmLab, wait_until
 
-from strive.sweeping.queue import Kind, QueueError, SlurmQueue, limits
+from strive.sweeping.queue import Kind, SlurmQueue, limits
 
 
 @pytest.fixture
@@ -19,7 +14,7 @@ def here(lab: SlurmLab, monkeypatch: pytest.MonkeyPatch) -> SlurmLab:
     return lab
 
 
-def submit(lab: SlurmLab, *options: str, seconds: int = 60) -> str:
+def submit(lab: SlurmLab, *options: str, seconds: int = 300) -> str:
     return lab.run("sbatch", "--parsable", "-o", "/dev/null", *options, "--wrap", f"exec sleep {seconds}").strip()
 
 
@@ -46,6 +41,7 @@ def test_jobs_of_every_kind_are_told_apart(here: SlurmLab) -> None:
     assert limits().array_size == 1001
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_away_gives_no_verdict(here: SlurmLab) -> None:
     job = submit(here)
     here.await_states({job: "RUNNING"})
@@ -53,36 +49,9 @@ def test_a_controller_that_is_away_gives_no_verdict(here: SlurmLab) -> None:
     assert slurm.ask([job])[job].kind is Kind.running
     here.stop_controller()
     try:
-        for _ in range(2):
-            assert slurm.ask([job])[job].kind is Kind.unknown
-        with pytest.raises(QueueError, match="does not answer"):
-            slurm.live_now([job])
+        assert slurm.ask([job])[job].kind is Kind.unknown
     finally:
         here.start_controller()
         here.await_nodes()
     wait_until(lambda: slurm.ask([job])[job].kind is Kind.running, 30, "the job again")
     here.run("scancel", job)
-
-
-@pytest.fixture
-def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmLab]:
-    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
-    with SlurmLab(folder, nodes=1, accounting=True, forget_seconds=2) as cluster:
-        for name in ("SLURM_CONF", "PATH"):
-            monkeypatch.setenv(name, cluster.env[name])
-        yield cluster
-    shutil.rmtree(folder)
-
-
-@pytest.mark.slow
-@needs_accounting
-def test_sacct_knows_the_end_of_a_job_that_squeue_has_forgotten(accounts: SlurmLab) -> None:
-    array, cancelled = submit(accounts, "--array=0-1", seconds=0), submit(accounts)
-    accounts.await_states({cancelled: "RUNNING"})
-    accounts.run("scancel", cancelled)
-    jobs = [f"{array}_0", f"{array}_1", cancelled]
-    wait_until(lambda: not set(jobs) & set(accounts.states()), 120, "slurmctld to forget the jobs")
-    slurm = SlurmQueue()
-    for _ in range(3):
-        verdicts = slurm.ask(jobs)
-    assert [verdicts[job].state for job in jobs] == ["COMPLETED", "COMPLETED", "CANCELLED"]

@@ -16,7 +16,7 @@ def test_a_requeued_job_trains_only_what_was_left(study: Study) -> None:
     study.await_hold()
     (job,) = study.jobs()
     study.lab.run("scontrol", "requeue", job)
-    wait_until(lambda: study.starts(job)[0].left, 30, "the job to stop")
+    wait_until(lambda: study.starts(job)[0].left, 30, study.told)
     study.release()
     assert launch.ends() == 0, study.told()
     study.is_complete("a", "b")
@@ -38,7 +38,7 @@ def test_a_job_that_a_higher_partition_preempts_comes_back_and_goes_on(study: St
     (job,) = study.jobs()
     # Somebody takes all nodes for a moment.
     study.lab.run("sbatch", "-p", "main", "-N", "3", "--exclusive", "-o", "/dev/null", "--wrap", "srun sleep 2")
-    wait_until(lambda: study.starts(job)[0].left, 60, "the job to stop")
+    wait_until(lambda: study.starts(job)[0].left, 60, study.told)
     study.release()
     assert launch.ends() == 0, study.told()
     study.is_complete("a", "b")
@@ -46,20 +46,37 @@ def test_a_job_that_a_higher_partition_preempts_comes_back_and_goes_on(study: St
     assert study.processes() == {"a": 2, "b": 2}, "both were stopped, and both went on"
 
 
-def test_a_cell_longer_than_the_time_limit_goes_on_in_the_same_job(study: Study) -> None:
-    # SLURM looks at time limits each 30 s and warns up to a minute early; the shortest limit is a minute.
-    study.hold(4, "a")
+def test_a_preemption_with_a_warning_is_not_taken_for_the_time_limit(signalling: Study) -> None:
+    # submitit takes it for that in a job of ten minutes or less, and ends the job.
+    study = signalling
+    study.hold(2, "a")
     launch = study.launch(
-        "+model.kwargs.name=a", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25"
+        "+model.kwargs.name=a", "hydra.launcher.partition=low", "hydra.launcher.timeout_min=10",
+        "hydra.launcher.retries.timeout=0",
     )  # fmt: skip
     study.await_hold()
     (job,) = study.jobs()
-    wait_until(lambda: study.starts(job)[0].left, 90, "SLURM's warning")
+    study.lab.run("sbatch", "-p", "main", "--exclusive", "-o", "/dev/null", "--wrap", "srun sleep 2")
+    wait_until(lambda: study.starts(job)[0].left, 60, study.told)
     study.release()
     assert launch.ends() == 0, study.told()
     study.is_complete("a")
-    assert study.lab.restarts(job) == 1
-    assert [start.left for start in study.starts(job)] == ["timeout", None]
+    assert [start.left for start in study.starts(job)] == ["preempted", None]
+
+
+def test_a_cell_longer_than_the_time_limit_goes_on_in_the_same_job(study: Study) -> None:
+    # SLURM looks at time limits each 30 s and warns up to a minute early; the shortest limit is a minute.
+    study.hold(2, "a")
+    launch = study.launch(
+        "+model.kwargs.name=a", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25"
+    )  # fmt: skip
+    wait_until(lambda: [start for job in study.jobs() for start in study.starts(job) if start.left], 120, study.told)
+    study.release()
+    assert launch.ends(180) == 0, study.told()
+    study.is_complete("a")
+    (job,) = study.jobs()
+    assert study.lab.restarts(job) >= 1
+    assert {start.left for start in study.starts(job)[:-1]} == {"timeout"}
 
 
 def test_a_suspended_job_is_waited_for_and_not_given_to_anybody_else(study: Study) -> None:

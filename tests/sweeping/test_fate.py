@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from strive.records import Status
-from strive.sweeping.fate import Fate, fate_of, last_line
+from strive.sweeping.fate import Fate, fate_of, telling_line
 from strive.sweeping.joblog import JobLog
 from strive.sweeping.queue import Kind, Verdict
 
@@ -33,7 +33,7 @@ def submission(tmp_path: Path) -> Path:
         ("BOOT_FAIL", Status.node_fail),
         ("OUT_OF_MEMORY", Status.out_of_memory),
         ("CANCELLED", Status.killed),
-        ("FAILED", Status.error),
+        ("FAILED", Status.killed),
         ("COMPLETED", Status.error),
         ("", Status.node_fail),
     ],
@@ -93,21 +93,27 @@ def test_a_job_of_a_submission_that_was_cleared_away_still_has_a_verdict() -> No
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (
-            "Traceback ...\nOSError: no space\nsrun: error: node1: task 0: Exited with exit code 1\n",
-            "OSError: no space",
-        ),
-        ("a: done\nsrun: error: node1: task 0: Killed\n", "srun: error: node1: task 0: Killed"),
-        ("submitit WARNING - Bypassing signal SIGCONT\n\n", "submitit WARNING - Bypassing signal SIGCONT"),
+        ("Traceback ...\nOSError: no space\nsrun: error: n1: task 0: Exited with exit code 1\n", "OSError: no space"),
+        ("slurmstepd: error: Detected 1 oom-kill event\nsrun: error: n1: task 0: Killed\n\n",
+         "slurmstepd: error: Detected 1 oom-kill event"),
+        ("submitit INFO - Starting\n", "submitit INFO - Starting"),
         ("", ""),
     ],
-)
-def test_the_line_that_says_most_is_shown(tmp_path: Path, text: str, line: str) -> None:
-    (tmp_path / "log").write_text(text)
-    assert last_line(tmp_path / "log") == line
-    assert last_line(tmp_path / "none") == ""
+)  # fmt: skip
+def test_the_line_that_says_most_is_shown(text: str, line: str) -> None:
+    assert telling_line(text) == line
 
 
-def test_a_job_killed_from_outside_is_told_from_one_that_failed(submission: Path) -> None:
-    (submission / "logs" / "12_3_0_log.out").write_text("srun: error: node1: task 0: Killed\n")
+def test_a_job_whose_program_ended_without_a_word_was_killed(submission: Path) -> None:
+    log = submission / "logs" / "12_3_0_log.out"
+    log.write_text("submitit INFO - Starting\na: done\nsrun: error: node1: task 0: Killed\n")
     assert fate_of("12_3", gone("FAILED"), ["b"], submission)["b"].status is Status.killed
+    log.write_text("a: done\nTraceback (most recent call last):\n  File ...\nOSError: no space\n")
+    fate = fate_of("12_3", gone("FAILED"), ["b"], submission)["b"]
+    assert (fate.status, fate.cause) == (Status.error, "SLURM job 12_3 on node1 ended as FAILED: OSError: no space")
+
+
+def test_a_cell_that_another_process_has_is_sent_again(submission: Path) -> None:
+    JobLog(submission / "logs", "12_3", 0).write("elsewhere", cell="c")
+    fate = fate_of("12_3", gone("COMPLETED"), ["c"], submission)["c"]
+    assert (fate.status, fate.again) == (None, True)

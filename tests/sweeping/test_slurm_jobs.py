@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import Programs
+from programs import Cluster
 from support import ROOT, MakeConfig
 
 from strive import identity
@@ -30,20 +30,6 @@ from strive.sweeping.slurm_jobs import (
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.task import Task, write_tasks
 
-# Gives out ids from 41 on, and keeps a copy of each script; `refuses` holds what it says in place of that.
-SBATCH = """
-cd {place}
-echo x >> submitted
-if [ -s refuses ] && [ "$(/usr/bin/wc -l < submitted)" -gt "$(/bin/cat refuses_after)" ]; then
-    /bin/cat refuses >&2
-    exit 1
-fi
-number=$(( 40 + $(/usr/bin/wc -l < submitted) ))
-/bin/cp "$1" "script-$number"
-/usr/bin/env > "env-$number"
-echo "Submitted batch job $number"
-"""
-
 MakeTask = Callable[..., Task]
 
 
@@ -57,15 +43,9 @@ def make_task(make_small: MakeConfig) -> MakeTask:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
-    place = tmp_path / "bin"
-    place.mkdir()
-    programs = Programs(place)
-    programs.script("sbatch", SBATCH.format(place=place))
-    programs.script("srun", "true")
-    programs.set("scontrol", "MaxArraySize = 3\nMaxJobCount = 10000\n")
-    monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
-    return programs
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return Cluster(tmp_path / "bin")
 
 
 @pytest.fixture
@@ -79,18 +59,6 @@ def make_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return SlurmJobs(folder, SlurmOptions(**({"snapshot": False} | options)))  # type: ignore[arg-type]
 
     return make
-
-
-def refuse(cluster: Programs, words: str, *, after: int = 0) -> None:
-    (cluster.folder / "refuses").write_text(words)
-    (cluster.folder / "refuses_after").write_text(str(after))
-
-
-def script(cluster: Programs, number: int) -> dict[str, str]:
-    """Return the options of a batch script."""
-    lines = (cluster.folder / f"script-{number}").read_text().splitlines()
-    pairs = [line.removeprefix("#SBATCH --").partition("=") for line in lines if line.startswith("#SBATCH")]
-    return {key: value for key, _, value in pairs}
 
 
 def test_cells_that_share_a_net_come_into_one_job(make_task: MakeTask) -> None:
@@ -116,7 +84,7 @@ def test_a_cells_own_needs_go_before_the_launchers(make_task: MakeTask) -> None:
 
 
 def test_an_array_is_no_longer_than_the_cluster_allows(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     tasks = [make_task(f"seed={seed}") for seed in range(7)]
     jobs = make_jobs(tasks)
@@ -124,7 +92,7 @@ def test_an_array_is_no_longer_than_the_cluster_allows(
     assert [len(array.packs) for array in make_jobs(tasks, "b", max_array_size=5).arrays(range(7))] == [5, 2]
 
 
-def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs) -> None:
+def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster) -> None:
     jobs = make_jobs(
         [make_task(f"seed={seed}", "needs.mem_gb=2.5") for seed in range(2)],
         partition="gpu", account="us", qos="high", constraint="a100", gres="gpu:1", timeout_min=90, cpus_per_task=6,
@@ -133,7 +101,7 @@ def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJob
     )  # fmt: skip
     (array,) = jobs.arrays([0, 1])
     assert jobs.submit(array) == ["41_0", "41_1"]
-    options = script(cluster, 41)
+    options = cluster.options(41)
     wanted = {
         "partition": "gpu", "account": "us", "qos": "high", "constraint": "a100", "gres": "gpu:1", "mem": "2560MB",
         "time": "90", "cpus-per-task": "6", "signal": "USR2@45", "array": "0-1%1", "job-name": "grid", "nice": "100",
@@ -146,18 +114,18 @@ def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJob
 
 
 def test_a_user_can_take_an_option_of_ours_away(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     jobs = make_jobs([make_task()], additional_parameters={"requeue": False})
     jobs.submit(*jobs.arrays([0]))
-    assert "requeue" not in script(cluster, 41)
+    assert "requeue" not in cluster.options(41)
 
 
 def test_job_ids_are_on_disk_after_each_array(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     jobs = make_jobs([make_task(f"seed={seed}") for seed in range(5)])
-    refuse(cluster, "sbatch: error: Batch job submission failed: Invalid qos specification\n", after=1)
+    cluster.refuse("sbatch: error: Batch job submission failed: Invalid qos specification\n", after=1)
     first, second = jobs.arrays(range(5))
     jobs.submit(first)
     with pytest.raises(SubmitError, match="sbatch refused: Batch job submission failed: Invalid qos specification"):
@@ -168,24 +136,27 @@ def test_job_ids_are_on_disk_after_each_array(
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "has_room_later"),
     [
-        "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed",
-        "sbatch: error: QOSMaxSubmitJobPerUserLimit",
-        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+        ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed", True),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
+        ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", True),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", False),
     ],
 )
 def test_a_full_queue_is_told_from_a_wrong_option(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, words: str
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, words: str, has_room_later: bool
 ) -> None:
-    jobs = make_jobs([make_task()])
-    refuse(cluster, words)
-    with pytest.raises(TooManyJobsError):
-        jobs.submit(*jobs.arrays([0]))
+    jobs = make_jobs([make_task("seed=0"), make_task("seed=1")])
+    cluster.refuse(words)
+    with pytest.raises(TooManyJobsError) as error:
+        jobs.submit(*jobs.arrays([0, 1]))
+    assert error.value.has_room_later == has_room_later
+    assert list(jobs.logs.iterdir()) == [], "nothing is left of it: it may be tried for hours"
 
 
 def test_ctrl_c_while_sbatch_runs_waits_until_the_ids_are_on_disk(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     jobs = make_jobs([make_task()])
     (array,) = jobs.arrays([0])
@@ -215,7 +186,7 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it(monkeypatch: pytest.M
 
 
 def test_what_a_submission_writes_is_for_the_group_too_where_the_umask_says_so(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     before = os.umask(0o002)
     try:
@@ -228,7 +199,7 @@ def test_what_a_submission_writes_is_for_the_group_too_where_the_umask_says_so(
 
 
 def test_jobs_import_the_frozen_code_and_the_frozen_nets(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path
 ) -> None:
     (tmp_path / "nets.py").write_text("def net(num_classes, image_size):\n    pass\n")
     task = make_task()
@@ -244,7 +215,7 @@ def test_jobs_import_the_frozen_code_and_the_frozen_nets(
 
 
 def test_live_cells_are_those_of_jobs_that_slurm_still_has(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path
 ) -> None:
     tasks = [make_task(f"seed={seed}") for seed in range(4)]
     runs = tmp_path / "runs"
@@ -260,7 +231,7 @@ def test_live_cells_are_those_of_jobs_that_slurm_still_has(
 
 
 def test_another_clusters_job_with_the_same_id_is_not_ours(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path
 ) -> None:
     task = make_task()
     jobs = make_jobs([task])
@@ -272,7 +243,7 @@ def test_another_clusters_job_with_the_same_id_is_not_ours(
 
 
 def test_a_slurm_that_does_not_answer_is_an_error_and_none_at_all_is_not(
-    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Programs, tmp_path: Path,
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     jobs = make_jobs([make_task()])
@@ -284,11 +255,11 @@ def test_a_slurm_that_does_not_answer_is_an_error_and_none_at_all_is_not(
     assert live_cells(tmp_path / "runs") == {}
 
 
-def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Programs, tmp_path: Path) -> None:
+def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "sweeps" / "table3"
     options = SlurmOptions(partition="gpu", snapshot=False)
     assert continue_command(["-m", "sweeps=table3"], folder, options, after=["41_0", "41_1", "42"]) == "41"
-    assert script(cluster, 41)["dependency"] == "afterany:41:42"
+    assert cluster.options(41)["dependency"] == "afterany:41:42"
     (pickled,) = (folder / "continued").glob("*_submitted.pkl")
     program = f"import pickle; print(pickle.load(open({str(pickled)!r}, 'rb')).function.command)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,12 +1,12 @@
 """Why a SLURM job ended without some of its cells, and what follows for each of them. Imports no torch."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from strive.records import Status
 from strive.sweeping.joblog import Start, starts
+from strive.sweeping.obituary import tail
 from strive.sweeping.queue import Verdict
 from strive.sweeping.slurm_jobs import job_log
 
@@ -67,10 +67,12 @@ def _why(job: str, verdict: Verdict, past: list[Start], log: Path) -> tuple[Stat
     last = past[-1] if past else None
     if last is not None and last.left is not None:
         return last.left, f"SLURM job {job}{where} stopped: {last.cause}"
-    line = last_line(log)
+    text = tail(log)
+    line = telling_line(text)
+    if verdict.state == "FAILED" and last is not None and last.unfinished and "Traceback (most recent" not in text:
+        # Its program ended without a word; one that fails says why.
+        return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or for want of memory)"
     if verdict.state:
-        if re.match(r"srun: error: .*: Killed$", line):
-            return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or for want of memory)"
         return Status.error, f"SLURM job {job}{where} ended as {verdict.state}: {line or 'it printed nothing'}"
     # slurmctld has forgotten it, and nobody keeps accounts.
     if last is not None:
@@ -78,14 +80,8 @@ def _why(job: str, verdict: Verdict, past: list[Start], log: Path) -> tuple[Stat
     return Status.killed, f"SLURM job {job} is gone, and never started: {line or 'it printed nothing'}"
 
 
-def last_line(log: Path) -> str:
+def telling_line(text: str) -> str:
     """Return the last line of a job's output that says more than that its program has ended."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16_384))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return ""
-    telling = [line for line in lines if not line.startswith("srun: ") and "Bypassing signal" not in line]
-    killed = [line for line in lines[-3:] if re.match(r"srun: error: .*: Killed$", line)]
-    return (killed or telling[-1:] or lines[-1:] or [""])[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
+    return (telling[-1:] or lines[-1:] or [""])[0]

@@ -44,14 +44,18 @@ def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
     speeds = {key: _speeds(some[0].config, key, runs) for key, some in by_net.items()}
     devices = {device for known in speeds.values() for device in known}
     estimates = [_estimate(device, by_net, speeds) for device in devices]
-    return sorted(estimates, key=lambda each: (-each.measured, each.device))
+    # A sweep that was measured on a GPU as well as on a processor is meant for the GPU.
+    return sorted(estimates, key=lambda each: (-each.measured, not _is_gpu(each.device), each.device))
 
 
 def device_of(record: Record) -> str:
     """Return the device that a record's speed belongs to; on processors the threads are part of it."""
     made = record.provenance
-    on_gpu = record.config.get("trainer.device") == "cuda" or any(name in made.device for name in _GPU_MAKERS)
-    return made.device if on_gpu else f"{made.device}, {_plural(made.threads, 'thread')}"
+    return made.device if _is_gpu(made.device) else f"{made.device}, {_plural(made.threads, 'thread')}"
+
+
+def _is_gpu(device: str) -> bool:
+    return any(maker in device for maker in _GPU_MAKERS)
 
 
 _GPU_MAKERS = ("NVIDIA", "Tesla", "GeForce", "Quadro", "RTX", "Instinct", "Radeon")

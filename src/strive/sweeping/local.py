@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from strive.config import ConfigError
-from strive.stop import StoppedError
 from strive.sweeping.pool import Pool, slots
 from strive.sweeping.retries import Retries
 from strive.sweeping.submission import Submission
@@ -27,7 +26,7 @@ class LocalOptions:
 def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, Ended]:
     """Train the cells and return how each one ended.
 
-    Raises KeyboardInterrupt on Ctrl-C, after each cell that trains has written a checkpoint.
+    On a signal (strive.stop) each cell that trains writes a checkpoint first, and has not ended.
     """
     # What a SLURM job has already is left to it.
     tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
@@ -45,10 +44,7 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
             on_tick=lambda pool: view.refresh(pool.running(), pool.waiting(), _elsewhere(pool)),
             say=view.say,
         )
-        ended = pool.run()
-    if pool.interrupted:
-        raise StoppedError(f"stopped by {pool.interrupted}; each cell that was in training has a checkpoint")
-    return ended
+        return pool.run()
 
 
 def _elsewhere(pool: Pool) -> str:

@@ -16,6 +16,7 @@ from strive.config import Config, knobs
 from strive.records import RecordError
 
 SCHEMA = 1
+RETRAINING = "retraining"  # cell.RETRAINING, without torch
 _LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 
 
@@ -137,7 +138,9 @@ def look_up(
         if retrain is Retrain.all or (retrain is Retrain.stale and stale):
             why = f"code {stale}, now {code}" if stale else "hydra.sweeper.retrain=all"
             name = records.file_hash(records.record_path(Path(config.runs), cell))
-            return planned(Action.retrain, why, stale=stale, replaces=name, epochs_left=epochs)
+            begun = epochs_done(folder / RETRAINING) if has_checkpoint(folder / RETRAINING) else 0
+            why += f"; from epoch {begun} of {epochs}" if begun else ""
+            return planned(Action.retrain, why, stale=stale, replaces=name, epochs_left=epochs - begun)
         return planned(Action.done, record.status.value, stale=stale)
     owner = owner_of(folder) if cell in folders else None
     if owner is not None and not surely_dead(owner):

@@ -32,6 +32,7 @@ from strive.sweeping.plan import (
     sweep_folder,
 )
 from strive.sweeping.sweepfile import Combination, Sweep
+from strive.sweeping.task import read_tasks
 
 
 @dataclass
@@ -71,6 +72,10 @@ class Planner:
 
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
         cells = gathering.cells(sweep, arguments)
+        if self.retrain is Retrain.all:
+            cells = _not_yet_retrained(
+                cells, sweep_folder(Path(cells[0].config.runs), plan_name(arguments, sweep.name if sweep else ""))
+            )
         plan = Plan(
             sweep=plan_name(arguments, sweep.name if sweep else ""),
             question=sweep.question if sweep else "",
@@ -91,36 +96,46 @@ class Planner:
         return [Combination(arm="", overrides=each, label=" ".join(each), in_product=True) for each in cells]
 
     def _choosers(
-        self, arguments: Sequence[str], sweep: Sweep | None
+        self, arguments: Sequence[str], sweep: Sweep | None, children: tuple[str, ...] = ()
     ) -> list[tuple[ChoiceSpec, Callable[[Config], Choice]]]:
         """Return what chooses each value that comes from other sweeps' records."""
         if sweep is None:
             return []
+        if sweep.name in children:
+            circle = " from ".join((*children, sweep.name))
+            raise ConfigError(f"sweeps/{sweep.name}.yaml: these sweeps choose in a circle: {circle}")
         found = []
         for spec in sweep.choices(arguments):
             inherited = sweep.for_parents(arguments)
-            parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited)]
+            line = (*children, sweep.name)
+            parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
             with_records = [(config, records.record_of(config)) for config in parents]
             found.append((spec, chooser(spec, with_records, inherited)))
         return found
 
-    def _cells_of(self, name: str, arguments: Sequence[str]) -> list[Config]:
+    def _cells_of(self, name: str, arguments: Sequence[str], children: tuple[str, ...]) -> list[Config]:
         parent = self.read_sweep(name)
-        found = [(self.composer.unchecked(each.overrides), each) for each in self._combinations(arguments, parent)]
-        return [checked(config) for config, each in found if not (each.in_product and parent.excluded(config))]
+        choosers = self._choosers(arguments, parent, children)
+        found = []
+        for each in self._combinations(arguments, parent):
+            config = self.composer.unchecked(each.overrides)
+            if not (each.in_product and parent.excluded(config)):
+                found.append(checked(self._chosen(config, each, choosers) if choosers else config))
+        return found
 
     def _chosen(
         self,
         config: Config,
         combination: Combination,
         choosers: Sequence[tuple[ChoiceSpec, Callable[[Config], Choice]]],
-        gathering: "_Gathering",
+        gathering: "_Gathering | None" = None,
     ) -> Config:
         overrides = []
         for spec, choose in choosers:
             choice = choose(config)
             overrides.append(override(spec.key, choice.value))
-            gathering.choose(spec, config, choice)
+            if gathering is not None:
+                gathering.choose(spec, config, choice)
         return self.composer.unchecked([*combination.overrides, *overrides])
 
     def _looked_up(self, config: Config, arm: str) -> Planned:
@@ -238,6 +253,21 @@ def _stale_cells(plan: Plan) -> Iterator[str]:
     yield from (f"  {planned.cell}" for planned in stale[:_SHOWN])
     if len(stale) > _SHOWN:
         yield f"  and {len(stale) - _SHOWN} more"
+
+
+def _not_yet_retrained(cells: list[Planned], folder: Path) -> list[Planned]:
+    """Take out what an interrupted launch with retrain=all has retrained already; a finished one starts anew."""
+    launches = sorted(folder.glob("*/tasks.jsonl"))
+    tasks = read_tasks(launches[-1]) if launches else []
+    before = {task.cell: task.replaces for task in tasks if task.replaces}
+    if not any(before.get(planned.cell) == planned.replaces for planned in cells if planned.replaces):
+        return cells
+    return [
+        replace(planned, action=Action.done, reason="retrained by the launch that was interrupted", replaces="")
+        if planned.action is Action.retrain and before.get(planned.cell, planned.replaces) != planned.replaces
+        else planned
+        for planned in cells
+    ]
 
 
 def _changed_choices(plan: Plan) -> Iterator[str]:

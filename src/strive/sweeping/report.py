@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich import box
 from rich.table import Table
 
+from strive import identity
 from strive.records import Record, Status
 from strive.sweeping.hours import Estimate
 from strive.sweeping.plan import Action, Plan, Planned
@@ -76,54 +77,56 @@ def duration(seconds: float) -> str:
 
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
-    """Return the table of test errors: one row a cell."""
-    rows = [_row(planned, finished.get(planned.cell)) for planned in cells]
-    # What all cells share stands above the table: nine columns do not fit on every terminal.
-    same = {name for name in _FACTORS if len({row[name] for row in rows}) == 1}
-    title = "  ".join(f"{name} {rows[0][name]}" for name in _FACTORS if name in same and rows[0][name])
+    """Return the table of test errors: one row a cell, with a column for each knob that the sweep varies."""
+    configs = [identity.flat(planned.config) for planned in cells]
+    varying = [key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)]
+    shown = [key for key in varying if key not in _IN_NET]
+    common = {"data": "data.name", "augment": "augment.kind", "lr": "optimizer.lr", "seed": "seed"}
+    title = "  ".join(f"{name} {configs[0][key]}" for name, key in common.items() if key not in varying)
     table = Table(title=title, box=box.SIMPLE)
-    shown = [name for name in rows[0] if name not in same]
-    for name in shown:
-        table.add_column(name, justify="right" if name in _NUMERIC else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(row[name] for name in shown))
+    arms = ["arm"] if any(planned.arm for planned in cells) else []
+    for name in (*arms, "net", *map(_heading, shown), "parameters", "test error", "seconds", "status"):
+        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
+    for planned, config in zip(cells, configs, strict=True):
+        factors = [str(config[key]) for key in shown]
+        record = finished.get(planned.cell)
+        table.add_row(*([planned.arm] if arms else []), planned.config.model.name, *factors, *_numbers(record))
     return table
 
 
-_FACTORS = ("arm", "data", "augment", "lr", "seed")
-_NUMERIC = ("lr", "seed", "parameters", "test error", "seconds")
+# Told by the net's name.
+_IN_NET = ("model.family", "model.base", "model.variant", "model.builder")
+_TEXTS = ("arm", "net", "data", "augment", "status")
 
 
-def _row(planned: Planned, record: Record | None) -> dict[str, str]:
-    config, result = planned.config, record.result if record else None
-    return {
-        "arm": planned.arm,
-        "net": config.model.name,
-        "data": config.data.name,
-        "augment": config.augment.kind.value,
-        "lr": f"{config.optimizer.lr:g}",
-        "seed": str(config.seed),
-        "parameters": f"{result.parameters:,}" if result else "-",
-        "test error": f"{100 * result.test_error:.2f}%" if result else "-",
-        "seconds": f"{record.provenance.train_seconds:.0f}" if record and result else "-",
-        "status": record.status.value if record else "no result",
-    }
+def _heading(key: str) -> str:
+    group, _, name = key.rpartition(".")
+    return group if name in ("name", "kind", "source") else name
+
+
+def _numbers(record: Record | None) -> list[str]:
+    if record is None or record.result is None:
+        return ["-", "-", "-", record.status.value if record else "no result"]
+    result = record.result
+    seconds = f"{record.provenance.train_seconds:.0f}"
+    return [f"{result.parameters:,}", f"{100 * result.test_error:.2f}%", seconds, record.status.value]
 
 
 def failure_lines(cells: Sequence[Planned], finished: Mapping[str, Record], ended: Mapping[str, Ended]) -> list[str]:
-    """Return one line for every cell without a result: what, why, and where to read more."""
+    """Return one line for every cell without a result, or whose retraining failed: why, and where to read more."""
     lines = []
     for planned in cells:
-        if planned.cell in finished:
-            continue
         end = ended.get(planned.cell)
-        status = end.status.value if end and end.status else planned.action.value
-        cause = end.cause if end and end.cause else planned.reason
-        log = f"\n    {end.log}" if end and end.log else ""
-        lines.append(f"{planned.cell}: {'' if cause.startswith(status) else status + ': '}{cause}{log}")
+        if planned.cell in finished and not (end and _has_failed(end)):
+            continue
+        if end is None:
+            why = f"{planned.action.value}: {planned.reason}"
+        else:
+            why = f"{end.status.value}: {end.cause}" if end.status else end.cause
+        kept = "; its earlier result is kept" if planned.cell in finished else ""
+        lines.append(f"{planned.cell}: {why}{kept}" + (f"\n    {end.log}" if end and end.log else ""))
     return lines
 
 
-def has_failed(ended: Ended) -> bool:
-    """Return whether a cell has ended without a result."""
-    return ended.status is not None and ended.status not in (Status.done, Status.diverged)
+def _has_failed(ended: Ended) -> bool:
+    return ended.status not in (Status.done, Status.diverged)

@@ -1,5 +1,6 @@
 """One launch of a sweep from its plan to its table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from strive import records
+from strive import records, stop
 from strive.complaint import CellsFailedError
 from strive.config import ConfigError
 from strive.progress import CONSOLE
@@ -59,8 +60,9 @@ class Sweeping:
         if self.dry_run:
             for line in plan_lines(plan, estimates):
                 OUTPUT.print(line)
-            return
         self._check_hours(plan, estimates)
+        if self.dry_run:
+            return
         write_plan(plan)
         for line in (*plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
@@ -80,22 +82,27 @@ class Sweeping:
         self.run(arguments, sweep)
         return self._left
 
-    def _planned(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan | None:
+    def _planned(self, arguments: Sequence[str], sweep: Sweep | None, failed_before: str = "") -> Plan | None:
         """Return the plan, parents trained; None if they are left to train, and this command to SLURM."""
         try:
             plan = self.planner.plan(arguments, sweep)
         except MissingParentsError as error:
-            if not self.parents or self.dry_run or sweep is None:
+            if not self.parents or sweep is None:
                 raise
+            if str(error) == failed_before:
+                raise  # the parents were just trained, and it is still so
             left = [
                 job
                 for name in error.spec.sweeps
-                for job in self._train_parent(sweep.for_parents(arguments), self.planner.read_sweep(name))
+                for job in self._train_parent(list(error.overrides), self.planner.read_sweep(name))
             ]
+            if self.dry_run:
+                OUTPUT.print(f"then {sweep.name}, whose cells depend on their results")
+                return None
             if left:
                 self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))
                 return None
-            return self._planned(arguments, sweep)
+            return self._planned(arguments, sweep, failed_before=str(error))
         return plan
 
     def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:
@@ -107,6 +114,8 @@ class Sweeping:
                 f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: no cell with these nets was trained into"
                 f" {plan.runs} yet. Train one first, or leave the limit out"
             )
+        if limit <= 0 or not math.isfinite(limit):
+            raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
         if estimates[0].hours > limit:
             raise ConfigError(
                 f"hydra.sweeper.max_gpu_hours={limit:g}, but the plan takes {estimates[0].hours:.3g} hours of one"
@@ -118,6 +127,8 @@ class Sweeping:
         if not todo:
             return {}
         submission = write_submission(plan, todo, self.launcher.name)
+        # From here on a signal is a wish: cells are left between two steps, with checkpoints.
+        stop.listen()
         return self.launcher.train(submission, title=plan.sweep)
 
 
@@ -141,6 +152,11 @@ def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
     OUTPUT.print(result_table(shown, finished))
     if len(plan.cells) > _ROWS:
         OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
+    if reason := stop.requested():
+        failed = [planned for planned in plan.cells if (end := ended.get(planned.cell)) and end.status is not None]
+        lines = failure_lines(failed, finished, ended)
+        left = len(plan.cells) - len(finished)
+        raise stop.StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
     if lines := failure_lines(plan.cells, finished, ended):
         raise CellsFailedError(
             f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "

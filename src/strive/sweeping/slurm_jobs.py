@@ -31,7 +31,9 @@ from strive.sweeping.task import Task, read_tasks
 from strive.trouble import TroubleError
 
 # What sbatch says when a user or an account has as many jobs in the queue as are allowed.
-_TOO_MANY = re.compile(r"MaxSubmit|job submit limit|MaxJobCount|temporarily un(able|available)", re.IGNORECASE)
+_NUMBER_OF_JOBS = re.compile(r"MaxSubmit|MaxJobCount|temporarily un(able|available)", re.IGNORECASE)
+# It says no more than this where an account's limit on size or time is in the way.
+_SOME_LIMIT = re.compile("job submit limit")
 
 
 class SubmitError(TroubleError):
@@ -40,6 +42,11 @@ class SubmitError(TroubleError):
 
 class TooManyJobsError(SubmitError):
     """There is no room in the queue for so many jobs now."""
+
+    @property
+    def has_room_later(self) -> bool:
+        """Whether SLURM has named a number of jobs, and not just some limit of an account."""
+        return _NUMBER_OF_JOBS.search(str(self)) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +302,16 @@ def _sbatch(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Calla
             return [str(job.job_id) for job in executor.submit_array(functions)]
     except (FailedJobError, FailedSubmissionError) as error:
         text = " ".join(str(error).replace("sbatch: error: ", "").split())
-        kind = TooManyJobsError if _TOO_MANY.search(text) else SubmitError
+        _clear_up(logs)
+        kind = TooManyJobsError if _NUMBER_OF_JOBS.search(text) or _SOME_LIMIT.search(text) else SubmitError
         raise kind(f"sbatch refused: {text}") from None
+
+
+def _clear_up(logs: Path) -> None:
+    """Remove what submitit leaves of a submission that was refused: one may be tried for hours."""
+    for path in (*logs.glob("*.pkl"), *logs.glob(".submission_file_*.sh")):
+        if re.fullmatch(r"[0-9a-f]{32}\.pkl", path.name) or (path.suffix == ".sh" and not path.is_symlink()):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

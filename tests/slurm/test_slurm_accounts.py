@@ -1,0 +1,54 @@
+"""A cluster that keeps accounts: sacct answers, and a user's jobs are limited."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_lab import SlurmLab, needs_accounting, wait_until
+from study import Study
+
+from strive.sweeping.queue import SlurmQueue
+
+pytestmark = [pytest.mark.slow, needs_accounting]
+
+
+@pytest.fixture(scope="module")
+def accounts() -> Iterator[SlurmLab]:
+    """A cluster that forgets jobs at once, and lets nobody have more than three in the queue."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    further = "AccountingStorageEnforce=associations,limits"
+    with SlurmLab(folder, nodes=1, accounting=True, forget_seconds=2, further=further) as cluster:
+        cluster.run("sacctmgr", "-i", "add", "account", "us")
+        cluster.run("sacctmgr", "-i", "add", "user", "root", "account=us")
+        cluster.run("sacctmgr", "-i", "modify", "user", "root", "where", "account=us", "set", "MaxSubmitJobs=3")
+        yield cluster
+    shutil.rmtree(folder)
+
+
+def test_sacct_knows_the_end_of_jobs_that_squeue_has_forgotten(
+    accounts: SlurmLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, accounts.env[name])
+    batch = ("sbatch", "--parsable", "-A", "us", "-o", "/dev/null")
+    array = accounts.run(*batch, "--array=0-1", "--wrap", "true").strip()
+    cancelled = accounts.run(*batch, "--wrap", "exec sleep 300").strip()
+    accounts.await_states({cancelled: "RUNNING"})
+    accounts.run("scancel", cancelled)
+    jobs = [f"{array}_0", f"{array}_1", cancelled]
+    wait_until(lambda: not set(jobs) & set(accounts.states()), 120, "slurmctld to forget the jobs")
+    slurm = SlurmQueue()
+    for _ in range(3):
+        verdicts = slurm.ask(jobs)
+    assert [verdicts[job].state for job in jobs] == ["COMPLETED", "COMPLETED", "CANCELLED"]
+
+
+def test_more_jobs_than_a_user_may_have_go_in_as_others_end(accounts: SlurmLab, tmp_path: Path) -> None:
+    study = Study(accounts, tmp_path)
+    launch = study.launch("+model.kwargs.name=range(5)", "hydra.launcher.account=us")
+    assert launch.ends(180) == 0, study.told()
+    study.is_complete(*map(str, range(5)))
+    assert "AssocMaxSubmitJobLimit" in launch.said()
+    assert len(study.jobs()) == 5
