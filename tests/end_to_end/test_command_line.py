@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,30 @@ def test_a_damaged_record_is_named_and_left_alone(strive: CommandLine, tmp_path:
         assert done.returncode == 2
         assert f"{path.parent.name}/record.json: not a whole JSON file" in done.stderr
     assert path.read_text() == "{"
+
+
+def test_hydra_looks_for_options_in_conf_alone(strive: CommandLine):
+    # It lists all groups there are: in the whole checkout that takes minutes.
+    shown = strive("--info", "searchpath").stdout
+    places = [line.split("|")[2].strip() for line in shown.splitlines() if line.startswith("|") and "//" in line]
+    assert f"file://{ROOT / 'conf'}" in places
+    assert not [place for place in places if place.startswith("file://") and not place.endswith("/conf")]
+
+
+def test_sigterm_lets_the_cells_of_a_multirun_write_checkpoints(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "src" / "run.py"), "-m", *SMALL, "budget.epochs=10000", "seed=0,1"]
+    launcher = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/all_cnn_c-*/epochs.jsonl"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    launcher.terminate()
+    _, shown = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert "stopped by SIGTERM; 2 cells have no result yet" in shown
+    assert "Traceback" not in shown
+    assert len(list(tmp_path.glob("runs/all_cnn_c-*/checkpoint.pt"))) == 2
+    assert not list(tmp_path.glob("runs/all_cnn_c-*/claim"))
 
 
 def test_make_explains_itself():

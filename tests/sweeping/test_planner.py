@@ -10,7 +10,9 @@ from strive.cell import CellFacts, run_cell
 from strive.config import Config, ConfigError
 from strive.records import RecordError
 from strive.sweeping import planner
+from strive.sweeping.choice import MissingParentsError
 from strive.sweeping.plan import Action, Plan, Retrain, StoredPlan, write_plan
+from strive.sweeping.submission import write_submission
 
 
 def test_cells_keep_their_order_and_a_repeated_one_comes_once(make_plan: MakePlan):
@@ -206,3 +208,44 @@ def test_a_damaged_plan_is_named(make_plan: MakePlan, content: str):
     path.write_text(content)
     with pytest.raises(RecordError, match=r"plan\.json: not a plan of this version"):
         StoredPlan.read(plan.folder)
+
+
+def test_a_parent_that_chooses_itself_is_resolved_first_and_a_circle_is_refused(make_plan: MakePlan):
+    sweeps = _parents()
+    choose = {"optimizer.momentum": {"sweep": "child", "by": "val_error", "per": ["model.base"]}}
+    top: dict[str, object] = {
+        "question": "?",
+        "fixed": {"data.val_images": 400},
+        "grid": {"seed": [9]},
+        "choose": choose,
+    }
+    sweeps["child"]["fixed"] = {"data.val_images": 400}
+    sweeps = {"top": top, **sweeps}
+    with pytest.raises(MissingParentsError, match="sweeps=lr"):
+        make_plan(sweeps=sweeps)
+    parent = make_plan(sweeps={"lr": sweeps["lr"]})
+    _train(parent)
+    for planned, error in zip(parent.cells, (0.5, 0.25), strict=True):
+        _rewrite(planned.config, error)
+    with pytest.raises(MissingParentsError, match="sweeps=child"):
+        make_plan(sweeps=sweeps)
+    child = make_plan(sweeps={name: sweeps[name] for name in ("child", "lr")})
+    assert [planned.config.optimizer.lr for planned in child.cells] == [0.3]
+    _train(child)
+    assert make_plan(sweeps=sweeps).choices[0].value == 0.9
+    sweeps["lr"]["choose"] = {"optimizer.weight_decay": {"sweep": "top", "by": "val_error", "per": ["model.base"]}}
+    with pytest.raises(ConfigError, match="choose in a circle: top from child from lr from top"):
+        make_plan(sweeps=sweeps)
+
+
+def test_an_interrupted_retraining_of_all_goes_on_and_a_finished_one_starts_anew(make_plan: MakePlan):
+    _train(make_plan("seed=0,1"))
+    plan = make_plan("seed=0,1", retrain=Retrain.all)
+    assert [planned.action for planned in plan.cells] == [Action.retrain] * 2
+    write_submission(plan, plan.cells, "local")
+    run_cell(plan.cells[0].config, replaces=plan.cells[0].replaces)
+    again = make_plan("seed=0,1", retrain=Retrain.all)
+    assert [planned.action for planned in again.cells] == [Action.done, Action.retrain]
+    run_cell(plan.cells[1].config, replaces=plan.cells[1].replaces)
+    anew = make_plan("seed=0,1", retrain=Retrain.all)
+    assert [planned.action for planned in anew.cells] == [Action.retrain] * 2

@@ -63,9 +63,31 @@ def test_every_cell_without_a_result_is_named_with_its_cause_and_log(plan: Plan)
     lines = failure_lines(plan.cells, {plan.cells[1].cell: record}, ended)
     assert lines == [
         f"{plan.cells[0].cell}: killed: by SIGKILL\n    a/log.txt",
-        f"{plan.cells[2].cell}: retry: stopped before it ended",
+        f"{plan.cells[2].cell}: stopped before it ended",
         f"{plan.cells[3].cell}: wait: SLURM job 12_3",
     ]
+
+
+def test_a_retraining_that_failed_is_named_though_there_is_a_result(plan: Plan):
+    cell = plan.cells[1].cell
+    finished = {cell: run_cell(plan.cells[1].config)}
+    ended = {cell: Ended(cell=cell, status=Status.killed, cause="by SIGKILL")}
+    assert failure_lines(plan.cells[1:2], finished, ended) == [
+        f"{cell}: killed: by SIGKILL; its earlier result is kept"
+    ]
+    ended = {cell: Ended(cell=cell, status=Status.diverged)}
+    assert failure_lines(plan.cells[1:2], finished, ended) == []
+
+
+def test_the_table_has_a_column_for_each_knob_that_varies(make_plan: MakePlan):
+    plan = make_plan("optimizer.weight_decay=0.001,0.01", "model=model_a", "model.pool_norm=2,inf")
+    console = Console(width=100, record=True, markup=False)
+    console.print(result_table(plan.cells, {}))
+    lines = console.export_text().splitlines()
+    (header,) = (line.split() for line in lines if line.split()[:1] == ["net"])
+    assert header[:3] == ["net", "pool_norm", "weight_decay"]
+    rows = sorted(line.split()[1:3] for line in lines if "model_a" in line)
+    assert rows == [["2.0", "0.001"], ["2.0", "0.01"], ["inf", "0.001"], ["inf", "0.01"]]
 
 
 def test_the_table_fits_on_a_terminal_of_80_columns(plan: Plan):

@@ -263,7 +263,8 @@ def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_pa
     (pickled,) = (folder / "continued").glob("*_submitted.pkl")
     program = f"import pickle; print(pickle.load(open({str(pickled)!r}, 'rb')).function.command)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == str([sys.executable, str(ROOT / "src" / "run.py"), "-m", "sweeps=table3"])
+    command = [sys.executable, str(ROOT / "src" / "run.py"), "-m", "sweeps=table3", "hydra.launcher.detach=true"]
+    assert said.stdout.strip() == str(command), "a job that waits for jobs would hold its allocation for nothing"
 
 
 @pytest.mark.parametrize(

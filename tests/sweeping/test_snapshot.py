@@ -82,6 +82,15 @@ def test_output_inside_the_project_is_not_frozen(project: Path) -> None:
     assert not any("results" in name for name in below(frozen))
 
 
+def test_a_launch_from_frozen_code_uses_that_copy_again(project: Path) -> None:
+    # A job that submits jobs: the copy lies in the very folder whose contents are output, and has no git.
+    runs = project / "runs"
+    frozen = freeze_code(project, runs / "sweeps", without=[runs])
+    assert freeze_code(frozen, runs / "sweeps", without=[runs]) == frozen
+    elsewhere = freeze_code(frozen, project.parent / "sweeps", without=[project.parent])
+    assert "src/strive/cell.py" in below(elsewhere)
+
+
 def test_too_much_to_be_code_is_refused_with_the_largest_files(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

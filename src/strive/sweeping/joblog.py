@@ -1,6 +1,7 @@
 """What a SLURM job wrote down about itself, for who comes later: a file for each start. Imports no torch."""
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -24,8 +25,11 @@ class JobLog:
     def write(self, event: str, **facts: Any) -> None:
         """Append one event."""
         line = {"event": event, "time": round(time.time(), 1)} | facts
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # a full disk must not end what trains
+            print(f"{self._path}: {error}", file=sys.stderr, flush=True)
 
     def running(self, cells: Collection[str]) -> None:
         """Note the cells that are in training now."""

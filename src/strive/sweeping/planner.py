@@ -72,14 +72,13 @@ class Planner:
 
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
         cells = gathering.cells(sweep, arguments)
+        name, runs = plan_name(arguments, sweep.name if sweep else ""), Path(cells[0].config.runs)
         if self.retrain is Retrain.all:
-            cells = _not_yet_retrained(
-                cells, sweep_folder(Path(cells[0].config.runs), plan_name(arguments, sweep.name if sweep else ""))
-            )
+            cells = _not_yet_retrained(cells, sweep_folder(runs, name))
         plan = Plan(
-            sweep=plan_name(arguments, sweep.name if sweep else ""),
+            sweep=name,
             question=sweep.question if sweep else "",
-            runs=Path(cells[0].config.runs),
+            runs=runs,
             code=code_hash(),
             cells=cells,
             excluded=gathering.excluded,

@@ -199,6 +199,8 @@ def _squeue(jobs: Collection[str]) -> dict[str, Verdict] | None:
         if answer.returncode and "Invalid job id" not in answer.stderr:
             return None
         for line in answer.stdout.splitlines():
+            if line.count("|") < 4:
+                continue  # a warning
             job, state, node, reason, command = line.split("|", 4)
             verdict = Verdict(kind=_kind(state), state=state, reason=reason, node=node, command=command)
             found |= dict.fromkeys(expanded(job), verdict)

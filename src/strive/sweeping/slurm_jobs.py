@@ -350,7 +350,8 @@ def outside_of_a_job() -> Iterator[None]:
 def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
     """Submit src/run.py with these arguments, to start when the jobs have ended, however they end; return its job.
 
-    It runs in the current directory with the code and the conf/ of now. folder: the sweep's, for its output.
+    It runs in the current directory with the code and the conf/ of now, and does not wait for its own
+    jobs. folder: the sweep's, for its output.
 
     Raises SubmitError if sbatch refuses, SnapshotError if the code cannot be frozen.
     """
@@ -358,7 +359,7 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
 
     code = frozen_code([], folder / "submission", snapshot=options.snapshot)
     root = code.folder or Path(strive.__file__).resolve().parents[2]
-    command = [sys.executable, str(root / "src" / "run.py"), *arguments]
+    command = [sys.executable, str(root / "src" / "run.py"), *arguments, "hydra.launcher.detach=true"]
     # To sbatch an array's id stands for all its jobs.
     arrays = dict.fromkeys(job.partition("_")[0] for job in after)
     needs = Needs(options.timeout_min, options.mem_gb, "")

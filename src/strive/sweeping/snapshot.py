@@ -31,9 +31,14 @@ def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Pa
     Tracked files and those that git neither tracks nor ignores; without git the folders that a cell
     needs. A copy with the same contents is shared. without: folders that are output, not code.
 
+    A launch from such a copy uses that one again.
+
     Raises SnapshotError if that is too much to be code.
     """
-    outputs = [path.resolve() for path in (*without, into)]
+    root = root.resolve()
+    if root.parent == into.resolve() and root.name.startswith("code-"):
+        return root
+    outputs = [path.resolve() for path in (*without, into) if not root.is_relative_to(path.resolve())]
     files = [name for name in _files(root) if not _is_below(root / name, outputs)]
     return _frozen(root, files, into, "code")
 
@@ -114,7 +119,10 @@ def _copied(root: Path, files: Iterable[str], draft: Path) -> str:
     """Copy the files and return a hash of their names and contents."""
     digest = hashlib.sha256()
     for name in files:
-        content = (root / name).read_bytes()
+        try:
+            content = (root / name).read_bytes()
+        except FileNotFoundError:
+            continue  # deleted since it was listed
         digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         (draft / name).write_bytes(content)
