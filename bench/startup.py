@@ -31,7 +31,7 @@ def first_step_seconds(threads: int) -> float:
         started = time.perf_counter()
         process = subprocess.Popen([sys.executable, RUN, *CELL, *logistics], stdout=messages, stderr=messages)
         try:
-            while not any(Path(runs).glob("*/*checkpoint.pt*")):
+            while not any(Path(runs).glob("*/claim/*/.checkpoint.pt*")):
                 if process.poll() is not None:
                     messages.seek(0)
                     raise SystemExit(f"error: no training step was made:\n{messages.read().decode()}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from strive.config import Config, ConfigError, knobs
@@ -72,9 +73,11 @@ def _hydra_keys() -> dict[str, str]:
     found: dict[str, str] = {}
     for group, name in (("sweeper", "strive"), ("launcher", "local"), ("launcher", "slurm")):
         node = ConfigStore.instance().repo.get("hydra", {}).get(group, {}).get(f"{name}.yaml")
-        for field in node.node if node is not None else ():
-            if not str(field).startswith("_"):
-                found.setdefault(f"hydra.{group}.{field}", f"hydra/{group}={name}")
+        for field, value in node.node.items() if node is not None else ():
+            for below in value if OmegaConf.is_dict(value) and value else ("",):
+                if not str(field).startswith("_"):
+                    key = f"hydra.{group}.{field}" + (f".{below}" if below else "")
+                    found.setdefault(key, f"hydra/{group}={name}")
     return found
 
 
