@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from strive.progress import CONSOLE
 from strive.sweeping.local import LocalOptions, train_locally
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.submission import Submission
@@ -96,7 +97,8 @@ class SlurmLauncher(CellLauncher):
         """Submit a job that depends on them; it has the code and the conf/ of now."""
         from strive.sweeping.slurm import continue_command
 
-        continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)
+        job = continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)
+        CONSOLE.print(f"SLURM job {job} starts this command again when they have ended")
 
 
 def _known(options: type, given: dict[str, Any]) -> dict[str, Any]:

@@ -347,11 +347,19 @@ def outside_of_a_job() -> Iterator[None]:
         yield
 
 
+def _and(arguments: Sequence[str], override: str) -> list[str]:
+    """Put an override behind the others: Hydra's parser takes them only in one piece."""
+    first = next((i for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")), len(arguments))
+    rest = next((i for i, text in enumerate(arguments[first:], first) if text.startswith("-")), len(arguments))
+    return [*arguments[:rest], override, *arguments[rest:]]
+
+
 def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
     """Submit src/run.py with these arguments, to start when the jobs have ended, however they end; return its job.
 
-    It runs in the current directory with the code and the conf/ of now, and does not wait for its own
-    jobs. folder: the sweep's, for its output.
+    It runs in the current directory with the code and the conf/ of now, does not wait for its own
+    jobs, and leaves what has failed: or a parent that always fails would be tried for ever.
+    folder: the sweep's, for its output.
 
     Raises SubmitError if sbatch refuses, SnapshotError if the code cannot be frozen.
     """
@@ -359,7 +367,11 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
 
     code = frozen_code([], folder / "submission", snapshot=options.snapshot)
     root = code.folder or Path(strive.__file__).resolve().parents[2]
-    command = [sys.executable, str(root / "src" / "run.py"), *arguments, "hydra.launcher.detach=true"]
+    command = [
+        sys.executable,
+        str(root / "src" / "run.py"),
+        *_and(_and(arguments, "hydra.launcher.detach=true"), "hydra.sweeper.retrain=none"),
+    ]
     # To sbatch an array's id stands for all its jobs.
     arrays = dict.fromkeys(job.partition("_")[0] for job in after)
     needs = Needs(options.timeout_min, options.mem_gb, "")
