@@ -11,7 +11,7 @@ from strive.complaint import complaint
 from strive.config import Config, ConfigError
 from strive.records import Record
 from strive.reproduction import find_record, foreseen, repeated, verdict, without_result
-from strive.sweeping.status import printable
+from strive.sweeping.view import printable
 
 _HELP = """\
 Train one cell again from its record, and say whether its numbers agree to the last bit.
@@ -31,6 +31,8 @@ _EXIT = "exit code: 0 if the result is identical, 1 if it is not, 2 if there is 
 def main() -> int:
     """Train, compare, say what was found; return the exit code."""
     options = _parser().parse_intermixed_args()
+    if not options.cell or "=" in options.cell:
+        raise ConfigError(f"{options.cell or 'nothing'} names no cell; give its id, or the start of it, first")
     runs, overrides = _split(options.overrides)
     into = options.into or runs / "reproduced"
     first = find_record(runs, options.cell)

@@ -13,7 +13,8 @@ from rich.live import Live
 from strive.records import RecordError
 from strive.sweeping.plan import StoredPlan, plan_name, sweep_folder
 from strive.sweeping.standing import Standing, State, Watcher
-from strive.sweeping.status import advice, counts, overview, printable, sweep_report
+from strive.sweeping.status import advice, counts, overview, sweep_report
+from strive.sweeping.view import printable
 
 _HELP = """\
 Say how a sweep stands, from what lies on disk and from squeue: how many cells are done, running,

@@ -142,6 +142,15 @@ def test_a_node_failure_that_nothing_follows_is_an_end(programs: Programs) -> No
     assert (verdict.kind, verdict.state) == (Kind.gone, "NODE_FAIL")
 
 
+def test_each_node_failure_has_its_own_time(programs: Programs) -> None:
+    slurm = SlurmQueue(clock := Clock())
+    for state in ("NODE_FAIL", "RUNNING", "NODE_FAIL"):
+        programs.set("squeue", line("7_0", state, "node1"))
+        for _ in range(3):
+            assert slurm.ask(["7_0"])["7_0"].kind in (Kind.pending, Kind.running)
+        clock.now += 400
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_cluster_without_accounting_is_judged_by_squeue_alone(programs: Programs, installed: bool) -> None:
     slurm = SlurmQueue()

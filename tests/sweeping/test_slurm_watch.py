@@ -120,6 +120,30 @@ def test_a_cell_that_somebody_else_trains_is_submitted_when_that_one_leaves_it(
     assert "script-41" in os.listdir(cluster.folder)
 
 
+def test_an_old_failure_is_not_what_somebody_else_left(
+    make_watch: MakeWatch, cluster: Cluster, tasks: list[Task]
+) -> None:
+    write_failure(tasks[0], Status.error, "in an earlier launch", "")
+    with take_claim(tasks[0].folder, 60):
+        watch = make_watch()
+    look(watch)
+    assert watch.ended == {}
+    assert "script-41" in os.listdir(cluster.folder)
+
+
+def test_a_cell_is_not_sent_again_while_a_process_of_its_job_may_live(
+    make_watch: MakeWatch, cluster: Cluster, tasks: list[Task]
+) -> None:
+    watch = make_watch()
+    tasks[0].folder.mkdir(parents=True)
+    with take_claim(tasks[0].folder, 60):
+        cluster.shows(j41="TIMEOUT")
+        look(watch, 5)
+        assert "script-42" not in os.listdir(cluster.folder)
+    look(watch)
+    assert "script-42" in os.listdir(cluster.folder)
+
+
 def test_a_job_is_not_given_up_while_a_process_of_it_may_live(
     make_watch: MakeWatch, cluster: Cluster, tasks: list[Task]
 ) -> None:

@@ -30,7 +30,10 @@ def below(folder: Path) -> set[str]:
 def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     write(root, {"src/strive/__init__.py": "", "src/strive/cell.py": "CELL = 1\n", "conf/config.yaml": "seed: 0\n"})
-    write(root, {"README.md": "read me", ".gitignore": "/data/\n*.log\n", "data/images.bin": "pixels", "a.log": ""})
+    write(
+        root,
+        {"README.md": "read me", ".gitignore": "/data/\n/runs/\n*.log\n", "data/images.bin": "pixels", "a.log": ""},
+    )
     git(root.parent, "init", "-q", str(root))
     git(root, "add", ".")
     return root
@@ -70,7 +73,7 @@ def test_a_checkout_without_git_is_frozen_by_its_folders(project: Path, tmp_path
 def test_a_project_that_lies_ignored_in_another_repository_is_frozen_too(project: Path, tmp_path: Path) -> None:
     shutil.rmtree(project / ".git")
     git(tmp_path.parent, "init", "-q", str(tmp_path))
-    write(tmp_path, {".gitignore": "project/\n"})
+    write(tmp_path, {".gitignore": "project/src\n"})
     assert "src/strive/cell.py" in below(freeze_code(project, tmp_path / "sweeps"))
 
 
@@ -98,6 +101,21 @@ def test_too_much_to_be_code_is_refused_with_the_largest_files(
     write(project, {"images/train.bin": "x" * 2_000_000})
     with pytest.raises(SnapshotError, match=r"images/train.bin \(2 MB\).*hydra.launcher.snapshot=false"):
         freeze_code(project, tmp_path / "sweeps")
+
+
+def test_a_copy_that_another_launcher_made_a_moment_ago_is_taken(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def late(draft: Path, target: Path) -> None:
+        shutil.copytree(draft, target)
+        rename(draft, target)
+
+    monkeypatch.setattr(snapshot.os, "rename", late)
+    frozen = freeze_code(project, tmp_path / "sweeps")
+    assert (frozen / "src/strive/cell.py").exists()
+    assert list((tmp_path / "sweeps").iterdir()) == [frozen]
 
 
 def test_launchers_at_once_share_one_copy(project: Path, tmp_path: Path) -> None:

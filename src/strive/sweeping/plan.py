@@ -226,9 +226,7 @@ class StoredPlan:
             choices = [Chosen(**each) for each in content.pop("choices")]
             return cls(cells=cells, choices=choices, **content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordError(
-                f"{path}: not a plan of this version ({error}); start the sweep again with hydra.sweeper.dry_run=true"
-            ) from None
+            raise RecordError(f"{path}: not a plan of this version ({error}); start the sweep again") from None
 
 
 def write_plan(plan: Plan) -> Path:

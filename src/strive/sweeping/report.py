@@ -10,6 +10,7 @@ from strive.records import Record, Status
 from strive.sweeping.hours import Estimate
 from strive.sweeping.plan import Action, Plan, Planned
 from strive.sweeping.task import Ended
+from strive.sweeping.view import printable
 
 _TITLES = {
     Action.train: "train",
@@ -122,7 +123,8 @@ def failure_lines(cells: Sequence[Planned], finished: Mapping[str, Record], ende
         if end is None:
             why = f"{planned.action.value}: {planned.reason}"
         else:
-            why = f"{end.status.value}: {end.cause}" if end.status else end.cause
+            cause = printable(end.cause)
+            why = f"{end.status.value}: {cause}" if end.status else cause
         kept = "; its earlier result is kept" if planned.cell in finished else ""
         lines.append(f"{planned.cell}: {why}{kept}" + (f"\n    {end.log}" if end and end.log else ""))
     return lines

@@ -14,7 +14,7 @@ from strive.claim import Owner
 from strive.sweeping.launches import Launch
 from strive.sweeping.plan import StoredPlan
 from strive.sweeping.standing import Standing, State
-from strive.sweeping.view import duration, short_names, shortened
+from strive.sweeping.view import duration, printable, short_names, shortened
 
 _SHOWN = 20  # names of cells about which there is nothing to say
 _NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
@@ -93,11 +93,6 @@ def advice(standings: Sequence[Standing], overrides: Sequence[str]) -> str:
     if any(each.state in (State.running, State.waiting) for each in standings):
         return ""
     return f"to train what has no result: {shlex.join(['python', 'src/run.py', '-m', *overrides])}"
-
-
-def printable(text: str) -> str:
-    """Return one line with whatever could move a terminal's cursor spelt out; causes are the users' words."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _line(text: str, style: str = "") -> Text:

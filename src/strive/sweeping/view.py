@@ -99,13 +99,13 @@ class View:
 
     def say(self, message: str) -> None:
         """Print a line that stays."""
-        self._console.print(Text(message), soft_wrap=True)
+        self._console.print(Text("\n".join(map(printable, message.splitlines()))), soft_wrap=True)
 
     def ended(self, ended: Ended) -> None:
         """Note how a cell ended."""
         running = self._running.pop(ended.cell, None)
         if ended.status is None:
-            self._left_over[ended.cause] += 1
+            self._left_over[printable(ended.cause)] += 1
             return
         if ended.status.finished:
             self._done += 1
@@ -242,6 +242,11 @@ def _last_line(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return line if isinstance(line, dict) and {"train_loss", "val_error"} <= line.keys() else None
+
+
+def printable(text: str) -> str:
+    """Return one line with whatever could move a terminal's cursor spelt out; causes are the users' words."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def duration(seconds: float | None) -> str:
