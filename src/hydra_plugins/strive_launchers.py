@@ -85,6 +85,7 @@ class SlurmLauncher(CellLauncher):
 
     def __init__(self, **options: Any) -> None:
         self.options = SlurmOptions(**_known(SlurmOptions, options))
+        self.options.check()
 
     def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
         """Submit, and wait unless hydra.launcher.detach=true."""

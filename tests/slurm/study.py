@@ -140,11 +140,12 @@ class Study:
     def await_hold(self, timeout: float = 120) -> None:
         """Wait until the cells that are to be held have come to their step."""
         wanted = {path.name: int(path.read_text()) for path in (self.folder / "hold").iterdir()}
-        wait_until(
-            lambda: wanted.items() <= self.steps().items(),
-            timeout,
-            lambda: f"{wanted}, it is {self.steps()}\n{self.told()}",
-        )
+
+        def held() -> bool:
+            assert not any(launch.process.poll() for launch in self.launches), self.told()
+            return wanted.items() <= self.steps().items()
+
+        wait_until(held, timeout, lambda: f"{wanted}, it is {self.steps()}\n{self.told()}")
 
     def release(self) -> None:
         """Let all cells go on."""

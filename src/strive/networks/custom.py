@@ -112,8 +112,8 @@ def _call(model: ModelConfig, function: Callable[..., object], arguments: dict[s
 
 @contextlib.contextmanager
 def _importable_cwd() -> Iterator[None]:
-    """Let imports find modules in the current directory, as `python -m` does."""
-    cwd = os.getcwd()
+    """Let imports find modules in the current directory, as `python -m` does; a SLURM job looks in a frozen copy."""
+    cwd = os.environ.get("STRIVE_MODULES") or os.getcwd()
     sys.path.insert(0, cwd)
     # A module written since the last import would otherwise not be seen.
     importlib.invalidate_caches()
