@@ -15,9 +15,7 @@ class Task:
     """One cell to train. Workers and SLURM jobs read this, never conf/."""
 
     cell: str  # its id
-    config: dict[
-        str, Any
-    ]  # every knob, as {dotted key: value}; paths as seen from the launch's directory, where jobs start too
+    config: dict[str, Any]  # every knob, as {dotted key: value}; paths start from the launch's directory
     replaces: str = ""  # sha256 of the record file that this training replaces; "": there is no result yet
     code: str = ""  # the code hash when it was frozen; other code must not train it. "": any code
 
