@@ -10,11 +10,14 @@ from omegaconf import DictConfig
 
 from strive import stop
 from strive.complaint import CellsFailedError, complaint
-from strive.config import Config, to_config
+from strive.config import Config, ConfigError, to_config
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)
 
+
+# What Hydra does instead of training one cell.
+OTHER_MODES = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "-h", "--help", "--run"}
 
 # What main raised for a single cell: kept here, because Hydra would print a line of its own above it.
 raised: list[Exception] = []
@@ -24,6 +27,8 @@ raised: list[Exception] = []
 def main(composed: DictConfig) -> None:
     """Compose, check, run."""
     try:
+        if composed.get("sweeps"):
+            raise ConfigError("sweeps=NAME is many cells: add -m")
         config = to_config(composed)
         # torch is imported only here: --help and tab completion answer at once.
         from strive.cell import run_when_free
@@ -40,7 +45,7 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if any(text.startswith("sweeps=") for text in sys.argv) and not any(text.startswith("-") for text in sys.argv):
+    if any(text.startswith("sweeps=") for text in sys.argv) and not OTHER_MODES & set(sys.argv):
         # A sweep is many cells, so -m is what the user means.
         sys.argv.insert(1, "-m")
     try:

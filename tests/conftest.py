@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from support import ROOT, SMALL, CommandLine, MakeConfig
 
 from strive.config import Config, to_config
+
+# A shell ignores Ctrl-C on behalf of what it starts in the background, and so would every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

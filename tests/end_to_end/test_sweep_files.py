@@ -53,6 +53,14 @@ def test_parents_are_trained_first_and_their_best_value_is_taken(strive: Command
     assert f"chosen from my_lr: optimizer.lr={children[0]} for model.base=c: val error" in dry.stdout
 
 
+def test_a_sweep_is_never_taken_for_a_single_cell(strive: CommandLine, files, tmp_path: Path):
+    done = strive("--run", "sweeps=my_lr", *SMALL, *files)
+    assert done.returncode == 2
+    assert "sweeps=NAME is many cells: add -m" in done.stderr
+    assert strive("--cfg", "job", "sweeps=my_lr", *SMALL, *files).returncode == 0
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
