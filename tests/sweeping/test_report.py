@@ -8,7 +8,7 @@ from strive.cell import run_cell
 from strive.records import Status
 from strive.sweeping.hours import Estimate
 from strive.sweeping.plan import Action, Chosen, Plan
-from strive.sweeping.report import counts_line, duration, failure_lines, plan_lines, result_table
+from strive.sweeping.report import counts_line, failure_lines, plan_lines, result_table
 from strive.sweeping.task import Ended
 
 
@@ -99,10 +99,3 @@ def test_the_table_fits_on_a_terminal_of_80_columns(plan: Plan):
     assert header.split() == ["net", "augment", "parameters", "test", "error", "seconds", "status"]
     assert sum(line.split()[:2] == ["convpool_cnn_c", "flip_shift"] for line in lines if line.strip()) == 1
     assert not any("…" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (9000, "2.5 h")]
-)
-def test_a_duration_has_the_unit_that_a_person_would_take(seconds: float, text: str):
-    assert duration(seconds) == text

@@ -10,7 +10,7 @@ from strive.records import Record, Status
 from strive.sweeping.hours import Estimate
 from strive.sweeping.plan import Action, Plan, Planned
 from strive.sweeping.task import Ended
-from strive.sweeping.view import printable
+from strive.sweeping.view import duration, printable
 
 _TITLES = {
     Action.train: "train",
@@ -66,15 +66,6 @@ def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     for estimate in estimates:
         guessed = f", {estimate.guessed} cells guessed from their multiply-adds" if estimate.guessed else ""
         yield f"time: {duration(3600 * estimate.hours)} of one {estimate.device} (measured{guessed})"
-
-
-def duration(seconds: float) -> str:
-    """Return a time span as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
