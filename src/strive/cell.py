@@ -31,9 +31,6 @@ class CellFacts:
     flops: int  # of the net's forward pass of one image; a multiply-add is two
 
 
-RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
-
-
 def check_cell(config: Config) -> CellFacts:
     """Return how much there is to train, or raise ConfigError for what cannot train.
 
@@ -77,7 +74,7 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
         # Another process may have finished it a moment ago.
         if (earlier := _left_alone(config, path, replaces)) is not None:
             return earlier
-        folder = path.with_name(RETRAINING) if path.exists() and replaces else path.parent
+        folder = path.with_name(records.RETRAINING) if path.exists() and replaces else path.parent
         folder.mkdir(exist_ok=True)
         record = _train(config, execution, folder, claim)
         try:
@@ -115,7 +112,7 @@ def run_when_free(config: Config) -> Record:
 
 def _publish(record: Record, config: Config, folder: Path, claim: Claim) -> None:
     """Put the record in its place; one that failed to replace a result stays beside it."""
-    cell = folder.parent if folder.name == RETRAINING else folder
+    cell = folder.parent if folder.name == records.RETRAINING else folder
     if folder != cell and not record.status.finished:
         return
     if folder != cell:

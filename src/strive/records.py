@@ -20,6 +20,7 @@ from strive import identity
 from strive.config import Config
 
 SCHEMA = 1
+RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
 
 
 class RecordError(ValueError):

@@ -41,10 +41,9 @@ class Launch:
     def jobs(self) -> dict[str, list[int]]:
         """Its SLURM jobs: {id: places in `cells`}; empty for a local launch, and until it has submitted."""
         try:
-            content = json.loads((self.folder / "jobs.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_jobs(self.folder)
+        except OSError:
             return {}
-        return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
 
     def cells_at(self, numbers: Collection[int]) -> list[str]:
         """Return the cells of a job."""
@@ -108,7 +107,7 @@ class Launches:
             for launch, jobs in launches.items()
             for job, numbers in jobs.items()
             # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
-            if job in live and _is_of(live[job], launch)
+            if job in live and is_of(live[job].command, launch.folder)
             for cell in launch.cells_at(numbers)
         }
 
@@ -136,9 +135,22 @@ class Launches:
         return self._known[path.parent]
 
 
-def _is_of(verdict: Verdict, launch: Launch) -> bool:
-    # Not every cluster shows the batch script.
-    return launch.folder.name in verdict.command or not verdict.command.startswith("/")
+def read_jobs(submission: Path) -> dict[str, list[int]]:
+    """Return {job: places in tasks.jsonl} of a submission's SLURM jobs; empty until it has submitted.
+
+    Raises OSError if the file is there and cannot be read.
+    """
+    try:
+        content = json.loads((submission / "jobs.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
+
+
+def is_of(command: str, submission: Path) -> bool:
+    """Return whether a job's command, as SLURM tells it, may be one of this submission."""
+    # Not every cluster shows the batch script; its path may be another one there.
+    return submission.name in command or not command.startswith("/")
 
 
 def _started_before(pid: int, moment: float) -> bool:

@@ -16,7 +16,6 @@ from strive.config import Config, knobs
 from strive.records import RecordError
 
 SCHEMA = 1
-RETRAINING = "retraining"  # cell.RETRAINING, without torch
 _LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 
 
@@ -138,7 +137,7 @@ def look_up(
         if retrain is Retrain.all or (retrain is Retrain.stale and stale):
             why = f"code {stale}, now {code}" if stale else "hydra.sweeper.retrain=all"
             name = records.file_hash(records.record_path(Path(config.runs), cell))
-            begun = epochs_done(folder / RETRAINING) if has_checkpoint(folder / RETRAINING) else 0
+            begun = epochs_done(folder / records.RETRAINING) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""
             return planned(Action.retrain, why, stale=stale, replaces=name, epochs_left=epochs - begun)
         return planned(Action.done, record.status.value, stale=stale)

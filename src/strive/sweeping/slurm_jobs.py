@@ -23,6 +23,7 @@ from typing import Any
 import strive
 from strive import records
 from strive.sweeping import queue
+from strive.sweeping.launches import is_of, read_jobs
 from strive.sweeping.pack import Pack, has_result
 from strive.sweeping.queue import SlurmQueue
 from strive.sweeping.slurm_options import SlurmOptions
@@ -73,7 +74,7 @@ class SlurmJobs:
         # A job may start in another directory.
         self.folder, self.options, self._dependency = folder.absolute(), options, dependency
         self.tasks = read_tasks(self.folder / "tasks.jsonl")
-        self.jobs = _read_jobs(self.folder)
+        self.jobs = read_jobs(self.folder)
 
     @property
     def logs(self) -> Path:
@@ -215,7 +216,7 @@ def live_cells(runs: Path) -> dict[str, str]:
 
     Raises QueueError if SLURM does not answer.
     """
-    submissions = {path.parent: _read_jobs(path.parent) for path in sorted(runs.glob("sweeps/*/*/jobs.json"))}
+    submissions = {path.parent: read_jobs(path.parent) for path in sorted(runs.glob("sweeps/*/*/jobs.json"))}
     jobs = {job for found in submissions.values() for job in found}
     if not jobs or shutil.which("squeue") is None:
         return {}
@@ -223,7 +224,7 @@ def live_cells(runs: Path) -> dict[str, str]:
     cells: dict[str, str] = {}
     for folder, found in submissions.items():
         # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
-        mine = {job for job in found.keys() & live.keys() if _is_of(live[job].command, folder)}
+        mine = {job for job in found.keys() & live.keys() if is_of(live[job].command, folder)}
         if mine:
             tasks = read_tasks(folder / "tasks.jsonl")
             numbers = [(number, job) for job in mine for number in found[job]]
@@ -231,23 +232,10 @@ def live_cells(runs: Path) -> dict[str, str]:
     return cells
 
 
-def _is_of(command: str, submission: Path) -> bool:
-    # Not every cluster shows the batch script; its path may be another one there.
-    return submission.name in command or not command.startswith("/")
-
-
 def submissions(runs: Path) -> dict[str, Path]:
     """Return {job: the folder of its submission}, the newest if a cluster gave an id out twice."""
     folders = sorted((path.parent for path in runs.glob("sweeps/*/*/jobs.json")), key=lambda folder: folder.name)
-    return {job: folder for folder in folders for job in _read_jobs(folder)}
-
-
-def _read_jobs(folder: Path) -> dict[str, list[int]]:
-    try:
-        content = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
+    return {job: folder for folder in folders for job in read_jobs(folder)}
 
 
 def _parameters(needs: Needs, options: SlurmOptions, setup: Sequence[str], dependency: str = "") -> dict[str, Any]:
