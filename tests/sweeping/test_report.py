@@ -26,7 +26,14 @@ def plan(make_plan: MakePlan) -> Plan:
 
 
 def test_a_plan_names_every_cell_with_what_is_done_and_why(plan: Plan):
-    chosen = Chosen(key="optimizer.lr", sweeps=["table3_lr"], per={"model.base": "a"}, value=0.05, why="val error 9%")
+    chosen = Chosen(
+        key="optimizer.lr",
+        sweeps=["table3_lr"],
+        per={"model.base": "a"},
+        by="val_error",
+        value=0.05,
+        why="val error 9%",
+    )
     plan = dataclasses.replace(plan, excluded=[("seed=3", "seen enough")], choices=[chosen], notes=["a note"])
     lines = list(plan_lines(plan, [Estimate(device="NVIDIA H200", hours=2.5, measured=1, guessed=1)]))
     assert lines[0].endswith(": Which?")

@@ -50,7 +50,7 @@ class Runs:
             Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code="")
             for cell, config in zip(self.cells, self.configs, strict=True)
         ]
-        write_plan(Plan(sweep=name, question="Why?", runs=folder, code="", cells=planned))
+        write_plan(Plan(sweep=name, file="", changes=[], question="Why?", runs=folder, code="", cells=planned))
 
     def cell(self, number: int) -> Path:
         folder = self.folder / self.cells[number]

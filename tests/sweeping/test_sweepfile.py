@@ -391,7 +391,7 @@ SECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"table": {"rows": ["seed"], "columns": ["seed"]}}, "table: seed is in rows and in columns"),
     ({"table": {"rows": ["seed", "seed"], "columns": []}}, "table: rows has seed twice"),
     ({"table": {"rows": ["arm"], "columns": []}}, "table: rows: there is no knob arm"),
-    ({"table": {"rows": [], "columns": [], "value": 1}}, "table: there is no key value; legal: rows, columns"),
+    ({"table": {"rows": [], "columns": [], "sort": 1}}, "table: there is no key sort; legal: rows, columns, value"),
     ({"fixed": {"seed": 0}, "grid": {"seed": [1]}}, "seed is set in fixed and in grid; set it in one of them"),
     ({"grid": {"seed": [1]}, "zip": [{"seed": [1]}]}, "seed is set in grid and in zip[0]"),
     ({"zip": [{"seed": [1]}, {"seed": [1]}]}, "seed is set in zip[0] and in zip[1]"),

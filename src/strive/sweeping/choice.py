@@ -122,7 +122,7 @@ def _choose(spec: ChoiceSpec, wanted: str, candidates: Parents, overrides: Seque
             f"{spec.key}{wanted}: every value in {_listed(spec.sweeps)} diverged ({_texts(diverged)});"
             f" give {spec.key}=VALUE, or other values to that sweep"
         )
-    return _smallest(spec.by, errors, diverged)
+    return smallest(spec.by, errors, diverged)
 
 
 def _state(record: Record | None) -> str:
@@ -149,7 +149,7 @@ def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tu
         value = identity.flat(config)[spec.key]
         found.setdefault(json.dumps(value), (value, []))[1].append(record)
     errors, diverged = [], []
-    for value, cells in sorted(found.values(), key=lambda item: _order(item[0])):
+    for value, cells in sorted(found.values(), key=lambda item: order(item[0])):
         if any(cell.status is Status.diverged for cell in cells):
             diverged.append(value)
         else:
@@ -171,7 +171,12 @@ def _error(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
             return cell.result.val_error
 
 
-def _smallest(by: Criterion, errors: list[tuple[Any, list[float]]], diverged: list[Any]) -> Choice:
+def smallest(by: Criterion, errors: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any]) -> Choice:
+    """Return the value with the smallest mean error; of equal ones the first.
+
+    errors: [(value, the error of each seed, shares in [0, 1])] in rising order, at least one.
+    diverged: the values of which one seed diverged.
+    """
     # In points. Twelve digits: two means of the same counts may differ in their last bit.
     means = [(value, round(100 * math.fsum(cells) / len(cells), 12)) for value, cells in errors]
     value, best = min(means, key=lambda each: each[1])  # the first of equals, which is the smallest value
@@ -187,14 +192,14 @@ def _smallest(by: Criterion, errors: list[tuple[Any, list[float]]], diverged: li
     return Choice(value, why if len(means) > 1 or diverged else f"{why}, the only value")
 
 
-def _percent(means: list[tuple[Any, float]]) -> dict[float, str]:
+def _percent(means: Sequence[tuple[Any, float]]) -> dict[float, str]:
     """Return {mean: text}, with as many digits as keep different means apart."""
     distinct = {mean for _, mean in means}
     texts = ({mean: f"{mean:.{digits}f}%" for mean in distinct} for digits in (2, 3, 4, 12))
     return next(found for found in texts if len(set(found.values())) == len(distinct))
 
 
-def _order(value: Any) -> tuple[int, float, str]:
+def order(value: Any) -> tuple[int, float, str]:
     """Sort numbers by size, infinity (text in JSON) among them, and anything else as text behind them."""
     try:
         return 0, float(value), ""

@@ -15,7 +15,7 @@ from strive.claim import owner_of, surely_dead
 from strive.config import Config, knobs
 from strive.records import RecordError
 
-SCHEMA = 1
+SCHEMA = 2
 _LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 
 
@@ -70,6 +70,7 @@ class Chosen:
     key: str
     sweeps: list[str]  # whose records
     per: dict[str, Any]  # {key: value} of the cells that it was chosen for
+    by: str  # the error that decided: val_error, or the paper's own test_error
     value: Any
     why: str  # one line
 
@@ -79,6 +80,8 @@ class Plan:
     """All cells of a sweep."""
 
     sweep: str  # its name
+    file: str  # the sweep file's name; "" for a multirun without one
+    changes: list[str]  # overrides of the command line that change the cells
     question: str  # of the sweep file; "" for a multirun without one
     runs: Path
     code: str  # hash of the deciding source; of the package alone, without a user's builder
@@ -107,11 +110,16 @@ def plan_name(arguments: Sequence[str], sweep: str) -> str:
 
     arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without one.
     """
-    changes = sorted(text for text in arguments if text.lstrip("+~").partition("=")[0] not in _LOGISTICS)
+    changed = changes(arguments)
     name = sweep.replace("/", "-") or "multirun"
-    if sweep and not changes:
+    if sweep and not changed:
         return name
-    return f"{name}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}"
+    return f"{name}-{hashlib.sha256(repr(changed).encode()).hexdigest()[:8]}"
+
+
+def changes(arguments: Sequence[str]) -> list[str]:
+    """Return the overrides that change what the cells are, sorted: not where records go, or on which device."""
+    return sorted(text for text in arguments if text.lstrip("+~").partition("=")[0] not in _LOGISTICS)
 
 
 def look_up(
@@ -199,6 +207,8 @@ class StoredPlan:
     """The last plan of a sweep, as status and analysis read it: no config is composed again."""
 
     sweep: str
+    file: str
+    changes: list[str]
     question: str
     code: str
     common: dict[str, Any]  # {key: value} of the knobs that all cells share
@@ -233,6 +243,8 @@ def write_plan(plan: Plan) -> Path:
     common, factors = _split([identity.flat(planned.config) for planned in plan.cells])
     stored = StoredPlan(
         sweep=plan.sweep,
+        file=plan.file,
+        changes=plan.changes,
         question=plan.question,
         code=plan.code,
         common=common,

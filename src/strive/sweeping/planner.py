@@ -26,6 +26,7 @@ from strive.sweeping.plan import (
     Planned,
     Retrain,
     StoredPlan,
+    changes,
     look_up,
     names_in,
     plan_name,
@@ -77,6 +78,8 @@ class Planner:
             cells = _not_yet_retrained(cells, sweep_folder(runs, name))
         plan = Plan(
             sweep=name,
+            file=sweep.name if sweep else "",
+            changes=changes(arguments),
             question=sweep.question if sweep else "",
             runs=runs,
             code=code_hash(),
@@ -209,7 +212,7 @@ class _Gathering:
         flat = identity.flat(config)
         per = {key: flat[key] for key in spec.per}
         self.choices[f"{spec.key} {per}"] = Chosen(
-            key=spec.key, sweeps=list(spec.sweeps), per=per, value=choice.value, why=choice.why
+            key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.value, value=choice.value, why=choice.why
         )
 
     def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> list[Planned]:

@@ -38,14 +38,6 @@ class Exclusion:
         return f"{self.place} ({', '.join(texts)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """How the answer is laid out: knobs, or the word arm."""
-
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-
-
 class Faults:
     """What is wrong with a file, a line for each fault."""
 
@@ -261,12 +253,12 @@ def _exclusion(place: str, value: Any, faults: Faults) -> Exclusion:
     reason = entry.get("reason")
     if not isinstance(reason, str) or not reason.strip():
         faults.add(f"{place}: reason must say why these cells are left out, got {reason!r}")
-    values = {key: _record_values(place, key, each, faults) for key, each in when.items() if faults.knob(place, key)}
+    values = {key: record_values(place, key, each, faults) for key, each in when.items() if faults.knob(place, key)}
     return Exclusion(values, str(reason).strip(), place)
 
 
-def _record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]:
-    """Return the values as a record's config has them: 0.10 is 0.1, and an unknown name is a fault."""
+def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]:
+    """Return one value or several as a record's config has them: 0.10 is 0.1, and an unknown name is a fault."""
     found = []
     for each in [value] if is_one_value(key, value) else value:
         try:
@@ -307,7 +299,7 @@ def _choice(name: str, key: str, value: Any, faults: Faults) -> ChoiceSpec:
     by = entry.get("by")
     if by not in list(Criterion):
         faults.add(f"{place}: by must be val_error, or test_error, which is the paper's own rule, got {by!r}")
-    per = _knob_list(place, "per", entry, faults)
+    per = knob_list(place, "per", entry, faults)
     if key in per:
         faults.add(f"{place}: per holds {key} itself")
     sweeps = _parents(name, place, entry.get("sweep"), faults)
@@ -326,21 +318,7 @@ def _parents(name: str, place: str, value: Any, faults: Faults) -> tuple[str, ..
     return tuple(dict.fromkeys(names))
 
 
-def read_table(value: Any, faults: Faults, *, has_arms: bool) -> Table | None:
-    """Return the table's layout; None if the file has none."""
-    if value is None:
-        return None
-    entry = faults.mapping("table", value, "rows and columns")
-    faults.unknown("table: ", entry, ("rows", "columns"))
-    words = ("arm",) if has_arms else ()
-    rows, columns = (_knob_list("table", name, entry, faults, words) for name in ("rows", "columns"))
-    for key in rows:
-        if key in columns:
-            faults.add(f"table: {key} is in rows and in columns")
-    return Table(rows, columns)
-
-
-def _knob_list(
+def knob_list(
     place: str, name: str, entry: Mapping[str, Any], faults: Faults, words: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the knobs that entry[name] lists; `words` are legal beside them."""

@@ -16,7 +16,8 @@ from strive.config import Config, ConfigError
 from strive.sweeping import sections
 from strive.sweeping.choice import ChoiceSpec
 from strive.sweeping.grammar import bare_key, override, typed_key
-from strive.sweeping.sections import Exclusion, Faults, Table, is_one_value
+from strive.sweeping.layout import Table, read_table
+from strive.sweeping.sections import Exclusion, Faults, is_one_value
 
 # From "key=text" to the "key=value" that Hydra's override grammar makes of it, one where nothing is swept.
 Parse = Callable[[str], Sequence[str]]
@@ -243,12 +244,17 @@ def read_sweep(name: str, content: Mapping[str, Any]) -> Sweep:
         cells=sections.read_cells(content.get("cells"), faults),
         exclude=sections.read_exclusions(content.get("exclude"), faults),
         choose=sections.read_choices(name, content.get("choose"), faults),
-        table=sections.read_table(content.get("table"), faults, has_arms=bool(content.get("arms"))),
+        table=read_table(content.get("table"), faults, arms=_arms(content)),
     )
     _check_places(sweep, faults)
     if faults.lines:
         raise ConfigError("\n".join(f"{_where(name)}{line}" for line in faults.lines))
     return sweep
+
+
+def _arms(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    arms = content.get("arms")
+    return arms if isinstance(arms, Mapping) else {}
 
 
 def _check_places(sweep: Sweep, faults: Faults) -> None:
