@@ -30,7 +30,7 @@ def test_a_table_says_everything_that_decides_its_numbers():
         pair=["seed", "data.name"],
         select={"optimizer.lr": "val_error"},
         margin=1,
-        paper="cifar10",
+        paper="table3",
     )
     assert found == Table(
         rows=("model.base",),
@@ -40,7 +40,7 @@ def test_a_table_says_everything_that_decides_its_numbers():
         pair=("seed", "data.name"),
         select={"optimizer.lr": Criterion.val_error},
         margin=1.0,
-        paper="cifar10",
+        paper="table3",
     )
     assert not found.value.is_error
 
