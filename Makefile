@@ -31,7 +31,7 @@ test: lint ## every check that CI runs
 
 ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) apt-get update -q
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge chromium texlive-latex-base texlive-latex-recommended poppler-utils
 	$(MAKE) test
 
 clean: ## remove the virtual environment and what tools left behind

@@ -1,0 +1,96 @@
+"""McNemar's test on the predictions of two cells: do they err on different images?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from inference import McNemar, holm, mcnemar
+from labels import knob_title, value_text
+from places import Place
+from predictions import PredictionsError, correct
+from table import Column, Entry, Row, Table
+from tables import p_text
+
+from strive.sweeping import layout
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """One cell and its baseline's cell on the same test images."""
+
+    place: Place
+    pair: tuple[Any, ...]  # the values that pair the two cells
+    found: McNemar
+
+
+def agreements(places: Sequence[Place], table: layout.Table) -> tuple[list[Agreement], str]:
+    """Return what the predictions of each place and its baseline say, and why some are left out, or "".
+
+    Predictions are read once for each cell; a copy of records without them gives no such table.
+    """
+    by_label = {place.label: place for place in places}
+    found: list[Agreement] = []
+    read: dict[str, np.ndarray] = {}
+    reason = ""
+    for place in places:
+        if place.difference is None:
+            continue
+        ours, theirs = (_folders(each, table) for each in (place, by_label[place.baseline]))
+        for pair in ours:
+            try:
+                own, other = (_right(read, folder) for folder in (ours[pair], theirs[pair]))
+                found.append(Agreement(place, pair, mcnemar(own, other)))
+            except (PredictionsError, ValueError) as error:
+                reason = str(error)
+    return found, reason
+
+
+def agreement_table(found: Sequence[Agreement], table: layout.Table) -> Table:
+    """Return one line for each pair of cells."""
+    corrected = holm([each.found.p for each in found])
+    rows = []
+    for each, p in zip(found, corrected, strict=True):
+        own, other = each.found.only_own_wrong, each.found.only_baseline_wrong
+        entries = (
+            Entry(text=each.place.label),
+            Entry(text=each.place.baseline),
+            *(Entry(text=value_text(key, value)) for key, value in zip(table.pair, each.pair, strict=True)),
+            Entry(text=f"{own:,}", value=own),
+            Entry(text=f"{other:,}", value=other),
+            Entry(text=p_text(each.found.p), value=each.found.p),
+            Entry(text=p_text(p), value=p),
+        )
+        factors = {key: value_text(key, value) for key, value in each.place.key.items()}
+        rows.append(Row(entries=entries, ref=each.place.ref, factors=factors))
+    return Table(
+        name="mcnemar",
+        title="McNemar's test on the test images",
+        caption=(
+            "Test images that one of two trained nets alone gets wrong. The exact test asks whether these two nets"
+            " differ, not whether the two choices do: that takes several seeds, as in the table of differences."
+        ),
+        columns=(
+            Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
+            Column(title="baseline", numeric=False),
+            *(Column(title=knob_title(key)) for key in table.pair),
+            Column(title="only it wrong", help="test images"),
+            Column(title="only baseline wrong", help="test images"),
+            Column(title="p", help="exact binomial, two-sided"),
+            Column(title="p, Holm", help="corrected for the lines of this table"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _folders(place: Place, table: layout.Table) -> dict[tuple[Any, ...], str]:
+    """Return {what pairs a cell: its folder}."""
+    pairs = place.cells[list(table.pair)].to_numpy(object).tolist()
+    return {tuple(pair): folder for pair, folder in zip(pairs, place.cells["folder"], strict=True)}
+
+
+def _right(read: dict[str, np.ndarray], folder: str) -> np.ndarray:
+    if folder not in read:
+        _, read[folder] = correct(Path(folder))
+    return read[folder]

@@ -1,0 +1,42 @@
+"""The value of a knob that a table selects by its own cells, such as each net's learning rate."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from strive.sweeping.choice import Criterion, order, smallest
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was selected for one place, or why nothing could be."""
+
+    value: Any  # a knob's value; None if nothing was selected
+    why: str  # one line
+
+
+def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
+    """Return the value of `key` with the smallest mean error, among the cells of one place.
+
+    A value of which one seed diverged is never selected; of equal values the smaller is. While one
+    cell has no result nothing is: a mean over what happens to be there would change as cells come in.
+    """
+    unfinished = cells[~cells["status"].isin(["done", "diverged"])]
+    if len(unfinished):
+        return Selection(None, f"{key} not selected, {len(unfinished)} of {len(cells)} cells have no result")
+    if cells[by.value].isna().any():
+        return Selection(None, f"{key} not selected, {by.value} is not there: data.val_images=0 holds nothing out")
+    errors, diverged = [], []
+    for _, group in cells.groupby(cells[key].map(json.dumps), sort=False):
+        value = group[key].iloc[0]
+        if (group["status"] == "diverged").any():
+            diverged.append(value)
+        else:
+            errors.append((value, list(group[by.value])))
+    if not errors:
+        return Selection(None, f"{key} not selected, every value diverged")
+    errors.sort(key=lambda each: order(each[0]))
+    choice = smallest(by, errors, sorted(diverged, key=order))
+    return Selection(choice.value, choice.why)

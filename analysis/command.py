@@ -1,0 +1,96 @@
+"""What the commands of analysis/ have in common: which sweeps, from where, and how mistakes are told."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from load import LoadError, find_plans, load_sweep
+from paper import PaperError
+from sheet import Sheet, make_sheet
+
+from strive.config import ConfigError
+from strive.records import RecordError
+from strive.sweeping.plan import StoredPlan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which sweeps, from which folders."""
+    parser.add_argument(
+        "sweeps",
+        nargs="*",
+        metavar="SWEEP",
+        help="name of a sweep file, or of one plan below FOLDER/sweeps; default: every sweep that has records",
+    )
+    parser.add_argument(
+        "--runs",
+        nargs="+",
+        type=Path,
+        default=[Path("runs")],
+        metavar="FOLDER",
+        help="folders of records; what the first has counts (default: runs)",
+    )
+    parser.add_argument(
+        "--mix", action="store_true", help="average and compare cells of different code or images, too; tables say so"
+    )
+
+
+def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
+    """Return what the wanted sweeps say; progress goes to stderr.
+
+    Raises LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
+    """
+    plans = find_plans(arguments.runs)
+    names = _wanted(plans, arguments.sweeps)
+    sheets = []
+    for number, name in enumerate(names, 1):
+        if sys.stderr.isatty():
+            print(f"\r\033[K[{number}/{len(names)}] {name}", end="", file=sys.stderr, flush=True)
+        loaded = load_sweep(name, arguments.runs)
+        # A plan of which nothing was ever trained answers nothing, unless it was asked for by name.
+        if arguments.sweeps or (loaded.cells["status"] != "missing").any():
+            sheets.append(make_sheet(loaded, mix=arguments.mix))
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    if not sheets:
+        raise LoadError(_nothing(arguments.runs))
+    return sheets
+
+
+def _wanted(plans: dict[str, Path], asked: Sequence[str]) -> list[str]:
+    """Return the names of plans: each of a sweep file's, or one by its own name."""
+    if not asked:
+        return list(plans)
+    files = {name: StoredPlan.read(folder).file for name, folder in plans.items() if name not in asked}
+    found = []
+    for wanted in asked:
+        matching = [name for name in plans if name == wanted or files.get(name) == wanted]
+        if not matching:
+            legal = ", ".join(sorted({*plans, *filter(None, files.values())})) or "none"
+            raise LoadError(
+                f"there is no sweep {wanted}; with a plan: {legal}. A launch of it writes one:"
+                f" python src/run.py -m sweeps={wanted}"
+            )
+        found += matching
+    return list(dict.fromkeys(found))
+
+
+def _nothing(folders: Sequence[Path]) -> str:
+    return (
+        f"no sweep has a record in {', '.join(map(str, folders))}: train one, python src/run.py -m sweeps=smoke, or"
+        " name other folders, --runs FOLDER"
+    )
+
+
+def guarded(main: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code of a command; a user's mistake is one message and 2."""
+    try:
+        return main(arguments)
+    except (LoadError, ConfigError, PaperError, RecordError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,276 @@
+"""What seeds and test images allow one to say. Every interval is a 95% one; less is better throughout.
+
+Only arithmetic that order cannot change (math.fsum): seeds in another order give the same bits.
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+from scipy import special  # type: ignore[import-untyped]
+
+LEVEL = 0.95  # of intervals; a two-sided test is at 1 - LEVEL
+SIDE = 0.025  # level of a one-sided test: the part of 1 - LEVEL on one side
+POWER = 0.8  # that more_seeds asks for
+MOST_SEEDS = 1000  # more_seeds beyond it is no plan
+
+K = TypeVar("K", bound=Hashable)
+
+
+class UnpairedError(ValueError):
+    """One side lacks what the other has: there is nothing to pair."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """The values of one place over seeds."""
+
+    n: int
+    mean: float
+    sd: float | None  # of the sample, divided by n - 1; None for n = 1
+    low: float | None  # 95% interval of the mean; None for n = 1 and where all values are equal
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """Own minus baseline over pairs; below 0 is better than the baseline."""
+
+    n: int
+    mean: float
+    sd: float | None  # of the differences, divided by n - 1; None for n = 1
+    low: float | None  # 95% interval of the mean; None for n = 1 and where all differences are equal
+    high: float | None
+    p: float | None  # two-sided, of a mean of 0; None where low is
+
+
+class Verdict(StrEnum):
+    """What is shown about a loss against the baseline."""
+
+    no_loss = "no loss shown"
+    loss = "loss shown"
+    undecided = "not enough seeds"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """A verdict and its grounds. Each p is one-sided and Holm-corrected; None where there is nothing to test with."""
+
+    verdict: Verdict
+    p_no_loss: float | None  # of a loss of the margin or more
+    p_loss: float | None  # of a loss of the margin or less
+    more_seeds: int | None  # how many more would decide it; None: it is decided, or no number can be given
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class McNemar:
+    """Two nets on the same test images."""
+
+    only_own_wrong: int  # images
+    only_baseline_wrong: int
+    p: float  # two-sided, exact
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return mean, sample standard deviation and t-interval: mean -+ t(0.975, n - 1) sd / sqrt(n) (Student 1908).
+
+    It takes values as drawn from a normal distribution, one for each seed, and is about the mean over further seeds,
+    on the same test images. Values that agree to the last bits have an sd of 0 and no interval: that two seeds
+    happen to misclassify equally many images does not make the mean certain. R's t.test refuses such data, too.
+    Raises ValueError for no values, and for one that is not finite.
+    """
+    own = _finite(enumerate(values), "value")
+    if not own:
+        raise ValueError("a summary needs at least one value, got none")
+    mean, sd = _mean_and_sd(own, scale=max(map(abs, own)))
+    low, high = _interval(len(own), mean, sd)
+    return Summary(n=len(own), mean=mean, sd=sd, low=low, high=high)
+
+
+def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Difference:
+    """Return what the paired t-test says of own minus baseline, paired by key (the seed).
+
+    t = mean / (sd / sqrt(n)) with n - 1 degrees of freedom, mean and sd of the n differences (Student 1908).
+    Differences that are equal but for rounding have an sd of 0, no interval and no p, as in `summarise`.
+    Raises UnpairedError where the keys are not the same, ValueError for no pairs and for values that are not finite.
+    """
+    _check_paired(own, baseline)
+    owns, baselines = (_finite(((key, side[key]) for key in own), "value of") for side in (own, baseline))
+    if not owns:
+        raise ValueError("a difference needs at least one pair, got none")
+    values = [one - other for one, other in zip(owns, baselines, strict=True)]
+    mean, sd = _mean_and_sd(values, scale=max(map(abs, owns + baselines)))
+    low, high = _interval(len(values), mean, sd)
+    # The lower tail: a tiny p would be lost as 1 - 0.999...
+    p = 2 * _tail(len(values) - 1, -abs(mean) / _standard_error(len(values), sd)) if sd else None
+    return Difference(n=len(values), mean=mean, sd=sd, low=low, high=high, p=p)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's step-down adjusted p-values (Holm 1979, Scandinavian Journal of Statistics 6:65).
+
+    Of m p-values in ascending order, the i-th becomes the largest of (m - j + 1) p(j) over j <= i, at most 1.
+    None stays None and does not count: what was not tested cannot be claimed. Raises ValueError outside [0, 1].
+    """
+    tested = [p for p in ps if p is not None]
+    for p in tested:
+        if not 0 <= p <= 1:  # NaN is neither
+            raise ValueError(f"a p-value must be in [0, 1], or None for no test, got {p}")
+    # Not by statsmodels' multipletests, which collects the process's garbage at each call: a tenth of a second.
+    adjusted, largest = [0.0] * len(tested), 0.0
+    for rank, index in enumerate(sorted(range(len(tested)), key=tested.__getitem__)):
+        largest = max(largest, min(1.0, (len(tested) - rank) * tested[index]))
+        adjusted[index] = largest
+    found = iter(adjusted)
+    return [None if p is None else next(found) for p in ps]
+
+
+def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
+    """Return for each difference whether a loss of the margin or more is ruled out: non-inferiority.
+
+    CONSORT's extension (Piaggio et al. 2012, JAMA 308:2594): no loss is shown where the 95% interval of the difference
+    lies below the margin, a loss where it lies above. That is, two one-sided paired t-tests at 2.5%,
+    t = (mean - margin) / (sd / sqrt(n)) with n - 1 degrees of freedom; where neither rejects, the seeds do not decide.
+
+    Both are Holm-corrected over the differences given, so among several an interval must clear the margin by more.
+    Wrong claims of no loss have a chance of at most 2.5% in the whole family, wrong claims of a loss likewise, and
+    so any wrong verdict in it one of at most 5%.
+
+    more_seeds takes mean and sd as they are for the truth, which few seeds know badly: it is for planning. Testing
+    again after every few seeds until a verdict comes is not covered by the 5%.
+
+    n = 1 and equal differences never give a verdict. Raises ValueError for a margin that is not above 0.
+    """
+    if not (math.isfinite(margin) and margin > 0):
+        raise ValueError(f"the margin must be finite and above 0, got {margin}")
+    ts = [(each.mean - margin) / _standard_error(each.n, each.sd) if each.sd else None for each in differences]
+    below, above = (
+        holm([None if t is None else _tail(each.n - 1, side * t) for each, t in zip(differences, ts, strict=True)])
+        for side in (1, -1)
+    )
+    judgements = []
+    for p_no_loss, p_loss, seeds in zip(below, above, _more_seeds(differences, margin), strict=True):
+        verdict = Verdict.undecided
+        if p_no_loss is not None and p_no_loss <= SIDE:
+            verdict = Verdict.no_loss
+        elif p_loss is not None and p_loss <= SIDE:
+            verdict = Verdict.loss
+        more = seeds if verdict is Verdict.undecided else None
+        judgements.append(Judgement(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss, more_seeds=more))
+    return judgements
+
+
+def best(values: Sequence[Mapping[K, float]]) -> int | None:
+    """Return the index of the place that is shown to be below every other one; None if none is.
+
+    The one of the smallest mean is compared with each other by a paired two-sided t-test, Holm-corrected, and must
+    be below all of them at 5%. As every one of these tests has to reject, it does not matter that the candidate was
+    picked because it is smallest: where two places are equally good and all others far off, the worst case, one of
+    the two is shown to be best with a chance of 5%. None, too, for fewer than two places, for keys (seeds) that are
+    not the same everywhere, for n = 1, and where two places differ by the same in every pair.
+    """
+    if len(values) < 2 or len(values[0]) < 2 or any(each.keys() != values[0].keys() for each in values):
+        return None
+    first = min(range(len(values)), key=lambda index: math.fsum(values[index].values()))
+    others = [difference(values[first], other) for index, other in enumerate(values) if index != first]
+    shown = [p is not None and p <= 1 - LEVEL for p in holm([each.p for each in others])]
+    return first if all(shown) else None
+
+
+def mcnemar(own_correct: np.ndarray, baseline_correct: np.ndarray) -> McNemar:
+    """Return McNemar's exact test that two nets err equally often (McNemar 1947, Psychometrika 12:153).
+
+    own_correct, baseline_correct: bool [n], n test images in the same order. Of the b + c images that one net alone
+    has wrong, half would be of each net: p = min(1, 2 P(X <= min(b, c))), X binomial(b + c, 1/2); 1 if there are
+    none. It is about these two trained nets and further images of this kind; it says nothing about training once
+    more, which is what seeds are for (Dietterich 1998, Neural Computation 10:1895). Counts of several seeds must
+    not be added up: the images are the same.
+    Raises ValueError for arrays that are not bool, not equally long, or empty.
+    """
+    for name, each in (("own_correct", own_correct), ("baseline_correct", baseline_correct)):
+        if each.dtype != bool or each.ndim != 1 or not each.size:
+            raise ValueError(f"{name} must be bool [n], n above 0, got {each.dtype} {list(each.shape)}")
+    if own_correct.shape != baseline_correct.shape:
+        raise ValueError(
+            f"two nets are compared on the same images, got {own_correct.size} and {baseline_correct.size}"
+        )
+    own = int(np.count_nonzero(~own_correct & baseline_correct))
+    baseline = int(np.count_nonzero(own_correct & ~baseline_correct))
+    p = min(1.0, 2 * float(special.bdtr(min(own, baseline), own + baseline, 0.5)))
+    return McNemar(only_own_wrong=own, only_baseline_wrong=baseline, p=p)
+
+
+def _finite(values: Iterable[tuple[object, float]], what: str) -> list[float]:
+    found = []
+    for key, value in values:
+        if not math.isfinite(value):
+            raise ValueError(f"{what} {key} is {value}; statistics need finite numbers: leave holes out, and say so")
+        found.append(float(value))
+    return found
+
+
+def _check_paired(own: Mapping[K, float], baseline: Mapping[K, float]) -> None:
+    lacks = []
+    for name, side, other in (("own", own, baseline), ("the baseline", baseline, own)):
+        missing = [str(key) for key in other if key not in side]
+        if missing:
+            lacks.append(f"{name} lacks {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}")
+    if lacks:
+        raise UnpairedError(f"a paired difference needs the same keys on both sides: {'; '.join(lacks)}")
+
+
+def _mean_and_sd(values: list[float], scale: float) -> tuple[float, float | None]:
+    """scale: the largest magnitude that the values were made from; below 1e-12 of it a spread is only rounding."""
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    if max(values) - min(values) <= 1e-12 * scale:
+        return mean, 0.0
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _standard_error(n: int, sd: float) -> float:
+    return sd / math.sqrt(n)
+
+
+def _interval(n: int, mean: float, sd: float | None) -> tuple[float, float] | tuple[None, None]:
+    if not sd:
+        return None, None
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * _standard_error(n, sd)
+    return mean - half, mean + half
+
+
+def _tail(df: int, t: float) -> float:
+    """Return P(T <= t) of Student's t."""
+    return float(special.stdtr(df, t))
+
+
+def _more_seeds(differences: Sequence[Difference], margin: float) -> list[int | None]:
+    """Return the least number of further seeds that gives POWER to decide; None where it is above MOST_SEEDS.
+
+    The power is that of one one-sided test at SIDE / number of differences: Bonferroni, so that Holm decides
+    no later.
+    """
+    n = np.array([each.n for each in differences], dtype=int)
+    effect = np.array([abs(each.mean - margin) / each.sd if each.sd else 0.0 for each in differences])
+    level = SIDE / max(1, len(differences))
+    too_few, enough = n, n + MOST_SEEDS
+    legal = _power(effect, enough, level) >= POWER
+    while np.any(enough - too_few > 1):  # power grows with n
+        middle = (too_few + enough) // 2
+        reached = _power(effect, middle, level) >= POWER
+        too_few, enough = np.where(reached, too_few, middle), np.where(reached, middle, enough)
+    return [int(seeds) if there else None for seeds, there in zip(enough - n, legal, strict=True)]
+
+
+def _power(effect: np.ndarray, n: np.ndarray, level: float) -> np.ndarray:
+    """Return the power [m] of one-sided t-tests with n seeds [m], for effect = |mean - margin| / sd [m].
+
+    P(T' > t(1 - level, n - 1)), T' noncentral t with n - 1 degrees of freedom and noncentrality effect sqrt(n), as
+    statsmodels' TTestPower has it, for all at once.
+    """
+    missed: np.ndarray = special.nctdtr(n - 1, effect * np.sqrt(n), -special.stdtrit(n - 1, level))
+    return 1 - np.where(np.isnan(missed), 0, missed)  # NaN stands for what is below 1e-250

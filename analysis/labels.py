@@ -1,0 +1,52 @@
+"""Knobs, values and places in words that a reader of the paper knows."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_TITLES = {
+    "model.base": "base",
+    "model.variant": "variant",
+    "model.family": "net",
+    "augment.kind": "augmentation",
+    "data.name": "data",
+    "optimizer.lr": "lr",
+}
+# As the paper's Table 3 has them.
+_NETS = {"base": "Model {}", "strided": "Strided-CNN-{}", "convpool": "ConvPool-CNN-{}", "all_cnn": "ALL-CNN-{}"}
+_FAMILIES = {"large_all_cnn": "Large ALL-CNN", "all_cnn_b_imagenet": "ALL-CNN-B (ImageNet)"}
+
+
+def knob_title(key: str) -> str:
+    """Return what a column of this knob's values is called."""
+    return _TITLES.get(key, key)
+
+
+def value_text(key: str, value: Any) -> str:
+    """Return a knob's value as a reader expects it."""
+    if key == "model.base":
+        return str(value).upper()
+    if key == "model.variant":
+        return {"base": "base", "strided": "Strided", "convpool": "ConvPool", "all_cnn": "ALL-CNN"}.get(
+            value, str(value)
+        )
+    if key == "model.family":
+        return _FAMILIES.get(value, str(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def place_label(key: Mapping[str, Any]) -> str:
+    """Return a name for what has these values: "ALL-CNN-C", or "Model A, model.pool_norm 2"."""
+    rest = dict(key)
+    parts = []
+    if {"model.base", "model.variant"} <= set(rest):
+        base, variant = rest.pop("model.base"), rest.pop("model.variant")
+        parts.append(_NETS.get(variant, "{} " + str(variant)).format(value_text("model.base", base)))
+    for name, value in rest.items():
+        text = value_text(name, value)
+        # An arm, a family and "none" read well alone; 0.05 does not.
+        alone = name in ("arm", "model.family")
+        parts.append(text if alone else f"{knob_title(name)} {text}")
+    return ", ".join(parts) or "all cells"

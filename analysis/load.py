@@ -1,0 +1,203 @@
+"""A sweep as its plan and its records say: one frame, one row for each cell. Imports no torch."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from index import records_in
+from recorded import EMPTY, MISSING, UNREADABLE, Columns, no_rows, objects, plain
+
+from strive import identity
+from strive.config import Config
+from strive.records import RecordError, Status
+from strive.sweeping.plan import Chosen, StoredPlan
+
+_KNOBS = tuple(identity.flat(Config()))
+_FINISHED = [status.value for status in Status if status.finished]
+
+
+class LoadError(ValueError):
+    """What a user got wrong: a folder or a sweep that is not there, a plan that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """One sweep, as its plan and its records say."""
+
+    name: str  # the plan's: table3, or table3-1a2b3c4d where the command line changed it, or multirun-1a2b3c4d
+    file: str  # the sweep file's name; "" for a multirun without one
+    changes: list[str]  # overrides of the command line that change the cells
+    question: str
+    common: dict[str, Any]  # {knob: value} that all cells share, as identity.flat has it
+    factors: list[str]  # knobs that vary over the cells, in the plan's order; arm is not among them
+    choices: list[Chosen]  # values taken from other sweeps
+    excluded: list[list[str]]  # [overrides, reason]
+    cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep says which columns
+    warnings: list[str]  # such as: two folders hold different results of one cell
+
+
+def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return {plan name: its folder, RUNS/sweeps/NAME}; of two with one name, that of the first runs folder."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise LoadError(
+                f"--runs {folder}: there is no such folder; give one that records were written to,"
+                " as runs=DIR of the command that trained them"
+            )
+        for path in sorted((folder / "sweeps").glob("*/plan.json")):
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
+    """Return a sweep with all its cells, those without a record too.
+
+    Columns of its cells: cell (its id), arm, epochs_planned (int); those of read_cells; every knob by
+    its dotted key, from the plan, so that holes have them, lists and dicts as JSON text. All but
+    epochs_planned and the numbers of a record are of object dtype.
+
+    Raises LoadError.
+    """
+    plan = _plan(name, folders)
+    records = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
+    warnings = [text for text in records.pop("warning") if text]
+    own: Columns = {
+        "cell": records.pop("cell").to_numpy(),
+        "arm": objects([plain(cell.arm) for cell in plan.cells]),
+        "epochs_planned": np.array([cell.epochs for cell in plan.cells], dtype=np.int64),
+    }
+    return Loaded(
+        name=name,
+        file=plain(plan.file),
+        changes=_plain(plan.changes),
+        question=plain(plan.question),
+        common=_plain(plan.common),
+        factors=_factors(plan),
+        choices=[Chosen(**_plain(dataclasses.asdict(each))) for each in plan.choices],
+        excluded=_plain(plan.excluded),
+        cells=pd.concat([_frame(own), records, _frame(_knob_columns(plan))], axis=1),
+        warnings=warnings,
+    )
+
+
+def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
+    """Return what the records of some cells say, one row for each cell in the order given.
+
+    The one seam behind which another source than records can stand. Columns: cell; status (of
+    records.Status, or missing, or unreadable), cause (one line), traceback, record_sha256; folder
+    and record (paths, "" if missing); every field of records.Result and records.Provenance, numbers
+    as float64, NaN where there is none, compiled as True, False or None, inexact as one text;
+    warning ("" if there is none).
+
+    A cell that lies in several folders: a finished record before another, else the earlier folder.
+    """
+    best = no_rows(len(cells)) | {name: objects([""] * len(cells)) for name in ("folder", "warning")}
+    for folder in folders:
+        try:
+            found = records_in(folder, cells)
+        except OSError as error:
+            raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
+        inside = os.path.join(folder, "")
+        found["folder"] = objects([f"{inside}{cell}" for cell in cells])
+        _warn(best, found, cells)
+        better = (best["status"] == MISSING) | (_finished(found) & ~_finished(best))
+        better &= found["status"] != MISSING
+        for name, column in found.items():
+            best[name][better] = column[better]
+    best["cell"] = objects(list(cells))
+    best["record"] = objects([f"{folder}/record.json" if folder else "" for folder in best["folder"]])
+    ahead = ("cell", "status", "cause", "traceback", "folder", "record")
+    return _frame({name: best[name] for name in dict.fromkeys((*ahead, *EMPTY, "warning"))})
+
+
+def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
+    plans = find_plans(folders)
+    if name not in plans:
+        where = ", ".join(map(str, folders))
+        there = f"there are: {', '.join(plans)}" if plans else f"python src/run.py -m sweeps={name} launches it"
+        raise LoadError(f"{name} was not launched into {where}: no plan below sweeps/ has this name; {there}")
+    try:
+        plan = StoredPlan.read(plans[name])
+        if _is_plan(plan):
+            return plan
+    except (RecordError, OSError) as error:
+        raise LoadError(str(error)) from None
+    except (TypeError, AttributeError, RecursionError):
+        pass
+    raise LoadError(f"{plans[name] / 'plan.json'}: not a plan of this version; start the sweep again")
+
+
+def _is_plan(plan: StoredPlan) -> bool:
+    """Return whether everything has the type that write_plan gave it."""
+    keys = plan.cells[0].factors.keys() if plan.cells else ()
+    texts = [plan.file, plan.question, *plan.changes, *(text for pair in plan.excluded for text in pair)]
+    for each in plan.choices:
+        texts += [each.key, each.by, each.why, *each.sweeps, *each.per.keys()]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(plan.common, dict)
+        and all(isinstance(cell.cell, str) and isinstance(cell.arm, str) for cell in plan.cells)
+        and all(type(cell.epochs) is int and cell.factors.keys() == keys for cell in plan.cells)
+    )
+
+
+def _factors(plan: StoredPlan) -> list[str]:
+    return list(plan.cells[0].factors) if plan.cells else []
+
+
+def _knob_columns(plan: StoredPlan) -> Columns:
+    """Return {knob: its values}, also for knobs of another version; None for one that this plan lacks."""
+    factors = _factors(plan)
+    columns: Columns = {}
+    for key in dict.fromkeys((*_KNOBS, *plan.common, *factors)):
+        if key in factors:
+            columns[key] = objects([_knob(cell.factors[key]) for cell in plan.cells])
+        else:
+            columns[key] = np.full(len(plan.cells), _knob(plan.common.get(key)), dtype=object)
+    return columns
+
+
+def _knob(value: Any) -> Any:
+    """Return the value, or a list or dict as text, so that cells can be grouped by it."""
+    if isinstance(value, list | dict):
+        # Sorted, because the id of a cell does not depend on the order either.
+        value = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON value with text that can be written as UTF-8."""
+    if isinstance(value, dict):
+        return {plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
+    return np.isin(columns["status"].astype(str), _FINISHED)
+
+
+def _warn(best: Columns, found: Columns, cells: Sequence[str]) -> None:
+    """Say where a folder contradicts an earlier one, or stands in for it."""
+    finished = _finished(found)
+    other = _finished(best) & finished & (best["predictions_sha256"] != found["predictions_sha256"])
+    for row in np.flatnonzero(other | ((best["status"] == UNREADABLE) & finished)).tolist():
+        first, second = best["folder"][row], found["folder"][row]
+        text = f"{first} and {second} hold different results; the first counts."
+        if best["status"][row] == UNREADABLE:
+            text = f"{best['cause'][row]}; {second} counts."
+        best["warning"][row] = f"{best['warning'][row]} {cells[row]}: {text}".strip()
+
+
+def _frame(columns: Columns) -> pd.DataFrame:
+    # As Series, because pandas would make strings of object arrays.
+    return pd.DataFrame({name: pd.Series(column, dtype=column.dtype) for name, column in columns.items()})

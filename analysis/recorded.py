@@ -1,0 +1,83 @@
+"""What one record says, as a row of columns: numbers, and text that can be written anywhere."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from strive.records import Provenance, Record, RecordError, Result, file_hash, read_record
+
+Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
+
+MISSING, UNREADABLE = "missing", "unreadable"  # beside the values of records.Status
+
+
+def _kinds() -> Iterator[tuple[str, object]]:
+    """Yield (column, what stands where there is no value); NaN marks a column of numbers."""
+    for name in ("status", "cause", "traceback", "record_sha256"):
+        yield name, MISSING if name == "status" else ""
+    for part in (Result, Provenance):
+        hints = get_type_hints(part)
+        for field in fields(part):
+            hint = hints[field.name]
+            # No NaN for a missing truth value: NaN is true.
+            yield field.name, "" if hint in (str, list[str]) else None if hint is bool else np.nan
+
+
+EMPTY = dict(_kinds())  # {column: its value where there is no record}
+NUMBERS = frozenset(name for name, empty in EMPTY.items() if isinstance(empty, float))
+_RESULT, _PROVENANCE = (tuple(field.name for field in fields(part)) for part in (Result, Provenance))
+
+
+def no_rows(number: int) -> Columns:
+    """Return the columns of so many cells without a record."""
+    return {name: np.full(number, empty, float if name in NUMBERS else object) for name, empty in EMPTY.items()}
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """Return {column: value} of a record, without what it has no value for; {} if there is no record."""
+    try:
+        return _row(read_record(path)) | {"record_sha256": file_hash(path)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    # RecursionError: brackets in brackets; OverflowError: an integer beyond every float.
+    except (RecordError, OSError, RecursionError, OverflowError) as error:
+        return {"status": UNREADABLE, "cause": one_line(str(error))}
+
+
+def objects(values: list[Any]) -> npt.NDArray[np.object_]:
+    """Return the values as they are, not as numpy would turn them."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def one_line(text: str) -> str:
+    """Return the text with its line breaks as blanks."""
+    return " ".join(plain(text).split())
+
+
+def plain(text: str) -> str:
+    """Return text that can be written as UTF-8: JSON can hold halves of characters, as in odd file names."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"status": record.status.value}
+    if record.failure is not None:
+        row |= {"cause": one_line(record.failure.cause), "traceback": plain(record.failure.traceback)}
+    for part, names in ((record.result, _RESULT), (record.provenance, _PROVENANCE)):
+        for name in names if part is not None else ():
+            value = getattr(part, name)
+            if value is not None:
+                row[name] = float(value) if name in NUMBERS else _text(value)
+    return row
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return plain("; ".join(value))
+    return plain(value) if isinstance(value, str) else value

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+from declared import SWEEPS, declared_table
+from golden import Golden
+from load import load_sweep
+from support import ROOT
+
+from strive.config import ConfigError
+from strive.sweeping.choice import Criterion
+from strive.sweeping.layout import Table
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Golden:
+    return Golden(tmp_path / "runs", file="", name="multirun-1a2b3c4d")
+
+
+def table_of(sweep: Golden, sweeps: Path = SWEEPS) -> Table:
+    return declared_table(load_sweep(sweep.name or sweep.file, [sweep.write()]), sweeps)
+
+
+def test_a_sweep_has_the_table_of_its_file(tmp_path: Path):
+    sweep = Golden(tmp_path / "runs", file="table3")
+    sweep.cell({"model.base": "a"}, 10.0)
+    sweep.cell({"model.base": "b"}, 10.0)
+    found = table_of(sweep)
+    assert SWEEPS == ROOT / "sweeps"
+    assert (found.rows, found.baseline, found.paper) == (
+        ("model.base", "model.variant"),
+        {"model.variant": "base"},
+        "table3",
+    )
+
+
+def test_a_multirun_without_a_file_gets_a_row_for_each_value_that_varies_but_the_seed(sweep: Golden):
+    for base in ("a", "b"):
+        for variant in ("base", "strided"):
+            for seed in (0, 1):
+                sweep.cell({"model.base": base, "model.variant": variant, "seed": seed}, 10.0)
+    found = table_of(sweep)
+    assert (found.rows, found.columns) == (("model.base", "model.variant"), ())
+    assert found.baseline == {"model.variant": "base"}
+
+
+def test_what_moves_with_another_knob_is_no_row_of_its_own(sweep: Golden):
+    for decay, lr in ((0.001, 0.1), (0.01, 0.2)):
+        sweep.cell({"optimizer.weight_decay": decay, "optimizer.lr": lr}, 10.0)
+    assert len(table_of(sweep).rows) == 1
+
+
+def test_a_multirun_over_learning_rates_selects_by_validation_error_where_there_is_one(sweep: Golden):
+    for lr in (0.1, 0.2):
+        sweep.cell({"optimizer.lr": lr, "data.val_images": 5000}, 10.0, val_error=9.0)
+    found = table_of(sweep)
+    assert (found.rows, found.select) == ((), {"optimizer.lr": Criterion.val_error})
+
+
+def test_a_multirun_over_learning_rates_without_validation_selects_nothing(sweep: Golden):
+    for lr in (0.1, 0.2):
+        sweep.cell({"optimizer.lr": lr}, 10.0)
+    found = table_of(sweep)
+    assert (found.rows, found.select) == (("optimizer.lr",), {})
+
+
+def test_a_knob_that_the_command_line_varied_becomes_a_row(tmp_path: Path):
+    sweep = Golden(tmp_path / "runs", file="table3", name="table3-1a2b3c4d")
+    for decay in (0.001, 0.01):
+        sweep.cell({"optimizer.weight_decay": decay}, 10.0)
+    assert table_of(sweep).rows == ("model.base", "model.variant", "optimizer.weight_decay")
+
+
+def test_a_sweep_whose_file_is_gone_has_the_table_of_a_multirun(tmp_path: Path):
+    sweep = Golden(tmp_path / "runs", file="gone")
+    for base in ("a", "b"):
+        sweep.cell({"model.base": base}, 10.0)
+    assert table_of(sweep).rows == ("model.base",)
+
+
+@pytest.mark.parametrize("content", ["table: {rows: 3}", "{", "question: ${oc.env:HOME}"])
+def test_a_faulty_file_is_refused_with_its_name(tmp_path: Path, content: str):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(content)
+    sweep = Golden(tmp_path / "runs", file="mine")
+    sweep.cell({}, 10.0)
+    with pytest.raises(ConfigError, match=r"sweeps/mine\.yaml"):
+        table_of(sweep, tmp_path / "sweeps")

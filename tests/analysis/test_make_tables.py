@@ -1,0 +1,141 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import guarded
+from golden import Golden
+from make_tables import main
+from support import ROOT
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Golden:
+    monkeypatch.chdir(tmp_path)
+    sweep = Golden(Path("runs"), file="table3", question="Without loss?")
+    for variant, first in (("base", 10.0), ("strided", 11.0)):
+        for seed in range(3):
+            sweep.cell({"model.variant": variant, "seed": seed}, first + 0.1 * seed * seed)
+    return sweep
+
+
+def test_every_sweep_with_records_is_printed_and_written(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    never = Golden(Path("runs"), file="smoke")
+    never.cell({"seed": 5}, None)
+    never.write()
+    assert guarded(main, []) == 0
+    assert sorted(path.name for path in Path("tables").iterdir()) == [
+        "paper.md",
+        "paper.tex",
+        "table3.cells.csv",
+        "table3.csv",
+        "table3.md",
+        "table3.tex",
+    ]
+    shown = capsys.readouterr()
+    assert Path("tables/table3.md").read_text() in shown.out
+    assert "Without loss?" in shown.out
+    assert "smoke" not in shown.out
+    assert "6 files written to tables/" in shown.err
+
+
+def test_a_second_time_writes_the_same_bytes_and_check_agrees(sweep: Golden):
+    sweep.write()
+    guarded(main, [])
+    before = {path: path.read_bytes() for path in Path("tables").iterdir()}
+    assert guarded(main, []) == 0
+    assert {path: path.read_bytes() for path in Path("tables").iterdir()} == before
+    assert guarded(main, ["--check"]) == 0
+
+
+def test_check_notices_a_changed_record_a_changed_table_and_one_that_was_never_written(
+    sweep: Golden, capsys: pytest.CaptureFixture[str]
+):
+    sweep.write()
+    assert guarded(main, ["--check"]) == 1
+    assert "tables/table3.md: is not there" in capsys.readouterr().err
+    guarded(main, [])
+    capsys.readouterr()
+    Path("tables/table3.tex").write_text("polished by hand")
+    assert guarded(main, ["--check"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "tables/table3.tex: is stale, the records say something else; write it again without --check"
+    ]
+    assert Path("tables/table3.tex").read_text() == "polished by hand"
+    guarded(main, [])
+    capsys.readouterr()
+    sweep.cell({"model.variant": "strided", "seed": 2}, 9.0)
+    assert guarded(main, ["--check"]) == 1
+    assert "tables/table3.md: is stale" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--strict", "--check"])
+def test_a_hole_is_an_error_where_it_was_asked_for(sweep: Golden, option: str, capsys: pytest.CaptureFixture[str]):
+    sweep.cell({"model.variant": "strided", "seed": 3}, None)
+    sweep.write()
+    assert guarded(main, []) == 0
+    assert guarded(main, [option]) == 1
+    assert "table3: Strided-CNN-C: 3 of 4 done, 1 missing" in capsys.readouterr().err
+
+
+def test_a_sweep_is_found_by_its_file_and_by_its_plan(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    fewer = Golden(Path("runs"), file="table3", name="table3-1a2b3c4d", changes=["seed=0"])
+    fewer.cell({"model.variant": "base", "seed": 0}, 10.0)
+    fewer.write()
+    guarded(main, ["table3"])
+    assert "table3 with seed=0" in capsys.readouterr().out
+    assert (Path("tables") / "table3-1a2b3c4d.md").exists()
+    guarded(main, ["table3-1a2b3c4d", "--out", "other"])
+    assert sorted(path.name for path in Path("other").glob("*.md")) == ["paper.md", "table3-1a2b3c4d.md"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tabel3"], "there is no sweep tabel3; with a plan: table3."),
+        (["--runs", "nowhere"], "nowhere"),
+        (["--runs", "empty"], "no sweep has a record in empty: train one, python src/run.py -m sweeps=smoke"),
+        (["--out", "file"], "file"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    sweep: Golden, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    sweep.write()
+    Path("empty").mkdir()
+    Path("file").write_text("in the way")
+    assert guarded(main, arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_plan_is_refused_with_its_path(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    Path("runs/sweeps/table3/plan.json").write_text("{")
+    assert guarded(main, []) == 2
+    assert "runs/sweeps/table3/plan.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["make_tables", "make_figures", "make_report"])
+def test_analysis_imports_no_torch_and_nothing_of_clusters(command: str, tmp_path: Path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'analysis')!r}); import {command};"
+        " sys.exit(', '.join(sorted({'torch', 'torchvision', 'submitit', 'wandb'} & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_module_of_analysis_has_the_name_of_a_standard_module():
+    assert not {path.stem for path in (ROOT / "analysis").iterdir()} & sys.stdlib_module_names
+
+
+def test_the_command_runs_from_any_folder_with_help(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "analysis" / "make_tables.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"})
+    assert done.returncode == 0
+    assert "python analysis/make_tables.py --check" in done.stdout
