@@ -32,7 +32,7 @@ def agreements(places: Sequence[Place], table: layout.Table) -> tuple[list[Agree
     """
     by_label = {place.label: place for place in places}
     found: list[Agreement] = []
-    read: dict[str, np.ndarray] = {}
+    read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     reason = ""
     for place in places:
         if place.difference is None:
@@ -40,9 +40,8 @@ def agreements(places: Sequence[Place], table: layout.Table) -> tuple[list[Agree
         ours, theirs = (_folders(each, table) for each in (place, by_label[place.baseline]))
         for pair in ours:
             try:
-                own, other = (_right(read, folder) for folder in (ours[pair], theirs[pair]))
-                found.append(Agreement(place, pair, mcnemar(own, other)))
-            except (PredictionsError, ValueError) as error:
+                found.append(Agreement(place, pair, _compared(read, ours[pair], theirs[pair])))
+            except PredictionsError as error:
                 reason = str(error)
     return found, reason
 
@@ -90,7 +89,12 @@ def _folders(place: Place, table: layout.Table) -> dict[tuple[Any, ...], str]:
     return {tuple(pair): folder for pair, folder in zip(pairs, place.cells["folder"], strict=True)}
 
 
-def _right(read: dict[str, np.ndarray], folder: str) -> np.ndarray:
-    if folder not in read:
-        _, read[folder] = correct(Path(folder))
-    return read[folder]
+def _compared(read: dict[str, tuple[np.ndarray, np.ndarray]], own: str, baseline: str) -> McNemar:
+    """read: what was read already; a baseline is compared with many."""
+    for folder in (own, baseline):
+        if folder not in read:
+            read[folder] = correct(Path(folder))
+    (own_labels, own_correct), (baseline_labels, baseline_correct) = read[own], read[baseline]
+    if not np.array_equal(own_labels, baseline_labels):
+        raise PredictionsError(f"{own} and {baseline} were tested on other images, or in another order")
+    return mcnemar(own_correct, baseline_correct)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from inference import McNemar, mcnemar
 
 FILE = "predictions.npz"
 
@@ -31,17 +30,6 @@ def correct(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(logits).all():
         raise PredictionsError(f"{path}: logits are not finite, so that no class is the largest")
     return labels, logits.argmax(axis=1) == labels
-
-
-def compare(own: Path, baseline: Path) -> McNemar:
-    """Return McNemar's test of two cells, given their folders.
-
-    Raises PredictionsError as `correct` does, and where the labels are not the same: other images, or another order.
-    """
-    (own_labels, own_correct), (baseline_labels, baseline_correct) = correct(own), correct(baseline)
-    if not np.array_equal(own_labels, baseline_labels):
-        raise PredictionsError(f"{own / FILE} and {baseline / FILE} have other labels: they are not of the same images")
-    return mcnemar(own_correct, baseline_correct)
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -79,5 +79,5 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _text(value: Any) -> Any:
     if isinstance(value, list):
-        return plain("; ".join(value))
+        return plain("; ".join(map(str, value)))
     return plain(value) if isinstance(value, str) else value

@@ -130,7 +130,7 @@ def effect_table(effects: Effects) -> Table:
         title="Main effects and interactions",
         caption=(
             f"Analysis of variance over all cells{block}; residual standard deviation {effects.residual_sd:.2f},"
-            f" {effects.residual_df} degrees of freedom. Share: partial eta squared."
+            f" {effects.residual_df} degrees of freedom. Share: partial eta squared. Each p is of its line alone."
         ),
         columns=(
             Column(title="effect", numeric=False),
@@ -159,7 +159,10 @@ def level_table(effects: Effects, table: layout.Table) -> Table:
     return Table(
         name="levels",
         title="Means by factor",
-        caption="Each mean is over all cells with that value; the interval takes the spread within places.",
+        caption=(
+            "Each mean is over all cells with that value, its interval about further seeds. Whether the values of a"
+            " factor differ, the analysis of variance says: what seeds share is in the intervals and not in it."
+        ),
         columns=(
             Column(title="factor", numeric=False),
             Column(title="value", numeric=False),

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden import Golden
-from inference import McNemar
-from predictions import PredictionsError, compare, correct
+from predictions import PredictionsError, correct
 
 LABELS = np.array([0, 1, 2, 1])
 LOGITS = np.array([[3, 1, 2], [5, 0, 0], [-9, -8, -7], [1, 2, 2]], np.float32)
@@ -38,24 +37,6 @@ def test_what_a_cell_leaves_behind_is_read(tmp_path: Path) -> None:
     labels, right = correct(folder)
     assert labels.tolist() == [3] * 5
     assert right.tolist() == answers
-
-
-def test_two_cells_are_compared_image_by_image(tmp_path: Path) -> None:
-    own = write(tmp_path / "own")  # right, wrong, right, right
-    baseline = write(
-        tmp_path / "baseline", logits=np.eye(3, dtype=np.float32)[[1, 1, 0, 1]]
-    )  # wrong, right, wrong, right
-    # 1 image of 3 on one side: 2 (1 + 3) / 2^3 = 1
-    assert compare(own, baseline) == McNemar(only_own_wrong=1, only_baseline_wrong=2, p=pytest.approx(1.0))
-
-
-def test_other_images_or_another_order_are_not_compared(tmp_path: Path) -> None:
-    own = write(tmp_path / "own")
-    shuffled = write(tmp_path / "shuffled", labels=LABELS[::-1])
-    fewer = write(tmp_path / "fewer", labels=LABELS[:3], logits=LOGITS[:3])
-    for other in (shuffled, fewer):
-        with pytest.raises(PredictionsError, match="have other labels: they are not of the same images"):
-            compare(own, other)
 
 
 def test_missing_predictions_say_how_to_get_them(tmp_path: Path) -> None:

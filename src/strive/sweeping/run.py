@@ -1,6 +1,7 @@
 """One launch of a sweep from its plan to its table."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,8 @@ def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
             f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "
             + "\n  ".join(lines)
         )
+    where = "" if plan.runs == Path("runs") else f" --runs {shlex.quote(str(plan.runs))}"
+    CONSOLE.print(f"tables with statistics: python analysis/make_tables.py {plan.sweep}{where}")
 
 
 _ROWS = 200  # of the table on the terminal
