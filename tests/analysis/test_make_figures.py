@@ -1,0 +1,122 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import guarded
+from golden import Golden
+from handmade import epochs
+from make_figures import main
+from support import ROOT
+
+FILES = [
+    f"table3-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")
+]  # sorted by name
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Golden:
+    monkeypatch.chdir(tmp_path)
+    sweep = Golden(Path("runs"), file="table3", question="Without loss?")
+    for variant, first in (("base", 10.0), ("strided", 11.0)):
+        for seed in range(2):
+            changes = {"model.variant": variant, "seed": seed}
+            sweep.cell(changes, first + 0.1 * seed, epochs=epochs(0.8, 0.1 * (seed + 1)))
+    return sweep
+
+
+def written(folder: str = "figures") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def test_three_figures_in_three_formats_are_written_and_named(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    assert guarded(main, []) == 0
+    assert list(written()) == FILES
+    assert capsys.readouterr().out.splitlines() == [
+        f"figures/table3-{kind} .pdf .svg .png" for kind in ("curves", "effects", "seeds")
+    ]
+    starts = {name: content[:5] for name, content in written().items()}
+    assert [starts[f"table3-seeds.{form}"] for form in ("pdf", "png", "svg")] == [b"%PDF-", b"\x89PNG\r", b"<?xml"]
+
+
+def test_another_process_writes_the_same_bytes(sweep: Golden):
+    sweep.write()
+    guarded(main, [])
+    command = [sys.executable, str(ROOT / "analysis" / "make_figures.py"), "table3", "--out", "again"]
+    # Another order of sets, another time zone, another day by the clock's own account.
+    other = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=other)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert written("again") == written()
+
+
+def test_a_sweep_without_epochs_has_no_learning_curves_and_is_told_so(
+    sweep: Golden, capsys: pytest.CaptureFixture[str]
+):
+    sweep.write()
+    guarded(main, [])
+    for path in Path("runs").glob("*/epochs.jsonl"):
+        path.unlink()
+    assert guarded(main, []) == 0
+    assert "table3-curves: nothing to draw, no cell has an epochs.jsonl beside its record" in capsys.readouterr().err
+    # What was drawn from records that are gone would pass for theirs.
+    assert list(written()) == FILES[3:]
+
+
+def test_a_page_that_a_sweep_has_no_more_is_removed_and_nothing_else(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    Path("figures").mkdir()
+    for name in ("table3-seeds-2.pdf", "table3-seeds-3.svg", "table3-seeds-x.pdf", "table3_augmented-seeds-2.pdf"):
+        Path("figures", name).write_text("earlier")
+    guarded(main, [])
+    assert set(written()) == {*FILES, "table3-seeds-x.pdf", "table3_augmented-seeds-2.pdf"}
+    assert "figures/table3-seeds-3.svg removed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tabel3"], "there is no sweep tabel3; with a plan: table3."),
+        (["--runs", "nowhere"], "nowhere"),
+        (["--runs", "empty"], "no sweep has a record in empty"),
+        (["--out", "file"], "file/table3-curves.pdf: cannot be written, File exists; name another folder with --out"),
+        (["--out", "file/below"], "file/below/table3-curves.pdf: cannot be written, Not a directory"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    sweep: Golden, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    sweep.write()
+    Path("empty").mkdir()
+    Path("file").write_text("in the way")
+    assert guarded(main, arguments) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert "Traceback" not in shown.err
+    assert not Path("figures").exists()
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_message(
+    sweep: Golden, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sweep.write()
+
+    def refuse(path: Path, content: bytes, *, durable: bool) -> None:
+        raise PermissionError(13, "Permission denied", str(path.with_name(".x.tmp")))
+
+    # The superuser, who runs tests in containers, may write everywhere.
+    monkeypatch.setattr("make_figures.write_whole", refuse)
+    assert guarded(main, []) == 2
+    assert capsys.readouterr().err == (
+        "figures/table3-curves.pdf: cannot be written, Permission denied; name another folder with --out\n"
+    )
+
+
+def test_the_command_helps_from_any_folder(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "analysis" / "make_figures.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"})
+    assert done.returncode == 0
+    assert "SWEEP-effects" in done.stdout
