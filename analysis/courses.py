@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sheet import Sheet
 from strive.sweeping.layout import ARM
 
 MOST_LINES = 8  # places in one panel; more are not told apart
-_MOST_DROPS = 5  # of the learning rate that are shown; a smooth schedule has one at each epoch
+_MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Scale:
     columns: tuple[str, str]  # of the curves: one above the other in each panel
     limits: Mapping[str, tuple[float, float]]  # {column: lowest and highest}; logarithmic where the lowest is above 0
     epochs: int  # the last one
-    drops: Sequence[float]  # epochs after which the learning rate falls
+    drops: Sequence[float]  # epochs at which the learning rate falls, parts of one among them
 
 
 def courses_of(sheet: Sheet) -> list[Course]:
@@ -71,7 +72,7 @@ def scale_of(sheet: Sheet, courses: Sequence[Course]) -> Scale:
         both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
         limits = dict.fromkeys(columns, both)
     last = int(max(curve["epoch"].max() for curve in curves))
-    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(curves, last))
+    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sheet, last))
 
 
 def shown(values: pd.Series, column: str) -> pd.Series:
@@ -128,8 +129,12 @@ def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
     return 0.0, 1.04 * high or 1.0
 
 
-def _drops(curves: Sequence[pd.DataFrame], last: int) -> list[float]:
-    """Return the epochs after which the learning rate falls, if it does so in steps and in all cells alike."""
-    found = {tuple(curve["epoch"][curve["lr"].diff() < 0] - 1) for curve in curves if curve["epoch"].max() == last}
-    drops = list(found.pop()) if len(found) == 1 else []
-    return drops if len(drops) <= _MOST_DROPS else []
+def _drops(sheet: Sheet, last: int) -> list[float]:
+    """Return the epochs up to the last at which the learning rate falls, if it does so in all cells alike."""
+    cells = sheet.loaded.cells
+    found = set(zip(cells["optimizer.drop_at"], cells["epochs_planned"], strict=True))
+    if len(found) > 1:
+        return []
+    ((shares, epochs),) = found
+    drops = [float(Fraction(share)) * epochs for share in json.loads(shares)]
+    return [drop for drop in drops if drop <= last] if len(drops) <= _MOST_DROPS else []

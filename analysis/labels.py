@@ -33,7 +33,8 @@ def value_text(key: str, value: Any) -> str:
     if key == "model.family":
         return _FAMILIES.get(value, str(value))
     if isinstance(value, float):
-        return f"{value:g}"
+        # Short, but two values never have one text.
+        return short if float(short := f"{value:g}") == value else repr(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

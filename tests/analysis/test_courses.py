@@ -104,21 +104,22 @@ def test_validation_is_shown_where_images_were_held_out(
         assert scale.limits[columns[0]] == scale.limits[columns[1]]
 
 
-def with_rates(sweep: Golden, *cells: list[float]) -> list[float]:
-    for seed, rates in enumerate(cells):
-        lines = [line | {"lr": rate} for line, rate in zip(epochs(*[0.5] * len(rates)), rates, strict=True)]
-        sweep.cell({"seed": seed}, 10.0, epochs=lines)
+def drops(sweep: Golden, *schedules: list[str]) -> list[float]:
+    for seed, schedule in enumerate(schedules):
+        changes = {"seed": seed, "optimizer.drop_at": schedule, "budget.epochs": 5}
+        sweep.cell(changes, 10.0, epochs=epochs(*[0.5] * 5))
     sheet = sheet_of(sweep)
     return list(scale_of(sheet, courses_of(sheet)).drops)
 
 
-def test_the_learning_rate_falls_after_the_last_epoch_with_the_old_one(golden: MakeGolden):
-    assert with_rates(golden(), [0.1, 0.1, 0.01, 0.01, 0.001], [0.2, 0.2, 0.02, 0.02, 0.002]) == [2, 4]
+def test_the_learning_rate_falls_within_an_epoch_where_its_schedule_says_so(golden: MakeGolden):
+    # The paper's 200, 250 and 300 of 350 epochs, in 5.
+    assert drops(golden(), ["4/7", "5/7", "6/7"]) == pytest.approx([20 / 7, 25 / 7, 30 / 7])
 
 
 def test_no_fall_is_shown_where_cells_differ_in_it(golden: MakeGolden):
-    assert with_rates(golden(), [0.1, 0.01, 0.01], [0.1, 0.1, 0.01]) == []
+    assert drops(golden(), ["4/7"], ["5/7"]) == []
 
 
-def test_a_rate_that_falls_at_every_epoch_has_no_steps(golden: MakeGolden):
-    assert with_rates(golden(), [0.1 / number for number in range(1, 10)]) == []
+def test_a_rate_that_falls_again_and_again_has_no_steps(golden: MakeGolden):
+    assert drops(golden(), [f"{number}/10" for number in range(1, 9)]) == []

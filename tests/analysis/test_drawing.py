@@ -6,7 +6,7 @@ from drawing import FIGURES, effect_plot, seeds_plot
 from golden import Golden
 from handmade import MakeGolden, drawn, epochs, sheet_of, texts
 from inference import Verdict
-from ink import FORMATS, to_bytes
+from ink import DPI, FORMATS, to_bytes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -227,6 +227,7 @@ def test_no_text_leaves_the_page(golden: MakeGolden, kind: str):
     )
     sweep.cell({"model.width": 0.5, "seed": 2}, status="out_of_memory", arm="x_" * 90)
     for figure in FIGURES[kind](sheet_of(sweep, rows=("arm",))):
+        figure.set_dpi(DPI)
         FigureCanvasAgg(figure).draw()
         left, bottom, right, top = figure.bbox.extents
         for text in (each for each in figure.findobj(Text) if each.get_visible() and each.get_text()):

@@ -23,3 +23,8 @@ def test_knobs_without_a_word_of_their_own_keep_their_key():
     assert knob_title("optimizer.weight_decay") == "optimizer.weight_decay"
     assert value_text("model.batch_norm", True) == "true"
     assert value_text("optimizer.weight_decay", 0.001) == "0.001"
+
+
+def test_two_values_never_have_one_text():
+    assert value_text("optimizer.lr", 0.05) == "0.05"
+    assert value_text("optimizer.lr", 0.0500001) != value_text("optimizer.lr", 0.05)
