@@ -69,11 +69,12 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     plan = _plan(name, folders)
     records = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
     warnings = [text for text in records.pop("warning") if text]
-    own: Columns = {
+    columns: Columns = {
         "cell": records.pop("cell").to_numpy(),
         "arm": objects([plain(cell.arm) for cell in plan.cells]),
         "epochs_planned": np.array([cell.epochs for cell in plan.cells], dtype=np.int64),
     }
+    columns |= {str(name): records[name].to_numpy() for name in records}
     return Loaded(
         name=name,
         file=plain(plan.file),
@@ -83,7 +84,7 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         factors=_factors(plan),
         choices=[Chosen(**_plain(dataclasses.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
-        cells=pd.concat([_frame(own), records, _frame(_knob_columns(plan))], axis=1),
+        cells=_frame(columns | _knob_columns(plan)),
         warnings=warnings,
     )
 
@@ -99,23 +100,32 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
 
     A cell that lies in several folders: a finished record before another, else the earlier folder.
     """
-    best = no_rows(len(cells)) | {name: objects([""] * len(cells)) for name in ("folder", "warning")}
-    for folder in folders:
-        try:
-            found = records_in(folder, cells)
-        except OSError as error:
-            raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
-        inside = os.path.join(folder, "")
-        found["folder"] = objects([f"{inside}{cell}" for cell in cells])
-        _warn(best, found, cells)
+    nowhere = objects([""] * len(cells))
+    best = _in_folder(folders[0], cells) if folders else no_rows(len(cells)) | {"folder": nowhere}
+    warning = [""] * len(cells)
+    for folder in folders[1:]:
+        found = _in_folder(folder, cells)
+        _warn(warning, best, found, cells)
         better = (best["status"] == MISSING) | (_finished(found) & ~_finished(best))
-        better &= found["status"] != MISSING
         for name, column in found.items():
             best[name][better] = column[better]
     best["cell"] = objects(list(cells))
     best["record"] = objects([f"{folder}/record.json" if folder else "" for folder in best["folder"]])
+    best["warning"] = objects(warning)
     ahead = ("cell", "status", "cause", "traceback", "folder", "record")
     return _frame({name: best[name] for name in dict.fromkeys((*ahead, *EMPTY, "warning"))})
+
+
+def _in_folder(folder: Path, cells: Sequence[str]) -> Columns:
+    """Return what the records in one runs folder say, and where they lie."""
+    try:
+        columns = records_in(folder, cells)
+    except OSError as error:
+        raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
+    inside = os.path.join(folder, "")
+    there = columns["status"] != MISSING
+    columns["folder"] = objects([f"{inside}{cell}" if found else "" for cell, found in zip(cells, there, strict=True)])
+    return columns
 
 
 def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
@@ -159,7 +169,10 @@ def _knob_columns(plan: StoredPlan) -> Columns:
     columns: Columns = {}
     for key in dict.fromkeys((*_KNOBS, *plan.common, *factors)):
         if key in factors:
-            columns[key] = objects([_knob(cell.factors[key]) for cell in plan.cells])
+            values = [cell.factors[key] for cell in plan.cells]
+            # Of numbers there is nothing to translate, and there may be 100,000.
+            texts = any(isinstance(value, str | list | dict) for value in values)
+            columns[key] = objects(list(map(_knob, values)) if texts else values)
         else:
             columns[key] = np.full(len(plan.cells), _knob(plan.common.get(key)), dtype=object)
     return columns
@@ -167,6 +180,8 @@ def _knob_columns(plan: StoredPlan) -> Columns:
 
 def _knob(value: Any) -> Any:
     """Return the value, or a list or dict as text, so that cells can be grouped by it."""
+    if type(value) is str:  # most are
+        return plain(value)
     if isinstance(value, list | dict):
         # Sorted, because the id of a cell does not depend on the order either.
         value = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -186,7 +201,7 @@ def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
     return np.isin(columns["status"].astype(str), _FINISHED)
 
 
-def _warn(best: Columns, found: Columns, cells: Sequence[str]) -> None:
+def _warn(warning: list[str], best: Columns, found: Columns, cells: Sequence[str]) -> None:
     """Say where a folder contradicts an earlier one, or stands in for it."""
     finished = _finished(found)
     other = _finished(best) & finished & (best["predictions_sha256"] != found["predictions_sha256"])
@@ -195,7 +210,7 @@ def _warn(best: Columns, found: Columns, cells: Sequence[str]) -> None:
         text = f"{first} and {second} hold different results; the first counts."
         if best["status"][row] == UNREADABLE:
             text = f"{best['cause'][row]}; {second} counts."
-        best["warning"][row] = f"{best['warning'][row]} {cells[row]}: {text}".strip()
+        warning[row] = f"{warning[row]} {cells[row]}: {text}".strip()
 
 
 def _frame(columns: Columns) -> pd.DataFrame:

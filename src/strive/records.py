@@ -228,6 +228,8 @@ _hints = lru_cache(maxsize=None)(get_type_hints)
 
 def _typed(value: Any, wanted: Any, where: str) -> Any:
     """Return the JSON value as the annotated type, or raise RecordError with the place."""
+    if type(value) is wanted:
+        return value
     if dataclasses.is_dataclass(wanted):
         assert isinstance(wanted, type)
         hints = _hints(wanted)

@@ -371,3 +371,8 @@ def test_a_file_is_no_folder_of_records(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(LoadError, match=r"/runs: no folder of records \(Not a directory\)"):
         read_cells([tmp_path / "runs"], ["a"])
+
+
+def test_without_a_folder_everything_is_missing() -> None:
+    cells = read_cells([], ["a"])
+    assert cells[["status", "folder", "record"]].to_numpy().tolist() == [["missing", "", ""]]

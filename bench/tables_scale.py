@@ -1,0 +1,266 @@
+"""Seconds and memory to read the records of a sweep, the first time and again; and to make its tables and report.
+
+python bench/tables_scale.py [--cells 100 1000 10000 100000] [--sheet 1000]
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from machine import machine
+
+# What the workers import is imported in them: the parent's memory counts as its children's peak.
+if TYPE_CHECKING:
+    from strive.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+ANALYSIS = ROOT / "analysis"
+RATES = (0.25, 0.1, 0.05, 0.01)
+_SETTINGS = 12 * len(RATES)  # the paper's nets, each at each learning rate
+_MEGABYTE = 1e6
+
+
+def whole(cells: int) -> int:
+    """Return the next number of cells that gives every net and learning rate equally many seeds."""
+    return math.ceil(cells / _SETTINGS) * _SETTINGS
+
+
+def read_row(cells: int, repeats: int) -> str:
+    """Return the table's line for so many records, one in a hundred a failure."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs, cache = Path(folder, "runs"), Path(folder, "cache")
+        _worker("write", runs, cache, cells=cells, failures=100)
+        first = _worker("read", runs, cache, cells=cells)
+        again = [_worker("read", runs, cache, cells=cells) for _ in range(repeats)]
+        index = sum(path.stat().st_size for path in cache.rglob("*.arrow"))
+    seconds, processor, peak, plan = (statistics.median(each[key] for each in again) for key in first)
+    return (
+        f"| {cells:,} | {first['seconds']:.2f} ({first['processor']:.2f}) | {seconds:.2f} ({processor:.2f})"
+        f" | {plan:.2f} | {first['peak'] / _MEGABYTE:.0f} | {peak / _MEGABYTE:.0f} | {index / _MEGABYTE:.1f} |"
+    )
+
+
+def read_table(numbers: Sequence[int], repeats: int) -> str:
+    """Measure, and return the table of reading."""
+    head = (
+        "| records | first: s (of a core) | again: s (of a core) | of that plan.json: s | peak MB first | again"
+        " | index MB |\n|---|---|---|---|---|---|---|"
+    )
+    return "\n".join((head, *(read_row(whole(number), repeats) for number in numbers)))
+
+
+def sheet_table(cells: int, epochs: int, repeats: int) -> str:
+    """Measure, and return the table of what analysis/ makes of one sweep, each command as a user starts it."""
+    lines = ["| command | first: s | again: s (of a core) | peak MB | written MB |", "|---|---|---|---|---|"]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder, "runs")
+        _worker("write", runs, Path(folder), cells=cells, failures=0, epochs=epochs)
+        for script, name in (
+            ("make_tables.py", "tables"),
+            ("make_figures.py", "figures"),
+            ("make_report.py", "r.html"),
+        ):
+            out = Path(folder, name)
+            command = [sys.executable, str(ANALYSIS / script), "bench", f"--runs={runs}", f"--out={out}"]
+            # Each reads the records for itself.
+            first, *again = [_timed(command, Path(folder, f"cache {script}")) for _ in range(1 + repeats)]
+            seconds, processor, peak = (statistics.median(column) for column in zip(*again, strict=True))
+            files = [path for path in (out, *out.rglob("*")) if path.is_file()]
+            size = sum(path.stat().st_size for path in files) / _MEGABYTE
+            lines.append(
+                f"| {script} | {first[0]:.1f} | {seconds:.1f} ({processor:.1f}) | {peak / _MEGABYTE:.0f} | {size:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def _worker(task: str, runs: Path, cache: Path, **arguments: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--worker", json.dumps([task, str(runs), arguments])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"STRIVE_CACHE": str(cache)})
+    if done.returncode:
+        raise SystemExit(f"error: the records could not be {task if task == 'read' else 'written'}, see above")
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
+
+
+def _timed(command: Sequence[str], cache: Path) -> tuple[float, float, float]:
+    """Return a command's seconds, its seconds of a core, and its peak memory in bytes."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"STRIVE_CACHE": str(cache)})
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if os.waitstatus_to_exitcode(status):
+            output.seek(0)
+            raise SystemExit(f"error: {' '.join(command)} failed:\n{output.read().decode()}")
+    return seconds, usage.ru_utime + usage.ru_stime, _bytes(usage.ru_maxrss)
+
+
+def _bytes(maxrss: int) -> int:
+    return maxrss if sys.platform == "darwin" else maxrss * 1024
+
+
+# The workers, each a process of its own
+
+
+def _work(task: str, runs: Path, arguments: dict[str, int]) -> dict[str, float]:
+    if task == "write":
+        _write_sweep(runs, **arguments)
+        return {}
+    return _read(runs, **arguments)
+
+
+def _read(runs: Path, cells: int) -> dict[str, float]:
+    """Read the sweep as analysis/ does. The start of Python and the imports are not counted."""
+    import resource
+
+    sys.path.insert(0, str(ANALYSIS))
+    from load import load_sweep
+
+    from strive.sweeping.plan import StoredPlan, sweep_folder
+
+    started, processor = time.perf_counter(), time.process_time()
+    found = load_sweep("bench", [runs]).cells
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
+    peak = _bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    statuses = found["status"].value_counts().to_dict()
+    if (
+        len(found) != cells
+        or set(statuses) - {"done", "error"}
+        or found["test_error"].isna().sum() != statuses["error"]
+    ):
+        raise SystemExit(f"error: of {cells} records {statuses} were read")
+    started = time.perf_counter()
+    StoredPlan.read(sweep_folder(runs, "bench"))
+    return {"seconds": seconds, "processor": processor, "peak": peak, "plan": time.perf_counter() - started}
+
+
+def _settings() -> Iterator["Config"]:
+    """Yield the baseline cell in each of the paper's nets and learning rates."""
+    from strive.config import Base, Config, ModelConfig, OptimizerConfig, Variant, checked
+
+    for base in Base:
+        for variant in Variant:
+            for rate in RATES:
+                model, optimizer = ModelConfig(base=base, variant=variant), OptimizerConfig(lr=rate)
+                yield checked(Config(model=model, optimizer=optimizer))
+
+
+def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None:
+    """Write records of cells that nobody trained, and their plan.
+
+    Every `failures`-th is a failure; 0: none. epochs: lines of epochs.jsonl; 0: no such file.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from strive import identity
+    from strive.sweeping.plan import Action, Plan, Planned, write_plan
+
+    random = np.random.default_rng(0)
+    planned: list[Planned] = []
+    for number, setting in enumerate(_settings()):
+        for seed in range(cells // _SETTINGS):
+            config = replace(setting, seed=seed, runs=str(runs))
+            cell = identity.cell_id(config)
+            error = round(0.1 + 0.002 * number + 0.002 * random.standard_normal(), 4)
+            failed = failures and len(planned) % failures == failures - 1
+            record = _record(cell, identity.flat(config), None if failed else error, random.bytes(32).hex())
+            folder = runs / cell
+            folder.mkdir(parents=True)
+            # Not write_record, which waits for the disk each time.
+            (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            if epochs:
+                (folder / "epochs.jsonl").write_text(_curve(epochs, error), encoding="utf-8")
+            planned.append(Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code=""))
+    write_plan(
+        Plan(sweep="bench", file="", changes=[], question="Is it fast?", runs=runs, code="", cells=planned)
+    )  # fmt: skip
+
+
+def _record(cell: str, config: dict[str, Any], error: float | None, digest: str) -> dict[str, Any]:
+    """Return a record as JSON has it; no error: of a failure."""
+    now = "2026-01-01T00:00:00+00:00"
+    result = {
+        "epochs": 350, "steps": 136850, "parameters": 1369738, "train_loss": 0.1234567, "train_error": 0.0123,
+        "val_loss": None, "val_error": None, "test_loss": 0.3456789, "test_error": error,
+        "predictions_sha256": digest, "weights_sha256": digest[::-1],
+    }  # fmt: skip
+    provenance = {
+        "host": "bench", "device": "none", "threads": 1, "layout": "channels_last", "compiled": False,
+        "train_seconds": 1234.5, "images_per_second": 9876.5, "peak_memory_bytes": 1234567890, "resumes": 0,
+        "inexact": [], "torch": "2", "python": "3", "strive": "0", "code_hash": "0" * 10,
+        "data_fingerprint": "0" * 16, "started": now, "finished": now,
+    }  # fmt: skip
+    failed = error is None
+    return {
+        "schema": 1,
+        "cell": cell,
+        "status": "error" if failed else "done",
+        "config": config,
+        "result": None if failed else result,
+        "failure": {"cause": "RuntimeError: no", "traceback": "line\n" * 30} if failed else None,
+        "provenance": provenance,
+    }
+
+
+def _curve(epochs: int, error: float) -> str:
+    """Return epochs.jsonl with so many lines."""
+    shares = [error + 0.8 / (epoch + 1) for epoch in range(epochs)]
+    lines = (
+        {"epoch": epoch, "lr": 0.05, "train_loss": share, "train_error": share, "val_loss": None, "val_error": None}
+        for epoch, share in enumerate(shares, 1)
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+_NOTES = (
+    "first: with no index of the records, every one of them is read and checked; again: in a new process, with it;"
+    " the median of {repeats}. Both include plan.json and the frame of all cells, not the start of Python and the"
+    " imports (about 1 s). In brackets the seconds of a core: on a machine with other work the difference is waiting."
+    " The records have just been written, so most come from memory, not from the disk. Peak: resident memory of the"
+    " process."
+)
+_SHEET_NOTES = (
+    "One sweep of {cells} cells with {epochs} epochs each, every command whole, from its start to its end; first:"
+    " with no index of the records."
+)
+
+
+def main() -> None:
+    """Print the tables, or be a worker."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--cells", type=int, nargs="*", default=[100, 1000, 10_000, 100_000], help="sizes of the sweeps that are read"
+    )
+    parser.add_argument("--sheet", type=int, default=1000, help="cells of the sweep with a report; 0: none")
+    parser.add_argument("--epochs", type=int, default=350, help="length of its learning curves")
+    parser.add_argument("--repeats", type=int, default=3, help="how often the second reading is timed")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        task, runs, arguments = json.loads(options.worker)
+        print(json.dumps(_work(task, Path(runs), arguments)))
+        return
+    if min([*options.cells, options.epochs, options.repeats]) < 1 or options.sheet < 0:
+        parser.error("--cells, --epochs and --repeats must be at least 1, --sheet at least 0")
+    if options.cells:
+        print(f"{read_table(options.cells, options.repeats)}\n\n{_NOTES.format(repeats=options.repeats)}\n")
+    if options.sheet:
+        cells = whole(options.sheet)
+        print(sheet_table(cells, options.epochs, options.repeats))
+        print(f"\n{_SHEET_NOTES.format(cells=cells, epochs=options.epochs)}\n")
+    print(machine(0))
+
+
+if __name__ == "__main__":
+    main()
