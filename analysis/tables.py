@@ -108,7 +108,8 @@ def difference_table(places: Sequence[Place], table: layout.Table) -> Table:
             f"Differences of the {table.value.value.replace('_', ' ')}, paired by {', '.join(table.pair)}: own minus"
             f" baseline, above 0 is worse. 'No loss shown': the mean difference is shown to be below {table.margin:g}"
             f" {unit} (one-sided paired t-test at 0.025, Holm-corrected over the lines of this table); 'loss shown':"
-            f" shown to be above it; else there are not enough seeds."
+            " shown to be above it; else there are not enough seeds. An interval is of its line alone, so it may clear"
+            " the margin without a verdict. Seeds that are added until a verdict comes spoil it: plan their number."
         ),
         columns=columns,
         rows=tuple(rows),
