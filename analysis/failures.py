@@ -1,0 +1,42 @@
+"""Cells without a number, those with one cause together."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+_MOST_TEXT = 8000  # characters of a traceback; what went wrong is at its end
+_MOST_TRACEBACKS = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Cells that ended in one way."""
+
+    status: str  # in words
+    cause: str  # one line; "" if there is none
+    traceback: str
+    cells: tuple[str, ...]  # ids
+
+
+def failure_groups(cells: pd.DataFrame) -> list[FailureGroup]:
+    """Return the cells that are not done by status, cause and traceback, in the order of the plan.
+
+    cells: as in Loaded. Of a long traceback the middle is left out, and of very many the text.
+    """
+    rest = cells[cells["status"] != "done"]
+    groups: list[FailureGroup] = []
+    for (status, cause, traceback), group in rest.groupby(["status", "cause", "traceback"], sort=False, dropna=False):
+        text = _shortened(str(traceback).strip()) if len(groups) < _MOST_TRACEBACKS else ""
+        groups.append(
+            FailureGroup(
+                status=str(status).replace("_", " "), cause=str(cause), traceback=text, cells=tuple(group["cell"])
+            )
+        )
+    return groups
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MOST_TEXT:
+        return text
+    first, last = text[: _MOST_TEXT // 4], text[-3 * _MOST_TEXT // 4 :]
+    return f"{first}\n... {len(text) - len(first) - len(last)} characters left out ...\n{last}"

@@ -1,0 +1,47 @@
+"""One page with the answers of all sweeps: `python analysis/make_report.py --help`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command import add_arguments, guarded, sheets_of
+from comparison import comparison_tables
+from report import render_report
+
+from strive.records import write_whole
+
+_HELP = """\
+Write one HTML file with the question and the answer of every sweep that has records, its tables, learning curves,
+differences, costs and failed cells. It opens from disk and needs no network.
+
+  python analysis/make_report.py                              every sweep below runs/
+  python analysis/make_report.py table3 --runs runs results/table3 --out table3.html"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    sheets = sheets_of(arguments)
+    content = render_report(sheets, comparison_tables(sheets)).encode()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(arguments.out, content, durable=False)
+    count = "1 sweep" if len(sheets) == 1 else f"{len(sheets)} sweeps"
+    print(f"{arguments.out}: {count}, {len(content) / 1e6:.1f} MB")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python analysis/make_report.py",
+        description=_HELP,
+        epilog="exit code: 0; 2 for a mistake in the command or in a sweep file.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
