@@ -26,7 +26,8 @@ def answer(places: Sequence[Place], layout: Table) -> str:
 
 
 def _compared(places: Sequence[Place], layout: Table) -> str:
-    against = ", ".join(sorted({place.baseline for place in places if place.baseline}))
+    baselines = sorted({place.baseline for place in places if place.baseline})
+    against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
     judged = [place for place in places if place.judgement is not None]
     if not judged:
         return f"No difference from {against} can be told yet."

@@ -197,10 +197,8 @@ _WHEN = ("finished", "train_seconds", "inexact")
 
 def _footnotes(places: Sequence[Place], table: layout.Table) -> pd.DataFrame:
     """Return the cells behind each place, in its order."""
-    frames = []
-    for place in places:
-        frame = place.cells[[*dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN))]]
-        frame.insert(0, "place", place.label)
-        frame.insert(0, "ref", place.ref)
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    columns = list(dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN)))
+    frame = pd.concat([place.cells for place in places], ignore_index=True)[columns]
+    frame.insert(0, "place", [place.label for place in places for _ in range(len(place.cells))])
+    frame.insert(0, "ref", [place.ref for place in places for _ in range(len(place.cells))])
+    return frame

@@ -12,6 +12,7 @@ class Entry:
     value: float | None = None  # what to sort by; None for text and holes
     bold: bool = False
     hole: bool = False  # there is no number, and `text` says why
+    ref: str = ""  # of its cells in the footnote file, where a line has more than one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

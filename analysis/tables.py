@@ -307,10 +307,10 @@ def _short(place: Place | None) -> Entry:
     if place is None:
         return Entry(text="excluded", hole=True)
     if place.summary is None:
-        return Entry(text=place.hole, hole=True)
+        return Entry(text=place.hole, hole=True, ref=place.ref)
     text = f"{place.summary.mean:.2f}"
     text += f" ± {place.summary.sd:.2f}" if place.summary.sd is not None else ""
-    return Entry(text=text, value=place.summary.mean, bold=place.best)
+    return Entry(text=text, value=place.summary.mean, bold=place.best, ref=place.ref)
 
 
 def _words(place: Place, keys: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ def web_table(table: Table, name: str, refs: Collection[str] = ()) -> Markup:
     rows = table.rows[:MOST_LINES]
     linked = any(row.ref in refs for row in rows)
     columns = [*table.columns, *([Column(title="cells")] if linked else [])]
-    lines = [_line(row, name.partition("-")[0], refs if linked else None) for row in rows]
+    lines = [_line(row, name.partition("-")[0], refs, linked) for row in rows]
     keys = [f"c{number}" for number in range(len(columns))]
     frame = pd.DataFrame(lines, columns=keys, dtype=object)
     numeric = [key for key, column in zip(keys, columns, strict=True) if column.numeric]
@@ -40,15 +40,19 @@ def _heading(column: Column) -> Any:
     return great_tables.html(str(escape(column.title)).replace("{", "&#123;"))
 
 
-def _line(row: Row, section: str, refs: Collection[str] | None) -> list[str]:
-    """Return the row's entries as HTML. refs: None if there is no column of links."""
+def _line(row: Row, section: str, refs: Collection[str], linked: bool) -> list[str]:
+    """Return the row's entries as HTML. linked: whether there is a column of links at its end."""
     line = []
     for entry in row.entries:
         text = escape(entry.text)
         if entry.hole:
             text = Markup('<span class="hole">{}</span>').format(text)
+        if entry.ref in refs:
+            text = Markup('<a href="#cells-{}-{}" title="the cells behind this number">{}</a>').format(
+                section, entry.ref, text
+            )
         line.append(str(Markup("<strong>{}</strong>").format(text) if entry.bold else text))
-    if refs is not None:
+    if linked:
         link = Markup('<a href="#cells-{}-{}" title="the cells behind this line">[{}]</a>')
         line.append(str(link.format(section, row.ref, row.ref)) if row.ref in refs else str(escape(row.ref)))
     return line

@@ -81,3 +81,13 @@ def test_a_table_with_columns_says_which_of_them_is_smallest_in_which_rows(sweep
         "Smallest test error: lr 0.05 for variant base; lr 0.1 for variant Strided."
         " 1 place is without a mean, for want of cells."
     )
+
+
+def test_many_baselines_are_counted(sweep: Golden):
+    for number in range(5):
+        for variant in ("base", "strided"):
+            sweep.cell({"model.variant": variant, "optimizer.lr": 0.1 + number}, 10.0)
+    table = Table(rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"})
+    assert said(sweep, table).startswith(
+        "Against 5 baselines, with a margin of 0.5 points: not enough seeds for 5 of 5."
+    )

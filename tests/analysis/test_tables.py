@@ -80,6 +80,7 @@ def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(s
         ["A", "12.50 ± 0.50", "2 of 3 done, 1 missing"],
         ["B", "excluded", "10.00"],
     ]
+    assert [[entry.ref for entry in row.entries] for row in found.rows] == [["", "1", "2"], ["", "", "3"]]
 
 
 def test_n_stands_in_the_matrix_s_caption_only_where_it_is_the_same_everywhere(sweep: Golden):

@@ -49,6 +49,17 @@ def test_a_ref_links_to_its_cells_and_only_where_there_are_any():
     assert "<a " not in web_table(made, "s2-errors")
 
 
+def test_an_entry_with_cells_of_its_own_links_to_them():
+    made = table(
+        Row(entries=(Entry(text="a"), Entry(text="<9>", ref="3"), Entry(text="2 missing", hole=True, ref="4")))
+    )
+    made = table(*made.rows, columns=(Column(title="net"), Column(title="one"), Column(title="other")))
+    (line,) = lines(web_table(made, "s2-overview", {"3", "4"}))
+    assert '<a href="#cells-s2-3" title="the cells behind this number">&lt;9&gt;</a>' in line
+    assert '<a href="#cells-s2-4"' in line
+    assert "<a " not in web_table(made, "s2-overview", {"5"})
+
+
 def test_a_rule_is_above_its_line():
     without, above = lines(web_table(table(row("a", "1"), row("b", "2", rule=True)), "s1-errors"))
     assert "class=rule" in above
