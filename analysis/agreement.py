@@ -37,7 +37,7 @@ def agreements(places: Sequence[Place], table: layout.Table) -> tuple[list[Agree
     for place in places:
         if place.difference is None:
             continue
-        ours, theirs = (_folders(each, table) for each in (place, by_label[place.baseline]))
+        ours, theirs = (_cells(each, table) for each in (place, by_label[place.baseline]))
         for pair in ours:
             try:
                 found.append(Agreement(place, pair, _compared(read, ours[pair], theirs[pair])))
@@ -83,17 +83,21 @@ def agreement_table(found: Sequence[Agreement], table: layout.Table) -> Table:
     )
 
 
-def _folders(place: Place, table: layout.Table) -> dict[tuple[Any, ...], str]:
-    """Return {what pairs a cell: its folder}."""
+def _cells(place: Place, table: layout.Table) -> dict[tuple[Any, ...], tuple[str, str]]:
+    """Return {what pairs a cell: its folder, and the hash of its predictions}."""
     pairs = place.cells[list(table.pair)].to_numpy(object).tolist()
-    return {tuple(pair): folder for pair, folder in zip(pairs, place.cells["folder"], strict=True)}
+    cells = place.cells[["folder", "predictions_sha256"]].to_numpy(object).tolist()
+    return {tuple(pair): (folder, sha256) for pair, (folder, sha256) in zip(pairs, cells, strict=True)}
 
 
-def _compared(read: dict[str, tuple[np.ndarray, np.ndarray]], own: str, baseline: str) -> McNemar:
+def _compared(
+    read: dict[str, tuple[np.ndarray, np.ndarray]], ours: tuple[str, str], theirs: tuple[str, str]
+) -> McNemar:
     """read: what was read already; a baseline is compared with many."""
-    for folder in (own, baseline):
+    for folder, sha256 in (ours, theirs):
         if folder not in read:
-            read[folder] = correct(Path(folder))
+            read[folder] = correct(Path(folder), sha256)
+    own, baseline = ours[0], theirs[0]
     (own_labels, own_correct), (baseline_labels, baseline_correct) = read[own], read[baseline]
     if not np.array_equal(own_labels, baseline_labels):
         raise PredictionsError(f"{own} and {baseline} were tested on other images, or in another order")

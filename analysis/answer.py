@@ -21,8 +21,15 @@ def answer(places: Sequence[Place], layout: Table) -> str:
         sentence = _compared(places, layout)
     else:
         sentence = (_by_row(places, layout) if layout.rows and layout.columns else "") or _smallest(places, layout)
-    holes = sum(bool(place.hole) for place in places)
-    return f"{sentence} {_are(holes)} without a mean, for want of cells." if holes else sentence
+    mixed = [place for place in places if "versions of" in place.hole]
+    holes = sum(bool(place.hole) for place in places) - len(mixed)
+    apart = [place.label for place in places if place.no_difference.startswith("other ")]
+    parts = [
+        f" {_are(holes)} without a mean, for want of cells." if holes else "",
+        f" {_are(len(mixed))} without a mean, with cells of several versions." if mixed else "",
+        f" Not compared, for other code or images: {_listed(apart, len(places))}." if apart else "",
+    ]
+    return sentence + "".join(parts)
 
 
 def _compared(places: Sequence[Place], layout: Table) -> str:

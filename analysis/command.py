@@ -30,13 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folders of records; what the first has counts (default: runs)",
     )
+    parser.set_defaults(left_out=[])  # names of sweeps whose plans cannot be read
     parser.add_argument(
         "--mix", action="store_true", help="average and compare cells of different code or images, too; tables say so"
     )
 
 
 def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
-    """Return what the wanted sweeps say; progress goes to stderr.
+    """Return what the wanted sweeps say; progress goes to stderr, arguments.left_out gets what cannot be read.
 
     Raises LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
     """
@@ -46,12 +47,22 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
     for number, name in enumerate(names, 1):
         if sys.stderr.isatty():
             print(f"\r\033[K[{number}/{len(names)}] {name}", end="", file=sys.stderr, flush=True)
-        loaded = load_sweep(name, arguments.runs)
+        try:
+            loaded = load_sweep(name, arguments.runs)
+        except LoadError as error:
+            # One damaged plan must not take the tables of all other sweeps.
+            if arguments.sweeps:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            arguments.left_out.append(name)
+            continue
         # A plan of which nothing was ever trained answers nothing, unless it was asked for by name.
         if arguments.sweeps or (loaded.cells["status"] != "missing").any():
             sheets.append(make_sheet(loaded, mix=arguments.mix))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
+    if not sheets and arguments.left_out:
+        raise LoadError("no sweep is left")
     if not sheets:
         raise LoadError(_nothing(arguments.runs))
     return sheets
@@ -61,7 +72,7 @@ def _wanted(plans: dict[str, Path], asked: Sequence[str]) -> list[str]:
     """Return the names of plans: each of a sweep file's, or one by its own name."""
     if not asked:
         return list(plans)
-    files = {name: StoredPlan.read(folder).file for name, folder in plans.items() if name not in asked}
+    files = {name: _file(folder) for name, folder in plans.items() if name not in asked}
     found = []
     for wanted in asked:
         matching = [name for name in plans if name == wanted or files.get(name) == wanted]
@@ -73,6 +84,14 @@ def _wanted(plans: dict[str, Path], asked: Sequence[str]) -> list[str]:
             )
         found += matching
     return list(dict.fromkeys(found))
+
+
+def _file(plan: Path) -> str:
+    """Return the name of the sweep file that a plan is of; "" if the plan cannot be read, too."""
+    try:
+        return StoredPlan.read(plan).file
+    except (RecordError, OSError):
+        return ""
 
 
 def _nothing(folders: Sequence[Path]) -> str:

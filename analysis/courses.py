@@ -36,7 +36,7 @@ class Course:
         lacking = len(self.place.cells) - len(self.curves)
         if self.place.hole or not lacking:
             return self.place.hole
-        return f"{lacking} of {len(self.place.cells)} without a curve"
+        return f"{lacking} of {len(self.place.cells)} without a whole curve"
 
     def mean(self, column: str) -> pd.Series:
         """Return the mean over cells by epoch; empty where there is a hole."""
@@ -89,10 +89,11 @@ def text_of(key: Mapping[str, Any]) -> str:
 
 def _course(place: Place, panel: Sequence[str], line: Sequence[str]) -> Course:
     curves, cut = [], []
-    for folder, status in zip(place.cells["folder"], place.cells["status"], strict=True):
+    for folder, status, epochs in zip(*(place.cells[key] for key in ("folder", "status", "epochs")), strict=True):
         # A missing cell has no folder, and "" would be the one that the command was started in.
         curve = read_epochs(Path(folder)) if folder else pd.DataFrame()
-        if len(curve):
+        # One that was cut off later is no curve of a cell that is done.
+        if len(curve) and (status != "done" or len(curve) >= epochs):
             curves.append(curve)
             cut.append(status != "done")
     return Course(

@@ -19,15 +19,19 @@ def floats(table: Table, name: str) -> list[str]:
     caption = f"{title}. {table.caption}".strip()
     notes = [*filter(None, [legend(table)]), *table.notes]
     found = parts(table, len(caption) + sum(map(len, notes)))
-    label = "tab:" + "-".join(re.findall("[A-Za-z0-9]+", f"{name} {table.name}"))
     blocks = [f"\n% Of the next table the CSV has these, too: {', '.join(map(one_line, left_out))}"] if left_out else []
     for number, part in enumerate(found, 1):
         of = f" (part {number} of {len(found)})" if len(found) > 1 else ""
         mark = f"-{number}" if number > 1 else ""
         # The notes stand once, where the table ends.
         below = notes if number == len(found) else []
-        blocks.append(_float(part, title + of, caption + of, label + mark, below))
+        blocks.append(_float(part, title + of, caption + of, label(table, name) + mark, below))
     return blocks
+
+
+def label(table: Table, name: str) -> str:
+    """Return the label of a table's first float."""
+    return "tab:" + "-".join(re.findall("[A-Za-z0-9]+", f"{name} {table.name}"))
 
 
 def _printed(table: Table) -> tuple[Table, list[str]]:

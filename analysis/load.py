@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from index import records_in
-from recorded import EMPTY, MISSING, UNREADABLE, Columns, no_rows, objects, plain
+from recorded import EMPTY, MISSING, RESULTS, UNREADABLE, Columns, no_rows, objects, plain
 
 from strive import identity
 from strive.config import Config
@@ -204,13 +204,19 @@ def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
 def _warn(warning: list[str], best: Columns, found: Columns, cells: Sequence[str]) -> None:
     """Say where a folder contradicts an earlier one, or stands in for it."""
     finished = _finished(found)
-    other = _finished(best) & finished & (best["predictions_sha256"] != found["predictions_sha256"])
+    # NaN where nothing was held out is no contradiction.
+    differ = [(best[name] != found[name]) & ~(_is_nan(best[name]) & _is_nan(found[name])) for name in RESULTS]
+    other = _finished(best) & finished & np.any(differ, axis=0)
     for row in np.flatnonzero(other | ((best["status"] == UNREADABLE) & finished)).tolist():
         first, second = best["folder"][row], found["folder"][row]
         text = f"{first} and {second} hold different results; the first counts."
         if best["status"][row] == UNREADABLE:
             text = f"{best['cause'][row]}; {second} counts."
         warning[row] = f"{warning[row]} {cells[row]}: {text}".strip()
+
+
+def _is_nan(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.asarray(column != column)
 
 
 def _frame(columns: Columns) -> pd.DataFrame:

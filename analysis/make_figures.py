@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not figures:
                 print(f"{stem}: nothing to draw, no cell has an epochs.jsonl beside its record", file=sys.stderr)
             _remove_pages(arguments.out, stem, len(figures) + 1)
-    return 0
+    return 1 if arguments.left_out else 0
 
 
 def _parser() -> argparse.ArgumentParser:

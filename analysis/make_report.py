@@ -28,14 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_whole(arguments.out, content, durable=False)
     count = "1 sweep" if len(sheets) == 1 else f"{len(sheets)} sweeps"
     print(f"{arguments.out}: {count}, {len(content) / 1e6:.1f} MB")
-    return 0
+    return 1 if arguments.left_out else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python analysis/make_report.py",
         description=_HELP,
-        epilog="exit code: 0; 2 for a mistake in the command or in a sweep file.",
+        epilog="exit code: 0; 1 if a sweep with a damaged plan was left out; 2 for a mistake in command or sweep file.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)

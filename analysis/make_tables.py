@@ -26,8 +26,8 @@ SWEEP.csv        a line for each place of the table, in full precision
 SWEEP.cells.csv  a line for each cell: `ref` leads from a number to its cells, records, code and device
 paper.md, .tex   the paper's comparisons with other methods, our value in its row where there is one"""
 _EXIT = """\
-exit code: 0; 1 with --strict or --check for holes and mixtures, with --check for a table that is not what the
-records say; 2 for a mistake in the command or in a sweep file.
+exit code: 0; 1 if a sweep with a damaged plan was left out, with --strict or --check for holes and mixtures, with
+--check for a table that is not what the records say; 2 for a mistake in the command or in a sweep file.
 
 A mean is taken only where every cell of a place is done. Missing, failed and diverged cells are holes, and said so."""
 
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write or check the tables; return the exit code."""
     arguments = _parser().parse_args(argv)
     sheets = sheets_of(arguments)
-    files = _files(sheets)
+    files = _files(sheets, arguments.out)
     if arguments.check:
-        return _check(files, sheets, arguments.out)
+        return _check(files, sheets, arguments.out) or bool(arguments.left_out)
     for sheet in sheets:
         print(markdown(sheet))
     print(markdown_tables(comparison_tables(sheets)))
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems = _problems(sheets)
     if problems and arguments.strict:
         print("\n".join(problems), file=sys.stderr)
-    return 1 if problems and arguments.strict else 0
+    return 1 if arguments.left_out or (problems and arguments.strict) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,15 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _files(sheets: Sequence[Sheet]) -> dict[str, str]:
-    """Return {file name: text} of all that would be written."""
+def _files(sheets: Sequence[Sheet], out: Path) -> dict[str, str]:
+    """Return {file name: text} of all that would be written into a folder."""
     files = {}
     for sheet in sheets:
         name = sheet.loaded.name
         files[f"{name}.md"] = markdown(sheet)
         files[f"{name}.tex"] = latex(sheet)
         files[f"{name}.csv"] = tidy_csv(sheet)
-        files[f"{name}.cells.csv"] = footnotes_csv(sheet)
+        files[f"{name}.cells.csv"] = footnotes_csv(sheet, out)
     tables = comparison_tables(sheets)
     return files | {"paper.md": markdown_tables(tables), "paper.tex": latex_tables(tables)}
 

@@ -29,7 +29,7 @@ def _kinds() -> Iterator[tuple[str, object]]:
 
 EMPTY = dict(_kinds())  # {column: its value where there is no record}
 NUMBERS = frozenset(name for name, empty in EMPTY.items() if isinstance(empty, float))
-_RESULT, _PROVENANCE = (tuple(field.name for field in fields(part)) for part in (Result, Provenance))
+RESULTS, _PROVENANCE = (tuple(field.name for field in fields(part)) for part in (Result, Provenance))
 
 
 def no_rows(number: int) -> Columns:
@@ -69,7 +69,7 @@ def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {"status": record.status.value}
     if record.failure is not None:
         row |= {"cause": one_line(record.failure.cause), "traceback": plain(record.failure.traceback)}
-    for part, names in ((record.result, _RESULT), (record.provenance, _PROVENANCE)):
+    for part, names in ((record.result, RESULTS), (record.provenance, _PROVENANCE)):
         for name in names if part is not None else ():
             value = getattr(part, name)
             if value is not None:

@@ -1,9 +1,11 @@
 """A sheet as text: Markdown, LaTeX and CSV. Everything in it comes from records and is escaped."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from floats import floats
+from floats import floats, label
 from github import bullets, heading, legend, paragraph, table_lines
 from plain import one_line
 from spreadsheet import csv_text
@@ -35,7 +37,7 @@ def markdown_tables(tables: Sequence[Table], title: str = _COMPARISONS) -> str:
 
 
 def latex(sheet: "Sheet") -> str:
-    """Return the sheet's tables as LaTeX for a document with booktabs; notes and what is missing below them."""
+    """Return the sheet's tables as LaTeX for a document with booktabs; notes and what is missing below."""
     name = sheet.loaded.name
     lines = [
         f"% {one_line(sheet.title)}: {one_line(sheet.loaded.question)}",
@@ -46,7 +48,11 @@ def latex(sheet: "Sheet") -> str:
     ]
     texts = (*sheet.notes, *(f"Missing or mixed: {problem}." for problem in sheet.problems))
     items = [rf"  \item[\textendash] {running(text)}" for text in texts]
-    return "\n".join(lines + ([r"\begin{itemize}\sloppy", *items, r"\end{itemize}"] if items else [])) + "\n"
+    if items:
+        # By the table's number: a float may stand on another page than the list.
+        of = rf"\noindent Notes to Table~\ref{{{label(sheet.tables[0], name)}}}, {running(sheet.title)}:"
+        lines += ["", of, r"\begin{itemize}\sloppy", *items, r"\end{itemize}"]
+    return "\n".join(lines) + "\n"
 
 
 def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
@@ -60,9 +66,14 @@ def tidy_csv(sheet: "Sheet") -> str:
     return csv_text(sheet.tidy)
 
 
-def footnotes_csv(sheet: "Sheet") -> str:
-    """Return one line for each cell behind each place (RFC 4180)."""
-    return csv_text(sheet.footnotes)
+def footnotes_csv(sheet: "Sheet", out: Path) -> str:
+    """Return one line for each cell behind each place (RFC 4180).
+
+    out: the folder it is for. Records are named from there, so that it is the same file from wherever it is written.
+    """
+    there = out.resolve()
+    records = [os.path.relpath(os.path.realpath(each), there) if each else "" for each in sheet.footnotes["record"]]
+    return csv_text(sheet.footnotes.assign(record=records))
 
 
 def _markdown_blocks(tables: Sequence[Table]) -> list[str]:

