@@ -23,6 +23,7 @@ _FACES = (
     Face(r"\small", 0.925, 5, 11.0),
     Face(r"\footnotesize", 0.85, 4, 9.5),
     Face(r"\footnotesize", 0.85, 3, 9.5),
+    Face(r"\scriptsize", 0.78, 3, 8.0),  # better than two halves
 )
 
 
