@@ -13,6 +13,8 @@ from strive.config import ConfigError
 from strive.records import RecordError
 from strive.sweeping.plan import StoredPlan
 
+_RUNS = Path("runs")  # where a launch leaves records, unless told otherwise
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which sweeps, from which folders."""
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs",
         nargs="+",
         type=Path,
-        default=[Path("runs")],
+        default=[_RUNS],
         metavar="FOLDER",
         help="folders of records; what the first has counts (default: runs)",
     )
@@ -41,6 +43,8 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
 
     Raises LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
     """
+    if arguments.runs == [_RUNS] and not _RUNS.exists():
+        raise LoadError(_nothing(arguments.runs))
     plans = find_plans(arguments.runs)
     names = _wanted(plans, arguments.sweeps)
     sheets = []
@@ -97,7 +101,7 @@ def _file(plan: Path) -> str:
 def _nothing(folders: Sequence[Path]) -> str:
     return (
         f"no sweep has a record in {', '.join(map(str, folders))}: train one, python src/run.py -m sweeps=smoke, or"
-        " name other folders, --runs FOLDER"
+        " name other folders: --runs results/table3_small comes with the repository"
     )
 
 

@@ -113,6 +113,17 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert "Traceback" not in err
 
 
+def test_where_nothing_was_trained_yet_the_message_says_how_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert guarded(main, []) == 2
+    assert capsys.readouterr().err == (
+        "no sweep has a record in runs: train one, python src/run.py -m sweeps=smoke, or name other folders:"
+        " --runs results/table3_small comes with the repository\n"
+    )
+
+
 def test_a_damaged_plan_is_refused_with_its_path(sweep: Golden, capsys: pytest.CaptureFixture[str]):
     sweep.write()
     Path("runs/sweeps/table3/plan.json").write_text("{")
