@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from inference import McNemar, holm, mcnemar
-from labels import knob_title, value_text
+from labels import knob_title, value_text, value_texts
 from places import Place
 from predictions import PredictionsError, correct
 from table import Column, Entry, Row, Table
@@ -61,8 +61,7 @@ def agreement_table(found: Sequence[Agreement], table: layout.Table) -> Table:
             Entry(text=p_text(each.found.p), value=each.found.p),
             Entry(text=p_text(p), value=p),
         )
-        factors = {key: value_text(key, value) for key, value in each.place.key.items()}
-        rows.append(Row(entries=entries, ref=each.place.ref, factors=factors))
+        rows.append(Row(entries=entries, ref=each.place.ref, factors=value_texts(each.place.key)))
     return Table(
         name="mcnemar",
         title="McNemar's test on the test images",

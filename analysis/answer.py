@@ -43,7 +43,7 @@ def _compared(places: Sequence[Place], layout: Table) -> str:
         labels = [place.label for place in judged if place.judgement and place.judgement.verdict is verdict]
         if labels:
             parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
-    margin = f"{layout.margin:g} {'points' if layout.value.is_error else 'nats'}"
+    margin = f"{layout.margin:g} {layout.value.unit}"
     return f"Against {against}, with a margin of {margin}: {'; '.join(parts)}."
 
 

@@ -6,9 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
-from labels import value_text
+from labels import value_text, value_texts
 from sheet import Sheet
-from webplots import factors_of
 
 _TITLES = {
     "test_error": "test error, %",
@@ -62,7 +61,7 @@ def behind(sheet: Sheet) -> Behind:
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_ELSEWHERE, *shared}]
-    factors = {place.ref: factors_of(place) for place in sheet.places}
+    factors = {place.ref: value_texts(place.key) for place in sheet.places}
     rows: dict[tuple[str, str], list[tuple[Text, ...]]] = {}
     for ref, place, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
         row = tuple(_text(name, value) for name, value in zip(columns, values, strict=True))

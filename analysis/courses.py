@@ -10,11 +10,8 @@ from typing import Any
 
 import pandas as pd
 from curves import mean_curve, read_epochs
-from labels import place_label, value_text
 from places import Place
 from sheet import Sheet
-
-from strive.sweeping.layout import ARM
 
 MOST_LINES = 8  # places in one panel; more are not told apart
 _MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own
@@ -78,13 +75,6 @@ def scale_of(sheet: Sheet, courses: Sequence[Course]) -> Scale:
 def shown(values: pd.Series, column: str) -> pd.Series:
     """Return a column's values as they are shown: errors in percent, losses in nats."""
     return values * 100 if column.endswith("error") else values
-
-
-def text_of(key: Mapping[str, Any]) -> str:
-    """Return what a part of a place's key is called; "" for an empty one."""
-    if len(key) == 1 and ARM not in key:
-        return value_text(*next(iter(key.items())))
-    return place_label(key) if key else ""
 
 
 def _course(place: Place, panel: Sequence[str], line: Sequence[str]) -> Course:

@@ -1,7 +1,6 @@
 """The figures of one sweep. Each may take several pages; a page is one figure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import ink
@@ -15,7 +14,7 @@ from panels import learning_curves, subtitle
 from paper import PaperValue, off_paper
 from places import Place
 from sheet import Sheet
-from tables import value_title
+from tables import ruled, value_title
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -55,7 +54,7 @@ def seeds_plot(sheet: Sheet) -> list[Figure]:
             draw=_draw_seeds(place, papers.get(place.ref)),
             rule=rule,
         )
-        for place, rule in _ruled(sheet)
+        for place, rule in ruled(sheet.places, sheet.layout)
     ]
     several = any(place.summary is not None and place.summary.n > 1 for place in places)
     legend = [("one seed" if sheet.layout.pair == ("seed",) else "one cell", _SEED, True)]
@@ -88,7 +87,7 @@ def _differences(sheet: Sheet, places: Sequence[Place]) -> list[Figure]:
     frame = Frame(
         title=f"{sheet.title}: difference from the baseline",
         subtitle=subtitle(sheet),
-        axis=f"←  better     difference in {value}, {_unit(sheet)}     worse  →",
+        axis=f"←  better     difference in {value}, {sheet.layout.value.unit}     worse  →",
         limits=limits,
         headings=("difference", "95% interval", "pairs", "verdict"),
         caption=_difference_caption(sheet) + _beyond(limits, _ends(found)),
@@ -121,7 +120,7 @@ def _means(sheet: Sheet) -> list[Figure]:
     found = [place.summary for place in sheet.places if place.summary is not None]
     limits = span([each.mean for each in found], _intervals(found))
     lines = []
-    for place, rule in _ruled(sheet):
+    for place, rule in ruled(sheet.places, sheet.layout):
         own = place.summary
         entries = ("", "", "") if own is None else (ink.number(own.mean), _interval(own), str(own.n))
         draw = None if own is None else _draw_mean(own, _MEAN)
@@ -144,8 +143,9 @@ def _means(sheet: Sheet) -> list[Figure]:
 def _difference_caption(sheet: Sheet) -> str:
     return (
         f"Mean difference of pairs that agree in {_pair(sheet)}, own minus baseline, with its 95% interval (Student's"
-        f" t, not corrected; none for one pair or where all are equal). Circle, no loss shown: the loss is shown to be"
-        f" less than the margin of {sheet.layout.margin:g} {_unit(sheet)}. Square, loss shown: it is shown to be more."
+        " t, not corrected; none for one pair or where all are equal). Circle, no loss shown: the loss is shown to be"
+        f" less than the margin of {sheet.layout.margin:g} {sheet.layout.value.unit}. Square, loss shown: it is shown"
+        " to be more."
         " Diamond: there are not enough seeds to show either. One-sided paired t-tests at 2.5%, Holm-corrected over"
         " all differences."
     )
@@ -226,14 +226,6 @@ def _paper_text(paper: PaperValue | None) -> str:
     return "new" if paper.error is None else ink.number(paper.error) + ("" if paper.certain else "?")
 
 
-def _ruled(sheet: Sheet) -> list[tuple[Place, bool]]:
-    """Return each place, and whether it is the first of a group: the first of several row keys has changed."""
-    if len(sheet.layout.keys) < 2:
-        return [(place, False) for place in sheet.places]
-    first = [place.key[sheet.layout.keys[0]] for place in sheet.places]
-    return list(zip(sheet.places, [False, *(one != other for one, other in pairwise(first))], strict=False))
-
-
 def _intervals(found: Iterable[Summary | Difference]) -> list[tuple[float, float]]:
     return [(each.low, each.high) for each in found if each.low is not None and each.high is not None]
 
@@ -260,7 +252,3 @@ def _key(label: str, style: dict[str, Any]) -> Line2D:
 
 def _pair(sheet: Sheet) -> str:
     return " and ".join(sheet.layout.pair)
-
-
-def _unit(sheet: Sheet) -> str:
-    return "points" if sheet.layout.value.is_error else "nats"

@@ -38,6 +38,18 @@ def value_text(key: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def value_texts(key: Mapping[str, Any]) -> dict[str, str]:
+    """Return {knob: its value as text}, which rows and plots are filtered by."""
+    return {name: value_text(name, value) for name, value in key.items()}
+
+
+def short_label(key: Mapping[str, Any]) -> str:
+    """Return what a part of a place's key is called beside its knob's title: a single value alone; "" for no knob."""
+    if len(key) == 1 and "arm" not in key:
+        return value_text(*next(iter(key.items())))
+    return place_label(key) if key else ""
+
+
 def place_label(key: Mapping[str, Any]) -> str:
     """Return a name for what has these values: "ALL-CNN-C", or "Model A, model.pool_norm 2"."""
     rest = dict(key)

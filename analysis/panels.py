@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import ink
-from courses import Course, Scale, courses_of, scale_of, shown, text_of
-from labels import knob_title, place_label
+from courses import Course, Scale, courses_of, scale_of, shown
+from labels import knob_title, place_label, short_label
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -87,7 +87,7 @@ def learning_curves(sheet: Sheet) -> list[Figure]:
     courses = courses_of(sheet)
     if not any(course.curves for course in courses):
         return []
-    lines = dict.fromkeys(text_of(course.line) for course in courses)
+    lines = dict.fromkeys(short_label(course.line) for course in courses)
     book = _Book(
         title=f"{sheet.title}: learning curves",
         subtitle=subtitle(sheet),
@@ -97,7 +97,7 @@ def learning_curves(sheet: Sheet) -> list[Figure]:
     )
     groups: dict[str, list[Course]] = {}
     for course in courses:
-        groups.setdefault(text_of(course.panel), []).append(course)
+        groups.setdefault(short_label(course.panel), []).append(course)
     return [_page(name, part, book) for name, part in ink.pages(list(groups.values()), MOST_PANELS)]
 
 
@@ -171,7 +171,7 @@ def _note(courses: Sequence[Course], width: float) -> list[str]:
     holes: dict[str, list[str]] = {}
     for course in courses:
         if course.hole:
-            holes.setdefault(course.hole, []).append(text_of(course.line))
+            holes.setdefault(course.hole, []).append(short_label(course.line))
     for hole, names in holes.items():
         named = f"{', '.join(names)}: " if len(names) < len(courses) else ""
         lines += ink.wrapped(f"{named}no mean, {hole}", width, ink.SMALL, lines=3)
@@ -197,7 +197,7 @@ def _caption(panels: Sequence[_Panel], scale: Scale) -> str:
 
 def _legend(panels: Sequence[_Panel], book: _Book) -> tuple[list[Line2D], int]:
     """Return the lines of a page, each once, and how many stand side by side."""
-    texts = dict.fromkeys(text_of(course.line) for panel in panels for course in panel.courses)
+    texts = dict.fromkeys(short_label(course.line) for panel in panels for course in panel.courses)
     handles = []
     for text in filter(None, texts):
         (label,) = ink.wrapped(text, _MOST_LABEL, ink.TEXT, lines=1)
@@ -251,7 +251,7 @@ def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, colum
 
 def _draw_half(axes: Axes, panel: _Panel, column: str, book: _Book) -> None:
     for course in panel.courses:
-        _draw_course(axes, course, column, book.styles[text_of(course.line)])
+        _draw_course(axes, course, column, book.styles[short_label(course.line)])
     for course in panel.baselines:
         mean = shown(course.mean(column), column)
         axes.plot(mean.index, mean, **_BASELINE, zorder=4)

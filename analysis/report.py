@@ -11,14 +11,14 @@ from behind import Behind, behind, refs
 from costs import cost_table
 from failures import FailureGroup, failure_groups
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from labels import knob_title, value_text
+from labels import knob_title, value_text, value_texts
 from markupsafe import Markup
 from pictures import MOST_BYTES, Picture, pictures
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from sheet import Sheet
 from table import Column, Table
 from webcurves import learning_curves
-from webplots import Figure, effect_plot, factors_of, mean_plot, paper_plot
+from webplots import Figure, effect_plot, mean_plot, paper_plot
 from webtable import MOST_LINES, web_table
 
 _PAGE = Path(__file__).with_name("page")
@@ -127,7 +127,7 @@ def _filters(sheet: Sheet) -> dict[str, tuple[str, list[str]]]:
     """Return what tables and figures can be filtered by: knobs with two values and more."""
     values: dict[str, dict[str, None]] = {}
     rows = [row.factors for table in sheet.tables for row in table.rows]
-    for factors in (*map(factors_of, sheet.places), *rows):
+    for factors in (*(value_texts(place.key) for place in sheet.places), *rows):
         for key, text in factors.items():
             values.setdefault(key, {}).setdefault(text)
     return {key: (knob_title(key), list(texts)) for key, texts in values.items() if len(texts) > 1}

@@ -7,13 +7,12 @@ from typing import Any
 
 from effects import Effects
 from inference import LEVEL
-from labels import knob_title, place_label, value_text
+from labels import knob_title, place_label, short_label, value_text, value_texts
 from load import Loaded
 from places import Place
 from table import Column, Entry, Row, Table
 
 from strive.sweeping import layout
-from strive.sweeping.layout import ARM
 
 _NONE = Entry(text="-")
 
@@ -42,7 +41,7 @@ def error_table(places: Sequence[Place], table: layout.Table, caption: str) -> T
             Column(title="in interval", numeric=False, help="whether the paper's number lies in our 95% interval"),
         ]
     rows = []
-    for place, rule in _ruled(places, table):
+    for place, rule in ruled(places, table):
         entries = [Entry(text=place.label), _count(place.parameters), *_summary_entries(place)]
         rows.append(_row(place, [*entries, *_paper_entries(place)] if papers else entries, rule))
     return Table(
@@ -62,7 +61,7 @@ def matrix(places: Sequence[Place], table: layout.Table, caption: str) -> Table:
     for row, found in by_row.items():
         entries = [Entry(text=row), *(_short(found.get(title)) for title in titles)]
         some = next(iter(found.values()))
-        rows.append(Row(entries=tuple(entries), factors={key: value_text(key, some.key[key]) for key in table.rows}))
+        rows.append(Row(entries=tuple(entries), factors=value_texts({key: some.key[key] for key in table.rows})))
     sizes = {place.summary.n for place in places if place.summary}
     size = f" n = {sizes.pop()}." if len(sizes) == 1 else ""
     return Table(
@@ -76,7 +75,7 @@ def matrix(places: Sequence[Place], table: layout.Table, caption: str) -> Table:
 
 def difference_table(places: Sequence[Place], table: layout.Table) -> Table:
     """Return one line for each place that has a baseline: the paired difference and what it shows."""
-    unit = "points" if table.value.is_error else "nats"
+    unit = table.value.unit
     columns = (
         Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
         Column(title="baseline", numeric=False),
@@ -93,8 +92,7 @@ def difference_table(places: Sequence[Place], table: layout.Table) -> Table:
         ),
     )
     rows = [
-        _row(place, _difference_entries(place), rule)
-        for place, rule in _ruled([p for p in places if p.baseline], table)
+        _row(place, _difference_entries(place), rule) for place, rule in ruled([p for p in places if p.baseline], table)
     ]
     return Table(
         name="differences",
@@ -250,11 +248,10 @@ def p_text(p: float | None) -> str:
 
 
 def _row(place: Place, entries: Sequence[Entry], rule: bool) -> Row:
-    factors = {key: value_text(key, value) for key, value in place.key.items()}
-    return Row(entries=tuple(entries), ref=place.ref, factors=factors, rule=rule)
+    return Row(entries=tuple(entries), ref=place.ref, factors=value_texts(place.key), rule=rule)
 
 
-def _ruled(places: Sequence[Place], table: layout.Table) -> list[tuple[Place, bool]]:
+def ruled(places: Sequence[Place], table: layout.Table) -> list[tuple[Place, bool]]:
     """Return each place, and whether a line stands above it: the first of several keys has changed."""
     if len(table.keys) < 2 or not places:
         return [(place, False) for place in places]
@@ -322,7 +319,7 @@ def _words(place: Place, keys: Sequence[str]) -> str:
 
 
 def _text_of(key: Mapping[str, Any]) -> str:
-    return place_label(key) if len(key) != 1 or ARM in key else value_text(*next(iter(key.items())))
+    return short_label(key) or place_label(key)
 
 
 def _number(value: float | None, form: str) -> Entry:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labels import knob_title, value_text
+from labels import knob_title, value_text, value_texts
 from places import Place
 from sheet import Sheet
-from webplots import COLOURS, Figure, Panel, Spec, factors_of, line_keys, plain, series_of, style
+from webplots import COLOURS, Figure, Panel, Spec, line_keys, plain, series_of, style
 
 _MOST_POINTS = 80  # of a curve: more than a small plot has room for
 _ALL_POINTS = 40_000  # of a sweep, which are half a megabyte; each curve has some all the same
@@ -173,7 +173,7 @@ def _trace(place: Place, name: str, epochs: Sequence[int], curve: Curve, number:
         "opacity": 0.45 if thin else 1,
         "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.2f}%<extra></extra>",
         "showlegend": False,
-        "meta": {"factors": factors_of(place), "colour": colour},
+        "meta": {"factors": value_texts(place.key), "colour": colour},
     }
 
 

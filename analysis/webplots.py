@@ -12,9 +12,10 @@ from html import escape
 from typing import Any
 
 from inference import Verdict
-from labels import knob_title, place_label, value_text
+from labels import knob_title, place_label, value_text, value_texts
 from places import Place
 from sheet import Sheet
+from tables import value_title
 
 Spec = dict[str, Any]  # a trace or a layout
 Name = tuple[str, str]  # what a value is of, or "", and the value
@@ -72,7 +73,7 @@ def effect_plot(sheet: Sheet) -> Figure | None:
     shown = [place for place in sheet.places if place.difference is not None]
     if not shown:
         return None
-    unit = _unit(sheet)
+    unit = sheet.layout.value.unit
     traces = [_difference_trace(place, number, unit) for number, place in enumerate(shown)]
     margin = sheet.layout.margin
     shapes = [
@@ -109,7 +110,7 @@ def mean_plot(sheet: Sheet) -> Figure | None:
     shown = [place for place in sheet.places if place.summary is not None]
     if len(shown) < 2:
         return None
-    what = _value_title(sheet)
+    what = value_title(sheet.layout)
     caption = "Mean with its 95% interval (Student's t); small points are the single cells."
     if all(place.summary.n == 1 for place in shown if place.summary):
         caption = "The one value of each: without a second seed there is no interval."
@@ -182,11 +183,6 @@ def line_keys(names: Iterable[Name]) -> tuple[Key, ...]:
 def plain(text: str) -> str:
     """Return the text so that plotly shows it as it is: with neither tags nor mathematics."""
     return escape(text, quote=False).replace("$", "&#36;")
-
-
-def factors_of(place: Place) -> dict[str, str]:
-    """Return what a place's traces are filtered by, with the values that rows of tables have."""
-    return {key: value_text(key, value) for key, value in place.key.items()}
 
 
 def style(number: int) -> tuple[int, str]:
@@ -266,7 +262,7 @@ def _point(place: Place, number: int, colour: int, symbol: str, *, text: Sequenc
         "hoverinfo": "text",
         "showlegend": False,
         "cliponaxis": False,
-        "meta": {"factors": factors_of(place), "colour": colour, "label": _tick(place.label)},
+        "meta": {"factors": value_texts(place.key), "colour": colour, "label": _tick(place.label)},
     }
 
 
@@ -343,11 +339,3 @@ def _left_out(places: Iterable[Place]) -> str:
     more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
     named = ", ".join(labels[:_MOST_NAMED]) + more
     return f" Not shown: {named}." if labels else ""
-
-
-def _unit(sheet: Sheet) -> str:
-    return "points" if sheet.layout.value.is_error else "nats"
-
-
-def _value_title(sheet: Sheet) -> str:
-    return f"{sheet.layout.value.value.replace('_', ' ')}, {'%' if sheet.layout.value.is_error else 'nats'}"

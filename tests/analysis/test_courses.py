@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from courses import courses_of, scale_of, text_of
+from courses import courses_of, scale_of
 from golden import Golden
 from handmade import MakeGolden, epochs, sheet_of
+from labels import short_label
 
 from strive.sweeping.layout import Value
 
@@ -19,7 +20,7 @@ def nets(sweep: Golden, rates: list[float]) -> Golden:
 
 
 def panels(sweep: Golden, **layout: Any) -> list[tuple[str, str]]:
-    return [(text_of(course.panel), text_of(course.line)) for course in courses_of(sheet_of(sweep, **layout))]
+    return [(short_label(course.panel), short_label(course.line)) for course in courses_of(sheet_of(sweep, **layout))]
 
 
 def test_the_first_row_key_names_the_panel_and_the_others_the_line(golden: MakeGolden):

@@ -28,6 +28,11 @@ class Value(StrEnum):
         """Whether it is a share of images, shown in percent; else nats per image."""
         return self.value.endswith("_error")
 
+    @property
+    def unit(self) -> str:
+        """Unit of a difference and of the margin."""
+        return "points" if self.is_error else "nats"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
