@@ -31,11 +31,17 @@ def main(composed: DictConfig) -> None:
             raise ConfigError("sweeps=NAME is many cells: add -m")
         config = to_config(composed)
         # torch is imported only here: --help and tab completion answer at once.
+        from strive import identity
         from strive.cell import run_when_free
+        from strive.progress import CONSOLE
+        from strive.tracking.mirroring import Mirroring
 
         # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.
         stop.listen()
-        record = run_when_free(config)
+        runs, cell = Path(config.runs), identity.cell_id(config)
+        with Mirroring(runs, config.tracker.kind, log=runs / cell / "wandb.log", say=CONSOLE.print) as mirroring:
+            mirroring.show([cell])
+            record = run_when_free(config)
         if not record.status.finished:
             raise CellsFailedError(f"{record.cell} has no result; see {config.runs}/{record.cell}/log.txt")
     except Exception as error:

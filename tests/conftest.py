@@ -14,6 +14,9 @@ from support import ROOT, SMALL, CommandLine, MakeConfig
 
 from strive.config import Config, to_config
 
+# No test but those of tests/tracking shows anything on W&B; what tests start inherits this.
+os.environ["WANDB_MODE"] = "disabled"
+
 # A shell ignores Ctrl-C on behalf of what it starts in the background, and so would every process that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

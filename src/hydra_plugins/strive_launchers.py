@@ -18,6 +18,7 @@ from strive.sweeping.local import LocalOptions, train_locally
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.submission import Submission
 from strive.sweeping.task import Ended
+from strive.tracking.mirroring import check_wandb
 
 
 @dataclass
@@ -92,6 +93,7 @@ class SlurmLauncher(CellLauncher):
         # submitit is imported only where it is used.
         from strive.sweeping.slurm import train_on_slurm
 
+        check_wandb([task.config["tracker.kind"] for task in submission.tasks], CONSOLE.print)
         return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:

@@ -51,6 +51,10 @@ class Owner:
         job = f", SLURM job {self.job}" if self.job else ""
         return f"process {self.pid} on {self.host}{job}, since {self.since}"
 
+    def is_here(self) -> bool:
+        """Return whether it is, or was, a process of this machine since it was started."""
+        return bool(self.boot) and self.host == socket.gethostname() and self.boot == _boot()
+
 
 class ClaimedError(Exception):
     """Another process trains the cell."""
@@ -174,13 +178,22 @@ def owner_of(folder: Path) -> Owner | None:
     return None
 
 
+def is_older(folder: Path, owner: Owner, written: int) -> bool:
+    """Return whether the owner's claim on the cell in `folder` is older than a file: then its owner wrote that.
+
+    written: when the file was, in nanoseconds, by the clock of its file system, which is that of the claim too.
+    """
+    try:
+        return (folder / _FOLDER / owner.token / "owner.json").stat().st_mtime_ns <= written
+    except OSError:
+        return True  # given back in between
+
+
 def surely_dead(owner: Owner) -> bool:
     """Return whether the owner was a process of this machine that is gone."""
-    if not owner.boot or owner.host != socket.gethostname():
-        return False
-    if owner.boot != _boot():
-        # The machine was started again. In containers two can share a name, but then not a boot id
-        # with a live process: wait for the lease there.
+    # The machine may have been started again. In containers two can share a name, but then not a boot
+    # id with a live process: wait for the lease there.
+    if not owner.is_here():
         return False
     try:
         os.kill(owner.pid, 0)

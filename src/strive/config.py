@@ -167,6 +167,14 @@ class Precision(StrEnum):
     fp32 = auto()
 
 
+class Tracker(StrEnum):
+    """Whether a cell is shown on W&B."""
+
+    auto = "auto"
+    none = "none"
+    wandb = "wandb"
+
+
 class DeviceChoice(StrEnum):
     """Where a cell trains."""
 
@@ -415,6 +423,35 @@ class TrainerConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """Where W&B shows a cell. Nothing here is part of its identity, and training waits for none of it."""
+
+    kind: Tracker = _logistics(
+        Tracker.auto, "auto: W&B where its client and a key are there; none: never; wandb: refuse to start without them"
+    )
+    project: str = _logistics(
+        "",
+        "W&B project; empty takes WANDB_PROJECT, or else strive",
+        "at most 128 characters, none of / \\ # ? % :",
+        check=lambda name: re.fullmatch(r"[^/\\#?%:\x00-\x1f]{0,128}", name) is not None,
+    )
+    entity: str = _logistics(
+        "",
+        "W&B user or team; empty takes WANDB_ENTITY, or else the key's own",
+        "letters, digits, - and _",
+        check=lambda name: re.fullmatch(r"[\w.-]*", name) is not None,
+    )
+    images: int = _logistics(
+        0,
+        "sample pictures: so many training images as the net sees them, and so many of its worst mistakes",
+        "0 to 256",
+        unit="images",
+        check=lambda n: 0 <= n <= 256,
+    )
+    weights: bool = _logistics(False, "upload the final weights as an artifact")
+
+
+@dataclass(kw_only=True, slots=True)
 class NeedsConfig:
     """What a SLURM job must ask for to train this cell; 0 and empty leave it to hydra.launcher."""
 
@@ -445,6 +482,7 @@ class Config:
         check=lambda n: n >= 0,
     )
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     needs: NeedsConfig = field(default_factory=NeedsConfig)
     runs: str = _logistics("runs", "folder that records are written to")
     # The file that sweeps=NAME selects. It says what the cells are; no cell carries it.

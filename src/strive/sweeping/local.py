@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 
 from strive.config import ConfigError
+from strive.progress import CONSOLE
 from strive.sweeping.pool import Pool, slots
 from strive.sweeping.retries import Retries
 from strive.sweeping.submission import Submission
 from strive.sweeping.task import Ended
 from strive.sweeping.view import View
+from strive.tracking.mirroring import mirroring_of
 
 
 @dataclass
@@ -27,6 +29,8 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     """Train the cells and return how each one ended.
 
     On a signal (strive.stop) each cell that trains writes a checkpoint first, and has not ended.
+
+    Raises ConfigError for tracker=wandb where W&B cannot be had.
     """
     # What a SLURM job has already is left to it.
     tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
@@ -34,14 +38,24 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
     device = "cpu" if all(task.config["trainer.device"] == "cpu" for task in tasks) else "auto"
     places = slots(options.cells_per_device, len(tasks), threads, device=device)
-    with View({task.cell: task.folder for task in tasks}, total=len(tasks), done=0, title=title) as view:
+    mirroring = mirroring_of(tasks, submission.folder, say=CONSOLE.print)
+    with mirroring, View({task.cell: task.folder for task in tasks}, total=len(tasks), done=0, title=title) as view:
+
+        def on_ended(ended: Ended) -> None:
+            view.ended(ended)
+            mirroring.show([ended.cell])
+
+        def on_tick(pool: Pool) -> None:
+            view.refresh(pool.running(), pool.waiting(), _elsewhere(pool))
+            mirroring.show(pool.running())
+
         pool = Pool(
             tasks,
             places,
             logs=submission.logs,
             retries=options.retries,
-            on_ended=view.ended,
-            on_tick=lambda pool: view.refresh(pool.running(), pool.waiting(), _elsewhere(pool)),
+            on_ended=on_ended,
+            on_tick=on_tick,
             say=view.say,
         )
         return pool.run()

@@ -29,6 +29,7 @@ from strive.sweeping.retries import Retries
 from strive.sweeping.slots import Slot, slots, usable_cores, visible_gpus
 from strive.sweeping.snapshot import check_code
 from strive.sweeping.task import Ended, Task
+from strive.tracking.mirroring import Mirroring, mirroring_of
 
 _WARNING = signal.SIGUSR2.name
 _IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
@@ -80,6 +81,7 @@ class _Work:
         self.pack, self.log = pack, log
         self._started = time.monotonic()
         self._idle_since: float | None = None
+        self._mirroring: Mirroring | None = None
         self._failed = self._has_left = self._gives_way = False
 
     def run(self) -> None:
@@ -100,15 +102,17 @@ class _Work:
             sys.exit(1)
 
     def _train(self, tasks: list[Task], job: str) -> None:
-        pool = Pool(
-            tasks,
-            allocated_slots(self.pack.cells_per_device, tasks),
-            logs=self.pack.logs / f"{job}-{restart_count()}",
-            retries=self.pack.retries,
-            on_ended=self._ended,
-            on_tick=self._tick,
-        )
-        ended = pool.run()
+        # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
+        with mirroring_of(tasks, self.pack.submission, say=_say, strict=False) as self._mirroring:
+            pool = Pool(
+                tasks,
+                allocated_slots(self.pack.cells_per_device, tasks),
+                logs=self.pack.logs / f"{job}-{restart_count()}",
+                retries=self.pack.retries,
+                on_ended=self._ended,
+                on_tick=self._tick,
+            )
+            ended = pool.run()
         signal_name = pool.interrupted or stop.requested()
         if not signal_name or all(end.status is not None for end in ended.values()):
             return
@@ -119,6 +123,8 @@ class _Work:
             self._await_end()
 
     def _ended(self, ended: Ended) -> None:
+        if self._mirroring is not None:
+            self._mirroring.show([ended.cell])
         if ended.status is not None:
             self._failed |= not ended.status.finished
             self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
@@ -133,6 +139,8 @@ class _Work:
 
     def _tick(self, pool: Pool) -> None:
         self.log.running(pool.running())
+        if self._mirroring is not None:
+            self._mirroring.show(pool.running())
         if pool.interrupted:
             # At once: SLURM may end this process before the cells have written their checkpoints.
             self._leave(pool.interrupted)
@@ -216,6 +224,10 @@ def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
     each = cells_per_device or (1 if gpus else cores)
     count = min(len(tasks), each * max(1, len(gpus)))
     return slots(each, len(tasks), max(1, cores // count), device=device)
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
 
 
 def job_id() -> str:

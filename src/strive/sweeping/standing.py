@@ -7,7 +7,7 @@ from enum import StrEnum, auto
 from pathlib import Path
 
 from strive import records
-from strive.claim import Claim, Owner, owner_of, surely_dead
+from strive.claim import Owner, is_older, owner_of, surely_dead
 from strive.records import RecordError, Status
 from strive.sweeping.fate import fate_of
 from strive.sweeping.joblog import starts
@@ -119,7 +119,8 @@ class Watcher:
         folder = self._runs / cell.cell
         record = self._record(folder)
         owner = _owner(folder)
-        if owner is not None and not surely_dead(owner) and not _is_older(folder, owner, record):
+        ended = owner is not None and record is not None and is_older(folder, owner, record.stamp[0])
+        if owner is not None and not surely_dead(owner) and not ended:
             batch_size = plan.config(cell)["budget.batch_size"]
             return Standing(
                 cell=cell.cell, state=State.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
@@ -221,18 +222,6 @@ def _owner(folder: Path) -> Owner | None:
         return owner_of(folder)
     except (OSError, ValueError, TypeError, KeyError):
         return None  # it is being given back, or is no claim of this version
-
-
-def _is_older(folder: Path, owner: Owner, record: _Seen | None) -> bool:
-    """Return whether the claim is older than the record: then its owner wrote that, and only the claim is left."""
-    if record is None:
-        return False
-    try:
-        claimed = (Claim(folder, owner).scratch / "owner.json").stat().st_mtime_ns
-    except OSError:
-        return True
-    # Times of files on one file system, so of one clock.
-    return claimed <= record.stamp[0]
 
 
 def _has_failed_in(job: Job, cell: str) -> bool:

@@ -1,0 +1,202 @@
+"""The genuine W&B client, with every wait bounded. The only file of the package that imports wandb."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+# Its telemetry would hold up the end of a process where a firewall swallows packets.
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+os.environ["WANDB_SILENT"] = "true"
+
+import wandb
+from wandb.errors import AuthenticationError, CommError, UsageError
+
+_SECONDS = 8.0  # for one answer of the server, before it counts as silent
+_TRIES = 2  # of a request, beside the first: a server that is down is asked again by the next look
+_FINISH_SECONDS = 30.0  # for what is still on its way when a W&B run is closed
+PREEMPTED = 143  # exit code of a process that ended with SIGTERM
+
+
+class NotUploadedError(Exception):
+    """W&B did not take something; the message says why, in one line, without the key."""
+
+
+class NoServerError(NotUploadedError):
+    """W&B does not answer, or not to this key: what comes next would fail as well."""
+
+
+class NoKeyError(NotUploadedError):
+    """There is no key for the server."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where on W&B."""
+
+    entity: str  # "": the key's own
+    project: str
+
+
+class Client:
+    """A server that has taken the key."""
+
+    def __init__(self) -> None:
+        """Ask the server once.
+
+        Raises NoKeyError where there is no key, NoServerError where nobody answers or the key is refused.
+        """
+        try:
+            if not wandb.login(prompt=False, verify=False):
+                raise NoKeyError("no key: `wandb login` asks for one, or set WANDB_API_KEY")
+            self.api = wandb.Api(timeout=int(_SECONDS))
+            self.server = str(wandb.setup().settings.base_url).rstrip("/")
+            self.entity = str(self.api.default_entity or "")
+        except (UsageError, CommError, OSError, ValueError) as error:
+            text = _told(error)
+            # The client's words for a server that is down, or too slow, are of a service process that is busy.
+            if "did not respond in time" in text:
+                text = f"{wandb.setup().settings.base_url} does not answer"
+            raise NoServerError(text) from None
+
+    def has(self, target: Target, run: str, summary: Mapping[str, str]) -> bool:
+        """Return whether the server itself says that a W&B run has these values in its summary."""
+        try:
+            found = self.api.run(f"{target.entity}/{target.project}/{run}")
+            return all(found.summary.get(key) == value for key, value in summary.items())
+        except (CommError, ValueError, OSError):
+            return False
+
+
+class OpenRun:
+    """One W&B run while this process adds to it."""
+
+    def __init__(
+        self,
+        target: Target,
+        run: str,
+        *,
+        name: str,
+        group: str,
+        job_type: str,
+        tags: list[str],
+        config: dict[str, Any],
+        trainer: int | None = None,
+    ) -> None:
+        """Create the W&B run, or go on with it.
+
+        trainer: the process on this machine that trains; its use of processor and memory is shown.
+        None: it does not train here, so nothing of this machine is.
+
+        Raises NotUploadedError.
+        """
+        # Not in the cell's folder: all that it says is there already, and it may be on a slow file system.
+        self._folder = tempfile.TemporaryDirectory(dir=os.environ.get("WANDB_DIR"), ignore_cleanup_errors=True)
+        try:
+            self._run = wandb.init(
+                entity=target.entity or None,
+                project=target.project,
+                id=run,
+                resume="allow",
+                reinit="create_new",
+                mode="online",
+                name=name,
+                group=group or None,
+                job_type=job_type,
+                tags=tags,
+                config=config,
+                dir=self._folder.name,
+                settings=_settings(trainer),
+            )
+        except AuthenticationError as error:
+            self._folder.cleanup()
+            raise NoServerError(_told(error)) from None
+        except (CommError, UsageError, OSError, ValueError) as error:
+            self._folder.cleanup()
+            raise NotUploadedError(_told(error)) from None
+        self.rows: int = self._run.starting_step  # that the server has
+        self.target = Target(entity=self._run.entity, project=self._run.project)
+        self.id, self.url = self._run.id, self._run.url or ""
+        self._run.define_metric("epoch")
+        self._run.define_metric("*", step_metric="epoch")
+        if set(self._run.tags or ()) != set(tags):
+            self._run.tags = tags  # it was shown before it belonged to another sweep as well
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Add a row of numbers."""
+        self._run.log(row)
+
+    def log_image(self, key: str, path: Path) -> None:
+        """Add a picture."""
+        self._run.log({key: wandb.Image(str(path))})
+
+    def summarise(self, summary: dict[str, Any]) -> None:
+        """Set values of the summary."""
+        self._run.summary.update(summary)
+
+    def add_file(self, path: Path) -> None:
+        """Upload a file."""
+        self._run.save(str(path), base_path=str(path.parent), policy="now")
+
+    def add_weights(self, path: Path, name: str) -> None:
+        """Upload weights as an artifact, without a second copy on this disk."""
+        artifact = wandb.Artifact(name, type="model")
+        artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        self._run.log_artifact(artifact, aliases=["final"])
+
+    def close(self, *, exit_code: int, preempted: bool = False) -> None:
+        """Send what is on its way, and end the W&B run as finished, failed or preempted.
+
+        Raises NotUploadedError if the server does not take it in time.
+        """
+        try:
+            if preempted:
+                self._run.mark_preempting()
+            self._run.finish(exit_code=exit_code)
+        except (CommError, UsageError, OSError, ValueError) as error:  # a TimeoutError is an OSError
+            raise NotUploadedError(_told(error)) from None
+        finally:
+            self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        """Use it as a context manager, and nothing of it stays on this disk."""
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Drop what belongs to this process."""
+        self._folder.cleanup()
+
+
+def _settings(trainer: int | None) -> wandb.Settings:
+    here = trainer is not None
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        init_timeout=_SECONDS,
+        finish_timeout=_FINISH_SECONDS,
+        finish_timeout_raises=True,
+        x_graphql_timeout_seconds=_SECONDS,
+        x_graphql_retry_max=_TRIES,
+        x_graphql_retry_wait_max_seconds=2.0,
+        x_transaction_log_flush_interval=2.0,
+        x_disable_stats=not here,
+        x_disable_meta=not here,
+        x_disable_machine_info=not here,
+        x_save_requirements=here,
+        disable_git=not here,
+        disable_code=True,
+    )
+    if trainer is not None:
+        settings.x_stats_pid = trainer
+    return settings
+
+
+def _told(error: Exception) -> str:
+    """Return one line on what W&B's client says, without the key."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    key = os.environ.get("WANDB_API_KEY", "")
+    return text.replace(key, "***") if key else text

@@ -1,0 +1,194 @@
+"""Shows cells on W&B while they train, and tells the user what comes of it. Imports neither W&B nor torch."""
+
+import importlib.util
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from strive import stop
+from strive.config import ConfigError, Tracker
+from strive.sweeping.task import Task
+from strive.tracking.news import Kind, News
+from strive.tracking.process import MirrorProcess
+
+_PATIENCE_SECONDS = 12.0  # at the end, without a word from the process; a silent server takes 8 of them
+_LEAVE_SECONDS = 8.0  # at the end, in all, after a signal: SLURM kills half a minute after it
+_LATER = "python src/sync.py"
+_WHOLE = (Kind.uploaded, Kind.done)
+
+
+class Mirroring:
+    """Cells on W&B, in a process of its own; use as a context manager.
+
+    Nothing waits for it but the end, which is bounded; whatever goes wrong is one line.
+    """
+
+    def __init__(
+        self, runs: Path, kind: Tracker, *, log: Path, say: Callable[[str], object], plans: Sequence[str] = ()
+    ) -> None:
+        """Nothing starts before `with`.
+
+        runs: folder of the cells. log: what W&B's client prints. say: shows a line to the user. plans: of the
+        sweeps that the cells belong to.
+        """
+        self._runs, self._kind, self._log, self._say, self._plans = runs, kind, log, say, plans
+        self._process: MirrorProcess | None = None
+        self._shown: set[str] = set()
+        self._leaving = False
+
+    def __enter__(self) -> Self:
+        """Start the process.
+
+        Raises ConfigError for tracker=wandb without W&B's client, or without a key.
+        """
+        if reason := missing():
+            self._refuse(reason)
+            if self._kind is Tracker.auto and os.environ.get("WANDB_MODE") != "disabled":
+                self._say(f"W&B: {reason}; epochs stay in the cells' folders, and {_LATER} uploads them")
+        elif self._kind is not Tracker.none:
+            self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait, for a bounded time, until it has sent what is there, and say what it has not."""
+        if self._process is None:
+            return
+        try:
+            # What failed before there was anything to show needs no word on W&B.
+            if error is None or any(news.kind is Kind.shown for news in self._process.news):
+                self._wait(self._process)
+        except KeyboardInterrupt:
+            self._say(f"W&B: left; {_LATER} uploads the rest")
+        finally:
+            self._process.kill()
+        if not self._log.stat().st_size:
+            self._log.unlink()  # W&B's client had nothing to say
+        if self._leaving and (text := summary(self._process.news, self._shown, self._runs)):
+            self._say(text)
+
+    def show(self, cells: Iterable[str]) -> None:
+        """Show these cells from now on; one that was shown already is no news."""
+        new = [cell for cell in cells if cell not in self._shown]
+        if new and self._process is not None:
+            self._shown.update(new)
+            self._process.order(cells=new)
+
+    def _start(self) -> None:
+        try:
+            self._process = MirrorProcess(self._runs, log=self._log, on_news=self._speak)
+        except OSError as error:
+            self._say(f"W&B: its process cannot be started ({error}); {_LATER} uploads the cells later")
+            return
+        self._process.order(plans=self._plans)
+        if self._kind is Tracker.wandb:
+            news = self._process.wait_for_server(_PATIENCE_SECONDS)
+            if news is not None and news.kind is Kind.offline:
+                self._process.kill()
+                self._refuse(news.text)
+
+    def _refuse(self, reason: str) -> None:
+        if self._kind is Tracker.wandb:
+            raise ConfigError(f"tracker=wandb: {reason}; or say tracker=auto, or tracker=none")
+
+    def _speak(self, news: News) -> None:
+        assert self._process is not None
+        if self._leaving and news.kind is Kind.trouble:
+            return  # the summary says it
+        if self._kind is Tracker.wandb and news.kind is Kind.offline:
+            return  # the refusal says it
+        if text := spoken(news, self._process.news, lone=len(self._shown) == 1 and not self._plans):
+            self._say(text)
+
+    def _wait(self, process: MirrorProcess) -> None:
+        self._leaving = True
+        process.leave()
+        begun, told = time.monotonic(), False
+        while not process.has_ended and process.silent_seconds < _PATIENCE_SECONDS:
+            seconds = time.monotonic() - begun
+            if stop.requested() and seconds > _LEAVE_SECONDS:
+                return
+            if seconds > 1 and not told:
+                told = True
+                self._say(f"W&B: sending what is left (Ctrl-C leaves that to {_LATER})")
+            time.sleep(0.02)
+
+
+def mirroring_of(
+    tasks: Sequence[Task], submission: Path, *, say: Callable[[str], object], strict: bool = True
+) -> Mirroring:
+    """Return what shows a submission's cells.
+
+    strict: refuse tracker=wandb where W&B cannot be had, rather than do without.
+    """
+    kinds = {Tracker(task.config["tracker.kind"]) for task in tasks}
+    kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
+    return Mirroring(
+        Path(tasks[0].config["runs"]) if tasks else Path("runs"),
+        Tracker.auto if kind is Tracker.wandb and not strict else kind,
+        log=submission / "logs" / "wandb.log",
+        say=say,
+        plans=[submission.parent.name],
+    )
+
+
+def check_wandb(kinds: Iterable[str], say: Callable[[str], object]) -> None:
+    """Raise ConfigError for tracker=wandb without W&B's client or a key, before a cluster finds out."""
+    if Tracker.wandb.value in kinds:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Mirroring(Path(folder), Tracker.wandb, log=Path(folder) / "wandb.log", say=say),
+        ):
+            pass
+
+
+def missing() -> str:
+    """Return why W&B is not even asked; "" if it is."""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in ("offline", "dryrun", "disabled"):
+        return f"WANDB_MODE={mode}"
+    if importlib.util.find_spec("wandb") is None:
+        return "its client is not installed (pip install 'strive[wandb]')"
+    return ""
+
+
+def spoken(news: News, before: Sequence[News], *, lone: bool) -> str:
+    """Return what to tell the user at once; "" for what the end sums up.
+
+    lone: there is one cell, so that its page is what to look at.
+    """
+    match news.kind:
+        case Kind.offline:
+            return f"W&B: {news.text}; until then epochs stay in the cells' folders, and {_LATER} uploads them"
+        case Kind.trouble:
+            return f"W&B: {news.cell + ': ' if news.cell else ''}{news.text}; training goes on, it is tried again"
+        case Kind.shown if lone:
+            return f"W&B: {news.url}"
+        case Kind.shown if not any(each.kind is Kind.shown for each in before):
+            return f"W&B: {news.url.rpartition('/runs/')[0]}"
+        case _:
+            return ""
+
+
+def summary(news: Sequence[News], cells: Iterable[str], runs: Path) -> str:
+    """Return what is on W&B in the end, and what is not, in one line; "" if W&B was never asked."""
+    wanted = set(cells)
+    last = {each.cell: each for each in news if each.cell}
+    whole = {cell for cell in wanted if cell in last and last[cell].kind in _WHOLE}
+    if not wanted or any(each.kind is Kind.offline for each in news):
+        return ""
+    if whole == wanted:
+        return f"W&B has all of {len(whole)} cell{'s' if len(whole) > 1 else ''}"
+    reasons = [each.text for each in news if each.kind in (Kind.trouble, Kind.failed)]
+    stopped = all(cell in last and last[cell].kind is Kind.partly for cell in wanted - whole)
+    why = reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more"
+    where = "" if runs == Path("runs") else f" runs={shlex.quote(str(runs))}"
+    return (
+        f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}{where}"
+    )

@@ -1,0 +1,59 @@
+"""What the process that shows cells on W&B is told, and what it tells. Imports no torch."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from typing import Self
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    online = auto()  # the server has taken the key; url says where
+    offline = auto()  # there is no key, and will be none
+    trouble = auto()  # the server, or one cell's upload; it is tried again
+    shown = auto()  # a cell has a page on W&B; url says where
+    uploaded = auto()  # a cell has ended, and W&B has confirmed that it has all of it
+    done = auto()  # W&B had all of it already
+    partly = auto()  # W&B has the epochs so far; the cell has not ended
+    nothing = auto()  # the cell has left nothing yet
+    elsewhere = auto()  # another process shows the cell
+    failed = auto()  # W&B did not take the cell, and is not asked again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What to show from now on."""
+
+    cells: list[str] = field(default_factory=list)
+    plans: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what to_json wrote."""
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class News:
+    """One thing that happened."""
+
+    kind: Kind
+    cell: str = ""  # "": it is not about one cell
+    text: str = ""
+    url: str = ""
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what to_json wrote."""
+        content = json.loads(line)
+        return cls(**(content | {"kind": Kind(content["kind"])}))

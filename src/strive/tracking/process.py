@@ -1,0 +1,101 @@
+"""The process that shows cells on W&B, as who started it sees it. Imports neither W&B nor torch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from strive.tracking.news import Kind, News, Order
+
+
+class MirrorProcess:
+    """A child process with orders going in and news coming out."""
+
+    def __init__(
+        self, runs: Path, *, log: Path, on_news: Callable[[News], object], wish: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it.
+
+        runs: folder of the cells. log: what W&B's client prints. on_news: called in another thread. wish: entity and
+        project, where they are not the cells' own. Raises OSError.
+        """
+        self.news: list[News] = []
+        self._on_news = on_news
+        self._answered = threading.Event()
+        self._last = time.monotonic()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "strive.tracking.mirror", str(runs), json.dumps(dict(wish or {}))]
+        with log.open("ab") as file:
+            # In a session of its own: a Ctrl-C is for the cells, which then have something more to show.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders = self._process.stdin
+        self._reader = threading.Thread(target=self._listen, args=(self._process.stdout,), name="news", daemon=True)
+        self._reader.start()
+
+    def order(self, *, cells: Iterable[str] = (), plans: Sequence[str] = ()) -> None:
+        """Have these shown from now on."""
+        with suppress(OSError, ValueError):  # it is gone, or was told to leave
+            self._orders.write(Order(cells=list(cells), plans=list(plans)).to_json() + "\n")
+            self._orders.flush()
+
+    def wait_for_server(self, seconds: float) -> News | None:
+        """Return its word on the server, or None if there was none in time."""
+        self._answered.wait(seconds)
+        return next((news for news in self.news if news.kind in _ON_SERVER), None)
+
+    def leave(self) -> None:
+        """Have it send what is there and end."""
+        with suppress(OSError):
+            self._orders.close()
+        self._last = time.monotonic()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long it has said nothing."""
+        return time.monotonic() - self._last
+
+    def kill(self) -> None:
+        """End it at once, and whatever it has started; what W&B has then, W&B is asked next time."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(timeout=5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+    def _listen(self, lines: IO[str]) -> None:
+        with suppress(ValueError):  # closed meanwhile
+            for line in lines:
+                news = News.from_json(line)
+                self._last = time.monotonic()
+                self._on_news(news)
+                self.news.append(news)
+                if news.kind in _ON_SERVER:
+                    self._answered.set()
+        self._answered.set()
+
+
+_ON_SERVER = (Kind.online, Kind.offline, Kind.trouble)

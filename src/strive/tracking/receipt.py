@@ -1,0 +1,69 @@
+"""What of a cell W&B has: a small file in the cell's folder. Imports no torch."""
+
+import dataclasses
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from strive import records
+
+NAME = "wandb.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What W&B has of one cell, or of one plan, as W&B itself confirmed it."""
+
+    server: str  # its address
+    entity: str
+    project: str
+    id: str  # of the W&B run
+    url: str
+    group: str = ""
+    tags: list[str] = field(default_factory=list)
+    epochs: list[str] = field(default_factory=list)  # a checksum of each epoch's line
+    sha256: str = ""  # of the record or plan that W&B has, or of a stopped cell's epochs; "": not all is there
+    weights: bool = False
+    images: bool = False
+
+    def contradicts(self, lines: Sequence[str]) -> bool:
+        """Return whether these epochs are of another training than those that W&B has."""
+        return any(mine != theirs for mine, theirs in zip(map(checksum, lines), self.epochs, strict=False))
+
+
+def checksum(line: str) -> str:
+    """Return eight hex digits that tell one epoch's line from another's."""
+    return f"{zlib.crc32(line.encode()):08x}"
+
+
+def sha256(text: str) -> str:
+    """Return the hash by which a record or plan is known."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_receipt(folder: Path) -> Receipt | None:
+    """Return the receipt in a folder; None if there is none, or none that can be read: then W&B is asked."""
+    try:
+        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        receipt = Receipt(**content)
+    except (OSError, ValueError, TypeError):
+        return None
+    good = all(isinstance(getattr(receipt, item.name), _KINDS[item.name]) for item in dataclasses.fields(Receipt))
+    return receipt if good else None
+
+
+def write_receipt(folder: Path, receipt: Receipt) -> None:
+    """Put the receipt beside what it is of."""
+    content = json.dumps(dataclasses.asdict(receipt)) + "\n"
+    records.write_whole(folder / NAME, content.encode(), durable=False)
+
+
+_KINDS = {item.name: str for item in dataclasses.fields(Receipt)} | {
+    "tags": list,
+    "epochs": list,
+    "weights": bool,
+    "images": bool,
+}

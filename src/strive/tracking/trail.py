@@ -1,0 +1,116 @@
+"""What a cell has left in its folder so far, for whoever shows it elsewhere. Imports no torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from strive import records
+from strive.claim import Owner, is_older, owner_of, surely_dead
+from strive.records import Record, RecordError
+
+_EPOCHS = "epochs.jsonl"
+_CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trail:
+    """One cell's files, read once."""
+
+    cell: str
+    folder: Path  # of the training: the cell's, or the one of a training that is to replace its result
+    config: dict[str, Any]  # every knob, as {dotted key: value}
+    epochs: list[str]  # lines of epochs.jsonl
+    owner: Owner | None  # who trains it now
+    record: Record | None  # how it ended; None while it trains
+    record_text: str  # of record.json; "" while it trains
+
+    @property
+    def state(self) -> str:
+        """How the cell stands: its status, or training, or stopped."""
+        if self.record is not None:
+            return self.record.status.value
+        return "training" if self.owner else "stopped"
+
+    def rows(self, first: int) -> list[dict[str, Any]]:
+        """Return the numbers of the epochs from `first` on (0 is the first), without those that are null."""
+        rows = [json.loads(line) for line in self.epochs[first:]]
+        return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def read_trail(folder: Path) -> Trail | None:
+    """Return what lies in a cell's folder, or None if its training has left nothing yet.
+
+    Raises RecordError for a record that cannot be trusted.
+    """
+    owner = owner_of(folder)
+    if owner is not None and (surely_dead(owner) or _has_ended(folder, owner)):
+        owner = None
+    record, text = (None, "") if owner else _record(folder)
+    replacing = folder / records.RETRAINING
+    place = replacing if owner and (replacing / _CONFIG).exists() else folder
+    config = record.config if record else _config(place / _CONFIG)
+    if config is None:
+        return None
+    return Trail(
+        cell=folder.name,
+        folder=place,
+        config=config,
+        epochs=_lines(place / _EPOCHS),
+        owner=owner,
+        record=record,
+        record_text=text,
+    )
+
+
+def _has_ended(folder: Path, owner: Owner) -> bool:
+    """Return whether the owner has written the record, and only its claim is still there."""
+    try:
+        return is_older(folder, owner, (folder / "record.json").stat().st_mtime_ns)
+    except OSError:
+        return False
+
+
+def _record(folder: Path) -> tuple[Record | None, str]:
+    path = folder / "record.json"
+    try:
+        # The text first: where a new record takes its place in between, the next look puts it right.
+        text = path.read_bytes().decode("utf-8")
+        return records.read_record(path), text
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8 ({error})") from None
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    """Return what identity.to_yaml wrote, flat again; None if it is not there, or no such file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines that are whole; a file that somebody damaged ends where the damage begins."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        try:
+            if not isinstance(json.loads(line), dict):
+                break
+        except ValueError:
+            break
+        lines.append(line)
+    return lines

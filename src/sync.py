@@ -1,0 +1,203 @@
+"""Uploads to W&B what it does not have yet: `python src/sync.py --help`."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from strive.records import RecordError
+from strive.sweeping.plan import StoredPlan, names_in, plan_name, sweep_folder
+from strive.tracking.mirroring import missing
+from strive.tracking.news import Kind, News
+from strive.tracking.process import MirrorProcess
+from strive.tracking.receipt import NAME
+
+_HELP = """\
+Upload to W&B what it does not have yet of the cells on disk: epochs, results, plans. It needs nothing
+but their files, so it runs on a login node, on a laptop with a copy of the folder, or a year later.
+
+  python src/sync.py                                    every cell below runs/
+  python src/sync.py sweeps=table3                      the cells of one sweep
+  python src/sync.py sweeps=table3 seed=0,1             of one that was launched with such overrides
+  python src/sync.py runs=results/table3_small          records in another folder
+  python src/sync.py tracker.project=P tracker.entity=E elsewhere than the cells' own config says
+  python src/sync.py sweeps=table3 --watch              while they train, until every cell has ended
+
+A cell has one W&B run, and each epoch is uploaded once, however often this is started. What W&B has
+of a cell is in its wandb.json; --again asks W&B itself, should somebody have deleted something there."""
+_EXIT = """\
+exit code: 0 if W&B has all that there is, 1 if something did not arrive, 2 if nothing could be uploaded."""
+_SECONDS = 700.0  # without a word, before the process is given up; weights may take ten minutes
+_TARGET = ("tracker.project", "tracker.entity")
+_ENDED = (Kind.uploaded, Kind.done, Kind.partly, Kind.nothing, Kind.elsewhere, Kind.failed)
+_WORDS = {
+    Kind.uploaded: "uploaded",
+    Kind.done: "there already",
+    Kind.partly: "not ended, uploaded so far",
+    Kind.nothing: "not begun",
+    Kind.elsewhere: "shown by another process",
+    Kind.failed: "failed",
+}
+_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+class UsageError(Exception):
+    """What the user got wrong; the message says what to do."""
+
+
+def main() -> int:
+    """Upload; return the exit code."""
+    options = _parser().parse_intermixed_args()
+    runs, target, arguments = _split(options.overrides)
+    plans, cells = _wanted(runs, arguments)
+    if reason := missing():
+        raise UsageError(f"W&B: {reason}")
+    if options.again:
+        for folder in (*(sweep_folder(runs, name) for name in plans), *(runs / cell for cell in cells)):
+            (folder / NAME).unlink(missing_ok=True)
+    upload = _Upload(len(cells))
+    process = MirrorProcess(runs, log=runs / "sync.log", on_news=upload.hear, wish=target)
+    try:
+        process.order(cells=cells, plans=plans)
+        with upload.bar:
+            while options.watch and not (upload.is_over or process.has_ended):
+                time.sleep(0.2)
+            process.leave()
+            while not process.has_ended and process.silent_seconds < _SECONDS:
+                time.sleep(0.05)
+    except KeyboardInterrupt:
+        _CONSOLE.print("stopped; the same command goes on from there")
+    finally:
+        process.kill()
+    return upload.report()
+
+
+class _Upload:
+    """How far the upload is."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._last: dict[str, News] = {}
+        self._troubles: list[str] = []
+        self.bar = Progress(
+            TextColumn("uploading"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task = self.bar.add_task("", total=total)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return len(self._last) >= self._total
+
+    def hear(self, news: News) -> None:
+        """Take in and show what the process says."""
+        if news.kind in (Kind.offline, Kind.trouble):
+            self._troubles.append(f"{news.cell}: {news.text}" if news.cell else news.text)
+        if news.kind not in _ENDED:
+            return
+        self._last[news.cell] = news
+        self.bar.update(self._task, completed=len(self._last))
+        if news.kind is Kind.failed:
+            self._troubles.append(f"{news.cell}: {news.text}")
+        elif news.kind in (Kind.uploaded, Kind.partly):
+            _CONSOLE.print(f"{news.cell}: {news.text}  {news.url}")
+
+    def report(self) -> int:
+        """Print what is where; return the exit code."""
+        counts = Counter(news.kind for news in self._last.values())
+        parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
+        left = self._total - len(self._last)
+        _CONSOLE.print(f"{self._total} cells: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
+        for text in dict.fromkeys(self._troubles):
+            print(f"W&B: {text}", file=sys.stderr)
+        if not left and not counts[Kind.failed] and not self._troubles:
+            return 0
+        return 1 if self._last.keys() - {""} else 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        usage="python src/sync.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [tracker.project=P] [--watch] [--again]",
+        description=_HELP,
+        epilog=_EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--watch", action="store_true", help="go on until every cell has ended")
+    parser.add_argument("--again", action="store_true", help="ask W&B about every cell, not its wandb.json")
+    # So that a launch's line needs only another file name.
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _split(overrides: Sequence[str]) -> tuple[Path, dict[str, str], list[str]]:
+    """Return the runs folder, where to upload to, and the overrides of a launch."""
+    runs, target, rest = Path("runs"), dict[str, str](), []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{text}: give KEY=VALUE; such as sweeps=table3, runs=DIR, tracker.project=P")
+        if key == "runs":
+            runs = Path(value)
+        elif key in _TARGET:
+            target[key.partition(".")[2]] = value
+        elif not key.lstrip("+~").startswith("hydra"):
+            rest.append(text)
+    return runs, target, rest
+
+
+def _wanted(runs: Path, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the plans and cells to upload."""
+    if not runs.is_dir():
+        raise UsageError(f"runs={runs}: there is no such folder; name one that records were written to")
+    sweeps = [text.partition("=")[2] for text in arguments if text.startswith("sweeps=")]
+    if arguments:
+        names = [plan_name([text for text in arguments if not text.startswith("sweeps=")], *sweeps[-1:] or [""])]
+    else:
+        names = sorted(path.parent.name for path in (runs / "sweeps").glob("*/plan.json"))
+    cells: dict[str, None] = {}
+    plans = []
+    for name in names:
+        try:
+            cells |= dict.fromkeys(cell.cell for cell in StoredPlan.read(sweep_folder(runs, name)).cells)
+            plans.append(name)
+        except FileNotFoundError:
+            there = ", ".join(sorted(names_in(runs / "sweeps"))) or "none"
+            raise UsageError(f"{runs} has no plan {name}; there are: {there}") from None
+        except RecordError as error:
+            if arguments:
+                raise UsageError(str(error)) from None
+            print(f"left out: {error}", file=sys.stderr)
+    there = names_in(runs)
+    if not arguments:
+        cells |= dict.fromkeys(name for name in sorted(there) if _is_cell(runs / name))
+    # A cell of a plan that was never begun has nothing to upload.
+    return plans, [cell for cell in cells if cell in there]
+
+
+def _is_cell(folder: Path) -> bool:
+    return (folder / "record.json").exists() or (folder / "config.yaml").exists()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        with suppress(Exception):
+            print(f"error: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)

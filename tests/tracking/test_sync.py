@@ -1,0 +1,207 @@
+"""`python src/sync.py` with the genuine client, over records of real cells."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import ROOT
+from wandb_peer import Peer
+
+from strive.claim import take_claim
+
+RESULTS = ROOT / "results" / "table3_small"
+Sync = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two cells, a sweep's plan, and nothing of W&B."""
+    return copied(tmp_path / "cells", 2)
+
+
+def copied(runs: Path, count: int) -> Path:
+    for path in sorted(RESULTS.glob("*/record.json"))[:count]:
+        shutil.copytree(path.parent, runs / path.parent.name, ignore=shutil.ignore_patterns("*.npz"))
+    return runs
+
+
+@pytest.fixture
+def sync(client: dict[str, str], tmp_path: Path) -> Sync:
+    def finished(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "src" / "sync.py"), *arguments],
+            cwd=tmp_path,
+            env=client | {"COLUMNS": "160"} | environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return finished
+
+
+def cells(runs: Path) -> list[str]:
+    return sorted(path.parent.name for path in runs.glob("*/record.json"))
+
+
+def complete(peer: Peer, runs: Path) -> None:
+    """Every cell is there, each epoch once, its record to the byte."""
+    assert sorted(peer.runs) == cells(runs)
+    for cell in cells(runs):
+        shown = peer.runs[cell]
+        assert shown.summary["record"].encode() == (runs / cell / "record.json").read_bytes()
+        epochs = [json.loads(line)["epoch"] for line in (runs / cell / "epochs.jsonl").read_text().splitlines()]
+        assert [row["epoch"] for row in shown.history] == epochs
+        assert shown.state == "finished"
+
+
+def test_forty_offline_cells_are_uploaded_once_however_often_it_is_started(peer: Peer, sync: Sync, tmp_path: Path):
+    runs = copied(tmp_path / "cells", 40)
+    first = sync("runs=cells")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == "40 cells: 40 uploaded"
+    complete(peer, runs)
+    peer.operations.clear()
+    second = sync("runs=cells")
+    assert second.stdout == "40 cells: 40 there already\n"
+    assert not {"UpsertBucket", "RunResumeStatus"} & peer.operations.keys()
+    # Without receipts, as from a copy of the folder, W&B is asked, and nothing is there twice either.
+    third = sync("runs=cells", "--again")
+    assert third.stdout.splitlines()[-1] == "40 cells: 40 uploaded"
+    complete(peer, runs)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502])
+@pytest.mark.parametrize("where", ["graphql", "file_stream"])
+def test_a_server_that_is_busy_for_a_moment_loses_nothing(peer: Peer, sync: Sync, runs: Path, where: str, status: int):
+    peer.fail(where, status, times=2)
+    done = sync("runs=cells")
+    assert done.returncode == 0, done.stderr
+    complete(peer, runs)
+
+
+@pytest.mark.parametrize("where", ["UpsertBucket", "file_stream"])
+def test_a_connection_that_breaks_in_the_middle_loses_nothing(peer: Peer, sync: Sync, runs: Path, where: str):
+    peer.drop(where, times=2)
+    done = sync("runs=cells")
+    assert done.returncode == 0, done.stderr
+    complete(peer, runs)
+
+
+def test_what_the_server_refused_while_the_client_reported_success_is_not_taken_for_uploaded(
+    peer: Peer, sync: Sync, runs: Path
+):
+    peer.fail("file_stream", 401, times=50)
+    done = sync("runs=cells")
+    assert done.returncode == 1, done.stdout
+    assert "2 failed" in done.stdout or "2 not uploaded" in done.stdout
+    peer.forgive()
+    assert sync("runs=cells").returncode == 0
+    complete(peer, runs)
+
+
+def test_a_refused_key_is_one_line_without_the_key(peer: Peer, sync: Sync, runs: Path):
+    key = "wrong" + "9" * 40
+    done = sync("runs=cells", WANDB_API_KEY=key)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert peer.url in done.stderr
+    assert key not in done.stdout + done.stderr
+    assert not peer.runs
+
+
+def test_a_server_that_is_gone_is_one_line_and_what_was_there_stays(peer: Peer, sync: Sync, runs: Path):
+    peer.pause()
+    done = sync("runs=cells")
+    assert done.returncode == 2
+    assert done.stdout == "2 cells: 2 not uploaded\n"
+    assert done.stderr == f"W&B: {peer.url} does not answer\n"
+    peer.resume()
+    assert sync("runs=cells").returncode == 0
+    complete(peer, runs)
+
+
+def test_without_a_key_it_says_how_to_get_one(sync: Sync, runs: Path):
+    done = sync("runs=cells", WANDB_API_KEY="")
+    assert done.returncode == 2
+    assert "wandb login" in done.stderr
+
+
+def test_a_folder_of_the_client_that_cannot_be_written_costs_nothing(peer: Peer, sync: Sync, runs: Path):
+    done = sync("runs=cells", WANDB_DIR="/dev/null/nowhere")
+    assert done.returncode in (1, 2)
+    assert "/dev/null/nowhere" in done.stderr
+    assert sync("runs=cells").returncode == 0
+    complete(peer, runs)
+
+
+def test_a_record_that_cannot_be_read_is_named_and_costs_no_other_cell(peer: Peer, sync: Sync, runs: Path):
+    damaged, whole = cells(runs)
+    (runs / damaged / "record.json").write_text("{")
+    done = sync("runs=cells")
+    assert done.returncode == 1
+    assert damaged in done.stderr
+    assert "1 uploaded, 1 failed" in done.stdout
+    assert list(peer.runs) == [whole]
+
+
+def test_a_cell_that_another_process_shows_is_left_to_it(peer: Peer, sync: Sync, runs: Path):
+    first, second = cells(runs)
+    (runs / first / "wandb").mkdir()
+    with take_claim(runs / first / "wandb", 60):
+        done = sync("runs=cells")
+    assert "1 uploaded, 1 shown by another process" in done.stdout
+    assert list(peer.runs) == [second]
+    assert sync("runs=cells").returncode == 0
+    complete(peer, runs)
+
+
+def test_the_command_line_can_send_cells_elsewhere(peer: Peer, sync: Sync, runs: Path):
+    assert sync("runs=cells", "tracker.project=elsewhere").returncode == 0
+    assert {shown.project for shown in peer.runs.values()} == {"elsewhere"}
+
+
+def test_a_sweeps_cells_and_plan_go_up_and_other_cells_stay(peer: Peer, sync: Sync, tmp_path: Path):
+    runs = copied(tmp_path / "cells", 72)
+    (name,) = [path.parent.name for path in RESULTS.glob("sweeps/table3_small/plan.json")]
+    shutil.copytree(RESULTS / "sweeps", runs / "sweeps")
+    plan = json.loads((runs / "sweeps" / name / "plan.json").read_text())
+    wanted = {cell["cell"] for cell in plan["cells"]}
+    for cell in sorted(wanted)[3:]:
+        shutil.rmtree(runs / cell)
+    done = sync("runs=cells", f"sweeps={name}")
+    assert done.returncode == 0, done.stderr
+    assert set(peer.runs) == {*sorted(wanted)[:3], f"plan-{name}"}
+    assert peer.runs[f"plan-{name}"].files["plan.json"] == (runs / "sweeps" / name / "plan.json").read_bytes()
+    assert {shown.group for shown in peer.runs.values()} == {name}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["runs=nowhere"], "runs=nowhere: there is no such folder"),
+        (["runs=cells", "sweeps=none"], "has no plan none; there are: none"),
+        (["cells"], "give KEY=VALUE"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_line(sync: Sync, runs: Path, arguments: list[str], words: str):
+    done = sync(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_key_is_in_nothing_that_is_written(peer: Peer, sync: Sync, runs: Path, tmp_path: Path):
+    peer.fail("file_stream", 401, times=3)
+    done = sync("runs=cells")
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert peer.key.encode() not in path.read_bytes(), path
+    assert peer.key not in done.stdout + done.stderr
+    assert os.environ["WANDB_API_KEY"] == peer.key

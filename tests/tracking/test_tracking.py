@@ -1,0 +1,256 @@
+"""Cells that train while the genuine client shows them on a server of the test's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, SMALL
+from wandb_peer import Peer
+
+RUNS = "runs=cells"
+LONG = ("budget.epochs=40", "trainer.checkpoint_minutes=0", "budget.batch_size=256")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(client: dict[str, str], tmp_path: Path) -> Run:
+    """Run a program of src/ to its end."""
+
+    def finished(program: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "src" / program), *arguments],
+            cwd=tmp_path,
+            env=client | {"COLUMNS": "160", "OMP_NUM_THREADS": "1"} | environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return finished
+
+
+@contextmanager
+def training(client: dict[str, str], folder: Path, *overrides: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "src" / "run.py"), *SMALL, RUNS, *overrides],
+        cwd=folder,
+        env=client | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not in {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def epochs_of(peer: Peer, cell: str) -> list[int]:
+    return [row["epoch"] for row in peer.runs[cell].history if "epoch" in row]
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    (path,) = folder.glob("cells/*/epochs.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_cell_is_one_w_and_b_run_with_each_epoch_once(peer: Peer, run: Run, tmp_path: Path):
+    done = run("run.py", *SMALL, RUNS, "budget.epochs=3", "data.val_images=200", "tracker.project=mine")
+    assert done.returncode == 0, done.stderr
+    (cell,) = peer.runs
+    shown = peer.runs[cell]
+    assert (shown.id, shown.project, shown.job_type, shown.state) == (cell, "mine", "train", "finished")
+    assert f"{peer.url}/me/mine/runs/{cell}" in done.stderr
+    rows = [{key: row[key] for key in line} for row, line in zip(shown.history, lines_of(tmp_path), strict=True)]
+    assert rows == lines_of(tmp_path)
+    assert shown.summary["record"] == (tmp_path / "cells" / cell / "record.json").read_text()
+    assert shown.config["cell"]["budget"]["epochs"] == 3
+    assert shown.tags == ["c", "all_cnn", "none", "digits"]
+    assert "log.txt" in shown.files
+    # The shown machine is the one that trained, and W&B's own files do not pile up in the cell's folder.
+    assert "wandb-metadata.json" in shown.files
+    assert not (tmp_path / "cells" / cell / "wandb").exists()
+
+
+def test_a_sweep_is_a_group_and_its_plan_is_there(peer: Peer, run: Run, tmp_path: Path):
+    done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1,2", "optimizer.weight_decay=0,0.001")
+    assert done.returncode == 0, done.stderr
+    assert "W&B has all of 6 cells" in done.stderr
+    (plan,) = (tmp_path / "cells" / "sweeps").glob("*/plan.json")
+    cells = [shown for shown in peer.runs.values() if shown.job_type == "train"]
+    assert len(cells) == 6
+    assert {shown.group for shown in cells} == {plan.parent.name}
+    assert {(shown.config["seed"], shown.config["weight_decay"]) for shown in cells} == {
+        (seed, decay) for seed in (0, 1, 2) for decay in (0, 0.001)
+    }
+    of_plan = peer.runs[f"plan-{plan.parent.name}"]
+    assert (of_plan.job_type, of_plan.files["plan.json"]) == ("plan", plan.read_bytes())
+
+
+def test_a_cell_that_fails_is_shown_as_failed_with_its_cause(peer: Peer, run: Run, tmp_path: Path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes, image_size):\n"
+        "        super().__init__()\n"
+        "        self.last, self.calls = nn.Linear(3 * image_size**2, num_classes), 0\n"
+        "    def forward(self, images):\n"
+        "        self.calls += self.training\n"
+        "        if self.calls > 2: raise ValueError('the third step')\n"
+        "        return self.last(images.flatten(1))\n"
+    )
+    overrides = ("model=extra/custom", "model.builder=nets:Net", "data=digits", "preprocess=standardize")
+    done = run("run.py", *overrides, "budget=smoke", RUNS, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    (shown,) = peer.runs.values()
+    assert "not uploaded" not in done.stderr
+    assert (shown.state, shown.summary["status"]) == ("failed", "error")
+    assert "the third step" in shown.summary["cause"]
+
+
+def test_killed_with_everything_it_started_a_cell_loses_nothing_and_goes_on(
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+):
+    with training(client, tmp_path, *LONG) as process:
+        until(lambda: any(len(shown.history) >= 3 for shown in peer.runs.values()), "three epochs on W&B")
+        (mirror,) = children(process.pid)
+        for pid in (process.pid, mirror, *children(mirror)):
+            os.kill(pid, signal.SIGKILL)
+    (cell,) = peer.runs
+    on_disk, on_server = len(lines_of(tmp_path)), len(epochs_of(peer, cell))
+    assert 3 <= on_server <= on_disk < 40
+    assert peer.runs[cell].state == "running"  # nobody could say otherwise
+    synced = run("sync.py", RUNS)
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+    assert epochs_of(peer, cell) == list(range(1, on_disk + 1))
+    assert peer.runs[cell].state == "preempted"
+    done = run("run.py", *SMALL, RUNS, *LONG)
+    assert done.returncode == 0, done.stderr
+    assert list(peer.runs) == [cell]
+    assert epochs_of(peer, cell) == list(range(1, 41))
+    assert (peer.runs[cell].state, peer.runs[cell].resumed) == ("finished", 2)
+    assert peer.runs[cell].summary["record"] == (tmp_path / "cells" / cell / "record.json").read_text()
+
+
+def test_a_preempted_cell_is_shown_as_preempted_until_it_goes_on(
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+):
+    with training(client, tmp_path, *LONG) as process:
+        until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    (shown,) = peer.runs.values()
+    assert (shown.state, shown.summary["status"]) == ("preempted", "stopped")
+    assert "the cells have not ended" in errors
+    assert [row["epoch"] for row in shown.history] == [line["epoch"] for line in lines_of(tmp_path)]
+    assert run("run.py", *SMALL, RUNS, *LONG).returncode == 0
+    (shown,) = peer.runs.values()
+    assert (shown.state, shown.summary["status"], len(shown.history)) == ("finished", "done", 40)
+
+
+def test_sample_pictures_and_weights_go_up_on_request_and_once(peer: Peer, run: Run, tmp_path: Path):
+    done = run("run.py", *SMALL, RUNS, "tracker.images=8", "tracker.weights=true")
+    assert done.returncode == 0, done.stderr
+    (shown,) = peer.runs.values()
+    media = [row for row in shown.history if "epoch" not in row]
+    assert {key for row in media for key in row if not key.startswith("_")} == {"inputs", "mistakes"}
+    assert sum(name.startswith("media/images/") for name in shown.files) == 2
+    (artifact,) = peer.artifacts
+    (weights,) = (tmp_path / "cells").glob("*/weights.pt")
+    assert (artifact.type, artifact.state, artifact.files["weights.pt"]) == ("model", "COMMITTED", weights.read_bytes())
+    again = run("sync.py", RUNS)
+    assert "1 there already" in again.stdout
+    assert len(peer.artifacts) == 1
+
+
+def test_a_cell_trained_again_with_other_numbers_gets_a_w_and_b_run_of_its_own(peer: Peer, run: Run, tmp_path: Path):
+    assert run("run.py", *SMALL, RUNS).returncode == 0
+    (cell,) = peer.runs
+    before = list(peer.runs[cell].history)
+    path = tmp_path / "cells" / cell / "epochs.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | {"train_loss": 0.5}) + "\n" for line in lines))
+    # As a retraining leaves it: another record, other epochs.
+    record = tmp_path / "cells" / cell / "record.json"
+    record.write_text(record.read_text().replace('"resumes": 0', '"resumes": 1'))
+    for _ in range(2):
+        assert run("sync.py", RUNS).returncode == 0
+    assert set(peer.runs) == {cell, f"{cell}-2"}
+    assert peer.runs[cell].history == before
+    assert [row["train_loss"] for row in peer.runs[f"{cell}-2"].history] == [0.5, 0.5]
+
+
+def test_without_a_key_everything_trains_and_one_line_says_how_to_upload_later(client: dict[str, str], run: Run):
+    done = run("run.py", *SMALL, RUNS, WANDB_API_KEY="")
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("W&B")]
+    assert "WANDB_API_KEY" in line
+    assert "python src/sync.py" in line
+
+
+def test_tracker_wandb_refuses_to_start_without_a_key_and_tracker_none_says_nothing(run: Run, tmp_path: Path):
+    done = run("run.py", *SMALL, RUNS, "tracker=wandb", WANDB_API_KEY="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: tracker=wandb: no key")
+    assert not list(tmp_path.glob("cells/*/record.json"))
+    done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1", "tracker=wandb", WANDB_API_KEY="")
+    assert done.returncode == 2, done.stderr
+    assert "error: tracker=wandb: no key" in done.stderr
+    done = run("run.py", *SMALL, RUNS, "tracker=none")
+    assert done.returncode == 0
+    assert "W&B" not in done.stderr
+
+
+def test_without_the_package_everything_trains_and_tracker_wandb_says_how_to_install_it(run: Run, tmp_path: Path):
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0].startswith('wandb'): raise ModuleNotFoundError(name)\n"
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'wandb' else find(name, *rest)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    path = str(tmp_path / "without")
+    done = run("run.py", *SMALL, RUNS, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'strive[wandb]'" in done.stderr
+    for program, arguments in (("run.py", (*SMALL, RUNS, "seed=1", "tracker=wandb")), ("sync.py", (RUNS,))):
+        refused = run(program, *arguments, PYTHONPATH=path)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: ")
+        assert "pip install 'strive[wandb]'" in refused.stderr
+
+
+def test_nothing_that_trains_or_plans_imports_the_client():
+    code = (
+        "import sys, strive.cell, strive.sweeping.worker, strive.sweeping.pack, strive.tracking.mirroring\n"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'wandb'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
