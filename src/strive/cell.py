@@ -120,6 +120,12 @@ def _publish(record: Record, config: Config, folder: Path, claim: Claim) -> None
             # By way of the claim's folder, as everything that belongs to the cell.
             os.replace(folder / name, claim.scratch / name)
             os.replace(claim.scratch / name, cell / name)
+        for name in ("inputs.png", "mistakes.png"):
+            # Of the new training or none: those of the old one would stand beside the new numbers.
+            (cell / name).unlink(missing_ok=True)
+            if (folder / name).exists():
+                os.replace(folder / name, claim.scratch / name)
+                os.replace(claim.scratch / name, cell / name)
     records.write_record(Path(config.runs), record, scratch=claim.scratch)
     if record.status.finished:
         _remove_checkpoints(cell)

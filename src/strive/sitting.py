@@ -19,6 +19,7 @@ from strive.code_hash import code_hash
 from strive.config import Config
 from strive.data import Splits
 from strive.networks import builder_file
+from strive.pictures import inputs_picture, mistakes_picture
 from strive.progress import CONSOLE, CellProgress
 from strive.records import Failure, Provenance, Record, Result, Status
 from strive.training import (
@@ -59,6 +60,9 @@ class Sitting:
         self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
         self._check_images()
         self._publish("config.yaml", identity.to_yaml(config))
+        count = config.tracker.images
+        if count:
+            self._publish_picture("inputs.png", lambda: inputs_picture(config, splits, count))
         lines = [EpochLine(**line) for line in self.state["history"]] if self.state else []
         # Epochs after the checkpoint are trained again, so their lines go.
         self._publish_epochs(lines)
@@ -88,6 +92,11 @@ class Sitting:
                 LOG.info("%s", line)
 
             outcome = train_cell(config, splits, self.execution, state=self.state, on_step=on_step, on_epoch=on_epoch)
+        if count:
+            test = outcome.test
+            self._publish_picture(
+                "mistakes.png", lambda: mistakes_picture(config, splits, test.logits, test.labels, count)
+            )
         if outcome.diverged:
             LOG.info("diverged: %s", outcome.diverged)
             CONSOLE.print(f"{self.cell}: diverged: {outcome.diverged}")
@@ -132,6 +141,13 @@ class Sitting:
 
     def _publish(self, name: str, text: str) -> None:
         records.write_whole(self.folder / name, text.encode(), scratch=self.claim.scratch, durable=False)
+
+    def _publish_picture(self, name: str, make: Callable[[], bytes]) -> None:
+        try:
+            records.write_whole(self.folder / name, make(), scratch=self.claim.scratch, durable=False)
+        except Exception as error:  # a picture is worth no cell
+            self.claim.check()
+            self._say(f"{name} could not be made ({error}); the cell goes on without it")
 
     def _publish_epochs(self, lines: list[EpochLine]) -> None:
         # Rewritten each time: an appended line could come from a process that has lost the cell.

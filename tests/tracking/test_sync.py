@@ -132,11 +132,13 @@ def test_without_a_key_it_says_how_to_get_one(sync: Sync, runs: Path):
     assert "wandb login" in done.stderr
 
 
-def test_a_folder_of_the_client_that_cannot_be_written_costs_nothing(peer: Peer, sync: Sync, runs: Path):
-    done = sync("runs=cells", WANDB_DIR="/dev/null/nowhere")
-    assert done.returncode in (1, 2)
-    assert "/dev/null/nowhere" in done.stderr
-    assert sync("runs=cells").returncode == 0
+def test_nothing_of_the_client_stays_behind(peer: Peer, sync: Sync, runs: Path, tmp_path: Path):
+    (tmp_path / "scratch").mkdir()
+    before = sorted((tmp_path / "home").rglob("*"))
+    assert sync("runs=cells", TMPDIR=str(tmp_path / "scratch"), WANDB_DIR="/dev/null/nowhere").returncode == 0
+    assert not list((tmp_path / "scratch").iterdir())
+    assert sorted((tmp_path / "home").rglob("*")) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"cells", "home", "scratch"}
     complete(peer, runs)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,8 +93,7 @@ class OpenRun:
 
         Raises NotUploadedError.
         """
-        # Not in the cell's folder: all that it says is there already, and it may be on a slow file system.
-        self._folder = tempfile.TemporaryDirectory(dir=os.environ.get("WANDB_DIR"), ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:
             self._run = wandb.init(
                 entity=target.entity or None,
@@ -129,9 +128,9 @@ class OpenRun:
         """Add a row of numbers."""
         self._run.log(row)
 
-    def log_image(self, key: str, path: Path) -> None:
-        """Add a picture."""
-        self._run.log({key: wandb.Image(str(path))})
+    def log_images(self, paths: Iterable[Path]) -> None:
+        """Add a row of pictures, each under its file's name."""
+        self._run.log({path.stem: wandb.Image(str(path)) for path in paths})
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Set values of the summary."""

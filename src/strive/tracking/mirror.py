@@ -1,4 +1,4 @@
-"""The process that shows cells on W&B: `python -m strive.tracking.mirror RUNS`.
+"""The process that shows cells on W&B: `python -m strive.tracking.mirror RUNS SCRATCH WISH`.
 
 Orders come on stdin, news go to stdout, one JSON object a line (strive.tracking.news). It looks at
 the cells that it was told of, again and again, until stdin ends; then it sends what is left, and
@@ -9,6 +9,7 @@ of W&B.
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
 import time
@@ -257,7 +258,8 @@ def _waiting(orders: "queue.SimpleQueue[Order | None]") -> Iterable[Order | None
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Wish(**json.loads(sys.argv[2])))
+    main(Path(sys.argv[1]), Wish(**json.loads(sys.argv[3])))
+    # Nobody else does, if who started this process is gone.
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
     # Threads of W&B's client may still wait for a server that is gone.
-    sys.stdout.flush()
     os._exit(0)

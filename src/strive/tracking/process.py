@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from strive.tracking.news import Kind, News, Order
+
+_FOLDERS = ("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
 
 
 class MirrorProcess:
@@ -31,7 +34,10 @@ class MirrorProcess:
         self._answered = threading.Event()
         self._last = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "strive.tracking.mirror", str(runs), json.dumps(dict(wish or {}))]
+        # Whatever W&B's client keeps while it sends: not in the cell's folder, where all of it is already.
+        self._scratch = tempfile.TemporaryDirectory(prefix="strive-wandb-", ignore_cleanup_errors=True)
+        scratch = self._scratch.name
+        command = [sys.executable, "-m", "strive.tracking.mirror", str(runs), scratch, json.dumps(dict(wish or {}))]
         with log.open("ab") as file:
             # In a session of its own: a Ctrl-C is for the cells, which then have something more to show.
             self._process = subprocess.Popen(
@@ -40,6 +46,7 @@ class MirrorProcess:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
+                env=os.environ | dict.fromkeys(_FOLDERS, scratch),
                 start_new_session=True,
             )
         assert self._process.stdin is not None
@@ -85,6 +92,7 @@ class MirrorProcess:
             with suppress(OSError):
                 if pipe is not None:
                     pipe.close()
+        self._scratch.cleanup()
 
     def _listen(self, lines: IO[str]) -> None:
         with suppress(ValueError):  # closed meanwhile

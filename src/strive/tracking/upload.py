@@ -95,8 +95,8 @@ class CellUpload:
         summary = summary_of(trail)
         run.summarise(summary)
         pictures = [] if self._receipt is None or self._receipt.images else _pictures(trail)
-        for path in pictures:
-            run.log_image(path.stem, path)
+        if pictures:
+            run.log_images(pictures)
         weights = record is not None and _wants_weights(trail) and not (self._receipt and self._receipt.weights)
         if weights:
             run.add_weights(trail.folder / "weights.pt", trail.cell)
