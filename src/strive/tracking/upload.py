@@ -56,6 +56,8 @@ class CellUpload:
         receipt = read_receipt(self.folder)
         if receipt is None or trail.owner is not None or not self._is_same_place(receipt, trail):
             return False
+        if _agents_id() not in ("", receipt.id):
+            return False  # it was trained before; the agent waits for its own W&B run
         self.url = receipt.url
         label = label_of(trail, self._plans, group=receipt.group)
         return (
