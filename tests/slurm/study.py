@@ -96,6 +96,7 @@ class Study:
     folder: Path
     project: Path = ROOT
     umask: int = 0o022
+    environ: dict[str, str] = field(default_factory=dict)  # beside the lab's
     launches: list[Launch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ class Study:
             process = subprocess.Popen(
                 self.command(*overrides),
                 cwd=self.folder,
-                env=self.lab.env | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+                env=self.lab.env | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -103,7 +103,8 @@ class _Work:
 
     def _train(self, tasks: list[Task], job: str) -> None:
         # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
-        with mirroring_of(tasks, self.pack.submission, say=_say, strict=False) as self._mirroring:
+        leave = self.pack.signal_delay_s / 5  # a job that is warned must still be put back into the queue
+        with mirroring_of(tasks, self.pack.submission, say=_say, strict=False, leave_seconds=leave) as self._mirroring:
             pool = Pool(
                 tasks,
                 allocated_slots(self.pack.cells_per_device, tasks),

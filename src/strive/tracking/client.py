@@ -2,11 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 # Its telemetry would hold up the end of a process where a firewall swallows packets.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -14,10 +14,12 @@ os.environ["WANDB_SILENT"] = "true"
 
 import wandb
 from wandb.errors import AuthenticationError, CommError, UsageError
+from wandb.sdk.mailbox import MailboxClosedError
 
 _SECONDS = 8.0  # for one answer of the server, before it counts as silent
 _TRIES = 2  # of a request, beside the first: a server that is down is asked again by the next look
 _FINISH_SECONDS = 30.0  # for what is still on its way when a W&B run is closed
+_GONE = (ConnectionError, MailboxClosedError)
 PREEMPTED = 143  # exit code of a process that ended with SIGTERM
 
 
@@ -27,6 +29,10 @@ class NotUploadedError(Exception):
 
 class NoServerError(NotUploadedError):
     """W&B does not answer, or not to this key: what comes next would fail as well."""
+
+
+class ServiceGoneError(NotUploadedError):
+    """W&B's own helper process has ended, as on a SIGTERM to every process of a job; open W&B runs are lost."""
 
 
 class NoKeyError(NotUploadedError):
@@ -62,12 +68,18 @@ class Client:
                 text = f"{wandb.setup().settings.base_url} does not answer"
             raise NoServerError(text) from None
 
+    @staticmethod
+    def forget_service() -> None:
+        """Have the next Client start W&B's helper process again; what is open is lost."""
+        with suppress(*_GONE, AssertionError):
+            wandb.teardown()
+
     def has(self, target: Target, run: str, summary: Mapping[str, str]) -> bool:
         """Return whether the server itself says that a W&B run has these values in its summary."""
         try:
             found = self.api.run(f"{target.entity}/{target.project}/{run}")
             return all(found.summary.get(key) == value for key, value in summary.items())
-        except (CommError, ValueError, OSError):
+        except (CommError, ValueError, OSError, MailboxClosedError):
             return False
 
 
@@ -113,8 +125,13 @@ class OpenRun:
         except AuthenticationError as error:
             self._folder.cleanup()
             raise NoServerError(_told(error)) from None
+        except _GONE as error:
+            self._folder.cleanup()
+            raise ServiceGoneError(_told(error)) from None
         except (CommError, UsageError, OSError, ValueError) as error:
             self._folder.cleanup()
+            if str(error) == "Connection lost":  # the client's own word, in 0.31, for its helper process
+                raise ServiceGoneError(_told(error)) from None
             raise NotUploadedError(_told(error)) from None
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
@@ -126,25 +143,30 @@ class OpenRun:
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a row of numbers."""
-        self._run.log(row)
+        with _service():
+            self._run.log(row)
 
     def log_images(self, paths: Iterable[Path]) -> None:
         """Add a row of pictures, each under its file's name."""
-        self._run.log({path.stem: wandb.Image(str(path)) for path in paths})
+        with _service():
+            self._run.log({path.stem: wandb.Image(str(path)) for path in paths})
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Set values of the summary."""
-        self._run.summary.update(summary)
+        with _service():
+            self._run.summary.update(summary)
 
     def add_file(self, path: Path) -> None:
         """Upload a file."""
-        self._run.save(str(path), base_path=str(path.parent), policy="now")
+        with _service():
+            self._run.save(str(path), base_path=str(path.parent), policy="now")
 
     def add_weights(self, path: Path, name: str) -> None:
         """Upload weights as an artifact, without a second copy on this disk."""
         artifact = wandb.Artifact(name, type="model")
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        self._run.log_artifact(artifact, aliases=["final"])
+        with _service():
+            self._run.log_artifact(artifact, aliases=["final"])
 
     def close(self, *, exit_code: int, preempted: bool = False) -> None:
         """Send what is on its way, and end the W&B run as finished, failed or preempted.
@@ -155,18 +177,20 @@ class OpenRun:
             if preempted:
                 self._run.mark_preempting()
             self._run.finish(exit_code=exit_code)
+        except _GONE as error:
+            raise ServiceGoneError(_told(error)) from None
         except (CommError, UsageError, OSError, ValueError) as error:  # a TimeoutError is an OSError
             raise NotUploadedError(_told(error)) from None
         finally:
             self._folder.cleanup()
 
-    def __enter__(self) -> Self:
-        """Use it as a context manager, and nothing of it stays on this disk."""
-        return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Drop what belongs to this process."""
-        self._folder.cleanup()
+@contextmanager
+def _service() -> Iterator[None]:
+    try:
+        yield
+    except _GONE as error:
+        raise ServiceGoneError(_told(error)) from None
 
 
 def _settings(trainer: int | None) -> wandb.Settings:

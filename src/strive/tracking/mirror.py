@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import TextIO
 
 from strive.claim import ClaimedError, Silence
 from strive.records import RETRAINING, RecordError
-from strive.tracking.client import Client, NoKeyError, NoServerError, NotUploadedError
+from strive.tracking.client import Client, NoKeyError, NoServerError, NotUploadedError, ServiceGoneError
 from strive.tracking.labels import Plans
 from strive.tracking.news import Kind, News, Order
 from strive.tracking.trail import Trail, read_trail
@@ -29,6 +30,7 @@ from strive.tracking.upload import LEASE_SECONDS, LOCK, CellUpload, Wish, upload
 _LOOK_SECONDS = 1.0  # between two looks at the cells' files
 _AGAIN_SECONDS = 30.0  # before a server that did not answer is asked again
 _FAILURES = 3  # cells in a row that W&B does not take, before the fault is taken for the server's
+_RESTARTS = 3  # of W&B's helper process
 
 
 class Mirror:
@@ -42,7 +44,7 @@ class Mirror:
         self._plan_names: list[str] = []
         self._not_before = 0.0  # when the server is asked again
         self._asked = 0.0  # when it did not answer last
-        self._failures = 0
+        self._failures = self._restarts = 0
         self._closing: float | None = None  # since when
         self._silence = Silence()
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that W&B has all of
@@ -78,7 +80,7 @@ class Mirror:
         for name in list(self._plan_names):
             self._send_plan(name)
         for cell in list(self._cells):
-            if self.is_out:
+            if self.is_out or self._client is None:
                 return
             self._look_at(cell)
 
@@ -108,6 +110,8 @@ class Mirror:
             self._end(cell, Kind.failed, str(error))
         except NoServerError as error:
             self._outage(str(error))
+        except ServiceGoneError as error:
+            self._restart(cell, str(error))
         except (NotUploadedError, OSError) as error:
             self._failed(cell, str(error))
         except Exception as error:
@@ -148,6 +152,20 @@ class Mirror:
         ):
             self._end(cell, Kind.elsewhere, f"{error.owner} shows it")
 
+    def _restart(self, cell: str, why: str) -> None:
+        """Start W&B's helper process again, and every W&B run with it; the server knows what arrived."""
+        self._restarts += 1
+        if self._restarts > _RESTARTS:
+            self._failed(cell, why)
+            return
+        for other, upload in self._cells.items():
+            if upload is not None:
+                upload.drop()
+                self._cells[other] = None
+        self._stamps.clear()
+        Client.forget_service()
+        self._client = None
+
     def _failed(self, cell: str, why: str) -> None:
         upload = self._cells.get(cell)
         if upload is not None:
@@ -178,6 +196,9 @@ class Mirror:
         except NoServerError as error:
             self._outage(str(error))
         else:
+            if self._told.get("server") == self._client.server:
+                return True
+            self._told["server"] = self._client.server
             target = self._wish.target("", "")
             where = f"{self._client.server}/{target.entity or self._client.entity}"
             self._say(News(kind=Kind.online, url=where))
@@ -223,6 +244,10 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 
 def main(runs: Path, wish: Wish) -> None:
     """Show what stdin orders until it ends."""
+    # SLURM signals every process of a job. The cells then have something more to say, so who started this
+    # process says when it ends.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     # W&B's client prints; news must not be mixed with that.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

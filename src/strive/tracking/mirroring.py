@@ -29,13 +29,21 @@ class Mirroring:
     """
 
     def __init__(
-        self, runs: Path, kind: Tracker, *, log: Path, say: Callable[[str], object], plans: Sequence[str] = ()
+        self,
+        runs: Path,
+        kind: Tracker,
+        *,
+        log: Path,
+        say: Callable[[str], object],
+        plans: Sequence[str] = (),
+        leave_seconds: float = _LEAVE_SECONDS,
     ) -> None:
         """Nothing starts before `with`.
 
         runs: folder of the cells. log: what W&B's client prints. say: shows a line to the user. plans: of the
-        sweeps that the cells belong to.
+        sweeps that the cells belong to. leave_seconds: that the end may take after a signal.
         """
+        self._leave_seconds = leave_seconds
         self._runs, self._kind, self._log, self._say, self._plans = runs, kind, log, say, plans
         self._process: MirrorProcess | None = None
         self._shown: set[str] = set()
@@ -112,7 +120,7 @@ class Mirroring:
         begun, told = time.monotonic(), False
         while not process.has_ended and process.silent_seconds < _PATIENCE_SECONDS:
             seconds = time.monotonic() - begun
-            if stop.requested() and seconds > _LEAVE_SECONDS:
+            if stop.requested() and seconds > self._leave_seconds:
                 return
             if seconds > 1 and not told:
                 told = True
@@ -121,7 +129,12 @@ class Mirroring:
 
 
 def mirroring_of(
-    tasks: Sequence[Task], submission: Path, *, say: Callable[[str], object], strict: bool = True
+    tasks: Sequence[Task],
+    submission: Path,
+    *,
+    say: Callable[[str], object],
+    strict: bool = True,
+    leave_seconds: float = _LEAVE_SECONDS,
 ) -> Mirroring:
     """Return what shows a submission's cells.
 
@@ -135,6 +148,7 @@ def mirroring_of(
         log=submission / "logs" / "wandb.log",
         say=say,
         plans=[submission.parent.name],
+        leave_seconds=min(leave_seconds, _LEAVE_SECONDS),
     )
 
 

@@ -128,6 +128,10 @@ class CellUpload:
         finally:
             self._forget()
 
+    def drop(self) -> None:
+        """Forget the W&B run that is open; the next look goes on with it."""
+        self._forget()
+
     def _open(self, trail: Trail) -> None:
         before = read_receipt(self.folder)
         if before is not None and not self._is_same_place(before, trail):
