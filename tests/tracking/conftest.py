@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from wandb_peer import Peer
 
+# The client waits two seconds before it sends something again. It takes whole seconds only, so a test waits one.
+IMPATIENT = {f"WANDB__{layer}_RETRY_WAIT_MIN_SECONDS": "1" for layer in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")}
+
 
 @pytest.fixture
 def peer() -> Iterator[Peer]:
@@ -29,7 +32,8 @@ def client(peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     home.mkdir()
     # `wandb agent` starts `python`, which must be the one that has wandb.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for name, value in {"HOME": str(home), "WANDB_DIR": str(tmp_path), "PATH": path, **peer.environ}.items():
+    mine = {"HOME": str(home), "WANDB_DIR": str(tmp_path), "PATH": path, **IMPATIENT, **peer.environ}
+    for name, value in mine.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     yield dict(os.environ)

@@ -74,7 +74,7 @@ def test_what_the_peer_does_not_know_of_a_filter_is_an_error(condition: dict[str
         ("+created_at", "abcd"),
         ("-created_at", "dcba"),
         ("+summary_metrics.loss", "cabd"),
-        ("-summary_metrics.loss", "badc"),
+        ("-summary_metrics.loss", "bacd"),
         ("summary_metrics.none", "abcd"),
     ],
 )

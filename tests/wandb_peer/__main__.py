@@ -12,8 +12,8 @@ def main() -> None:
     from wandb_peer import Peer
 
     with Peer(port=int(sys.argv[1]) if sys.argv[1:] else 0) as peer:
-        print("".join(f"export {name}={value}\n" for name, value in peer.environ.items()), end="", flush=True)
         try:
+            print("".join(f"export {name}={value}\n" for name, value in peer.environ.items()), end="", flush=True)
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:

@@ -49,8 +49,10 @@ OPERATIONS: dict[str, Callable[[Store, dict[str, Any], str], dict[str, Any]]] = 
     "ArtifactByID": artifact_operations.by_id,
     # sweeps and their agents
     "UpsertSweep": sweep_operations.upsert,
-    "SweepWithRuns": sweep_operations.with_runs,
-    "GetSweepState": sweep_operations.state,
+    "SweepWithRuns": sweep_operations.read,
+    "GetSweep": sweep_operations.read,
+    "GetSweepLegacy": sweep_operations.read,
+    "GetSweepState": sweep_operations.read,
     "CreateAgent": sweep_operations.create_agent,
     "Heartbeat": sweep_operations.heartbeat,
 }

@@ -36,7 +36,7 @@ class Server(ThreadingHTTPServer):
         self.operations, self.unknown = operations, unknown
         self.closing = threading.Event()
         self._open: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="wandb peer")
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="wandb peer", daemon=True)
         self._thread.start()
 
     def get_request(self) -> tuple[socket.socket, Any]:

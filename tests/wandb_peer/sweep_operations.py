@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from wandb_peer.store import RefusedError, Store
+from wandb_peer.store import RefusedError, Store, stamp
 from wandb_peer.sweeping import Sweep
 
 
@@ -26,27 +26,32 @@ def upsert(store: Store, variables: dict[str, Any], query: str) -> dict[str, Any
     return {"upsertSweep": {"sweep": answer, "configValidationWarnings": []}}
 
 
-def with_runs(store: Store, variables: dict[str, Any], query: str) -> dict[str, Any]:
-    sweep = store.sweeps.get(variables["sweep"])
+def read(store: Store, variables: dict[str, Any], query: str) -> dict[str, Any]:
+    sweep = store.sweeps.get(variables.get("sweep") or variables["name"])
     if sweep is None:
         return {"project": {"sweep": None}}
     runs = [run for run in store.runs.values() if run.sweep == sweep.id]
     node = {
+        "__typename": "Sweep",
         "id": sweep.id,
         "name": sweep.id,
+        "displayName": sweep.config.get("name"),
         "method": sweep.config["method"],
         "state": sweep.state,
         "config": sweep.text,
-        "description": None,
+        "description": sweep.config.get("description"),
         "controller": None,
         "scheduler": None,
+        "bestLoss": None,
+        "createdAt": stamp(sweep.created),
+        "updatedAt": None,
+        "heartbeatAt": None,
+        "earlyStopJobRunning": False,
+        "runCount": len(runs),
+        "runCountExpected": None,
         "runs": {"edges": [{"node": run.node()} for run in runs]},
     }
     return {"project": {"sweep": node}}
-
-
-def state(store: Store, variables: dict[str, Any], query: str) -> dict[str, Any]:
-    return {"project": {"sweep": {"state": _sweep(store, variables["sweep"]).state}}}
 
 
 def create_agent(store: Store, variables: dict[str, Any], query: str) -> dict[str, Any]:

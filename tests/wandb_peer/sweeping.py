@@ -1,5 +1,6 @@
 """A sweep of W&B: which settings its agents get, in which order."""
 
+import datetime
 import itertools
 import math
 import random
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from wandb_peer.store import RefusedError
+from wandb_peer.store import RefusedError, now
 
 Point = dict[str, Any]
 
@@ -22,6 +23,7 @@ class Sweep:
     text: str  # the configuration as it came, YAML
     config: dict[str, Any]
     state: str = "PENDING"
+    created: datetime.datetime = field(default_factory=now)
     started: list[str] = field(default_factory=list)  # ids of the runs that agents were told to start
 
     def __post_init__(self) -> None:
