@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import wandb
 from support import ROOT
 from wandb_peer import Peer
 
@@ -96,10 +97,11 @@ def test_a_connection_that_breaks_in_the_middle_loses_nothing(peer: Peer, sync: 
 def test_what_the_server_refused_while_the_client_reported_success_is_not_taken_for_uploaded(
     peer: Peer, sync: Sync, runs: Path
 ):
-    peer.fail("file_stream", 401, times=50)
+    peer.fail("file_stream", 401, times=1000)
     done = sync("runs=cells")
     assert done.returncode == 1, done.stdout
-    assert "2 failed" in done.stdout or "2 not uploaded" in done.stdout
+    assert done.stdout.splitlines()[-1] == "2 cells: 2 failed"
+    assert not any("record" in shown.summary for shown in peer.runs.values())
     peer.forgive()
     assert sync("runs=cells").returncode == 0
     complete(peer, runs)
@@ -140,6 +142,17 @@ def test_nothing_of_the_client_stays_behind(peer: Peer, sync: Sync, runs: Path, 
     assert sorted((tmp_path / "home").rglob("*")) == before
     assert {path.name for path in tmp_path.iterdir()} == {"cells", "home", "scratch"}
     complete(peer, runs)
+
+
+def test_a_cell_whose_page_somebody_deleted_gets_another_on_request(peer: Peer, sync: Sync, runs: Path):
+    cell, other = cells(runs)
+    assert sync("runs=cells").returncode == 0
+    wandb.Api().run(f"me/strive/{cell}").delete()
+    assert sync("runs=cells").stdout == "2 cells: 2 there already\n"
+    done = sync("runs=cells", "--again")
+    assert done.returncode == 0, done.stderr
+    assert set(peer.runs) == {f"{cell}-2", other}
+    assert sync("runs=cells").stdout == "2 cells: 2 there already\n"
 
 
 def test_a_record_that_cannot_be_read_is_named_and_costs_no_other_cell(peer: Peer, sync: Sync, runs: Path):

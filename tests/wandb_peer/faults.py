@@ -27,6 +27,10 @@ class Faults:
         with self._lock:
             self._waiting.append(fault)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+
     def take(self, request: str) -> Fault | None:
         """Return what shall happen to a request, and count it."""
         with self._lock:

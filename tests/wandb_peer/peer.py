@@ -66,6 +66,10 @@ class Peer:
         """Answer the next `times` requests so much later."""
         self._faults.add(Fault(pattern, times, seconds=seconds))
 
+    def forgive(self) -> None:
+        """Do none of what `fail`, `drop` and `hang` have asked for any more."""
+        self._faults.clear()
+
     def pause(self) -> None:
         """Be gone: connections break off, new ones are refused."""
         if self._server is not None:

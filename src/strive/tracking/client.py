@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 os.environ["WANDB_SILENT"] = "true"
 
 import wandb
-from wandb.errors import AuthenticationError, CommError, UsageError
+from wandb.errors import AuthenticationError, Error
 from wandb.sdk.mailbox import MailboxClosedError
 
 _SECONDS = 8.0  # for one answer of the server, before it counts as silent
 _TRIES = 2  # of a request, beside the first: a server that is down is asked again by the next look
 _FINISH_SECONDS = 30.0  # for what is still on its way when a W&B run is closed
 _GONE = (ConnectionError, MailboxClosedError)
+_LOOKS = (0.0, 0.5, 1.5, 3.0)  # before each look for what was just sent; a server may take a moment to show it
 PREEMPTED = 143  # exit code of a process that ended with SIGTERM
 
 
@@ -33,6 +35,10 @@ class NoServerError(NotUploadedError):
 
 class ServiceGoneError(NotUploadedError):
     """W&B's own helper process has ended, as on a SIGTERM to every process of a job; open W&B runs are lost."""
+
+
+class DeletedError(NotUploadedError):
+    """There was a W&B run of this id, and somebody deleted it: W&B never takes the id again."""
 
 
 class NoKeyError(NotUploadedError):
@@ -61,7 +67,7 @@ class Client:
             self.api = wandb.Api(timeout=int(_SECONDS))
             self.server = str(wandb.setup().settings.base_url).rstrip("/")
             self.entity = str(self.api.default_entity or "")
-        except (UsageError, CommError, OSError, ValueError) as error:
+        except (Error, OSError, ValueError) as error:
             text = _told(error)
             # The client's words for a server that is down, or too slow, are of a service process that is busy.
             if "did not respond in time" in text:
@@ -75,12 +81,15 @@ class Client:
             wandb.teardown()
 
     def has(self, target: Target, run: str, summary: Mapping[str, str]) -> bool:
-        """Return whether the server itself says that a W&B run has these values in its summary."""
-        try:
-            found = self.api.run(f"{target.entity}/{target.project}/{run}")
-            return all(found.summary.get(key) == value for key, value in summary.items())
-        except (CommError, ValueError, OSError, MailboxClosedError):
-            return False
+        """Return whether the server itself says, within seconds, that a W&B run has these values in its summary."""
+        for seconds in _LOOKS:
+            time.sleep(seconds)
+            self.api.flush()  # it would give back what it has read before
+            with suppress(Error, ValueError, OSError, MailboxClosedError):
+                found = self.api.run(f"{target.entity}/{target.project}/{run}").summary
+                if all(found.get(key) == value for key, value in summary.items()):
+                    return True
+        return False
 
 
 class OpenRun:
@@ -103,7 +112,7 @@ class OpenRun:
         trainer: the process on this machine that trains; its use of processor and memory is shown.
         None: it does not train here, so nothing of this machine is.
 
-        Raises NotUploadedError.
+        Raises DeletedError, NoServerError, ServiceGoneError, and NotUploadedError for anything else.
         """
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:
@@ -128,10 +137,12 @@ class OpenRun:
         except _GONE as error:
             self._folder.cleanup()
             raise ServiceGoneError(_told(error)) from None
-        except (CommError, UsageError, OSError, ValueError) as error:
+        except (Error, OSError, ValueError) as error:
             self._folder.cleanup()
             if str(error) == "Connection lost":  # the client's own word, in 0.31, for its helper process
                 raise ServiceGoneError(_told(error)) from None
+            if "created and deleted" in str(error):
+                raise DeletedError(f"the W&B run {run} was deleted") from None
             raise NotUploadedError(_told(error)) from None
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
@@ -179,7 +190,7 @@ class OpenRun:
             self._run.finish(exit_code=exit_code)
         except _GONE as error:
             raise ServiceGoneError(_told(error)) from None
-        except (CommError, UsageError, OSError, ValueError) as error:  # a TimeoutError is an OSError
+        except (Error, OSError, ValueError) as error:  # a TimeoutError is an OSError
             raise NotUploadedError(_told(error)) from None
         finally:
             self._folder.cleanup()

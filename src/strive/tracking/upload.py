@@ -9,7 +9,7 @@ from pathlib import Path
 
 from strive.claim import Claim, take_claim
 from strive.records import Status
-from strive.tracking.client import PREEMPTED, Client, NotUploadedError, OpenRun, Target
+from strive.tracking.client import PREEMPTED, Client, DeletedError, NotUploadedError, OpenRun, Target
 from strive.tracking.labels import Label, Plans, label_of, summary_of
 from strive.tracking.receipt import Receipt, checksum, read_receipt, sha256, write_receipt
 from strive.tracking.trail import Trail
@@ -17,6 +17,7 @@ from strive.tracking.trail import Trail
 LOCK = "wandb"  # folder, in the cell's, of the claim of the process that shows it on W&B
 LEASE_SECONDS = 20.0  # without a sign of life for so long it counts as dead
 _PROJECT = "strive"
+_DELETED = 4  # W&B runs of one cell that somebody may have deleted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,14 +140,13 @@ class CellUpload:
         label = label_of(trail, self._plans, group=before.group if before else "")
         lock = self.folder / LOCK
         lock.mkdir(exist_ok=True)
-        claim = take_claim(lock, LEASE_SECONDS, fence=self.fence)
-        claim.__enter__()
+        self._claim = take_claim(lock, LEASE_SECONDS, fence=self.fence).__enter__()
         try:
             self._run = self._opened(trail, label, _run_id(trail, before))
-        except NotUploadedError:
-            claim.release()
+        except BaseException:
+            self._forget()
             raise
-        self._claim, self.url = claim, self._run.url
+        self.url = self._run.url
         # Rows beyond the epochs are pictures.
         self._sent = min(self._run.rows, len(trail.epochs))
         same = before is not None and before.id == self._run.id
@@ -164,6 +164,14 @@ class CellUpload:
         )
 
     def _opened(self, trail: Trail, label: Label, run: str) -> OpenRun:
+        for _ in range(_DELETED):
+            try:
+                return self._opened_as(run, trail, label)
+            except DeletedError:
+                run = _next_id(trail.cell, run)
+        raise NotUploadedError(f"its W&B runs up to {run} were deleted, and W&B takes no id again")
+
+    def _opened_as(self, run: str, trail: Trail, label: Label) -> OpenRun:
         config = trail.config
         target = self._wish.target(config.get("tracker.entity", ""), config.get("tracker.project", ""))
         owner = trail.owner
@@ -205,8 +213,12 @@ def _run_id(trail: Trail, before: Receipt | None) -> str:
         return trail.cell
     if not before.contradicts(trail.epochs):
         return before.id
-    number = re.fullmatch(re.escape(trail.cell) + r"-(\d+)", before.id)
-    return f"{trail.cell}-{int(number[1]) + 1 if number else 2}"
+    return _next_id(trail.cell, before.id)
+
+
+def _next_id(cell: str, last: str) -> str:
+    number = re.fullmatch(re.escape(cell) + r"-(\d+)", last)
+    return f"{cell}-{int(number[1]) + 1 if number else 2}"
 
 
 def _agents_id() -> str:
