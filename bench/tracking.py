@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(training_table(options.rounds, options.epochs, environ), end="\n\n", flush=True)
         print(down_table(options.rounds, environ), end="\n\n", flush=True)
         print(sync_table(options.rounds, environ), end="\n\n", flush=True)
-    print(machine())
+    print(machine(0))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python src/sync.py` with the genuine client, over records of real cells."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -173,6 +174,20 @@ def test_a_cell_that_another_process_shows_is_left_to_it(peer: Peer, sync: Sync,
     assert "1 uploaded, 1 shown by another process" in done.stdout
     assert list(peer.runs) == [second]
     assert sync("runs=cells").returncode == 0
+    complete(peer, runs)
+
+
+def test_a_cell_whose_process_died_on_another_machine_is_taken_over_when_its_lease_is_over(
+    peer: Peer, sync: Sync, runs: Path
+):
+    cell = cells(runs)[0]
+    with take_claim(runs / cell, 60) as claim:
+        owner = dataclasses.asdict(claim.owner) | {"host": "elsewhere", "lease_seconds": 1.0}
+    place = runs / cell / "wandb" / "claim" / owner["token"]
+    place.mkdir(parents=True)
+    (place / "owner.json").write_text(json.dumps(owner))
+    done = sync("runs=cells")
+    assert done.returncode == 0, done.stdout
     complete(peer, runs)
 
 

@@ -254,3 +254,59 @@ def test_nothing_that_trains_or_plans_imports_the_client():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_server_that_goes_and_comes_back_while_a_cell_trains_misses_nothing(
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+):
+    with training(client, tmp_path, *LONG) as process:
+        until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
+        peer.pause()
+        before = len(lines_of(tmp_path))
+        until(lambda: len(lines_of(tmp_path)) >= before + 3, "training that goes on")
+        peer.resume()
+        process.wait(timeout=120)
+    assert process.returncode == 0
+    run("sync.py", RUNS)  # if the client was still waiting for its next try when the cell ended
+    (shown,) = peer.runs.values()
+    assert epochs_of(peer, shown.id) == list(range(1, 41))
+    assert (shown.state, shown.summary["status"]) == ("finished", "done")
+
+
+@pytest.mark.parametrize("fault", ["refuses connections", "never answers", "refuses the key", "limits the rate"])
+def test_a_server_in_trouble_costs_one_bounded_wait_and_the_end_says_what_to_do(
+    peer: Peer, run: Run, tmp_path: Path, fault: str
+):
+    environ = {}
+    if fault == "refuses connections":
+        peer.pause()
+    elif fault == "never answers":
+        peer.hang("graphql", times=1000, seconds=60)
+    elif fault == "refuses the key":
+        environ["WANDB_API_KEY"] = "wrong" + "9" * 40
+    else:
+        peer.fail("graphql", 429, times=1000)
+    begun = time.monotonic()
+    done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1", **environ)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begun < 60
+    assert len(list(tmp_path.glob("cells/*/record.json"))) == 2
+    last = [line for line in done.stderr.splitlines() if line.startswith("W&B")][-1]
+    assert "2 of 2 cells not uploaded" in last
+    assert last.endswith("later: python src/sync.py runs=cells")
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            for key in (peer.key, *environ.values()):
+                assert key.encode() not in path.read_bytes(), path
+    assert peer.key not in done.stdout + done.stderr
+    peer.forgive()
+    peer.resume()
+    assert run("sync.py", RUNS).returncode == 0
+    assert sum(shown.state == "finished" for shown in peer.runs.values() if shown.job_type == "train") == 2
+
+
+def test_wandb_mode_offline_is_heeded(peer: Peer, run: Run):
+    done = run("run.py", *SMALL, RUNS, WANDB_MODE="offline")
+    assert done.returncode == 0
+    assert "WANDB_MODE=offline" in done.stderr
+    assert not peer.operations

@@ -230,6 +230,14 @@ class Mirror:
             self._out.flush()
 
 
+def _give_way() -> None:
+    """Take processor time only where training leaves some; W&B's helper process inherits this."""
+    os.nice(10)
+    # A session of its own is a scheduling group of its own on Linux, within which alone niceness counts.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("10")
+
+
 def _stamp(folder: Path) -> tuple[int, ...]:
     """Return what changes when a cell has something new to show."""
     found = []
@@ -248,6 +256,7 @@ def main(runs: Path, wish: Wish) -> None:
     # process says when it ends.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _give_way()
     # W&B's client prints; news must not be mixed with that.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
