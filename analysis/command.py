@@ -8,16 +8,19 @@ from pathlib import Path
 from load import LoadError, find_plans, load_sweep
 from paper import PaperError
 from sheet import Sheet, make_sheet
+from source import Source, open_source
 
 from strive.config import ConfigError
 from strive.records import RecordError
 from strive.sweeping.plan import StoredPlan
+from strive.tracking.server import ServerError
 
 _RUNS = Path("runs")  # where a launch leaves records, unless told otherwise
+_DEFAULT = [_RUNS]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add which sweeps, from which folders."""
+def add_arguments(parser: argparse.ArgumentParser, *, curves: bool = False) -> None:
+    """Add which sweeps, from where. curves: the command needs learning curves, which take W&B longer."""
     parser.add_argument(
         "sweeps",
         nargs="*",
@@ -28,11 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs",
         nargs="+",
         type=Path,
-        default=[_RUNS],
+        default=_DEFAULT,
         metavar="FOLDER",
         help="folders of records; what the first has counts (default: runs)",
     )
-    parser.set_defaults(left_out=[])  # names of sweeps whose plans cannot be read
+    parser.add_argument(
+        "--source",
+        metavar="wandb:ENTITY/PROJECT",
+        help="read the plans and records that W&B has, instead of folders; wandb:PROJECT: of the key's own entity",
+    )
+    parser.set_defaults(left_out=[], curves=curves)  # left_out: names of sweeps whose plans cannot be read
     parser.add_argument(
         "--mix", action="store_true", help="average and compare cells of different code or images, too; tables say so"
     )
@@ -43,16 +51,18 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
 
     Raises LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
     """
-    if arguments.runs == [_RUNS] and not _RUNS.exists():
-        raise LoadError(_nothing(arguments.runs))
-    plans = find_plans(arguments.runs)
+    source = _source(arguments)
+    folders = [source.folder] if source else arguments.runs
+    if folders == [_RUNS] and not _RUNS.exists():
+        raise LoadError(_nothing(folders))
+    plans = find_plans(folders)
     names = _wanted(plans, arguments.sweeps)
     sheets = []
     for number, name in enumerate(names, 1):
         if sys.stderr.isatty():
             print(f"\r\033[K[{number}/{len(names)}] {name}", end="", file=sys.stderr, flush=True)
         try:
-            loaded = load_sweep(name, arguments.runs)
+            loaded = load_sweep(name, folders)
         except LoadError as error:
             # One damaged plan must not take the tables of all other sweeps.
             if arguments.sweeps:
@@ -62,14 +72,27 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
             continue
         # A plan of which nothing was ever trained answers nothing, unless it was asked for by name.
         if arguments.sweeps or (loaded.cells["status"] != "missing").any():
+            if source and arguments.curves:
+                source.fetch_curves(loaded.cells["cell"])
             sheets.append(make_sheet(loaded, mix=arguments.mix))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if not sheets and arguments.left_out:
         raise LoadError("no sweep is left")
     if not sheets:
-        raise LoadError(_nothing(arguments.runs))
+        raise LoadError(f"no sweep of {source} has a record so far" if source else _nothing(folders))
     return sheets
+
+
+def _source(arguments: argparse.Namespace) -> Source | None:
+    if arguments.source is None:
+        return None
+    if arguments.runs is not _DEFAULT:
+        raise LoadError(
+            f"--source {arguments.source} and --runs {' '.join(map(str, arguments.runs))}: give one of them;"
+            " --source says where its copy lies, and --runs FOLDER FOLDER reads that beside other folders"
+        )
+    return open_source(arguments.source)
 
 
 def _wanted(plans: dict[str, Path], asked: Sequence[str]) -> list[str]:
@@ -109,7 +132,7 @@ def guarded(main: Callable[[Sequence[str] | None], int], arguments: Sequence[str
     """Return the exit code of a command; a user's mistake is one message and 2."""
     try:
         return main(arguments)
-    except (LoadError, ConfigError, PaperError, RecordError) as error:
+    except (LoadError, ConfigError, PaperError, RecordError, ServerError) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

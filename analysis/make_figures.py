@@ -18,6 +18,7 @@ Draw the figures of every sweep that has records, as .pdf, .svg and .png.
   python analysis/make_figures.py                             every sweep below runs/
   python analysis/make_figures.py table3                      one sweep
   python analysis/make_figures.py table3 --runs runs results/table3 --out figures
+  python analysis/make_figures.py table3 --source wandb:ENTITY/PROJECT
 
 SWEEP-curves   training and validation by epoch: every seed thin, the mean thick
 SWEEP-effects  the difference from the baseline, its 95% interval, the margin and the verdict; else the means
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=_HELP, epilog=_EXIT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(parser)
+    add_arguments(parser, curves=True)
     parser.add_argument("--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where (default: figures)")
     return parser
 

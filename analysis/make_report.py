@@ -16,7 +16,8 @@ Write one HTML file with the question and the answer of every sweep that has rec
 differences, costs and failed cells. It opens from disk and needs no network.
 
   python analysis/make_report.py                              every sweep below runs/
-  python analysis/make_report.py table3 --runs runs results/table3 --out table3.html"""
+  python analysis/make_report.py table3 --runs runs results/table3 --out table3.html
+  python analysis/make_report.py table3 --source wandb:ENTITY/PROJECT"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit code: 0; 1 if a sweep with a damaged plan was left out; 2 for a mistake in command or sweep file.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
+    add_arguments(parser, curves=True)
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     return parser
 

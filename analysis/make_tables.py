@@ -18,6 +18,7 @@ Write the tables of every sweep that has records: Markdown on the terminal, and 
   python analysis/make_tables.py                              every sweep below runs/
   python analysis/make_tables.py table3                       one sweep
   python analysis/make_tables.py table3 --runs runs results/table3
+  python analysis/make_tables.py table3 --source wandb:ENTITY/PROJECT
   python analysis/make_tables.py --check                      are the written tables those of the records?
 
 SWEEP.md         the answer, every table, what is missing

@@ -195,8 +195,11 @@ def test_importance_is_for_the_number_that_the_table_shows(views: Any):
 
 def test_arms_are_compared_by_name(views: Any):
     view = views("open_choices")["strive: open_choices"]
-    assert bars(view) == [("test_error", "arm.value")]
-    assert axes(view) == ["config:arm.value", "summary:test_error"]
+    # Under its name in this sweep: the baseline cell stands in others, too.
+    assert bars(view) == [("test_error", "arms.value.open_choices")]
+    assert axes(view) == ["config:arms.value.open_choices", "summary:test_error"]
+    columns = view["runSets"][0]["runFeed"]["columnOrder"]
+    assert "config:arms.value.open_choices" in columns
 
 
 def test_speed_and_memory_are_shown(views: Any):
@@ -343,7 +346,7 @@ def test_without_runs_nothing_was_launched(
 
 def test_a_name_that_cannot_be_filtered_by_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     written(tmp_path, NETS, "it's")
-    assert make_workspace.main(["--runs", str(tmp_path), "--dry-run"]) == 2
+    assert make_workspace.guarded(make_workspace.main, ["--runs", str(tmp_path), "--dry-run"]) == 2
     assert capsys.readouterr().err.startswith("it's: W&B's library cannot filter by a name with quotes")
 
 
@@ -351,11 +354,11 @@ def test_a_name_that_cannot_be_filtered_by_is_refused(tmp_path: Path, capsys: py
 def test_without_wandb_it_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    mine = ("saving", "workspace", "strive.tracking.client", "strive.tracking.upload")
+    mine = ("saving", "workspace")
     for name in [*mine, *(name for name in sys.modules if name.startswith("wandb_workspaces"))]:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    assert make_workspace.main(["smoke", "--dry-run"]) == 2
+    assert make_workspace.guarded(make_workspace.main, ["smoke", "--dry-run"]) == 2
     assert capsys.readouterr().err == f"{package} is not installed: pip install 'strive[wandb]'\n"
 
 
@@ -473,7 +476,7 @@ def test_an_entity_that_the_key_may_not_write_to_is_one_line(
     ("fault", "said"),
     [
         ("no key", "`wandb login` asks for one, or set WANDB_API_KEY"),
-        ("wrong key", "unauthorized"),
+        ("wrong key", "refuses the key: "),
         ("down", "does not answer"),
         ("silent", "does not answer"),
     ],
@@ -490,10 +493,10 @@ def test_what_keeps_w_and_b_from_taking_it_is_one_line_soon_and_without_the_key(
         peer.pause()
     if fault == "silent":
         peer.hang("UpsertView2", times=10, seconds=60)
-        environ["WANDB_HTTP_TIMEOUT"] = "2"  # the user's own counts; without one it is eight seconds
+    environ["WANDB_HTTP_TIMEOUT"] = "2"  # the user's own counts; without one it is ten seconds
     begun = time.monotonic()
     done = started(tmp_path, environ, command("smoke", "--project", "mine"))
-    assert time.monotonic() - begun < 45  # at most eight seconds for an answer, and the start on a busy machine
+    assert time.monotonic() - begun < 45  # two seconds for an answer, and the start on a busy machine
     assert done.stdout == "2\n"
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

@@ -20,7 +20,6 @@ import make_figures
 import make_report
 import make_tables
 import pytest
-import server
 import wandb
 from command import guarded
 from curves import COLUMNS
@@ -33,6 +32,7 @@ from wandb.apis.public import Run
 from wandb_peer import Peer, PeerRun
 
 from strive.artifacts import epoch_line
+from strive.tracking import server
 from strive.training import EpochLine
 
 SOURCE = "wandb:me/paper"
@@ -418,7 +418,10 @@ def test_a_history_of_more_rows_than_a_sample_has_comes_whole(peer: Peer, runs: 
 # The second time
 
 
-def test_a_page_of_fifty_takes_one_request(peer: Peer, runs: Path) -> None:
+def test_a_page_of_fifty_takes_one_request(peer: Peer, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    runs_of = wandb.Api.runs
+    monkeypatch.setattr(wandb.Api, "runs", lambda self, path, **how: asked.append(how) or runs_of(self, path, **how))
     sweep = Golden(runs)
     for seed in range(120):
         sweep.cell({"seed": seed}, 10.0)
@@ -427,6 +430,7 @@ def test_a_page_of_fifty_takes_one_request(peer: Peer, runs: Path) -> None:
     assert statuses(open_source(SOURCE).folder) == ["done"] * 120
     assert peer.operations["Runs"] == 3  # 120 cells and a plan
     assert peer.operations.total() <= 3 + 3  # who am I, and where is the plan
+    assert asked[0]["lazy"] is False  # W&B would leave the summary out, and the peer does not
 
 
 def test_what_has_not_changed_is_not_written_and_no_plan_asked_for(peer: Peer, runs: Path) -> None:
@@ -669,7 +673,9 @@ def test_a_project_in_which_nothing_has_ended_says_so(
 
 def test_a_server_that_is_down_is_told(peer: Peer, capsys: pytest.CaptureFixture[str]) -> None:
     peer.pause()
-    assert re.fullmatch(r"127\.0\.0\.1:\d+ does not answer: .*connection refused", refused(capsys))
+    said = refused(capsys)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+ does not answer: .*connection refused", said)
+    assert said.count("refused") == 1
 
 
 @pytest.mark.parametrize(("entity", "default"), [("me/", ""), ("", ""), ("", "me")])
@@ -689,6 +695,7 @@ def test_of_a_server_that_is_down_the_copy_is_named(
         newer = copy.parent.parent / "other/paper/.fetched"
         newer.parent.mkdir(parents=True)
         newer.touch()
+        os.utime(newer, (2**32, 2**32))
     peer.pause()
     capsys.readouterr()
     said = refused(capsys, "--source", f"wandb:{entity}paper")
@@ -760,7 +767,7 @@ def test_without_a_source_nothing_of_wandb_is_imported(runs: Path, tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[1:] == ["--source wandb:... needs W&B's client: pip install 'strive[wandb]'"]
+    assert done.stderr.splitlines()[1:] == ["W&B's client is not installed: pip install 'strive[wandb]'"]
 
 
 def test_the_client_leaves_no_folders_behind(

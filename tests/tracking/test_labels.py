@@ -36,7 +36,7 @@ def test_a_single_cell_has_no_group_and_its_factors_flat(tmp_path: Path, make_co
     flat = {key: label.config[key] for key in CONFIG_KEYS}
     assert flat == {
         "net": "strided_cnn_b", "base": "b", "variant": "strided", "augmentation": "flip_shift",
-        "dataset": "cifar10", "lr": 0.05, "seed": 0, "sweep": "", "arm": "",
+        "dataset": "cifar10", "lr": 0.05, "seed": 0, "sweep": "", "arm": "", "arms": {},
     }  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def test_an_arm_is_what_the_cell_is_called(tmp_path: Path, make_config: MakeConf
     planned(tmp_path, "arms", make_config, ("with decay", []), ("without", ["optimizer.weight_decay=0"]))
     label = label_of(trail_of(make_config), Plans(tmp_path))
     assert label.config["arm"] == "with decay"
+    assert label.config["arms"] == {"arms": "with decay"}
     assert label.name.endswith(" with decay")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import wandb
@@ -113,7 +114,7 @@ def test_a_refused_key_is_one_line_without_the_key(peer: Peer, sync: Sync, runs:
     done = sync("runs=cells", WANDB_API_KEY=key)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert peer.url in done.stderr
+    assert f"{urlsplit(peer.url).netloc} refuses the key" in done.stderr
     assert key not in done.stdout + done.stderr
     assert not peer.runs
 
@@ -123,7 +124,8 @@ def test_a_server_that_is_gone_is_one_line_and_what_was_there_stays(peer: Peer, 
     done = sync("runs=cells")
     assert done.returncode == 2
     assert done.stdout == "2 cells: 2 not uploaded\n"
-    assert done.stderr == f"W&B: {peer.url} does not answer\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"W&B: {urlsplit(peer.url).netloc} does not answer: ")
     peer.resume()
     assert sync("runs=cells").returncode == 0
     complete(peer, runs)

@@ -63,5 +63,8 @@ def upsert_view(store: Store, variables: dict[str, Any], query: str) -> dict[str
 def view(store: Store, variables: dict[str, Any], query: str) -> dict[str, Any]:
     wanted = (variables["entityName"], variables["name"], variables["viewName"])
     found = [view for view in store.views if (view["entityName"], view["projectName"], view["name"]) == wanted]
-    nodes = [{"id": view["id"], "displayName": view["displayName"], "spec": view["spec"]} for view in found]
+    nodes = [
+        {"id": view["id"], "name": view["name"], "displayName": view["displayName"], "spec": view["spec"]}
+        for view in found
+    ]
     return {"project": {"allViews": {"edges": [{"node": node} for node in nodes]}}}

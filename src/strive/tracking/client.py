@@ -1,6 +1,5 @@
-"""The genuine W&B client, with every wait bounded. The only file of the package that imports wandb."""
+"""W&B runs by the genuine client, with every wait bounded. Imports wandb."""
 
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Its telemetry would hold up the end of a process where a firewall swallows packets.
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-os.environ["WANDB_SILENT"] = "true"
-
 import wandb
 from wandb.errors import AuthenticationError, Error
 from wandb.sdk.mailbox import MailboxClosedError
 
-_SECONDS = 8.0  # for one answer of the server, before it counts as silent
+from strive.tracking.server import SilentError, address, asked, connect, host, seconds, told
+
 _TRIES = 2  # of a request, beside the first: a server that is down is asked again by the next look
 _FINISH_SECONDS = 30.0  # for what is still on its way when a W&B run is closed
+_WEIGHTS_SECONDS = 600.0  # if weights are
 _GONE = (ConnectionError, MailboxClosedError)
 _LOOKS = (0.0, 0.5, 1.5, 3.0)  # before each look for what was just sent; a server may take a moment to show it
 PREEMPTED = 143  # exit code of a process that ended with SIGTERM
@@ -29,20 +26,12 @@ class NotUploadedError(Exception):
     """W&B did not take something; the message says why, in one line, without the key."""
 
 
-class NoServerError(NotUploadedError):
-    """W&B does not answer, or not to this key: what comes next would fail as well."""
-
-
 class ServiceGoneError(NotUploadedError):
     """W&B's own helper process has ended, as on a SIGTERM to every process of a job; open W&B runs are lost."""
 
 
 class DeletedError(NotUploadedError):
     """There was a W&B run of this id, and somebody deleted it: W&B never takes the id again."""
-
-
-class NoKeyError(NotUploadedError):
-    """There is no key for the server."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +48,12 @@ class Client:
     def __init__(self) -> None:
         """Ask the server once.
 
-        Raises NoKeyError where there is no key, NoServerError where nobody answers or the key is refused.
+        Raises server.ServerError: NoKeyError, and SilentError where nobody answers or the key is refused.
         """
-        try:
-            if not wandb.login(prompt=False, verify=False):
-                raise NoKeyError("no key: `wandb login` asks for one, or set WANDB_API_KEY")
-            self.api = wandb.Api(timeout=int(_SECONDS))
-            self.server = str(wandb.setup().settings.base_url).rstrip("/")
+        self.api = connect(host())
+        self.server = address()
+        with asked(host()):
             self.entity = str(self.api.default_entity or "")
-        except (Error, OSError, ValueError) as error:
-            text = _told(error)
-            # The client's words for a server that is down, or too slow, are of a service process that is busy.
-            if "did not respond in time" in text:
-                text = f"{wandb.setup().settings.base_url} does not answer"
-            raise NoServerError(text) from None
 
     @staticmethod
     def forget_service() -> None:
@@ -82,8 +63,8 @@ class Client:
 
     def has(self, target: Target, run: str, summary: Mapping[str, str]) -> bool:
         """Return whether the server itself says, within seconds, that a W&B run has these values in its summary."""
-        for seconds in _LOOKS:
-            time.sleep(seconds)
+        for pause in _LOOKS:
+            time.sleep(pause)
             self.api.flush()  # it would give back what it has read before
             with suppress(Error, ValueError, OSError, MailboxClosedError):
                 found = self.api.run(f"{target.entity}/{target.project}/{run}").summary
@@ -106,13 +87,14 @@ class OpenRun:
         tags: list[str],
         config: dict[str, Any],
         trainer: int | None = None,
+        weights: bool = False,
     ) -> None:
         """Create the W&B run, or go on with it.
 
         trainer: the process on this machine that trains; its use of processor and memory is shown.
-        None: it does not train here, so nothing of this machine is.
+        None: it does not train here, so nothing of this machine is. weights: they will be uploaded, which takes time.
 
-        Raises DeletedError, NoServerError, ServiceGoneError, and NotUploadedError for anything else.
+        Raises DeletedError, server.SilentError, ServiceGoneError, and NotUploadedError for anything else.
         """
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:
@@ -129,21 +111,21 @@ class OpenRun:
                 tags=tags,
                 config=config,
                 dir=self._folder.name,
-                settings=_settings(trainer),
+                settings=_settings(trainer, _WEIGHTS_SECONDS if weights else _FINISH_SECONDS),
             )
         except AuthenticationError as error:
             self._folder.cleanup()
-            raise NoServerError(_told(error)) from None
+            raise SilentError(told(error)) from None
         except _GONE as error:
             self._folder.cleanup()
-            raise ServiceGoneError(_told(error)) from None
+            raise ServiceGoneError(told(error)) from None
         except (Error, OSError, ValueError) as error:
             self._folder.cleanup()
             if str(error) == "Connection lost":  # the client's own word, in 0.31, for its helper process
-                raise ServiceGoneError(_told(error)) from None
+                raise ServiceGoneError(told(error)) from None
             if "created and deleted" in str(error):
                 raise DeletedError(f"the W&B run {run} was deleted") from None
-            raise NotUploadedError(_told(error)) from None
+            raise NotUploadedError(told(error)) from None
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
         self.id, self.url = self._run.id, self._run.url or ""
@@ -189,9 +171,9 @@ class OpenRun:
                 self._run.mark_preempting()
             self._run.finish(exit_code=exit_code)
         except _GONE as error:
-            raise ServiceGoneError(_told(error)) from None
+            raise ServiceGoneError(told(error)) from None
         except (Error, OSError, ValueError) as error:  # a TimeoutError is an OSError
-            raise NotUploadedError(_told(error)) from None
+            raise NotUploadedError(told(error)) from None
         finally:
             self._folder.cleanup()
 
@@ -201,18 +183,18 @@ def _service() -> Iterator[None]:
     try:
         yield
     except _GONE as error:
-        raise ServiceGoneError(_told(error)) from None
+        raise ServiceGoneError(told(error)) from None
 
 
-def _settings(trainer: int | None) -> wandb.Settings:
+def _settings(trainer: int | None, finish_seconds: float) -> wandb.Settings:
     here = trainer is not None
     settings = wandb.Settings(
         console="off",
         silent=True,
-        init_timeout=_SECONDS,
-        finish_timeout=_FINISH_SECONDS,
+        init_timeout=seconds(),
+        finish_timeout=finish_seconds,
         finish_timeout_raises=True,
-        x_graphql_timeout_seconds=_SECONDS,
+        x_graphql_timeout_seconds=seconds(),
         x_graphql_retry_max=_TRIES,
         x_graphql_retry_wait_max_seconds=2.0,
         x_transaction_log_flush_interval=2.0,
@@ -226,11 +208,3 @@ def _settings(trainer: int | None) -> wandb.Settings:
     if trainer is not None:
         settings.x_stats_pid = trainer
     return settings
-
-
-def _told(error: Exception) -> str:
-    """Return one line on what W&B's client says, without the key."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    key = os.environ.get("WANDB_API_KEY", "")
-    return text.replace(key, "***") if key else text

@@ -21,7 +21,8 @@ _FACTORS = {
     "optimizer.lr": "lr",
     "seed": "seed",
 }
-CONFIG_KEYS = ("net", *_FACTORS.values(), "sweep", "arm")
+# arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
+CONFIG_KEYS = ("net", *_FACTORS.values(), "sweep", "arm", "arms")
 EPOCH_KEYS = ("epoch", "lr", "train_loss", "train_error", "val_loss", "val_error")
 SUMMARY_KEYS = (
     "status",
@@ -88,6 +89,20 @@ class Plans:
                 self._read[path] = (0, None, {})  # analysis says what is wrong with it
 
 
+def config_key(knob: str) -> str:
+    """Return the flat key that W&B has a knob under: its last part, or all of it where something else has that."""
+    if knob in _FACTORS:
+        return _FACTORS[knob]
+    last = knob.rpartition(".")[2]
+    taken = last in _GROUPS or last in CONFIG_KEYS or _SHARED[last] > 1
+    return knob.replace(".", "_") if taken else last
+
+
+def tag(text: str) -> str:
+    """Return a tag as W&B takes it, of at most 64 characters."""
+    return text[:64]
+
+
 def label_of(trail: Trail, plans: Plans, *, group: str = "") -> Label:
     """Return how W&B shows a cell.
 
@@ -96,12 +111,12 @@ def label_of(trail: Trail, plans: Plans, *, group: str = "") -> Label:
     arms = plans.of(trail.cell)
     group = group if group in arms else next(iter(arms), "")
     arm = arms.get(group, "")
-    own = {_short(key): value for name in arms for key, value in _varying(trail, plans.factors(name)).items()}
+    own = {config_key(key): value for name in arms for key, value in _varying(trail, plans.factors(name)).items()}
     return Label(
         name=" ".join([trail.cell.rpartition("-")[0], *([arm] if arm else _texts(own))]),
         group=group,
         tags=_tags(trail, arms),
-        config=own | _factors(trail) | {"sweep": group, "arm": arm, "cell": _nested(trail.config)},
+        config=own | _factors(trail) | {"sweep": group, "arm": arm, "arms": arms, "cell": _nested(trail.config)},
     )
 
 
@@ -118,13 +133,6 @@ def _varying(trail: Trail, factors: Sequence[str]) -> dict[str, Any]:
     return {key: trail.config[key] for key in factors if key not in _FACTORS and key in trail.config}
 
 
-def _short(key: str) -> str:
-    """Return a factor's name: its last part, or all of them where another key or a Hydra group has that."""
-    last = key.rpartition(".")[2]
-    taken = last in _GROUPS or last in CONFIG_KEYS or _SHARED[last] > 1
-    return key.replace(".", "_") if taken else last
-
-
 _LAST = [key.rpartition(".")[2] for key in identity.flat(Config())]
 _SHARED = {name: _LAST.count(name) for name in _LAST}
 
@@ -136,8 +144,7 @@ def _texts(values: dict[str, Any]) -> list[str]:
 def _tags(trail: Trail, sweeps: Iterable[str]) -> list[str]:
     factors = _factors(trail)
     values = [factors.get("base"), factors.get("variant"), factors["augmentation"], factors["dataset"], *sweeps]
-    # W&B takes tags of 1 to 64 characters.
-    return list(dict.fromkeys(str(value)[:64] for value in values if value))
+    return list(dict.fromkeys(tag(str(value)) for value in values if value))
 
 
 def _nested(config: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from typing import TextIO
 
 from strive.claim import ClaimedError, Silence
 from strive.records import RETRAINING, RecordError
-from strive.tracking.client import Client, NoKeyError, NoServerError, NotUploadedError, ServiceGoneError
+from strive.tracking.client import Client, NotUploadedError, ServiceGoneError
 from strive.tracking.labels import Plans
 from strive.tracking.news import Kind, News, Order
+from strive.tracking.server import NoKeyError, ServerError
 from strive.tracking.trail import Trail, read_trail
 from strive.tracking.upload import LEASE_SECONDS, LOCK, CellUpload, Wish, upload_plan
 
@@ -108,7 +109,7 @@ class Mirror:
             self._elsewhere(cell, error)
         except RecordError as error:
             self._end(cell, Kind.failed, str(error))
-        except NoServerError as error:
+        except ServerError as error:
             self._outage(str(error))
         except ServiceGoneError as error:
             self._restart(cell, str(error))
@@ -193,7 +194,7 @@ class Mirror:
         except NoKeyError as error:
             self._not_before = float("inf")
             self._say(News(kind=Kind.offline, text=str(error)))
-        except NoServerError as error:
+        except ServerError as error:
             self._outage(str(error))
         else:
             if self._told.get("server") == self._client.server:

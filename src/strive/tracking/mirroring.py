@@ -15,8 +15,9 @@ from strive.config import ConfigError, Tracker
 from strive.sweeping.task import Task
 from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess
+from strive.tracking.server import seconds as answer_seconds
 
-_PATIENCE_SECONDS = 12.0  # at the end, without a word from the process; a silent server takes 8 of them
+_PATIENCE_SECONDS = 6.0  # at the end, without a word from the process, beside the time for one answer of the server
 _LEAVE_SECONDS = 8.0  # at the end, in all, after a signal: SLURM kills half a minute after it
 _LATER = "python src/sync.py"
 _WHOLE = (Kind.uploaded, Kind.done)
@@ -96,7 +97,7 @@ class Mirroring:
             return
         self._process.order(plans=self._plans)
         if self._kind is Tracker.wandb:
-            news = self._process.wait_for_server(_PATIENCE_SECONDS)
+            news = self._process.wait_for_server(_PATIENCE_SECONDS + answer_seconds())
             if news is not None and news.kind is Kind.offline:
                 self._process.kill()
                 self._refuse(news.text)
@@ -118,7 +119,7 @@ class Mirroring:
         self._leaving = True
         process.leave()
         begun, told = time.monotonic(), False
-        while not process.has_ended and process.silent_seconds < _PATIENCE_SECONDS:
+        while not process.has_ended and process.silent_seconds < _PATIENCE_SECONDS + answer_seconds():
             seconds = time.monotonic() - begun
             if stop.requested() and seconds > self._leave_seconds:
                 return

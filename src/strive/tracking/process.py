@@ -15,6 +15,8 @@ from typing import IO
 
 from strive.tracking.news import Kind, News, Order
 
+# Its telemetry would hold up the end where a firewall swallows packets.
+_QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false")}
 _FOLDERS = ("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
 
 
@@ -46,7 +48,7 @@ class MirrorProcess:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                env=os.environ | dict.fromkeys(_FOLDERS, scratch),
+                env=os.environ | _QUIET | dict.fromkeys(_FOLDERS, scratch),
                 start_new_session=True,
             )
         assert self._process.stdin is not None

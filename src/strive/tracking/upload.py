@@ -184,6 +184,7 @@ class CellUpload:
             tags=label.tags,
             config=label.config,
             trainer=owner.pid if owner is not None and owner.is_here() else None,
+            weights=bool(config.get("tracker.weights")),
         )
 
     def _is_same_place(self, receipt: Receipt, trail: Trail) -> bool:

@@ -1,0 +1,97 @@
+"""Write docs/wandb.png, W&B's terminal viewer on cells of results/table3_small: `python docs/make_wandb_picture.py`.
+
+Needs tmux and chromium. The cells carry the names, tags, config and numbers that the tracker gives them, in W&B's
+offline format, because the viewer reads that.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_MODE": "offline"}
+
+import wandb
+
+from strive.tracking.labels import Plans, label_of, summary_of
+from strive.tracking.trail import read_trail
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "results" / "table3_small"
+NETS = ("model_c", "all_cnn_c", "strided_cnn_c")  # the viewer shows the latest first
+COLUMNS, ROWS = 150, 40
+SESSION = "strive-wandb-picture"
+
+
+def write_run(folder: Path, net: str) -> None:
+    """Write one cell of a net as the tracker shows it."""
+    cell = next(path.parent for path in sorted(RUNS.glob(f"{net}-*-s1-*/record.json")))
+    trail = read_trail(cell)
+    assert trail is not None
+    label = label_of(trail, Plans(RUNS))
+    summary = summary_of(trail)
+    del summary["record"], summary["host"]
+    with wandb.init(
+        project="strive",
+        id=trail.cell,
+        name=label.name,
+        group=label.group,
+        tags=label.tags,
+        config=label.config,
+        dir=folder,
+        settings=wandb.Settings(console="off", x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True),
+    ) as run:
+        run.define_metric("*", step_metric="epoch")
+        for row in trail.rows(0):
+            run.log(row)
+        run.summary.update(summary)
+
+
+def tmux(*arguments: str) -> str:
+    """Run tmux and return what it prints."""
+    return subprocess.run(["tmux", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def screen(folder: Path) -> str:
+    """Return the viewer's screen with the cells chosen, with its colours."""
+    viewer = f"cd {folder} && {sys.executable} -m wandb leet wandb"
+    tmux("new-session", "-d", "-s", SESSION, "-x", str(COLUMNS), "-y", str(ROWS), viewer)
+    try:
+        time.sleep(4)
+        for _ in range(len(NETS) - 1):
+            tmux("send-keys", "-t", SESSION, "Down", "Space")
+            time.sleep(1)
+        tmux("send-keys", "-t", SESSION, "Up")
+        time.sleep(2)
+        lines = tmux("capture-pane", "-t", SESSION, "-p", "-e").splitlines()
+        return "\n".join(lines[: ROWS - 1])  # the last line names a temporary folder
+    finally:
+        tmux("kill-session", "-t", SESSION)
+
+
+def main() -> None:
+    """Write the picture."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for net in NETS:
+            write_run(folder, net)
+            time.sleep(1.1)  # the viewer sorts by the second
+        console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+        console.print(Text.from_ansi(screen(folder)))
+        console.save_svg(str(folder / "screen.svg"), title="wandb leet")
+        target = ROOT / "docs" / "wandb.png"
+        command = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1440,778"]
+        subprocess.run(
+            [*command, f"--screenshot={target}", f"file://{folder}/screen.svg"], check=True, capture_output=True
+        )
+        print(target)
+
+
+if __name__ == "__main__":
+    main()

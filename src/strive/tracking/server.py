@@ -1,0 +1,130 @@
+"""The W&B server, asked with the genuine client and with every wait bounded.
+
+Imports wandb only when a server is asked: nothing else of analysis/ needs it, and no training.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from wandb.apis.public import Api
+
+_SECONDS = 8  # for one answer of the server, before it counts as silent; WANDB_HTTP_TIMEOUT says otherwise
+_REFUSED = (401, 403)  # of HTTP
+_MOST_TEXT = 300  # characters of what the client says
+# Of what the client tries again by itself. Files know no other limit.
+_LIMITS: dict[str, Any] = {
+    "x_graphql_retry_max": 3,
+    "x_graphql_retry_wait_min_seconds": 1,
+    "x_graphql_retry_wait_max_seconds": 3,
+    "x_file_transfer_timeout_seconds": _SECONDS,
+    "x_file_transfer_retry_max": 3,
+    "x_file_transfer_retry_wait_min_seconds": 1,
+    "x_file_transfer_retry_wait_max_seconds": 3,
+}
+
+
+class ServerError(Exception):
+    """W&B cannot be used; the message says why, in one line and without the key."""
+
+
+class NoKeyError(ServerError):
+    """There is no key for the server."""
+
+
+class SilentError(ServerError):
+    """The server does not answer, or not to this key: what was read from it earlier may still be of use."""
+
+
+def host() -> str:
+    """Return which server the client would ask, without the protocol.
+
+    Raises ServerError.
+    """
+    url = address()
+    return urlsplit(url).netloc.rpartition("@")[2] or url
+
+
+def address() -> str:
+    """Return the address of the server that the client would ask.
+
+    Raises ServerError.
+    """
+    return str(os.environ.get("WANDB_BASE_URL") or client().setup().settings.base_url).rstrip("/")
+
+
+def connect(host: str) -> "Api":
+    """Return the public API of a server that has taken the key.
+
+    Raises SilentError where nobody answers, or the key is refused; NoKeyError; ServerError for what else is wrong.
+    """
+    wandb = client()
+    try:
+        api: Api = wandb.Api(timeout=seconds())
+    except wandb.errors.AuthenticationError as error:
+        if _status(error) in _REFUSED:
+            raise SilentError(f"{host} refuses the key: {told(error)}; `wandb login --relogin` asks for one") from None
+        if error.__cause__ is None:
+            raise ServerError(f"no usable key for {host}: {told(error)}") from None
+        raise SilentError(f"{host} does not answer: {told(error)}") from None
+    except wandb.errors.UsageError:
+        raise NoKeyError(f"no key for {host}: `wandb login` asks for one, or set WANDB_API_KEY") from None
+    except Exception as error:
+        raise ServerError(f"W&B's client cannot ask {host}: {told(error)}") from None
+    return api
+
+
+@contextmanager
+def asked(host: str) -> Iterator[None]:
+    """Turn whatever the client raises while a server is asked into SilentError."""
+    try:
+        yield
+    except ServerError:
+        raise
+    except Exception as error:  # the client lets through what its parts raise
+        raise SilentError(f"{host} does not answer as it should: {told(error)}") from None
+
+
+def client() -> Any:
+    """Return the package wandb, with its waits bounded and silent.
+
+    Raises ServerError.
+    """
+    # The client asks for a key where it can, and a command that waits for one is none for a script.
+    os.environ["WANDB_SILENT"] = "true"
+    # Its telemetry would hold up the end of the process where a firewall swallows packets.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    try:
+        import wandb
+
+        with suppress(ValueError):  # private names of the client: without them a wait is longer, and that is all
+            wandb.setup(wandb.Settings(x_graphql_timeout_seconds=seconds(), **_LIMITS))
+        wandb.setup()
+    except ImportError:
+        raise ServerError("W&B's client is not installed: pip install 'strive[wandb]'") from None
+    except Exception as error:
+        raise ServerError(f"W&B's client does not start: {told(error)}") from None
+    return wandb
+
+
+def seconds() -> int:
+    """Return how long an answer of the server may take."""
+    return int(os.environ.get("WANDB_HTTP_TIMEOUT") or _SECONDS)
+
+
+def _status(error: Exception) -> int | None:
+    """Return HTTP's status of the answer behind an error of the client; None if there was no answer."""
+    return getattr(getattr(error.__cause__, "response", None), "http_status", None) or None
+
+
+def told(error: Exception) -> str:
+    """Return what the client says, in one line and without the key."""
+    text = str(error.__cause__ or "") or str(error) or type(error).__name__
+    if "did not respond in time" in text:  # it speaks of its own helper process, which waits for the server
+        return f"nothing came within {seconds()} s; WANDB_HTTP_TIMEOUT=60 waits longer"
+    text = " ".join(text.partition("\nwhile retrying")[0].split())[:_MOST_TEXT]
+    key = os.environ.get("WANDB_API_KEY", "")
+    return text.replace(key, "***") if key else text
