@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from labels import value_text, value_texts
 from sheet import Sheet
+
+from strive.tracking.receipt import read_receipt
 
 _TITLES = {
     "test_error": "test error, %",
@@ -19,6 +22,7 @@ _TITLES = {
     "data_fingerprint": "images",
     "train_seconds": "seconds",
     "finished": "finished, UTC",
+    "wandb": "W&B",
 }
 _SHORT = ("record_sha256", "data_fingerprint")  # hashes that are told apart by their first digits
 _SHARED = ("record", "code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
@@ -58,9 +62,12 @@ class Behind:
 def behind(sheet: Sheet) -> Behind:
     """Return the sheet's footnotes by place, without the columns in which nothing differs."""
     notes = sheet.footnotes.astype(object).where(sheet.footnotes.notna(), "")
+    notes = notes.assign(wandb=list(map(_address, notes["record"])))
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_ELSEWHERE, *shared}]
+    if not notes["wandb"].any():
+        columns.remove("wandb")
     factors = {place.ref: value_texts(place.key) for place in sheet.places}
     rows: dict[tuple[str, str], list[tuple[Text, ...]]] = {}
     for ref, place, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
@@ -74,6 +81,12 @@ def behind(sheet: Sheet) -> Behind:
         titles=tuple(map(_title, columns)),
         groups=tuple(groups),
     )
+
+
+def _address(record: str) -> str:
+    """Return where W&B shows the cell of a record, as its receipt says; "" if it does not."""
+    receipt = read_receipt(Path(record).parent) if record else None
+    return receipt.url if receipt is not None else ""
 
 
 def _pattern(record: str, cell: str) -> str:
@@ -105,7 +118,7 @@ def _text(name: str, value: Any) -> Text:
     if name in _SHORT:
         return Text(text=text[:_DIGITS], whole=text, code=True)
     if text.startswith(("https://", "http://")):
-        return Text(text=text, link=text)
+        return Text(text=urlsplit(text).netloc if name == "wandb" else text, link=text)
     if name == "finished":
         return Text(text=text[:16].replace("T", " "), whole=text)
     return Text(text=text, code=name in ("cell", "record", "code_hash"))

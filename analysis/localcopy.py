@@ -15,6 +15,7 @@ from platformdirs import user_cache_dir
 from project import PLAN_FILE
 
 from strive.records import write_whole
+from strive.tracking.receipt import Receipt, write_receipt
 
 SWEEPS = "sweeps"  # folder of the plans, among those of the cells
 _FETCHED = ".fetched"  # file: when
@@ -41,6 +42,7 @@ class LocalCopy:
                 for stale in ("epochs.jsonl", _CURVE):  # of the training that the old record is of
                     path.with_name(stale).unlink(missing_ok=True)
                 _write(path, record.content)
+                write_receipt(path.parent, _receipt(record))
         for parent, names in ((self.folder, {*records, SWEEPS, _FETCHED}), (self.folder / SWEEPS, {*plans})):
             for path in parent.iterdir():
                 if path.name not in names:
@@ -86,6 +88,12 @@ def _server_folder(host: str) -> Path:
 
 def _part(text: str) -> str:
     return quote(text, safe="")
+
+
+def _receipt(record: Mirrored) -> Receipt:
+    """Return what leads from the copy of a cell to its page."""
+    run = record.run
+    return Receipt(server="", entity=run.entity, project=run.project, id=run.id, url=run.url)
 
 
 def _mark(record: Mirrored) -> bytes:

@@ -8,6 +8,8 @@ import pytest
 from golden import Golden
 from support import ROOT
 
+from strive.tracking.receipt import Receipt, write_receipt
+
 
 def sweep(runs: Path, name: str) -> None:
     written = Golden(runs, file=name, question=f"What does {name} ask?")
@@ -70,3 +72,18 @@ def test_a_folder_that_is_not_there_is_told_in_one_message(tmp_path: Path):
     assert "nowhere" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.glob("*.html")) == []
+
+
+def test_a_cell_that_w_and_b_shows_has_a_link_to_its_page(tmp_path: Path):
+    written = Golden(tmp_path / "runs", file="one")
+    folders = [written.cell({"seed": seed}, 10.0 + seed) for seed in range(3)]
+    written.write()
+    out = tmp_path / "page.html"
+    make_report.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
+    assert "W&amp;B" not in out.read_text()
+    for folder, url in zip(folders, ("https://wandb.ai/e/p/runs/x", "javascript:alert(1)"), strict=False):
+        write_receipt(folder, Receipt(server="", entity="e", project="p", id="x", url=url))
+    make_report.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
+    html = out.read_text()
+    assert '<a href="https://wandb.ai/e/p/runs/x"' in html
+    assert 'href="javascript' not in html

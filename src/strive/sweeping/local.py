@@ -38,7 +38,9 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
     device = "cpu" if all(task.config["trainer.device"] == "cpu" for task in tasks) else "auto"
     places = slots(options.cells_per_device, len(tasks), threads, device=device)
-    mirroring = mirroring_of(tasks, submission.folder, say=CONSOLE.print)
+    mirroring = mirroring_of(
+        tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
+    )
     with mirroring, View({task.cell: task.folder for task in tasks}, total=len(tasks), done=0, title=title) as view:
 
         def on_ended(ended: Ended) -> None:

@@ -102,13 +102,23 @@ class _Work:
             sys.exit(1)
 
     def _train(self, tasks: list[Task], job: str) -> None:
-        # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
-        leave = self.pack.signal_delay_s / 5  # a job that is warned must still be put back into the queue
-        with mirroring_of(tasks, self.pack.submission, say=_say, strict=False, leave_seconds=leave) as self._mirroring:
+        logs = self.pack.logs / f"{job}-{restart_count()}"
+        mirroring = mirroring_of(
+            tasks,
+            log=logs / "wandb.log",
+            say=_say,
+            # One of hundreds of jobs is enough to upload the plan.
+            plans=[self.pack.submission.parent.name] if 0 in self.pack.numbers else [],
+            # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
+            strict=False,
+            # A job that is warned must still be put back into the queue.
+            leave_seconds=self.pack.signal_delay_s / 5,
+        )
+        with mirroring as self._mirroring:
             pool = Pool(
                 tasks,
                 allocated_slots(self.pack.cells_per_device, tasks),
-                logs=self.pack.logs / f"{job}-{restart_count()}",
+                logs=logs,
                 retries=self.pack.retries,
                 on_ended=self._ended,
                 on_tick=self._tick,

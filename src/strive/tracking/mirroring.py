@@ -45,7 +45,7 @@ class Mirroring:
         sweeps that the cells belong to. leave_seconds: that the end may take after a signal.
         """
         self._leave_seconds = leave_seconds
-        self._runs, self._kind, self._log, self._say, self._plans = runs, kind, log, say, plans
+        self._runs, self.kind, self._log, self._say, self._plans = runs, kind, log, say, plans
         self._process: MirrorProcess | None = None
         self._shown: set[str] = set()
         self._leaving = False
@@ -57,9 +57,9 @@ class Mirroring:
         """
         if reason := missing():
             self._refuse(reason)
-            if self._kind is Tracker.auto and os.environ.get("WANDB_MODE") != "disabled":
+            if self.kind is Tracker.auto and os.environ.get("WANDB_MODE") != "disabled":
                 self._say(f"W&B: {reason}; epochs stay in the cells' folders, and {_LATER} uploads them")
-        elif self._kind is not Tracker.none:
+        elif self.kind is not Tracker.none:
             self._start()
         return self
 
@@ -96,21 +96,21 @@ class Mirroring:
             self._say(f"W&B: its process cannot be started ({error}); {_LATER} uploads the cells later")
             return
         self._process.order(plans=self._plans)
-        if self._kind is Tracker.wandb:
+        if self.kind is Tracker.wandb:
             news = self._process.wait_for_server(_PATIENCE_SECONDS + answer_seconds())
             if news is not None and news.kind is Kind.offline:
                 self._process.kill()
                 self._refuse(news.text)
 
     def _refuse(self, reason: str) -> None:
-        if self._kind is Tracker.wandb:
+        if self.kind is Tracker.wandb:
             raise ConfigError(f"tracker=wandb: {reason}; or say tracker=auto, or tracker=none")
 
     def _speak(self, news: News) -> None:
         assert self._process is not None
         if self._leaving and news.kind is Kind.trouble:
             return  # the summary says it
-        if self._kind is Tracker.wandb and news.kind is Kind.offline:
+        if self.kind is Tracker.wandb and news.kind is Kind.offline:
             return  # the refusal says it
         if text := spoken(news, self._process.news, lone=len(self._shown) == 1 and not self._plans):
             self._say(text)
@@ -131,24 +131,25 @@ class Mirroring:
 
 def mirroring_of(
     tasks: Sequence[Task],
-    submission: Path,
     *,
+    log: Path,
     say: Callable[[str], object],
+    plans: Sequence[str],
     strict: bool = True,
     leave_seconds: float = _LEAVE_SECONDS,
 ) -> Mirroring:
-    """Return what shows a submission's cells.
+    """Return what shows the cells of a launch, or of one of its jobs; the arguments are Mirroring's.
 
     strict: refuse tracker=wandb where W&B cannot be had, rather than do without.
     """
-    kinds = {Tracker(task.config["tracker.kind"]) for task in tasks}
+    kinds = {Tracker(task.config.get("tracker.kind", Tracker.auto)) for task in tasks}
     kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
     return Mirroring(
         Path(tasks[0].config["runs"]) if tasks else Path("runs"),
         Tracker.auto if kind is Tracker.wandb and not strict else kind,
-        log=submission / "logs" / "wandb.log",
+        log=log,
         say=say,
-        plans=[submission.parent.name],
+        plans=plans,
         leave_seconds=min(leave_seconds, _LEAVE_SECONDS),
     )
 
@@ -195,6 +196,8 @@ def summary(news: Sequence[News], cells: Iterable[str], runs: Path) -> str:
     """Return what is on W&B in the end, and what is not, in one line; "" if W&B was never asked."""
     wanted = set(cells)
     last = {each.cell: each for each in news if each.cell}
+    # Another process has those, or there was nothing of them to show.
+    wanted -= {cell for cell in wanted if cell in last and last[cell].kind in (Kind.elsewhere, Kind.nothing)}
     whole = {cell for cell in wanted if cell in last and last[cell].kind in _WHOLE}
     if not wanted or any(each.kind is Kind.offline for each in news):
         return ""
