@@ -11,7 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from strive.records import RecordError
-from strive.sweeping.plan import StoredPlan, plan_name, sweep_folder
+from strive.sweeping.named import UsageError, plans, split, wanted
+from strive.sweeping.plan import StoredPlan, sweep_folder
 from strive.sweeping.standing import Standing, State, Watcher
 from strive.sweeping.status import advice, counts, overview, sweep_report
 from strive.sweeping.view import printable
@@ -41,15 +42,11 @@ _SECONDS = 2.0  # between two looks
 _SILENT_SECONDS = 10.0  # an owner gives a sign of life each 2 s
 
 
-class UsageError(Exception):
-    """What the user got wrong; the message says what to do."""
-
-
 def main() -> int:
     """Print how things stand; return the exit code."""
     options = _parser().parse_intermixed_args()
-    runs, arguments = _split(options.overrides)
-    names = [_wanted(runs, arguments)] if arguments else _plans(runs)
+    runs, arguments = split(options.overrides)
+    names = [wanted(runs, arguments)] if arguments else plans(runs)
     look = _Look(runs, names, options.overrides if arguments else [], tracebacks=options.failed)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -78,43 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     # So that a launch's line needs only another file name.
     parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
     return parser
-
-
-def _split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
-    """Return the runs folder, and the overrides that a plan is named after."""
-    runs, rest = Path("runs"), []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals and not text.startswith("~"):
-            raise UsageError(f"{text} is neither an option nor KEY=VALUE; is sweeps={text} meant?")
-        if key == "runs":
-            runs = Path(value.strip("'\""))
-        elif not key.lstrip("+~").startswith(("hydra.", "hydra/")):
-            rest.append(text)
-    return runs, rest
-
-
-def _wanted(runs: Path, arguments: Sequence[str]) -> str:
-    sweep = next((text.partition("=")[2] for text in reversed(arguments) if text.startswith("sweeps=")), "")
-    overrides = [text for text in arguments if not text.startswith("sweeps=")]
-    name = plan_name(overrides, sweep)
-    if (sweep_folder(runs, name) / "plan.json").exists():
-        return name
-    changed = f" with {' '.join(overrides)}" if sweep and overrides else ""
-    raise UsageError(
-        f"{sweep or ' '.join(overrides)}{changed} was not launched into {runs} (there is no plan {name});"
-        f" there are: {', '.join(_plans(runs))}\n  give the overrides of the launch, or sweeps=NAME with one of these"
-    )
-
-
-def _plans(runs: Path) -> list[str]:
-    names = sorted(path.parent.name for path in (runs / "sweeps").glob("*/plan.json"))
-    if not names:
-        raise UsageError(
-            f"no sweep was launched into {runs} yet: python src/run.py -m sweeps=NAME;"
-            " runs=DIR looks for one in another folder"
-        )
-    return names
 
 
 class _Look:

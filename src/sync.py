@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from strive.records import RecordError
-from strive.sweeping.plan import StoredPlan, names_in, plan_name, sweep_folder
+from strive.sweeping.named import UsageError, split, wanted
+from strive.sweeping.plan import StoredPlan, names_in, sweep_folder
 from strive.tracking.mirroring import missing
 from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess
@@ -47,15 +48,12 @@ _WORDS = {
 _CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
 
 
-class UsageError(Exception):
-    """What the user got wrong; the message says what to do."""
-
-
 def main() -> int:
     """Upload; return the exit code."""
     options = _parser().parse_intermixed_args()
-    runs, target, arguments = _split(options.overrides)
-    plans, cells = _wanted(runs, arguments)
+    runs, arguments = split(options.overrides)
+    target = _target(arguments)
+    plans, cells = _wanted(runs, [text for text in arguments if text.partition("=")[0] not in _TARGET])
     if reason := missing():
         raise UsageError(f"W&B: {reason}")
     if options.again:
@@ -142,49 +140,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split(overrides: Sequence[str]) -> tuple[Path, dict[str, str], list[str]]:
-    """Return the runs folder, where to upload to, and the overrides of a launch."""
-    runs, target, rest = Path("runs"), dict[str, str](), []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"{text}: give KEY=VALUE; such as sweeps=table3, runs=DIR, tracker.project=P")
-        if key == "runs":
-            runs = Path(value)
-        elif key in _TARGET:
-            target[key.partition(".")[2]] = value
-        elif not key.lstrip("+~").startswith("hydra"):
-            rest.append(text)
-    return runs, target, rest
+def _target(overrides: Sequence[str]) -> dict[str, str]:
+    """Return where to upload to, where the command line says so."""
+    pairs = [text.partition("=") for text in overrides]
+    return {key.partition(".")[2]: value for key, _, value in pairs if key in _TARGET}
 
 
 def _wanted(runs: Path, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the names of the plans and cells to upload."""
+    """Return the names of the plans and cells to upload: of one launch, or all."""
     if not runs.is_dir():
         raise UsageError(f"runs={runs}: there is no such folder; name one that records were written to")
-    sweeps = [text.partition("=")[2] for text in arguments if text.startswith("sweeps=")]
-    if arguments:
-        names = [plan_name([text for text in arguments if not text.startswith("sweeps=")], *sweeps[-1:] or [""])]
-    else:
-        names = sorted(path.parent.name for path in (runs / "sweeps").glob("*/plan.json"))
+    there = names_in(runs)
     cells: dict[str, None] = {}
-    plans = []
+    found = []
+    names = [wanted(runs, arguments)] if arguments else sorted(names_in(runs / "sweeps"))
     for name in names:
         try:
             cells |= dict.fromkeys(cell.cell for cell in StoredPlan.read(sweep_folder(runs, name)).cells)
-            plans.append(name)
-        except FileNotFoundError:
-            there = ", ".join(sorted(names_in(runs / "sweeps"))) or "none"
-            raise UsageError(f"{runs} has no plan {name}; there are: {there}") from None
+            found.append(name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         except RecordError as error:
             if arguments:
                 raise UsageError(str(error)) from None
             print(f"left out: {error}", file=sys.stderr)
-    there = names_in(runs)
     if not arguments:
         cells |= dict.fromkeys(name for name in sorted(there) if _is_cell(runs / name))
     # A cell of a plan that was never begun has nothing to upload.
-    return plans, [cell for cell in cells if cell in there]
+    return found, [cell for cell in cells if cell in there]
 
 
 def _is_cell(folder: Path) -> bool:

@@ -217,8 +217,8 @@ def test_a_sweeps_cells_and_plan_go_up_and_other_cells_stay(peer: Peer, sync: Sy
     ("arguments", "words"),
     [
         (["runs=nowhere"], "runs=nowhere: there is no such folder"),
-        (["runs=cells", "sweeps=none"], "has no plan none; there are: none"),
-        (["cells"], "give KEY=VALUE"),
+        (["runs=cells", "sweeps=none"], "no sweep was launched into cells yet"),
+        (["cells"], "cells is neither an option nor KEY=VALUE; is sweeps=cells meant?"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line(sync: Sync, runs: Path, arguments: list[str], words: str):

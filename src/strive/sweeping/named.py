@@ -1,0 +1,52 @@
+"""Which plan a user means by the overrides of its launch. Imports no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from strive.sweeping.plan import plan_name, sweep_folder
+
+
+class UsageError(Exception):
+    """What the user got wrong; the message says what to do."""
+
+
+def split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the runs folder, and the overrides that a plan is named after.
+
+    Raises UsageError, as do the others here.
+    """
+    runs, rest = Path("runs"), []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals and not text.startswith("~"):
+            raise UsageError(f"{text} is neither an option nor KEY=VALUE; is sweeps={text} meant?")
+        if key == "runs":
+            runs = Path(value.strip("'\""))
+        elif not key.lstrip("+~").startswith(("hydra.", "hydra/")):
+            rest.append(text)
+    return runs, rest
+
+
+def wanted(runs: Path, arguments: Sequence[str]) -> str:
+    """Return the name of the plan that a launch with these overrides left."""
+    sweep = next((text.partition("=")[2] for text in reversed(arguments) if text.startswith("sweeps=")), "")
+    overrides = [text for text in arguments if not text.startswith("sweeps=")]
+    name = plan_name(overrides, sweep)
+    if (sweep_folder(runs, name) / "plan.json").exists():
+        return name
+    changed = f" with {' '.join(overrides)}" if sweep and overrides else ""
+    raise UsageError(
+        f"{sweep or ' '.join(overrides)}{changed} was not launched into {runs} (there is no plan {name});"
+        f" there are: {', '.join(plans(runs))}\n  give the overrides of the launch, or sweeps=NAME with one of these"
+    )
+
+
+def plans(runs: Path) -> list[str]:
+    """Return the names of all plans."""
+    names = sorted(path.parent.name for path in (runs / "sweeps").glob("*/plan.json"))
+    if not names:
+        raise UsageError(
+            f"no sweep was launched into {runs} yet: python src/run.py -m sweeps=NAME;"
+            " runs=DIR looks for one in another folder"
+        )
+    return names
