@@ -54,6 +54,9 @@ def main() -> int:
     runs, arguments = split(options.overrides)
     target = _target(arguments)
     plans, cells = _wanted(runs, [text for text in arguments if text.partition("=")[0] not in _TARGET])
+    if not cells and not plans:
+        print(f"there is no cell in {runs}")
+        return 0
     if reason := missing():
         raise UsageError(f"W&B: {reason}")
     if options.again:
@@ -117,7 +120,8 @@ class _Upload:
         counts = Counter(news.kind for news in self._last.values())
         parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
         left = self._total - len(self._last)
-        _CONSOLE.print(f"{self._total} cells: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
+        cells = f"{self._total} cell{'' if self._total == 1 else 's'}"
+        _CONSOLE.print(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
         for text in dict.fromkeys(self._troubles):
             print(f"W&B: {text}", file=sys.stderr)
         if not left and not counts[Kind.failed] and not self._troubles:

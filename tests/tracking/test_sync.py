@@ -213,6 +213,33 @@ def test_a_sweeps_cells_and_plan_go_up_and_other_cells_stay(peer: Peer, sync: Sy
     assert {shown.group for shown in peer.runs.values()} == {name}
 
 
+def test_a_cell_that_was_uploaded_before_joins_a_later_sweep_without_losing_its_place(
+    peer: Peer, sync: Sync, tmp_path: Path
+):
+    plan = json.loads((RESULTS / "sweeps" / "table3_small" / "plan.json").read_text())
+    cell = plan["cells"][0]["cell"]
+    runs = tmp_path / "cells"
+    shutil.copytree(RESULTS / cell, runs / cell)
+    assert sync("runs=cells").returncode == 0
+    for name in ("first", "second"):
+        (runs / "sweeps" / name).mkdir(parents=True)
+        (runs / "sweeps" / name / "plan.json").write_text(
+            json.dumps(plan | {"sweep": name, "cells": plan["cells"][:1]})
+        )
+        done = sync("runs=cells")
+        assert "1 cell: 1 uploaded" in done.stdout
+        assert name in peer.runs[cell].tags
+        assert peer.runs[cell].group == "first"
+        assert len(peer.runs[cell].history) == len((runs / cell / "epochs.jsonl").read_text().splitlines())
+    assert "1 there already" in sync("runs=cells").stdout
+
+
+def test_a_folder_without_cells_is_no_mistake(sync: Sync, tmp_path: Path):
+    (tmp_path / "cells").mkdir()
+    done = sync("runs=cells")
+    assert (done.returncode, done.stdout) == (0, "there is no cell in cells\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
