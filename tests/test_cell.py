@@ -366,6 +366,32 @@ def test_a_record_is_replaced_once_and_only_if_it_is_the_one_that_was_named(make
     assert records.file_hash(path) == again
 
 
+def test_sample_pictures_are_made_on_request_and_are_those_of_the_training_that_counts(make_small: MakeConfig):
+    config = make_small("tracker.images=4")
+    run_cell(config)
+    names = {"inputs.png", "mistakes.png"}
+    assert names <= {path.name for path in folder(config).iterdir()}
+    for name in names:
+        (folder(config) / name).write_bytes(b"of the training that is replaced")
+    run_cell(config, replaces=records.file_hash(folder(config) / "record.json"))
+    assert all((folder(config) / name).read_bytes().startswith(b"\x89PNG") for name in names)
+    # The id does not know of them, so the same cell can be trained again without.
+    config.tracker.images = 0
+    run_cell(config, replaces=records.file_hash(folder(config) / "record.json"))
+    assert not names & {path.name for path in folder(config).iterdir()}
+
+
+def test_a_picture_that_cannot_be_made_costs_the_cell_nothing(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def broken(*_: object) -> bytes:
+        raise MemoryError("too many")
+
+    monkeypatch.setattr("strive.sitting.mistakes_picture", broken)
+    assert run_cell(make_small("tracker.images=4")).status is Status.done
+    assert "mistakes.png could not be made (too many)" in capsys.readouterr().err
+
+
 def test_a_cell_that_another_process_trains_is_left_to_it(make_small: MakeConfig):
     config = make_small()
     folder(config).mkdir(parents=True)
