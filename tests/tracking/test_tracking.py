@@ -310,3 +310,21 @@ def test_wandb_mode_offline_is_heeded(peer: Peer, run: Run):
     assert done.returncode == 0
     assert "WANDB_MODE=offline" in done.stderr
     assert not peer.operations
+
+
+def test_sync_can_follow_cells_while_they_train_elsewhere_without_w_and_b(
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+):
+    with training(client | {"WANDB_MODE": "offline"}, tmp_path, *LONG) as process:
+        until(lambda: list(tmp_path.glob("cells/*/epochs.jsonl")), "a cell in training")
+        early = run("sync.py", RUNS)
+        assert "1 not ended, uploaded so far" in early.stdout
+        (shown,) = peer.runs.values()
+        assert shown.state == "preempted"
+        watched = run("sync.py", RUNS, "--watch")
+        assert process.wait(timeout=60) == 0
+    assert watched.returncode == 0, watched.stderr
+    assert watched.stdout.splitlines()[-1] == "1 cell: 1 uploaded"
+    (shown,) = peer.runs.values()
+    assert epochs_of(peer, shown.id) == list(range(1, 41))
+    assert (shown.state, shown.summary["status"]) == ("finished", "done")
