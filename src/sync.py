@@ -6,18 +6,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from strive.config import Config, knobs
 from strive.records import RecordError
 from strive.sweeping.named import UsageError, split, wanted
 from strive.sweeping.plan import StoredPlan, names_in, sweep_folder
 from strive.tracking.mirroring import missing
 from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess
-from strive.tracking.receipt import NAME
+from strive.tracking.receipt import read_receipt, write_receipt
 
 _HELP = """\
 Upload to W&B what it does not have yet of the cells on disk: epochs, results, plans. It needs nothing
@@ -37,6 +39,7 @@ exit code: 0 if W&B has all that there is, 1 if something did not arrive, 2 if n
 _SECONDS = 700.0  # without a word, before the process is given up; weights may take ten minutes
 _TARGET = ("tracker.project", "tracker.entity")
 _ENDED = (Kind.uploaded, Kind.done, Kind.partly, Kind.nothing, Kind.elsewhere, Kind.failed)
+_MEANINGS = {key: meaning for key, meaning, _ in knobs(Config())}
 _WORDS = {
     Kind.uploaded: "uploaded",
     Kind.done: "there already",
@@ -53,7 +56,8 @@ def main() -> int:
     options = _parser().parse_intermixed_args()
     runs, arguments = split(options.overrides)
     target = _target(arguments)
-    plans, cells = _wanted(runs, [text for text in arguments if text.partition("=")[0] not in _TARGET])
+    launch = [text for text in arguments if text.partition("=")[0] not in _TARGET]
+    plans, cells = _wanted(runs, launch, begun=not options.watch)
     if not cells and not plans:
         print(f"there is no cell in {runs}")
         return 0
@@ -61,8 +65,9 @@ def main() -> int:
         raise UsageError(f"W&B: {reason}")
     if options.again:
         for folder in (*(sweep_folder(runs, name) for name in plans), *(runs / cell for cell in cells)):
-            (folder / NAME).unlink(missing_ok=True)
-    upload = _Upload(len(cells))
+            if (receipt := read_receipt(folder)) is not None:
+                write_receipt(folder, replace(receipt, sha256=""))
+    upload = _Upload(cells)
     process = MirrorProcess(runs, log=runs / "sync.log", on_news=upload.hear, wish=target)
     try:
         process.order(cells=cells, plans=plans)
@@ -82,10 +87,10 @@ def main() -> int:
 class _Upload:
     """How far the upload is."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, cells: Sequence[str]) -> None:
+        self._cells, self._total = frozenset(cells), len(cells)
         self._last: dict[str, News] = {}
-        self._troubles: list[str] = []
+        self._troubles: dict[str, str] = {}  # {cell, plan, or "" for the server: what is wrong with it}
         self.bar = Progress(
             TextColumn("uploading"),
             BarColumn(bar_width=30),
@@ -95,7 +100,7 @@ class _Upload:
             disable=not sys.stderr.isatty(),
             transient=True,
         )
-        self._task = self.bar.add_task("", total=total)
+        self._task = self.bar.add_task("", total=self._total)
 
     @property
     def is_over(self) -> bool:
@@ -105,14 +110,19 @@ class _Upload:
     def hear(self, news: News) -> None:
         """Take in and show what the process says."""
         if news.kind in (Kind.offline, Kind.trouble):
-            self._troubles.append(f"{news.cell}: {news.text}" if news.cell else news.text)
+            self._troubles[news.cell] = f"{news.cell}: {news.text}" if news.cell else news.text
         if news.kind not in _ENDED:
             return
-        self._last[news.cell] = news
-        self.bar.update(self._task, completed=len(self._last))
+        self._troubles.pop(news.cell, None)
         if news.kind is Kind.failed:
-            self._troubles.append(f"{news.cell}: {news.text}")
-        elif news.kind in (Kind.uploaded, Kind.partly):
+            self._troubles[news.cell] = f"{news.cell}: {news.text}"
+        if news.cell not in self._cells:
+            return  # a plan
+        before = self._last.get(news.cell)
+        if not (before is not None and before.kind is Kind.uploaded and news.kind is Kind.done):
+            self._last[news.cell] = news  # what was just uploaded is no less so when it is looked at again
+        self.bar.update(self._task, completed=len(self._last))
+        if news.kind in (Kind.uploaded, Kind.partly):
             _CONSOLE.print(f"{news.cell}: {news.text}  {news.url}")
 
     def report(self) -> int:
@@ -122,11 +132,13 @@ class _Upload:
         left = self._total - len(self._last)
         cells = f"{self._total} cell{'' if self._total == 1 else 's'}"
         _CONSOLE.print(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
-        for text in dict.fromkeys(self._troubles):
+        if not left:
+            self._troubles.pop("", None)  # the server was away for a while
+        for text in dict.fromkeys(self._troubles.values()):
             print(f"W&B: {text}", file=sys.stderr)
-        if not left and not counts[Kind.failed] and not self._troubles:
+        if not left and not self._troubles:
             return 0
-        return 1 if self._last.keys() - {""} else 2
+        return 1 if self._last else 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,11 +159,14 @@ def _parser() -> argparse.ArgumentParser:
 def _target(overrides: Sequence[str]) -> dict[str, str]:
     """Return where to upload to, where the command line says so."""
     pairs = [text.partition("=") for text in overrides]
+    for key, _, value in pairs:
+        if key in _TARGET and not (meaning := _MEANINGS[key]).check(value):
+            raise UsageError(f"{key} must be {meaning.legal}, got {value!r}")
     return {key.partition(".")[2]: value for key, _, value in pairs if key in _TARGET}
 
 
-def _wanted(runs: Path, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the names of the plans and cells to upload: of one launch, or all."""
+def _wanted(runs: Path, arguments: Sequence[str], *, begun: bool) -> tuple[list[str], list[str]]:
+    """Return the names of the plans and cells to upload: of one launch, or all. begun: only cells that were."""
     if not runs.is_dir():
         raise UsageError(f"runs={runs}: there is no such folder; name one that records were written to")
     there = names_in(runs)
@@ -170,8 +185,7 @@ def _wanted(runs: Path, arguments: Sequence[str]) -> tuple[list[str], list[str]]
             print(f"left out: {error}", file=sys.stderr)
     if not arguments:
         cells |= dict.fromkeys(name for name in sorted(there) if _is_cell(runs / name))
-    # A cell of a plan that was never begun has nothing to upload.
-    return found, [cell for cell in cells if cell in there]
+    return found, [cell for cell in cells if cell in there or not begun]
 
 
 def _is_cell(folder: Path) -> bool:

@@ -50,14 +50,14 @@ def test_cells_that_another_process_shows_or_that_never_began_are_not_missed():
 
 def test_without_a_key_the_line_at_the_start_is_all_that_is_said():
     assert summary([news(Kind.offline, text="no key")], ["a"], RUNS) == ""
-    assert "python src/sync.py" in spoken(news(Kind.offline, text="no key"), [], lone=False)
+    assert "python src/sync.py" in spoken(news(Kind.offline, text="no key"), first=False, lone=False)
 
 
 def test_a_lone_cell_is_led_to_its_page_and_a_sweep_to_its_project_once():
     shown = news(Kind.shown, "a", url="https://w/e/p/runs/a")
-    assert spoken(shown, [], lone=True) == "W&B: https://w/e/p/runs/a"
-    assert spoken(shown, [], lone=False) == "W&B: https://w/e/p"
-    assert spoken(news(Kind.shown, "b", url="https://w/e/p/runs/b"), [shown], lone=False) == ""
+    assert spoken(shown, first=True, lone=True) == "W&B: https://w/e/p/runs/a"
+    assert spoken(shown, first=True, lone=False) == "W&B: https://w/e/p"
+    assert spoken(news(Kind.shown, "b", url="https://w/e/p/runs/b"), first=False, lone=False) == ""
 
 
 def task(kind: str | None) -> Task:

@@ -17,6 +17,7 @@ from wandb_peer import Peer
 
 from strive.claim import take_claim
 
+LOCK = ".showing"  # folder, in the cell's, of the claim of the process that shows it
 RESULTS = ROOT / "results" / "table3_small"
 Sync = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -170,8 +171,8 @@ def test_a_record_that_cannot_be_read_is_named_and_costs_no_other_cell(peer: Pee
 
 def test_a_cell_that_another_process_shows_is_left_to_it(peer: Peer, sync: Sync, runs: Path):
     first, second = cells(runs)
-    (runs / first / "wandb").mkdir()
-    with take_claim(runs / first / "wandb", 60):
+    (runs / first / LOCK).mkdir()
+    with take_claim(runs / first / LOCK, 60):
         done = sync("runs=cells")
     assert "1 uploaded, 1 shown by another process" in done.stdout
     assert list(peer.runs) == [second]
@@ -185,12 +186,47 @@ def test_a_cell_whose_process_died_on_another_machine_is_taken_over_when_its_lea
     cell = cells(runs)[0]
     with take_claim(runs / cell, 60) as claim:
         owner = dataclasses.asdict(claim.owner) | {"host": "elsewhere", "lease_seconds": 1.0}
-    place = runs / cell / "wandb" / "claim" / owner["token"]
+    place = runs / cell / LOCK / "claim" / owner["token"]
     place.mkdir(parents=True)
     (place / "owner.json").write_text(json.dumps(owner))
     done = sync("runs=cells")
     assert done.returncode == 0, done.stdout
     complete(peer, runs)
+
+
+def test_cells_that_cannot_be_uploaded_cost_no_other_cell(peer: Peer, sync: Sync, tmp_path: Path):
+    runs = copied(tmp_path / "cells", 6)
+    bad, good = cells(runs)[:4], cells(runs)[4:]
+    for cell in bad:
+        peer.fail(f"UpsertBucket.*{cell}", 403, times=100)
+    done = sync("runs=cells")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "6 cells: 2 uploaded, 4 failed"
+    assert sorted(peer.runs) == good
+    assert len(done.stderr.splitlines()) == 4
+
+
+def test_a_cell_stays_in_the_project_where_it_is_unless_another_is_named(peer: Peer, sync: Sync, runs: Path):
+    assert sync("runs=cells", WANDB_PROJECT="first").returncode == 0
+    assert sync("runs=cells").stdout == "2 cells: 2 there already\n"
+    assert {shown.project for shown in peer.runs.values()} == {"first"}
+
+
+def test_a_password_in_the_servers_address_is_written_nowhere(peer: Peer, sync: Sync, runs: Path, tmp_path: Path):
+    done = sync("runs=cells", WANDB_BASE_URL=peer.url.replace("//", "//bob:sekret@"))
+    assert "sekret" not in done.stdout + done.stderr
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"sekret" not in path.read_bytes(), path
+
+
+def test_a_key_from_netrc_is_told_to_nobody(peer: Peer, sync: Sync, runs: Path, tmp_path: Path):
+    key = "n" * 41
+    host = urlsplit(peer.url).netloc
+    (tmp_path / "home" / ".netrc").write_text(f"machine {host}\n  login user\n  password {key}\n")
+    (tmp_path / "home" / ".netrc").chmod(0o600)
+    done = sync("runs=cells", WANDB_API_KEY="")
+    assert done.returncode == 2
+    assert key not in done.stdout + done.stderr
 
 
 def test_the_command_line_can_send_cells_elsewhere(peer: Peer, sync: Sync, runs: Path):
@@ -245,6 +281,7 @@ def test_a_folder_without_cells_is_no_mistake(sync: Sync, tmp_path: Path):
     [
         (["runs=nowhere"], "runs=nowhere: there is no such folder"),
         (["runs=cells", "sweeps=none"], "no sweep was launched into cells yet"),
+        (["runs=cells", "tracker.project=a/b"], "tracker.project must be"),
         (["cells"], "cells is neither an option nor KEY=VALUE; is sweeps=cells meant?"),
     ],
 )

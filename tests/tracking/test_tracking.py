@@ -92,7 +92,7 @@ def test_a_cell_is_one_w_and_b_run_with_each_epoch_once(peer: Peer, run: Run, tm
     assert "log.txt" in shown.files
     # The shown machine is the one that trained, and W&B's own files do not pile up in the cell's folder.
     assert "wandb-metadata.json" in shown.files
-    assert not (tmp_path / "cells" / cell / "wandb").exists()
+    assert not (tmp_path / "cells" / cell / ".showing").exists()
 
 
 def test_a_sweep_is_a_group_and_its_plan_is_there(peer: Peer, run: Run, tmp_path: Path):
@@ -131,10 +131,13 @@ def test_a_cell_that_fails_is_shown_as_failed_with_its_cause(peer: Peer, run: Ru
     assert "the third step" in shown.summary["cause"]
 
 
+@pytest.mark.parametrize("minutes", [0, 5])
 def test_killed_with_everything_it_started_a_cell_loses_nothing_and_goes_on(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path, minutes: int
 ):
-    with training(client, tmp_path, *LONG) as process:
+    # With checkpoints each 5 minutes there is none yet: all epochs are trained again, and shown once.
+    long = (*LONG, f"trainer.checkpoint_minutes={minutes}")
+    with training(client, tmp_path, *long) as process:
         until(lambda: any(len(shown.history) >= 3 for shown in peer.runs.values()), "three epochs on W&B")
         (mirror,) = children(process.pid)
         for pid in (process.pid, mirror, *children(mirror)):
@@ -147,7 +150,7 @@ def test_killed_with_everything_it_started_a_cell_loses_nothing_and_goes_on(
     assert synced.returncode == 0, synced.stdout + synced.stderr
     assert epochs_of(peer, cell) == list(range(1, on_disk + 1))
     assert peer.runs[cell].state == "preempted"
-    done = run("run.py", *SMALL, RUNS, *LONG)
+    done = run("run.py", *SMALL, RUNS, *long)
     assert done.returncode == 0, done.stderr
     assert list(peer.runs) == [cell]
     assert epochs_of(peer, cell) == list(range(1, 41))
@@ -328,3 +331,71 @@ def test_sync_can_follow_cells_while_they_train_elsewhere_without_w_and_b(
     (shown,) = peer.runs.values()
     assert epochs_of(peer, shown.id) == list(range(1, 41))
     assert (shown.state, shown.summary["status"]) == ("finished", "done")
+
+
+def test_pictures_wait_for_the_end_also_of_a_cell_that_was_stopped(
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+):
+    overrides = (*LONG, "tracker.images=4")
+    with training(client, tmp_path, *overrides) as process:
+        until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert run("run.py", *SMALL, RUNS, *overrides, WANDB_MODE="offline").returncode == 0
+    assert run("sync.py", RUNS).returncode == 0
+    (shown,) = peer.runs.values()
+    assert epochs_of(peer, shown.id) == list(range(1, 41))
+    assert [{"inputs", "mistakes"} <= row.keys() for row in shown.history if "train_loss" not in row] == [True]
+
+
+def test_a_cell_trained_again_with_the_same_numbers_stays_one_w_and_b_run(peer: Peer, run: Run, tmp_path: Path):
+    command = ("-m", *SMALL, RUNS, "seed=0", "budget.epochs=12", "hydra.sweeper.retrain=all")
+    for _ in range(2):
+        done = run("run.py", *command)
+        assert done.returncode == 0, done.stderr
+        (shown,) = [each for each in peer.runs.values() if each.job_type == "train"]
+        assert epochs_of(peer, shown.id) == list(range(1, 13))
+        assert shown.state == "finished"
+        assert shown.summary["record"] == (tmp_path / "cells" / shown.id / "record.json").read_text()
+    assert (tmp_path / "cells" / shown.id / "record-1.json").exists()
+
+
+def test_numbers_of_another_training_are_not_mixed_in_where_the_receipt_is_lost(peer: Peer, run: Run, tmp_path: Path):
+    assert run("run.py", *SMALL, RUNS).returncode == 0
+    (cell,) = peer.runs
+    (tmp_path / "cells" / cell / "wandb.json").unlink()
+    path = tmp_path / "cells" / cell / "epochs.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | {"train_loss": 0.5}) + "\n" for line in lines))
+    assert run("sync.py", RUNS).returncode == 0
+    assert [row["train_loss"] for row in peer.runs[f"{cell}-2"].history] == [0.5, 0.5]
+    assert [row["train_loss"] for row in peer.runs[cell].history] == [line["train_loss"] for line in lines]
+
+
+def test_neither_the_current_folder_nor_an_odd_timeout_disturbs_it(peer: Peer, run: Run, tmp_path: Path):
+    (tmp_path / "yaml.py").write_text("raise RuntimeError('not for you')")
+    done = run("run.py", *SMALL, RUNS, WANDB_HTTP_TIMEOUT="7.5")
+    assert done.returncode == 0, done.stderr
+    assert "W&B has all of 1 cell" in done.stderr
+
+
+def test_its_process_killed_in_the_middle_is_said_and_costs_nothing(
+    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+):
+    with training(client, tmp_path, *LONG) as process:
+        until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
+        (mirror,) = children(process.pid)
+        os.kill(mirror, signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "its process ended" in errors
+    assert run("sync.py", RUNS).returncode == 0
+    (shown,) = peer.runs.values()
+    assert (epochs_of(peer, shown.id), shown.state) == (list(range(1, 41)), "finished")
+
+
+def test_an_agent_of_w_and_b_is_given_one_cell_at_a_time(client: dict[str, str], run: Run, tmp_path: Path):
+    done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1", WANDB_SWEEP_ID="s", WANDB_RUN_ID="r")
+    assert done.returncode == 2
+    assert "leave out -m" in done.stderr
+    assert not list(tmp_path.glob("cells/*/record.json"))

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import strive
+from strive.environment import own_source_first
 from strive.sweeping.death import oom_kills
 from strive.sweeping.messages import Answer, Kind, Order
 from strive.sweeping.obituary import tail
@@ -128,11 +128,7 @@ class Worker:
 
 
 def _environment(slot: Slot) -> dict[str, str]:
-    environment = dict(os.environ)
-    source = str(Path(strive.__file__).resolve().parents[1])
-    others = environment.get("PYTHONPATH")
-    # The workers import what this process has imported, not what is installed.
-    environment["PYTHONPATH"] = os.pathsep.join([source, others] if others else [source])
+    environment = own_source_first(os.environ)
     threads = str(slot.threads)
     environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", threads)

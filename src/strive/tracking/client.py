@@ -12,7 +12,17 @@ import wandb
 from wandb.errors import AuthenticationError, Error
 from wandb.sdk.mailbox import MailboxClosedError
 
-from strive.tracking.server import SilentError, address, asked, connect, host, seconds, told
+from strive.tracking.server import (
+    ServerError,
+    SilentError,
+    address,
+    asked,
+    connect,
+    host,
+    seconds,
+    told,
+    without_password,
+)
 
 _TRIES = 2  # of a request, beside the first: a server that is down is asked again by the next look
 _FINISH_SECONDS = 30.0  # for what is still on its way when a W&B run is closed
@@ -55,6 +65,14 @@ class Client:
         with asked(host()):
             self.entity = str(self.api.default_entity or "")
 
+    def answers(self) -> bool:
+        """Return whether the server does, and takes the key."""
+        try:
+            connect(host())
+        except ServerError:
+            return False
+        return True
+
     @staticmethod
     def forget_service() -> None:
         """Have the next Client start W&B's helper process again; what is open is lost."""
@@ -81,7 +99,7 @@ class OpenRun:
         target: Target,
         run: str,
         *,
-        name: str,
+        name: str | None,
         group: str,
         job_type: str,
         tags: list[str],
@@ -91,8 +109,9 @@ class OpenRun:
     ) -> None:
         """Create the W&B run, or go on with it.
 
-        trainer: the process on this machine that trains; its use of processor and memory is shown.
-        None: it does not train here, so nothing of this machine is. weights: they will be uploaded, which takes time.
+        name: None leaves the one that it has. trainer: the process on this machine that trains; its use of processor
+        and memory is shown. None: it does not train here, so nothing of this machine is. weights: they will be
+        uploaded, which takes time.
 
         Raises DeletedError, server.SilentError, ServiceGoneError, and NotUploadedError for anything else.
         """
@@ -121,18 +140,25 @@ class OpenRun:
             raise ServiceGoneError(told(error)) from None
         except (Error, OSError, ValueError) as error:
             self._folder.cleanup()
-            if str(error) == "Connection lost":  # the client's own word, in 0.31, for its helper process
+            # The client's own words, in 0.31, of its helper process: it is gone, or has the id from a try that failed.
+            if str(error) == "Connection lost" or "is in use" in str(error):
                 raise ServiceGoneError(told(error)) from None
             if "created and deleted" in str(error):
                 raise DeletedError(f"the W&B run {run} was deleted") from None
             raise NotUploadedError(told(error)) from None
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
-        self.id, self.url = self._run.id, self._run.url or ""
+        self.id, self.url = self._run.id, without_password(self._run.url or "")
+        self._before = {key: self._run.summary.get(key) for key in ("epoch", "train_loss")}  # of the last row there
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
-        if set(self._run.tags or ()) != set(tags):
-            self._run.tags = tags  # it was shown before it belonged to another sweep as well
+        if lacking := [tag for tag in tags if tag not in (self._run.tags or ())]:
+            self._run.tags = (*(self._run.tags or ()), *lacking)  # those that somebody gave it there stay
+
+    def contradicts(self, rows: Iterable[Mapping[str, Any]]) -> bool:
+        """Return whether the last epoch that the server had when this was opened is another training's."""
+        epoch, loss = self._before["epoch"], self._before["train_loss"]
+        return any(row["epoch"] == epoch and loss is not None and row.get("train_loss") != loss for row in rows)
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a row of numbers."""

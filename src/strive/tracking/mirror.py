@@ -24,13 +24,13 @@ from strive.records import RETRAINING, RecordError
 from strive.tracking.client import Client, NotUploadedError, ServiceGoneError
 from strive.tracking.labels import Plans
 from strive.tracking.news import Kind, News, Order
-from strive.tracking.server import NoKeyError, ServerError
+from strive.tracking.receipt import read_receipt
+from strive.tracking.server import NoKeyError, ServerError, told
 from strive.tracking.trail import Trail, read_trail
 from strive.tracking.upload import LEASE_SECONDS, LOCK, CellUpload, Wish, upload_plan
 
 _LOOK_SECONDS = 1.0  # between two looks at the cells' files
 _AGAIN_SECONDS = 30.0  # before a server that did not answer is asked again
-_FAILURES = 3  # cells in a row that W&B does not take, before the fault is taken for the server's
 _RESTARTS = 3  # of W&B's helper process
 
 
@@ -45,7 +45,8 @@ class Mirror:
         self._plan_names: list[str] = []
         self._not_before = 0.0  # when the server is asked again
         self._asked = 0.0  # when it did not answer last
-        self._failures = self._restarts = 0
+        self._restarts = 0
+        self._again_at: dict[str, float] = {}  # when a cell, or a plan, that W&B did not take is tried again
         self._closing: float | None = None  # since when
         self._silence = Silence()
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that W&B has all of
@@ -79,6 +80,8 @@ class Mirror:
         if self.is_out or not self._connected():
             return
         for name in list(self._plan_names):
+            if self.is_out or self._client is None:
+                return
             self._send_plan(name)
         for cell in list(self._cells):
             if self.is_out or self._client is None:
@@ -95,16 +98,16 @@ class Mirror:
 
     def _look_at(self, cell: str) -> None:
         stamp = _stamp(self._runs / cell)
-        if self._closing is None and self._stamps.get(cell) == stamp:
+        if self._closing is None and (self._stamps.get(cell) == stamp or self._waits(cell)):
             return
         try:
             trail = read_trail(self._runs / cell)
             if trail is None:
                 if self._closing is not None:
                     self._end(cell, Kind.nothing, "nothing was trained yet")
-                return
-            self._send(cell, trail)
-            self._failures, self._stamps[cell] = 0, stamp
+            else:
+                self._send(cell, trail)
+            self._stamps[cell] = stamp
         except ClaimedError as error:
             self._elsewhere(cell, error)
         except RecordError as error:
@@ -117,20 +120,21 @@ class Mirror:
             self._failed(cell, str(error))
         except Exception as error:
             # A fault of ours, or of W&B's client, must not cost the other cells.
-            self._failed(cell, f"{type(error).__name__}: {error}")
+            self._failed(cell, f"{type(error).__name__}: {told(error)}")
 
     def _send(self, cell: str, trail: Trail) -> None:
         assert self._client is not None
         upload = self._cells[cell] or CellUpload(self._runs / cell, self._client, self._plans, self._wish)
         self._cells[cell] = upload
-        if not upload.open and upload.is_whole(trail) and (trail.record or self._closing is not None):
-            self._end(cell, Kind.done, trail.state, url=upload.url)
-            return
         was_open = upload.open
         ends = self._closing is not None
-        if trail.state == "stopped" and not (ends or was_open):
-            return  # someone is about to go on with it
+        if not was_open and upload.is_whole(trail) and (trail.record or ends):
+            self._end(cell, Kind.done, trail.state, url=upload.url)
+            return
+        if not (ends or was_open) and (trail.state == "stopped" or (_replaces(trail) and not trail.epochs)):
+            return  # someone is about to go on with it, or to train other numbers
         upload.catch_up(trail)
+        self._restarts = 0
         if not was_open:
             self._say(News(kind=Kind.shown, cell=cell, url=upload.url))
         if trail.owner is None or ends:
@@ -171,8 +175,8 @@ class Mirror:
         upload = self._cells.get(cell)
         if upload is not None:
             upload.abandon()
-        self._failures += 1
-        if self._failures >= _FAILURES:
+        self._again_at[cell] = time.monotonic() + _AGAIN_SECONDS
+        if self._client is not None and not self._client.answers():
             self._outage(why)
         elif self._closing is not None:
             self._end(cell, Kind.failed, why)
@@ -180,8 +184,13 @@ class Mirror:
             self._told[cell] = why
             self._say(News(kind=Kind.trouble, cell=cell, text=why))
 
+    def _waits(self, name: str) -> bool:
+        return time.monotonic() < self._again_at.get(name, 0.0)
+
     def _end(self, cell: str, kind: Kind, text: str, *, url: str = "") -> None:
-        self._cells.pop(cell, None)
+        """Say how far W&B is with a cell; as long as others train, it may yet be trained again."""
+        if self._closing is not None:
+            self._cells.pop(cell, None)
         self._say(News(kind=kind, cell=cell, text=text, url=url))
 
     # --- the server
@@ -206,7 +215,7 @@ class Mirror:
         return self._client is not None
 
     def _outage(self, why: str) -> None:
-        self._failures = 0
+        self._restarts = 0
         self._asked = time.monotonic()
         self._not_before = self._asked + _AGAIN_SECONDS
         if self._told.get("") != why:
@@ -215,20 +224,36 @@ class Mirror:
 
     def _send_plan(self, name: str) -> None:
         assert self._client is not None
-        self._plan_names.remove(name)
-        try:
-            upload_plan(self._runs / "sweeps" / name, self._client, self._wish.target(*self._place(name)))
-        except (NotUploadedError, OSError) as error:
-            self._say(News(kind=Kind.trouble, text=f"the plan of {name}: {error}"))
-
-    def _place(self, name: str) -> tuple[str, str]:
+        folder, subject = self._runs / "sweeps" / name, f"the plan of {name}"
+        if self._waits(subject) and self._closing is None:
+            return
         common = self._plans.common(name)
-        return str(common.get("tracker.entity", "")), str(common.get("tracker.project", ""))
+        where = str(common.get("tracker.entity", "")), str(common.get("tracker.project", ""))
+        try:
+            upload_plan(folder, self._client, self._wish.target(*where, read_receipt(folder)))
+        except FileNotFoundError:
+            pass  # it was deleted, and with it what there was to show
+        except ServerError as error:
+            self._outage(str(error))
+            return
+        except ServiceGoneError as error:
+            self._restart(subject, str(error))
+            return
+        except Exception as error:
+            self._failed(subject, told(error))
+            if self._closing is None:
+                return
+        self._plan_names.remove(name)
 
     def _say(self, news: News) -> None:
         with suppress(OSError):  # nobody listens any more
             self._out.write(news.to_json() + "\n")
             self._out.flush()
+
+
+def _replaces(trail: Trail) -> bool:
+    """Return whether the training is to replace a result."""
+    return trail.folder.name == RETRAINING
 
 
 def _give_way() -> None:

@@ -18,8 +18,11 @@ from strive.tracking.process import MirrorProcess
 from strive.tracking.server import seconds as answer_seconds
 
 _PATIENCE_SECONDS = 6.0  # at the end, without a word from the process, beside the time for one answer of the server
-_LEAVE_SECONDS = 8.0  # at the end, in all, after a signal: SLURM kills half a minute after it
+_TOTAL_SECONDS = 60.0  # at the end, in all; what is left then is for sync.py
+_LEAVE_SECONDS = 8.0  # the same after a signal: SLURM kills half a minute after it
 _LATER = "python src/sync.py"
+_STAY = f"epochs stay in the cells' folders, and {_LATER} uploads them"
+_STARTS = 3  # of the process, should it end by itself
 _WHOLE = (Kind.uploaded, Kind.done)
 
 
@@ -38,17 +41,20 @@ class Mirroring:
         say: Callable[[str], object],
         plans: Sequence[str] = (),
         leave_seconds: float = _LEAVE_SECONDS,
+        hidden: Iterable[str] = (),
     ) -> None:
         """Nothing starts before `with`.
 
         runs: folder of the cells. log: what W&B's client prints. say: shows a line to the user. plans: of the
-        sweeps that the cells belong to. leave_seconds: that the end may take after a signal.
+        sweeps that the cells belong to. leave_seconds: that the end may take after a signal. hidden: cells with
+        tracker=none, which are not shown.
         """
-        self._leave_seconds = leave_seconds
+        self._leave_seconds, self._hidden = leave_seconds, frozenset(hidden)
         self._runs, self.kind, self._log, self._say, self._plans = runs, kind, log, say, plans
         self._process: MirrorProcess | None = None
         self._shown: set[str] = set()
         self._leaving = False
+        self._starts = self._pages = 0
 
     def __enter__(self) -> Self:
         """Start the process.
@@ -58,7 +64,7 @@ class Mirroring:
         if reason := missing():
             self._refuse(reason)
             if self.kind is Tracker.auto and os.environ.get("WANDB_MODE") != "disabled":
-                self._say(f"W&B: {reason}; epochs stay in the cells' folders, and {_LATER} uploads them")
+                self._say(f"W&B: {reason}; {_STAY}")
         elif self.kind is not Tracker.none:
             self._start()
         return self
@@ -66,30 +72,41 @@ class Mirroring:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait, for a bounded time, until it has sent what is there, and say what it has not."""
-        if self._process is None:
+        """Wait, for a bounded time, until it has sent what is there, and say what it has not; raises nothing."""
+        process, self._process = self._process, None
+        if process is None:
             return
         try:
             # What failed before there was anything to show needs no word on W&B.
-            if error is None or any(news.kind is Kind.shown for news in self._process.news):
-                self._wait(self._process)
+            if error is None or any(news.kind is Kind.shown for news in process.news):
+                self._wait(process)
+                error = None
         except KeyboardInterrupt:
             self._say(f"W&B: left; {_LATER} uploads the rest")
         finally:
-            self._process.kill()
-        if not self._log.stat().st_size:
-            self._log.unlink()  # W&B's client had nothing to say
-        if self._leaving and (text := summary(self._process.news, self._shown, self._runs)):
-            self._say(text)
+            lost = process.has_ended and not self._leaving
+            process.kill()
+        if error is None or isinstance(error, stop.StoppedError):
+            why = f"its process ended; {self._log} has its last words" if lost else ""
+            if text := summary(process.news, self._shown, self._runs, why):
+                self._say(text)
 
     def show(self, cells: Iterable[str]) -> None:
         """Show these cells from now on; one that was shown already is no news."""
-        new = [cell for cell in cells if cell not in self._shown]
-        if new and self._process is not None:
-            self._shown.update(new)
+        new = [cell for cell in cells if cell not in self._shown and cell not in self._hidden]
+        self._shown.update(new)
+        if self._process is None:
+            return
+        if self._process.has_ended and self._starts < _STARTS:
+            self._say("W&B: its process ended, and is started again")
+            self._process.kill()
+            self._start()
+            new = sorted(self._shown)
+        if new:
             self._process.order(cells=new)
 
     def _start(self) -> None:
+        self._starts += 1
         try:
             self._process = MirrorProcess(self._runs, log=self._log, on_news=self._speak)
         except OSError as error:
@@ -107,22 +124,26 @@ class Mirroring:
             raise ConfigError(f"tracker=wandb: {reason}; or say tracker=auto, or tracker=none")
 
     def _speak(self, news: News) -> None:
-        assert self._process is not None
         if self._leaving and news.kind is Kind.trouble:
             return  # the summary says it
         if self.kind is Tracker.wandb and news.kind is Kind.offline:
             return  # the refusal says it
-        if text := spoken(news, self._process.news, lone=len(self._shown) == 1 and not self._plans):
+        if news.kind is Kind.shown:
+            self._pages += 1
+        if text := spoken(news, first=self._pages == 1, lone=len(self._shown) == 1 and not self._plans):
             self._say(text)
 
     def _wait(self, process: MirrorProcess) -> None:
-        self._leaving = True
+        self._leaving, asked_before = not process.has_ended, stop.requested()
         process.leave()
         begun, told = time.monotonic(), False
-        while not process.has_ended and process.silent_seconds < _PATIENCE_SECONDS + answer_seconds():
+        patience = _PATIENCE_SECONDS + answer_seconds()
+        while not process.has_ended and process.silent_seconds < patience:
             seconds = time.monotonic() - begun
-            if stop.requested() and seconds > self._leave_seconds:
+            if seconds > (self._leave_seconds if asked_before else _TOTAL_SECONDS):
                 return
+            if stop.requested() != asked_before:
+                raise KeyboardInterrupt  # the signal was for this wait
             if seconds > 1 and not told:
                 told = True
                 self._say(f"W&B: sending what is left (Ctrl-C leaves that to {_LATER})")
@@ -142,6 +163,8 @@ def mirroring_of(
 
     strict: refuse tracker=wandb where W&B cannot be had, rather than do without.
     """
+    if strict and len(tasks) > 1 and os.environ.get("WANDB_SWEEP_ID"):
+        raise ConfigError("a W&B agent gives one W&B run to each command, so train one cell in each: leave out -m")
     kinds = {Tracker(task.config.get("tracker.kind", Tracker.auto)) for task in tasks}
     kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
     return Mirroring(
@@ -151,6 +174,7 @@ def mirroring_of(
         say=say,
         plans=plans,
         leave_seconds=min(leave_seconds, _LEAVE_SECONDS),
+        hidden=[task.cell for task in tasks if task.config.get("tracker.kind") == Tracker.none],
     )
 
 
@@ -174,26 +198,27 @@ def missing() -> str:
     return ""
 
 
-def spoken(news: News, before: Sequence[News], *, lone: bool) -> str:
+def spoken(news: News, *, first: bool, lone: bool) -> str:
     """Return what to tell the user at once; "" for what the end sums up.
 
-    lone: there is one cell, so that its page is what to look at.
+    first: it is of the first page. lone: there is one cell, so that its page is what to look at.
     """
     match news.kind:
         case Kind.offline:
-            return f"W&B: {news.text}; until then epochs stay in the cells' folders, and {_LATER} uploads them"
+            return f"W&B: {news.text}; {_STAY}"
         case Kind.trouble:
             return f"W&B: {news.cell + ': ' if news.cell else ''}{news.text}; training goes on, it is tried again"
-        case Kind.shown if lone:
-            return f"W&B: {news.url}"
-        case Kind.shown if not any(each.kind is Kind.shown for each in before):
-            return f"W&B: {news.url.rpartition('/runs/')[0]}"
+        case Kind.shown if first:
+            return f"W&B: {news.url if lone else news.url.rpartition('/runs/')[0]}"
         case _:
             return ""
 
 
-def summary(news: Sequence[News], cells: Iterable[str], runs: Path) -> str:
-    """Return what is on W&B in the end, and what is not, in one line; "" if W&B was never asked."""
+def summary(news: Sequence[News], cells: Iterable[str], runs: Path, why: str = "") -> str:
+    """Return what is on W&B in the end, and what is not, in one line; "" if W&B was never asked.
+
+    why: something is not, where the news do not say.
+    """
     wanted = set(cells)
     last = {each.cell: each for each in news if each.cell}
     # Another process has those, or there was nothing of them to show.
@@ -205,7 +230,7 @@ def summary(news: Sequence[News], cells: Iterable[str], runs: Path) -> str:
         return f"W&B has all of {len(whole)} cell{'s' if len(whole) > 1 else ''}"
     reasons = [each.text for each in news if each.kind in (Kind.trouble, Kind.failed)]
     stopped = all(cell in last and last[cell].kind is Kind.partly for cell in wanted - whole)
-    why = reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more"
+    why = why or (reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more")
     where = "" if runs == Path("runs") else f" runs={shlex.quote(str(runs))}"
     return (
         f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}{where}"

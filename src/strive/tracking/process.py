@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from strive.environment import own_source_first
 from strive.tracking.news import Kind, News, Order
 
 # Its telemetry would hold up the end where a firewall swallows packets.
@@ -28,27 +29,27 @@ class MirrorProcess:
     ) -> None:
         """Start it.
 
-        runs: folder of the cells. log: what W&B's client prints. on_news: called in another thread. wish: entity and
-        project, where they are not the cells' own. Raises OSError.
+        runs: folder of the cells. log: gets what W&B's client prints, if anything, in the end. on_news: called in
+        another thread. wish: entity and project, where they are not the cells' own. Raises OSError.
         """
         self.news: list[News] = []
         self._on_news = on_news
         self._answered = threading.Event()
         self._last = time.monotonic()
-        log.parent.mkdir(parents=True, exist_ok=True)
         # Whatever W&B's client keeps while it sends: not in the cell's folder, where all of it is already.
         self._scratch = tempfile.TemporaryDirectory(prefix="strive-wandb-", ignore_cleanup_errors=True)
         scratch = self._scratch.name
-        command = [sys.executable, "-m", "strive.tracking.mirror", str(runs), scratch, json.dumps(dict(wish or {}))]
-        with log.open("ab") as file:
+        self._log, self._said = log, Path(scratch) / "said.txt"
+        program = [sys.executable, "-P", "-m", "strive.tracking.mirror"]
+        with self._said.open("wb") as file:
             # In a session of its own: a Ctrl-C is for the cells, which then have something more to show.
             self._process = subprocess.Popen(
-                command,
+                [*program, str(runs.absolute()), scratch, json.dumps(dict(wish or {}))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                env=os.environ | _QUIET | dict.fromkeys(_FOLDERS, scratch),
+                env=own_source_first(os.environ) | _QUIET | dict.fromkeys(_FOLDERS, scratch),
                 start_new_session=True,
             )
         assert self._process.stdin is not None
@@ -85,7 +86,7 @@ class MirrorProcess:
         return time.monotonic() - self._last
 
     def kill(self) -> None:
-        """End it at once, and whatever it has started; what W&B has then, W&B is asked next time."""
+        """End it at once; what W&B has then, W&B is asked next time. W&B's helper process leaves by itself."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -94,7 +95,16 @@ class MirrorProcess:
             with suppress(OSError):
                 if pipe is not None:
                     pipe.close()
+        with suppress(OSError):
+            self._keep_log()
         self._scratch.cleanup()
+
+    def _keep_log(self) -> None:
+        """Put what W&B's client printed, if anything, where the user finds it; not into a folder that nobody made."""
+        said = self._said.read_bytes()
+        if said and self._log.parent.is_dir():
+            with self._log.open("ab") as log:
+                log.write(said)
 
     def _listen(self, lines: IO[str]) -> None:
         with suppress(ValueError):  # closed meanwhile

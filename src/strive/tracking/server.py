@@ -3,11 +3,13 @@
 Imports wandb only when a server is asked: nothing else of analysis/ needs it, and no training.
 """
 
+import math
+import netrc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from wandb.apis.public import Api
@@ -45,7 +47,7 @@ def host() -> str:
     Raises ServerError.
     """
     url = address()
-    return urlsplit(url).netloc.rpartition("@")[2] or url
+    return urlsplit(url).netloc or url
 
 
 def address() -> str:
@@ -53,7 +55,14 @@ def address() -> str:
 
     Raises ServerError.
     """
-    return str(os.environ.get("WANDB_BASE_URL") or client().setup().settings.base_url).rstrip("/")
+    url = str(os.environ.get("WANDB_BASE_URL") or client().setup().settings.base_url)
+    return without_password(url).rstrip("/")
+
+
+def without_password(url: str) -> str:
+    """Return an address without the name and the password that it may hold."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else url
 
 
 def connect(host: str) -> "Api":
@@ -112,7 +121,10 @@ def client() -> Any:
 
 def seconds() -> int:
     """Return how long an answer of the server may take."""
-    return int(os.environ.get("WANDB_HTTP_TIMEOUT") or _SECONDS)
+    try:
+        return max(1, math.ceil(float(os.environ["WANDB_HTTP_TIMEOUT"])))
+    except (KeyError, ValueError, OverflowError):
+        return _SECONDS
 
 
 def _status(error: Exception) -> int | None:
@@ -126,5 +138,15 @@ def told(error: Exception) -> str:
     if "did not respond in time" in text:  # it speaks of its own helper process, which waits for the server
         return f"nothing came within {seconds()} s; WANDB_HTTP_TIMEOUT=60 waits longer"
     text = " ".join(text.partition("\nwhile retrying")[0].split())[:_MOST_TEXT]
-    key = os.environ.get("WANDB_API_KEY", "")
-    return text.replace(key, "***") if key else text
+    for secret in _secrets():
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets() -> list[str]:
+    """Return what must not be told: the key, wherever it is from, and a password in the address."""
+    url = os.environ.get("WANDB_BASE_URL", "")
+    found = [os.environ.get("WANDB_API_KEY"), urlsplit(url).password]
+    with suppress(OSError, netrc.NetrcParseError):
+        found += [entry[2] for entry in netrc.netrc(os.environ.get("NETRC")).hosts.values()]
+    return [secret for secret in found if secret]

@@ -14,10 +14,10 @@ from strive.tracking.labels import Label, Plans, label_of, summary_of
 from strive.tracking.receipt import Receipt, checksum, read_receipt, sha256, write_receipt
 from strive.tracking.trail import Trail
 
-LOCK = "wandb"  # folder, in the cell's, of the claim of the process that shows it on W&B
+LOCK = ".showing"  # folder, in the cell's, of the claim of the process that shows it on W&B
 LEASE_SECONDS = 20.0  # without a sign of life for so long it counts as dead
 _PROJECT = "strive"
-_DELETED = 4  # W&B runs of one cell that somebody may have deleted
+_TAKEN = 4  # W&B runs of one cell that somebody may have deleted, or filled with other numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,11 +27,13 @@ class Wish:
     entity: str = ""
     project: str = ""
 
-    def target(self, entity: str, project: str) -> Target:
-        """Return where a cell with these in its config goes."""
+    def target(self, entity: str, project: str, before: Receipt | None = None) -> Target:
+        """Return where a cell with these in its config goes; where nothing says so, it stays where it was before."""
+        default = before or Target(
+            entity=os.environ.get("WANDB_ENTITY", ""), project=os.environ.get("WANDB_PROJECT") or _PROJECT
+        )
         return Target(
-            entity=self.entity or entity or os.environ.get("WANDB_ENTITY", ""),
-            project=self.project or project or os.environ.get("WANDB_PROJECT", "") or _PROJECT,
+            entity=self.entity or entity or default.entity, project=self.project or project or default.project
         )
 
 
@@ -54,11 +56,9 @@ class CellUpload:
 
     def is_whole(self, trail: Trail) -> bool:
         """Return whether W&B has all that there is of a cell that nobody trains."""
-        receipt = read_receipt(self.folder)
-        if receipt is None or trail.owner is not None or not self._is_same_place(receipt, trail):
+        receipt = self._before(trail)
+        if receipt is None or trail.owner is not None:
             return False
-        if _agents_id() not in ("", receipt.id):
-            return False  # it was trained before; the agent waits for its own W&B run
         self.url = receipt.url
         label = label_of(trail, self._plans, group=receipt.group)
         return (
@@ -85,7 +85,6 @@ class CellUpload:
         if len(trail.epochs) > self._sent:
             self._run.summarise(summary_of(trail))
             self._sent = len(trail.epochs)
-            assert self._receipt is not None
             self._note(epochs=[checksum(line) for line in trail.epochs])
 
     def close(self, trail: Trail) -> None:
@@ -100,7 +99,7 @@ class CellUpload:
         pictures = [] if self._receipt is None or self._receipt.images else _pictures(trail)
         if pictures:
             run.log_images(pictures)
-        weights = record is not None and _wants_weights(trail) and not (self._receipt and self._receipt.weights)
+        weights = _wants_weights(trail) and not (self._receipt and self._receipt.weights)
         if weights:
             run.add_weights(trail.folder / "weights.pt", trail.cell)
         if (log := self.folder / "log.txt").exists():
@@ -134,21 +133,20 @@ class CellUpload:
         self._forget()
 
     def _open(self, trail: Trail) -> None:
-        before = read_receipt(self.folder)
-        if before is not None and not self._is_same_place(before, trail):
-            before = None
+        before = self._before(trail)
         label = label_of(trail, self._plans, group=before.group if before else "")
         lock = self.folder / LOCK
         lock.mkdir(exist_ok=True)
         self._claim = take_claim(lock, LEASE_SECONDS, fence=self.fence).__enter__()
         try:
-            self._run = self._opened(trail, label, _run_id(trail, before))
+            self._run = self._opened(trail, label, before)
         except BaseException:
             self._forget()
             raise
         self.url = self._run.url
-        # Rows beyond the epochs are pictures.
-        self._sent = min(self._run.rows, len(trail.epochs))
+        # A row is an epoch, and after the last one pictures. Disk may have fewer: those since the last checkpoint
+        # are trained again.
+        self._sent = self._run.rows
         same = before is not None and before.id == self._run.id
         self._receipt = Receipt(
             server=self._client.server,
@@ -158,27 +156,35 @@ class CellUpload:
             url=self._run.url,
             group=label.group,
             tags=label.tags,
-            epochs=[checksum(line) for line in trail.epochs[: self._sent]],
+            epochs=before.epochs if same and before else [],
             weights=bool(same and before and before.weights),
             images=bool(same and before and before.images),
         )
 
-    def _opened(self, trail: Trail, label: Label, run: str) -> OpenRun:
-        for _ in range(_DELETED):
+    def _opened(self, trail: Trail, label: Label, before: Receipt | None) -> OpenRun:
+        run = _run_id(trail, before)
+        for _ in range(_TAKEN):
+            known = before is not None and before.id == run
             try:
-                return self._opened_as(run, trail, label)
+                opened = self._opened_as(run, trail, label, before, named=known)
             except DeletedError:
                 run = _next_id(trail.cell, run)
-        raise NotUploadedError(f"its W&B runs up to {run} were deleted, and W&B takes no id again")
+                continue
+            if known or not opened.contradicts(trail.rows(0)):
+                return opened
+            # Somebody else's training of this cell, or one whose receipt is lost.
+            opened.close(exit_code=0)
+            run = _next_id(trail.cell, run)
+        raise NotUploadedError(f"its W&B runs up to {run} were deleted, or have other numbers")
 
-    def _opened_as(self, run: str, trail: Trail, label: Label) -> OpenRun:
+    def _opened_as(self, run: str, trail: Trail, label: Label, before: Receipt | None, *, named: bool) -> OpenRun:
         config = trail.config
-        target = self._wish.target(config.get("tracker.entity", ""), config.get("tracker.project", ""))
+        target = self._wish.target(config.get("tracker.entity", ""), config.get("tracker.project", ""), before)
         owner = trail.owner
         return OpenRun(
             target,
             run,
-            name=label.name,
+            name=None if named else label.name,
             group=label.group,
             job_type="train",
             tags=label.tags,
@@ -187,13 +193,21 @@ class CellUpload:
             weights=bool(config.get("tracker.weights")),
         )
 
-    def _is_same_place(self, receipt: Receipt, trail: Trail) -> bool:
-        target = self._wish.target(trail.config.get("tracker.entity", ""), trail.config.get("tracker.project", ""))
-        entity = target.entity or self._client.entity
-        return (receipt.server, receipt.entity, receipt.project) == (self._client.server, entity, target.project)
+    def _before(self, trail: Trail) -> Receipt | None:
+        """Return the receipt of the place where the cell goes, None if there is none."""
+        receipt = read_receipt(self.folder)
+        if receipt is None or receipt.server != self._client.server or _agents_id() not in ("", receipt.id):
+            return None
+        config = trail.config
+        target = self._wish.target(config.get("tracker.entity", ""), config.get("tracker.project", ""), receipt)
+        place = (target.entity or self._client.entity, target.project)
+        return receipt if (receipt.entity, receipt.project) == place else None
 
-    def _note(self, **changes: object) -> None:
+    def _note(self, *, epochs: list[str] | None = None, **changes: object) -> None:
         assert self._receipt is not None
+        if epochs is not None:
+            # Those since the last checkpoint may come again, and must then be the same.
+            changes["epochs"] = epochs + self._receipt.epochs[len(epochs) :]
         self._receipt = dataclasses.replace(self._receipt, **changes)  # type: ignore[arg-type]
         write_receipt(self.folder, self._receipt)
 
@@ -242,12 +256,17 @@ def _preempted(trail: Trail) -> bool:
     return trail.record is None or trail.record.status is Status.preempted
 
 
+def _has_result(trail: Trail) -> bool:
+    return trail.record is not None and trail.record.status.finished
+
+
 def _wants_weights(trail: Trail) -> bool:
-    return bool(trail.config.get("tracker.weights")) and (trail.folder / "weights.pt").exists()
+    return bool(trail.config.get("tracker.weights")) and _has_result(trail) and (trail.folder / "weights.pt").exists()
 
 
 def _pictures(trail: Trail) -> list[Path]:
-    if not trail.config.get("tracker.images"):
+    # At the end alone: after a row of pictures there are no more epochs.
+    if not trail.config.get("tracker.images") or not _has_result(trail):
         return []
     return [path for name in ("inputs.png", "mistakes.png") if (path := trail.folder / name).exists()]
 
@@ -272,9 +291,11 @@ def upload_plan(folder: Path, client: Client, target: Target) -> str:
         tags=[],
         config={"sweep": folder.name},
     )
-    run.add_file(path)
-    run.summarise({"plan_sha256": sha256(text)})
-    run.close(exit_code=0)
+    try:
+        run.add_file(path)
+        run.summarise({"plan_sha256": sha256(text)})
+    finally:
+        run.close(exit_code=0)
     if not client.has(run.target, run.id, {"plan_sha256": sha256(text)}):
         raise NotUploadedError("W&B took the plan, but does not show it yet; the next sync looks again")
     write_receipt(
