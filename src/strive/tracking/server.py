@@ -106,6 +106,7 @@ def client() -> Any:
     os.environ["WANDB_SILENT"] = "true"
     # Its telemetry would hold up the end of the process where a firewall swallows packets.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ["WANDB_HTTP_TIMEOUT"] = str(seconds())  # it takes nothing but whole numbers
     try:
         import wandb
 
