@@ -1,6 +1,6 @@
 """What W&B costs: at the start, for each cell, while a cell trains, and with a server that is down.
 
-python bench/tracking.py [--rounds 3] [--epochs 60]
+python bench/tracking.py [--rounds 3] [--epochs 30] [--only start]
 
 The server is the tests' own, on this machine (tests/wandb_peer); it is not W&B's, and there is no network between.
 """
@@ -28,7 +28,7 @@ from wandb_peer import Peer  # noqa: E402
 
 TINY = ("data=digits", "preprocess=standardize", "budget=smoke", "model.width=0.125", "trainer.threads=1")
 LONG = ("data=digits", "preprocess=standardize", "budget.batch_size=64", "model.width=0.25")
-FEW, MANY = 4, 28  # cells of the two sweeps whose difference is what one more cell costs
+FEW, MANY = 4, 20  # cells of the two sweeps whose difference is what one more cell costs
 
 
 def seconds(runs: Path, environ: dict[str, str], *overrides: str, program: str = "run.py") -> float:
@@ -130,16 +130,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind, in turns (default: 3)")
-    parser.add_argument("--epochs", type=int, default=60, help="of the cell whose training is timed (default: 60)")
+    parser.add_argument("--epochs", type=int, default=30, help="of the cell whose training is timed (default: 30)")
+    parser.add_argument("--only", choices=["start", "training", "down", "sync"], help="one table instead of all")
     options = parser.parse_args(arguments)
     with Peer() as peer, tempfile.TemporaryDirectory() as home:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
         environ |= peer.environ | {"HOME": home, "STRIVE_CACHE": os.environ.get("STRIVE_CACHE", f"{home}/cache")}
+        tables = {
+            "start": lambda: start_table(options.rounds, environ),
+            "training": lambda: training_table(options.rounds, options.epochs, environ),
+            "down": lambda: down_table(options.rounds, environ),
+            "sync": lambda: sync_table(options.rounds, environ),
+        }
         sweep_seconds(FEW, environ, "none")  # makes the caches
-        print(start_table(options.rounds, environ), end="\n\n", flush=True)
-        print(training_table(options.rounds, options.epochs, environ), end="\n\n", flush=True)
-        print(down_table(options.rounds, environ), end="\n\n", flush=True)
-        print(sync_table(options.rounds, environ), end="\n\n", flush=True)
+        for name in [options.only] if options.only else tables:
+            print(tables[name](), end="\n\n", flush=True)
     print(machine(0))
 
 
