@@ -111,6 +111,7 @@ class Mirror:
         except ClaimedError as error:
             self._elsewhere(cell, error)
         except RecordError as error:
+            self._stamps[cell] = stamp  # until somebody mends it
             self._end(cell, Kind.failed, str(error))
         except ServerError as error:
             self._outage(str(error))
