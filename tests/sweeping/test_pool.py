@@ -276,7 +276,9 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
             claims[task.cell] = stack.enter_context(take_claim(task.folder, 60))
 
         def on_tick(pool: Pool) -> None:
-            if len(pool.elsewhere()) < 3 or len(pool.ended) < 3 or not claims:
+            owners = pool.elsewhere()
+            # Each is looked at, and spoken of, only some time after it was found claimed.
+            if len(owners) < 3 or None in owners.values() or len(pool.ended) < 3 or not claims:
                 return
             assert pool.waiting() == 3
             # The three ways in which another process leaves a cell.
