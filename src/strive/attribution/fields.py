@@ -1,0 +1,93 @@
+"""Receptive fields in closed form: which pixels a unit can see.
+
+Along each axis a unit at y sees the pixels [start + y jump, start + y jump + size), as far as they lie in the
+image. A layer of kernel k, stride s and padding p makes of a field: start - p jump, size + (k - 1) jump, jump s.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from strive.networks.build import GlobalMean
+from strive.networks.dropout import HashDropout
+from strive.networks.pooling import KERNEL, STRIDE, NormPool
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: rows [top, bottom), columns [left, right)."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What the units of a layer see, in pixels, the same along both axes."""
+
+    size: int = 1
+    jump: int = 1  # between the fields of two neighbours
+    start: int = 0  # of the first unit's field; below zero where it begins in the padding
+
+    def box(self, row: int, column: int, height: int, width: int) -> Box:
+        """Return what the unit sees of an image of that size; beyond its border is nothing to see."""
+        top, left = self.start + row * self.jump, self.start + column * self.jump
+        return Box(max(0, top), max(0, left), min(height, top + self.size), min(width, left + self.size))
+
+    def behind(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "Field":
+        """Return the field of a layer that sees this one."""
+        return Field(
+            size=self.size + (kernel - 1) * dilation * self.jump,
+            jump=self.jump * stride,
+            start=self.start - padding * self.jump,
+        )
+
+
+_FAR = 1 << 40
+WHOLE = Field(size=2 * _FAR, jump=0, start=-_FAR)  # all of the image, whatever its size
+
+_POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, HashDropout)
+
+
+def field_of(network: nn.Module, layer: str) -> Field | None:
+    """Return the field of a layer's units; None where the network is no plain sequence of layers known here.
+
+    layer: the name of one of its modules; "" is the network's output.
+    """
+    if not isinstance(network, nn.Sequential):
+        return None
+    field = Field()
+    for name, module in network.named_children():
+        behind = _behind(field, module)
+        if behind is None:
+            return None
+        field = behind
+        if name == layer:
+            return field
+    return None if layer else field
+
+
+def _behind(field: Field, module: nn.Module) -> Field | None:
+    if isinstance(module, GlobalMean):
+        return WHOLE
+    if isinstance(module, _POINTWISE):
+        return field
+    if isinstance(module, NormPool):
+        return field.behind(KERNEL, STRIDE, module.padding)
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        return None
+    if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return None
+    dilation = 1 if isinstance(module, nn.AvgPool2d) else module.dilation
+    geometry: tuple[object, ...] = (module.kernel_size, module.stride, module.padding, dilation)
+    sides = [_side(each) for each in geometry]
+    return None if None in sides else field.behind(*sides)  # type: ignore[arg-type]
+
+
+def _side(value: object) -> int | None:
+    """Return the number that a module holds for both axes, None if they differ."""
+    if isinstance(value, tuple):
+        value = value[0] if len(set(value)) == 1 else None
+    return value if isinstance(value, int) else None

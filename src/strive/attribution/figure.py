@@ -1,0 +1,38 @@
+"""A figure as data: rows of small pictures with what is written beside them, and the numbers behind them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Picture = npt.NDArray[np.float64]  # [h, w, 3], from 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture, and a few words below it."""
+
+    picture: Picture | None  # None leaves the place empty
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Pictures side by side; the label stands on their left."""
+
+    label: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """What is drawn, and what is written beside the drawing."""
+
+    name: str  # of its files, such as patches-conv6
+    title: str
+    caption: str  # what is seen, how it was made and scaled: a reader has nothing else
+    columns: tuple[str, ...]  # headings, one for each tile of a row
+    rows: tuple[Row, ...]
+    numbers: tuple[dict[str, Any], ...]  # one line of the table behind the figure each, with the same keys
+    facts: dict[str, Any] = field(default_factory=dict)  # further numbers that the text names
