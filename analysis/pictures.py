@@ -1,13 +1,14 @@
-"""Pictures that lie in cells' folders, such as those of the visualisation part, as text for a page."""
+"""Pictures that lie in cells' folders, such as those that visualize.py makes, as text for a page."""
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _FOLDER = "pictures"  # in a cell's folder
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_BYTES = 2_000_000  # of all pictures of a page together, which are a third longer as text
+MOST_BYTES = 4_000_000  # of all pictures of a page together, which are a third longer as text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +18,8 @@ class Picture:
     cell: str
     name: str  # of the file, without its end
     uri: str  # data:image/png;base64,...; "" where there was no room left
+    title: str = ""  # as the file NAME.json beside it says
+    caption: str = ""
 
 
 def pictures(cells: Sequence[tuple[str, str]], room: int = MOST_BYTES) -> list[Picture]:
@@ -32,5 +35,17 @@ def pictures(cells: Sequence[tuple[str, str]], room: int = MOST_BYTES) -> list[P
                 fits = len(content) <= room
                 room -= len(content) if fits else 0
                 uri = f"data:image/png;base64,{base64.b64encode(content).decode()}" if fits else ""
-                found.append(Picture(cell=cell, name=path.stem, uri=uri))
+                title, caption = _about(path.with_suffix(".json"))
+                found.append(Picture(cell=cell, name=path.stem, uri=uri, title=title, caption=caption))
     return found
+
+
+def _about(path: Path) -> tuple[str, str]:
+    """Return what is written of a picture, ("", "") where nothing is, or nothing that can be read."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "", ""
+    fields = said if isinstance(said, dict) else {}
+    title, caption = (fields.get(name) for name in ("title", "caption"))
+    return (title, caption) if isinstance(title, str) and isinstance(caption, str) else ("", "")

@@ -1,5 +1,7 @@
+import json
 from pathlib import Path
 
+import pytest
 from pictures import pictures
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,3 +30,17 @@ def test_a_cell_without_a_folder_has_no_pictures(tmp_path: Path, monkeypatch):
     folder(tmp_path, one=PNG)
     monkeypatch.chdir(tmp_path)
     assert pictures([("a", ""), ("b", str(tmp_path / "b"))]) == []
+
+
+def test_a_picture_has_the_title_and_the_caption_of_the_file_beside_it(tmp_path: Path):
+    cell = folder(tmp_path / "a", filters=PNG)
+    (tmp_path / "a" / "pictures" / "filters.json").write_text(json.dumps({"title": "Filters", "caption": "Of conv1."}))
+    ((title, caption),) = [(each.title, each.caption) for each in pictures([("a", cell)])]
+    assert (title, caption) == ("Filters", "Of conv1.")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"title": 1, "caption": null}', '{"title": "alone"}'])
+def test_what_cannot_be_read_beside_a_picture_is_left_out(tmp_path: Path, text: str):
+    cell = folder(tmp_path / "a", filters=PNG)
+    (tmp_path / "a" / "pictures" / "filters.json").write_text(text)
+    assert [(each.name, each.title, each.caption) for each in pictures([("a", cell)])] == [("filters", "", "")]
