@@ -172,6 +172,19 @@ def test_pictures_in_a_cells_folder_are_shown(tmp_path: Path):
     assert "no picture" not in html
 
 
+def test_what_is_written_of_a_picture_is_text_and_no_html(tmp_path: Path):
+    sweep = nets(tmp_path / "runs")
+    cell = sheet_of(sweep).loaded.cells.iloc[0]
+    folder = Path(cell["folder"]) / "pictures"
+    folder.mkdir()
+    (folder / "patches.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "patches.json").write_text(json.dumps({"title": f'" onload="{ATTACK}', "caption": ATTACK}))
+    html = render_report([sheet_of(sweep)], [])
+    assert ATTACK not in html
+    assert 'onload="' not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
 # In a browser
 
 
