@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from strive.networks.build import GlobalMean
+from strive.networks.build import GlobalMean, SampledConv
 from strive.networks.dropout import HashDropout
 from strive.networks.pooling import KERNEL, STRIDE, NormPool
 
@@ -49,6 +49,7 @@ _FAR = 1 << 40
 WHOLE = Field(size=2 * _FAR, jump=0, start=-_FAR)  # all of the image, whatever its size
 
 _POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, HashDropout)
+_SLIDING = (nn.Conv2d, SampledConv, nn.MaxPool2d, nn.AvgPool2d)
 
 
 def field_of(network: nn.Module, layer: str) -> Field | None:
@@ -56,30 +57,30 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
 
     layer: the name of one of its modules; "" is the network's output.
     """
-    if not isinstance(network, nn.Sequential):
+    # Exact types, here and below: what a subclass computes need not see the same pixels.
+    if type(network) is not nn.Sequential or "forward" in vars(network):
         return None
-    field = Field()
-    for name, module in network.named_children():
+    field, wanted = Field(), network._modules.get(layer)
+    for module in network:  # unlike named_children, which leaves out what stands there twice
         behind = _behind(field, module)
         if behind is None:
             return None
         field = behind
-        if name == layer:
+        if module is wanted:
             return field
     return None if layer else field
 
 
 def _behind(field: Field, module: nn.Module) -> Field | None:
-    if isinstance(module, GlobalMean):
+    if type(module) is GlobalMean:
         return WHOLE
-    if isinstance(module, _POINTWISE):
+    if type(module) in _POINTWISE:
         return field
-    if isinstance(module, NormPool):
+    if isinstance(module, NormPool) and type(module) is NormPool:
         return field.behind(KERNEL, STRIDE, module.padding)
-    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+    if type(module) not in _SLIDING or getattr(module, "padding_mode", "zeros") != "zeros":
         return None
-    if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return None
+    assert isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
     dilation = 1 if isinstance(module, nn.AvgPool2d) else module.dilation
     geometry: tuple[object, ...] = (module.kernel_size, module.stride, module.padding, dilation)
     sides = [_side(each) for each in geometry]

@@ -3,6 +3,7 @@
 Shapes: n images, c channels of a layer, h and w of the image, h' and w' of the layer's maps.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from strive.attribution.fields import field_of
 from strive.attribution.overriding import AttributionError, Overriding
 from strive.attribution.rules import Pooling, Rule
-from strive.attribution.units import Channels, Positions, Units, chosen
+from strive.attribution.units import Channels, Positions, Units, chosen, given
 from strive.attribution.window import window_of, window_side
 
 
@@ -51,11 +52,18 @@ def attribute(
         field = field_of(network, layer)
         side = window_side(field, images)
         if field is None or side is None:
-            maps, units, values = _back(network, images, rule, pooling, layer, channels, positions)
+            maps, units, values = _back(
+                network, images, rule, pooling, layer, lambda made: chosen(made, channels, positions)
+            )
             return Attribution(maps, units, values)
         units = _units(network, images, layer, channels, positions)
         window = window_of(images, units, field, side)
-        signal, _, values = _back(network, window.images, rule, pooling, layer, *window.units)
+
+        def within(made: Tensor) -> Units:
+            chosen(window.whole(made), *units)  # that the layer has them
+            return window.units
+
+        signal, _, values = _back(network, window.images, rule, pooling, layer, within)
     return Attribution(window.pasted(signal), units, values)
 
 
@@ -64,6 +72,8 @@ def activations(network: nn.Module, images: Tensor, layer: str = "") -> Tensor:
 
     Of a module that is called several times it is the first call's.
     """
+    # A copy: what a network does to its input in place must meet neither the caller's images nor autograd's leaf.
+    images = images.clone()
     if not layer:
         made = network(images)
     else:
@@ -101,28 +111,32 @@ def _back(
     rule: Rule,
     pooling: Pooling,
     layer: str,
-    channels: Channels,
-    positions: Positions,
+    pick: Callable[[Tensor], Units],
 ) -> Attribution:
     leaf = images.detach().requires_grad_()
-    with Overriding(network, rule, pooling) as overriding:
-        # A view: what a network does to its input in place must not meet the leaf, nor the caller's images.
-        made = activations(network, leaf.clone(), layer)
-    if made.grad_fn is None:
-        raise AttributionError(f"{_named(layer)} does not depend on the image")
-    overriding.check(made)
-    units = chosen(made.detach(), channels, positions)
+    try:
+        made = _ruled(network, leaf, rule, pooling, layer, named=False)
+    except AttributionError:
+        made = _ruled(network, leaf, rule, pooling, layer, named=True)  # once more, to say where
+    units = pick(made.detach())
     values = units.of(made)
     (signal,) = torch.autograd.grad(values.sum(), leaf)
     return Attribution(signal, units, values.detach())
 
 
+def _ruled(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str, *, named: bool) -> Tensor:
+    """Return the layer's output, whose way back obeys the rule."""
+    with Overriding(network, rule, pooling, named=named) as overriding:
+        made = activations(network, leaf, layer)
+    if made.grad_fn is None:
+        raise AttributionError(f"{_named(layer)} does not depend on the image")
+    overriding.check(made)
+    return made
+
+
 def _units(network: nn.Module, images: Tensor, layer: str, channels: Channels, positions: Positions) -> Units:
     if channels is not None and positions is not None:
-        # Nothing to look for; the layer's shape is checked on one image.
-        with torch.no_grad():
-            shape = activations(network, images[:1], layer).shape
-        return chosen(images.new_empty(1).expand(len(images), *shape[1:]), channels, positions)
+        return given(images, channels, positions)  # nothing to look for
     with torch.no_grad():
         return chosen(activations(network, images, layer), channels, positions)
 

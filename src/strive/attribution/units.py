@@ -47,16 +47,22 @@ def chosen(activations: Tensor, channels: Channels, positions: Positions) -> Uni
     return Units(largest, torch.stack(places, 1) if places else place.new_empty(count, 0))
 
 
-def first_largest(values: Tensor) -> Tensor:
-    """Return for each row of [n, m] the place of its largest value; of equal ones the first."""
-    # torch.argmax does not say which of equal ones it returns.
-    return (
-        (values == values.amax(1, keepdim=True)).int().argmax(1) if values.shape[1] else values.new_zeros(len(values))
+def given(images: Tensor, channels: Channels, positions: Positions) -> Units:
+    """Return the units that are asked for, whether the layer has them or not."""
+    count, device = len(images), images.device
+    return Units(
+        _checked(channels, "channels", (count,)).to(device), _checked(positions, "positions", (count, 2)).to(device)
     )
 
 
-def _checked(given: object, name: str, shape: tuple[int, ...], limits: tuple[int, ...]) -> Tensor:
-    """Return what was given as int64 of that shape, its last axis below the limits."""
+def first_largest(values: Tensor) -> Tensor:
+    """Return for each row of [n, m] the place of its largest value; of equal ones the first."""
+    # torch.argmax documents this. A NaN counts as the largest.
+    return values.argmax(1)
+
+
+def _checked(given: object, name: str, shape: tuple[int, ...], limits: tuple[int, ...] = ()) -> Tensor:
+    """Return what was given as int64 of that shape, its last axis below the limits, where there are any."""
     numbers = torch.as_tensor(given)
     if numbers.dtype.is_floating_point or numbers.dtype is torch.bool:
         raise AttributionError(f"{name} must be integers, got {numbers.dtype}")
@@ -66,9 +72,10 @@ def _checked(given: object, name: str, shape: tuple[int, ...], limits: tuple[int
         raise AttributionError(
             f"{name} must be of shape {list(shape)} for these images and this layer, got {list(numbers.shape)}"
         )
-    low, high = numbers.long(), torch.tensor(limits)
-    if bool(((low.cpu() < 0) | (low.cpu() >= high)).any()):
+    numbers = numbers.long()
+    beyond = numbers.cpu() >= torch.tensor(limits) if limits else numbers < 0
+    if limits and bool((beyond | (numbers.cpu() < 0)).any()):
         raise AttributionError(
             f"{name} must be in [0, {limits[0] if len(limits) == 1 else list(limits)}), got {numbers.tolist()}"
         )
-    return low
+    return numbers

@@ -21,6 +21,13 @@ class Window(NamedTuple):
     units: Units  # their positions within the window's map
     corners: list[tuple[int, int]]  # top and left, in pixels
     size: tuple[int, int]  # of the whole image
+    jump: int  # of the layer, in pixels
+
+    def whole(self, made: Tensor) -> Tensor:
+        """Return a tensor of the layer's shape for whole images, without its values; made: for these windows."""
+        more = [(length - self.images.shape[2]) // self.jump for length in self.size]
+        sizes = [size + beyond for size, beyond in zip(made.shape[2:], more, strict=True)]
+        return made.new_empty(1).expand(*made.shape[:2], *sizes)
 
     def pasted(self, signal: Tensor) -> Tensor:
         """Return [n, 3, h, w]: the signal [n, 3, s, s] in its place, and zeros."""
@@ -50,4 +57,4 @@ def window_of(images: Tensor, units: Units, field: Field, side: int) -> Window:
     corners = [(top, left) for top, left in begins.tolist()]
     cut = [image[:, top : top + side, left : left + side] for image, (top, left) in zip(images, corners, strict=True)]
     within = units.positions - begins.to(units.positions.device) // jump
-    return Window(torch.stack(cut), Units(units.channels, within), corners, (images.shape[2], images.shape[3]))
+    return Window(torch.stack(cut), Units(units.channels, within), corners, (images.shape[2], images.shape[3]), jump)
