@@ -62,7 +62,7 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
         return None
     field, wanted = Field(), network._modules.get(layer)
     for module in network:  # unlike named_children, which leaves out what stands there twice
-        behind = _behind(field, module)
+        behind = field_behind(field, module)
         if behind is None:
             return None
         field = behind
@@ -71,7 +71,8 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
     return None if layer else field
 
 
-def _behind(field: Field, module: nn.Module) -> Field | None:
+def field_behind(field: Field, module: nn.Module) -> Field | None:
+    """Return the field of a module that sees `field`, None if the module is not known here."""
     if type(module) is GlobalMean:
         return WHOLE
     if type(module) in _POINTWISE:

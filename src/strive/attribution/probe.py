@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.backends import cudnn, mkldnn, nnpack
 
-from strive.attribution.fields import Box, Field, _behind, field_of
-from strive.attribution.maps import _check, _named, activations
+from strive.attribution.fields import Box, Field, field_behind, field_of
+from strive.attribution.layer import activations, check_input, named
 from strive.attribution.overriding import AttributionError
 from strive.networks.build import IMAGE_CHANNELS
 
@@ -60,12 +60,12 @@ def fields(network: nn.Module, layer: str, image_size: int) -> Fields:
         return probed_fields(network, layer, image_size)
     axis: list[Interval] = [(pixel, pixel + 1) for pixel in range(image_size)]
     maps = _noise(network, image_size)
-    _check(network, maps, layer)
+    check_input(network, maps, layer)
     assert isinstance(network, nn.Sequential)
     with torch.no_grad():
         for module in network:
             maps = module(maps)
-            own = _behind(Field(), module)
+            own = field_behind(Field(), module)
             assert own is not None
             # Not `Field.box`: what a pooling that rounds down leaves out, no layer behind it can see.
             axis = _axis_behind(axis, own, maps.shape[2] if maps.dim() == 4 else 1)
@@ -101,7 +101,7 @@ def probed_fields(
     """
     with torch.no_grad(), _exact_convolutions():
         probe = _noise(network, image_size, device)
-        _check(network, probe, layer)
+        check_input(network, probe, layer)
         rows = _touched(network, layer, probe, axis=2)
         columns = _touched(network, layer, probe, axis=3)
     return _complete(layer, _intervals(rows), _intervals(columns))
@@ -142,7 +142,7 @@ def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval])
         blind = [place for place, (begin, end) in enumerate(axis) if begin >= end]
         if blind:
             raise AttributionError(
-                f"{_named(layer)}: the units in {name} {blind[0]} see no pixel of the image; its padding is larger"
+                f"{named(layer)}: the units in {name} {blind[0]} see no pixel of the image; its padding is larger"
                 " than its kernel, or the image too small: choose another layer, or larger images"
             )
     return Fields(tuple(rows), tuple(columns))
@@ -150,7 +150,7 @@ def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval])
 
 def _swallowed(layer: str, what: str) -> AttributionError:
     return AttributionError(
-        f"{_named(layer)}: {what} does not become NaN where its pixels are NaN, so that what it sees cannot be told;"
+        f"{named(layer)}: {what} does not become NaN where its pixels are NaN, so that what it sees cannot be told;"
         " something on the way drops NaN (torch.where, nan_to_num, p-norm pooling), or it sees no pixel at all:"
         " choose a layer before it, or build the network as an nn.Sequential of convolutions, ReLUs and poolings"
     )

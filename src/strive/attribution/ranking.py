@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from strive.attribution.maps import _check, _named
+from strive.attribution.layer import check_input, checked_output, named
 from strive.attribution.overriding import AttributionError
 from strive.attribution.probe import Fields
 from strive.attribution.units import first_largest
@@ -62,7 +62,7 @@ def rank(
     for images, _ in split.batches(torch.arange(len(split)).split(batch_size)):
         if not done:
             for layer in leaders:
-                _check(network, images, layer)
+                check_input(network, images, layer)
         _pass(network, images, leaders, first_image=done)
         done += len(images)
         if on_batch is not None:
@@ -129,7 +129,7 @@ class _Leaders:
         if bool(peaks.isnan().any()):
             image = first_image + int(peaks.isnan().any(1).int().argmax())
             raise AttributionError(
-                f"{_named(self.layer)} is NaN in image {image}, so that its activations have no order;"
+                f"{named(self.layer)} is NaN in image {image}, so that its activations have no order;"
                 " the weights or the image hold NaN or infinite numbers: take those of a cell that did not diverge"
             )
         if self._values is None:
@@ -165,7 +165,7 @@ def _pass(network: nn.Module, images: Tensor, leaders: Mapping[str, _Leaders], f
             if layer not in waiting:
                 return
             # Here and not later: an in-place ReLU behind the layer overwrites what it made.
-            waiting.pop(layer).add(_activations(layer, made, len(images)), first_image)
+            waiting.pop(layer).add(checked_output(made, layer, len(images)), first_image)
             if not waiting:
                 raise _Finished
 
@@ -179,18 +179,11 @@ def _pass(network: nn.Module, images: Tensor, leaders: Mapping[str, _Leaders], f
             network(images)
         except _Finished:
             return
-    raise AttributionError(f"{_named(next(iter(waiting)))} is not called in the forward pass")
+    raise AttributionError(f"{named(next(iter(waiting)))} is not called in the forward pass")
 
 
 class _Finished(Exception):
     """All layers have been seen."""
-
-
-def _activations(layer: str, made: object, count: int) -> Tensor:
-    if not isinstance(made, Tensor) or made.dim() not in (2, 4) or len(made) != count:
-        got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
-        raise AttributionError(f"{_named(layer)} must return [n, c, h, w] or [n, c] for n = {count} images, got {got}")
-    return made
 
 
 def _header(about: Mapping[str, Any], body: bytes) -> str:

@@ -12,8 +12,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from strive.attribution.fields import Field, _behind
-from strive.attribution.maps import _check
+from strive.attribution.fields import Field, field_behind
+from strive.attribution.layer import check_input
 from strive.attribution.overriding import AttributionError
 from strive.data import Split
 
@@ -54,7 +54,7 @@ def accuracy(
     """
     right = done = 0
     for images, labels in split.batches(torch.arange(len(split)).split(batch_size)):
-        _check(network, images, "")
+        check_input(network, images, "")
         right += int((network(images).argmax(1) == labels).sum())
         done += len(images)
         if on_batch is not None:
@@ -69,7 +69,7 @@ def _check_plain(network: nn.Module) -> None:
             " attribute the network as it is"
         )
     for name, module in _modules(network):
-        if _behind(Field(), module) is None:
+        if field_behind(Field(), module) is None:
             raise AttributionError(
                 f"{name} is a {type(module).__name__}, of which is not known what it sees, so that the network's"
                 " strides cannot be exchanged for max-pooling; attribute the network as it is"

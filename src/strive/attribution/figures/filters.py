@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from strive.attribution.fields import Box
 from strive.attribution.figure import Figure, Row, Tile
 from strive.attribution.figures import Units, adaptation, map_space, picked, source
-from strive.attribution.maps import activations, attribute
+from strive.attribution.layer import activations
+from strive.attribution.maps import attribute
 from strive.attribution.pixels import map_picture
 from strive.attribution.probe import fields
 from strive.attribution.rules import Pooling, Rule

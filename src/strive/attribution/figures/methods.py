@@ -14,7 +14,8 @@ from strive.attribution.controls import contrast_map, layers_from_top, reset_lay
 from strive.attribution.fields import Box
 from strive.attribution.figure import Figure, Row, Tile
 from strive.attribution.figures import adaptation, counting, map_space, patch_space, read, source
-from strive.attribution.maps import Attribution, activations, attribute
+from strive.attribution.layer import activations
+from strive.attribution.maps import Attribution, attribute
 from strive.attribution.overriding import AttributionError
 from strive.attribution.pixels import as_pixels, map_picture
 from strive.attribution.probe import fields
