@@ -92,15 +92,17 @@ def test_a_net_with_pooling_is_shown_with_and_without_switches(tmp_path: Path):
 
 
 def test_every_row_has_its_controls(tmp_path: Path):
-    subject = tiny_subject(tmp_path)
+    subject = tiny_subject(tmp_path, width=0.25)
     figure = make(subject, Options(images=(4, 5), seed=3), print)
     assert figure.columns == COLUMNS
     assert {len(row.tiles) for row in figure.rows} == {7}
     layer, images = "conv9", images_of(subject)[4:6]
     peaks = activations(subject.network, images, layer).amax((2, 3))
     random = reset_layers(subject.network, subject.config.model, layers_from_top(subject.network, images), 3)
-    maps = attribute(random, images, rule="guided", layer=layer, channels=peaks.argmax(1)).maps
-    wrong = attribute(subject.network, images, rule="guided", layer=layer, channels=peaks.argmin(1)).maps
+    where = attribute(subject.network, images, rule="guided", layer=layer, channels=peaks.argmax(1)).units.positions
+    same_place = {"rule": "guided", "layer": layer, "positions": where}
+    maps = attribute(random, images, channels=peaks.argmax(1), **same_place).maps  # type: ignore[arg-type]
+    wrong = attribute(subject.network, images, channels=peaks.argmin(1), **same_place).maps  # type: ignore[arg-type]
     for place in range(2):
         assert_shows(figure, 2 + place, COLUMNS[4], maps[place])
         assert_shows(figure, 2 + place, COLUMNS[5], wrong[place])
@@ -181,3 +183,17 @@ def test_images_are_labelled_with_their_class_and_number(tmp_path: Path):
     labels = tiny_subject(tmp_path).splits.test.labels
     assert [row.label for row in figure.rows] == [f"{labels[6]}\ntest image 6", f"{labels[1]}\ntest image 1"] * 2
     assert Counter(line["image"] for line in figure.numbers) == {6: 12, 1: 12}
+
+
+def test_a_map_of_zeros_is_marked(tmp_path: Path):
+    subject = tiny_subject(tmp_path)
+    # Nothing that enters the class convolution raises any class: the signal is rectified to nothing.
+    weight = subject.network.get_submodule("conv9").weight
+    assert isinstance(weight, Tensor)
+    weight.copy_(-weight.abs())
+    figure = make(subject, Options(images=(4,)), print)
+    captions = [tile.caption for tile in figure.rows[1].tiles]
+    guided = COLUMNS.index("guided backpropagation")
+    assert captions[guided] == "nothing comes back"
+    assert captions[COLUMNS.index("image")] == captions[-1] == ""
+    assert [line["largest"] for line in figure.numbers if line["map"] == "guided"] == [0, 0]

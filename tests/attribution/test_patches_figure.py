@@ -14,7 +14,7 @@ from strive.attribution.figures import patches
 from strive.attribution.figures.patches import Options, make
 from strive.attribution.pixels import as_pixels, map_picture
 from strive.attribution.subject import Subject
-from strive.config import ConfigError
+from strive.config import ConfigError, Variant
 
 
 @pytest.fixture
@@ -138,3 +138,10 @@ def test_wrong_choices_are_told_with_what_is_legal(subject: Subject):
 def test_a_field_that_is_nearly_the_image_is_said_so(subject: Subject):
     assert "nearly all of the 32x32 image" in make(subject, Options(layer="conv8", units=(0,), top=1), print).caption
     assert "nearly all" not in make(subject, Options(units=(0,), top=1), print).caption
+
+
+def test_that_deconvnet_ignores_the_image_of_a_net_without_pooling_is_said(tmp_path: Path):
+    told = "does not depend on the image"
+    few = Options(units=(0,), top=1)
+    assert told in make(tiny_subject(tmp_path / "plain"), few, print).caption
+    assert told not in make(tiny_subject(tmp_path / "pooled", variant=Variant.base), few, print).caption

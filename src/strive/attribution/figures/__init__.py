@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from strive.attribution.subject import Subject
 from strive.config import ConfigError, Family, Preprocess
 from strive.data import Split
+from strive.networks.pooling import NormPool
 from strive.progress import CONSOLE
 
 # Units that a user asks for: so many, or these.
 Units = int | tuple[int, ...]
+
+_POOLS = (NormPool, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 
 
 def source(subject: Subject) -> str:
@@ -46,6 +49,11 @@ def patch_space(subject: Subject) -> str:
     if subject.config.preprocess.kind is Preprocess.gcn_zca:
         return "Images are shown with the whitening undone, each scaled by its own least and greatest value."
     return "Images are shown as they are."
+
+
+def pools(subject: Subject) -> bool:
+    """Return whether the net has max- or p-norm pooling, and so switches."""
+    return any(isinstance(module, _POOLS) for module in subject.network.modules())
 
 
 def read(split: Split, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from strive.attribution.fields import Box
 from strive.attribution.figure import Figure, Row, Tile
-from strive.attribution.figures import Units, adaptation, map_space, picked, source
+from strive.attribution.figures import Units, adaptation, map_space, picked, pools, source
 from strive.attribution.layer import activations
 from strive.attribution.maps import attribute
 from strive.attribution.pixels import map_picture
 from strive.attribution.probe import fields
 from strive.attribution.rules import Pooling, Rule
 from strive.attribution.subject import Subject, convolutions, unit_layer
-from strive.networks.pooling import NormPool
 
 _LAYERS = 3
 _PER_ROW = 16
@@ -121,12 +120,11 @@ def _span(channels: Sequence[int]) -> str:
 
 
 def _caption(subject: Subject, layers: Sequence[str], empty: int) -> str:
-    pools = any(isinstance(module, NormPool | nn.MaxPool2d) for module in subject.network.modules())
     moved = [layer for layer in layers if unit_layer(subject.network, layer) != layer]
     parts = [
         "Each tile: a 1 at the middle unit of one filter's map, and zeros elsewhere, sent back to the pixels by the"
         " deconvnet rule. No image enters: the same tile comes out for every image. Cut to what the unit sees.",
-        "A pooling on the way passes the signal to all of its window alike (no switches)." if pools else "",
+        "A pooling on the way passes the signal to all of its window alike (no switches)." if pools(subject) else "",
         f"Units are taken behind the batch normalisation of {', '.join(moved)}." if moved else "",
         map_space(subject),
         "Each tile is scaled by its own largest absolute value, so tiles cannot be compared in strength.",

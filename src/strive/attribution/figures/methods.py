@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from strive.attribution.controls import contrast_map, layers_from_top, reset_layers, wrong_class
 from strive.attribution.fields import Box
 from strive.attribution.figure import Figure, Row, Tile
-from strive.attribution.figures import adaptation, counting, map_space, patch_space, read, source
+from strive.attribution.figures import adaptation, counting, map_space, patch_space, pools, read, source
 from strive.attribution.layer import activations
 from strive.attribution.maps import Attribution, attribute
 from strive.attribution.overriding import AttributionError
@@ -22,15 +22,13 @@ from strive.attribution.probe import fields
 from strive.attribution.rules import Pooling, Rule
 from strive.attribution.subject import Subject, convolutions
 from strive.attribution.surgery import pooled_twin
-from strive.config import ConfigError
+from strive.config import ConfigError, Precision
 from strive.networks.build import GlobalMean
-from strive.networks.pooling import NormPool
 
 _RANDOM, _WRONG = "control: guided, random weights", "control: guided, wrong class"
 _CONTRAST = "control: contrast, no net"
 _NAMES = {Rule.backprop: "backpropagation", Rule.deconvnet: "deconvnet", Rule.guided: "guided backpropagation"}
 _COLUMNS = ("image", *_NAMES.values(), _RANDOM, _WRONG, _CONTRAST)
-_POOLS = (NormPool, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +113,7 @@ def _blocks(subject: Subject, predicted: Tensor, batch_size: int) -> list[Block]
     """Return the ways that a signal can take: by switches, and without."""
     network, labels = subject.network, subject.splits.test.labels
     own = _share(predicted, labels)
-    if any(isinstance(module, _POOLS) for module in network.modules()):
+    if pools(subject):
         return [
             Block("with pooling and its switches", network, Pooling.switches, own),
             Block("with pooling, but without switches", network, Pooling.switchless, own),
@@ -172,15 +170,26 @@ def _shown(subject: Subject, layer: str, rows: Tensor) -> Shown:
 def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -> dict[str, Attribution | Tensor]:
     """Return the maps of each column but the image's own."""
 
-    def of(network: nn.Module, rule: Rule, channels: Tensor) -> Attribution:
-        return attribute(network, shown.images, rule=rule, layer=layer, channels=channels, pooling=block.pooling)
+    def of(network: nn.Module, rule: Rule, channels: Tensor, positions: Tensor | None = None) -> Attribution:
+        return attribute(
+            network,
+            shown.images,
+            rule=rule,
+            layer=layer,
+            channels=channels,
+            positions=positions,
+            pooling=block.pooling,
+        )
 
-    fresh = layers_from_top(block.network, shown.images)
-    random = reset_layers(block.network, subject.config.model, fresh, seed)
-    maps: dict[str, Attribution | Tensor] = {rule: of(block.network, rule, shown.channels) for rule in Rule}
-    return maps | {
-        _RANDOM: of(random, Rule.guided, shown.channels),
-        _WRONG: of(block.network, Rule.guided, shown.wrong),
+    maps: dict[str, Attribution] = {rule: of(block.network, rule, shown.channels) for rule in Rule}
+    # At the same place: elsewhere a map would differ for that alone.
+    place = maps[Rule.guided].units.positions
+    layers = layers_from_top(block.network, shown.images)
+    random = reset_layers(block.network, subject.config.model, layers, seed)
+    return {
+        **maps,
+        _RANDOM: of(random, Rule.guided, shown.channels, place),
+        _WRONG: of(block.network, Rule.guided, shown.wrong, place),
         _CONTRAST: contrast_map(shown.images),
     }
 
@@ -189,8 +198,12 @@ def _tiles(block: Block, maps: dict[str, Attribution | Tensor], shown: Shown) ->
     headings = [f"{block.heading} (test accuracy {100 * block.test_accuracy:.2f}%)"]
     for place, (row, name) in enumerate(zip(shown.rows.tolist(), shown.names, strict=True)):
         tiles = [Tile(shown.pixels[place])]
-        tiles += [Tile(map_picture(_map(made)[place])) for made in maps.values()]
+        tiles += [_tile(_map(made)[place]) for made in maps.values()]
         yield Row(f"{name}\ntest image {row}", tuple(tiles), heading=headings.pop() if headings else "")
+
+
+def _tile(signal: Tensor) -> Tile:
+    return Tile(map_picture(signal), "" if bool(signal.any()) else "nothing comes back")
 
 
 def _map(made: Attribution | Tensor) -> Tensor:
@@ -231,13 +244,15 @@ def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Opt
         if blocks[0].network is not subject.network
         else ""
     )
+    bf16 = subject.test_error is not None and subject.config.precision is Precision.bf16
     parts = [
         f"Each map: a 1 at the largest activation {where}, sent back to the image by the three rules.",
         images,
         surgery,
-        "Controls: guided backpropagation in the same net with fresh random weights in all layers; for the class that"
-        " the net finds least likely; and each pixel minus the image's median, without any net. Where a map looks like"
-        " its controls, it shows the image, and not what the net has learned.",
+        "Accuracies are in float32, the record's test error in bf16." if bf16 else "",
+        "Controls: guided backpropagation from the same place in the same net with fresh random weights in all layers;"
+        " from the same place for the class that the net finds least likely; and each pixel minus the image's median,"
+        " without any net. Where a map looks like its controls, it shows the image, not what the net has learned.",
         map_space(subject) + " Each is scaled by its own largest absolute value.",
         patch_space(subject),
         source(subject),

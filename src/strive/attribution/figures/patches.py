@@ -18,6 +18,7 @@ from strive.attribution.figures import (
     map_space,
     patch_space,
     picked,
+    pools,
     read,
     source,
 )
@@ -208,6 +209,7 @@ def _caption(subject: Subject, options: Options, layer: str, seen: Fields, image
         f" active in the {images:,} {options.split} images, one in each image, the largest first. Left and middle: a 1"
         " at that unit alone, sent back to the same pixels by the deconvnet rule and by guided backpropagation.",
         rows,
+        "" if pools(subject) else "Without pooling the deconvnet's map of a unit does not depend on the image.",
         f"Cut to what the unit sees, {high}x{wide} pixels; what lies beyond the image's border is mid grey.",
         f"That is nearly all of the {size}x{size} image, so that a patch says little about where." if nearly else "",
         map_space(subject) + " Each map is scaled by its own largest absolute value.",
