@@ -55,7 +55,7 @@ options, of the figures in brackets
   seed=0              [methods] of the control's random weights; with sweeps= it is the launch's
   batch=250           images in a forward pass
   device=auto         or cpu, cuda
-  out=DIR             default: figures, in the cell's folder; with weights=FILE a folder beside the file
+  out=DIR             default: pictures, in the cell's folder; with weights=FILE a folder beside the file
   data.*, trainer.*   with cell= and sweeps=: where the images lie now, threads"""
 _EXIT = """\
 exit code: 0; 1 if a cell of a sweep failed, each is named; 2 for a mistake in the command.

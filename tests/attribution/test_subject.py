@@ -27,7 +27,7 @@ def test_a_cell_is_its_trained_net_with_its_images(digits_cell: Path):
     subject = cell_subject(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
     record = read_record(digits_cell / "record.json")
     assert record.result is not None
-    assert (subject.name, subject.folder) == (record.cell, digits_cell / "figures")
+    assert (subject.name, subject.folder) == (record.cell, digits_cell / "pictures")
     assert (subject.weights_sha256, subject.test_error) == (record.result.weights_sha256, record.result.test_error)
     assert not subject.network.training
     assert (subject.image_size, str(subject.device)) == (32, "cpu")
@@ -44,7 +44,7 @@ def test_a_cell_is_its_trained_net_with_its_images(digits_cell: Path):
 def test_a_file_of_weights_is_the_same_net_as_the_cell(digits_cell: Path):
     cell = cell_subject(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
     again = weights_subject(cell.config, digits_cell / "weights.pt")
-    assert (again.name, again.folder) == ("weights.pt", digits_cell / "weights-figures")
+    assert (again.name, again.folder) == ("weights.pt", digits_cell / "weights-pictures")
     assert (again.weights_sha256, again.test_error) == (cell.weights_sha256, None)
     ((images, _),) = cell.splits.test.batches([torch.arange(8)])
     with torch.no_grad():

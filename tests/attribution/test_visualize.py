@@ -65,9 +65,9 @@ def test_all_figures_of_a_cell_are_made_by_one_command_and_only_their_files_are_
     assert [path.name for path in written if path.name != "ranking-test.csv"] == FILES
     assert len(written) == len(FILES) + 1
     for path in written:
-        assert path.parent == Path("runs") / own_cell.name / "figures"
+        assert path.parent == Path("runs") / own_cell.name / "pictures"
         assert (own_cell.parents[1] / path).stat().st_size > 100
-    figures = own_cell / "figures"
+    figures = own_cell / "pictures"
     for name in ("filters", "patches-conv6", "methods", "sanity"):
         words = json.loads((figures / f"{name}.json").read_text())
         assert words["cell"] == own_cell.name
@@ -104,7 +104,7 @@ def test_figures_go_where_the_user_says_and_the_ranking_is_read_again(
         "ranking read from figures/ranking-test.csv\n",
     )
     assert again == first
-    assert not (own_cell / "figures").exists()
+    assert not (own_cell / "pictures").exists()
 
 
 def test_help_shows_examples_and_needs_nothing(tmp_path: Path):
@@ -223,7 +223,7 @@ def test_any_net_that_a_user_names_can_be_shown(tmp_path: Path, monkeypatch: pyt
     net = ("model=extra/custom", "model.builder=own_net:build", "+model.kwargs.channels=6")
     data = ("data=digits", "preprocess=standardize")
     assert visualize.main(["weights=own.pt", *net, *data, *QUICK, "figure=patches", "layer=0", "units=2", "top=2"]) == 0
-    words = json.loads((tmp_path / "own-figures" / "patches-0.json").read_text())
+    words = json.loads((tmp_path / "own-pictures" / "patches-0.json").read_text())
     assert words["cell"] == "own.pt"
     assert "Net: build on digits (weights own.pt)." in words["caption"]
 

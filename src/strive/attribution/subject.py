@@ -71,7 +71,7 @@ def cell_subject(record_path: Path, *, device: str = "auto", overrides: Mapping[
         )
     return Subject(
         name=record.cell,
-        folder=record_path.parent / "figures",
+        folder=record_path.parent / "pictures",
         config=config,
         network=network,
         splits=splits,
@@ -90,7 +90,7 @@ def weights_subject(config: Config, weights: Path) -> Subject:
     network, splits = _loaded(config, state, weights)
     return Subject(
         name=weights.name,
-        folder=weights.parent / f"{weights.stem}-figures",
+        folder=weights.parent / f"{weights.stem}-pictures",
         config=config,
         network=network,
         splits=splits,
