@@ -338,7 +338,7 @@ def test_a_wrong_question_is_answered_with_what_is_legal(change, given, message)
 def test_a_layer_that_is_no_map_of_each_image_is_refused():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(0), nn.Linear(4 * 10 * 10 * 2, 2)).double().eval()
     with pytest.raises(AttributionError, match=r"layer=2 must return \[n, c, h, w\] or \[n, c\] for n = 2"):
-        attribute(network, images(), rule="guided", layer="2")
+        attribute(network.double(), images(), rule="guided", layer="2")
 
 
 def test_a_layer_that_the_forward_pass_leaves_out_is_refused():
@@ -361,3 +361,48 @@ def test_an_output_that_ignores_the_image_is_refused():
 
     with pytest.raises(AttributionError, match="does not depend on the image"):
         attribute(Net().eval(), images(), rule="guided")
+
+
+class Watched(nn.Module):
+    """A net that is no plain sequence: each of its calls is watched."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.inner = network
+
+    def forward(self, pictures):
+        return self.inner(pictures)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_sequence_of_known_modules_gives_what_it_gives_where_each_call_is_watched(name):
+    network, pictures = small_net(**NETS[name]), images(size=NETS[name].get("size", SIZE))
+    last = convs(network)[-1]
+    for rule, pooling in WAYS:
+        known = attribute(network, pictures, rule=rule, pooling=pooling, layer=last)
+        watched = attribute(Watched(network).eval(), pictures, rule=rule, pooling=pooling, layer=f"inner.{last}")
+        assert known.maps.norm() > 0
+        assert torch.equal(known.maps, watched.maps), (rule, pooling)
+        assert torch.equal(known.values, watched.values)
+
+
+def test_a_users_hook_in_a_plain_sequence_is_not_passed_over():
+    network, pictures = small_net(**NETS["all_cnn"]), images()
+    network.relu2.register_forward_hook(lambda module, given, made: made.sigmoid())
+    with pytest.raises(AttributionError, match="sigmoid"):
+        attribute(network, pictures, rule="guided", layer="conv5")
+
+
+def test_a_leaky_relu_in_a_plain_sequence_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.1), nn.Conv2d(4, 2, 3)).eval()
+    with pytest.raises(AttributionError, match="leaky_relu"):
+        attribute(network.double(), images(), rule="guided", layer="2")
+
+
+def test_a_max_pooling_of_torch_in_a_plain_sequence_has_its_switchless_way_back():
+    # Each of the 2x2 places of the one window gets what comes back: the deconvolution of a 1 by a 1x1 filter of 2.
+    network = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.MaxPool2d(2)).eval()
+    nn.init.constant_(network[0].weight, 2.0)
+    pictures = torch.rand(1, 3, 2, 2)
+    made = attribute(network, pictures, rule="deconvnet", pooling="switchless")
+    assert torch.equal(made.maps, torch.full((1, 3, 2, 2), 2.0))

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from strive.attribution.fields import field_of
-from strive.attribution.layer import activations, check_input, named
+from strive.attribution.layer import activations, check_input, checked_output, named
 from strive.attribution.overriding import AttributionError, Overriding
-from strive.attribution.rules import Pooling, Rule
+from strive.attribution.rules import Pooling, Rule, ruled_norm_pool, ruled_relu
 from strive.attribution.units import Channels, Positions, Units, chosen, given
 from strive.attribution.window import window_of, window_side
+from strive.networks.pooling import NormPool
 
 
 class Attribution(NamedTuple):
@@ -77,14 +78,43 @@ def _back(
     pick: Callable[[Tensor], Units],
 ) -> Attribution:
     leaf = images.detach().requires_grad_()
-    try:
-        made = _ruled(network, leaf, rule, pooling, layer, name_modules=False)
-    except AttributionError:
-        made = _ruled(network, leaf, rule, pooling, layer, name_modules=True)  # once more, to say where
+    made = _known(network, leaf, rule, pooling, layer)
+    if made is None:
+        try:
+            made = _ruled(network, leaf, rule, pooling, layer, name_modules=False)
+        except AttributionError:
+            made = _ruled(network, leaf, rule, pooling, layer, name_modules=True)  # once more, to say where
     units = pick(made.detach())
     values = units.of(made)
     (signal,) = torch.autograd.grad(values.sum(), leaf)
     return Attribution(signal, units, values.detach())
+
+
+def _known(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str) -> Tensor | None:
+    """Return the layer's output, whose way back obeys the rule, of a plain sequence of modules that are known here.
+
+    Elsewhere None: there each call has to be watched, which takes as long as a narrow net's own work.
+    """
+    if field_of(network, layer) is None or not all(_is_plain(module, pooling) for module in network.children()):
+        return None
+    made, last = leaf, network._modules.get(layer)
+    for module in network._modules.values():  # unlike children(), which leaves out what stands there twice
+        assert module is not None
+        if isinstance(module, nn.ReLU):
+            made = ruled_relu(made, rule)
+        elif isinstance(module, NormPool):
+            made = ruled_norm_pool(module(made.detach()), made, module, pooling)
+        else:
+            made = module(made)
+        if module is last:
+            break
+    return checked_output(made, layer, len(leaf))
+
+
+def _is_plain(module: nn.Module, pooling: Pooling) -> bool:
+    hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    switched = isinstance(module, nn.MaxPool2d) and pooling is Pooling.switchless
+    return not (hooked or switched or isinstance(module, nn.LeakyReLU))
 
 
 def _ruled(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str, *, name_modules: bool) -> Tensor:
