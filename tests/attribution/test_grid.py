@@ -1,6 +1,7 @@
 """What is drawn of a figure, and what is written beside it."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from strive.attribution.figure import Figure, Picture, Row, Tile
-from strive.attribution.grid import _columns, draw, printable, text_width, wrapped
+from strive.attribution.grid import _columns, draw, line_height, printable, text_width, wrapped
 
 RANDOM = np.random.default_rng(0)
 
@@ -139,3 +140,16 @@ def test_a_page_of_many_columns_is_wider_and_its_letters_larger(tmp_path: Path):
 
     assert width(4) <= 1400
     assert width(30) > 30 * 57
+
+
+def test_a_table_stands_below_the_pictures_line_by_line(tmp_path: Path):
+    plain, table = figure(Row("a", (Tile(noise(4)),))), (("rule", "cosine"), ("guided", "0.58"), ("", "$0.1"))
+    without = pixels(draw(plain, tmp_path / "without")[0])
+    page = pixels(draw(dataclasses.replace(plain, table=table), tmp_path / "with")[0])
+    more = len(page) - len(without)
+    assert more == pytest.approx(3 * line_height(6.5) + 24, abs=2)
+    # What stands above is as before, and in the new lines there is ink on white.
+    above = len(without) // 2
+    assert np.array_equal(page[:above], without[:above])
+    ink = (page < 128).any((1, 2))
+    assert sum(ink[1:] & ~ink[:-1]) >= sum((own := (without < 128).any((1, 2)))[1:] & ~own[:-1]) + 3

@@ -36,6 +36,7 @@ class Figure:
     caption: str  # what is seen, how it was made and scaled: a reader has nothing else
     columns: tuple[str, ...]  # headings, one for each tile of a row; equal neighbours are one group under one heading
     rows: tuple[Row, ...]
+    table: tuple[tuple[str, ...], ...] = ()  # a few numbers to read beside the pictures; the first line is its heading
     numbers: tuple[dict[str, Any], ...]  # one line of the table behind the figure each, with the same keys
     facts: dict[str, Any] = field(default_factory=dict)  # further numbers that the text names
     files: tuple[Path, ...] = ()  # that were written on the way

@@ -145,6 +145,9 @@ def _page(figure: Figure) -> Page:
     for row, label in zip(figure.rows, labels, strict=True):
         sheet.row(row, label, columns)
     sheet.y += _MARGIN / 2
+    if figure.table:
+        sheet.table(figure.table)
+        sheet.y += _MARGIN
     sheet.say(_MARGIN, figure.caption, sheet.text)
     return _drawn(math.ceil(sheet.width), math.ceil(sheet.y + _MARGIN), sheet.pictures, sheet.texts)
 
@@ -201,6 +204,19 @@ class _Sheet:
             if tile.picture is not None:
                 self.pictures.append(_Placed(left, top, _enlarged(tile.picture, side), side))
         self.y = top + max(side + below, (side + beside) / 2) + (2 * _GAP if below else _GAP)
+
+    def table(self, lines: Sequence[Sequence[str]]) -> None:
+        """Place lines of text in columns, the first one bold."""
+        left = float(_MARGIN)
+        for column in zip(*lines, strict=True):
+            texts = [printable(text) for text in column]
+            for number, text in enumerate(texts):
+                weight = "normal" if number else "bold"
+                y = self.y + number * line_height(self.small)
+                self.texts.append(_Text(left, y, [text], self.small, weight=weight))
+            left += max(text_width(text, self.small, "bold") for text in texts) + _GROUP_GAP
+        self.width = max(self.width, left - _GROUP_GAP + _MARGIN)
+        self.y += len(lines) * line_height(self.small)
 
 
 def _columns(figure: Figure, label_width: float) -> _Columns:

@@ -1,7 +1,7 @@
 """The figure that says what the other figures are worth: maps beside their controls, and the numbers of both."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,9 +85,13 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
         caption=_caption(subject, found, options, len(rows)),
         columns=("image", *(_heading(what, found) for what in _kinds(found))),
         rows=_rows(found, shown.tolist(), pictures, names),
+        table=tuple(_table(found)),
         numbers=tuple(_numbers(line, len(rows)) for line in found.lines),
         facts=_facts(found, options, rows, shown, split),
     )
+
+
+_NAMES = {OTHER: "other image (the floor)", CONTRAST: "contrast, no network"}
 
 
 def _split(subject: Subject, options: Options) -> Split:
@@ -145,6 +149,18 @@ def _tile(line: Line, place: int, image: int) -> Tile:
     return Tile(map_picture(line.shown[place]), "zero map" if math.isnan(cosine) else caption)
 
 
+def _table(found: Comparison) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of the table on the page."""
+    yield ("rule", "map", "cosine", "rank correlation", "Gini", "deletion (low)", "insertion (high)")
+    for rule in Rule:
+        for number, what in enumerate((TRAINED, *found.stages, WRONG, OTHER, CONTRAST, NOISE)):
+            line = found.line(rule, what)
+            name = f"fresh weights: {what}" if what in found.stages else _NAMES.get(what, what)
+            measures = [_text(line, "cosine"), _text(line, "spearman"), _text(line, "gini")]
+            measures += [_text(line, measure, 3) for measure in ("deletion", "insertion")]
+            yield ("" if number else rule.value, name, *measures)
+
+
 def _numbers(line: Line, images: int) -> dict[str, Any]:
     """Return a line of the table: means over images and draws, and the standard deviations of the draws' means."""
     draws = len(line.values["cosine"])
@@ -178,28 +194,27 @@ def _what_is_seen(subject: Subject, found: Comparison, options: Options, count: 
     zeros = sum(line.zero_maps for line in found.lines)
     lost = f" {zeros} maps are zero everywhere and are left out of every number." if zeros else ""
     return (
-        f"{source(subject)} {map_space(subject)} They are of the class that the trained net predicts, before a ReLU"
-        " behind the class convolution, and each is scaled by its own largest value. Below each: its signed cosine with"
-        " the trained net's map in the same row (1: the same, 0: nothing in common).\n"
         "What to look for: a map that shows what the net has learned cannot stay the same when layers get fresh random"
         " weights, from the top down, or when the class that the net holds for the least likely is asked for. If it"
         " does, it is a map of the image. Contrast is the image minus its median: no net made it, and it looks like an"
-        f" explanation.\nAll numbers are means over {count} {options.split} images, those with fresh weights also over"
-        f" {options.seeds} draws, with the standard deviation of the draws behind the \N{PLUS-MINUS SIGN}. The floor is"
-        " the agreement with the map of another image, taken for another class. Deletion (low is good) and insertion"
-        f" (high is good) replace pixels by the training images' mean in {options.steps} steps.{lost}"
+        f" explanation.\n{source(subject)} {map_space(subject)} They are of the class that the trained net predicts,"
+        " before any ReLU behind the class convolution; each is scaled by its own largest value. Below each: its signed"
+        " cosine with the trained net's map in the same row (1: the same, 0: nothing in common).\n"
+        f"The table: means over {count} {options.split} images, with fresh weights also over {options.seeds} draws,"
+        " whose standard deviation is behind the \N{PLUS-MINUS SIGN}. Cosine and rank correlation (of absolute values)"
+        " are with the trained net's map of the same image; the floor is that with the map of another image, taken for"
+        " another class. Deletion and insertion replace pixels by the training images' mean in"
+        f" {options.steps} steps.{lost}"
     )
 
 
 def _finding(found: Comparison, rule: Rule) -> str:
     """Return what the numbers say about one rule."""
-    wrong, floor = found.line(rule, WRONG), found.line(rule, OTHER)
-    *_, bottom = stages = [found.line(rule, stage) for stage in found.stages]
-    fresh = ", ".join(f"in {line.what} {_pair(line)}" for line in [*stages[:-1][:1], bottom])
+    wrong, floor, bottom = (found.line(rule, what) for what in (WRONG, OTHER, found.stages[-1]))
     agreement = (
-        f"{rule}: cosine and rank correlation with the trained map are, with fresh weights {fresh} (floor"
-        f" {_pair(floor)}): {_kept(bottom, floor, 'part of the map needs nothing that was learned')}; for the wrong"
-        f" class {_pair(wrong)}: {_kept(wrong, floor, 'part of the map is the same whatever class is asked for')}."
+        f"{rule}: with fresh weights in {bottom.what} the agreement with the trained net's map is"
+        f" {_kept(bottom, floor, 'part of the map needs nothing that was learned')}; for the wrong class"
+        f" {_kept(wrong, floor, 'part of the map is the same whatever class is asked for')}."
     )
     return " ".join([agreement, *(_scored(found, rule, measure) for measure in ("deletion", "insertion"))])
 
@@ -210,11 +225,10 @@ def _scored(found: Comparison, rule: Rule, measure: str) -> str:
     trained, better = found.line(rule, TRAINED), {"deletion": -1, "insertion": 1}[measure]
     groups: dict[bool, list[str]] = {True: [], False: []}
     for what, name in named.items():
-        other = found.line(rule, what)
-        groups[_sign(trained, other, measure) == better].append(f"{name} {_text(other, measure, 3)}")
+        groups[_sign(trained, found.line(rule, what), measure) == better].append(name)
     above, rest = (", ".join(groups[each]) for each in (True, False))
     verdict = f"better than {above or 'none of its controls'}" + (f", not than {rest}" if above and rest else "")
-    return f"{measure.capitalize()} {_text(trained, measure, 3)}: {verdict}{f' ({rest})' if not above else ''}."
+    return f"{measure.capitalize()}: {verdict}."
 
 
 def _kept(line: Line, floor: Line, meaning: str) -> str:
@@ -236,10 +250,6 @@ def _sign(line: Line, other: Line, measure: str) -> int | None:
         return None
     mean, error = found
     return (mean > 2 * error) - (mean < -2 * error)
-
-
-def _pair(line: Line) -> str:
-    return f"{_text(line, 'cosine')} and {_text(line, 'spearman')}"
 
 
 def _text(line: Line, measure: str, digits: int = 2) -> str:
