@@ -255,7 +255,7 @@ def _sign(line: Line, other: Line, measure: str) -> int | None:
 def _text(line: Line, measure: str, digits: int = 2) -> str:
     mean, sd = line.mean(measure), line.sd(measure)
     if mean is None:
-        return "none"
+        return "\N{EN DASH}"
     return f"{mean:.{digits}f}" + ("" if sd is None else f"\N{PLUS-MINUS SIGN}{sd:.{digits}f}")
 
 
