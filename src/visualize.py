@@ -292,6 +292,10 @@ def _make(subject: "Subject", wish: _Wish) -> None:
     enter_execution(choose_execution(subject.config.trainer))
     if wish.out is not None:
         subject = dataclasses.replace(subject, folder=wish.out)
+    try:
+        subject.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{subject.folder} cannot be made: {error.strerror}; name another with out=DIR") from None
     about = {"cell": subject.name, "weights_sha256": subject.weights_sha256, "command": wish.command}
     for name in wish.figures:
         figure = _figure(name, subject, wish)

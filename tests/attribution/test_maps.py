@@ -219,9 +219,15 @@ def test_a_window_gives_the_map_of_the_whole_image_at_every_place_along_both_axe
         assert all(distance(*pair) < 1e-12 for pair in zip(made, whole, strict=True)), layer
 
 
-def test_a_window_of_a_layer_that_sees_little_is_what_the_network_gets():
-    network, sizes = small_net(Base.c, Variant.all_cnn), []
-    network.conv1.register_forward_hook(lambda module, args, made: sizes.append(tuple(made.shape[2:])))
+def test_a_window_of_a_layer_that_sees_little_is_what_the_network_gets(monkeypatch):
+    network, sizes, forward = small_net(Base.c, Variant.all_cnn), [], nn.Conv2d.forward
+
+    def watched(module, pictures):
+        if module is network.conv1:
+            sizes.append(tuple(pictures.shape[2:]))
+        return forward(module, pictures)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", watched)
     attribute(network, images(), rule="guided", layer="conv3", channels=0, positions=[[3, 3], [0, 5]])
     assert sizes == [(8, 8)]  # conv3 sees 7x7
     attribute(network, images(), rule="guided", layer="conv3", channels=0)
@@ -386,11 +392,63 @@ def test_a_sequence_of_known_modules_gives_what_it_gives_where_each_call_is_watc
         assert torch.equal(known.values, watched.values)
 
 
-def test_a_users_hook_in_a_plain_sequence_is_not_passed_over():
-    network, pictures = small_net(**NETS["all_cnn"]), images()
+def hooked_child(network):
     network.relu2.register_forward_hook(lambda module, given, made: made.sigmoid())
-    with pytest.raises(AttributionError, match="sigmoid"):
-        attribute(network, pictures, rule="guided", layer="conv5")
+
+
+def hooked_before_a_child(network):
+    network.conv2.register_forward_pre_hook(lambda module, given: (given[0].sigmoid(),))
+
+
+def hooked_itself(network):
+    network.register_forward_pre_hook(lambda module, given: (given[0].sigmoid(),))
+
+
+def with_own_statistics(network):
+    network.relu2 = nn.BatchNorm2d(network.conv2.out_channels, track_running_stats=False, dtype=torch.float64).eval()
+
+
+@pytest.mark.parametrize("layer", ["conv3", "conv9"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (hooked_child, "sigmoid"),
+        (hooked_before_a_child, "sigmoid"),
+        (hooked_itself, "sigmoid"),
+        (with_own_statistics, "the image's own statistics"),
+    ],
+)
+def test_what_a_user_changed_in_a_plain_sequence_is_not_passed_over(change, message, layer):
+    network, pictures = small_net(**NETS["all_cnn"]), images()
+    change(network)
+    with pytest.raises(AttributionError, match=message):
+        attribute(network, pictures, rule="guided", layer=layer)
+
+
+def test_a_hook_on_all_modules_is_not_passed_over():
+    network, pictures = small_net(**NETS["all_cnn"]), images()
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, given, made: made.sigmoid() if isinstance(module, nn.ReLU) else None
+    )
+    try:
+        with pytest.raises(AttributionError, match="sigmoid"):
+            attribute(network, pictures, rule="guided", layer="conv3")
+    finally:
+        handle.remove()
+
+
+def test_a_hook_that_lets_every_pixel_in_is_seen_in_the_values():
+    network, pictures = small_net(**NETS["all_cnn"]), images()
+    network.conv1.register_forward_pre_hook(lambda module, given: (given[0] - given[0].mean((1, 2, 3), keepdim=True),))
+    answer = attribute(network, pictures, rule="backprop", layer="conv2")
+    assert answer.values.tolist() == activations(network, pictures, "conv2").amax((1, 2, 3)).tolist()
+    # The mean brings a share of the signal to pixels that the convolutions do not see.
+    assert all(bool((each != 0).all()) for each in answer.maps)
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(AttributionError, match="empty batch"):
+        attribute(small_net(**NETS["all_cnn"]), images()[:0], rule="guided")
 
 
 def test_a_leaky_relu_in_a_plain_sequence_is_refused():

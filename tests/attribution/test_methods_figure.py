@@ -64,11 +64,12 @@ def test_a_net_without_pooling_stands_below_its_twin_with_pooling_and_both_say_h
     assert [block["test_accuracy"] for block in figure.facts["blocks"]] == [pooled, own]
     assert "that changes the net: see the accuracies" in figure.caption
     layer, image = class_layer(subject.network), images_of(subject)[7:8]
-    channel = int(activations(subject.network, image, layer).amax((2, 3)).argmax())
+    channel = int(subject.network(image).argmax())
     twin = pooled_twin(subject.network)
+    where = attribute(subject.network, image, rule="guided", layer=layer, channels=channel).units.positions
     for rule, column in zip(("backprop", "deconvnet", "guided"), COLUMNS[1:4], strict=True):
         for row, network in ((1, twin), (3, subject.network)):
-            maps = attribute(network, image, rule=rule, layer=layer, channels=channel).maps
+            maps = attribute(network, image, rule=rule, layer=layer, channels=channel, positions=where).maps
             assert_shows(figure, row, column, maps[0])
 
 
@@ -80,7 +81,7 @@ def test_a_net_with_pooling_is_shown_with_and_without_switches(tmp_path: Path):
         "with pooling, but without switches",
     ]
     image, layer = images_of(subject)[2:3], "conv7"
-    channel = int(activations(subject.network, image, layer).amax((2, 3)).argmax())
+    channel = int(subject.network(image).argmax())
     maps = {}
     for row, pooling in enumerate(("switches", "switchless")):
         maps[pooling] = attribute(
@@ -97,12 +98,12 @@ def test_every_row_has_its_controls(tmp_path: Path):
     assert figure.columns == COLUMNS
     assert {len(row.tiles) for row in figure.rows} == {7}
     layer, images = "conv9", images_of(subject)[4:6]
-    peaks = activations(subject.network, images, layer).amax((2, 3))
+    classes, logits = subject.network(images).argmax(1), activations(subject.network, images, layer).mean((2, 3))
     random = reset_layers(subject.network, subject.config.model, layers_from_top(subject.network, images), 3)
-    where = attribute(subject.network, images, rule="guided", layer=layer, channels=peaks.argmax(1)).units.positions
+    where = attribute(subject.network, images, rule="guided", layer=layer, channels=classes).units.positions
     same_place = {"rule": "guided", "layer": layer, "positions": where}
-    maps = attribute(random, images, channels=peaks.argmax(1), **same_place).maps  # type: ignore[arg-type]
-    wrong = attribute(subject.network, images, channels=peaks.argmin(1), **same_place).maps  # type: ignore[arg-type]
+    maps = attribute(random, images, channels=classes, **same_place).maps  # type: ignore[arg-type]
+    wrong = attribute(subject.network, images, channels=logits.argmin(1), **same_place).maps  # type: ignore[arg-type]
     for place in range(2):
         assert_shows(figure, 2 + place, COLUMNS[4], maps[place])
         assert_shows(figure, 2 + place, COLUMNS[5], wrong[place])
@@ -120,17 +121,18 @@ def test_another_seed_draws_other_random_weights_and_changes_nothing_else(tmp_pa
         assert same == [column != COLUMNS[4]] * 2
 
 
-def test_the_unit_is_the_largest_activation_of_the_class_convolution(tmp_path: Path):
+def test_the_unit_is_that_of_the_predicted_class_where_it_is_most_active(tmp_path: Path):
     subject = tiny_subject(tmp_path)
     figure = make(subject, Options(images=(6,)), print)
     made = activations(subject.network, images_of(subject)[6:7], "conv9")[0]
     lines = [line for line in figure.numbers if line["block"].startswith("without")]
     assert [line["map"] for line in lines] == ["backprop", "deconvnet", "guided", *COLUMNS[4:]]
     for line in lines[:3]:
-        assert line["value"] == pytest.approx(float(made.max()), rel=1e-5)
+        assert line["channel"] == int(subject.network(images_of(subject)[6:7]).argmax())
+        assert line["value"] == pytest.approx(float(made[line["channel"]].max()), rel=1e-5)
         assert float(made[line["channel"], line["row"], line["column"]]) == pytest.approx(line["value"], rel=1e-5)
         assert line["largest"] > 0
-    assert lines[4]["channel"] == int(made.amax((1, 2)).argmin())
+    assert lines[4]["channel"] == int(made.mean((1, 2)).argmin())
     assert (lines[5]["channel"], lines[5]["image"]) == (None, 6)
 
 
@@ -179,9 +181,12 @@ def test_the_class_convolution_is_the_last_one_before_an_average_and_else_it_is_
 
 
 def test_images_are_labelled_with_their_class_and_number(tmp_path: Path):
-    figure = make(tiny_subject(tmp_path), Options(images=(6, 1)), print)
-    labels = tiny_subject(tmp_path).splits.test.labels
-    assert [row.label for row in figure.rows] == [f"{labels[6]}\ntest image 6", f"{labels[1]}\ntest image 1"] * 2
+    subject = tiny_subject(tmp_path)
+    figure = make(subject, Options(images=(6, 1)), print)
+    labels, taken = subject.splits.test.labels, subject.network(images_of(subject)).argmax(1)
+    assert labels[6] != taken[6]
+    assert [row.label for row in figure.rows[::2]] == [f"{labels[6]}, taken for {taken[6]}\ntest image 6"] * 2
+    assert figure.rows[1].label.splitlines()[-1] == "test image 1"
     assert Counter(line["image"] for line in figure.numbers) == {6: 12, 1: 12}
 
 

@@ -1,5 +1,6 @@
 """The figure of top patches, against a search over all activations."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from strive.attribution import activations, attribute
 from strive.attribution.figures import patches
-from strive.attribution.figures.patches import Options, make
+from strive.attribution.figures.patches import Options, make, ranking_path
 from strive.attribution.pixels import as_pixels, map_picture
 from strive.attribution.subject import Subject
 from strive.config import ConfigError, Variant
@@ -145,3 +146,26 @@ def test_that_deconvnet_ignores_the_image_of_a_net_without_pooling_is_said(tmp_p
     few = Options(units=(0,), top=1)
     assert told in make(tiny_subject(tmp_path / "plain"), few, print).caption
     assert told not in make(tiny_subject(tmp_path / "pooled", variant=Variant.base), few, print).caption
+
+
+def test_a_ranking_of_another_layer_leaves_those_before_in_the_file(tmp_path: Path):
+    subject = tiny_subject(tmp_path)
+    for layer, top in (("relu6", 12), ("dropout1", 2), ("conv1", 2)):
+        make(subject, Options(layer=layer, units=2, top=top), print)
+    with ranking_path(subject, "test").open() as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("# ")))
+    places: dict[str, int] = {}
+    for row in rows:
+        places[row["layer"]] = max(places.get(row["layer"], 0), int(row["place"]) + 1)
+    assert {"relu6", "dropout1", "conv1", "conv9"} <= set(places)
+    assert set(places.values()) == {12}
+
+
+def test_more_patches_than_a_page_has_room_for_are_refused():
+    with pytest.raises(ConfigError, match="top must be 1 to 30, which a page has room for, got 31"):
+        Options(top=31)
+
+
+@pytest.mark.parametrize(("layer", "taken"), [("conv6", "before any ReLU"), ("relu6", "as relu6 returns it")])
+def test_the_caption_says_where_the_unit_is_taken(tmp_path: Path, layer: str, taken: str):
+    assert f"its unit taken {taken}." in make(tiny_subject(tmp_path), Options(layer=layer, units=1), print).caption

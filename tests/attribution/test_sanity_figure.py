@@ -299,6 +299,12 @@ def test_the_caption_says_which_maps_need_nothing_that_was_learned():
     )
 
 
+def test_no_agreement_is_none_also_where_another_images_map_is_opposed():
+    assert "in all 9 layers the agreement with the trained net's map is not above the floor" in compare(
+        0.0, 0.5, -0.5, insertion=0.8
+    )
+
+
 def test_the_caption_says_which_controls_a_score_beats():
     text = compare(0.5, 0.5, 0.5, insertion=0.8)
     assert text.endswith("Insertion: better than fresh weights, wrong class, noise, not than contrast.")

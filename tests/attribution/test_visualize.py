@@ -231,3 +231,9 @@ def test_any_net_that_a_user_names_can_be_shown(tmp_path: Path, monkeypatch: pyt
 def test_what_cannot_be_attributed_is_told_and_a_fault_of_ours_is_not_hidden():
     assert visualize._told(AttributionError("no rule")) == "no rule"
     assert visualize._told(KeyError("x")) is None
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_computed(refused: Callable[..., str], own_cell: Path):
+    text = refused(f"cell={own_cell.name}", "figure=filters", "out=/proc/none")
+    assert "/proc/none cannot be made" in text
+    assert "out=DIR" in text

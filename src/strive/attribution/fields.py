@@ -45,6 +45,25 @@ class Field:
         )
 
 
+def _global_hooks() -> tuple[object, ...]:
+    """Return torch's hooks on all modules."""
+    names = (
+        "_global_forward_pre_hooks",
+        "_global_forward_hooks",
+        "_global_backward_pre_hooks",
+        "_global_backward_hooks",
+    )
+    return tuple(getattr(nn.modules.module, name, None) for name in names)
+
+
+def _is_changed(module: nn.Module) -> bool:
+    """Return whether a module may compute what its type alone does not say."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    own_statistics = isinstance(module, nn.BatchNorm2d) and module.running_mean is None
+    indices = isinstance(module, nn.MaxPool2d) and module.return_indices
+    return "forward" in vars(module) or any(hooks) or own_statistics or indices
+
+
 _FAR = 1 << 40
 WHOLE = Field(size=2 * _FAR, jump=0, start=-_FAR)  # all of the image, whatever its size
 
@@ -58,7 +77,7 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
     layer: the name of one of its modules; "" is the network's output.
     """
     # Exact types, here and below: what a subclass computes need not see the same pixels.
-    if type(network) is not nn.Sequential or "forward" in vars(network):
+    if type(network) is not nn.Sequential or _is_changed(network) or any(_global_hooks()):
         return None
     field, wanted = Field(), network._modules.get(layer)
     for module in network:  # unlike named_children, which leaves out what stands there twice
@@ -73,7 +92,7 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
 
 def field_behind(field: Field, module: nn.Module) -> Field | None:
     """Return the field of a module that sees `field`, None if the module is not known here."""
-    if "forward" in vars(module):
+    if _is_changed(module):
         return None
     if type(module) is GlobalMean:
         return WHOLE

@@ -47,6 +47,8 @@ def check_input(network: nn.Module, images: Tensor, layer: str) -> None:
     """Raise AttributionError for what is no batch of images, a network in training mode, or no layer of it."""
     if images.dim() != 4 or not images.is_floating_point():
         raise AttributionError(f"images must be [n, channels, h, w] of floats, got {images.dtype} {list(images.shape)}")
+    if not len(images):
+        raise AttributionError("there are no images: got an empty batch")
     trains = next((path or "it" for path, module in network.named_modules() if module.training), None)
     if trains is not None:
         raise AttributionError(

@@ -18,6 +18,8 @@ from strive.records import Record, Status, read_record
 from strive.reproduction import repeated
 from strive.training import choose_execution
 
+_MOST_LINES = 4  # of what does not fit
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
@@ -162,8 +164,9 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
         raise ConfigError(f"weights={path}: there is no such file") from None
     except IsADirectoryError:
         raise ConfigError(f"weights={path} is a folder; name the file of weights in it") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(f"weights={path} cannot be read; {wanted} ({_first_line(error)})") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        # What torch says of it advises to load the file without weights_only, which would run code in it.
+        raise ConfigError(f"weights={path} cannot be read; {wanted}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         nested = [key for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []
         hint = f"; this one holds one below {', '.join(map(str, nested))}" if nested else ""
@@ -184,7 +187,9 @@ def _loaded(config: Config, state: Mapping[str, Tensor], weights: Path) -> tuple
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        lines = "\n".join(f"  {line.strip()}" for line in str(error).splitlines()[1:])
+        wrong = [f"  {line.strip()}" for line in str(error).splitlines()[1:]]
+        more = [f"  and {len(wrong) - _MOST_LINES} more"] if len(wrong) > _MOST_LINES else []
+        lines = "\n".join([*wrong[:_MOST_LINES], *more])
         raise ConfigError(
             f"weights={weights} do not fit model={config.model.name} with {splits.num_classes} classes;"
             f" give the model and the data that they were trained with\n{lines}"
@@ -196,7 +201,3 @@ def _loaded(config: Config, state: Mapping[str, Tensor], weights: Path) -> tuple
         val=_Seen(splits.val, config) if splits.val is not None else None,
         test=_Seen(splits.test, config),
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]

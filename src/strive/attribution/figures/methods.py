@@ -20,8 +20,10 @@ from strive.attribution.overriding import AttributionError
 from strive.attribution.pixels import as_pixels, map_picture
 from strive.attribution.probe import fields
 from strive.attribution.rules import Pooling, Rule
+from strive.attribution.sanity import without_class_relu
 from strive.attribution.subject import Subject, convolutions
 from strive.attribution.surgery import pooled_twin
+from strive.attribution.units import chosen
 from strive.config import ConfigError, Precision
 from strive.networks.build import GlobalMean
 
@@ -56,7 +58,8 @@ class Shown(NamedTuple):
     images: Tensor  # [n, 3, s, s], as the network sees them
     pixels: Any  # [n, s, s, 3]
     names: list[str]  # their classes
-    channels: Tensor  # int64 [n], of the unit that is looked at
+    channels: Tensor  # int64 [n], of the unit that is looked at: the class that the net predicts
+    positions: Tensor  # int64 [n, 2], where the net is most active for it; [n, 0] where it has no map
     wrong: Tensor  # int64 [n], of a wrong class
 
 
@@ -157,39 +160,42 @@ def _rows(subject: Subject, images: int | tuple[int, ...], predicted: Tensor) ->
 
 def _shown(subject: Subject, layer: str, rows: Tensor) -> Shown:
     images, labels = read(subject.splits.test, rows)
+    classes = subject.splits.class_names
     with torch.no_grad():
-        made = activations(subject.network, images, layer)
-    peaks = made.amax((2, 3)) if made.dim() == 4 else made  # [n, classes]
-    channels = peaks.argmax(1)
-    names = [subject.splits.class_names[label] for label in labels.tolist()]
-    return Shown(
-        rows, images, as_pixels(images, subject.config, subject.splits), names, channels, wrong_class(peaks, channels)
-    )
+        channels = subject.network(images).argmax(1)
+        # The least likely class is told apart only before the ReLU, behind which several are 0.
+        wrong = wrong_class(without_class_relu(subject.network)(images), channels)
+        units = chosen(activations(subject.network, images, layer), channels, None)
+    names = [
+        classes[label] + (f", taken for {classes[taken]}" if label != taken else "")
+        for label, taken in zip(labels.tolist(), channels.tolist(), strict=True)
+    ]
+    pixels = as_pixels(images, subject.config, subject.splits)
+    return Shown(rows, images, pixels, names, channels, units.positions, wrong)
 
 
 def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -> dict[str, Attribution | Tensor]:
     """Return the maps of each column but the image's own."""
 
-    def of(network: nn.Module, rule: Rule, channels: Tensor, positions: Tensor | None = None) -> Attribution:
+    def of(network: nn.Module, rule: Rule, channels: Tensor) -> Attribution:
         return attribute(
             network,
             shown.images,
             rule=rule,
             layer=layer,
             channels=channels,
-            positions=positions,
+            # The same place everywhere: elsewhere a map would differ for that alone.
+            positions=shown.positions if shown.positions.shape[1] else None,
             pooling=block.pooling,
         )
 
     maps: dict[str, Attribution] = {rule: of(block.network, rule, shown.channels) for rule in Rule}
-    # At the same place: elsewhere a map would differ for that alone.
-    place = maps[Rule.guided].units.positions
     layers = layers_from_top(block.network, shown.images)
     random = reset_layers(block.network, subject.config.model, layers, seed)
     return {
         **maps,
-        _RANDOM: of(random, Rule.guided, shown.channels, place),
-        _WRONG: of(block.network, Rule.guided, shown.wrong, place),
+        _RANDOM: of(random, Rule.guided, shown.channels),
+        _WRONG: of(block.network, Rule.guided, shown.wrong),
         _CONTRAST: contrast_map(shown.images),
     }
 
@@ -246,12 +252,13 @@ def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Opt
     )
     bf16 = subject.test_error is not None and subject.config.precision is Precision.bf16
     parts = [
-        f"Each map: a 1 at the largest activation {where}, sent back to the image by the three rules.",
+        f"Each map: a 1 at one unit {where}, sent back to the image by the three rules. The unit is that of the class"
+        " which the net predicts, at the place where it is most active for it; the same in every map of an image.",
         images,
         surgery,
         "Accuracies are in float32, the record's test error in bf16." if bf16 else "",
-        "Controls: guided backpropagation from the same place in the same net with fresh random weights in all layers;"
-        " from the same place for the class that the net finds least likely; and each pixel minus the image's median,"
+        "Controls: guided backpropagation in the same net with fresh random weights in all layers; for the class that"
+        " the net finds least likely; and each pixel minus the image's median,"
         " without any net. Where a map looks like its controls, it shows the image, not what the net has learned.",
         map_space(subject) + " Each is scaled by its own largest absolute value.",
         patch_space(subject),

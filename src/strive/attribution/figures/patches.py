@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from strive import identity
 from strive.attribution.figure import Figure, Picture, Row, Tile
 from strive.attribution.figures import (
@@ -34,6 +36,7 @@ from strive.data import Split
 
 _RULES = (Rule.deconvnet, Rule.guided)
 _USUAL = "conv6"  # the paper shows its layers 6 and 9
+_MOST_TOP = 30
 _LEAST_TOP = 10  # of the saved ranking, so that it serves the next figure, too
 
 
@@ -46,6 +49,10 @@ class Options:
     top: int = 10  # patches of each
     split: str = "test"
     batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top <= _MOST_TOP:
+            raise ConfigError(f"top must be 1 to {_MOST_TOP}, which a page has room for, got {self.top}")
 
 
 class Patch(NamedTuple):
@@ -134,8 +141,10 @@ def _read_ranking(subject: Subject, path: Path, module: str, options: Options) -
 def _ranked(subject: Subject, split: Split, path: Path, module: str, options: Options) -> dict[str, Top]:
     """Return the ranking of all convolutions, which costs no more than that of the last, and save it."""
     network = subject.network
-    modules = list(dict.fromkeys([*(unit_layer(network, each) for each in convolutions(network)), module]))
-    top = max(options.top, _LEAST_TOP)
+    # What the file holds so far stays in it: another figure may have been made from that.
+    before = read_ranking(path, _about(subject, options.split)) or {}
+    modules = list(dict.fromkeys([*(unit_layer(network, each) for each in convolutions(network)), *before, module]))
+    top = max([options.top, _LEAST_TOP, *(each.values.shape[1] for each in before.values())])
     with counting(f"ranking {options.split} images", len(split)) as told:
         tops = rank(network, split, modules, top=top, batch_size=options.batch_size, on_batch=told)
     seen = {each: fields(network, each, subject.image_size) for each in modules}
@@ -195,7 +204,14 @@ def _label(channel: int, patches: list[Patch]) -> str:
 def _caption(subject: Subject, options: Options, layer: str, seen: Fields, images: int) -> str:
     high, wide = seen.size
     module, size = unit_layer(subject.network, layer), subject.image_size
-    taken = f"behind the batch normalisation {module}" if module != layer else "before any ReLU"
+    convolution = isinstance(subject.network.get_submodule(layer), nn.Conv2d)
+    taken = "before any ReLU" if convolution else f"as {layer} returns it"
+    if module != layer:
+        taken = f"behind the batch normalisation {module}"
+    switches = "Maps go back through the pooling's switches."
+    unconditional = (
+        "Without pooling the deconvnet's map of a unit does not depend on the image, but for what its border cuts off."
+    )
     if isinstance(options.units, tuple):
         rows = "The channels were named by hand."
     else:
@@ -209,7 +225,7 @@ def _caption(subject: Subject, options: Options, layer: str, seen: Fields, image
         f" active in the {images:,} {options.split} images, one in each image, the largest first. Left and middle: a 1"
         " at that unit alone, sent back to the same pixels by the deconvnet rule and by guided backpropagation.",
         rows,
-        "" if pools(subject) else "Without pooling the deconvnet's map of a unit does not depend on the image.",
+        switches if pools(subject) else unconditional,
         f"Cut to what the unit sees, {high}x{wide} pixels; what lies beyond the image's border is mid grey.",
         f"That is nearly all of the {size}x{size} image, so that a patch says little about where." if nearly else "",
         map_space(subject) + " Each map is scaled by its own largest absolute value.",

@@ -1,7 +1,7 @@
 """The figure that says what the other figures are worth: maps beside their controls, and the numbers of both."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -203,18 +203,20 @@ def _what_is_seen(subject: Subject, found: Comparison, options: Options, count: 
         f"The table: means over {count} {options.split} images, with fresh weights also over {options.seeds} draws,"
         " whose standard deviation is behind the \N{PLUS-MINUS SIGN}. Cosine and rank correlation (of absolute values)"
         " are with the trained net's map of the same image; the floor is that with the map of another image, taken for"
-        " another class. Deletion and insertion replace pixels by the training images' mean in"
+        " another class, or with noise. Deletion and insertion replace pixels by the training images' mean in"
         f" {options.steps} steps.{lost}"
     )
 
 
 def _finding(found: Comparison, rule: Rule) -> str:
     """Return what the numbers say about one rule."""
-    wrong, floor, bottom = (found.line(rule, what) for what in (WRONG, OTHER, found.stages[-1]))
+    wrong, bottom = (found.line(rule, what) for what in (WRONG, found.stages[-1]))
+    # Maps for different classes may be opposed: then no agreement at all lies above the other image's.
+    floors = [found.line(rule, what) for what in (OTHER, NOISE)]
     agreement = (
         f"{rule}: with fresh weights in {bottom.what} the agreement with the trained net's map is"
-        f" {_kept(bottom, floor, 'part of the map needs nothing that was learned')}; for the wrong class"
-        f" {_kept(wrong, floor, 'part of the map is the same whatever class is asked for')}."
+        f" {_kept(bottom, floors, 'part of the map needs nothing that was learned')}; for the wrong class"
+        f" {_kept(wrong, floors, 'part of the map is the same whatever class is asked for')}."
     )
     return " ".join([agreement, *(_scored(found, rule, measure) for measure in ("deletion", "insertion"))])
 
@@ -231,13 +233,13 @@ def _scored(found: Comparison, rule: Rule, measure: str) -> str:
     return f"{measure.capitalize()}: {verdict}."
 
 
-def _kept(line: Line, floor: Line, meaning: str) -> str:
-    """Say whether a control's maps are more like the trained network's than another image's maps are."""
+def _kept(line: Line, floors: Sequence[Line], meaning: str) -> str:
+    """Say whether a control's maps are more like the trained network's than another image's maps and noise are."""
     names = {"cosine": "cosine", "spearman": "rank"}
-    differences = {name: _sign(line, floor, measure) for measure, name in names.items()}
-    if None in differences.values():
+    signs = {name: {_sign(line, floor, measure) for floor in floors} for measure, name in names.items()}
+    if any(None in each for each in signs.values()):
         return "too few maps to tell"
-    above = [name for name, sign in differences.items() if sign == 1]
+    above = [name for name, each in signs.items() if each == {1}]
     if above == ["rank"]:
         return "above the floor in rank alone, so the same pixels are strong, but not with the same signs"
     return f"above the floor in {' and '.join(above)}, so {meaning}" if above else "not above the floor"
