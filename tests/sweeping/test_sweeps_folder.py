@@ -46,6 +46,7 @@ NUM_CELLS = {
     "pooling_norm": 3 * 4 * 3,
     "pooling_norm_lr": 3 * 4 * 5 * 3,
     "smoke": 12,
+    "pictures": 2,
 }
 
 
