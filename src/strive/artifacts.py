@@ -4,10 +4,13 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from strive import records
 from strive.records import Result
@@ -28,14 +31,15 @@ def result_of(outcome: Outcome) -> Result:
         test_loss=_finite(outcome.test.loss),
         test_error=outcome.test.error,
         predictions_sha256=hashlib.sha256(outcome.test.logits.numpy().tobytes()).hexdigest(),
-        weights_sha256=_weights_hash(outcome),
+        weights_sha256=weights_hash(outcome.weights),
     )
 
 
-def _weights_hash(outcome: Outcome) -> str:
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of a state dict on the CPU: names and bytes, in its order."""
     digest = hashlib.sha256()
-    for name, tensor in outcome.weights.items():
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    for name, tensor in weights.items():
+        digest.update(name.encode() + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

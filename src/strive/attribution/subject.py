@@ -1,7 +1,6 @@
 """What is looked at: a trained network with its data, from a cell's folder or from a file of weights."""
 
 import difflib
-import hashlib
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from strive.artifacts import weights_hash
 from strive.config import Config, ConfigError
 from strive.data import Split, Splits, eval_view, load_splits, output_size
 from strive.networks import build_network, check_network
@@ -171,10 +171,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
         nested = [key for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []
         hint = f"; this one holds one below {', '.join(map(str, nested))}" if nested else ""
         raise ConfigError(f"weights={path}: {wanted}{hint}")
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(str(name).encode() + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return state, digest.hexdigest()
+    return state, weights_hash({str(name): tensor for name, tensor in state.items()})
 
 
 def _loaded(config: Config, state: Mapping[str, Tensor], weights: Path) -> tuple[nn.Module, Splits]:
