@@ -403,17 +403,14 @@ def test_a_cell_that_another_process_trains_is_left_to_it(make_small: MakeConfig
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     config = make_small("trainer.checkpoint_minutes=0")
-    original = sitting.train_cell
+    original = sitting.Sitting.on_epoch
 
-    def robbed(*arguments: Any, on_epoch: Any, **more: Any) -> Any:
-        def after_epoch(line: Any) -> None:
-            on_epoch(line)
-            (token,) = (folder(config) / "claim").iterdir()
-            take_claim(folder(config), 60, fence=token.name)
+    def robbed(here: sitting.Sitting) -> None:
+        original(here)
+        (token,) = (folder(config) / "claim").iterdir()
+        take_claim(folder(config), 60, fence=token.name)
 
-        return original(*arguments, on_epoch=after_epoch, **more)
-
-    monkeypatch.setattr(sitting, "train_cell", robbed)
+    monkeypatch.setattr(sitting.Sitting, "on_epoch", robbed)
     with pytest.raises(LostClaimError, match="has lost the cell"):
         run_cell(config)
     assert not (folder(config) / "record.json").exists()

@@ -1,26 +1,31 @@
 """One cell from its config to its record. The command line, a sweep and the tests all call `run_cell`."""
 
-import logging
 import os
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from strive import identity, records, stop
-from strive.artifacts import result_of, write_arrays
-from strive.claim import Claim, ClaimedError, LostClaimError, Silence, owner_of, surely_dead, take_claim
+from strive.attempt import Attempt, NoRoomError, out_of_memory, remove_checkpoints
+from strive.claim import ClaimedError, Silence, owner_of
 from strive.config import Config, ConfigError
 from strive.data import Splits, check_data, load_splits, output_size
 from strive.networks import check_network
 from strive.progress import CONSOLE
-from strive.records import Record, Status
-from strive.sitting import LOG, Sitting
-from strive.training import Execution, choose_execution, previous_checkpoint
+from strive.records import Record
+from strive.training import (
+    EagerExecutor,
+    Executor,
+    Training,
+    cells_at_once,
+    choose_execution,
+    make_executor,
+    train_epoch,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,26 +69,161 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     another process trains the cell, StoppedError when a signal asked to stop, with a checkpoint,
     and LostClaimError when another process took the cell over.
     """
-    path = records.record_path(Path(config.runs), identity.cell_id(config))
-    if (earlier := _left_alone(config, path, replaces)) is not None:
-        return earlier
-    check_cell(config)
-    execution = choose_execution(config.trainer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _log_file(path.with_name("log.txt")), _claimed(path.parent, config, fence) as claim:
-        # Another process may have finished it a moment ago.
+    ended: list[Record | BaseException] = []
+    pack = Pack(lambda cell, outcome: ended.append(outcome), room=1)
+    pack.add(config, replaces=replaces, fence=fence)
+    while len(pack):
+        pack.run_epoch()
+    (outcome,) = ended
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+class Pack:
+    """Cells that train side by side in this process, an epoch of all of them at a time.
+
+    They share the device and the data set; each has its own claim, checkpoints and record, and ends alone.
+    """
+
+    def __init__(self, on_ended: Callable[[str, Record | BaseException], object], *, room: int = 0) -> None:
+        """on_ended: gets each added cell's id once, with its record or with what `run_cell` would raise.
+
+        room: most cells at once; 0: as many as are fastest, measured when two or more are there. The
+        others are given back with NoRoomError.
+        """
+        self.room = room
+        self._on_ended = on_ended
+        self._attempts: list[Attempt] = []
+        self._executor: Executor = EagerExecutor()
+        self._measured = 1  # how many cells at once were tried
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def add(self, config: Config, *, replaces: str = "", fence: str = "") -> None:
+        """Take a cell in; it trains from the next epoch on. replaces, fence: as for run_cell."""
+        try:
+            begun = self._begun(config, replaces, fence)
+        except BaseException as error:
+            self._on_ended(identity.cell_id(config), error)
+            return
+        if isinstance(begun, Attempt):
+            self._attempts.append(begun)
+        else:
+            self._on_ended(begun.cell, begun)
+
+    def run_epoch(self) -> None:
+        """Train all cells to the end of their epoch, and end those that have no more to train."""
+        try:
+            self._calibrate()
+        except BaseException as error:
+            fault = self._shared_fault(error)
+            for attempt in list(self._attempts):
+                self._end(attempt, fault)
+            return
+        attempts = {id(attempt.training): attempt for attempt in self._attempts}
+        for attempt in self._attempts:
+            attempt.sitting.packed = max(attempt.sitting.packed, len(attempts))
+        errors = self._trained(attempts)
+        for key, attempt in attempts.items():
+            try:
+                if key not in errors:
+                    attempt.sitting.on_epoch()
+            except BaseException as error:
+                errors[key] = error
+            if key in errors or attempt.training.finished:
+                self._end(attempt, errors.get(key))
+
+    def _trained(self, attempts: dict[int, Attempt]) -> dict[int, BaseException]:
+        """Train an epoch; return what ended which cells."""
+        errors: dict[int, BaseException] = {}
+
+        def on_step(training: Training) -> None:
+            heard = [id(training)]
+            if stop.requested():
+                # Those that wait for one in the middle of its epoch are to hear of it, too.
+                heard += attempts
+            for key in heard:
+                if key in errors:
+                    continue
+                try:
+                    attempts[key].sitting.on_step()
+                except BaseException as error:
+                    errors[key] = error
+            # One that has left goes on being computed to the epoch's end, and nobody listens.
+            if len(errors) == len(attempts):
+                raise _NobodyLeftError
+
+        try:
+            train_epoch([attempt.training for attempt in attempts.values()], self._executor, on_step)
+        except _NobodyLeftError:
+            pass
+        except BaseException as error:
+            shared = self._shared_fault(error) if len(attempts) > 1 else error
+            return dict.fromkeys(attempts, shared) | errors
+        return errors
+
+    def _shared_fault(self, error: BaseException) -> BaseException:
+        """Return what each of several cells is told of an error that may be any one's."""
+        if not isinstance(error, Exception | SystemExit):
+            return error
+        room = len(self) - 1 if out_of_memory(error) else 1
+        why = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
+        spoilt = torch.cuda.is_initialized() and not out_of_memory(error)
+        return NoRoomError(room, f"{why}, with {len(self)} cells side by side", spoilt=spoilt)
+
+    def _calibrate(self) -> None:
+        if self.room or len(self) <= self._measured:
+            return
+        self._measured = len(self)
+        best = cells_at_once([attempt.training for attempt in self._attempts], self._executor)
+        if best == len(self):
+            return  # perhaps more would be better still
+        self.room = best
+        for attempt in self._attempts[best:]:
+            self._end(attempt, NoRoomError(best, f"{best} cells at once are the fastest here"))
+
+    def _begun(self, config: Config, replaces: str, fence: str) -> Attempt | Record:
+        path = records.record_path(Path(config.runs), identity.cell_id(config))
         if (earlier := _left_alone(config, path, replaces)) is not None:
             return earlier
-        folder = path.with_name(records.RETRAINING) if path.exists() and replaces else path.parent
-        folder.mkdir(exist_ok=True)
-        record = _train(config, execution, folder, claim)
+        check_cell(config)
+        execution = choose_execution(config.trainer)
+        with ExitStack() as stack:
+            attempt = stack.enter_context(Attempt(config, replaces=replaces, fence=fence))
+            # Another process may have finished it a moment ago.
+            if (earlier := _left_alone(config, path, replaces)) is not None:
+                return earlier
+            failed = attempt.begin(execution, _splits)
+            if failed is None:
+                if not self._attempts:
+                    self._executor = make_executor(attempt.sitting.execution)
+                stack.pop_all()
+                return attempt
+        return _told(failed)
+
+    def _end(self, attempt: Attempt, error: BaseException | None) -> None:
+        self._attempts.remove(attempt)
+        outcome: Record | BaseException
         try:
-            _publish(record, config, folder, claim)
-        except OSError:
-            claim.check()
-            raise
+            with attempt:
+                record = attempt.finish() if error is None else attempt.fail(error)
+            outcome = _told(record)
+        except BaseException as raised:
+            outcome = raised
+        if not self._attempts:
+            self._executor = EagerExecutor()  # the graphs hold memory
+        self._on_ended(attempt.cell, outcome)
+
+
+class _NobodyLeftError(Exception):
+    """All cells of a pack have ended before their epoch."""
+
+
+def _told(record: Record) -> Record:
     CONSOLE.print(summary(record))
-    print(path)
+    print(records.record_path(Path(str(record.config["runs"])), record.cell))
     return record
 
 
@@ -110,55 +250,15 @@ def run_when_free(config: Config) -> Record:
                 time.sleep(1)
 
 
-def _publish(record: Record, config: Config, folder: Path, claim: Claim) -> None:
-    """Put the record in its place; one that failed to replace a result stays beside it."""
-    cell = folder.parent if folder.name == records.RETRAINING else folder
-    if folder != cell and not record.status.finished:
-        return
-    if folder != cell:
-        for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
-            # By way of the claim's folder, as everything that belongs to the cell.
-            os.replace(folder / name, claim.scratch / name)
-            os.replace(claim.scratch / name, cell / name)
-        for name in ("inputs.png", "mistakes.png"):
-            # Of the new training or none: those of the old one would stand beside the new numbers.
-            (cell / name).unlink(missing_ok=True)
-            if (folder / name).exists():
-                os.replace(folder / name, claim.scratch / name)
-                os.replace(claim.scratch / name, cell / name)
-    records.write_record(Path(config.runs), record, scratch=claim.scratch)
-    if record.status.finished:
-        _remove_checkpoints(cell)
-    if folder != cell:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
     earlier = finished_record(config)
     if earlier is None or (replaces and records.file_hash(path) == replaces):
         return None
     CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
     # Left there if the process was killed right after it wrote the record.
-    _remove_checkpoints(path.parent)
+    remove_checkpoints(path.parent)
     print(path)
     return earlier
-
-
-def _remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints that led to a record."""
-    path = folder / "checkpoint.pt"
-    path.unlink(missing_ok=True)
-    previous_checkpoint(path).unlink(missing_ok=True)
-
-
-def _claimed(folder: Path, config: Config, fence: str) -> Claim:
-    before = owner_of(folder)
-    claim = take_claim(folder, config.trainer.lease_seconds, fence=fence)
-    if before is not None and before.token != claim.owner.token:
-        why = "its process is gone" if surely_dead(before) else f"no sign of life for {before.lease_seconds:g} s"
-        LOG.warning("takes the cell over from %s: %s", before, why)
-        CONSOLE.print(f"{folder.name}: takes over from {before}: {why}")
-    return claim
 
 
 def summary(record: Record) -> str:
@@ -167,28 +267,6 @@ def summary(record: Record) -> str:
         return f"{record.cell}: {record.status.value}: {record.failure.cause}"
     assert record.result is not None
     return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%"
-
-
-def _train(config: Config, execution: Execution, folder: Path, claim: Claim) -> Record:
-    sitting = Sitting(config, execution, folder, claim)
-    # Images that cannot be read are for the user to put right, not a result of the cell.
-    splits = _splits(config, execution.device)
-    try:
-        outcome = sitting.train(splits)
-        result = result_of(outcome)
-        write_arrays(folder, outcome, scratch=claim.scratch)
-    except (stop.StoppedError, LostClaimError) as error:
-        LOG.warning("%s", error)
-        raise
-    except (Exception, SystemExit) as error:  # a user's net may call sys.exit
-        claim.check()
-        return sitting.failed(Status.out_of_memory if _out_of_memory(error) else Status.error, error)
-    return sitting.record(Status.diverged if outcome.diverged else Status.done, result, None, outcome.train_seconds)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # torch's allocator for the CPU raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _other_images(config: Config, record: Record) -> str:
@@ -218,17 +296,3 @@ def _splits(config: Config, device: torch.device) -> Splits:
             del _LOADED[next(iter(_LOADED))]
         _LOADED[key] = load_splits(config, device)
     return _LOADED[key]
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False
-    try:
-        yield
-    finally:
-        LOG.removeHandler(handler)
-        handler.close()

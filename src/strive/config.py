@@ -175,6 +175,14 @@ class Tracker(StrEnum):
     wandb = "wandb"
 
 
+class EngineChoice(StrEnum):
+    """How training steps reach a GPU."""
+
+    auto = "auto"
+    eager = "eager"
+    graph = "graph"
+
+
 class DeviceChoice(StrEnum):
     """Where a cell trains."""
 
@@ -411,7 +419,18 @@ class TrainerConfig:
         unit="minutes",
         check=_not_negative,
     )
-    compile: bool = _logistics(False, "torch.compile the net; changes the last bits, and the record says so")
+    engine: EngineChoice = _logistics(
+        EngineChoice.auto,
+        "graph: a training step is one CUDA graph; eager: one kernel after the other; auto: graph on a GPU",
+    )
+    compile: bool | None = _logistics(
+        None,
+        "torch.compile the net; changes the last bits, and the record says so; null: on a GPU with engine=graph",
+        "true, false or null",
+    )
+    fast: bool = _logistics(
+        False, "on a GPU, kernels that may differ from run to run in the last bits; the record says so"
+    )
     lease_seconds: float = _logistics(
         60.0,
         "without a sign of life for so long, a process counts as dead and another may take its cell over",

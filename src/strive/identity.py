@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -80,7 +81,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
 
 
 def _typed(key: str, value: Any, kind: type) -> Any:
-    """Return the JSON value as the knob's type."""
+    """Return the JSON value as the knob's type; a knob whose default is null takes true and false."""
+    if kind is NoneType:
+        if value is None:
+            return None
+        kind = bool
     try:
         if issubclass(kind, StrEnum) or kind is float:
             return kind(value)  # "inf" is a number here

@@ -50,7 +50,8 @@ def inputs_picture(config: Config, splits: Splits, count: int) -> bytes:
     # What is drawn for an image goes by its place in the batch, so the others need not be read.
     rows = step[:count]
     ((images, _),) = train.batches([rows])
-    seen = augment(images, config.augment, size=config.data.image_size, seed=config.seed, step=0)
+    streams = randomness.streams(config.seed, 0, images.device)
+    seen = augment(images, config.augment, size=config.data.image_size, streams=streams)
     names = [splits.class_names[label] for label in train.labels[rows].tolist()]
     caption = (
         f"{config.data.name}, seed {config.seed}: training images of the first step as the net sees them, after"

@@ -6,7 +6,8 @@ computes alike.
 """
 
 import hashlib
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -32,6 +33,14 @@ def key(seed: int, purpose: str, step: int) -> Tensor:
     return torch.tensor(number(seed, purpose, step) % 2**32 - 2**31, dtype=torch.int32)
 
 
+Streams = Callable[[str], Tensor]  # from a purpose to its `key` in one step of one cell, on the device
+
+
+def streams(seed: int, step: int, device: torch.device) -> Streams:
+    """Return the streams of one step."""
+    return lambda purpose: key(seed, purpose, step).to(device)
+
+
 def bits(stream: Tensor, elements: Tensor) -> Tensor:
     """Return one int32 for each element, uniform over the whole range.
 
@@ -46,19 +55,36 @@ def bits(stream: Tensor, elements: Tensor) -> Tensor:
     return mixed
 
 
-@lru_cache(maxsize=16)
 def enumerated(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Return int32 [*shape]: the elements' numbers, multiplied so that neighbours differ in all bits.
 
     Four dimensions are laid out channels_last, as activations are, but numbered in [n, c, h, w]
     order: the memory layout does not change what is drawn.
     """
+    if torch.compiler.is_compiling():
+        # A compiled graph computes the numbers where it needs them, and warns of a cache.
+        return _enumerate(shape, device)
+    return _row(*shape, device) if len(shape) == 1 else _maps(shape, device)
+
+
+def _enumerate(shape: tuple[int, ...], device: torch.device) -> Tensor:
     count = 1
     for size in shape:
         count *= size
     numbers = (torch.arange(count, dtype=torch.int64, device=device) * _GOLDEN).to(torch.int32)
     numbers = numbers.view(shape)
     return numbers.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else numbers
+
+
+@lru_cache(maxsize=16)
+def _maps(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return _enumerate(shape, device)
+
+
+# Small, and never forgotten: a CUDA graph reads the one that was there when it was captured.
+@cache
+def _row(count: int, device: torch.device) -> Tensor:
+    return _enumerate((count,), device)
 
 
 def integers(stream: Tensor, count: int, high: int) -> Tensor:

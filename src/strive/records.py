@@ -79,6 +79,10 @@ class Provenance:
     threads: int  # CPU threads
     layout: str  # memory layout of images and activations
     compiled: bool  # whether torch.compile ran
+    engine: str = "eager"  # graph: a step was one CUDA graph
+    fast: bool = False  # kernels might differ from run to run
+    packed: int = 1  # most cells that trained side by side in its process, itself counted
+    fallback: str = ""  # why a faster way was not taken; "" if none was given up
     train_seconds: float  # training steps alone: no loading, no evaluation; all sittings together
     images_per_second: float  # training images through the net, over train_seconds
     peak_memory_bytes: int  # of the process on a CPU, of the allocator on a GPU; last sitting
@@ -233,10 +237,12 @@ def _typed(value: Any, wanted: Any, where: str) -> Any:
     if dataclasses.is_dataclass(wanted):
         assert isinstance(wanted, type)
         hints = _hints(wanted)
-        if not isinstance(value, dict) or set(value) != set(hints):
+        # What was added later has a default, which is true of earlier records.
+        least = {item.name for item in dataclasses.fields(wanted) if item.default is dataclasses.MISSING}
+        if not isinstance(value, dict) or not least <= set(value) <= set(hints):
             got = sorted(value) if isinstance(value, dict) else type(value).__name__
             raise RecordError(f"{where}: {wanted.__name__} must have exactly {sorted(hints)}, got {got}")
-        return wanted(**{name: _typed(value[name], hint, f"{where}: {name}") for name, hint in hints.items()})
+        return wanted(**{name: _typed(each, hints[name], f"{where}: {name}") for name, each in value.items()})
     if get_origin(wanted) is UnionType:
         if value is None:
             return None

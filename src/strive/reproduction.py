@@ -19,8 +19,8 @@ from strive.records import Provenance, Record, RecordError, Result
 
 # What may change the last bits, and what says that something else was trained.
 _SURROUNDINGS = (
-    "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "torch", "python", "strive", "inexact",
-    "host",
+    "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "fast", "torch", "python", "strive",
+    "inexact", "host",
 )  # fmt: skip
 _SETTABLE = ("data.", "trainer.")
 
@@ -60,6 +60,7 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Config
     given = {
         "trainer.threads": made.threads,
         "trainer.compile": made.compiled,
+        "trainer.fast": made.fast,
         "trainer.device": _device(record),
         "trainer.progress": True,
     }
@@ -85,6 +86,7 @@ def foreseen(record: Record, config: Config) -> list[str]:
         "device": device_name(execution.device),
         "threads": execution.threads,
         "compiled": execution.compiled,
+        "fast": execution.fast,
         "torch": str(torch.__version__),
     }
     pairs = {name: (getattr(record.provenance, name), value) for name, value in here.items()}

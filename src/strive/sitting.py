@@ -1,12 +1,12 @@
 """One process's work on a cell: what it resumes, what it keeps on disk, what it knows of itself."""
 
 import logging
-import math
 import platform
 import socket
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,20 +24,17 @@ from strive.progress import CONSOLE, CellProgress
 from strive.records import Failure, Provenance, Record, Result, Status
 from strive.training import (
     LAYOUT,
-    EpochLine,
     Execution,
     Outcome,
     State,
+    Training,
     device_name,
     enter_execution,
     peak_memory_bytes,
     previous_checkpoint,
     read_checkpoint,
-    train_cell,
     write_checkpoint,
 )
-
-LOG = logging.getLogger("strive.cell")
 
 
 class Sitting:
@@ -46,59 +43,80 @@ class Sitting:
     def __init__(self, config: Config, execution: Execution, folder: Path, claim: Claim) -> None:
         self.config, self.folder, self.claim = config, folder, claim
         self.cell = identity.cell_id(config)
+        self.log = cell_log(self.cell)
+        self.packed = 1  # most cells that trained side by side with this one, itself counted
         self.code = code_hash(builder_file(config.model))
         self.started = _now()
         self.resumes, self.inexact = 0, list[str]()
         self.fingerprint, self.num_train = "", 0
+        self._training: Training | None = None
         self.state = self._checkpoint()
         self.execution = self._resumed_execution(execution)
         enter_execution(self.execution)
 
-    def train(self, splits: Splits) -> Outcome:
-        """Train from the start or from the checkpoint, with checkpoints, epoch lines and progress."""
+    @property
+    def training(self) -> Training:
+        """The cell's training, from `begin` on."""
+        assert self._training is not None
+        return self._training
+
+    def begin(self, splits: Splits) -> None:
+        """Make the training, from the start or from the checkpoint, and what shows how far it is."""
         config = self.config
+        self.splits = splits
         self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
         self._check_images()
         self._publish("config.yaml", identity.to_yaml(config))
-        count = config.tracker.images
-        if count:
+        if count := config.tracker.images:
             self._publish_picture("inputs.png", lambda: inputs_picture(config, splits, count))
-        lines = [EpochLine(**line) for line in self.state["history"]] if self.state else []
+        self._training = Training(config, splits, self.execution)
+        if self.state is not None:
+            self.training.restore(self.state)
         # Epochs after the checkpoint are trained again, so their lines go.
-        self._publish_epochs(lines)
-        step = self.state["step"] if self.state else 0
-        LOG.info("%s from step %d on %s", "resumes" if self.state else "starts", step, self.execution)
-        steps = math.ceil(len(splits.train) / config.budget.batch_size) * config.budget.epochs
-        last_write = time.monotonic()
+        self._publish_epochs()
+        how, step = "resumes" if self.state else "starts", self.training.step
+        self.log.info("%s from step %d on %s", how, step, self.execution)
+        self.progress = CellProgress(config, len(splits.train), self.training.num_steps)
+        self._last_write, self._told = time.monotonic(), ""
 
-        with CellProgress(config, len(splits.train), steps) as progress:
+    def on_step(self) -> None:
+        """Show how far the cell is, and write a checkpoint where one is due.
 
-            def on_step(step: int, snapshot: Callable[[], State]) -> None:
-                nonlocal last_write
-                self.claim.check()
-                progress.step(step)
-                self.claim.note(**progress.numbers())
-                due = time.monotonic() - last_write >= 60 * config.trainer.checkpoint_minutes
-                if due or stop.requested():
-                    self._write_checkpoint(snapshot)
-                    last_write = time.monotonic()
-                if stop.requested():
-                    raise stop.StoppedError(f"{self.cell}: stopped by {stop.requested()} after step {step}")
+        Raises StoppedError, with a checkpoint, when a signal asked to stop, LostClaimError, and what
+        comes of the checkpoint.
+        """
+        step = self.training.step
+        self.claim.check()
+        self.progress.step(step)
+        self.claim.note(**self.progress.numbers())
+        if self.training.fallback != self._told:
+            self._told = self.training.fallback
+            self._say(f"trains the slower way, with the same numbers: {self._told}")
+        due = time.monotonic() - self._last_write >= 60 * self.config.trainer.checkpoint_minutes
+        if due or stop.requested():
+            self._write_checkpoint(self.training.snapshot)
+            self._last_write = time.monotonic()
+        if stop.requested():
+            raise stop.StoppedError(f"{self.cell}: stopped by {stop.requested()} after step {step}")
 
-            def on_epoch(line: EpochLine) -> None:
-                progress.epoch(line)
-                lines.append(line)
-                self._publish_epochs(lines)
-                LOG.info("%s", line)
+    def on_epoch(self) -> None:
+        """Publish the numbers of the epoch that has just ended."""
+        line = self.training.history[-1]
+        self.progress.epoch(line)
+        self._publish_epochs()
+        self.log.info("%s", line)
 
-            outcome = train_cell(config, splits, self.execution, state=self.state, on_step=on_step, on_epoch=on_epoch)
+    def finish(self) -> Outcome:
+        """Score the test split and say how it went."""
+        config, count = self.config, self.config.tracker.images
+        outcome = self.training.outcome()
         if count:
             test = outcome.test
             self._publish_picture(
-                "mistakes.png", lambda: mistakes_picture(config, splits, test.logits, test.labels, count)
+                "mistakes.png", lambda: mistakes_picture(config, self.splits, test.logits, test.labels, count)
             )
         if outcome.diverged:
-            LOG.info("diverged: %s", outcome.diverged)
+            self.log.info("diverged: %s", outcome.diverged)
             CONSOLE.print(f"{self.cell}: diverged: {outcome.diverged}")
         return outcome
 
@@ -117,7 +135,11 @@ class Sitting:
                 device=device_name(self.execution.device),
                 threads=self.execution.threads,
                 layout=LAYOUT,
-                compiled=self.execution.compiled,
+                compiled=self._compiled(),
+                engine="graph" if self.execution.graph and "CUDA graph" not in self._fallback() else "eager",
+                fast=self.execution.fast,
+                packed=self.packed,
+                fallback=self._fallback(),
                 train_seconds=seconds,
                 images_per_second=images / seconds if seconds else 0.0,
                 peak_memory_bytes=peak_memory_bytes(self.execution.device),
@@ -135,9 +157,11 @@ class Sitting:
 
     def failed(self, status: Status, error: BaseException) -> Record:
         """Return the record of a cell without a result, and log the stack trace."""
-        LOG.exception("%s", status.value)
+        self.log.error("%s", status.value, exc_info=error)
         cause = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
-        return self.record(status, None, Failure(cause=cause, traceback=traceback.format_exc()), 0.0)
+        return self.record(
+            status, None, Failure(cause=cause, traceback="".join(traceback.format_exception(error))), 0.0
+        )
 
     def _publish(self, name: str, text: str) -> None:
         records.write_whole(self.folder / name, text.encode(), scratch=self.claim.scratch, durable=False)
@@ -149,9 +173,9 @@ class Sitting:
             self.claim.check()
             self._say(f"{name} could not be made ({error}); the cell goes on without it")
 
-    def _publish_epochs(self, lines: list[EpochLine]) -> None:
+    def _publish_epochs(self) -> None:
         # Rewritten each time: an appended line could come from a process that has lost the cell.
-        self._publish("epochs.jsonl", "".join(map(epoch_line, lines)))
+        self._publish("epochs.jsonl", "".join(map(epoch_line, self.training.history)))
 
     def _write_checkpoint(self, snapshot: Callable[[], State]) -> None:
         try:
@@ -209,17 +233,23 @@ class Sitting:
         self._say(f"cannot go on from {path.name}, kept as {aside.name}, because {why}")
 
     def _say(self, message: str) -> None:
-        LOG.warning("%s", message)
+        self.log.warning("%s", message)
         CONSOLE.print(f"{self.cell}: {message}")
 
     def _resumed_execution(self, wanted: Execution) -> Execution:
         """Keep what decides the last bits as the checkpoint has it; note what cannot be kept."""
         if self.state is None:
             return wanted
-        for what, here in self._surroundings(wanted.device).items():
+        for what, here in self._surroundings(wanted).items():
             if self.state[what] != here:
                 self.inexact.append(f"{what} changed from {self.state[what]} to {here} at step {self.state['step']}")
-        return Execution(wanted.device, self.state["threads"], self.state["compiled"])
+        return replace(wanted, threads=self.state["threads"], compiled=self.state["compiled"])
+
+    def _fallback(self) -> str:
+        return self._training.fallback if self._training else ""
+
+    def _compiled(self) -> bool:
+        return self._training.compiled if self._training else self.execution.compiled
 
     def _marks(self) -> State:
         return {
@@ -227,16 +257,26 @@ class Sitting:
             "code_hash": self.code,
             "data_fingerprint": self.fingerprint,
             "threads": self.execution.threads,
-            "compiled": self.execution.compiled,
+            "compiled": self._compiled(),
             "resumes": self.resumes,
             "inexact": self.inexact,
             "started": self.started,
-            **self._surroundings(self.execution.device),
+            **self._surroundings(self.execution),
         }
 
     @staticmethod
-    def _surroundings(device: torch.device) -> dict[str, str]:
-        return {"device": device_name(device), "torch": str(torch.__version__), "layout": LAYOUT}
+    def _surroundings(execution: Execution) -> dict[str, str]:
+        return {
+            "device": device_name(execution.device),
+            "torch": str(torch.__version__),
+            "layout": LAYOUT,
+            "trainer.fast": str(execution.fast).lower(),
+        }
+
+
+def cell_log(cell: str) -> logging.Logger:
+    """Return what writes to the cell's log.txt; several cells may train in one process."""
+    return logging.getLogger(f"strive.cell.{cell}")
 
 
 def _now() -> str:

@@ -23,6 +23,10 @@ def images():
     return random_images(32)
 
 
+def streams(seed, step):
+    return randomness.streams(seed, step, torch.device("cpu"))
+
+
 def random_images(size, count=COUNT):
     numbers = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
     return numbers.contiguous(memory_format=torch.channels_last)
@@ -41,7 +45,7 @@ def drawn_flips(seed, step):
 @pytest.mark.parametrize("shift_px", [0, 2, 5])
 def test_each_image_is_flipped_padded_and_cropped(source, size, shift_px):
     images = random_images(source)
-    result = augment(images, flip_shift(shift_px=shift_px), size=size, seed=3, step=7)
+    result = augment(images, flip_shift(shift_px=shift_px), size=size, streams=streams(3, 7))
     down, right = (drawn(purpose, 3, 7, shift_px) for purpose in ("shift_y", "shift_x"))
     for image, out, flip, dy, dx in zip(images.numpy(), result.numpy(), drawn_flips(3, 7), down, right, strict=True):
         turned = image[:, :, ::-1] if flip else image
@@ -51,7 +55,7 @@ def test_each_image_is_flipped_padded_and_cropped(source, size, shift_px):
 
 
 def test_what_is_shifted_in_is_zero():
-    result = augment(torch.ones(COUNT, 3, 32, 32), flip_shift(), size=32, seed=0, step=0)
+    result = augment(torch.ones(COUNT, 3, 32, 32), flip_shift(), size=32, streams=streams(0, 0))
     down, right = (torch.tensor(drawn(purpose, 0, 0, 5)) for purpose in ("shift_y", "shift_x"))
     assert torch.equal(result[:, 0].sum(dim=(1, 2)).long(), (32 - down.abs()) * (32 - right.abs()))
     assert set(result.unique().tolist()) == {0.0, 1.0}
@@ -63,7 +67,7 @@ def test_offsets_are_uniform_over_all_eleven():
         # One bright pixel in the middle says where the image went.
         images = torch.zeros(COUNT, 3, 33, 33)
         images[:, :, 16, 16] = 1
-        result = augment(images, flip_shift(), size=33, seed=0, step=step)[:, 0].flatten(1).argmax(dim=1)
+        result = augment(images, flip_shift(), size=33, streams=streams(0, step))[:, 0].flatten(1).argmax(dim=1)
         offsets.append(torch.stack([result // 33 - 16, result % 33 - 16], dim=1))
     pairs = torch.cat(offsets)
     for axis in (0, 1):
@@ -78,7 +82,11 @@ def test_offsets_are_uniform_over_all_eleven():
 def test_half_of_the_images_are_flipped(images):
     config = flip_shift(shift_px=0)
     flipped = [
-        (augment(images, config, size=32, seed=0, step=step) == images.flip(3)).flatten(1).all(dim=1).sum().item()
+        (augment(images, config, size=32, streams=streams(0, step)) == images.flip(3))
+        .flatten(1)
+        .all(dim=1)
+        .sum()
+        .item()
         for step in range(25)
     ]
     assert abs(sum(flipped) - 800) < 60  # 3 standard errors of 1,600 coin throws
@@ -86,7 +94,7 @@ def test_half_of_the_images_are_flipped(images):
 
 @pytest.mark.parametrize(("probability", "flips"), [(0.0, False), (1.0, True)])
 def test_the_flip_probability_can_be_none_or_all(images, probability, flips):
-    result = augment(images, flip_shift(flip_probability=probability, shift_px=0), size=32, seed=0, step=0)
+    result = augment(images, flip_shift(flip_probability=probability, shift_px=0), size=32, streams=streams(0, 0))
     assert torch.equal(result, images.flip(3) if flips else images)
 
 
@@ -94,19 +102,19 @@ def test_flips_do_not_change_when_shifting_is_off():
     # An image that is -1 on its left half and 1 on its right shows its flip at any shift.
     images = torch.ones(COUNT, 3, 32, 32)
     images[..., :16] = -1
-    still, moved = (augment(images, flip_shift(shift_px=px), size=32, seed=0, step=5) for px in (0, 5))
+    still, moved = (augment(images, flip_shift(shift_px=px), size=32, streams=streams(0, 5)) for px in (0, 5))
     assert torch.equal(still[:, 0, 16, 8] > 0, moved[:, 0, 16, 8] > 0)
     assert torch.equal(still[:, 0, 16, 8] > 0, torch.tensor(drawn_flips(0, 5)))
 
 
 def test_none_returns_the_images_untouched(images):
-    assert augment(images, AugmentConfig(), size=32, seed=0, step=0) is images
+    assert augment(images, AugmentConfig(), size=32, streams=streams(0, 0)) is images
 
 
 def test_none_returns_the_centre_of_larger_images():
     images = random_images(256, count=2)
     expected = images[:, :, 16:240, 16:240]
-    assert torch.equal(augment(images, AugmentConfig(), size=224, seed=0, step=0), expected)
+    assert torch.equal(augment(images, AugmentConfig(), size=224, streams=streams(0, 0)), expected)
     assert torch.equal(eval_view(images, flip_shift(), 224), expected)
 
 
@@ -117,26 +125,26 @@ def test_scoring_sees_the_images_untouched(images):
 
 @pytest.mark.parametrize("config", [flip_shift(), extreme()])
 def test_seed_and_step_decide_what_is_drawn(images, config):
-    first = augment(images, config, size=32, seed=0, step=0)
-    assert torch.equal(augment(images, config, size=32, seed=0, step=0), first)
-    assert not torch.equal(augment(images, config, size=32, seed=1, step=0), first)
-    assert not torch.equal(augment(images, config, size=32, seed=0, step=1), first)
+    first = augment(images, config, size=32, streams=streams(0, 0))
+    assert torch.equal(augment(images, config, size=32, streams=streams(0, 0)), first)
+    assert not torch.equal(augment(images, config, size=32, streams=streams(1, 0)), first)
+    assert not torch.equal(augment(images, config, size=32, streams=streams(0, 1)), first)
 
 
 @pytest.mark.parametrize("config", [AugmentConfig(), flip_shift(), extreme()])
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_images_stay_channels_last_and_the_layout_changes_nothing(images, config, contiguous):
-    result = augment(images, config, size=32, seed=0, step=0)
+    result = augment(images, config, size=32, streams=streams(0, 0))
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert result.dtype == torch.float32
     if contiguous:
-        torch.testing.assert_close(augment(images.contiguous(), config, size=32, seed=0, step=0), result)
+        torch.testing.assert_close(augment(images.contiguous(), config, size=32, streams=streams(0, 0)), result)
 
 
 def test_the_global_random_state_is_left_alone(images):
     before = torch.get_rng_state()
     for config in (flip_shift(), extreme()):
-        augment(images, config, size=32, seed=0, step=0)
+        augment(images, config, size=32, streams=streams(0, 0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -195,7 +203,7 @@ def test_scoring_on_the_canvas_is_centred_upright_and_zero_outside():
 
 def test_an_extreme_image_covers_its_area_and_the_rest_is_zero():
     images = torch.ones(COUNT, 3, 32, 32)
-    result = augment(images, extreme(scale_max=2.0), size=32, seed=0, step=0)
+    result = augment(images, extreme(scale_max=2.0), size=32, streams=streams(0, 0))
     assert result.shape == (COUNT, 3, 126, 126)
     covered = (result[:, 0] != 0).sum(dim=(1, 2))
     # Enlarged twice: 64 x 64 pixels, of which only rotated corners may leave the canvas.
@@ -206,7 +214,7 @@ def test_an_extreme_image_covers_its_area_and_the_rest_is_zero():
 def test_upright_extreme_images_stay_wholly_inside():
     images = torch.ones(COUNT, 3, 32, 32)
     config = extreme(scale_min=1.5, scale_max=3.9, rotate_degrees=0.0)
-    result = augment(images, config, size=32, seed=0, step=0)
+    result = augment(images, config, size=32, streams=streams(0, 0))
     boxes = [(image[0] != 0).nonzero() for image in result]
     sides = torch.tensor([(box.amax(dim=0) - box.amin(dim=0) + 1).tolist() for box in boxes])
     share = randomness.uniform(randomness.key(0, "scale", 0), COUNT)
@@ -217,7 +225,7 @@ def test_upright_extreme_images_stay_wholly_inside():
 def test_extreme_contrast_and_colour_stay_in_their_ranges():
     images = torch.ones(COUNT, 3, 32, 32)
     config = extreme(rotate_degrees=0.0, contrast=0.25, colour_shift=0.5)
-    middle = augment(images, config, size=32, seed=0, step=0)[:, :, 63, 63]
+    middle = augment(images, config, size=32, streams=streams(0, 0))[:, :, 63, 63]
     middle = middle[(middle != 0).all(dim=1)]
     assert len(middle) > COUNT / 2
     assert middle.min() > 0.25
@@ -226,7 +234,9 @@ def test_extreme_contrast_and_colour_stay_in_their_ranges():
 
 
 def test_without_contrast_and_colour_values_stay():
-    result = augment(torch.ones(COUNT, 3, 32, 32), extreme(contrast=0.0, colour_shift=0.0), size=32, seed=0, step=0)
+    result = augment(
+        torch.ones(COUNT, 3, 32, 32), extreme(contrast=0.0, colour_shift=0.0), size=32, streams=streams(0, 0)
+    )
     torch.testing.assert_close(result, (result != 0).float())
 
 
@@ -234,6 +244,6 @@ def test_without_contrast_and_colour_values_stay():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_draws_and_moves_the_same(images):
     for config, tolerance in ((flip_shift(), 0.0), (extreme(), 1e-3)):
-        on_cpu = augment(images, config, size=32, seed=1, step=2)
-        on_gpu = augment(images.cuda(), config, size=32, seed=1, step=2).cpu()
+        on_cpu = augment(images, config, size=32, streams=streams(1, 2))
+        on_gpu = augment(images.cuda(), config, size=32, streams=randomness.streams(1, 2, torch.device("cuda"))).cpu()
         assert ((on_cpu - on_gpu).abs() > tolerance).float().mean() < 1e-3

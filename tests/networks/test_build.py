@@ -22,6 +22,7 @@ from strive.config import (
 from strive.networks import build_network, builder_file, check_network, count_parameters, reseed
 from strive.networks.build import SampledConv
 from strive.networks.dropout import HashDropout
+from strive.randomness import streams
 
 GRID = list(itertools.product(Base, Variant))
 
@@ -47,7 +48,7 @@ def images(count=2, size=32):
 
 def logits(training=False, **knobs):
     network = built(**knobs).train(training)
-    reseed(network, 0, 0)
+    reseed(network, streams(0, 0, torch.device("cpu")))
     with torch.no_grad():
         return network(images())
 
@@ -167,7 +168,7 @@ def test_each_open_choice_reaches_the_logits(knob, net):
 def test_each_choice_of_the_larger_nets_reaches_the_logits(family, size, knob):
     def answer(**knobs):
         network = built(family=family, init=Init.he, width=0.05, image_size=size, **knobs)
-        reseed(network, 0, 0)
+        reseed(network, streams(0, 0, torch.device("cpu")))
         return network(images(1, size))
 
     assert not torch.equal(answer(), answer(**knob))
@@ -182,7 +183,7 @@ def test_batch_norm_stands_between_convolution_and_relu_but_not_after_the_last()
 def test_every_parameter_of_every_net_gets_a_gradient():
     for base, variant in GRID:
         network = built(base=base, variant=variant, class_relu=False)
-        reseed(network, 0, 0)
+        reseed(network, streams(0, 0, torch.device("cpu")))
         network(images(8)).square().sum().backward()
         assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
 

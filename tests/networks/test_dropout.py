@@ -8,13 +8,14 @@ from torch import nn
 from strive.config import ModelConfig
 from strive.networks import build_network
 from strive.networks.dropout import HashDropout, reseed
+from strive.randomness import streams
 
 SHAPE = (64, 32, 16, 16)
 
 
 def mask(share=0.5, *, seed=0, step=0, shape=SHAPE):
     dropout = HashDropout(share)
-    reseed(dropout, seed, step)
+    reseed(dropout, streams(seed, step, torch.device("cpu")))
     return dropout(torch.ones(shape)) != 0
 
 
@@ -44,7 +45,7 @@ def test_neighbours_steps_and_seeds_are_independent(share):
 
 def test_the_places_of_a_net_have_masks_of_their_own():
     net = nn.Sequential(HashDropout(0.5), HashDropout(0.5))
-    reseed(net, 0, 0)
+    reseed(net, streams(0, 0, torch.device("cpu")))
     first, second = net[0](torch.ones(SHAPE)) != 0, net[1](torch.ones(SHAPE)) != 0
     assert abs(correlation(first, second)) < 5 / math.sqrt(first.numel())
 
@@ -109,7 +110,7 @@ def test_a_compiled_net_draws_the_masks_of_the_plain_one_and_compiles_once(preci
     images = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
         for step in range(3):
-            reseed(net, 0, step)
+            reseed(net, streams(0, step, torch.device("cpu")))
             # Compilation fuses operations, which moves the last bits: 8 of them in bf16.
             torch.testing.assert_close(compiled(images), net(images), rtol=0.02, atol=0.002)
     assert counter.frame_count == 1
@@ -121,6 +122,6 @@ def test_a_compiled_dropout_drops_the_same_elements_bit_for_bit():
     dropout = HashDropout(0.3)
     compiled = torch.compile(dropout)
     for step, images in enumerate([8, 8, 8, 5]):
-        reseed(dropout, 0, step)
+        reseed(dropout, streams(0, step, torch.device("cpu")))
         values = torch.randn(images, 6, 9, 9).contiguous(memory_format=torch.channels_last)
         assert torch.equal(compiled(values), dropout(values))

@@ -279,7 +279,7 @@ def test_each_of_many_nets_in_one_process_is_compiled(make_small: MakeConfig):
     compiled = dataclasses.replace(CPU, compiled=True)
     original = torch.compile
     for seed in range(6):
-        config = make_small(*BASE, "budget.epochs=1", f"seed={seed}")
+        config = make_small(*BASE, "budget.epochs=1", f"model.width={0.05 * (seed + 1)}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "compile", lambda net, **options: original(net, backend=count, **options))
             train_cell(config, few(load_splits(config, CPU.device)), compiled)

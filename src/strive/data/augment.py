@@ -13,22 +13,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from strive.config import Augment, AugmentConfig, Config
-from strive.randomness import integers, key, uniform
+from strive.randomness import Streams, integers, uniform
 
 
-def augment(images: Tensor, config: AugmentConfig, *, size: int, seed: int, step: int) -> Tensor:
+def augment(images: Tensor, config: AugmentConfig, *, size: int, streams: Streams) -> Tensor:
     """Return what the net trains on: [b, 3, size, size], or [b, 3, canvas_px, canvas_px] for extreme.
 
     images: [b, 3, h, w], preprocessed, at least size x size. What lies outside an image is zero.
+    streams: of the seed and the step, one for each of `purposes`.
     """
     match config.kind:
         case Augment.none:
             return centre_window(images, size)
         case Augment.flip_shift:
-            flips, down_px, right_px = _draw_flip_shift(images, config, seed, step)
+            flips, down_px, right_px = _draw_flip_shift(images, config, streams)
             return flip_shift(images, flips, down_px, right_px, size=size, reach_px=config.shift_px)
         case Augment.extreme:
-            return _extreme(images, config, seed, step)
+            return _extreme(images, config, streams)
+
+
+def purposes(config: AugmentConfig) -> list[str]:
+    """Return what `augment` draws from, one stream each."""
+    match config.kind:
+        case Augment.none:
+            return []
+        case Augment.flip_shift:
+            return ["flip", "shift_y", "shift_x"]
+        case Augment.extreme:
+            colours = [f"colour_{name}" for name in "rgb"]
+            return ["flip", "scale", "contrast", *colours, "rotate", "place_x", "place_y"]
 
 
 def eval_view(images: Tensor, config: AugmentConfig, size: int) -> Tensor:
@@ -74,21 +87,20 @@ def flip_shift(images: Tensor, flips: Tensor, down_px: Tensor, right_px: Tensor,
     return windows[each, top + down_px, left + right_px].permute(0, 3, 1, 2)
 
 
-def _draw_flip_shift(images: Tensor, config: AugmentConfig, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+def _draw_flip_shift(images: Tensor, config: AugmentConfig, streams: Streams) -> tuple[Tensor, Tensor, Tensor]:
     """Return flips bool [b], down_px and right_px int64 [b] in -shift_px ... shift_px."""
 
     def shift(purpose: str) -> Tensor:
-        stream = key(seed, purpose, step).to(images.device)
-        return integers(stream, len(images), 2 * config.shift_px + 1) - config.shift_px
+        return integers(streams(purpose), len(images), 2 * config.shift_px + 1) - config.shift_px
 
-    return _draw_flips(images, config, seed, step), shift("shift_y"), shift("shift_x")
-
-
-def _draw_flips(images: Tensor, config: AugmentConfig, seed: int, step: int) -> Tensor:
-    return uniform(key(seed, "flip", step).to(images.device), len(images)) < config.flip_probability
+    return _draw_flips(images, config, streams), shift("shift_y"), shift("shift_x")
 
 
-def _extreme(images: Tensor, config: AugmentConfig, seed: int, step: int) -> Tensor:
+def _draw_flips(images: Tensor, config: AugmentConfig, streams: Streams) -> Tensor:
+    return uniform(streams("flip"), len(images)) < config.flip_probability
+
+
+def _extreme(images: Tensor, config: AugmentConfig, streams: Streams) -> Tensor:
     """Place each image on a zero canvas: enlarged, rotated, with other contrast and colour.
 
     Its centre is uniform over where the enlarged, unrotated square stays inside the canvas, or in
@@ -97,7 +109,7 @@ def _extreme(images: Tensor, config: AugmentConfig, seed: int, step: int) -> Ten
 
     def symmetric(purpose: str) -> Tensor:
         """Draw [b] from [-1, 1)."""
-        return 2 * uniform(key(seed, purpose, step).to(images.device), len(images)) - 1
+        return 2 * uniform(streams(purpose), len(images)) - 1
 
     share = (symmetric("scale") + 1) / 2
     scale = config.scale_min + (config.scale_max - config.scale_min) * share
@@ -111,7 +123,7 @@ def _extreme(images: Tensor, config: AugmentConfig, seed: int, step: int) -> Ten
         radians=math.radians(config.rotate_degrees) * symmetric("rotate"),
         right_px=room_px * symmetric("place_x"),
         down_px=room_px * symmetric("place_y"),
-        flips=_draw_flips(images, config, seed, step),
+        flips=_draw_flips(images, config, streams),
     )
 
 

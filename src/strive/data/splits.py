@@ -50,8 +50,11 @@ class ResidentSplit:
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [b, 3, h, w], float32 in channels_last, and labels [b], on the device."""
         for index in index_batches:
-            rows = index.to(self.images.device)
-            yield self.images.index_select(0, rows).permute(0, 3, 1, 2), self._device_labels.index_select(0, rows)
+            yield self.take(index.to(self.images.device))
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images [b, 3, h, w], float32 in channels_last, and labels [b] of rows [b], all on the device."""
+        return self.images.index_select(0, rows).permute(0, 3, 1, 2), self._device_labels.index_select(0, rows)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
         "device": "",
         "threads": task.config["trainer.threads"],
         "layout": "",
-        "compiled": task.config["trainer.compile"],
+        "compiled": bool(task.config["trainer.compile"]),
         "train_seconds": 0.0,
         "images_per_second": 0.0,
         "peak_memory_bytes": 0,

@@ -1,5 +1,6 @@
 """Config and splits in, outcome out."""
 
+from strive.training.calibrate import cells_at_once
 from strive.training.checkpoint import State, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 from strive.training.execution import (
     LAYOUT,
@@ -9,21 +10,30 @@ from strive.training.execution import (
     enter_execution,
     peak_memory_bytes,
 )
-from strive.training.loop import EpochLine, Outcome, train_cell
+from strive.training.executors import EagerExecutor, Executor, GraphExecutor, make_executor, plainly
+from strive.training.loop import EpochLine, Outcome, Training, train_cell, train_epoch
 
 __all__ = [
     "LAYOUT",
+    "EagerExecutor",
     "EpochLine",
     "Execution",
+    "Executor",
+    "GraphExecutor",
     "Outcome",
     "State",
+    "Training",
+    "cells_at_once",
     "choose_execution",
     "device_name",
     "enter_execution",
+    "make_executor",
     "peak_memory_bytes",
+    "plainly",
     "previous_checkpoint",
     "read_checkpoint",
     "train_cell",
+    "train_epoch",
     "write_checkpoint",
     "write_state",
 ]

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import torch
 
-from strive.config import ConfigError, DeviceChoice, TrainerConfig
+from strive.config import ConfigError, DeviceChoice, EngineChoice, TrainerConfig
 
 LAYOUT = "channels_last"
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A device, its CPU threads, and whether torch.compile runs."""
+    """A device, its CPU threads, and what makes steps faster there."""
 
     device: torch.device
     threads: int
-    compiled: bool
+    compiled: bool  # torch.compile runs
+    graph: bool = False  # a step is one CUDA graph
+    fast: bool = False  # kernels may differ from run to run
 
 
 def choose_execution(trainer: TrainerConfig) -> Execution:
@@ -31,7 +33,19 @@ def choose_execution(trainer: TrainerConfig) -> Execution:
         raise ConfigError("trainer.device=cuda, but torch sees no CUDA GPU here; legal here: auto, cpu")
     use_gpu = has_gpu and trainer.device is not DeviceChoice.cpu
     threads = trainer.threads or _usable_cores()
-    return Execution(torch.device("cuda" if use_gpu else "cpu"), threads, trainer.compile)
+    if trainer.engine is EngineChoice.graph and not use_gpu:
+        raise ConfigError(
+            f"trainer.engine=graph needs a CUDA GPU, got trainer.device={trainer.device.value} and"
+            f" {'a' if has_gpu else 'no'} GPU; legal here: auto, eager"
+        )
+    graph = use_gpu and trainer.engine is not EngineChoice.eager
+    return Execution(
+        torch.device("cuda" if use_gpu else "cpu"),
+        threads,
+        compiled=graph if trainer.compile is None else trainer.compile,
+        graph=graph,
+        fast=use_gpu and trainer.fast,
+    )
 
 
 def _usable_cores() -> int:
@@ -51,8 +65,11 @@ def enter_execution(execution: Execution) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
         # Read by cuBLAS at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True)
+        # The benchmark chooses by noisy timing, among deterministic kernels too.
+        torch.backends.cudnn.benchmark = execution.fast
+        torch.use_deterministic_algorithms(not execution.fast)
+        # For finding reads of memory that nobody wrote: one more kernel for each new tensor.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         _keep_freed_memory()
 

@@ -5,8 +5,9 @@ Shapes: n images of a batch, c channels, h x w pixels.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,14 @@ from torch.nn import functional as F
 from strive import randomness
 from strive.config import Config, Family
 from strive.data import Splits, augment, output_size
-from strive.networks import build_network, count_parameters, reseed
+from strive.networks import IMAGE_CHANNELS, build_network, count_parameters, reseed
 from strive.training.checkpoint import State
+from strive.training.compilation import Forward, compiled
 from strive.training.evaluation import Scores, autocast, evaluate
 from strive.training.execution import Execution
+from strive.training.executors import Executor, make_executor
 from strive.training.schedule import learning_rate
+from strive.training.working import WorkingNetwork
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,18 +75,47 @@ def train_cell(
     training = Training(config, splits, execution)
     if state is not None:
         training.restore(state)
-    while len(training.history) < config.budget.epochs and not training.diverged:
-        training.run_epoch(on_step)
+    executor = make_executor(execution)
+    while not training.finished:
+        train_epoch([training], executor, lambda training: on_step(training.step, training.snapshot))
         on_epoch(training.history[-1])
-    return Outcome(
-        diverged=training.diverged,
-        history=training.history,
-        test=evaluate(training.network, splits.test, config, execution.device),
-        steps=training.step,
-        num_parameters=count_parameters(training.network),
-        weights={name: tensor.detach().cpu() for name, tensor in training.network.state_dict().items()},
-        train_seconds=training.seconds,
-    )
+    return training.outcome()
+
+
+def train_epoch(trainings: Sequence["Training"], executor: Executor, on_step: Callable[["Training"], None]) -> None:
+    """Train cells that share a device to the end of their current epoch, side by side.
+
+    One that was stopped in the middle of its epoch finishes that epoch alone, before the others begin.
+    on_step: called for each of them after each step. An exception of its ends the epoch for all.
+    """
+    late = [training for training in trainings if training.place]
+    for group in (*([training] for training in late), [each for each in trainings if each not in late]):
+        if group:
+            _train_together(group, executor, on_step)
+
+
+def _train_together(group: Sequence["Training"], executor: Executor, on_step: Callable[["Training"], None]) -> None:
+    for training in group:
+        training.network.train()
+    started = time.perf_counter()
+
+    def passed() -> None:
+        # The device's time, shared by the cells: the seconds of all cells add up to its own.
+        share = (time.perf_counter() - started) / len(group)
+        for training in group:
+            training.seconds += share
+
+    for _ in executor.steps(group):
+        passed()
+        for training in group:
+            on_step(training)
+        started = time.perf_counter()
+    if group[0].device.type == "cuda":
+        # Queued work belongs to the steps that queued it.
+        torch.cuda.synchronize(group[0].device)
+    passed()
+    for training in group:
+        training.close_epoch()
 
 
 class Training:
@@ -94,22 +127,77 @@ class Training:
             config.model, num_classes=splits.num_classes, image_size=output_size(config), seed=config.seed
         )
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.forward = _compiled(self.network) if execution.compiled else self.network
-        self.optimizer = torch.optim.SGD(_parameter_groups(self.network, config), lr=config.optimizer.lr)
+        self.working = WorkingNetwork(self.network, config, self.device)
         self.steps_per_epoch = math.ceil(len(splits.train) / config.budget.batch_size)
         self.num_steps = self.steps_per_epoch * config.budget.epochs
+        self.forward, self.fallback = self._forward(execution)
+        on_gpu = self.device.type == "cuda"
+        # A tensor, for a CUDA graph to read; float32 because the fused kernel takes nothing else.
+        self.lr = torch.tensor(config.optimizer.lr, dtype=torch.float32 if on_gpu else torch.float64).to(self.device)
+        self.optimizer = torch.optim.SGD(_parameter_groups(self.network, config), lr=self.lr, fused=on_gpu)
+        self._start_momentum()
         self.step = 0
         self.history: list[EpochLine] = []
         self.seconds = 0.0
         self.diverged = ""
-        self.sums = self._zero_sums()
+        self.sums = {
+            "loss": torch.zeros((), dtype=torch.float64, device=self.device),
+            "wrong": torch.zeros((), dtype=torch.int64, device=self.device),
+            "peak": torch.zeros((), dtype=torch.float32, device=self.device),
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return bool(self.diverged) or len(self.history) == self.config.budget.epochs
+
+    @property
+    def place(self) -> int:
+        """The number of steps of the current epoch that are done."""
+        return self.step - len(self.history) * self.steps_per_epoch
+
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile runs."""
+        return self.forward is not self.working.module
+
+    def batch_indices(self) -> tuple[Tensor, ...]:
+        """Return the images of each step of the current epoch, int64 [b] on the CPU."""
+        seed = randomness.generator(self.config.seed, "order", len(self.history))
+        order = torch.randperm(len(self.splits.train), generator=seed)
+        return tuple(order.split(self.config.budget.batch_size))
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, the first of which is 0."""
+        return learning_rate(step, self.num_steps, self.config.optimizer)
+
+    def learn(self, images: Tensor, labels: Tensor, streams: randomness.Streams) -> None:
+        """Take a step on a batch, with the learning rate `self.lr`.
+
+        Reads nothing back from the device and allocates the same every time, so that a CUDA graph can hold it.
+        """
+        config = self.config
+        reseed(self.network, streams)
+        images = augment(images, config.augment, size=config.data.image_size, streams=streams)
+        with autocast(config, self.device):
+            logits = self.forward(images)
+        loss = F.cross_entropy(logits, labels)
+        self.working.backward(loss)
+        self.optimizer.step()
+        self.working.refresh()
+        self._add(logits.detach(), loss.detach(), labels)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that `learn` changes, where it lies."""
+        parts = (self.network.parameters(), self.network.buffers(), self.working.copies, self._momentum())
+        return [tensor.detach() for tensor in chain(*parts, self.sums.values(), [self.lr])]
 
     def snapshot(self) -> State:
         """Return everything that decides what comes next. There is no random state to keep."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "momentum": self._momentum(),
             "sums": self.sums,
             "history": [asdict(line) for line in self.history],
             "seconds": self.seconds,
@@ -119,59 +207,30 @@ class Training:
         """Go on from a snapshot."""
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.sums = {name: tensor.to(self.device) for name, tensor in state["sums"].items()}
+        self.working.refresh()
+        for mine, kept in zip(self._momentum(), state["momentum"], strict=True):
+            mine.copy_(kept)
+        for name, tensor in self.sums.items():
+            tensor.copy_(state["sums"][name])
         self.history = [EpochLine(**line) for line in state["history"]]
         self.seconds = state["seconds"]
 
-    def run_epoch(self, on_step: StepHook) -> None:
-        """Train to the end of the current epoch, from wherever in it the last snapshot was."""
-        epoch = len(self.history)
-        order = torch.randperm(len(self.splits.train), generator=randomness.generator(self.config.seed, "order", epoch))
-        batches = order.split(self.config.budget.batch_size)
-        first = self.step - epoch * self.steps_per_epoch
-        assert 0 <= first <= self.steps_per_epoch
-        self.network.train()
-        started = time.perf_counter()
-        for images, labels in self.splits.train.batches(batches[first:]):
-            self._train_step(images, labels)
-            now = time.perf_counter()
-            self.seconds += now - started
-            on_step(self.step, self.snapshot)
-            started = time.perf_counter()
-        if self.device.type == "cuda":
-            # Queued work belongs to the steps that queued it.
-            torch.cuda.synchronize(self.device)
-        self.seconds += time.perf_counter() - started
-        self._close_epoch(epoch)
+    def outcome(self) -> Outcome:
+        """Score the test split and return what there is to say."""
+        return Outcome(
+            diverged=self.diverged,
+            history=self.history,
+            test=evaluate(self.network, self.splits.test, self.config, self.device),
+            steps=self.step,
+            num_parameters=count_parameters(self.network),
+            weights={name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()},
+            train_seconds=self.seconds,
+        )
 
-    def _train_step(self, images: Tensor, labels: Tensor) -> None:
-        config, step = self.config, self.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.num_steps, config.optimizer)
-        reseed(self.network, config.seed, step)
-        if config.model.family is Family.custom:
-            # Whatever a user's net draws from torch's own generator is then stateless too.
-            torch.manual_seed(randomness.number(config.seed, "custom", step))
-        images = augment(images, config.augment, size=config.data.image_size, seed=config.seed, step=step)
-        with autocast(config, self.device):
-            logits = self.forward(images)
-        loss = F.cross_entropy(logits, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self._add(logits.detach(), loss.detach(), labels)
-        self.step += 1
-
-    def _add(self, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
-        # Tensors on the device, read once per epoch: .item() at every step would stall a GPU.
-        self.sums["loss"] += loss.double() * len(labels)
-        self.sums["wrong"] += (logits.argmax(1) != labels).sum()
-        torch.maximum(self.sums["peak"], logits.abs().max(), out=self.sums["peak"])
-
-    def _close_epoch(self, epoch: int) -> None:
-        count = len(self.splits.train)
-        loss, wrong, peak = (self.sums[name].item() for name in ("loss", "wrong", "peak"))
+    def close_epoch(self) -> None:
+        """Read the epoch's sums, the only thing that the host asks the device for, and score the val split."""
+        count, epoch = len(self.splits.train), len(self.history)
+        loss, wrong, peak = torch.stack([tensor.double() for tensor in self.sums.values()]).tolist()
         if not math.isfinite(loss):
             self.diverged = f"the training loss became {loss} in epoch {epoch + 1}"
         elif peak == 0:
@@ -183,29 +242,44 @@ class Training:
         self.history.append(
             EpochLine(
                 epoch=epoch + 1,
-                lr=self.optimizer.param_groups[0]["lr"],
+                lr=self.learning_rate(self.step - 1),
                 train_loss=loss / count,
                 train_error=wrong / count,
                 val_loss=val.loss if val else None,
                 val_error=val.error if val else None,
             )
         )
-        self.sums = self._zero_sums()
+        for tensor in self.sums.values():
+            tensor.zero_()
 
-    def _zero_sums(self) -> dict[str, Tensor]:
-        return {
-            "loss": torch.zeros((), dtype=torch.float64, device=self.device),
-            "wrong": torch.zeros((), dtype=torch.int64, device=self.device),
-            "peak": torch.zeros((), dtype=torch.float32, device=self.device),
-        }
+    def _forward(self, execution: Execution) -> tuple[Forward, str]:
+        """Return what maps images to logits in a step, and why it is not what was asked for, "" if it is."""
+        if not execution.compiled:
+            return self.working.module, ""
+        size, side = self.config.budget.batch_size, output_size(self.config)
+        count = len(self.splits.train)
+        sizes = {min(size, count), count % size or size}
+        return compiled(
+            self.working.module,
+            [(each, IMAGE_CHANNELS, side, side) for each in sorted(sizes, reverse=True)],
+            autocast(self.config, self.device),
+            compare=self.config.model.family is not Family.custom,
+        )
 
+    def _start_momentum(self) -> None:
+        # As torch would at its first step, but where a CUDA graph finds it.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
-def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    # Forget the nets compiled before: torch counts them together, and beyond eight graphs it would
-    # go on without compiling, in silence.
-    torch.compiler.reset()
-    # dynamic=False: one graph for the batch size and one for the tail, both of exact shapes.
-    return torch.compile(network, dynamic=False)
+    def _momentum(self) -> list[Tensor]:
+        return [state["momentum_buffer"] for state in self.optimizer.state.values()]
+
+    def _add(self, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
+        # Tensors on the device, read once per epoch: .item() at every step would stall a GPU.
+        self.sums["loss"] += loss.double() * len(labels)
+        self.sums["wrong"] += (logits.argmax(1) != labels).sum()
+        torch.maximum(self.sums["peak"], logits.abs().max(), out=self.sums["peak"])
 
 
 def _parameter_groups(network: nn.Module, config: Config) -> list[dict[str, object]]:

@@ -1,0 +1,252 @@
+"""Who carries the steps of cells out: one kernel after the other, or a whole step at once as a CUDA graph.
+
+Both run `Training.learn`; the eager executor is the reference that the graph is held to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from strive import randomness
+from strive.config import Config, Family, Source
+from strive.data import ResidentSplit, augment_purposes
+from strive.networks import dropout_purposes
+from strive.training.execution import Execution
+
+if TYPE_CHECKING:
+    from strive.training.loop import Training
+
+Replay = Callable[[], None]
+Capture = Callable[[Replay], Replay]
+
+
+class Executor(Protocol):
+    """Carries out the steps of cells that are at the same place of an epoch."""
+
+    def steps(self, trainings: Sequence[Training]) -> Iterator[None]:
+        """Take one step of each at each `next`, to the end of the epoch."""
+        ...
+
+
+def make_executor(execution: Execution) -> Executor:
+    """Return what carries steps out on this device."""
+    return GraphExecutor(fast=execution.fast) if execution.graph else EagerExecutor()
+
+
+class EagerExecutor:
+    """Queues one kernel after the other; the host reads the images of each batch."""
+
+    def steps(self, trainings: Sequence[Training]) -> Iterator[None]:
+        """Take one step of each at each `next`, to the end of the epoch."""
+        sources = [each.splits.train.batches(each.batch_indices()[each.place :]) for each in trainings]
+        for batches in zip(*sources, strict=True):
+            for training, (images, labels) in zip(trainings, batches, strict=True):
+                self._step(training, images, labels)
+            yield
+
+    def _step(self, training: Training, images: Tensor, labels: Tensor) -> None:
+        config, step = training.config, training.step
+        if config.model.family is Family.custom:
+            # Whatever a user's net draws from torch's own generator is then stateless too.
+            torch.manual_seed(randomness.number(config.seed, "custom", step))
+        training.lr.fill_(training.learning_rate(step))
+        training.learn(images, labels, randomness.streams(config.seed, step, training.device))
+        training.step += 1
+
+
+class GraphExecutor:
+    """Replays CUDA graphs: one of all cells' steps for each batch size, each cell a branch of its own.
+
+    Unverified on a GPU until `make gpu-check` has run on one. A graph that cannot be captured, or whose
+    first step is not that of the eager executor, is not used; `Training.fallback` then says why.
+    """
+
+    def __init__(self, capture: Capture | None = None, *, fast: bool = False) -> None:
+        """capture: makes of a function what repeats its kernels; fast: these may differ in the last bits."""
+        self._capture, self._fast = capture or cuda_capture, fast
+        self._eager = EagerExecutor()
+        self._branches: list[_Branch] = []
+        self._replays: dict[int, Replay] = {}
+
+    def steps(self, trainings: Sequence[Training]) -> Iterator[None]:
+        """Take one step of each at each `next`, to the end of the epoch."""
+        if why := next(filter(None, (obstacle(training.config) for training in trainings)), ""):
+            for training in trainings:
+                training.fallback = training.fallback or why
+            yield from self._eager.steps(trainings)
+            return
+        self._hold(trainings)
+        for branch in self._branches:
+            branch.load()
+        for batch in trainings[0].batch_indices()[trainings[0].place :]:
+            self._replay(len(batch))()
+            for training in trainings:
+                training.step += 1
+            yield
+
+    def seconds_per_step(self, trainings: Sequence[Training], *, steps: int = 20) -> float:
+        """Return how long a step of all of them takes, and leave them as they were."""
+        self._hold(trainings)
+        for branch in self._branches:
+            branch.load()
+        size = len(trainings[0].batch_indices()[0])
+        replay, kept = self._replay(size), self._kept()
+        rounds = []
+        for _ in range(3):
+            _wait(trainings[0].device)
+            started = time.perf_counter()
+            for _ in range(steps):
+                for branch in self._branches:
+                    branch.place.zero_()
+                replay()
+            _wait(trainings[0].device)
+            rounds.append((time.perf_counter() - started) / steps)
+        _put_back(kept)
+        return min(rounds)
+
+    def _hold(self, trainings: Sequence[Training]) -> None:
+        if [branch.training for branch in self._branches] != list(trainings):
+            # The graphs first: they read what the branches own.
+            self._replays.clear()
+            self._branches = [_Branch(training) for training in trainings]
+
+    def _replay(self, size: int) -> Replay:
+        if size not in self._replays:
+            self._replays[size] = self._captured(lambda: self._step(size))
+        return self._replays[size]
+
+    def _step(self, size: int) -> None:
+        streams = [branch.stream for branch in self._branches if branch.stream is not None]
+        if len(streams) < 2:
+            for branch in self._branches:
+                branch.step(size)
+            return
+        here = torch.cuda.current_stream()
+        for branch, stream in zip(self._branches, streams, strict=True):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                branch.step(size)
+        for stream in streams:
+            here.wait_stream(stream)
+
+    def _captured(self, step: Replay) -> Replay:
+        """Return the step as a graph if that does what the step does, or the step itself."""
+        kept = self._kept()
+        try:
+            step()
+            wanted = self._kept()
+            _put_back(kept)
+            replay = self._capture(step)
+            _put_back(kept)
+            replay()
+            same = all(map(self._same, wanted, self._kept()))
+            why = "" if same else "its first step was not that of the eager executor"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a kernel may raise that cannot be captured
+            why = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        _put_back(kept)
+        if why:
+            for branch in self._branches:
+                branch.training.fallback = f"CUDA graph: {why}"
+            return step
+        return replay
+
+    def _same(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+        (_, wanted), (_, got) = a, b
+        if self._fast:
+            return bool(
+                torch.isclose(wanted, got, rtol=0.02, atol=0.02 * float(wanted.abs().max()), equal_nan=True).all()
+            )
+        return torch.equal(torch.nan_to_num(wanted), torch.nan_to_num(got))
+
+    def _kept(self) -> list[tuple[Tensor, Tensor]]:
+        """Return (tensor, its copy) of all that a step changes."""
+        return [(tensor, tensor.clone()) for branch in self._branches for tensor in branch.tensors()]
+
+
+class _Branch:
+    """One cell in a graph, and what a replay reads instead of asking the host."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        split, device, steps = training.splits.train, training.device, training.steps_per_epoch
+        assert isinstance(split, ResidentSplit)
+        self._split = split
+        self._purposes = [*augment_purposes(training.config.augment), *dropout_purposes(training.network)]
+        self.place = torch.zeros(1, dtype=torch.int64, device=device)  # in the epoch, in steps
+        self._order = torch.zeros(len(split), dtype=torch.int64, device=device)
+        self._rates = torch.zeros(steps, dtype=training.lr.dtype, device=device)
+        self._keys = torch.zeros(steps, len(self._purposes), dtype=torch.int32, device=device)
+        self._within = torch.arange(training.config.budget.batch_size, device=device)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def load(self) -> None:
+        """Write down the order, learning rates and streams of the training's current epoch."""
+        training, seed = self.training, self.training.config.seed
+        first = len(training.history) * training.steps_per_epoch
+        steps = range(first, first + training.steps_per_epoch)
+        keys = [[int(randomness.key(seed, purpose, step)) for purpose in self._purposes] for step in steps]
+        self._order.copy_(torch.cat(training.batch_indices()))
+        self._rates.copy_(torch.tensor([training.learning_rate(step) for step in steps], dtype=torch.float64))
+        if self._purposes:
+            self._keys.copy_(torch.tensor(keys, dtype=torch.int32))
+        self.place.fill_(training.place)
+
+    def step(self, size: int) -> None:
+        """Learn from the batch of so many images that comes next. Asks the host nothing."""
+        training = self.training
+        training.lr.copy_(self._rates.index_select(0, self.place)[0])
+        keys = self._keys.index_select(0, self.place)[0]
+        streams = dict(zip(self._purposes, keys.unbind() if self._purposes else (), strict=True))
+        rows = self._order.index_select(0, self.place * len(self._within) + self._within[:size])
+        images, labels = self._split.take(rows)
+        training.learn(images, labels, streams.__getitem__)
+        self.place.add_(1)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that `step` changes, where it lies."""
+        return [*self.training.tensors(), self.place]
+
+
+def obstacle(config: Config) -> str:
+    """Return why a cell's steps cannot be one CUDA graph, "" if they can."""
+    if config.model.family is Family.custom:
+        return "CUDA graph: model.builder's net may ask the host for something, which a graph would not do again"
+    if config.data.source is Source.imagenet:
+        return "CUDA graph: the images of data=imagenet are not in the GPU's memory"
+    return ""
+
+
+def cuda_capture(step: Replay) -> Replay:
+    """Return what repeats the step's kernels. Takes the step some times to warm up."""
+    stream, here = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream.wait_stream(here)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    here.wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def plainly(step: Replay) -> Replay:
+    """Return the step itself: what a graph does, without a GPU."""
+    return step
+
+
+def _put_back(kept: Sequence[tuple[Tensor, Tensor]]) -> None:
+    for tensor, copy in kept:
+        tensor.copy_(copy)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,196 @@
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import MakeConfig
+from test_loop import BASE, CPU, few, same
+
+from strive.config import Config
+from strive.data import load_splits
+from strive.training import (
+    EagerExecutor,
+    Executor,
+    GraphExecutor,
+    Outcome,
+    Training,
+    cells_at_once,
+    plainly,
+    train_cell,
+    train_epoch,
+)
+
+NETS = [
+    (),
+    ("augment=flip_shift", "precision=bf16"),
+    ("augment=extreme", "augment.canvas_px=40"),
+    ("model=model_a", "augment=flip_shift"),
+    ("model=strided_cnn_b", "precision=bf16"),
+    ("model=convpool_cnn_c", "optimizer.momentum=0"),
+    ("model=model_c", "model.batch_norm=true"),
+]
+
+
+def training(config: Config) -> Training:
+    return Training(config, few(load_splits(config, CPU.device)), CPU)
+
+
+def trained(trainings: list[Training], executor: Executor) -> list[Outcome]:
+    """Each leaves when it has finished, as in a pack."""
+    while active := [each for each in trainings if not each.finished]:
+        train_epoch(active, executor, lambda training: None)
+    return [each.outcome() for each in trainings]
+
+
+def assert_same(a: Outcome, b: Outcome) -> None:
+    assert a.history == b.history
+    assert same(a.weights, b.weights)
+    assert a.test.logits.equal(b.test.logits)
+
+
+@pytest.mark.parametrize("overrides", NETS)
+def test_what_a_graph_replays_is_bit_for_bit_what_the_eager_executor_does(
+    make_small: MakeConfig, overrides: tuple[str, ...]
+):
+    config = make_small(*BASE, *overrides)
+    (graph,) = trained([training(config)], GraphExecutor(plainly))
+    assert_same(graph, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+@pytest.mark.parametrize("executor", [EagerExecutor, lambda: GraphExecutor(plainly)])
+def test_a_packed_cell_ends_with_the_bits_of_the_lone_cell(make_small: MakeConfig, executor: Callable[[], Executor]):
+    configs = [
+        make_small(*BASE, "seed=1", "augment=flip_shift"),
+        make_small(*BASE, "seed=2", "optimizer.lr=0.01", "budget.epochs=3"),
+        make_small(*BASE, "seed=3", "optimizer.weight_decay=0", "budget.epochs=1"),
+    ]
+    packed = trained([training(config) for config in configs], executor())
+    for config, outcome in zip(configs, packed, strict=True):
+        assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+def test_a_diverged_cell_leaves_the_pack_and_the_others_go_on(make_small: MakeConfig):
+    configs = [make_small(*BASE, "optimizer.lr=1e9"), make_small(*BASE, "seed=2")]
+    wild, calm = trained([training(config) for config in configs], GraphExecutor(plainly))
+    assert "loss became" in wild.diverged
+    assert len(wild.history) < 2
+    assert_same(calm, train_cell(configs[1], few(load_splits(configs[1], CPU.device)), CPU))
+
+
+def test_a_cell_stopped_in_one_pack_goes_on_in_another_with_the_same_bits(make_small: MakeConfig):
+    configs = [make_small(*BASE, f"seed={seed}") for seed in range(3)]
+    alone = [train_cell(config, few(load_splits(config, CPU.device)), CPU) for config in configs]
+    first = [training(config) for config in configs[:2]]
+    kept: dict[int, dict[str, Any]] = {}
+
+    class StopError(Exception):
+        pass
+
+    def stop_in_the_middle(training: Training) -> None:
+        if training.step == 2:  # of 4 steps in an epoch
+            kept[training.config.seed] = copy.deepcopy(training.snapshot())
+            if len(kept) == 2:
+                raise StopError
+
+    with pytest.raises(StopError):
+        train_epoch(first, GraphExecutor(plainly), stop_in_the_middle)
+    second = [training(config) for config in (configs[1], configs[2], configs[0])]
+    second[0].restore(kept[1])
+    second[2].restore(kept[0])
+    outcomes = trained(second, GraphExecutor(plainly))
+    for outcome, wanted in zip(outcomes, (alone[1], alone[2], alone[0]), strict=True):
+        assert_same(outcome, wanted)
+
+
+def test_a_graph_whose_first_step_differs_is_not_used(make_small: MakeConfig):
+    config = make_small(*BASE)
+
+    cell = training(config)
+    (outcome,) = trained([cell], GraphExecutor(lambda step: lambda: None))
+    assert cell.fallback == "CUDA graph: its first step was not that of the eager executor"
+    assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+def test_a_step_that_cannot_be_captured_is_taken_eagerly_and_says_why(make_small: MakeConfig):
+    config = make_small(*BASE)
+
+    def failing(step: Callable[[], None]) -> Callable[[], None]:
+        step()  # a warm-up, which must leave no trace
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    cell = training(config)
+    (outcome,) = trained([cell], GraphExecutor(failing))
+    assert cell.fallback == "CUDA graph: RuntimeError: operation not permitted when stream is capturing"
+    assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+def test_too_little_memory_for_a_graph_is_not_passed_over(make_small: MakeConfig):
+    def full(step: Callable[[], None]) -> Callable[[], None]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        trained([training(make_small(*BASE))], GraphExecutor(full))
+
+
+def test_a_graph_is_captured_once_for_each_batch_size_of_a_pack(make_small: MakeConfig):
+    captured = []
+
+    def counting(step: Callable[[], None]) -> Callable[[], None]:
+        captured.append(step)
+        return step
+
+    trained([training(make_small(*BASE, f"seed={seed}")) for seed in range(2)], GraphExecutor(counting))
+    assert len(captured) == 2  # 32 images, and the last 4
+
+
+@pytest.mark.parametrize("seconds", [[1.0, 1.2, 1.3, 2.0], [1.0, 2.0, 3.0, 4.0], [1.0, 1.98, 2.0, 2.5]])
+def test_as_many_cells_train_at_once_as_take_the_most_steps_in_a_second(make_small: MakeConfig, seconds: list[float]):
+    class Timed(GraphExecutor):
+        def seconds_per_step(self, trainings: Any, *, steps: int = 20) -> float:
+            return seconds[len(trainings) - 1]
+
+    cells = [training(make_small(*BASE, f"seed={seed}")) for seed in range(4)]
+    rates = [(count + 1) / each for count, each in enumerate(seconds)]
+    assert cells_at_once(cells, Timed(plainly)) == rates.index(max(rates)) + 1
+
+
+def test_calibration_leaves_the_cells_as_they_were(make_small: MakeConfig):
+    configs = [make_small(*BASE, f"seed={seed}", "model.batch_norm=true") for seed in range(2)]
+    cells, executor = [training(config) for config in configs], GraphExecutor(plainly)
+    before = [[tensor.clone() for tensor in cell.tensors()] for cell in cells]
+    assert cells_at_once(cells, executor) in (1, 2)
+    after = [cell.tensors() for cell in cells]
+    assert all(torch.equal(a, b) for old, new in zip(before, after, strict=True) for a, b in zip(old, new, strict=True))
+    for outcome, config in zip(trained(cells, executor), configs, strict=True):
+        assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+def test_one_kernel_after_the_other_gains_nothing_from_company(make_small: MakeConfig):
+    cells = [training(make_small(*BASE, f"seed={seed}")) for seed in range(2)]
+    assert cells_at_once(cells, EagerExecutor()) == 1
+
+
+def test_a_net_of_the_users_is_not_put_into_a_graph(
+    make_small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "flat_net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes, image_size):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * image_size**2, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = make_small(*BASE, "model=extra/custom", "model.builder=flat_net:build", "model.width=1")
+    cell = training(config)
+    (outcome,) = trained([cell], GraphExecutor(plainly))
+    assert cell.fallback.startswith("CUDA graph: model.builder's net")
+    assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+def test_the_seconds_of_packed_cells_add_up_to_the_devices(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    ticks = iter(range(1_000_000))
+    monkeypatch.setattr("strive.training.loop.time.perf_counter", lambda: float(next(ticks)))
+    cells = [training(make_small(*BASE, f"seed={seed}", "budget.epochs=1")) for seed in range(2)]
+    train_epoch(cells, EagerExecutor(), lambda training: None)
+    assert cells[0].seconds == cells[1].seconds > 0
