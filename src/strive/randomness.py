@@ -30,7 +30,12 @@ def generator(*parts: int | str) -> torch.Generator:
 
 def key(seed: int, purpose: str, step: int) -> Tensor:
     """Return the int32 scalar that selects one stream of `bits`."""
-    return torch.tensor(number(seed, purpose, step) % 2**32 - 2**31, dtype=torch.int32)
+    return torch.tensor(key_number(seed, purpose, step), dtype=torch.int32)
+
+
+def key_number(seed: int, purpose: str, step: int) -> int:
+    """Return the value of `key`."""
+    return number(seed, purpose, step) % 2**32 - 2**31
 
 
 Streams = Callable[[str], Tensor]  # from a purpose to its `key` in one step of one cell, on the device

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Replay = Callable[[], None]
 Capture = Callable[[Replay], Replay]
+_Tables = tuple[Tensor, Tensor, Tensor]
 
 
 class Executor(Protocol):
@@ -43,11 +44,14 @@ class EagerExecutor:
 
     def steps(self, trainings: Sequence[Training]) -> Iterator[None]:
         """Take one step of each at each `next`, to the end of the epoch."""
-        sources = [each.splits.train.batches(each.batch_indices()[each.place :]) for each in trainings]
-        for batches in zip(*sources, strict=True):
+        for batches in zip(*map(self._batches, trainings), strict=True):
             for training, (images, labels) in zip(trainings, batches, strict=True):
                 self._step(training, images, labels)
             yield
+
+    def _batches(self, training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+        order = training.order(len(training.history)).split(training.config.budget.batch_size)
+        return training.splits.train.batches(order[training.place :])
 
     def _step(self, training: Training, images: Tensor, labels: Tensor) -> None:
         config, step = training.config, training.step
@@ -83,18 +87,21 @@ class GraphExecutor:
         self._hold(trainings)
         for branch in self._branches:
             branch.load()
-        for batch in trainings[0].batch_indices()[trainings[0].place :]:
-            self._replay(len(batch))()
+        for size in trainings[0].batch_sizes():
+            self._replay(size)()
             for training in trainings:
                 training.step += 1
             yield
+        # While the device works through what is queued.
+        for branch in self._branches:
+            branch.foresee()
 
     def seconds_per_step(self, trainings: Sequence[Training], *, steps: int = 20) -> float:
         """Return how long a step of all of them takes, and leave them as they were."""
         self._hold(trainings)
         for branch in self._branches:
             branch.load()
-        size = len(trainings[0].batch_indices()[0])
+        size = max(trainings[0].batch_sizes())
         replay, kept = self._replay(size), self._kept()
         rounds = []
         for _ in range(3):
@@ -184,19 +191,30 @@ class _Branch:
         self._rates = torch.zeros(steps, dtype=training.lr.dtype, device=device)
         self._keys = torch.zeros(steps, len(self._purposes), dtype=torch.int32, device=device)
         self._within = torch.arange(training.config.budget.batch_size, device=device)
+        self._foreseen: tuple[int, _Tables] | None = None
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def load(self) -> None:
         """Write down the order, learning rates and streams of the training's current epoch."""
+        epoch = len(self.training.history)
+        foreseen, self._foreseen = self._foreseen, None
+        tables = foreseen[1] if foreseen and foreseen[0] == epoch else self._tables(epoch)
+        for mine, table in zip((self._order, self._rates, self._keys), tables, strict=True):
+            mine.copy_(table)
+        self.place.fill_(self.training.place)
+
+    def foresee(self) -> None:
+        """Work out what the next epoch's `load` will write."""
+        epoch = len(self.training.history) + 1
+        if epoch < self.training.config.budget.epochs:
+            self._foreseen = (epoch, self._tables(epoch))
+
+    def _tables(self, epoch: int) -> _Tables:
         training, seed = self.training, self.training.config.seed
-        first = len(training.history) * training.steps_per_epoch
-        steps = range(first, first + training.steps_per_epoch)
-        keys = [[int(randomness.key(seed, purpose, step)) for purpose in self._purposes] for step in steps]
-        self._order.copy_(torch.cat(training.batch_indices()))
-        self._rates.copy_(torch.tensor([training.learning_rate(step) for step in steps], dtype=torch.float64))
-        if self._purposes:
-            self._keys.copy_(torch.tensor(keys, dtype=torch.int32))
-        self.place.fill_(training.place)
+        steps = range(epoch * training.steps_per_epoch, (epoch + 1) * training.steps_per_epoch)
+        rates = torch.tensor([training.learning_rate(step) for step in steps], dtype=torch.float64)
+        keys = [[randomness.key_number(seed, purpose, step) for purpose in self._purposes] for step in steps]
+        return training.order(epoch), rates, torch.tensor(keys, dtype=torch.int32)
 
     def step(self, size: int) -> None:
         """Learn from the batch of so many images that comes next. Asks the host nothing."""

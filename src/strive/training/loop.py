@@ -161,11 +161,15 @@ class Training:
         """Whether torch.compile runs."""
         return self.forward is not self.working.module
 
-    def batch_indices(self) -> tuple[Tensor, ...]:
-        """Return the images of each step of the current epoch, int64 [b] on the CPU."""
-        seed = randomness.generator(self.config.seed, "order", len(self.history))
-        order = torch.randperm(len(self.splits.train), generator=seed)
-        return tuple(order.split(self.config.budget.batch_size))
+    def order(self, epoch: int) -> Tensor:
+        """Return the training images in the order of an epoch, the first of which is 0; int64 [n] on the CPU."""
+        generator = randomness.generator(self.config.seed, "order", epoch)
+        return torch.randperm(len(self.splits.train), generator=generator)
+
+    def batch_sizes(self) -> list[int]:
+        """Return the number of images of each step that is left in the current epoch."""
+        count, size = len(self.splits.train), self.config.budget.batch_size
+        return [min(size, count - start) for start in range(self.place * size, count, size)]
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, the first of which is 0."""

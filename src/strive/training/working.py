@@ -47,6 +47,8 @@ class WorkingNetwork:
     def __init__(self, network: nn.Module, config: Config, device: torch.device) -> None:
         """network: on the device; its parameters stay the ones that are trained."""
         self._custom = config.model.family is Family.custom
+        # Where a CUDA graph finds them, and laid out as the parameters are: the fused optimizer asks for that.
+        self._gradients = list[Tensor]()
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._leaves = list(self._parameters)
         self.copies, self._copied = list[nn.Parameter](), list[nn.Parameter]()  # and what they are copies of
@@ -57,6 +59,8 @@ class WorkingNetwork:
         self.module = with_less_work(network, channels=_GPU_CHANNELS if on_gpu else 0)
         if on_gpu:
             self.read_copies()
+        if device.type == "cuda":
+            self.keep_gradients()
 
     def read_copies(self) -> None:
         """Let the convolutions read bf16 copies of their parameters from now on."""
@@ -69,8 +73,13 @@ class WorkingNetwork:
         self._leaves = [copies.get(id(parameter), parameter) for parameter in self._parameters]
         self._copied = [parameter for parameter in self._parameters if id(parameter) in copies]
         self.copies = [copies[id(parameter)] for parameter in self._copied]
-        for parameter in self._copied:
-            parameter.grad = torch.empty_like(parameter)
+        self.keep_gradients()
+
+    def keep_gradients(self) -> None:
+        """Let the gradients stay in one place from now on, each laid out and of the type as its parameter is."""
+        self._gradients = [torch.empty_like(parameter) for parameter in self._parameters]
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
 
     def backward(self, loss: Tensor) -> None:
         """Set the gradients of the parameters that are trained."""
@@ -80,25 +89,18 @@ class WorkingNetwork:
                 parameter.grad = None
             loss.backward()
             return
-        of_copies = []
-        for parameter, leaf, gradient in zip(
-            self._parameters, self._leaves, torch.autograd.grad(loss, self._leaves), strict=True
-        ):
-            if leaf is parameter:
-                parameter.grad = gradient
-            else:
-                of_copies.append(gradient)
-        _copy([parameter.grad for parameter in self._copied if parameter.grad is not None], of_copies)
+        gradients = torch.autograd.grad(loss, self._leaves)
+        if self._gradients:
+            torch._foreach_copy_(self._gradients, gradients)
+            return
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
 
     def refresh(self) -> None:
         """Make the copies those of the parameters as they are now."""
-        _copy([copy.detach() for copy in self.copies], [parameter.detach() for parameter in self._copied])
-
-
-def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
-    """Copy tensors of one type to tensors of another, on a GPU by one kernel."""
-    if sources:
-        torch._foreach_copy_(targets, sources)
+        if self.copies:
+            copies, parameters = ([tensor.detach() for tensor in each] for each in (self.copies, self._copied))
+            torch._foreach_copy_(copies, parameters)  # one kernel
 
 
 def with_less_work(network: nn.Module, *, channels: int = 0) -> nn.Sequential:
