@@ -7,6 +7,7 @@ from pathlib import Path
 
 from strive import records, stop
 from strive.claim import ClaimedError, LostClaimError
+from strive.command_line import complain
 from strive.complaint import complaint
 from strive.config import Config, ConfigError
 from strive.records import Record
@@ -108,7 +109,7 @@ def _run() -> int:
 
 
 def _fail(text: str) -> int:
-    print("error: " + "\n".join(map(printable, text.splitlines())), file=sys.stderr)
+    complain(text)
     return 2
 
 

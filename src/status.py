@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from strive.command_line import command_parser, complain, write_any_name
 from strive.records import RecordError
 from strive.sweeping.named import UsageError, plans, split, wanted
 from strive.sweeping.plan import StoredPlan, sweep_folder
@@ -17,6 +18,7 @@ from strive.sweeping.standing import Standing, State, Watcher
 from strive.sweeping.status import advice, counts, overview, sweep_report
 from strive.sweeping.view import printable
 
+_USAGE = "python src/status.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [--failed] [--watch]"
 _HELP = """\
 Say how a sweep stands, from what lies on disk and from squeue: how many cells are done, running,
 waiting, failed and missing; how far each running one is, and where; why each failed one failed.
@@ -63,17 +65,9 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        usage="python src/status.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [--failed] [--watch]",
-        description=_HELP,
-        epilog=_EXIT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    parser = command_parser(_USAGE, _HELP, _EXIT)
     parser.add_argument("--failed", action="store_true", help="add the stack traces of failed cells")
     parser.add_argument("--watch", action="store_true", help="look again each 2 s until every cell has ended")
-    # So that a launch's line needs only another file name.
-    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -182,13 +176,11 @@ def _watch(look: _Look, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        # Not every terminal can write every name.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    write_any_name()
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
     except (UsageError, RecordError) as error:
-        print("error: " + "\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
+        complain(str(error))
         sys.exit(2)

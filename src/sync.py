@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from strive.command_line import command_parser
 from strive.config import Config, knobs
 from strive.records import RecordError
 from strive.sweeping.named import UsageError, split, wanted
@@ -21,6 +22,7 @@ from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess
 from strive.tracking.receipt import read_receipt, write_receipt
 
+_USAGE = "python src/sync.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [tracker.project=P] [--watch] [--again]"
 _HELP = """\
 Upload to W&B what it does not have yet of the cells on disk: epochs, results, plans. It needs nothing
 but their files, so it runs on a login node, on a laptop with a copy of the folder, or a year later.
@@ -142,17 +144,9 @@ class _Upload:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        usage="python src/sync.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [tracker.project=P] [--watch] [--again]",
-        description=_HELP,
-        epilog=_EXIT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    parser = command_parser(_USAGE, _HELP, _EXIT)
     parser.add_argument("--watch", action="store_true", help="go on until every cell has ended")
     parser.add_argument("--again", action="store_true", help="ask W&B about every cell, not its wandb.json")
-    # So that a launch's line needs only another file name.
-    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

@@ -1,0 +1,33 @@
+"""What the commands beside src/run.py have in common: the overrides of a launch, and how they write to a terminal."""
+
+import argparse
+import sys
+
+from strive.sweeping.view import printable
+
+
+def command_parser(usage: str, text: str, exit_codes: str) -> argparse.ArgumentParser:
+    """Return a parser whose `overrides` are KEY=VALUE, as those of a launch, with `text` as its --help.
+
+    A launch's -m means nothing here: it is taken so that the launch's line needs only another file name.
+    """
+    parser = argparse.ArgumentParser(
+        usage=usage,
+        description=text,
+        epilog=exit_codes,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def write_any_name() -> None:
+    """Make stdout and stderr spell out what their encoding cannot write: not every terminal knows every name."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def complain(text: str) -> None:
+    """Print on stderr what the user got wrong."""
+    print("error: " + "\n".join(map(printable, text.splitlines())), file=sys.stderr)
