@@ -1,37 +1,29 @@
-"""What all figures share: fonts, colours, text that fits, and files without a date. Lengths are in inches."""
+"""What all figures share: colours, text that fits, and files without a date. Lengths are in inches."""
 
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar
 
-import matplotlib as mpl
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
+from strive import lettering
+
 WIDTH = 7.0  # of a page; the text of most papers is 5.5 to 7 wide
-SMALL, TEXT, TITLE = 6.5, 7.5, 9.0  # points
-LINE = 1.35  # height of a line of text, in its font size
-DPI = 200  # of the PNG; text is measured at it
+DPI, SMALL, TEXT, TITLE = lettering.DPI, lettering.SMALL, lettering.TEXT, lettering.TITLE
 T = TypeVar("T")
 FORMATS = ("pdf", "svg", "png")
-INK, FAINT, STRIPE = "#1a1a1a", "#5f5f5f", "#f4f4f2"
+INK, FAINT, STRIPE = lettering.INK, "#5f5f5f", "#f4f4f2"
 # After Okabe and Ito (2008), told apart without red or green vision; the yellow, which white paper swallows, is left
 # out, and the first four differ in lightness. Every line has a dash, too, for those who print in grey.
 COLOURS = ("#005a9c", "#d55e00", "#1a1a1a", "#2fae84", "#cc79a7", "#56b4e9", "#e69f00", "#7a3b8f")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-_FONT = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
 _STYLE: dict[str, Any] = {
-    "font.family": [_FONT],
     "font.size": TEXT,
-    "text.color": INK,
-    "text.parse_math": False,  # a data set or an arm may have dollars in its name
     "axes.edgecolor": "#8c8c8c",
     "axes.labelcolor": INK,
     "axes.labelsize": TEXT,
@@ -52,7 +44,6 @@ _STYLE: dict[str, Any] = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.5,
     "lines.solid_capstyle": "round",
-    "pdf.fonttype": 42,  # text stays text, and journals take it
     "svg.fonttype": "path",  # looks the same where the font is not installed
     "svg.hashsalt": "strive",  # or every file would name its parts at random
     "savefig.dpi": DPI,
@@ -62,9 +53,7 @@ _STYLE: dict[str, Any] = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw and save in the house style, whatever the user's matplotlibrc says."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
+    with lettering.house_style(_STYLE):
         yield
 
 
@@ -89,10 +78,7 @@ def to_bytes(figure: Figure, form: str, title: str) -> bytes:
     return content.getvalue()
 
 
-def printable(text: str) -> str:
-    """Return the text on one line, with a box for every character that the font has not."""
-    glyphs = _glyphs()
-    return "".join(each if ord(each) in glyphs else "\N{WHITE SQUARE}" for each in " ".join(text.split()))
+printable = lettering.printable
 
 
 def wrapped(
@@ -123,17 +109,14 @@ def paragraphs(texts: Sequence[str], width: float) -> list[str]:
     return [line for text in texts if text for line in wrapped(text, width, TEXT, lines=3)]
 
 
-@cache
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Return how wide a line of text is. size: points."""
-    font = font_manager.FontProperties(family=_FONT, size=size, weight=weight)
-    width, _, _ = _measure().get_text_width_height_descent(text, font, ismath=False)
-    return float(width / DPI)
+    return lettering.text_width(text, size, weight) / DPI
 
 
 def line_height(size: float) -> float:
     """Return the height of a line of text. size: points."""
-    return LINE * size / 72
+    return lettering.LINE * size / 72
 
 
 def new_page(width: float, height: float) -> tuple[Figure, Axes]:
@@ -202,18 +185,6 @@ def pages(items: Sequence[T], most: int) -> list[tuple[str, Sequence[T]]]:
     length = -(-len(items) // max(1, count))
     parts = [items[start : start + length] for start in range(0, len(items), max(1, length))]
     return [(f" ({number} of {len(parts)})" if len(parts) > 1 else "", part) for number, part in enumerate(parts, 1)]
-
-
-@cache
-def _measure() -> Any:
-    # At the dots of what is written: letters are moved to whole ones, which changes the width of a line by a tenth.
-    return FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    path = font_manager.findfont(font_manager.FontProperties(family=_FONT), fallback_to_default=False)
-    return frozenset(font_manager.get_font(path).get_charmap())
 
 
 def _pieces(word: str, width: float, size: float, weight: str) -> Iterator[str]:

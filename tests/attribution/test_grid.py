@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from strive.attribution.figure import Figure, Picture, Row, Tile
-from strive.attribution.grid import _columns, draw, line_height, printable, text_width, wrapped
+from strive.attribution.grid import _columns, draw
+from strive.lettering import line_height, printable, text_width, wrapped
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,41 +5,26 @@ import io
 import json
 import math
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Page
 from PIL import Image
 
 from strive.attribution.figure import Figure, Picture, Row
+from strive.lettering import DPI, SMALL, TEXT, TITLE, house_style, line_height, printable, text_width, wrapped
 from strive.records import write_whole
 
-DPI = 200  # of the PNG
 _WIDTH = 1400  # 7 inches, unless many columns need more: then letters grow with the page
 _LEAST_WIDTH = 900  # so that the caption below a single picture can be read
 _LEAST_SIDE, _LARGEST_SIDE = 64, 200  # of a picture
 _MARGIN, _GAP, _GROUP_GAP, _BLOCK_GAP = 24, 6, 30, 24
 _LABEL_WIDTH = 300
-_SMALL, _TEXT, _TITLE = 6.5, 7.5, 9.0  # points
-_LINE = 1.35  # height of a line of text, in its font size
-_FONT = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
-_STYLE: dict[str, Any] = {
-    "font.family": [_FONT],
-    "text.color": "#1a1a1a",
-    "text.parse_math": False,  # a class may have dollars in its name
-    "pdf.fonttype": 42,  # text stays text, and journals take it
-}
 
 
 def draw(figure: Figure, folder: Path, about: Mapping[str, Any] | None = None) -> list[Path]:
@@ -58,7 +43,7 @@ def draw(figure: Figure, folder: Path, about: Mapping[str, Any] | None = None) -
         "facts": figure.facts,
         "files": [path.name for path in paths],
     }
-    with _house_style():
+    with house_style():
         page = _page(figure)
         pictures = [_saved(page, form, figure.title) for form in ("png", "pdf")]
     text = json.dumps(_finite(words), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -66,15 +51,6 @@ def draw(figure: Figure, folder: Path, about: Mapping[str, Any] | None = None) -
     for path, content in zip(paths, contents, strict=True):
         write_whole(path, content, durable=False)
     return paths
-
-
-@contextmanager
-def _house_style() -> Iterator[None]:
-    """Draw and save in the house style, whatever the user's matplotlibrc says."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
-        yield
 
 
 def _saved(page: Page, form: str, title: str) -> bytes:
@@ -156,7 +132,7 @@ class _Sheet:
     """What has been placed so far, from above to below."""
 
     def __init__(self, scale: float) -> None:
-        self.small, self.text, self.title = scale * _SMALL, scale * _TEXT, scale * _TITLE  # points
+        self.small, self.text, self.title = scale * SMALL, scale * TEXT, scale * TITLE  # points
         self.width = float(_WIDTH)
         self.y = float(_MARGIN)  # where the next thing stands
         self.texts: list[_Text] = []
@@ -164,7 +140,7 @@ class _Sheet:
 
     def label(self, row: Row) -> list[str]:
         """Return the lines on the left of a row."""
-        width = _LABEL_WIDTH * self.small / _SMALL
+        width = _LABEL_WIDTH * self.small / SMALL
         return [line for part in row.label.split("\n") if part for line in wrapped(part, width, self.small, most=3)]
 
     def say(self, x: float, text: str, points: float, weight: str = "normal") -> None:
@@ -269,57 +245,3 @@ def _drawn(width: int, height: int, pictures: Sequence[_Placed], texts: Sequence
             y = text.y + (number + 0.78) * line_height(text.points)
             axes.text(text.x, y, line, size=text.points, ha=text.align, va="baseline", weight=text.weight)
     return page
-
-
-def wrapped(text: str, width: float, points: float, weight: str = "normal", *, most: int = 99) -> list[str]:
-    """Return the text in at most so many lines of this width; what is cut off has an ellipsis in its place."""
-    lines = [""]
-    for word in printable(text).split():
-        longer = f"{lines[-1]} {word}".strip()
-        if text_width(longer, points, weight) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    cut = lines[:most]
-    if len(lines) > most:
-        cut[-1] += "…"
-    return [_shortened(line, lambda part: text_width(part, points, weight) <= width) for line in cut]
-
-
-def _shortened(line: str, fits: Callable[[str], bool]) -> str:
-    if fits(line):
-        return line
-    line = line.removesuffix("…")
-    # The longest beginning that fits: a name may be thousands of letters long.
-    end = bisect_left(range(1, len(line)), True, key=lambda length: not fits(f"{line[:length]}…"))
-    return f"{line[:end]}…"
-
-
-def printable(text: str) -> str:
-    """Return the text on one line, with a box for every character that the font has not."""
-    glyphs = _glyphs()
-    return "".join(each if ord(each) in glyphs else "\N{WHITE SQUARE}" for each in " ".join(text.split()))
-
-
-@cache
-def text_width(text: str, points: float, weight: str = "normal") -> float:
-    """Return how wide a line of text is."""
-    font = font_manager.FontProperties(family=_FONT, size=points, weight=weight)
-    width, _, _ = _measure().get_text_width_height_descent(text, font, ismath=False)
-    return float(width)
-
-
-def line_height(points: float) -> float:
-    """Return the height of a line of text."""
-    return _LINE * points / 72 * DPI
-
-
-@cache
-def _measure() -> Any:
-    return FigureCanvasAgg(Page(dpi=DPI)).get_renderer()
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    path = font_manager.findfont(font_manager.FontProperties(family=_FONT), fallback_to_default=False)
-    return frozenset(font_manager.get_font(path).get_charmap())

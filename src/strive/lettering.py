@@ -1,0 +1,91 @@
+"""How text looks and what room it takes, in the figures of src/visualize.py and of analysis/. Lengths are in dots.
+
+Imports matplotlib, which only figures need, and no torch, which tables do without.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Page
+
+DPI = 200  # of a PNG; text is measured at it
+SMALL, TEXT, TITLE = 6.5, 7.5, 9.0  # points
+LINE = 1.35  # height of a line of text, in its font size
+INK = "#1a1a1a"
+_FONT = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
+_STYLE: dict[str, Any] = {
+    "font.family": [_FONT],
+    "text.color": INK,
+    "text.parse_math": False,  # a class, a data set or an arm may have dollars in its name
+    "pdf.fonttype": 42,  # text stays text, and journals take it
+}
+
+
+@contextmanager
+def house_style(further: dict[str, Any] | None = None) -> Iterator[None]:
+    """Draw and save in the house style, whatever the user's matplotlibrc says. further: settings of other things."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE | (further or {}))  # type: ignore[arg-type]
+        yield
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, with a box for every character that the font has not."""
+    glyphs = _glyphs()
+    return "".join(each if ord(each) in glyphs else "\N{WHITE SQUARE}" for each in " ".join(text.split()))
+
+
+def wrapped(text: str, width: float, points: float, weight: str = "normal", *, most: int = 99) -> list[str]:
+    """Return the text in at most so many lines of this width; what is cut off has an ellipsis in its place."""
+    lines = [""]
+    for word in printable(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if text_width(longer, points, weight) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    cut = lines[:most]
+    if len(lines) > most:
+        cut[-1] += "…"
+    return [_shortened(line, lambda part: text_width(part, points, weight) <= width) for line in cut]
+
+
+@cache
+def text_width(text: str, points: float, weight: str = "normal") -> float:
+    """Return how wide a line of text is."""
+    font = font_manager.FontProperties(family=_FONT, size=points, weight=weight)
+    width, _, _ = _measure().get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
+
+
+def line_height(points: float) -> float:
+    """Return the height of a line of text."""
+    return LINE * points / 72 * DPI
+
+
+def _shortened(line: str, fits: Callable[[str], bool]) -> str:
+    if fits(line):
+        return line
+    line = line.removesuffix("…")
+    # The longest beginning that fits: a name may be thousands of letters long.
+    end = bisect_left(range(1, len(line)), True, key=lambda length: not fits(f"{line[:length]}…"))
+    return f"{line[:end]}…"
+
+
+@cache
+def _measure() -> Any:
+    # At the dots of what is written: letters are moved to whole ones, which changes the width of a line by a tenth.
+    return FigureCanvasAgg(Page(dpi=DPI)).get_renderer()
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    path = font_manager.findfont(font_manager.FontProperties(family=_FONT), fallback_to_default=False)
+    return frozenset(font_manager.get_font(path).get_charmap())
