@@ -5,14 +5,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from load import LoadError, find_plans, load_sweep
+from load import LoadError, file_of, find_plans, load_sweep
 from paper import PaperError
 from sheet import Sheet, make_sheet
 from source import Source, open_source
 
 from strive.config import ConfigError
 from strive.records import RecordError
-from strive.sweeping.plan import StoredPlan
 from strive.tracking.server import ServerError
 
 _RUNS = Path("runs")  # where a launch leaves records, unless told otherwise
@@ -99,7 +98,7 @@ def _wanted(plans: dict[str, Path], asked: Sequence[str]) -> list[str]:
     """Return the names of plans: each of a sweep file's, or one by its own name."""
     if not asked:
         return list(plans)
-    files = {name: _file(folder) for name, folder in plans.items() if name not in asked}
+    files = {name: file_of(folder) for name, folder in plans.items() if name not in asked}
     found = []
     for wanted in asked:
         matching = [name for name in plans if name == wanted or files.get(name) == wanted]
@@ -111,14 +110,6 @@ def _wanted(plans: dict[str, Path], asked: Sequence[str]) -> list[str]:
             )
         found += matching
     return list(dict.fromkeys(found))
-
-
-def _file(plan: Path) -> str:
-    """Return the name of the sweep file that a plan is of; "" if the plan cannot be read, too."""
-    try:
-        return StoredPlan.read(plan).file
-    except (RecordError, OSError):
-        return ""
 
 
 def _nothing(folders: Sequence[Path]) -> str:

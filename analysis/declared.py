@@ -14,7 +14,7 @@ from strive import identity
 from strive.config import ConfigError
 from strive.sweeping.choice import Criterion
 from strive.sweeping.layout import ARM, Table
-from strive.sweeping.sweepfile import read_sweep
+from strive.sweeping.sweepfile import Sweep, read_sweep
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 
@@ -27,22 +27,22 @@ def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> Table:
 
     Raises ConfigError with every fault of the file.
     """
-    table = _of_file(loaded.file, sweeps) if loaded.file else None
+    there = loaded.file and (sweeps / f"{loaded.file}.yaml").exists()
+    table = read_file(loaded.file, sweeps).table if there else None
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)
     added = split_further(loaded, table)
     return replace(table, rows=(*table.rows, *added))
 
 
-def _of_file(name: str, sweeps: Path) -> Table | None:
+def read_file(name: str, sweeps: Path) -> Sweep:
+    """Return what a sweep's file declares; raise ConfigError with every fault of it."""
     path = sweeps / f"{name}.yaml"
-    if not path.exists():
-        return None
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
-    return read_sweep(name, content).table
+    return read_sweep(name, content)
 
 
 def _default(loaded: Loaded) -> Table:

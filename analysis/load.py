@@ -57,6 +57,14 @@ def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
+def file_of(plan: Path) -> str:
+    """Return the name of the sweep file that a plan is of; "" if the plan cannot be read, too."""
+    try:
+        return StoredPlan.read(plan).file
+    except (RecordError, OSError):
+        return ""
+
+
 def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     """Return a sweep with all its cells, those without a record too.
 

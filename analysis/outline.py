@@ -5,17 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from declared import SWEEPS, declared_table
-from load import LoadError, find_plans, load_sweep
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from declared import SWEEPS, declared_table, read_file
+from load import LoadError, file_of, find_plans, load_sweep
 
 from strive import identity
-from strive.config import ConfigError
 from strive.sweeping.layout import ARM, Table, Value
-from strive.sweeping.plan import StoredPlan
-from strive.sweeping.sweepfile import Sweep, read_sweep
 
 _HELD_OUT = "data.val_images"
 # The knobs that the options of a group differ in, as far as a sweep's question goes.
@@ -73,7 +67,7 @@ def find_outlines(names: Sequence[str], folders: Sequence[Path], sweeps: Path = 
 
 def _wanted(names: Sequence[str], plans: Mapping[str, Path], sweeps: Path) -> Iterable[str]:
     """Yield the names of plans, and those of files that were never launched."""
-    files = {plan: _file_of(folder) for plan, folder in plans.items()}
+    files = {plan: file_of(folder) for plan, folder in plans.items()}
     legal = _files(sweeps)
     for name in names:
         launched = [plan for plan, file in files.items() if name in (plan, file)]
@@ -100,7 +94,7 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
 
     Raises ConfigError for a faulty one.
     """
-    sweep = _read(name, sweeps)
+    sweep = read_file(name, sweeps)
     spelt = [knob for key in sweep.factors for knob in _OPTIONS.get(key, (key,))]
     factors = [key for key in dict.fromkeys(spelt) if key in identity.SCIENCE_KEYS and key != "seed"]
     table = sweep.table
@@ -114,15 +108,6 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
     )
 
 
-def _read(name: str, sweeps: Path) -> Sweep:
-    path = sweeps / f"{name}.yaml"
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
-    return read_sweep(name, content)
-
-
 def _outline(name: str, question: str, table: Table, factors: Sequence[str], *, held_out: bool) -> Outline:
     # What a table selects from is no place of its own, but W&B would average over it.
     keys = [key for key in (*table.keys, *table.select) if key in factors or key == ARM]
@@ -134,14 +119,6 @@ def _outline(name: str, question: str, table: Table, factors: Sequence[str], *, 
         value=table.value,
         held_out=held_out or table.value.value.startswith("val_"),
     )
-
-
-def _file_of(folder: Path) -> str:
-    """Return the name of the sweep file that a plan is of; "" if the plan cannot be read."""
-    try:
-        return StoredPlan.read(folder).file
-    except (ValueError, OSError):
-        return ""
 
 
 def _files(sweeps: Path) -> list[str]:

@@ -1,31 +1,30 @@
 """What a trained net's units respond to, as figures: `python src/visualize.py --help`."""
 
-import argparse
 import dataclasses
 import difflib
-import re
-import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from strive.command_line import command_parser, complain, write_any_name
 from strive.complaint import complaint
-from strive.config import Config, ConfigError, DeviceChoice, knobs, to_config
+from strive.config import Config, ConfigError, knobs, to_config
 from strive.progress import CONSOLE
 from strive.records import RecordError, Status, read_record, record_path
 from strive.reproduction import find_record
 from strive.sweeping.named import UsageError, wanted
 from strive.sweeping.plan import StoredPlan, sweep_folder
 from strive.sweeping.view import printable
+from strive.wish import TAKES, Wish, pair, wish_of
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help and most errors need none of it
     from strive.attribution.figure import Figure
     from strive.attribution.subject import Subject
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+_USAGE = "python src/visualize.py cell=ID|sweeps=NAME|weights=FILE [figure=NAME] [KEY=VALUE ...]"
 _HELP = """\
 Show what the units of a trained net respond to: backpropagation, deconvnet and guided backpropagation
 (the paper's section 4), each figure as .png and .pdf, the numbers behind it as .csv, its words as .json.
@@ -61,147 +60,18 @@ _EXIT = """\
 exit code: 0; 1 if a cell of a sweep failed, each is named; 2 for a mistake in the command.
 
 The ranking of patches is kept beside the figures, and read again for the same weights and images."""
-_FIGURES = ("filters", "patches", "methods", "sanity")
-_SUBJECTS = ("cell", "sweeps", "weights")
-_COMMON = ("figure", "runs", "out", "device")
-_TAKES = {
-    "filters": ("units",),
-    "patches": ("layer", "units", "top", "split", "batch"),
-    "methods": ("images", "seed", "batch"),
-    "sanity": ("images", "score_images", "seeds", "split"),
-}
-_OPTIONS = tuple(dict.fromkeys(key for keys in _TAKES.values() for key in keys))
-_SPLITS = ("train", "val", "test")
 _CELL_KEYS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 _NEEDS = "figures are drawn by matplotlib, which is not installed here: pip install -e '.[analysis]'"
-
-Value = Any  # int, str, or tuple of int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Wish:
-    """What is asked for, of each subject alike."""
-
-    figures: tuple[str, ...]
-    options: dict[str, Value]  # of the figures
-    overrides: list[str]  # of the config, as they were typed
-    device: str
-    out: Path | None
-    command: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the figures; return the exit code."""
-    texts = _parser().parse_intermixed_args(argv).overrides
-    given = dict(_pair(text) for text in texts)
-    kind = _subject_kind(given)
-    wish = _wish(kind, given, texts)
+    wish = wish_of(command_parser(_USAGE, _HELP, _EXIT).parse_intermixed_args(argv).overrides)
     _check_drawing()
-    runs = Path(given.get("runs", "runs"))
-    if kind == "sweeps":
-        return _each(runs, given["sweeps"], wish)
-    _make(_cell(_record(runs, given["cell"]), wish) if kind == "cell" else _weights(given["weights"], wish), wish)
+    if wish.kind == "sweeps":
+        return _each(wish)
+    _make(_cell(_record(wish), wish) if wish.kind == "cell" else _weights(wish), wish)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        usage="python src/visualize.py cell=ID|sweeps=NAME|weights=FILE [figure=NAME] [KEY=VALUE ...]",
-        description=_HELP,
-        epilog=_EXIT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
-    # So that a launch's line needs only another file name.
-    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
-    return parser
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals and not text.startswith("~"):
-        raise ConfigError(f"{text} is no KEY=VALUE; is cell={text} meant?")
-    return key, value.strip("'\"") if key in (*_SUBJECTS, *_COMMON, *_OPTIONS) else value
-
-
-def _subject_kind(given: Mapping[str, str]) -> str:
-    kinds = [key for key in _SUBJECTS if key in given]
-    if len(kinds) != 1:
-        raise ConfigError(
-            f"give one of cell=ID, sweeps=NAME or weights=FILE, got {' and '.join(kinds) or 'none'};"
-            " python src/visualize.py --help shows how"
-        )
-    return kinds[0]
-
-
-def _wish(kind: str, given: Mapping[str, str], texts: Sequence[str]) -> _Wish:
-    """Return what is asked for; raise ConfigError for what is not legal, before anything is loaded."""
-    _check_keys(kind, given)
-    figure, device, out = given.get("figure", "all"), given.get("device", "auto"), given.get("out", "")
-    _check_choice("figure", figure, (*_FIGURES, "all"))
-    _check_choice("device", device, tuple(DeviceChoice))
-    figures = _FIGURES if figure == "all" else (figure,)
-    # seed=0,1 of a sweep is the launch's, whose overrides name the plan.
-    keys = [key for key in _OPTIONS if key in given and not (kind == "sweeps" and key == "seed")]
-    for key in keys:
-        if not any(key in _TAKES[name] for name in figures):
-            raise ConfigError(
-                f"{key}={given[key]} has no effect on figure={figure}, which takes {', '.join(_TAKES[figure])}"
-            )
-    if out and Path(out).exists() and not Path(out).is_dir():
-        raise ConfigError(f"out={out} is a file; name a folder for the figures")
-    own = {*_SUBJECTS, *_COMMON, *keys}
-    return _Wish(
-        figures=figures,
-        options={key: _value(key, given[key], figure) for key in keys},
-        overrides=[text for text in texts if text.partition("=")[0] not in own],
-        device=device,
-        out=Path(out) if out else None,
-        command=f"python src/visualize.py {shlex.join(texts)}",
-    )
-
-
-def _check_keys(kind: str, given: Mapping[str, str]) -> None:
-    """Raise ConfigError for an option that nobody knows; what is below a group is the config's business."""
-    known = [*_SUBJECTS, *_COMMON, *_OPTIONS]
-    groups = [] if kind == "cell" else [item.name for item in dataclasses.fields(Config)]
-    for key in given:
-        if key in (*known, *groups) or re.search(r"[./+~@]", key):
-            continue
-        close = difflib.get_close_matches(key, known, n=3)
-        meant = f"; is {' or '.join(close)} meant?" if close else ""
-        why = ": a cell is what its record says" if key in {item.name for item in dataclasses.fields(Config)} else ""
-        raise ConfigError(f"there is no option {key} with {kind}={why}{meant}\n  options: {', '.join(known)}")
-
-
-def _check_choice(key: str, got: str, legal: Sequence[str]) -> None:
-    if got not in legal:
-        close = difflib.get_close_matches(got, legal, n=1)
-        meant = f"; is {close[0]} meant?" if close else ""
-        raise ConfigError(f"{key} must be one of {', '.join(legal)}, got {got!r}{meant}")
-
-
-def _value(key: str, text: str, figure: str) -> Value:
-    """Return the option's value, or raise ConfigError with what is legal."""
-    if key == "layer":
-        return text
-    if key == "split":
-        _check_choice(key, text, _SPLITS)
-        return text
-    listed = key in ("units", "images") and figure != "sanity"
-    numbers = [part.strip() for part in text.strip("[]()").split(",")]
-    if listed and "," in text and numbers[-1] == "":
-        numbers.pop()  # units=17, is one unit
-    if not all(re.fullmatch(r"[0-9]{1,9}", part) for part in numbers) or (len(numbers) > 1 and not listed):
-        several = f", or numbers such as {key}=3,17,40" if listed else ""
-        raise ConfigError(f"{key} must be a whole number{several}, got {text!r}")
-    if listed and "," in text:
-        if len(set(map(int, numbers))) < len(numbers):
-            raise ConfigError(f"{key}={text} names one of them twice")
-        return tuple(map(int, numbers))
-    if int(numbers[0]) < (0 if key == "seed" else 1):
-        raise ConfigError(f"{key} must be 1 or more, got {text}")
-    return int(numbers[0])
 
 
 def _check_drawing() -> None:
@@ -212,7 +82,8 @@ def _check_drawing() -> None:
         raise ConfigError(_NEEDS) from None
 
 
-def _record(runs: Path, name: str) -> Path:
+def _record(wish: Wish) -> Path:
+    runs, name = wish.runs, wish.subject
     try:
         return find_record(runs, name)
     except ConfigError:
@@ -224,14 +95,14 @@ def _record(runs: Path, name: str) -> Path:
         raise ConfigError(f"there is no record of {name} in {runs}; is one of these meant?{listed}") from None
 
 
-def _cell(record: Path, wish: _Wish) -> "Subject":
+def _cell(record: Path, wish: Wish) -> "Subject":
     # torch is imported only here: --help and most errors answer at once.
     from strive.attribution.subject import cell_subject
 
-    return cell_subject(record, device=wish.device, overrides=dict(map(_pair, wish.overrides)))
+    return cell_subject(record, device=wish.device, overrides=dict(map(pair, wish.overrides)))
 
 
-def _weights(path: str, wish: _Wish) -> "Subject":
+def _weights(wish: Wish) -> "Subject":
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
@@ -242,13 +113,14 @@ def _weights(path: str, wish: _Wish) -> "Subject":
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = to_config(compose("config", [f"trainer.device={wish.device}", *wish.overrides]))
-    return weights_subject(config, Path(path))
+    return weights_subject(config, Path(wish.subject))
 
 
-def _each(runs: Path, sweep: str, wish: _Wish) -> int:
+def _each(wish: Wish) -> int:
     """Make the figures of every cell of a sweep that is done; return the exit code."""
-    name = wanted(runs, [*wish.overrides, f"sweeps={sweep}"])
-    wish = dataclasses.replace(wish, overrides=[text for text in wish.overrides if _pair(text)[0] in _CELL_KEYS])
+    runs = wish.runs
+    name = wanted(runs, [*wish.overrides, f"sweeps={wish.subject}"])
+    wish = dataclasses.replace(wish, overrides=[text for text in wish.overrides if pair(text)[0] in _CELL_KEYS])
     cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(sweep_folder(runs, name)).cells))
     done = [cell for cell in cells if _is_done(record_path(runs, cell))]
     if not done:
@@ -259,7 +131,7 @@ def _each(runs: Path, sweep: str, wish: _Wish) -> int:
         CONSOLE.print(f"{left} of {len(cells)} cells are not done, or diverged, and are left out")
     failed = [cell for cell in done if not _made(record_path(runs, cell), wish)]
     if failed:
-        _complain(f"{len(failed)} of {len(done)} cells have not all of their figures: {', '.join(failed)}")
+        complain(f"{len(failed)} of {len(done)} cells have not all of their figures: {', '.join(failed)}")
     return 1 if failed else 0
 
 
@@ -272,7 +144,7 @@ def _is_done(path: Path) -> bool:
         return True  # which then says what is wrong with it
 
 
-def _made(path: Path, wish: _Wish) -> bool:
+def _made(path: Path, wish: Wish) -> bool:
     """Make one cell's figures, or say what is wrong; return whether all are made."""
     try:
         subject = _cell(path, wish)
@@ -280,11 +152,11 @@ def _made(path: Path, wish: _Wish) -> bool:
         _make(subject, dataclasses.replace(wish, out=out))
         return True
     except Exception as error:
-        _complain(f"{path.parent.name}: {_told(error) or traceback.format_exc()}")
+        complain(f"{path.parent.name}: {_told(error) or traceback.format_exc()}")
         return False
 
 
-def _make(subject: "Subject", wish: _Wish) -> None:
+def _make(subject: "Subject", wish: Wish) -> None:
     """Make, draw and write the figures of one subject."""
     from strive.attribution.grid import draw
     from strive.training import choose_execution, enter_execution
@@ -303,11 +175,11 @@ def _make(subject: "Subject", wish: _Wish) -> None:
             print(printable(str(path)), flush=True)
 
 
-def _figure(name: str, subject: "Subject", wish: _Wish) -> "Figure":
+def _figure(name: str, subject: "Subject", wish: Wish) -> "Figure":
     from strive.attribution.figures import filters, methods, patches, sanity
 
     renamed = {"batch": "batch_size"}
-    options = {renamed.get(key, key): value for key, value in wish.options.items() if key in _TAKES[name]}
+    options = {renamed.get(key, key): value for key, value in wish.options.items() if key in TAKES[name]}
     several = len(wish.figures) > 1
     match name:
         case "filters":
@@ -335,14 +207,8 @@ def _told(error: BaseException) -> str | None:
     return complaint(error)
 
 
-def _complain(text: str) -> None:
-    print("error: " + "\n".join(map(printable, text.splitlines())), file=sys.stderr)
-
-
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        # Not every terminal can write every name.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    write_any_name()
     try:
         sys.exit(main())
     except KeyboardInterrupt:
@@ -350,5 +216,5 @@ if __name__ == "__main__":
     except Exception as error:
         if (told := _told(error)) is None:
             raise
-        _complain(told)
+        complain(told)
         sys.exit(2)

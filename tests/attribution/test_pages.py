@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import ROOT
 
-import visualize
+from strive.wish import wish_of
 
 PAGES = ("README.md", "docs/attribution.md", "results/README.md")
 
@@ -26,11 +26,10 @@ def test_every_command_of_a_page_is_legal(page: str):
     found = commands(page)
     assert found
     for texts in found:
-        given = dict(map(visualize._pair, texts))
-        kind = visualize._subject_kind(given)
-        assert visualize._wish(kind, given, texts).figures
-        if kind == "sweeps":
-            assert (ROOT / "sweeps" / f"{given['sweeps']}.yaml").is_file()
+        wish = wish_of(texts)
+        assert wish.figures
+        if wish.kind == "sweeps":
+            assert (ROOT / "sweeps" / f"{wish.subject}.yaml").is_file()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/attribution.md"])

@@ -18,6 +18,7 @@ from support import ROOT, SMALL
 import visualize
 from strive.attribution.overriding import AttributionError
 from strive.records import read_record
+from strive.wish import OPTIONS, wish_of
 
 Answer = tuple[int, str, str]  # exit code, stdout, stderr
 FORMS = ("png", "pdf", "csv", "json")
@@ -112,7 +113,7 @@ def test_help_shows_examples_and_needs_nothing(tmp_path: Path):
     assert code == 0
     for line in re.findall(r"python src/visualize\.py (\S+)", out):
         assert line.startswith(("cell=", "sweeps=", "weights="))
-    for option in visualize._OPTIONS:
+    for option in OPTIONS:
         assert f"{option}=" in out
 
 
@@ -139,6 +140,12 @@ def test_help_and_a_wrong_option_do_not_wait_for_torch(tmp_path: Path):
         (["cell=all", "layr=conv6"], r"there is no option layr with cell=; is layer meant\?"),
         (["cell=all", "model=model_a"], r"there is no option model with cell=: a cell is what its record says"),
         (["cell=all", "figure=filters", "top=3"], r"top=3 has no effect on figure=filters, which takes units"),
+        (
+            ["cell=all", "figure=filters", "figure=methods"],
+            r"figure is given 2 times, figure=filters and figure=methods: give it once, or start the command once for",
+        ),
+        (["cell=all", "top=3", "figure=patches", "top=4"], r"top is given 2 times, top=3 and top=4: give it once"),
+        (["cell=all", "figure=filters", "seed=3"], r"seed=3 has no effect on figure=filters, which takes units"),
         (["cell=all", "units=some"], r"units must be a whole number, or numbers such as units=3,17,40, got 'some'"),
         (["cell=all", "units=-1"], r"units must be a whole number"),
         (["cell=all", "units=0"], r"units must be 1 or more, got 0"),
@@ -166,6 +173,15 @@ def test_what_is_wrong_is_told_with_what_is_legal(
     refused: Callable[..., str], own_cell: Path, arguments: list[str], told: str
 ):
     assert re.search(told, refused(*(text.replace("NAME", own_cell.name) for text in arguments)))
+
+
+def test_a_seed_that_no_figure_takes_is_the_configs_where_a_config_is_given():
+    wish = wish_of(["weights=net.pt", "figure=filters", "seed=3"])
+    assert (wish.options, wish.overrides) == ({}, ["seed=3"])
+    wish = wish_of(["weights=net.pt", "figure=methods", "seed=3"])
+    assert (wish.options, wish.overrides) == ({"seed": 3}, [])
+    wish = wish_of(["sweeps=two", "runs=a", "seed=0,1", "runs=b"])  # a launch's line, in which the last one counts
+    assert (wish.options, wish.overrides, wish.runs) == ({}, ["seed=0,1"], Path("b"))
 
 
 def test_a_start_that_two_cells_share_is_told_with_both(refused: Callable[..., str], own_cell: Path):
