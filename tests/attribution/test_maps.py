@@ -45,10 +45,10 @@ def units_of(answer):
 
 def from_the_unit(network, pictures, layer, rule, pooling, units):
     """Take the maps of given units (channel, row, column) over the whole image, without a window."""
-    channels = torch.tensor([unit[0] for unit in units])
+    channels, field = torch.tensor([unit[0] for unit in units]), field_of(network, layer)
     positions = torch.tensor([unit[1:] for unit in units])
     with torch.enable_grad():
-        return _back(network, pictures, rule, pooling, layer, lambda made: Units(channels, positions)).maps
+        return _back(network, pictures, rule, pooling, layer, field, lambda made: Units(channels, positions)).maps
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -464,3 +464,22 @@ def test_a_max_pooling_of_torch_in_a_plain_sequence_has_its_switchless_way_back(
     pictures = torch.rand(1, 3, 2, 2)
     made = attribute(network, pictures, rule="deconvnet", pooling="switchless")
     assert torch.equal(made.maps, torch.full((1, 3, 2, 2), 2.0))
+
+
+@pytest.mark.parametrize("layer", ["conv1", ""])  # within a window, and without one
+def test_images_that_are_not_finite_are_refused_with_how_many_values_are(layer):
+    network, pictures = small_net(**NETS["all_cnn"]), images()
+    pictures[1, 0, 2, 3:5] = torch.nan
+    pictures[0, 1, 0, 0], pictures[0, 2, 0, 0] = torch.inf, -torch.inf
+    told = rf"images must be finite: 4 of {pictures.numel():,} values are NaN or infinite"
+    with pytest.raises(AttributionError, match=told):
+        attribute(network, pictures, rule="guided", layer=layer)
+
+
+def test_finite_images_whose_sum_is_not_are_no_error():
+    pictures = torch.zeros(1, 3, 4, 4)
+    pictures[0, 0, 0, :2] = torch.finfo(torch.float32).max
+    assert pictures.sum().isinf()
+    network = nn.Sequential(nn.AvgPool2d(1)).eval()
+    made = attribute(network, pictures, rule="backprop")
+    assert made.maps.nonzero().tolist() == [[0, 0, 0, 0]]  # a 1 at the first of the largest pixels

@@ -327,5 +327,5 @@ def test_what_makes_no_comparison_is_refused(options, message):
 
 
 def test_a_split_that_is_not_there_is_refused(subject):
-    with pytest.raises(ConfigError, match=r"split=val: nothing is held out \(data.val_images=0\)"):
+    with pytest.raises(ConfigError, match=r"split=val: nothing was held out for it \(data.val_images=0\)"):
         make(subject, dataclasses.replace(FEW, split="val"), lambda text: None)

@@ -1,4 +1,3 @@
-from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from strive.attribution import AttributionError, activations, attribute
 from strive.attribution.probe import fields
-from strive.attribution.surgery import accuracy, pooled_twin
+from strive.attribution.surgery import pooled_twin
 from strive.config import Base, Family, ModelConfig, StridedB, Variant
 from strive.networks import build_network
 from strive.networks.build import SampledConv
@@ -197,31 +196,3 @@ class Own(nn.Sequential):
 def test_what_has_no_strides_or_is_no_plain_sequence_is_refused(net: nn.Module, message: str) -> None:
     with pytest.raises(AttributionError, match=message):
         pooled_twin(net)
-
-
-class Labelled:
-    """A split of images whose mean over each channel is the logit of a class."""
-
-    def __init__(self, logits: Sequence[Sequence[float]], labels: Sequence[int]) -> None:
-        self.images = torch.tensor(logits, dtype=torch.float32)[:, :, None, None].expand(-1, -1, 2, 2)
-        self.labels = torch.tensor(labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in index_batches:
-            yield self.images[rows], self.labels[rows]
-
-
-def test_accuracy_is_the_share_of_images_that_are_right() -> None:
-    split = Labelled([[1, 0, 0], [0, 1, 0], [0, 3, 2], [0, 0, 1], [5, 4, 3]], [0, 1, 2, 2, 1])
-    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    told: list[int] = []
-    assert accuracy(net, split, batch_size=2, on_batch=told.append) == 3 / 5
-    assert told == [2, 4, 5]
-
-
-def test_accuracy_needs_eval_mode() -> None:
-    with pytest.raises(AttributionError, match="must be in eval mode"):
-        accuracy(nn.Sequential(nn.Flatten()), Labelled([[1, 0, 0]], [0]))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from strive.attribution.layer import modules_of
 from strive.networks.build import GlobalMean, SampledConv
 from strive.networks.dropout import HashDropout
 from strive.networks.pooling import KERNEL, STRIDE, NormPool
@@ -79,15 +80,15 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
     # Exact types, here and below: what a subclass computes need not see the same pixels.
     if type(network) is not nn.Sequential or _is_changed(network) or any(_global_hooks()):
         return None
-    field, wanted = Field(), network._modules.get(layer)
-    for module in network:  # unlike named_children, which leaves out what stands there twice
+    if layer and layer not in network._modules:
+        return None
+    field = Field()
+    for _, module in modules_of(network, layer):
         behind = field_behind(field, module)
         if behind is None:
             return None
         field = behind
-        if module is wanted:
-            return field
-    return None if layer else field
+    return field
 
 
 def field_behind(field: Field, module: nn.Module) -> Field | None:

@@ -3,6 +3,7 @@
 Shapes: n images, c channels of a layer, h' and w' of its maps.
 """
 
+from collections.abc import Iterator
 from typing import NoReturn
 
 from torch import Tensor, nn
@@ -56,6 +57,19 @@ def check_input(network: nn.Module, images: Tensor, layer: str) -> None:
         )
     if layer:
         _module(network, layer)
+
+
+def modules_of(network: nn.Module, layer: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the names and modules of a sequence in order, up to and with a layer; all of them for its output, "".
+
+    Unlike named_children it does not leave out what stands there twice.
+    """
+    last = network._modules.get(layer)
+    for name, module in network._modules.items():
+        if module is not None:
+            yield name, module
+            if module is last:
+                return
 
 
 def _module(network: nn.Module, layer: str) -> nn.Module:

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from strive.attribution.fields import field_of
-from strive.attribution.layer import activations, check_input, checked_output, named
+from strive.attribution.fields import Field, field_of
+from strive.attribution.layer import activations, check_input, checked_output, modules_of, named
 from strive.attribution.overriding import AttributionError, Overriding
 from strive.attribution.rules import Pooling, Rule, ruled_norm_pool, ruled_relu
 from strive.attribution.units import Channels, Positions, Units, chosen, given
@@ -39,7 +39,7 @@ def attribute(
 ) -> Attribution:
     """Send a 1 from one unit of each image back to the pixels (paper, section 4), and return the signed maps.
 
-    network: in eval mode; images: [n, 3, h, w], as it takes them. Neither is changed.
+    network: in eval mode; images: [n, 3, h, w], finite, as it takes them. Neither is changed.
     layer: the name of a module (network.get_submodule) with an output [n, c, h', w'] or [n, c]; "" is the
     network itself. Take one before its ReLU, which would stop the signal of a unit below zero.
     channels: one for all images or one for each; by default that of each image's largest activation.
@@ -50,14 +50,12 @@ def attribute(
     """
     rule, pooling = _choice(Rule, rule), _choice(Pooling, pooling)
     check_input(network, images, layer)
+    _check_finite(images)
     with torch.enable_grad():
         field = field_of(network, layer)
         side = window_side(field, images)
         if field is None or side is None:
-            maps, units, values = _back(
-                network, images, rule, pooling, layer, lambda made: chosen(made, channels, positions)
-            )
-            return Attribution(maps, units, values)
+            return _back(network, images, rule, pooling, layer, field, lambda made: chosen(made, channels, positions))
         units = _units(network, images, layer, channels, positions)
         window = window_of(images, units, field, side)
 
@@ -65,8 +63,19 @@ def attribute(
             chosen(window.whole(made), *units)  # that the layer has them
             return window.units
 
-        signal, _, values = _back(network, window.images, rule, pooling, layer, within)
+        signal, _, values = _back(network, window.images, rule, pooling, layer, field, within)
     return Attribution(window.pasted(signal), units, values)
+
+
+def _check_finite(images: Tensor) -> None:
+    # A sum costs a fraction of a look at each value. Infinite though no value is, it has overflowed.
+    if bool(images.sum().isfinite()):
+        return
+    if odd := int((~images.isfinite()).sum()):
+        raise AttributionError(
+            f"images must be finite: {odd:,} of {images.numel():,} values are NaN or infinite; look for what made"
+            " them so before the network, such as a division by a spread of zero"
+        )
 
 
 def _back(
@@ -75,10 +84,11 @@ def _back(
     rule: Rule,
     pooling: Pooling,
     layer: str,
+    field: Field | None,
     pick: Callable[[Tensor], Units],
 ) -> Attribution:
     leaf = images.detach().requires_grad_()
-    made = _known(network, leaf, rule, pooling, layer)
+    made = None if field is None else _known(network, leaf, rule, pooling, layer)
     if made is None:
         try:
             made = _ruled(network, leaf, rule, pooling, layer, name_modules=False)
@@ -91,23 +101,21 @@ def _back(
 
 
 def _known(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str) -> Tensor | None:
-    """Return the layer's output, whose way back obeys the rule, of a plain sequence of modules that are known here.
+    """Return the layer's output, whose way back obeys the rule, of a sequence of modules that `field_of` knows.
 
-    Elsewhere None: there each call has to be watched, which takes as long as a narrow net's own work.
+    None where one of them has a rule of its own: there each call has to be watched, which takes as long as a narrow
+    net's own work.
     """
-    if field_of(network, layer) is None or not all(_is_plain(module, pooling) for module in network.children()):
+    if not all(_is_plain(module, pooling) for module in network.children()):
         return None
-    made, last = leaf, network._modules.get(layer)
-    for module in network._modules.values():  # unlike children(), which leaves out what stands there twice
-        assert module is not None
+    made = leaf
+    for _, module in modules_of(network, layer):
         if isinstance(module, nn.ReLU):
             made = ruled_relu(made, rule)
         elif isinstance(module, NormPool):
             made = ruled_norm_pool(module(made.detach()), made, module, pooling)
         else:
             made = module(made)
-        if module is last:
-            break
     return checked_output(made, layer, len(leaf))
 
 

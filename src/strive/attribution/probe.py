@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.backends import cudnn, mkldnn, nnpack
 
 from strive.attribution.fields import Box, Field, field_behind, field_of
-from strive.attribution.layer import activations, check_input, named
+from strive.attribution.layer import activations, check_input, modules_of, named
 from strive.attribution.overriding import AttributionError
 from strive.networks.build import IMAGE_CHANNELS
 
@@ -61,16 +61,13 @@ def fields(network: nn.Module, layer: str, image_size: int) -> Fields:
     axis: list[Interval] = [(pixel, pixel + 1) for pixel in range(image_size)]
     maps = _noise(network, image_size)
     check_input(network, maps, layer)
-    assert isinstance(network, nn.Sequential)
     with torch.no_grad():
-        for module in network:
+        for _, module in modules_of(network, layer):
             maps = module(maps)
             own = field_behind(Field(), module)
             assert own is not None
             # Not `Field.box`: what a pooling that rounds down leaves out, no layer behind it can see.
             axis = _axis_behind(axis, own, maps.shape[2] if maps.dim() == 4 else 1)
-            if module is network._modules.get(layer):
-                break
     return _complete(layer, axis, axis)
 
 

@@ -27,8 +27,6 @@ TRAINED, WRONG, OTHER, CONTRAST, NOISE = "trained", "wrong class", "other image"
 AGREEMENT = ("spearman", "cosine")  # with the trained network's map of the same image and rule
 SCORES = ("gini", "deletion", "insertion")
 
-_PIXELS_PER_BATCH = 250 * 32 * 32
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -210,7 +208,7 @@ class _Scorer:
 def _classes(network: nn.Module, below: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the predicted class [n] and a wrong one."""
     with torch.no_grad():
-        logits, before = (torch.cat([net(part) for part in _batches(images)]) for net in (network, below))
+        logits, before = (torch.cat([net(part) for part in scores.batches(images)]) for net in (network, below))
     if logits.dim() != 2 or not bool(before.isfinite().all()):
         raise AttributionError(f"the network must return finite logits [n, classes], got {list(logits.shape)}")
     predicted = first_largest(logits)
@@ -220,7 +218,7 @@ def _classes(network: nn.Module, below: nn.Module, images: Tensor) -> tuple[Tens
 
 def _maps(network: nn.Module, images: Tensor, rule: Rule, pooling: Pooling, channels: Tensor) -> Tensor:
     """Return the signed maps [n, 3, h, w] of the network's outputs, one channel for each image."""
-    batches = _batches(images)
+    batches = scores.batches(images)
     chosen = channels.split(len(batches[0]))
     return torch.cat(
         [
@@ -228,11 +226,6 @@ def _maps(network: nn.Module, images: Tensor, rule: Rule, pooling: Pooling, chan
             for part, of_part in zip(batches, chosen, strict=True)
         ]
     )
-
-
-def _batches(images: Tensor) -> tuple[Tensor, ...]:
-    batches: tuple[Tensor, ...] = images.split(max(1, _PIXELS_PER_BATCH // images[0, 0].numel()))
-    return batches
 
 
 def _stage(names: Sequence[str], count: int) -> str:

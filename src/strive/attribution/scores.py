@@ -8,6 +8,8 @@ Each image's map gets one number, float64, and a map of zeros gets NaN: nothing 
 Shapes: n images, h height, w width.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -46,53 +48,27 @@ def signed_cosine(maps: Tensor, others: Tensor) -> Tensor:
     return _cosine(maps.double().flatten(1), others.double().flatten(1))
 
 
-def deletion(
+def area(
     network: nn.Module,
     images: Tensor,
     maps: Tensor,
     channels: Tensor,
     *,
+    inserted: bool,
     steps: int,
     baseline: Tensor | float = 0.0,
 ) -> Tensor:
-    """Return [n]: how likely a class stays while the strongest pixels go first; low where the map finds what counts.
+    """Return [n]: how likely a class is on average while the pixels change, the strongest of the map first.
 
-    The area under the softmax probability of class `channels` [n] over the share of pixels replaced by the
-    baseline, in `steps` equal steps, by the trapezoid rule (Petsiuk et al., 2018, section 3.3, deletion).
-    Equally strong pixels go row by row from the top left.
+    The area under the softmax probability of class `channels` [n] over the share of pixels changed, in `steps` equal
+    steps, by the trapezoid rule (Petsiuk et al., 2018, section 3.3). Equally strong pixels go row by row from the
+    top left.
+    inserted: False for `deletion`, where the baseline replaces the image, True for `insertion`, where the image
+    replaces the baseline. (Petsiuk et al. begin that with a blurred image.)
 
     images, maps: [n, 3, h, w]; baseline: in the images' units, and of a shape that expands to theirs. For
     preprocessed images 0 is the training images' mean: of each channel, or under whitening of the whole image.
     """
-    return _area(network, images, maps, channels, steps, baseline, inserted=False)
-
-
-def insertion(
-    network: nn.Module,
-    images: Tensor,
-    maps: Tensor,
-    channels: Tensor,
-    *,
-    steps: int,
-    baseline: Tensor | float = 0.0,
-) -> Tensor:
-    """Return [n]: how likely a class becomes while the strongest pixels come first; high is good.
-
-    As `deletion`, but the baseline is replaced by the image. (Petsiuk et al. begin with a blurred image.)
-    """
-    return _area(network, images, maps, channels, steps, baseline, inserted=True)
-
-
-def _area(
-    network: nn.Module,
-    images: Tensor,
-    maps: Tensor,
-    channels: Tensor,
-    steps: int,
-    baseline: Tensor | float,
-    *,
-    inserted: bool,
-) -> Tensor:
     strengths = strength(maps)
     # The first argsort says which pixel comes at each place, the second at which place each pixel comes.
     places = strengths.argsort(dim=1, descending=True, stable=True).argsort(1)
@@ -110,11 +86,20 @@ def _area(
     return torch.where(strengths.any(1), areas, torch.nan)
 
 
+deletion = partial(area, inserted=False)  # low where the map finds what counts
+insertion = partial(area, inserted=True)  # high where it does
+
+
+def batches(images: Tensor) -> tuple[Tensor, ...]:
+    """Return images [n, 3, h, w] in parts that a network takes without much memory."""
+    parts: tuple[Tensor, ...] = images.split(max(1, _PIXELS_PER_BATCH // images[0, 0].numel()))
+    return parts
+
+
 @torch.no_grad()
 def _probabilities(network: nn.Module, changed: list[Tensor], channels: Tensor) -> Tensor:
     """Return the softmax probability of each image's class, float64 [b, steps + 1]; changed: so many [b, 3, h, w]."""
-    size = max(1, _PIXELS_PER_BATCH // changed[0][0, 0].numel())
-    logits = torch.cat([network(part) for part in torch.cat(changed).split(size)])
+    logits = torch.cat([network(part) for part in batches(torch.cat(changed))])
     classes = channels.to(logits.device).repeat(len(changed))
     chosen = logits.double().softmax(1)[torch.arange(len(logits)), classes]
     return chosen.view(len(changed), -1).T

@@ -2,20 +2,18 @@
 
 The deconvnet needs the switches of max-pooling. The paper's authors gave them to their networks without pooling
 by taking the stride out of a convolution and putting 2x2 max-pooling behind it. That changes what the network
-computes: the strided map is a sample of what is pooled, and so never larger. What it costs is measured with
-`accuracy` and stands beside every figure.
+computes: the strided map is a sample of what is pooled, and so never larger. What it costs is measured, with
+`predictions.accuracy`, and stands beside every figure.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 
-import torch
 from torch import nn
 
 from strive.attribution.fields import Field, field_behind
-from strive.attribution.layer import check_input
+from strive.attribution.layer import modules_of
 from strive.attribution.overriding import AttributionError
-from strive.data import Split
 
 
 def pooled_twin(network: nn.Module) -> nn.Module:
@@ -44,31 +42,13 @@ def pooled_twin(network: nn.Module) -> nn.Module:
     return twin.train(network.training)
 
 
-@torch.inference_mode()
-def accuracy(
-    network: nn.Module, split: Split, *, batch_size: int = 250, on_batch: Callable[[int], object] | None = None
-) -> float:
-    """Return the share of the split's images, in [0, 1], whose largest logit is that of their class.
-
-    network: in eval mode, where the split's images are; on_batch: is told how many images are done.
-    """
-    right = done = 0
-    for images, labels in split.batches(torch.arange(len(split)).split(batch_size)):
-        check_input(network, images, "")
-        right += int((network(images).argmax(1) == labels).sum())
-        done += len(images)
-        if on_batch is not None:
-            on_batch(done)
-    return right / len(split)
-
-
 def _check_plain(network: nn.Module) -> None:
     if type(network).forward is not nn.Sequential.forward:
         raise AttributionError(
             f"{type(network).__name__}: only the strides of an nn.Sequential can be exchanged for max-pooling;"
             " attribute the network as it is"
         )
-    for name, module in _modules(network):
+    for name, module in modules_of(network):
         if field_behind(Field(), module) is None:
             raise AttributionError(
                 f"{name} is a {type(module).__name__}, of which is not known what it sees, so that the network's"
@@ -86,7 +66,7 @@ def _check_plain(network: nn.Module) -> None:
 def _blocks(network: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
     """Yield the network's modules in order: a convolution together with the normalisation and ReLU behind it."""
     parts: list[tuple[str, nn.Module]] = []
-    for name, module in _modules(network):
+    for name, module in modules_of(network):
         last = parts[-1][1] if parts else None
         belongs = isinstance(module, nn.BatchNorm2d) and isinstance(last, nn.Conv2d)
         belongs |= isinstance(module, nn.ReLU | nn.LeakyReLU) and isinstance(last, nn.Conv2d | nn.BatchNorm2d)
@@ -95,11 +75,6 @@ def _blocks(network: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
             parts = []
         parts.append((name, module))
     yield parts
-
-
-def _modules(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    # Unlike named_children, which leaves out a ReLU that stands there twice.
-    return [(name, module) for name, module in network._modules.items() if module is not None]
 
 
 def _stride(module: nn.Module) -> int:

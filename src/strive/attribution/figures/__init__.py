@@ -44,16 +44,17 @@ def map_space(subject: Subject) -> str:
     return f"Maps are signed and in the colours of the {space} that the net sees: mid grey is zero."
 
 
-def patch_space(subject: Subject) -> str:
-    """Return the sentence that says how images are shown."""
-    if subject.config.preprocess.kind is Preprocess.gcn_zca:
-        return "Images are shown with the whitening undone, each scaled by its own least and greatest value."
-    return "Images are shown as they are."
-
-
 def pools(subject: Subject) -> bool:
     """Return whether the net has max- or p-norm pooling, and so switches."""
     return any(isinstance(module, _POOLS) for module in subject.network.modules())
+
+
+def split_of(subject: Subject, name: str) -> Split:
+    """Return the split of that name; raise ConfigError where nothing was held out for it."""
+    split: Split | None = getattr(subject.splits, name)
+    if split is None:
+        raise ConfigError(f"split={name}: nothing was held out for it (data.val_images=0); take train or test")
+    return split
 
 
 def read(split: Split, rows: Tensor) -> tuple[Tensor, Tensor]:

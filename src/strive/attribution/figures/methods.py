@@ -7,24 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from strive.attribution.controls import contrast_map, layers_from_top, reset_layers, wrong_class
+from strive.attribution.controls import contrast_map, layers_from_top, reset_layers
 from strive.attribution.fields import Box
 from strive.attribution.figure import Figure, Row, Tile
-from strive.attribution.figures import adaptation, counting, map_space, patch_space, pools, read, source
-from strive.attribution.layer import activations
+from strive.attribution.figures import adaptation, counting, map_space, pools, source
+from strive.attribution.figures.shown import Shown, rows_of, shown_of
 from strive.attribution.maps import Attribution, attribute
 from strive.attribution.overriding import AttributionError
-from strive.attribution.pixels import as_pixels, map_picture
+from strive.attribution.pixels import how_shown, map_picture
+from strive.attribution.predictions import accuracy, predictions
 from strive.attribution.probe import fields
 from strive.attribution.rules import Pooling, Rule
-from strive.attribution.sanity import without_class_relu
 from strive.attribution.subject import Subject, convolutions
 from strive.attribution.surgery import pooled_twin
-from strive.attribution.units import chosen
-from strive.config import ConfigError, Precision
+from strive.config import Precision
 from strive.networks.build import GlobalMean
 
 _RANDOM, _WRONG = "control: guided, random weights", "control: guided, wrong class"
@@ -51,18 +49,6 @@ class Block(NamedTuple):
     test_accuracy: float
 
 
-class Shown(NamedTuple):
-    """The images of the rows."""
-
-    rows: Tensor  # int64 [n], of the test split
-    images: Tensor  # [n, 3, s, s], as the network sees them
-    pixels: Any  # [n, s, s, 3]
-    names: list[str]  # their classes
-    channels: Tensor  # int64 [n], of the unit that is looked at: the class that the net predicts
-    positions: Tensor  # int64 [n, 2], where the net is most active for it; [n, 0] where it has no map
-    wrong: Tensor  # int64 [n], of a wrong class
-
-
 def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Figure:
     """Return a row for each image in each block: with switches, and without.
 
@@ -72,7 +58,7 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
     layer = class_layer(subject.network)
     predicted = _predicted(subject, subject.network, "test images", options.batch_size)
     blocks = _blocks(subject, predicted, options.batch_size)
-    shown = _shown(subject, layer, _rows(subject, options.images, predicted))
+    shown = shown_of(subject, layer, rows_of(subject, options.images, predicted))
     rows, numbers = [], []
     for block in blocks:
         maps = _maps(subject, block, layer, shown, options.seed)
@@ -100,22 +86,17 @@ def class_layer(network: nn.Module) -> str:
     return convolutions(network)[-1] if modules and isinstance(modules[-1], GlobalMean) else ""
 
 
-@torch.inference_mode()
 def _predicted(subject: Subject, network: nn.Module, what: str, batch_size: int) -> Tensor:
-    """Return the class [m] that the network gives to each test image."""
-    test, parts, done = subject.splits.test, [], 0
+    """Return the class [m] that the network gives to each test image, and show how far that is."""
+    test = subject.splits.test
     with counting(what, len(test)) as told:
-        for images, _ in test.batches(torch.arange(len(test)).split(batch_size)):
-            parts.append(network(images).argmax(1).cpu())
-            done += len(images)
-            told(done)
-    return torch.cat(parts)
+        return predictions(network, test, batch_size=batch_size, on_batch=told)
 
 
 def _blocks(subject: Subject, predicted: Tensor, batch_size: int) -> list[Block]:
     """Return the ways that a signal can take: by switches, and without."""
     network, labels = subject.network, subject.splits.test.labels
-    own = _share(predicted, labels)
+    own = accuracy(predicted, labels)
     if pools(subject):
         return [
             Block("with pooling and its switches", network, Pooling.switches, own),
@@ -126,52 +107,8 @@ def _blocks(subject: Subject, predicted: Tensor, batch_size: int) -> list[Block]
         twin = pooled_twin(network)
     except AttributionError:
         return [plain]
-    pooled = _share(_predicted(subject, twin, "test images, with pooling", batch_size), labels)
+    pooled = accuracy(_predicted(subject, twin, "test images, with pooling", batch_size), labels)
     return [Block("with pooling in the strides' place, and its switches", twin, Pooling.switches, pooled), plain]
-
-
-def _share(predicted: Tensor, labels: Tensor) -> float:
-    return int((predicted == labels).sum()) / len(labels)
-
-
-def _rows(subject: Subject, images: int | tuple[int, ...], predicted: Tensor) -> Tensor:
-    """Return the rows of the test split to show: those, or the first correct ones, each class once before again."""
-    labels = subject.splits.test.labels
-    if isinstance(images, tuple):
-        if beyond := [row for row in images if row >= len(labels)]:
-            raise ConfigError(
-                f"images={','.join(map(str, images))}: the test split has {len(labels):,} images, 0 to"
-                f" {len(labels) - 1}, so there is no {', '.join(map(str, beyond))}"
-            )
-        return torch.tensor(images)
-    seen: dict[int, int] = {}
-    order = []
-    for row in (predicted == labels).nonzero().flatten().tolist():
-        label = int(labels[row])
-        seen[label] = seen.get(label, -1) + 1
-        order.append((seen[label], row))
-    if len(order) < images:
-        raise ConfigError(
-            f"images={images}: the net is right about {len(order)} test images only; take as many, or name images by"
-            " their numbers, such as images=0,1"
-        )
-    return torch.tensor([row for _, row in sorted(order)[:images]])
-
-
-def _shown(subject: Subject, layer: str, rows: Tensor) -> Shown:
-    images, labels = read(subject.splits.test, rows)
-    classes = subject.splits.class_names
-    with torch.no_grad():
-        channels = subject.network(images).argmax(1)
-        # The least likely class is told apart only before the ReLU, behind which several are 0.
-        wrong = wrong_class(without_class_relu(subject.network)(images), channels)
-        units = chosen(activations(subject.network, images, layer), channels, None)
-    names = [
-        classes[label] + (f", taken for {classes[taken]}" if label != taken else "")
-        for label, taken in zip(labels.tolist(), channels.tolist(), strict=True)
-    ]
-    pixels = as_pixels(images, subject.config, subject.splits)
-    return Shown(rows, images, pixels, names, channels, units.positions, wrong)
 
 
 def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -> dict[str, Attribution | Tensor]:
@@ -261,7 +198,7 @@ def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Opt
         " the net finds least likely; and each pixel minus the image's median,"
         " without any net. Where a map looks like its controls, it shows the image, not what the net has learned.",
         map_space(subject) + " Each is scaled by its own largest absolute value.",
-        patch_space(subject),
+        how_shown(subject.config),
         source(subject),
         adaptation(subject),
     ]

@@ -18,15 +18,15 @@ from strive.attribution.figures import (
     adaptation,
     counting,
     map_space,
-    patch_space,
     picked,
     pools,
     read,
     source,
+    split_of,
 )
 from strive.attribution.maps import attribute
 from strive.attribution.overriding import AttributionError
-from strive.attribution.pixels import as_pixels, crop, map_picture
+from strive.attribution.pixels import as_pixels, crop, how_shown, map_picture
 from strive.attribution.probe import Fields, fields
 from strive.attribution.ranking import Top, rank, read_ranking, write_ranking
 from strive.attribution.rules import Rule
@@ -68,7 +68,7 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
     The ranking is read from the figures' folder if it is of the same weights and data, and else made and saved.
     Raises ConfigError for a wrong choice, AttributionError for a net that cannot be attributed.
     """
-    split = _split(subject, options.split)
+    split = split_of(subject, options.split)
     layer = options.layer or _usual_layer(subject)
     module = unit_layer(subject.network, layer)
     path = ranking_path(subject, options.split)
@@ -112,13 +112,6 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
 def ranking_path(subject: Subject, split: str) -> Path:
     """Return where the ranking of a split is kept."""
     return subject.folder / f"ranking-{split}.csv"
-
-
-def _split(subject: Subject, name: str) -> Split:
-    split: Split | None = getattr(subject.splits, name)
-    if split is None:
-        raise ConfigError(f"split={name}: nothing was held out for it (data.val_images=0); take train or test")
-    return split
 
 
 def _usual_layer(subject: Subject) -> str:
@@ -229,7 +222,7 @@ def _caption(subject: Subject, options: Options, layer: str, seen: Fields, image
         f"Cut to what the unit sees, {high}x{wide} pixels; what lies beyond the image's border is mid grey.",
         f"That is nearly all of the {size}x{size} image, so that a patch says little about where." if nearly else "",
         map_space(subject) + " Each map is scaled by its own largest absolute value.",
-        patch_space(subject),
+        how_shown(subject.config),
         "On the left: the channel's number, and the class that most of its patches are of.",
         source(subject),
         adaptation(subject),

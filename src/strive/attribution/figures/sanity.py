@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from strive.attribution.figure import Figure, Picture, Row, Tile
-from strive.attribution.figures import map_space, source
+from strive.attribution.figures import map_space, source, split_of
 from strive.attribution.pixels import as_pixels, map_picture
 from strive.attribution.rules import Pooling, Rule
 from strive.attribution.sanity import (
@@ -60,7 +60,7 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
     The images are spread evenly over the split, whether the network is right about them or not. The same subject
     and options give the same figure.
     """
-    split = _split(subject, options)
+    split = split_of(subject, options.split)
     rows = _spread(len(split), min(options.score_images, len(split)))
     if len(rows) < 2:
         raise ConfigError(f"split={options.split} has {len(split)} images; 2 or more are needed")
@@ -92,13 +92,6 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
 
 
 _NAMES = {OTHER: "other image (the floor)", CONTRAST: "contrast, no network"}
-
-
-def _split(subject: Subject, options: Options) -> Split:
-    split: Split | None = getattr(subject.splits, options.split)
-    if split is None:
-        raise ConfigError(f"split={options.split}: nothing is held out (data.val_images=0); legal here: train, test")
-    return split
 
 
 def _spread(count: int, chosen: int) -> Tensor:
