@@ -18,7 +18,7 @@ from strive.cell import check_cell, finished_record, run_cell
 from strive.claim import ClaimedError, LostClaimError, take_claim
 from strive.config import Config, ConfigError, to_config
 from strive.records import RecordError, Status
-from strive.training import previous_checkpoint, read_checkpoint, write_checkpoint, write_state
+from strive.training import Execution, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 
 
 def folder(config: Config) -> Path:
@@ -476,3 +476,21 @@ def test_records_cannot_go_where_a_file_is(make_small: MakeConfig, tmp_path: Pat
     for runs in (tmp_path / "file", tmp_path / "file" / "deeper"):
         with pytest.raises(ConfigError, match="is not a folder; name a folder that records can be written to"):
             run_cell(make_small(f"runs={runs}"))
+
+
+def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_small()
+    fast = Execution(torch.device("cpu"), threads=1, compiled=False, fast=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "choose_execution", lambda trainer: fast)
+        stop.request("SIGTERM")
+        try:
+            with pytest.raises(stop.StoppedError):
+                run_cell(config)
+        finally:
+            stop.forget()
+    provenance = run_cell(config).provenance
+    assert not provenance.fast
+    assert provenance.inexact == ["trainer.fast changed from true to false at step 1"]

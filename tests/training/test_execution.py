@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from strive.config import TrainerConfig
+from strive.config import ConfigError, DeviceChoice, EngineChoice, TrainerConfig
 from strive.training import choose_execution, device_name, enter_execution, peak_memory_bytes
 
 CPU = torch.device("cpu")
@@ -39,3 +39,28 @@ def test_peak_memory_is_in_bytes_and_sees_a_large_block():
     before = peak_memory_bytes(CPU)
     block = bytearray(os.urandom(1) * 600_000_000)
     assert peak_memory_bytes(CPU) >= max(before, len(block))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "wanted"),
+    [
+        (TrainerConfig(), (True, True, False)),
+        (TrainerConfig(compile=False), (True, False, False)),
+        (TrainerConfig(engine=EngineChoice.eager), (False, False, False)),
+        (TrainerConfig(engine=EngineChoice.eager, compile=True), (False, True, False)),
+        (TrainerConfig(fast=True), (True, True, True)),
+        (TrainerConfig(device=DeviceChoice.cpu, fast=True), (False, False, False)),
+    ],
+)
+def test_on_a_gpu_a_step_is_a_compiled_graph_unless_the_config_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, trainer: TrainerConfig, wanted: tuple[bool, bool, bool]
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    execution = choose_execution(trainer)
+    assert (execution.graph, execution.compiled, execution.fast) == wanted
+
+
+def test_a_graph_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trainer\.engine=graph needs a CUDA GPU.*legal here: auto, eager"):
+        choose_execution(TrainerConfig(engine=EngineChoice.graph))
