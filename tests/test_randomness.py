@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from strive import randomness
-from strive.randomness import bits, enumerated, generator, integers, key, number, threshold, uniform
+from strive.randomness import bits, enumerated, generator, integers, key, keys, number, threshold, uniform
 
 CPU = torch.device("cpu")
 
@@ -91,3 +91,8 @@ def test_bits_leave_the_numbered_elements_as_they_are():
     bits(key(0, "flip", 0), elements)
     assert elements.equal(before)
     assert randomness.enumerated((10,), CPU) is elements
+
+
+def test_the_keys_of_many_steps_are_those_of_each():
+    steps = range(95, 105)
+    assert keys(3, "shift_x", steps).tolist() == [int(key(3, "shift_x", step)) for step in steps]

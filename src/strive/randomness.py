@@ -30,12 +30,19 @@ def generator(*parts: int | str) -> torch.Generator:
 
 def key(seed: int, purpose: str, step: int) -> Tensor:
     """Return the int32 scalar that selects one stream of `bits`."""
-    return torch.tensor(key_number(seed, purpose, step), dtype=torch.int32)
+    return torch.tensor(number(seed, purpose, step) % 2**32 - 2**31, dtype=torch.int32)
 
 
-def key_number(seed: int, purpose: str, step: int) -> int:
-    """Return the value of `key`."""
-    return number(seed, purpose, step) % 2**32 - 2**31
+def keys(seed: int, purpose: str, steps: range) -> Tensor:
+    """Return int32 [len(steps)], the `key` of each step."""
+    start = hashlib.blake2b(f"{seed}/{purpose}/".encode(), digest_size=8)
+    numbers = []
+    for step in steps:
+        # What `number` hashes, of which all but the end is the same.
+        digest = start.copy()
+        digest.update(b"%d" % step)
+        numbers.append((int.from_bytes(digest.digest(), "big") >> 1) % 2**32 - 2**31)
+    return torch.tensor(numbers, dtype=torch.int32)
 
 
 Streams = Callable[[str], Tensor]  # from a purpose to its `key` in one step of one cell, on the device

@@ -100,6 +100,7 @@ def test_the_key_is_not_part_of_what_is_saved_but_moves_with_the_net():
     assert dropout.to("meta").key.is_meta
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch 2.11, inside its compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_a_compiled_net_draws_the_masks_of_the_plain_one_and_compiles_once(precision):
@@ -116,6 +117,7 @@ def test_a_compiled_net_draws_the_masks_of_the_plain_one_and_compiles_once(preci
     assert counter.frame_count == 1
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch 2.11, inside its compiler
 @pytest.mark.slow
 def test_a_compiled_dropout_drops_the_same_elements_bit_for_bit():
     torch._dynamo.reset()

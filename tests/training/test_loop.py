@@ -267,6 +267,7 @@ def test_every_science_key_is_tried():
     assert set(KNOBS) | elsewhere == SCIENCE_KEYS
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch 2.11, inside its compiler
 @pytest.mark.slow
 def test_each_of_many_nets_in_one_process_is_compiled(make_small: MakeConfig):
     # torch counts the graphs of all nets together, and beyond eight it goes on without compiling.

@@ -213,8 +213,9 @@ class _Branch:
         training, seed = self.training, self.training.config.seed
         steps = range(epoch * training.steps_per_epoch, (epoch + 1) * training.steps_per_epoch)
         rates = torch.tensor([training.learning_rate(step) for step in steps], dtype=torch.float64)
-        keys = [[randomness.key_number(seed, purpose, step) for purpose in self._purposes] for step in steps]
-        return training.order(epoch), rates, torch.tensor(keys, dtype=torch.int32)
+        keys = [randomness.keys(seed, purpose, steps) for purpose in self._purposes]
+        table = torch.stack(keys, dim=1) if keys else torch.zeros(len(steps), 0, dtype=torch.int32)
+        return training.order(epoch), rates, table
 
     def step(self, size: int) -> None:
         """Learn from the batch of so many images that comes next. Asks the host nothing."""
