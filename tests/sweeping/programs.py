@@ -1,6 +1,7 @@
-"""Stand-ins for SLURM's programs."""
+"""Stand-ins for SLURM's programs, and for a worker."""
 
 import stat
+import sys
 from pathlib import Path
 
 # Each fake program answers with what lies in its files, and writes down what it was asked.
@@ -76,3 +77,71 @@ class Cluster(Programs):
     def shows(self, **jobs: str) -> None:
         """Let squeue show these jobs, such as j41_0="RUNNING"."""
         self.set("squeue", "".join(f"{job[1:]}|{state}|node1|None|(null)\n" for job, state in jobs.items()))
+
+
+# Trains nothing: begins with what it is given, and does again and again what `play` says.
+WORKER = r"""#!{python}
+import json, os, re, select, signal, sys, time
+from pathlib import Path
+
+gpu, room = sys.argv[-2], int(sys.argv[-1])
+held, part = [], b""
+begins = lambda cell: True
+seeds = lambda: [seed(cell) for cell in held]
+
+
+def seed(cell):
+    return int(re.search(r"-s(\d+)-", cell)[1])
+
+
+def say(kind, cell="", status=None, **fields):
+    fields |= dict(kind=kind, cell=cell, status=status)
+    os.write(int(sys.argv[-4]), (json.dumps(fields) + "\n").encode())
+
+
+def end(cell, status="done", **fields):
+    held.remove(cell)
+    say("ended", cell, status, **fields)
+
+
+def give_back(cell, room, **fields):
+    held.remove(cell)
+    say("returned", cell, room=room, **fields)
+
+
+def await_cells(count):
+    "Wait until so many cells are here, and write down which."
+    global part
+    while len(held) < count:
+        if not select.select([0], [], [], 30)[0]:
+            sys.exit("only " + str(held))
+        content = os.read(0, 1 << 16)
+        if not content:
+            sys.exit()
+        *lines, part = (part + content).split(b"\n")
+        for line in lines:
+            held.append(json.loads(line)["task"]["cell"])
+            if begins(held[-1]):
+                say("began", held[-1])
+    with open("played", "a") as played:
+        print(gpu, *seeds(), file=played)
+
+
+{start}
+say("ready")
+while True:
+{play}
+"""
+
+
+def stand_in(folder: Path, play: str, start: str = "") -> str:
+    """Return a program for a pool to start in a worker's place.
+
+    start: what it does before it is ready; play: what it does from then on, again and again. Both are Python
+    that may use what WORKER defines. The file `played` says what it had each time: its GPU, and the seeds.
+    """
+    program = folder / "stand-in"
+    indented = "\n".join(f"    {line}" for line in play.strip().splitlines())
+    program.write_text(WORKER.format(python=sys.executable, start=start, play=indented))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return str(program)

@@ -16,10 +16,12 @@ from support import MakeConfig
 from strive import identity, stop
 from strive.records import Status
 from strive.sweeping import pack as packs
+from strive.sweeping import slots
 from strive.sweeping.joblog import JobLog, Start, starts, worn_out
 from strive.sweeping.obituary import write_failure
 from strive.sweeping.pack import Pack, allocated_slots
 from strive.sweeping.retries import Retries
+from strive.sweeping.slots import Slot
 from strive.sweeping.task import Ended, Task, write_tasks
 
 
@@ -302,6 +304,17 @@ def test_a_job_uses_the_cores_that_it_was_given(
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", cpus)
     monkeypatch.setattr(packs, "usable_cores", lambda: 64)  # without SLURM's affinity plugin
     assert [slot.threads for slot in allocated_slots(cells_per_device, tasks[:num_cells])] == wanted
+
+
+def test_a_job_with_a_gpu_trains_its_cells_in_one_process(
+    tasks: list[Task], in_job: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "_torch_without_gpus", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(packs, "usable_cores", lambda: 64)
+    cells = [dataclasses.replace(task, config=task.config | {"trainer.device": "auto"}) for task in tasks]
+    assert allocated_slots(3, cells) == [Slot("0", 2, room=3)]
+    assert allocated_slots(3, tasks) == [Slot("", 1)] * 3, "trainer.device=cpu"
 
 
 def test_a_pack_travels_as_a_small_pickle_and_is_requeued_as_it_is(pack: Pack) -> None:

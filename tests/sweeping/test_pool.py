@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import stand_in
 from support import MakeConfig
 
 from strive import identity, records, stop
@@ -466,6 +467,225 @@ def test_a_worker_takes_first_what_it_has_the_images_for(make_task: MakeTask):
     ended = Launch(tasks).run()
     order = [task.config[wide] for cell in ended for task in tasks if task.cell == cell]
     assert order == [0, 0, 100, 100]
+
+
+# --- several cells in one worker. Most of these need no cell to train: a stand-in says when each one ends.
+
+
+def played() -> list[str]:
+    return Path("played").read_text().splitlines()
+
+
+@pytest.fixture
+def make_tasks(make_task: MakeTask) -> Callable[..., list[Task]]:
+    return lambda count, *overrides: [make_task(f"seed={seed}", *overrides) for seed in range(count)]
+
+
+MakeTasks = Callable[..., list[Task]]
+
+
+def launch_pack(
+    tasks: Sequence[Task], play: str, *, slots: Sequence[Slot] = (Slot("", 1, room=3),), start: str = "", **options: Any
+) -> Launch:
+    return Launch(tasks, slots_=list(slots), python=stand_in(Path.cwd(), play, start), **options)
+
+
+def test_a_cell_that_leaves_a_pack_makes_room_for_the_next(make_tasks: MakeTasks):
+    tasks = make_tasks(5)
+    ended = launch_pack(tasks, "await_cells(counts.pop(0)); end(held[0])", start="counts = [3, 3, 3, 2, 1]").run()
+    assert played() == [" 0 1 2", " 1 2 3", " 2 3 4", " 3 4", " 4"]
+    assert [end.status for end in ended.values()] == [Status.done] * 5
+
+
+def test_cells_of_different_nets_do_not_share_a_pack(make_tasks: MakeTasks):
+    ones, others = make_tasks(2), make_tasks(2, "budget.batch_size=512")
+    tasks = [ones[0], others[0], ones[1], others[1]]
+    launch_pack(tasks, "await_cells(2); [end(cell) for cell in list(held)]").run()
+    assert played() == [" 0 1", " 0 1"]
+
+
+def test_gpus_are_filled_in_turns_also_one_whose_worker_starts_late(make_tasks: MakeTasks):
+    slots = [Slot("a", 1, room=4), Slot("b", 1, room=4)]
+    launch = launch_pack(
+        make_tasks(4),
+        """
+await_cells(2)
+while len(open("played").readlines()) < 2: time.sleep(0.02)
+while held: end(held[0])
+""",
+        slots=slots,
+        start='while gpu == "b" and not Path("played").exists(): time.sleep(0.02)',
+    )
+    launch.run()
+    assert sorted(played()) == ["a 0 1", "b 2 3"]
+
+
+def test_a_worker_is_offered_no_more_than_it_has_found_to_be_faster(make_tasks: MakeTasks):
+    play = """
+await_cells(counts.pop(0))
+if len(held) == 4:
+    give_back(held[3], 2)
+    give_back(held[2], 2)
+else:
+    end(held[0])
+"""
+    slots = [Slot("", 1, room=0)]
+    launch_pack(make_tasks(6), play, slots=slots, start="counts = [4, 2, 2, 2, 2, 2, 1]").run()
+    assert played() == [" 0 1 2 3", " 0 1", " 1 2", " 2 3", " 3 4", " 4 5", " 5"]
+
+
+def test_cells_whose_process_dies_are_tried_again_alone_and_the_one_that_kills_ends_no_other_twice(
+    make_tasks: MakeTasks,
+):
+    tasks = make_tasks(4)
+    play = """
+await_cells(1 if Path("died").exists() else 3)
+if 1 in seeds():
+    Path("died").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+end(held[0])
+"""
+    launch = launch_pack(tasks, play)
+    ended = launch.run()
+    assert played() == [" 0 1 2", " 0", " 1", " 2", " 3"]
+    assert [ended[task.cell].status for task in tasks] == [Status.done, Status.killed, Status.done, Status.done]
+    assert [path.parent.name for path in Path("runs").glob("*/record*.json")] == [tasks[1].cell]
+    assert launch.said == [
+        f"{', '.join(task.cell for task in tasks[:3])}: its process was ended by SIGKILL in worker 0;"
+        " whose fault that was is not known: tried again alone"
+    ]
+
+
+def test_a_cell_that_had_not_begun_is_not_to_blame(make_tasks: MakeTasks):
+    first, second = tasks = make_tasks(2)
+    play = """
+await_cells(1 if Path("died").exists() else 2)
+if not Path("died").exists():
+    Path("died").touch()
+    sys.exit(3)
+end(held[0])
+"""
+    ended = launch_pack(tasks, play, start="begins = lambda cell: seed(cell) == 0").run()
+    assert ended[first.cell].cause == "its process ended itself with exit code 3"
+    assert ended[second.cell].status is Status.done
+    assert record(first).status is Status.error
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        # One cell had the error, or all were given back because any may have had it.
+        "end(held[0], 'error', cause='CUDA error', leaves=True, beside=2)",
+        "[give_back(cell, 1, cause='CUDA error', leaves=True, beside=2) for cell in list(held)]",
+    ],
+)
+def test_a_process_that_an_error_has_spoilt_gives_all_its_cells_another_try_alone(make_tasks: MakeTasks, leave: str):
+    tasks = make_tasks(4)
+    play = f"""
+await_cells(1 if Path("left").exists() else 3)
+if not Path("left").exists():
+    Path("left").touch()
+    {leave}
+    sys.exit()
+end(held[0])
+"""
+    launch = launch_pack(tasks, play)
+    assert [end.status for end in launch.run().values()] == [Status.done] * 4
+    assert played() == [" 0 1 2", " 0", " 1", " 2", " 3"]
+    cells = ", ".join(task.cell for task in tasks[:3])
+    assert launch.said == [f"{cells}: CUDA error in worker 0; whose fault that was is not known: tried again alone"]
+
+
+def test_an_error_that_spoils_nothing_is_its_cells_own(make_tasks: MakeTasks):
+    tasks = make_tasks(3)
+    play = "await_cells(counts.pop(0)); end(held[0], *(['error'] if 1 in seeds() else []), beside=len(held) - 1)"
+    ended = launch_pack(tasks, play, start="counts = [3, 2, 1]").run()
+    assert [end.status for end in ended.values()] == [Status.error, Status.error, Status.done]
+    assert played() == [" 0 1 2", " 1 2", " 2"]
+
+
+def test_a_cell_without_memory_beside_others_is_tried_alone_and_fewer_are_at_once(make_tasks: MakeTasks):
+    tasks = make_tasks(5)
+    play = """
+await_cells(counts.pop(0))
+if len(held) == 3:
+    end(held[2], "out_of_memory", cause="MemoryError: no message", beside=2)
+elif seeds() == [2]:
+    end(held[0], "out_of_memory", cause="MemoryError: no message", beside=0)
+else:
+    end(held[0])
+"""
+    launch = launch_pack(tasks, play, start="counts = [3, 2, 2, 2, 1, 1]")
+    ended = launch.run()
+    assert played() == [" 0 1 2", " 0 1", " 1 3", " 3 4", " 4", " 2"]
+    assert ended[tasks[2].cell].status is Status.out_of_memory
+    assert len(launch.said) == 1
+    assert launch.pool._tries.total() == 0
+
+
+PAIR = [Slot("", 1, room=2)]
+
+
+def result_alone(task: Task) -> records.Result | None:
+    overrides = {"runs": "alone", "trainer.threads": 1, "trainer.checkpoint_minutes": 5.0}
+    return run_cell(identity.config_of(task.config | overrides)).result
+
+
+def test_cells_of_different_lengths_pass_through_one_process(make_task: MakeTask):
+    tasks = [make_task(f"budget.epochs={epochs}", f"seed={epochs}") for epochs in (1, 6, 2)]
+    launch = Launch(tasks, slots_=PAIR)
+    assert list(launch.run()) == [tasks[place].cell for place in (0, 2, 1)]
+    assert len(launch.pids) == 1
+    assert [record(task).provenance.packed for task in tasks] == [2, 2, 2]
+    assert [record(task).result for task in tasks] == [result_alone(task) for task in tasks]
+
+
+def test_cells_whose_process_was_killed_go_on_from_their_checkpoints_each_alone(make_task: MakeTask):
+    code = (
+        "self.steps = getattr(self, 'steps', 0) + 1\n"
+        "if self.steps == 12 and not Path('killed').exists(): Path('killed').touch(); " + KILL
+    )
+    tasks = [
+        make_task("trainer.checkpoint_minutes=0", "budget.epochs=3", f"seed={seed}", told=code) for seed in range(2)
+    ]
+    launch = Launch(tasks, slots_=PAIR)
+    assert [end.status for end in launch.run().values()] == [Status.done] * 2
+    assert len(launch.pids) == 2
+    assert ["SIGKILL" in line for line in launch.said] == [True]
+    for task in tasks:
+        provenance = record(task).provenance
+        assert (provenance.resumes, provenance.packed) == (1, 1)
+        assert not (task.folder / "record-1.json").exists(), "nobody knew that it was this one's fault"
+        assert record(task).result == result_alone(task)
+
+
+@pytest.mark.parametrize("error", ["ValueError", "MemoryError"])
+def test_an_error_that_may_be_either_cells_is_neithers_until_each_has_trained_apart(make_task: MakeTask, error: str):
+    code = f"if not Path('raised').exists(): Path('raised').touch(); raise {error}"
+    tasks = [make_task(f"seed={seed}", told=code) for seed in range(3)]
+    ended = Launch(tasks, slots_=PAIR).run()
+    assert [ended[task.cell].status for task in tasks] == [Status.done] * 3
+    assert not list(Path("runs").glob("*/record-1.json"))
+    assert [record(task).provenance.packed for task in tasks] == [1, 1, 1]
+
+
+def test_stopped_cells_go_on_in_another_combination_with_the_same_numbers(make_task: MakeTask):
+    code = "time.sleep(0 if Path('fast').exists() else 0.05)"
+    tasks = [make_task("budget.epochs=8", f"seed={seed}", told=code) for seed in range(3)]
+
+    def on_tick(pool: Pool) -> None:
+        lines = [task.folder / "epochs.jsonl" for task in tasks[:2]]
+        if all(path.exists() and path.stat().st_size for path in lines):
+            pool.stop(30)
+
+    assert [end.status for end in Launch(tasks, slots_=PAIR, on_tick=on_tick).run().values()] == [None] * 3
+    assert [(task.folder / "checkpoint.pt").exists() for task in tasks] == [True, True, False]
+    Path("fast").touch()
+    # The third one trains beside the first now.
+    again = [tasks[0], tasks[2], tasks[1]]
+    assert [end.status for end in Launch(again, slots_=PAIR).run().values()] == [Status.done] * 3
+    assert [record(task).provenance.resumes for task in tasks] == [1, 1, 0]
+    assert [record(task).result for task in tasks] == [result_alone(task) for task in tasks]
 
 
 def test_the_launcher_imports_no_torch():

@@ -28,10 +28,25 @@ def test_without_gpus_each_core_takes_a_cell_as_far_as_there_are_cells():
     assert slots(2, 100, threads=3) == [Slot("", 3)] * 2
 
 
+def test_a_gpu_has_one_process_which_trains_its_cells_side_by_side(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    # 0: the process finds out how many at once are best.
+    assert slots(0, 100) == [Slot("3", 4, room=0), Slot("1", 4, room=0)]
+    assert slots(2, 3) == [Slot("3", 4, room=2), Slot("1", 4, room=2)]
+
+
 def test_every_gpu_takes_a_cell_before_one_takes_two(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    assert slots(0, 100) == [Slot("3", 4), Slot("1", 4)]
-    assert [slot.gpu for slot in slots(2, 3)] == ["3", "1", "3"]
+    assert [slot.gpu for slot in slots(2, 2)] == ["3", "1"]
+    assert [slot.gpu for slot in slots(2, 1)] == ["3"]
+
+
+def test_a_process_on_the_processor_trains_one_cell_at_a_time():
+    assert {slot.room for each in range(3) for slot in slots(each, 100)} == {1}
+
+
+def test_a_job_may_have_fewer_cores_than_the_machine():
+    assert slots(0, 100, cores=2) == [Slot("", 1)] * 2
 
 
 def test_the_processor_can_be_asked_for_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch):

@@ -103,13 +103,15 @@ def same(place: Path) -> Iterator[Worker]:
     assert end(worker) == 0
 
 
-def answers(worker: Worker, kind: Kind) -> list[Answer]:
-    """Return what the worker says until it has said something of this kind."""
+def answers(worker: Worker, kind: Kind | None = None) -> list[Answer]:
+    """Return what the worker says until it has said something of this kind, or anything."""
     said: list[Answer] = []
-    while not any(answer.kind is kind for answer in said):
+    while not any(kind in (None, answer.kind) for answer in said):
         assert select.select([worker.answers_fd], [], [], 60)[0], f"{said}\n{worker.last_words()}"
         said += worker.answers()
-        assert not worker.silent or any(answer.kind is kind for answer in said), f"{said}\n{worker.last_words()}"
+        assert not worker.silent or any(kind in (None, answer.kind) for answer in said), (
+            f"{said}\n{worker.last_words()}"
+        )
     return said
 
 
@@ -256,6 +258,120 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_and_not_the_processor(tmp_path:
     worker = Worker(0, Slot("GPU-of-another-machine", 1), log=log)
     assert end(worker) == 1
     assert "cannot use GPU GPU-of-another-machine" in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def pair(place: Path) -> Iterator[Worker]:
+    """Return a worker that trains two cells at once."""
+    with contextlib.chdir(place):
+        worker = Worker(0, Slot("", 1, room=2), log=place / "pair.log")
+    yield worker
+    worker.dismiss()
+    assert end(worker) == 0
+
+
+def train_together(worker: Worker, *orders: Order) -> dict[str, Answer]:
+    """Return the last answer for each, in the order in which they came."""
+    for order in orders:
+        worker.give(order)
+    last: dict[str, Answer] = {}
+    while len(last) < len(orders):
+        last |= {answer.cell: answer for answer in answers(worker) if answer.kind not in (Kind.ready, Kind.began)}
+    return last
+
+
+def trained(order: Order) -> bool:
+    """Return whether an epoch of the cell is over."""
+    lines = order.task.folder / "epochs.jsonl"
+    return lines.exists() and lines.stat().st_size > 0
+
+
+def test_cells_side_by_side_have_the_records_of_cells_trained_alone(
+    pair: Worker, make_small: MakeConfig, tmp_path: Path
+):
+    overrides = [["seed=1"], ["seed=2", "augment=flip_shift", "optimizer.lr=0.02"]]
+    configs = [make_small("model.init=he", *each) for each in overrides]
+    orders = [Order(task=Task(cell=identity.cell_id(config), config=identity.flat(config))) for config in configs]
+    assert [answer.status for answer in train_together(pair, *orders).values()] == [Status.done] * 2
+    for order, each in zip(orders, overrides, strict=True):
+        record = records.read_record(order.task.folder / "record.json")
+        assert record.provenance.packed == 2
+        assert record.result == run_cell(make_small("model.init=he", *each, f"runs={tmp_path / 'alone'}")).result
+
+
+def test_a_diverging_cell_leaves_the_other_in_training(pair: Worker, make_order: MakeOrder):
+    good, wild = make_order("budget.epochs=3"), make_order("budget.epochs=3", "optimizer.lr=1e30")
+    said = train_together(pair, good, wild)
+    assert [(answer.cell, answer.status, answer.beside) for answer in said.values()] == [
+        (wild.task.cell, Status.diverged, 1),
+        (good.task.cell, Status.done, 0),
+    ]
+
+
+def test_a_cell_that_never_begins_leaves_the_other_in_training(pair: Worker, make_order: MakeOrder):
+    good, refused = make_order("seed=3"), make_order("seed=4", code="0123456789")
+    wrong = make_order("seed=4", first="1/0")
+    assert [answer.kind for answer in train_together(pair, good, refused).values()] == [Kind.refused, Kind.ended]
+    assert [answer.kind for answer in train_together(pair, wrong, make_order("seed=5")).values()] == [
+        Kind.crashed,
+        Kind.ended,
+    ]
+
+
+def test_a_cell_without_memory_beside_another_costs_that_one_nothing(pair: Worker, make_order: MakeOrder):
+    good = make_order("seed=6")
+    # While it is scored: what goes wrong in a step of both may be either's.
+    hook = "lambda net, images: None if net.training else exec('raise MemoryError')"
+    large = make_order("budget.epochs=1", told=f"self.register_forward_pre_hook({hook}); self.told = ''")
+    said = train_together(pair, good, large)
+    assert [(answer.status, answer.beside, answer.leaves) for answer in said.values()] == [
+        (Status.out_of_memory, 1, False),
+        (Status.done, 0, False),
+    ]
+
+
+def test_cells_that_stopped_together_have_a_checkpoint_each(tmp_path: Path, make_order: MakeOrder):
+    worker = Worker(0, Slot("", 1, room=2), log=tmp_path / "worker.log")
+    orders = [
+        make_order("budget.epochs=1000", f"seed={seed}", told="import time; time.sleep(0.02)") for seed in range(2)
+    ]
+    try:
+        for order in orders:
+            worker.give(order)
+        wait_until(lambda: all(trained(order) for order in orders))
+        os.kill(worker.pid, signal.SIGTERM)
+        # What comes now does not begin.
+        late = make_order("seed=3")
+        worker.give(late)
+        assert end(worker) == 0
+    finally:
+        worker.kill()
+        worker.bury()
+    assert all((order.task.folder / "checkpoint.pt").exists() for order in orders)
+    assert not any((order.task.folder / "claim").exists() for order in orders)
+    assert not late.task.folder.exists()
+
+
+def test_a_cell_beside_which_the_others_are_slower_is_given_back(tmp_path: Path, make_order: MakeOrder):
+    worker = Worker(0, Slot("", 1, room=0), log=tmp_path / "worker.log")
+    try:
+        first, second = make_order("seed=6"), make_order("seed=7")
+        said = train_together(worker, first, second)
+        # On the processor one at a time is as fast as anything.
+        assert [(answer.cell, answer.kind, answer.room) for answer in said.values()] == [
+            (second.task.cell, Kind.returned, 1),
+            (first.task.cell, Kind.ended, 0),
+        ]
+        assert not (second.task.folder / "record.json").exists()
+        assert not (second.task.folder / "claim").exists()
+        # What was found out of one net says nothing of the next.
+        others = [make_order("budget.batch_size=256", f"seed={seed}") for seed in range(2)]
+        assert [answer.kind for answer in train_together(worker, *others).values()] == [Kind.returned, Kind.ended]
+        worker.dismiss()
+        assert end(worker) == 0
+    finally:
+        worker.kill()
+        worker.bury()
 
 
 def test_memory_is_counted_for_each_cell(same: Worker, make_order: MakeOrder):

@@ -1,4 +1,4 @@
-"""A sweep on this machine: worker processes, one or more for each device. Imports no torch."""
+"""A sweep on this machine: worker processes, one on each GPU or several on the processor. Imports no torch."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from strive.tracking.mirroring import mirroring_of
 class LocalOptions:
     """Knobs of hydra.launcher for hydra/launcher=local."""
 
-    cells_per_device: int = 0  # side by side; 0: one on each GPU, or one on each processor core
+    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
     retries: Retries = field(default_factory=Retries)
 
     def check(self) -> None:

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     began = auto()  # with the cell it was given
     ended = auto()  # the cell has a record, `status` says how it ended
     owned = auto()  # another process trains the cell
+    returned = auto()  # the cell is to train again, beside fewer others, and nothing was recorded
     stopped = auto()  # the cell was left, because `cause` asked for it
     refused = auto()  # this worker must not or cannot train the cell, and nothing was recorded
     crashed = auto()  # something came out of run_cell that left no record
@@ -50,6 +51,8 @@ class Answer:
     cause: str = ""  # one line
     traceback: str = ""
     leaves: bool = False  # the worker ends after this; another one must take its place
+    beside: int = 0  # so many others trained in the process when the cell ended
+    room: int = 0  # of `returned`: how many cells at once the worker can or should train
     seen: dict[str, str | int] = field(default_factory=dict)  # fields of Provenance that the worker knows
 
     def to_json(self) -> str:

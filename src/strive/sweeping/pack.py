@@ -26,7 +26,7 @@ from strive.sweeping.joblog import JobLog, starts, worn_out
 from strive.sweeping.obituary import write_failure
 from strive.sweeping.pool import Pool
 from strive.sweeping.retries import Retries
-from strive.sweeping.slots import Slot, slots, usable_cores, visible_gpus
+from strive.sweeping.slots import Slot, slots, usable_cores
 from strive.sweeping.snapshot import check_code
 from strive.sweeping.task import Ended, Task
 from strive.tracking.mirroring import Mirroring, mirroring_of
@@ -231,10 +231,7 @@ def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
     device = str(tasks[0].config["trainer.device"])
     # Without SLURM's affinity plugin a process may use cores that belong to other jobs.
     cores = min(usable_cores(), int(os.environ.get("SLURM_CPUS_ON_NODE") or sys.maxsize))
-    gpus = [] if device == "cpu" else visible_gpus(os.environ)
-    each = cells_per_device or (1 if gpus else cores)
-    count = min(len(tasks), each * max(1, len(gpus)))
-    return slots(each, len(tasks), max(1, cores // count), device=device)
+    return slots(cells_per_device, len(tasks), device=device, cores=cores)
 
 
 def _say(message: str) -> None:

@@ -6,11 +6,10 @@ Imports no torch: it starts at once, and has nothing that a cell could break.
 import selectors
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from strive import stop
@@ -21,6 +20,7 @@ from strive.sweeping.death import oom_kills, verdict
 from strive.sweeping.elsewhere import Elsewhere
 from strive.sweeping.messages import Answer, Kind, Order
 from strive.sweeping.obituary import write_failure
+from strive.sweeping.offer import Offer
 from strive.sweeping.process import Worker
 from strive.sweeping.retries import Retries
 from strive.sweeping.slots import Slot, slots
@@ -35,13 +35,6 @@ _STRIKES = 3  # workers in a row that ended before they began with a cell
 
 def _print(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-
-
-def _images(order: Order) -> str:
-    """Return what the cell's images depend on."""
-    return "".join(
-        f"{key}={value} " for key, value in order.task.config.items() if key.startswith(("data.", "preprocess."))
-    )
 
 
 def _cause(record: Record) -> str:
@@ -74,12 +67,10 @@ class Pool:
         self.interrupted = ""  # the signal that ended `run` before all cells had ended; "" if none did
         self._tasks, self._slots, self._logs, self._python = list(tasks), list(slots), logs, python
         self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
-        self._queue = deque(Order(task=task) for task in tasks)
+        self._offer = Offer(tasks, slots)
         self._elsewhere = Elsewhere(say)
         self._tries = Counter[tuple[str, Status]]()
-        self._refusals: dict[str, dict[int, str]] = {}  # why the workers of which slots refused which cell
         self._workers: dict[int, Worker] = {}
-        self._loaded: dict[int, str] = {}  # what images each slot's worker has
         self._strikes = Counter[int]()
         self._given_up: dict[int, str] = {}  # slots without a worker for good, and why
         self._deadline: float | None = None  # for the workers to leave, once they were asked to
@@ -88,7 +79,7 @@ class Pool:
 
     def running(self) -> dict[str, int]:
         """Return the slot number of each cell that is in training here."""
-        return {worker.order.task.cell: number for number, worker in self._workers.items() if worker.order}
+        return {cell: number for number, worker in self._workers.items() for cell in worker.orders}
 
     def elsewhere(self) -> dict[str, Owner | None]:
         """Return the cells that wait for another process, and whom for."""
@@ -154,7 +145,7 @@ class Pool:
     def _look_elsewhere(self) -> None:
         for order, record in self._elsewhere.look():
             if record is None:
-                self._queue.appendleft(order)
+                self._offer.put_back([order])
             else:
                 self._tried(order.task, record.status, _cause(record), order.task.folder / "log.txt")
 
@@ -175,12 +166,12 @@ class Pool:
         self.stop(STOP_SECONDS)
 
     def _start_workers(self) -> None:
-        idle = [number for number, worker in self._workers.items() if worker.order is None and not worker.leaves]
-        needed = len(self._queue) - sum(self._has_order_for(number) for number in idle)
+        idle = [number for number, worker in self._workers.items() if not worker.orders and not worker.leaves]
+        needed = len(self._offer) - sum(self._offer.has_order_for(number) for number in idle)
         for number, slot in enumerate(self._slots):
             if needed <= 0:
                 return
-            if number in self._workers or number in self._given_up or not self._has_order_for(number):
+            if number in self._workers or number in self._given_up or not self._offer.has_order_for(number):
                 continue
             try:
                 worker = Worker(number, slot, log=self._log(number), python=self._python)
@@ -188,31 +179,26 @@ class Pool:
                 self._strike(number, str(error), "")
                 continue
             self._workers[number] = worker
-            self._loaded[number] = ""
+            self._offer.forget_images(number)
             listen = partial(self._listen, worker)
             self._selector.register(worker.answers_fd, selectors.EVENT_READ, listen)
             if worker.end_fd is not None:
                 self._selector.register(worker.end_fd, selectors.EVENT_READ, listen)
             needed -= 1
 
-    def _orders_for(self, number: int) -> Iterator[Order]:
-        return (order for order in self._queue if number not in self._refusals.get(order.task.cell, ()))
-
-    def _has_order_for(self, number: int) -> bool:
-        return next(self._orders_for(number), None) is not None
-
     def _give_orders(self) -> None:
-        for number, worker in self._workers.items():
-            if not worker.ready or worker.leaves or worker.order is not None or not self._has_order_for(number):
-                continue
-            # Images that the worker has need not be loaded again.
-            loaded = self._loaded[number]
-            orders = self._orders_for(number)
-            first = next(orders)
-            order = next((each for each in chain((first,), orders) if _images(each) == loaded), first)
-            self._queue.remove(order)
-            self._loaded[number] = _images(order)
-            worker.give(order)
+        """Fill the workers in turns; what those that still start will take is kept for them."""
+        takers, kept = [worker for worker in self._workers.values() if not worker.leaves], Counter[int]()
+        while takers and len(self._offer) > kept.total():
+            worker = min(takers, key=lambda each: (len(each.orders) + kept[each.number], not each.ready))
+            order = self._offer.order_for(worker.number, list(worker.orders.values()))
+            if order is None or kept[worker.number] == self._offer.room(worker.number, order):
+                takers.remove(worker)
+            elif worker.ready:
+                self._offer.take(worker.number, order)
+                worker.give(order)
+            else:
+                kept[worker.number] += 1
 
     # --- what workers say
 
@@ -225,38 +211,43 @@ class Pool:
                 self._selector.unregister(worker.answers_fd)
 
     def _note(self, worker: Worker, answer: Answer) -> None:
-        assert worker.order is not None
-        order, worker.order, worker.answered = worker.order, None, True
-        task = order.task
+        worker.answered = True
         self._strikes[worker.number] = 0
+        if answer.leaves and answer.beside:
+            return  # judged when the process is gone, with the cells that trained beside this one
+        order, began = worker.take_back(answer.cell)
+        task = order.task
         match answer.kind:
+            case Kind.ended if answer.status is Status.out_of_memory and answer.beside:
+                self._offer.limit(worker.number, order, answer.beside)
+                self._try_alone(worker, [order], f"{answer.cause}, beside {answer.beside} more")
             case Kind.ended:
                 assert answer.status is not None
                 self._tried(task, answer.status, answer.cause, task.folder / "log.txt")
             case Kind.crashed:
-                self._record_failure(worker, order, Status.error, answer.cause, answer.traceback)
+                self._record_failure(worker, order, began, Status.error, answer.cause, answer.traceback)
             case Kind.owned:
                 self._elsewhere.add(order)
             case Kind.refused:
-                self._refusals.setdefault(task.cell, {})[worker.number] = answer.cause
-                self._queue.append(order)
+                self._offer.refuse(worker.number, order, answer.cause)
+            case Kind.returned:
+                self._offer.limit(worker.number, order, answer.room)
+                self._offer.put_back([order])
             case Kind.stopped:
-                self._queue.appendleft(order)
+                self._offer.put_back([order])
                 if self._deadline is None:
                     self._interrupt(answer.cause)
 
     def _end_refused(self) -> None:
-        """End the cells that no worker takes.
-
-        One that started later than the others may refuse alone: it has imported code that was edited since.
-        """
-        for cell, causes in list(self._refusals.items()):
-            if len(causes.keys() | self._given_up.keys()) < len(self._slots):
-                continue
-            del self._refusals[cell]
-            self._queue = deque(order for order in self._queue if order.task.cell != cell)
-            number, cause = next(iter(causes.items()))
+        for cell, number, cause in self._offer.pop_refused(self._given_up):
             self._end(Ended(cell=cell, status=None, cause=cause, log=str(self._log(number))))
+
+    def _try_alone(self, worker: Worker, orders: Sequence[Order], cause: str) -> None:
+        """Try cells again of which any may have brought the others down: at most once, nothing is beside them then."""
+        self._offer.keep_alone(orders)
+        self._offer.put_back(orders)
+        cells = ", ".join(order.task.cell for order in orders)
+        self._say(f"{cells}: {cause} in worker {worker.number}; whose fault that was is not known: tried again alone")
 
     def _tried(self, task: Task, status: Status, cause: str, log: Path) -> None:
         tries = self._tries[task.cell, status]
@@ -266,7 +257,7 @@ class Pool:
             return
         self._tries[task.cell, status] += 1
         self._say(f"{task.cell}: {status.value}: {cause}; tried again, {tries + 1} of {self._most(status)} times")
-        self._queue.append(Order(task=task))
+        self._offer.put(Order(task=task))
 
     def _most(self, status: Status) -> int:
         return int(getattr(self._retries, status.value))
@@ -285,18 +276,31 @@ class Pool:
                     self._selector.unregister(fd)
         returncode = worker.bury()
         del self._workers[worker.number]
-        order, worker.order = worker.order, None
-        if order is not None and (worker.began is None or self._deadline is not None or stop.requested()):
-            # Not the cell's fault; or it was left as it was asked to.
-            self._queue.appendleft(order)
-            order = None
-        if order is not None:
+        held = [worker.take_back(cell) for cell in list(worker.orders)]
+        if self._deadline is not None or stop.requested():
+            held = [(order, None) for order, _ in held]  # left as they were asked to
+        # What had not begun is not to blame.
+        self._offer.put_back([order for order, began in held if began is None])
+        begun = [(order, began) for order, began in held if began is not None]
+        if begun:
             self._strikes[worker.number] = 0
-            status, cause = verdict(returncode, out_of_memory=self._out_of_memory(worker))
-            self._record_failure(worker, order, status, cause)
+            self._judge(worker, begun, returncode)
         elif not worker.answered and self._deadline is None:
             _, cause = verdict(returncode, out_of_memory=self._out_of_memory(worker))
             self._strike(worker.number, cause, worker.last_words().strip())
+
+    def _judge(self, worker: Worker, begun: Sequence[tuple[Order, Answer]], returncode: int) -> None:
+        """Say what ended these cells with their process, as far as that can be known."""
+        status, cause = verdict(returncode, out_of_memory=self._out_of_memory(worker))
+        order, began = begun[0]
+        if worker.fault:
+            cause = worker.fault
+        elif len(begun) == 1:
+            self._record_failure(worker, order, began, status, cause)
+            return
+        elif status is Status.out_of_memory:
+            self._offer.limit(worker.number, order, len(begun) - 1)
+        self._try_alone(worker, [order for order, _ in begun], cause)
 
     def _out_of_memory(self, worker: Worker) -> bool:
         if oom_kills() <= worker.oom_kills:
@@ -317,9 +321,11 @@ class Pool:
     def _log(self, number: int) -> Path:
         return self._logs / f"worker-{number}.log"
 
-    def _record_failure(self, worker: Worker, order: Order, status: Status, cause: str, traceback: str = "") -> None:
+    def _record_failure(
+        self, worker: Worker, order: Order, began: Answer | None, status: Status, cause: str, traceback: str = ""
+    ) -> None:
         task = order.task
-        seen = worker.began.seen if worker.began else {}
+        seen = began.seen if began else {}
         try:
             record = write_failure(task, status, cause, worker.log, traceback=traceback, seen=seen)
         except ClaimedError:

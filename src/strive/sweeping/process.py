@@ -15,15 +15,16 @@ from strive.sweeping.slots import Slot
 
 
 class Worker:
-    """One process `python -m strive.sweeping.worker`, its pipes, and the cell it has."""
+    """One process `python -m strive.sweeping.worker`, its pipes, and the cells it has."""
 
     def __init__(self, number: int, slot: Slot, *, log: Path, python: str = sys.executable) -> None:
         self.number = number
         self.log = log
         self.ready = False  # it has said that it can train
         self.leaves = False  # it has said that it ends
-        self.order: Order | None = None  # the cell it has
-        self.began: Answer | None = None  # what it said when it began with that cell
+        self.fault = ""  # why it ends, where any of several cells may be the cause
+        self.orders: dict[str, Order] = {}  # the cells it has
+        self.began: dict[str, Answer] = {}  # what it said when it began with those of them that it has begun
         self.answered = False  # it has answered for a cell
         self.silent = False  # it has closed its end of the answers
         self.oom_kills = oom_kills()
@@ -35,7 +36,7 @@ class Worker:
             reading, writing = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    [*program, str(writing), str(slot.threads), slot.gpu],
+                    [*program, str(writing), str(slot.threads), slot.gpu, str(slot.room)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -61,13 +62,17 @@ class Worker:
         return self._process.pid
 
     def give(self, order: Order) -> None:
-        """Give it a cell."""
-        self.order, self.began = order, None
+        """Give it a cell; it may have others."""
+        self.orders[order.task.cell] = order
         self.oom_kills = oom_kills()
         assert self._process.stdin is not None
         # One that has just died is found out by its end.
         with suppress(BrokenPipeError):
             self._process.stdin.write((order.to_json() + "\n").encode())
+
+    def take_back(self, cell: str) -> tuple[Order, Answer | None]:
+        """Return the order of a cell that it has no more, and what it said when it began with it."""
+        return self.orders.pop(cell), self.began.pop(cell, None)
 
     def answers(self) -> list[Answer]:
         """Return what it has said since the last call."""
@@ -81,8 +86,10 @@ class Worker:
         for answer in answers:
             self.ready |= answer.kind is Kind.ready
             self.leaves |= answer.leaves
+            if answer.leaves and answer.beside:
+                self.fault = self.fault or answer.cause
             if answer.kind is Kind.began:
-                self.began = answer
+                self.began[answer.cell] = answer
         return answers
 
     def has_ended(self) -> bool:
@@ -92,7 +99,7 @@ class Worker:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def stop(self) -> None:
-        """Ask it to leave, in the middle of a cell with a checkpoint."""
+        """Ask it to leave, in the middle of its cells with checkpoints."""
         # Not Popen.send_signal: that may bury it unseen.
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Where cells train side by side on this machine. Imports no torch."""
+"""Where workers train cells on this machine. Imports no torch."""
 
 import os
 import re
@@ -7,29 +7,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
+MAX_ROOM = 4  # cells that a worker is offered at once where it finds out itself how many are best
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Room for one cell at a time."""
+    """Room for one worker process."""
 
     gpu: str  # a value for CUDA_VISIBLE_DEVICES; "": no GPU
     threads: int  # CPU threads
+    room: int = 1  # cells side by side in the process; 0: as many as it finds to be best
 
 
-def slots(cells_per_device: int, num_cells: int, threads: int = 0, *, device: str = "auto") -> list[Slot]:
+def slots(
+    cells_per_device: int, num_cells: int, threads: int = 0, *, device: str = "auto", cores: int = 0
+) -> list[Slot]:
     """Return where to train so many cells on this machine, at most one slot for each.
 
-    cells_per_device: how many at once on a GPU, or on the CPU where no GPU is used; 0 is one on each
-    GPU, or one on each core. threads: of each slot; 0 shares the usable cores out among the slots.
-    device: trainer.device of the cells; cpu leaves the GPUs alone.
+    A GPU has one slot, whose process trains several cells side by side: processes that share a GPU
+    take turns. On the CPU each cell has a process of its own.
+
+    cells_per_device: how many at once on a GPU, or on the CPU where no GPU is used; 0 is as many as are
+    found to be best on each GPU, or one on each core. threads: of each slot; 0 shares the cores out among
+    the slots. device: trainer.device of the cells; cpu leaves the GPUs alone. cores: that may be used;
+    0 is all that this process may use.
     """
-    cores = usable_cores()
+    cores = cores or usable_cores()
     gpus = [] if device == "cpu" else visible_gpus(os.environ)
-    devices = gpus or [""]
-    each = cells_per_device or (1 if gpus else cores)
-    # Device by device in turn: fewer cells than slots still use every GPU.
-    chosen = (devices * each)[: max(1, num_cells)]
-    return [Slot(gpu, threads or max(1, cores // len(chosen))) for gpu in chosen]
+    devices = gpus or [""] * (cells_per_device or cores)
+    chosen = devices[: max(1, num_cells)]
+    room = cells_per_device if gpus else 1
+    return [Slot(gpu, threads or max(1, cores // len(chosen)), room) for gpu in chosen]
 
 
 def usable_cores() -> int:

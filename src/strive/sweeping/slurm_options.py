@@ -24,7 +24,7 @@ class SlurmOptions:
     additional_parameters: dict[str, Any] = field(default_factory=dict)  # further options of sbatch: {nice: 100}
     array_parallelism: int = 256  # jobs of one array that run at once
     cells_per_job: int = 1  # cells that share an allocation, one after the other or side by side
-    cells_per_device: int = 0  # side by side; 0: one on each GPU, or one on each core
+    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
     signal_delay_s: int = 90  # seconds before the time limit at which cells write checkpoints and the job is requeued
     max_array_size: int = 0  # jobs in one array; 0 asks the cluster
     poll_seconds: float = 5.0  # between two looks at the records and the queue

@@ -1,8 +1,9 @@
-"""A process that trains the cells it is given, one after the other.
+"""A process that trains the cells it is given: one after the other, or several side by side.
 
-`python -m strive.sweeping.worker FD THREADS GPU`: orders come on stdin, answers go to the file
-descriptor FD; what a net prints goes to stdout and stderr, as everywhere. When its stdin ends the
-worker leaves, also in the middle of a cell, which then has a checkpoint.
+`python -m strive.sweeping.worker FD THREADS GPU ROOM`: orders come on stdin, answers go to the file
+descriptor FD; what a net prints goes to stdout and stderr, as everywhere. What is ordered while other
+cells train joins them at the end of their epoch. When its stdin ends the worker leaves, also in the
+middle of its cells, which then have checkpoints.
 """
 
 import ctypes
@@ -25,26 +26,32 @@ stop.listen()
 import torch  # noqa: E402
 
 from strive import identity  # noqa: E402
-from strive.cell import run_cell  # noqa: E402
+from strive.attempt import NoRoomError  # noqa: E402
+from strive.cell import Pack  # noqa: E402
 from strive.claim import ClaimedError, LostClaimError  # noqa: E402
 from strive.code_hash import code_hash  # noqa: E402
 from strive.config import Config, ConfigError  # noqa: E402
 from strive.networks import builder_file  # noqa: E402
 from strive.records import Record, RecordError, Status  # noqa: E402
 from strive.sweeping.messages import Answer, Kind, Order  # noqa: E402
+from strive.sweeping.slots import MAX_ROOM  # noqa: E402
 from strive.training import LAYOUT, choose_execution, device_name  # noqa: E402
 
 # A net that hangs when the launcher has died must not stay for ever. Long enough for a test split.
 _GRACE_SECONDS = 300.0
 
+# What a pool orders in one go comes line by line, and cells that begin together are measured together.
+_COMPANION_SECONDS = 0.2
+
 _Orders = queue.SimpleQueue[Order | None]
 
 
-def main(answers: int, threads: int, gpu: str) -> None:
+def main(answers: int, threads: int, gpu: str, room: int) -> None:
     """Train what stdin orders until it ends.
 
     answers: file descriptor to answer on. threads: for cells that do not say how many they take.
-    gpu: what CUDA_VISIBLE_DEVICES was set to for this process; "" is none.
+    gpu: what CUDA_VISIBLE_DEVICES was set to for this process; "" is none. room: most cells side by
+    side; 0: as many as are found to be fastest.
     """
     # What a net starts has nothing to say there.
     os.set_inheritable(answers, False)
@@ -56,12 +63,7 @@ def main(answers: int, threads: int, gpu: str) -> None:
         sys.exit(f"torch {torch.__version__} cannot use GPU {gpu}; trainer.device=cpu trains without GPUs")
     with open(answers, "wb") as pool:
         _say(pool, Answer(kind=Kind.ready))
-        while (order := orders.get()) is not None:
-            answer = _train(order, threads, pool)
-            _say(pool, answer)
-            if answer.leaves:
-                return
-            _tidy()
+        _Bench(orders, pool, threads, room).work()
 
 
 def _own_stdin() -> int:
@@ -93,36 +95,123 @@ def _say(pool: BinaryIO, answer: Answer) -> None:
         stop.request("the end of its launcher")
 
 
-def _train(order: Order, threads: int, pool: BinaryIO) -> Answer:
-    cell = order.task.cell
-    if stop.requested():
-        return Answer(kind=Kind.stopped, cell=cell, cause=stop.requested(), leaves=True)
-    try:
-        config = _config(order, threads)
-        _say(pool, Answer(kind=Kind.began, cell=cell, seen=_seen(config)))
+class _Bench:
+    """The cells that train in this process, and what is said of each."""
+
+    def __init__(self, orders: _Orders, pool: BinaryIO, threads: int, room: int) -> None:
+        self._orders, self._pool, self._threads, self._room = orders, pool, threads, room
+        self._pack = self._empty_pack()
+        self._beside = 0  # how many others train with a cell that ends now
+        self._leaves = self._untidy = False
+
+    def work(self) -> None:
+        """Train what is ordered until no more comes, or another process must take this one's place."""
+        while not self._leaves and (orders := self._new_orders()) is not None:
+            self._train(orders)
+            if self._untidy and not self._leaves:
+                _tidy()
+            self._untidy = False
+
+    def _empty_pack(self) -> Pack:
+        return Pack(self._end, room=self._room)
+
+    def _new_orders(self) -> list[Order] | None:
+        """Return what has been ordered meanwhile; where nothing trains wait for it. None: nothing will be."""
+        orders, end = list[Order](), time.monotonic()
+        if not len(self._pack):
+            first = self._orders.get()
+            if first is None:
+                return None
+            orders.append(first)
+            # What comes now may be of another net, of which another number is fastest.
+            self._pack = self._empty_pack()
+            end = time.monotonic() + _COMPANION_SECONDS
+        while len(self._pack) + len(orders) < (self._room or MAX_ROOM):
+            try:
+                order = self._orders.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                break
+            if order is None:
+                self._orders.put(None)  # for when nothing trains any more
+                break
+            orders.append(order)
+        return orders
+
+    def _train(self, orders: list[Order]) -> None:
+        """Begin with these cells, and train all that have begun for an epoch."""
+        for order in orders:
+            self._begin(order)
+            if self._leaves:
+                break
+        # After a signal there are checkpoints to write; after an error there is nothing more to be had from the GPU.
+        if len(self._pack) and (stop.requested() or not self._leaves):
+            self._beside = len(self._pack) - 1
+            self._pack.run_epoch()
+
+    def _begin(self, order: Order) -> None:
+        cell, self._beside = order.task.cell, len(self._pack)
+        try:
+            if stop.requested():
+                raise stop.StoppedError(stop.requested())
+            config = _config(order, self._threads)
+            seen = _seen(config)
+        except BaseException as error:
+            self._end(cell, error)
+            return
+        _say(self._pool, Answer(kind=Kind.began, cell=cell, seen=seen))
         print(f"--- {cell}", flush=True)
-        _forget_peak_memory()
-        return _ended(run_cell(config, replaces=order.task.replaces, fence=order.fence))
-    except (_RefusedError, RecordError) as error:
-        return Answer(kind=Kind.refused, cell=cell, cause=_line(error))
-    except (ClaimedError, LostClaimError) as error:
-        return Answer(kind=Kind.owned, cell=cell, cause=_line(error))
-    except (stop.StoppedError, KeyboardInterrupt) as error:
-        return Answer(kind=Kind.stopped, cell=cell, cause=stop.requested() or _line(error), leaves=True)
-    except BaseException as error:
-        # One cell's trouble, even a sys.exit or a fault of ours, must not cost the others.
-        text = traceback.format_exc()
-        print(text, file=sys.stderr, flush=True)
-        cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
-        return Answer(kind=Kind.crashed, cell=cell, cause=cause, traceback=text, leaves=torch.cuda.is_initialized())
+        if not len(self._pack):
+            _forget_peak_memory()
+        self._pack.add(config, replaces=order.task.replaces, fence=order.fence)
+
+    def _end(self, cell: str, end: Record | BaseException) -> None:
+        """Say how a cell has ended, or why it has no end here."""
+        answer = _ended(end, self._beside) if isinstance(end, Record) else _left(cell, end, self._beside)
+        self._leaves |= answer.leaves
+        self._untidy = True
+        _say(self._pool, answer)
 
 
-def _ended(record: Record) -> Answer:
+def _ended(record: Record, beside: int) -> Answer:
+    """Return what to say of a cell that left a record."""
     if record.failure is None:
-        return Answer(kind=Kind.ended, cell=record.cell, status=record.status)
-    # After some errors no later call on the GPU succeeds in this process.
-    spoilt = record.status is Status.out_of_memory or torch.cuda.is_initialized()
-    return Answer(kind=Kind.ended, cell=record.cell, status=record.status, cause=record.failure.cause, leaves=spoilt)
+        return Answer(kind=Kind.ended, cell=record.cell, status=record.status, beside=beside)
+    leaves = _is_spoilt(beside) or (record.status is Status.out_of_memory and not beside)
+    cause = record.failure.cause
+    return Answer(kind=Kind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, beside=beside)
+
+
+def _left(cell: str, error: BaseException, beside: int) -> Answer:
+    """Return what to say of a cell that left no record."""
+    if isinstance(error, _RefusedError | RecordError):
+        return Answer(kind=Kind.refused, cell=cell, cause=_line(error))
+    if isinstance(error, ClaimedError | LostClaimError):
+        return Answer(kind=Kind.owned, cell=cell, cause=_line(error))
+    if isinstance(error, NoRoomError):
+        room, cause = error.room, _line(error)
+        return Answer(kind=Kind.returned, cell=cell, cause=cause, leaves=error.spoilt, beside=beside, room=room)
+    if isinstance(error, stop.StoppedError | KeyboardInterrupt):
+        return Answer(kind=Kind.stopped, cell=cell, cause=stop.requested() or _line(error), leaves=True)
+    # One cell's trouble, even a sys.exit or a fault of ours, must not cost the others.
+    text = "".join(traceback.format_exception(error))
+    print(text, file=sys.stderr, flush=True)
+    cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
+    return Answer(kind=Kind.crashed, cell=cell, cause=cause, traceback=text, leaves=_is_spoilt(beside), beside=beside)
+
+
+def _is_spoilt(beside: int) -> bool:
+    """Return whether this process is not to train on after a cell's error."""
+    if not torch.cuda.is_initialized():
+        return False
+    if not beside:
+        return True
+    # After some errors no later call on the GPU succeeds in this process; after the others the cells that
+    # trained beside can go on.
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 class _RefusedError(Exception):
@@ -182,4 +271,4 @@ def _line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(answers=int(sys.argv[1]), threads=int(sys.argv[2]), gpu=sys.argv[3])
+    main(answers=int(sys.argv[1]), threads=int(sys.argv[2]), gpu=sys.argv[3], room=int(sys.argv[4]))
