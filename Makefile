@@ -1,12 +1,13 @@
 # `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+PY ?= 3.12
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ci clean
+.PHONY: help demo test lint ci gpu-check wheelhouse clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
@@ -34,6 +35,12 @@ ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) apt-get update -q
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge chromium texlive-latex-base texlive-latex-recommended poppler-utils
 	$(MAKE) test
+
+gpu-check: ## check and time training on a GPU in under 8 minutes; needs no network and no data set: docs/gpu.md
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(or $(wildcard $(BIN)/python),$(PYTHON)) bench/gpu_check.py
+
+wheelhouse: .venv/ready ## collect what a machine without network needs beside torch, for Python PY=3.12: docs/gpu.md
+	$(BIN)/python tools/wheelhouse.py --python $(PY)
 
 clean: ## remove the virtual environment and what tools left behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

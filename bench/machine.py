@@ -2,12 +2,13 @@
 
 import os
 import shlex
+import subprocess
 import sys
 from datetime import UTC, datetime
 
 
-def machine(threads: int) -> str:
-    """Return the lines: processor, cores, threads, versions, date and the command. 0 threads: every core."""
+def facts(threads: int) -> dict[str, str]:
+    """Return {what: which}: processor, cores, threads, GPU, versions, date and the command. 0 threads: every core."""
     # Here and not above: a script that imports torch makes the peak memory of its children larger.
     import torch
 
@@ -15,11 +16,27 @@ def machine(threads: int) -> str:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return "\n".join(
-        (
-            f"Machine: {device_name(torch.device('cpu'))}, {cores} cores, {threads or cores} threads{gpu}",
-            f"Versions: torch {torch.__version__}, Python {sys.version.partition(' ')[0]}",
-            f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            f"Command: `{shlex.join(['python', *sys.argv])}`",
-        )
-    )
+    found = {
+        "Machine": f"{device_name(torch.device('cpu'))}, {cores} cores, {threads or cores} threads{gpu}",
+        "Versions": f"torch {torch.__version__}, Python {sys.version.partition(' ')[0]}",
+    }
+    if gpu:
+        cudnn = torch.backends.cudnn.version()
+        found["GPU"] = f"driver {_driver()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
+    return found | {
+        "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "Command": f"`{shlex.join(['python', *sys.argv])}`",
+    }
+
+
+def machine(threads: int) -> str:
+    """Return the facts, a line each."""
+    return "\n".join(f"{what}: {which}" for what, which in facts(threads).items())
+
+
+def _driver() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return "unknown"

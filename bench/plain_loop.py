@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,7 @@ class Clock:
 
     def __init__(self, warmup: int) -> None:
         self.warmup, self.step, self.images, self.rates = warmup, 0, 0, list[float]()
+        self.marks = list[tuple[float, int]]()  # each reading: seconds, images since the first one
         self.started = time.perf_counter()
 
     def tick(self, images: int) -> None:
@@ -66,6 +68,9 @@ class Clock:
         now = time.perf_counter()
         if self.step > self.warmup:
             self.rates.append(self.images / (now - self.started))
+            self.marks.append((now, self.marks[-1][1] + self.images))
+        else:
+            self.marks.append((now, 0))
         self.started, self.images = now, 0
 
     def images_per_second(self) -> float:
@@ -73,9 +78,17 @@ class Clock:
         return statistics.median(self.rates)
 
 
+def images(data: Path) -> Any:
+    """Return torchvision's data set of the training images: shifted, flipped and normalised as they are read."""
+    fill = tuple(round(255 * mean) for mean in MEAN)  # zero, once normalised
+    crop, flip = transforms.RandomCrop(32, padding=5, fill=fill), transforms.RandomHorizontalFlip()
+    transform = transforms.Compose([crop, flip, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    return ImageFolder(str(data / "train"), transform)
+
+
 def measure(
     *, data: Path, net: str, width: float, steps: int, warmup: int, lr: float, threads: int, seed: int,
-    bf16: bool, channels_last: bool, workers: int = 2
+    bf16: bool, channels_last: bool, workers: int = 2, clock: Clock | None = None
 ) -> tuple[float, list[float]]:  # fmt: skip
     """Train for warmup + steps steps; return images per second and the loss of every step, warm-up included."""
     if threads:
@@ -84,15 +97,11 @@ def measure(
     torch.backends.cudnn.benchmark = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    fill = tuple(round(255 * mean) for mean in MEAN)  # zero, once normalised
-    crop, flip = transforms.RandomCrop(32, padding=5, fill=fill), transforms.RandomHorizontalFlip()
-    transform = transforms.Compose([crop, flip, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
-    pin, keep = device.type == "cuda", workers > 0
-    images = ImageFolder(str(data / "train"), transform)
-    loader = DataLoader(images, BATCH, shuffle=True, num_workers=workers, persistent_workers=keep, pin_memory=pin)
-    model = build_net(net, width, len(images.classes)).to(device, memory_format=layout)  # type: ignore[call-overload]
+    pin, keep, train = device.type == "cuda", workers > 0, images(data)
+    loader = DataLoader(train, BATCH, shuffle=True, num_workers=workers, persistent_workers=keep, pin_memory=pin)
+    model = build_net(net, width, len(train.classes)).to(device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=0.001)
-    losses, clock = list[Tensor](), Clock(warmup)
+    losses, clock = list[Tensor](), clock or Clock(warmup)
     while True:
         for inputs, labels in loader:
             inputs = inputs.to(device, non_blocking=True, memory_format=layout)
@@ -112,7 +121,8 @@ def block_means(losses: list[float], size: int) -> list[float]:
     return [statistics.fmean(losses[start : start + size]) for start in range(0, len(losses), size)]
 
 
-if __name__ == "__main__":
+def options() -> argparse.Namespace:
+    """Return what the command line says, for this program and lightning_loop.py."""
     parser = argparse.ArgumentParser(description="Train for a few steps and print one line of JSON.")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/CLASS/FILE, 32x32 images")
     parser.add_argument("--net", choices=NETS, default="all_cnn_c")
@@ -125,8 +135,16 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--channels-last", action="store_true")
-    options = parser.parse_args()
-    if options.steps < WINDOW or options.warmup < 1:
+    given = parser.parse_args()
+    if given.steps < WINDOW or given.warmup < 1:
         parser.error(f"--steps must be at least {WINDOW} and --warmup at least 1")
-    rate, each = measure(**vars(options))
-    print(json.dumps({"images_per_second": rate, "block_steps": BLOCK, "losses": block_means(each, BLOCK)}))
+    return given
+
+
+def line(rate: float, losses: list[float]) -> str:
+    """Return what both programs print."""
+    return json.dumps({"images_per_second": rate, "block_steps": BLOCK, "losses": block_means(losses, BLOCK)})
+
+
+if __name__ == "__main__":
+    print(line(*measure(**vars(options()))))

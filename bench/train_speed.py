@@ -1,6 +1,6 @@
 """Images per second of strive and of a plain PyTorch loop, on the same images, taken in turns.
 
-python bench/train_speed.py --data DIR-OR-ARCHIVE [--nets all_cnn_c ... | all]
+python bench/train_speed.py --data DIR-OR-ARCHIVE [--nets all_cnn_c ... | all] [--pairs]
 """
 
 import argparse
@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import plain_loop
 import torch
 from machine import machine
@@ -39,11 +40,14 @@ from strive.config import (
 )
 from strive.data import load_splits
 from strive.data.cache import cache_folder
-from strive.training import State, choose_execution, enter_execution
-from strive.training.loop import Training
+from strive.training import Training, choose_execution, enter_execution, make_executor, train_epoch
 
 ARMS = ("strive", "plain", "plain_bf16")
-CURVE_SEEDS = (0, 1, 2)
+CURVE_SEEDS, PAIR_SEEDS = (0, 1, 2), (0, 1)
+_PAIRS = (
+    "Two processes at the same time, and the images of both while both trained: strive's with one thread each, as a"
+    " sweep starts its workers; plain loops with every core's thread or --threads each, and two loader processes each. "
+)
 _NETS = {ModelConfig(base=base, variant=variant).name: (base, variant) for base in Base for variant in Variant}
 
 
@@ -52,28 +56,28 @@ class _EnoughError(Exception):
 
 
 def measure_strive(
-    *, data: Path, net: str, width: float, steps: int, warmup: int, lr: float, threads: int, seed: int
-) -> tuple[float, list[float]]:
+    *, data: Path, net: str, width: float, steps: int, warmup: int, lr: float, threads: int, seed: int,
+    clock: plain_loop.Clock | None = None
+) -> tuple[float, list[float]]:  # fmt: skip
     """Do with strive what `plain_loop.measure` does, and return the same."""
     config = _config(data, net, width, lr, threads, seed)
     execution = choose_execution(config.trainer)
     enter_execution(execution)
-    training = Training(config, load_splits(config, execution.device), execution)
+    training, executor = Training(config, load_splits(config, execution.device), execution), make_executor(execution)
     size, count = config.budget.batch_size, len(training.splits.train)
     sums, sizes = list[torch.Tensor](), list[int]()
-    clock = plain_loop.Clock(warmup)
+    clock = clock or plain_loop.Clock(warmup)
 
-    def on_step(step: int, snapshot: Callable[[], State]) -> None:
-        place = (step - 1) % training.steps_per_epoch
-        sizes.append(min(size, count - place * size))
+    def on_step(training: Training) -> None:
+        sizes.append(min(size, count - (training.place - 1) * size))
         sums.append(training.sums["loss"].clone())  # of the epoch so far; read at the end, so that no GPU waits
         clock.tick(sizes[-1])
-        if step == warmup + steps:
+        if training.step == warmup + steps:
             raise _EnoughError
 
     try:
         while True:
-            training.run_epoch(on_step)
+            train_epoch([training], executor, on_step)
     except _EnoughError:
         return clock.images_per_second(), _step_losses(sums, sizes, training.steps_per_epoch)
 
@@ -135,30 +139,64 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def measured(arm: str, options: argparse.Namespace, net: str, **changes: object) -> tuple[float, list[float]]:
     """Return images per second and the losses of one arm, measured in a process of its own."""
+    answer = _answer(_started(arm, options, net, **changes), arm, net)
+    return answer["images_per_second"], answer["losses"]
+
+
+def _started(arm: str, options: argparse.Namespace, net: str, **changes: object) -> subprocess.Popen[str]:
     names = ("width", "steps", "warmup", "lr", "threads")
     data = options.data if arm == "strive" else options.folder
     values = {"data": data, "seed": 0, **{name: getattr(options, name) for name in names}, **changes}
     command = [sys.executable, __file__, "--worker", arm, "--nets", net]
     command += [f"--{name}={value}" for name, value in values.items()]
     print(f"{net}: {arm}", file=sys.stderr)
-    done = subprocess.run(command, stdout=subprocess.PIPE)
-    if done.returncode:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _answer(process: subprocess.Popen[str], arm: str, net: str) -> dict[str, Any]:
+    printed, _ = process.communicate()
+    if process.returncode:
         raise SystemExit(f"error: {arm} failed on {net}, see above")
-    answer = json.loads(done.stdout)
-    return answer["images_per_second"], answer["losses"]
+    answer: dict[str, Any] = json.loads(printed)
+    return answer
+
+
+def measured_pair(arm: str, options: argparse.Namespace, net: str) -> float:
+    """Return the images per second of two processes together, while both of them train."""
+    # One thread for each of our workers, as a sweep gives them.
+    threads = 1 if arm == "strive" else options.threads
+    pair = [_started(arm, options, net, seed=seed, threads=threads) for seed in PAIR_SEEDS]
+    try:
+        marks = [_answer(process, arm, net)["marks"] for process in pair]
+    finally:
+        for process in pair:
+            process.kill()
+    first, last = max(each[0][0] for each in marks), min(each[-1][0] for each in marks)
+    if last <= first:
+        raise SystemExit(f"error: the two processes of {arm} did not train at the same time on {net}: raise --steps")
+    images = [_images_until(last, each) - _images_until(first, each) for each in marks]
+    return sum(images) / float(last - first)
+
+
+def _images_until(moment: float, marks: list[tuple[float, int]]) -> float:
+    """Return how many images were done at a moment between two readings of the clock."""
+    times, images = zip(*marks, strict=True)
+    return float(np.interp(moment, times, images))
 
 
 def speed_table(options: argparse.Namespace) -> str:
-    """Return the table: a row for each net, medians over the rounds."""
+    """Return the table: a row for each net, medians over the rounds; with --pairs of two processes each."""
+    one, two = ("2 x ", " together") if options.pairs else ("", "")
     lines = [
-        "| net | strive images/s | plain fp32 images/s | ratio | plain bf16 channels_last images/s | ratio |",
+        f"| net | {one}strive images/s{two} | {one}plain fp32 images/s{two} | ratio"
+        f" | {one}plain bf16 channels_last images/s{two} | ratio |",
         "|---|---|---|---|---|---|",
     ]
     for net in options.nets:
         rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
         for _ in range(options.rounds):
             for arm in ARMS:
-                rates[arm].append(measured(arm, options, net)[0])
+                rates[arm].append(measured_pair(arm, options, net) if options.pairs else measured(arm, options, net)[0])
         strive, plain, plain_bf16 = (f"{statistics.median(rates[arm]):.0f}" for arm in ARMS)
         ratio, ratio_bf16 = (_ratio(rates["strive"], rates[arm]) for arm in ARMS[1:])
         lines.append(f"| {net} | {strive} | {plain} | {ratio} | {plain_bf16} | {ratio_bf16} |")
@@ -191,7 +229,8 @@ def _mean(losses: tuple[float, ...]) -> str:
 
 def _work(options: argparse.Namespace) -> None:
     names = ("data", "width", "steps", "warmup", "lr", "threads", "seed")
-    values = {"net": options.nets[0], **{name: getattr(options, name) for name in names}}
+    clock = plain_loop.Clock(options.warmup)
+    values = {"net": options.nets[0], "clock": clock, **{name: getattr(options, name) for name in names}}
     if options.worker == "strive":
         rate, losses = measure_strive(**values)
     else:
@@ -201,7 +240,7 @@ def _work(options: argparse.Namespace) -> None:
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         )
         rate, losses = plain_loop.measure(**values, bf16=fast, channels_last=fast)
-    print(json.dumps({"images_per_second": rate, "losses": losses}))
+    print(json.dumps({"images_per_second": rate, "losses": losses, "marks": clock.marks}))
 
 
 def _options() -> argparse.Namespace:
@@ -214,6 +253,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0, help="multiplies the channels")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
+    parser.add_argument("--pairs", action="store_true", help="two processes of each at the same time, and their sum")
     parser.add_argument("--curves", type=int, metavar="N", default=0, help="also print the mean loss of each N steps")
     parser.add_argument("--curve-steps", type=int, default=400, help="steps of each loss curve")
     parser.add_argument("--worker", choices=ARMS, help=argparse.SUPPRESS)
@@ -239,9 +279,10 @@ def main() -> None:
     options.data = options.data.absolute()
     options.folder = unpacked(options.data)
     print(speed_table(options))
+    pairs = _PAIRS if options.pairs else ""
     print(
-        f"\nMedians, n={options.rounds} rounds; ratio: strive / plain, the median of the rounds' ratios (and their"
-        f" range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup} not counted,"
+        f"\n{pairs}Medians, n={options.rounds} rounds; ratio: strive / plain, the median of the rounds' ratios (and"
+        f" their range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup} not counted,"
         f" model.width={options.width:g}.\n\n{machine(options.threads)}"
     )
     if options.curves:

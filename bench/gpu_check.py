@@ -1,0 +1,235 @@
+"""Check and time training on a CUDA GPU in one go: `make gpu-check`, under 8 minutes, no network, no data set.
+
+python bench/gpu_check.py [--out results] [--minutes 7.5]
+python bench/gpu_check.py --device cpu --smoke --out DIR     # the same parts, tiny, without a GPU
+
+Writes gpu_check.json and gpu_check.md to --out, anew after each part. A part that raises is reported and the rest goes
+on; one for which the time is too short is left out, and named. Ends with 1 if a check of correctness failed, else 0.
+"""
+
+import argparse
+import gc
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STARTED = time.monotonic()  # before torch is imported: that belongs to the minutes
+
+try:
+    import gpu_correctness as correctness
+    import roofline
+    import torch
+    from gpu_arms import Ground, Way, executor, random_splits
+    from gpu_report import Checked, Report
+    from gpu_speed import Ceilings, measure
+    from machine import facts
+
+    from strive.config import DataConfig
+    from strive.training import Training, cells_at_once, enter_execution
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"error: {missing.name} is not there; the project's src/ must be in PYTHONPATH, as in `make gpu-check`, and"
+        " docs/gpu.md says how packages come to a machine without network"
+    ) from None
+
+FULL, OTHERS = "all_cnn_c", ("strided_cnn_a", "model_b")  # timed in every way; with one cell and more
+GRACE_SECONDS = 20  # beyond --minutes, for a part that takes longer than it may
+POOLED = "model_c"  # max-pooling's gradient is another kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large everything is."""
+
+    width: float
+    check_images: int  # of an epoch of the checks; the last batch is smaller
+    steps: int  # of an epoch that is timed
+    rounds: int
+    most_cells: int  # side by side
+    compiled: bool  # whether anything is compiled
+    calibrated: tuple[str, ...]  # nets for which the number of cells side by side is looked for
+    patience: float  # of the seconds that a part may take
+
+
+REAL = Scale(
+    width=1.0, check_images=10 * roofline.BATCH + 80, steps=390, rounds=3, most_cells=4, compiled=True,
+    calibrated=(FULL, *OTHERS), patience=1.0
+)  # fmt: skip
+TINY = Scale(
+    width=0.03, check_images=roofline.BATCH + 40, steps=1, rounds=1, most_cells=2, compiled=False,
+    calibrated=OTHERS[:1], patience=0.0
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of the work."""
+
+    name: str
+    seconds: float  # it is not begun with less time than this
+    work: Callable[[], None]
+
+
+def checks(scale: Scale) -> Iterator[tuple[correctness.Check, str, bool, float]]:
+    """Yield (check, net, compiled, seconds that it may take), the quick and the telling ones first."""
+    bits = (
+        correctness.graph_is_eager,
+        correctness.packed_is_lone,
+        correctness.resume_in_another_pack,
+        correctness.rerun_is_the_same,
+    )
+    yield correctness.gpu_is_cpu, FULL, False, 30
+    yield correctness.net_is_as_written, "strided_cnn_b", False, 15
+    yield correctness.net_is_as_written, FULL, False, 15
+    for check in bits:
+        for net in (FULL, POOLED, "strided_cnn_b"):
+            yield check, net, False, 15
+    yield correctness.memory, FULL, scale.compiled, 60
+    if scale.compiled:
+        yield correctness.compiled_learns_the_same, FULL, True, 60
+        for check in bits:
+            yield check, FULL, True, 45
+        yield correctness.rerun_is_the_same, POOLED, True, 60
+
+
+def timings(scale: Scale) -> Iterator[tuple[str, list[Way], float]]:
+    """Yield (net, ways that take turns, seconds that they may take)."""
+    usual = [Way(cells=cells, compiled=scale.compiled) for cells in range(1, scale.most_cells + 1)]
+    plain = Way(loop="plain", compiled=False)
+    others = [Way(cells=cells, compiled=scale.compiled, fast=True) for cells in (1, scale.most_cells)]
+    if scale.compiled:
+        others += [Way(compiled=False), Way(loop="plain", compiled=True)]
+    yield FULL, [*usual, *others, plain], 100
+    for net in OTHERS:
+        yield net, [*usual, plain], 60
+    for net in sorted(set(roofline.NETS) - {FULL, *OTHERS}):
+        yield net, [usual[0], plain], 35
+
+
+class Run:
+    """The parts in order, under a clock."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.scale, self.options = TINY if options.smoke else REAL, options
+        self.device, self.limit = torch.device(options.device), 60 * options.minutes
+        self.report = Report(options.out, where=facts(1), smoke=options.smoke, limit_seconds=self.limit)
+
+    def ground(self, images: int) -> Ground:
+        """Return random images on the device."""
+        splits = random_splits(images, self.device)
+        return Ground(device=self.device, splits=splits, data=DataConfig(), width=self.scale.width)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the checks, then what is timed."""
+        ground = self.ground(self.scale.check_images)
+        for check, net, compiled, seconds in checks(self.scale):
+            name = f"{check.__name__}, {net}{', compiled' if compiled else ''}"
+
+            def one(check: correctness.Check = check, net: str = net, compiled: bool = compiled) -> None:
+                self.report.checks.append(_checked(check, net, ground, compiled))
+
+            yield Part(name, seconds, one)
+        ground = self.ground(self.scale.steps * roofline.BATCH)
+        self.report.legend_of(ground, Ceilings(), self.scale.rounds)
+        for net, ways, seconds in timings(self.scale):
+
+            def timed(net: str = net, ways: list[Way] = ways, ground: Ground = ground) -> None:
+                self.report.rows += measure(net, ways, ground, Ceilings(), self.scale.rounds)
+
+            yield Part(f"speed, {net}", seconds, timed)
+        for net in self.scale.calibrated:
+
+            def calibrated(net: str = net, ground: Ground = ground) -> None:
+                self.report.calibrated[net] = self._cells_at_once(net, ground)
+
+            yield Part(f"calibration, {net}", 30, calibrated)
+
+    def all(self) -> None:
+        """Do what there is time for."""
+        # Before anything else: cuBLAS reads its environment once.
+        enter_execution(self.ground(1).execution())
+        watch = threading.Timer(max(0, self.limit - elapsed()) + GRACE_SECONDS, self._give_up)
+        watch.daemon = True
+        watch.start()
+        for part in self.parts():
+            left, wanted = self.limit - elapsed(), self.scale.patience * part.seconds
+            if left < wanted:
+                self.report.skipped.append(f"{part.name}: {left:.0f} s were left, it may take {wanted:.0f}")
+            else:
+                print(f"{elapsed():4.0f} s  {part.name}", file=sys.stderr, flush=True)
+                self.report.at = part.name
+                self._do(part)
+            self.report.write(elapsed())
+        watch.cancel()
+        self.report.write(elapsed(), complete=True)
+
+    def _cells_at_once(self, net: str, ground: Ground) -> int:
+        """Return how many cells a sweep would train side by side."""
+        execution = ground.execution(compiled=self.scale.compiled)
+        enter_execution(execution)
+        seeds = range(self.scale.most_cells)
+        trainings = [Training(ground.cell(net, seed=seed), ground.splits, execution) for seed in seeds]
+        return cells_at_once(trainings, executor(execution))
+
+    def _do(self, part: Part) -> None:
+        try:
+            part.work()
+        except Exception:
+            self.report.errors.append(f"{part.name}: {traceback.format_exc().strip()}")
+        gc.collect()  # graphs and what they read from refer to each other
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _give_up(self) -> None:
+        """Leave a part that hangs, a compiler or a GPU that does not answer: what was found is on disk."""
+        self.report.errors.append(f"{self.report.at}: still at it after {elapsed():.0f} s; given up")
+        self.report.write(elapsed())
+        print(self.report.errors[-1], file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def _checked(check: correctness.Check, net: str, ground: Ground, compiled: bool) -> Checked:
+    started = elapsed()
+    says = (check.__doc__ or "").partition("\n")[0]
+    try:
+        finding = check(net, ground, compiled)
+    except Exception as error:  # whatever a GPU, a compiler or a driver may raise
+        note = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        finding = correctness.Finding(passed=False, note=note, trace=traceback.format_exc())
+    return Checked(check.__name__, says, net, compiled, elapsed() - started, finding)
+
+
+def elapsed() -> float:
+    """Return seconds since this program began."""
+    return time.monotonic() - STARTED
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--minutes", type=float, default=7.5, help="no part is begun that may not end in these")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu only with --smoke")
+    parser.add_argument("--smoke", action="store_true", help="tiny nets and few steps, to try this program")
+    options = parser.parse_args(arguments)
+    if options.device == "cpu" and not options.smoke:
+        parser.error("--device cpu needs --smoke: full-size nets would take hours")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA GPU here; --device cpu --smoke tries the program without one")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts, print the report, and return 1 if a check failed."""
+    run = Run(_options(arguments))
+    run.all()
+    print(run.report.markdown(elapsed(), complete=True))
+    return int(run.report.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Collect what this project needs beside torch, as wheels for a machine without network.
+
+python tools/wheelhouse.py --python 3.12 [--provided scikit-learn ...]
+
+Versions are those of requirements.lock, names those that this environment's packages ask for. On the other machine:
+
+python -m pip install --no-index --no-deps --find-links wheelhouse -r wheelhouse/requirements.txt
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+# Large, and on every machine that trains; what they need themselves is there with them, such as torchvision's pillow.
+PROVIDED = {"numpy", "pandas", "pillow", "scipy", "torch", "torchvision"}
+ALSO = ("pytest",)  # for tests/gpu
+SOURCE_ONLY = {"antlr4-python3-runtime"}  # published without a wheel; pure Python, so one that is built here fits
+_OLDEST_GLIBC, _NEWEST_GLIBC = 17, 28  # 2.17 to 2.28: what today's wheels are built for
+
+
+def locked() -> dict[str, str]:
+    """Return {name: version} of requirements.lock."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = (line.split("==") for line in lines if "==" in line)
+    return {canonicalize_name(name): version.strip() for name, version in pins}
+
+
+def needed(python: str, machine: str, provided: set[str]) -> list[str]:
+    """Return the names of what strive needs on the other machine, itself and what is provided left out."""
+    target = {
+        "extra": "",
+        "platform_machine": machine,
+        "platform_system": "Linux",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+    found, waiting = set[str](), ["strive", *ALSO]
+    while waiting:
+        name = waiting.pop()
+        if name not in found | provided:
+            found.add(name)
+            waiting += _asked_for(name, target)
+    return sorted(found - {"strive"})
+
+
+def _asked_for(name: str, target: dict[str, str]) -> Iterator[str]:
+    for text in requires(name) or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate(target):
+            yield canonicalize_name(requirement.name)
+
+
+def collect(pins: dict[str, str], python: str, machine: str, folder: Path) -> None:
+    """Fill the folder with one wheel of each, and requirements.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.whl"):
+        old.unlink()
+    lines = {name: f"{name}=={version}" for name, version in pins.items()}
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)]
+    platforms.append(f"manylinux2014_{machine}")
+    wheels = [line for name, line in lines.items() if name not in SOURCE_ONLY]
+    _pip("download", "--only-binary=:all:", f"--dest={folder}", f"--python-version={python}",
+         *(f"--platform={tag}" for tag in platforms), *wheels)  # fmt: skip
+    for name in sorted(SOURCE_ONLY & lines.keys()):
+        _pip("wheel", f"--wheel-dir={folder}", lines[name])
+    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines.values()))
+
+
+def _pip(command: str, *arguments: str) -> None:
+    pip = [sys.executable, "-m", "pip", command, "--quiet", "--no-deps"]
+    if subprocess.run([*pip, *arguments]).returncode:
+        raise SystemExit(f"error: pip {command} failed, see above")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fill the folder, and print what lies in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", required=True, metavar="3.X", help="version of Python on the other machine")
+    parser.add_argument("--machine", default="x86_64", help="its processor (default: x86_64); its system is Linux")
+    parser.add_argument("--provided", nargs="*", default=[], metavar="NAME", help="is there too, as torch is")
+    parser.add_argument("--folder", type=Path, default=ROOT / "wheelhouse", help="default: wheelhouse/")
+    options = parser.parse_args(arguments)
+    pins = locked()
+    names = needed(options.python, options.machine, PROVIDED | {canonicalize_name(name) for name in options.provided})
+    if unknown := [name for name in names if name not in pins]:
+        raise SystemExit(f"error: requirements.lock has no version of {', '.join(unknown)}")
+    collect({name: pins[name] for name in names}, options.python, options.machine, options.folder)
+    sizes = {path.name: path.stat().st_size for path in sorted(options.folder.glob("*.whl"))}
+    for name, size in sizes.items():
+        print(f"{size / 1e6:8.2f} MB  {name}")
+    print(f"{sum(sizes.values()) / 1e6:8.2f} MB  {len(sizes)} wheels in {options.folder}")
+
+
+if __name__ == "__main__":
+    main()
