@@ -57,10 +57,10 @@ class _EnoughError(Exception):
 
 def measure_strive(
     *, data: Path, net: str, width: float, steps: int, warmup: int, lr: float, threads: int, seed: int,
-    clock: plain_loop.Clock | None = None
+    compile: bool = False, clock: plain_loop.Clock | None = None
 ) -> tuple[float, list[float]]:  # fmt: skip
-    """Do with strive what `plain_loop.measure` does, and return the same."""
-    config = _config(data, net, width, lr, threads, seed)
+    """Do with strive what `plain_loop.measure` does, and return the same; compile: `trainer.compile`."""
+    config = _config(data, net, width, lr, TrainerConfig(threads=threads, compile=compile or None), seed)
     execution = choose_execution(config.trainer)
     enter_execution(execution)
     training, executor = Training(config, load_splits(config, execution.device), execution), make_executor(execution)
@@ -82,7 +82,7 @@ def measure_strive(
         return clock.images_per_second(), _step_losses(sums, sizes, training.steps_per_epoch)
 
 
-def _config(data: Path, net: str, width: float, lr: float, threads: int, seed: int) -> Config:
+def _config(data: Path, net: str, width: float, lr: float, trainer: TrainerConfig, seed: int) -> Config:
     base, variant = _NETS[net]
     return checked(
         Config(
@@ -93,7 +93,7 @@ def _config(data: Path, net: str, width: float, lr: float, threads: int, seed: i
             augment=AugmentConfig(kind=Augment.flip_shift),
             optimizer=OptimizerConfig(lr=lr, drop_at=[]),
             budget=BudgetConfig(batch_size=plain_loop.BATCH),
-            trainer=TrainerConfig(threads=threads),
+            trainer=trainer,
             seed=seed,
         )
     )
@@ -148,7 +148,7 @@ def _started(arm: str, options: argparse.Namespace, net: str, **changes: object)
     data = options.data if arm == "strive" else options.folder
     values = {"data": data, "seed": 0, **{name: getattr(options, name) for name in names}, **changes}
     command = [sys.executable, __file__, "--worker", arm, "--nets", net]
-    command += [f"--{name}={value}" for name, value in values.items()]
+    command += [f"--{name}={value}" for name, value in values.items()] + ["--compile"] * options.compile
     print(f"{net}: {arm}", file=sys.stderr)
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -232,7 +232,7 @@ def _work(options: argparse.Namespace) -> None:
     clock = plain_loop.Clock(options.warmup)
     values = {"net": options.nets[0], "clock": clock, **{name: getattr(options, name) for name in names}}
     if options.worker == "strive":
-        rate, losses = measure_strive(**values)
+        rate, losses = measure_strive(**values, compile=options.compile)
     else:
         fast = options.worker == "plain_bf16"
         # As many threads as strive takes by itself, which need not be torch's choice.
@@ -253,6 +253,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0, help="multiplies the channels")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
+    parser.add_argument("--compile", action="store_true", help="strive with trainer.compile=true")
     parser.add_argument("--pairs", action="store_true", help="two processes of each at the same time, and their sum")
     parser.add_argument("--curves", type=int, metavar="N", default=0, help="also print the mean loss of each N steps")
     parser.add_argument("--curve-steps", type=int, default=400, help="steps of each loss curve")

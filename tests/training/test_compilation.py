@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,3 +85,20 @@ def test_a_training_says_which_way_it_takes(make_small: MakeConfig, monkeypatch:
     config = make_small(*BASE)
     training = Training(config, few(load_splits(config, CPU.device)), Execution(CPU.device, threads=1, compiled=True))
     assert (training.compiled, training.fallback) == (False, "torch.compile: RuntimeError: no C++ compiler found")
+
+
+def test_a_net_of_the_users_is_compiled_only_where_the_user_asks_for_it(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "plain_net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes, image_size):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    instead_of_torch_compile(monkeypatch, lambda module: lambda images: module(images))
+    custom = ("model=extra/custom", "model.builder=plain_net:build", "model.width=1")
+    for overrides, wanted in (((), False), (("trainer.compile=true",), True)):
+        config = make_small(*BASE, *custom, *overrides)
+        splits = few(load_splits(config, CPU.device))
+        assert Training(config, splits, Execution(CPU.device, threads=1, compiled=True)).compiled is wanted

@@ -258,7 +258,9 @@ class Training:
 
     def _forward(self, execution: Execution) -> tuple[Forward, str]:
         """Return what maps images to logits in a step, and why it is not what was asked for, "" if it is."""
-        if not execution.compiled:
+        custom = self.config.model.family is Family.custom
+        if not execution.compiled or (custom and self.config.trainer.compile is None):
+            # What a user's net does when it is compiled is for the user to ask for.
             return self.working.module, ""
         size, side = self.config.budget.batch_size, output_size(self.config)
         count = len(self.splits.train)
@@ -267,7 +269,7 @@ class Training:
             self.working.module,
             [(each, IMAGE_CHANNELS, side, side) for each in sorted(sizes, reverse=True)],
             autocast(self.config, self.device),
-            compare=self.config.model.family is not Family.custom,
+            compare=not custom,
         )
 
     def _start_momentum(self) -> None:
