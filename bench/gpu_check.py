@@ -179,11 +179,11 @@ class Run:
     def _do(self, part: Part) -> None:
         try:
             part.work()
-        except Exception:
+            gc.collect()  # graphs and what they read from refer to each other
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        except Exception:  # after some errors no call on the GPU succeeds: each part then says so
             self.report.errors.append(f"{part.name}: {traceback.format_exc().strip()}")
-        gc.collect()  # graphs and what they read from refer to each other
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _give_up(self) -> None:
         """Leave a part that hangs, a compiler or a GPU that does not answer: what was found is on disk."""

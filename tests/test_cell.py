@@ -494,3 +494,25 @@ def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
     provenance = run_cell(config).provenance
     assert not provenance.fast
     assert provenance.inexact == ["trainer.fast changed from true to false at step 1"]
+
+
+def test_a_resume_without_the_compilation_it_began_with_is_inexact(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_small("trainer.compile=true")
+    monkeypatch.setattr(torch, "compile", lambda module, **options: lambda images: module(images))
+    stop.request("SIGTERM")
+    try:
+        with pytest.raises(stop.StoppedError):
+            run_cell(config)
+    finally:
+        stop.forget()
+
+    def broken(module: torch.nn.Module, **options: object) -> object:
+        raise RuntimeError("no C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda module, **options: lambda images: broken(module))
+    provenance = run_cell(config).provenance
+    assert provenance.inexact == ["torch.compile changed from True to False at step 1"]
+    assert not provenance.compiled
+    assert provenance.fallback == "torch.compile: RuntimeError: no C++ compiler found"

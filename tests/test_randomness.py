@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from strive import randomness
-from strive.randomness import bits, enumerated, generator, integers, key, keys, number, threshold, uniform
+from strive.randomness import bits, drawn, enumerated, generator, integers, key, keys, number, threshold, uniform
 
 CPU = torch.device("cpu")
 
@@ -96,3 +96,12 @@ def test_bits_leave_the_numbered_elements_as_they_are():
 def test_the_keys_of_many_steps_are_those_of_each():
     steps = range(95, 105)
     assert keys(3, "shift_x", steps).tolist() == [int(key(3, "shift_x", step)) for step in steps]
+
+
+def test_bits_drawn_before_give_the_numbers_that_the_key_gives():
+    table = drawn(keys(3, "shift_x", range(4)), 16)
+    for step in range(4):
+        stream = key(3, "shift_x", step)
+        for count in (16, 5):
+            assert integers(table[step], count, 11).equal(integers(stream, count, 11))
+            assert uniform(table[step], count).equal(uniform(stream, count))

@@ -96,7 +96,7 @@ class Pack:
         self._on_ended = on_ended
         self._attempts: list[Attempt] = []
         self._executor: Executor = EagerExecutor()
-        self._measured = 1  # how many cells at once were tried
+        self.measured = 1  # how many cells at once were tried
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -174,14 +174,15 @@ class Pack:
         return NoRoomError(room, f"{why}, with {len(self)} cells side by side", spoilt=spoilt)
 
     def _calibrate(self) -> None:
-        if self.room or len(self) <= self._measured:
+        if self.room or len(self) <= self.measured:
             return
-        self._measured = len(self)
+        self.measured = len(self)
         best = cells_at_once([attempt.training for attempt in self._attempts], self._executor)
         if best == len(self):
             return  # perhaps more would be better still
         self.room = best
         for attempt in self._attempts[best:]:
+            attempt.sitting.keep()
             self._end(attempt, NoRoomError(best, f"{best} cells at once are the fastest here"))
 
     def _begun(self, config: Config, replaces: str, fence: str) -> Attempt | Record:

@@ -99,16 +99,31 @@ def _row(count: int, device: torch.device) -> Tensor:
     return _enumerate((count,), device)
 
 
+def drawn(stream: Tensor, count: int) -> Tensor:
+    """Return `bits` int32 [*stream, count] of elements 0 to count - 1.
+
+    stream: int32 scalar of `key`, or some at once. What it returned for one key is such a stream, too.
+    """
+    return bits(stream[..., None], enumerated((count,), stream.device))
+
+
+def _first_bits(stream: Tensor, count: int) -> Tensor:
+    return stream[:count] if stream.dim() else drawn(stream, count)
+
+
 def integers(stream: Tensor, count: int, high: int) -> Tensor:
-    """Return int64 [count], uniform over 0 <= value < high; high at most 32,768."""
+    """Return int64 [count], uniform over 0 <= value < high; high at most 32,768.
+
+    stream: int32 scalar of `key`, or what `drawn` made of it.
+    """
     assert 0 < high <= 32_768
-    top = (bits(stream, enumerated((count,), stream.device)) >> 16) & 0xFFFF
+    top = (_first_bits(stream, count) >> 16) & 0xFFFF
     return (top.to(torch.int64) * high) >> 16
 
 
 def uniform(stream: Tensor, count: int) -> Tensor:
-    """Return float32 [count], uniform over [0, 1) in steps of 2^-24."""
-    top = (bits(stream, enumerated((count,), stream.device)) >> 8) & 0xFFFFFF
+    """Return float32 [count], uniform over [0, 1) in steps of 2^-24. stream: as for `integers`."""
+    top = (_first_bits(stream, count) >> 8) & 0xFFFFFF
     return top.to(torch.float32) / 2**24
 
 

@@ -72,6 +72,7 @@ class Sitting:
         self._training = Training(config, splits, self.execution)
         if self.state is not None:
             self.training.restore(self.state)
+            self._note_compilation(self.state)
         # Epochs after the checkpoint are trained again, so their lines go.
         self._publish_epochs()
         how, step = "resumes" if self.state else "starts", self.training.step
@@ -89,9 +90,9 @@ class Sitting:
         self.claim.check()
         self.progress.step(step)
         self.claim.note(**self.progress.numbers())
-        if self.training.fallback != self._told:
+        if self._told != self.training.fallback:
             self._told = self.training.fallback
-            self._say(f"trains the slower way, with the same numbers: {self._told}")
+            self._say(f"trains the slower way: {self._told}")
         due = time.monotonic() - self._last_write >= 60 * self.config.trainer.checkpoint_minutes
         if due or stop.requested():
             self._write_checkpoint(self.training.snapshot)
@@ -105,6 +106,11 @@ class Sitting:
         self.progress.epoch(line)
         self._publish_epochs()
         self.log.info("%s", line)
+
+    def keep(self) -> None:
+        """Write a checkpoint of what was trained, if anything was."""
+        if self.training.step:
+            self._write_checkpoint(self.training.snapshot)
 
     def finish(self) -> Outcome:
         """Score the test split and say how it went."""
@@ -136,10 +142,12 @@ class Sitting:
                 threads=self.execution.threads,
                 layout=LAYOUT,
                 compiled=self._compiled(),
-                engine="graph" if self.execution.graph and "CUDA graph" not in self._fallback() else "eager",
+                engine="graph"
+                if self.execution.graph and not (self._training and self._training.not_graph)
+                else "eager",
                 fast=self.execution.fast,
                 packed=self.packed,
-                fallback=self._fallback(),
+                fallback=self._training.fallback if self._training else "",
                 train_seconds=seconds,
                 images_per_second=images / seconds if seconds else 0.0,
                 peak_memory_bytes=peak_memory_bytes(self.execution.device),
@@ -243,10 +251,14 @@ class Sitting:
         for what, here in self._surroundings(wanted).items():
             if self.state[what] != here:
                 self.inexact.append(f"{what} changed from {self.state[what]} to {here} at step {self.state['step']}")
-        return replace(wanted, threads=self.state["threads"], compiled=self.state["compiled"])
+        same_device = self.state["device"] == device_name(wanted.device)
+        compiled = self.state["compiled"] if same_device else wanted.compiled
+        return replace(wanted, threads=self.state["threads"], compiled=compiled)
 
-    def _fallback(self) -> str:
-        return self._training.fallback if self._training else ""
+    def _note_compilation(self, state: State) -> None:
+        before, now = state["compiled"], self.training.compiled
+        if before != now:
+            self.inexact.append(f"torch.compile changed from {before} to {now} at step {state['step']}")
 
     def _compiled(self) -> bool:
         return self._training.compiled if self._training else self.execution.compiled

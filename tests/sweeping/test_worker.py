@@ -377,8 +377,8 @@ def test_a_cell_beside_which_the_others_are_slower_is_given_back(tmp_path: Path,
 def test_memory_is_counted_for_each_cell(worker: Worker, make_order: MakeOrder):
     large = make_order(told="torch.ones(200_000_000)")  # 800 MB
     small = make_order()
-    # In a new process: in one that has trained much, malloc may find room for the block in what was freed before, and the
-    # peak hardly rises.
+    # In a new process: in one that has trained much, malloc may find room for the block in what was freed
+    # before, and the peak hardly rises.
     for order in (large, small):
         assert train(worker, order).status is Status.done
     peaks = [

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from strive.training import (
     train_cell,
     train_epoch,
 )
+from strive.training.executors import cuda_capture
 
 NETS = [
     (),
@@ -194,3 +196,105 @@ def test_the_seconds_of_packed_cells_add_up_to_the_devices(make_small: MakeConfi
     cells = [training(make_small(*BASE, f"seed={seed}", "budget.epochs=1")) for seed in range(2)]
     train_epoch(cells, EagerExecutor(), lambda training: None)
     assert cells[0].seconds == cells[1].seconds > 0
+
+
+def warmed_up(step: Callable[[], None]) -> Callable[[], None]:
+    """Capture as CUDA does: after a step, and with the modes that the net is in then."""
+    step()
+    return step
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_warm_up_at_an_epochs_last_batch_reads_nothing_beyond_it(make_small: MakeConfig, epochs: int):
+    config = make_small(*BASE, "augment=flip_shift", f"budget.epochs={epochs}")
+    cell = training(config)
+    (outcome,) = trained([cell], GraphExecutor(warmed_up))
+    assert cell.fallback == ""
+    assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+
+
+def test_a_capture_warms_up_with_one_step_and_gives_the_stream_back_where_it_fails(monkeypatch: pytest.MonkeyPatch):
+    steps, streams = [], ["here"]
+
+    class Stream:
+        device_index = 0
+
+        def wait_stream(self, other: object) -> None: ...
+
+    class Broken:
+        def __init__(self, graph: object, **options: object) -> None: ...
+
+        def __enter__(self) -> None:
+            streams.append("capture")
+
+        def __exit__(self, *error: object) -> None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    here = Stream()
+    for name, value in {
+        "Stream": Stream, "current_stream": lambda: here, "stream": lambda stream: contextlib.nullcontext(),
+        "CUDAGraph": object, "graph_pool_handle": lambda: (0, 0), "graph": Broken,
+        "set_stream": lambda stream: streams.append("here" if stream is here else "another"),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+
+    def step() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="previous error"):
+        cuda_capture(step)
+    assert len(steps) == 2  # to warm up, and within the capture
+    assert streams[-1] == "here"
+
+
+def test_what_broke_a_capture_off_is_what_is_told(make_small: MakeConfig):
+    def broken_off(step: Callable[[], None]) -> Callable[[], None]:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    cells = [training(make_small(*BASE, f"seed={seed}")) for seed in range(2)]
+    before = [tensor.clone() for tensor in cells[0].tensors()]
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        trained(cells, GraphExecutor(broken_off))
+    assert all(torch.equal(a, b) for a, b in zip(before, cells[0].tensors(), strict=True))
+
+
+def test_a_graph_that_is_captured_after_scoring_has_its_dropout(make_small: MakeConfig):
+    modes = []
+
+    def noting(step: Callable[[], None]) -> Callable[[], None]:
+        modes.append([cell.network.training for cell in cells])
+        return step
+
+    cells = [training(make_small(*BASE, f"seed={seed}")) for seed in range(2)]
+    for cell in cells:
+        cell.network.eval()
+    executor = GraphExecutor(noting)
+    cells_at_once(cells, executor)
+    assert modes == [[True, False], [True, True]]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_cells_resumed_at_the_end_of_an_epoch_are_calibrated(make_small: MakeConfig, late: int):
+    cells = [training(make_small(*BASE, f"seed={seed}")) for seed in range(2)]
+    cells[late].step = cells[late].steps_per_epoch
+    assert cells_at_once(cells, GraphExecutor(warmed_up)) in (1, 2)
+    assert [cell.fallback for cell in cells] == ["", ""]
+
+
+def test_a_cell_whose_graph_failed_in_one_pack_is_a_graph_in_the_next(make_small: MakeConfig):
+    def alone(step: Callable[[], None]) -> Callable[[], None]:
+        if len(executor._branches) > 1:
+            raise RuntimeError("too many branches")
+        return step
+
+    executor = GraphExecutor(alone)
+    cells = [training(make_small(*BASE, f"seed={seed}", f"budget.epochs={2 - seed}")) for seed in range(2)]
+    train_epoch(cells, executor, lambda training: None)
+    assert [cell.fallback for cell in cells] == ["CUDA graph: RuntimeError: too many branches"] * 2
+    train_epoch(cells[:1], executor, lambda training: None)
+    assert cells[0].fallback == ""

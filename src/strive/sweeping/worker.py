@@ -35,6 +35,7 @@ from strive.networks import builder_file  # noqa: E402
 from strive.records import Record, RecordError, Status  # noqa: E402
 from strive.sweeping.messages import Answer, Kind, Order  # noqa: E402
 from strive.sweeping.slots import MAX_ROOM  # noqa: E402
+from strive.sweeping.together import together  # noqa: E402
 from strive.training import LAYOUT, choose_execution, device_name  # noqa: E402
 
 # A net that hangs when the launcher has died must not stay for ever. Long enough for a test split.
@@ -100,7 +101,9 @@ class _Bench:
 
     def __init__(self, orders: _Orders, pool: BinaryIO, threads: int, room: int) -> None:
         self._orders, self._pool, self._threads, self._room = orders, pool, threads, room
-        self._pack = self._empty_pack()
+        self._pack = Pack(self._end, room=room)
+        self._kind = ""  # of the cells in it
+        self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
         self._beside = 0  # how many others train with a cell that ends now
         self._leaves = self._untidy = False
 
@@ -112,9 +115,6 @@ class _Bench:
                 _tidy()
             self._untidy = False
 
-    def _empty_pack(self) -> Pack:
-        return Pack(self._end, room=self._room)
-
     def _new_orders(self) -> list[Order] | None:
         """Return what has been ordered meanwhile; where nothing trains wait for it. None: nothing will be."""
         orders, end = list[Order](), time.monotonic()
@@ -124,9 +124,10 @@ class _Bench:
                 return None
             orders.append(first)
             # What comes now may be of another net, of which another number is fastest.
-            self._pack = self._empty_pack()
+            self._kind = together(first.task)
+            self._pack = Pack(self._end, room=self._room or self._found.get(self._kind, 0))
             end = time.monotonic() + _COMPANION_SECONDS
-        while len(self._pack) + len(orders) < (self._room or MAX_ROOM):
+        while len(self._pack) + len(orders) < (self._pack.room or MAX_ROOM):
             try:
                 order = self._orders.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
@@ -147,6 +148,8 @@ class _Bench:
         if len(self._pack) and (stop.requested() or not self._leaves):
             self._beside = len(self._pack) - 1
             self._pack.run_epoch()
+            if self._pack.room or self._pack.measured == MAX_ROOM:
+                self._found[self._kind] = self._pack.room or MAX_ROOM
 
     def _begin(self, order: Order) -> None:
         cell, self._beside = order.task.cell, len(self._pack)
@@ -254,7 +257,9 @@ def _tidy() -> None:
     """Give the memory of the last cell's net back, for what trains beside this process."""
     if torch.cuda.is_initialized():
         gc.collect()
-        torch.cuda.empty_cache()
+        # Not to be had after some errors; the next cell is told of those.
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
     # Not every C library has it. Without it the process keeps all that a cell has freed (training.execution).
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

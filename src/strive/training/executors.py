@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -67,7 +69,7 @@ class GraphExecutor:
     """Replays CUDA graphs: one of all cells' steps for each batch size, each cell a branch of its own.
 
     Unverified on a GPU until `make gpu-check` has run on one. A graph that cannot be captured, or whose
-    first step is not that of the eager executor, is not used; `Training.fallback` then says why.
+    first step is not that of the eager executor, is not used; `Training.not_graph` then says why.
     """
 
     def __init__(self, capture: Capture | None = None, *, fast: bool = False) -> None:
@@ -76,12 +78,13 @@ class GraphExecutor:
         self._eager = EagerExecutor()
         self._branches: list[_Branch] = []
         self._replays: dict[int, Replay] = {}
+        self._why_not: dict[int, str] = {}  # why the step of a batch size is not a graph; "" if it is
 
     def steps(self, trainings: Sequence[Training]) -> Iterator[None]:
         """Take one step of each at each `next`, to the end of the epoch."""
         if why := next(filter(None, (obstacle(training.config) for training in trainings)), ""):
             for training in trainings:
-                training.fallback = training.fallback or why
+                training.not_graph = why
             yield from self._eager.steps(trainings)
             return
         self._hold(trainings)
@@ -101,8 +104,9 @@ class GraphExecutor:
         self._hold(trainings)
         for branch in self._branches:
             branch.load()
-        size = max(trainings[0].batch_sizes())
-        replay, kept = self._replay(size), self._kept()
+            branch.place.zero_()  # a cell that was resumed may stand at the end of its epoch
+        config, kept = trainings[0].config, self._kept()
+        replay = self._replay(min(config.budget.batch_size, len(trainings[0].splits.train)))
         rounds = []
         for _ in range(3):
             _wait(trainings[0].device)
@@ -120,49 +124,65 @@ class GraphExecutor:
         if [branch.training for branch in self._branches] != list(trainings):
             # The graphs first: they read what the branches own.
             self._replays.clear()
+            self._why_not.clear()
             self._branches = [_Branch(training) for training in trainings]
+        for training in trainings:
+            # Scoring leaves it without dropout, which a graph would keep to.
+            training.network.train()
+            training.not_graph = ""
 
     def _replay(self, size: int) -> Replay:
         if size not in self._replays:
-            self._replays[size] = self._captured(lambda: self._step(size))
+            self._replays[size] = self._captured(size)
+        elif self._why_not[size]:
+            self._tell(self._why_not[size])
         return self._replays[size]
 
-    def _step(self, size: int) -> None:
+    def _one_by_one(self, size: int) -> None:
+        for branch in self._branches:
+            branch.step(size)
+
+    def _side_by_side(self, size: int) -> None:
         streams = [branch.stream for branch in self._branches if branch.stream is not None]
         if len(streams) < 2:
-            for branch in self._branches:
-                branch.step(size)
+            self._one_by_one(size)
             return
         here = torch.cuda.current_stream()
-        for branch, stream in zip(self._branches, streams, strict=True):
+        # All of them first: one of these may be `here`, and the others must not wait for its step.
+        for stream in streams:
             stream.wait_stream(here)
+        for branch, stream in zip(self._branches, streams, strict=True):
             with torch.cuda.stream(stream):
                 branch.step(size)
         for stream in streams:
             here.wait_stream(stream)
 
-    def _captured(self, step: Replay) -> Replay:
-        """Return the step as a graph if that does what the step does, or the step itself."""
-        kept = self._kept()
+    def _captured(self, size: int) -> Replay:
+        """Return the step as a graph if that does what the eager step does, or the eager step."""
+        eager, kept = partial(self._one_by_one, size), self._kept()
         try:
-            step()
+            eager()
             wanted = self._kept()
             _put_back(kept)
-            replay = self._capture(step)
+            replay = self._capture(partial(self._side_by_side, size))
             _put_back(kept)
             replay()
             same = all(map(self._same, wanted, self._kept()))
             why = "" if same else "its first step was not that of the eager executor"
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever a kernel may raise that cannot be captured
-            why = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-        _put_back(kept)
-        if why:
-            for branch in self._branches:
-                branch.training.fallback = f"CUDA graph: {why}"
-            return step
-        return replay
+            first = _first(error)
+            if isinstance(first, torch.OutOfMemoryError):
+                raise first from None
+            why = f"{type(first).__name__}: {(str(first) or 'no message').splitlines()[0]}"
+        finally:
+            _put_back(kept)
+        self._why_not[size] = why
+        self._tell(why)
+        return eager if why else replay
+
+    def _tell(self, why: str) -> None:
+        for branch in self._branches:
+            branch.training.not_graph = f"CUDA graph: {why}" if why else branch.training.not_graph
 
     def _same(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
         (_, wanted), (_, got) = a, b
@@ -185,12 +205,15 @@ class _Branch:
         split, device, steps = training.splits.train, training.device, training.steps_per_epoch
         assert isinstance(split, ResidentSplit)
         self._split = split
-        self._purposes = [*augment_purposes(training.config.augment), *dropout_purposes(training.network)]
+        self._draws, self._masks = augment_purposes(training.config.augment), dropout_purposes(training.network)
+        size = training.config.budget.batch_size
         self.place = torch.zeros(1, dtype=torch.int64, device=device)  # in the epoch, in steps
         self._order = torch.zeros(len(split), dtype=torch.int64, device=device)
         self._rates = torch.zeros(steps, dtype=training.lr.dtype, device=device)
-        self._keys = torch.zeros(steps, len(self._purposes), dtype=torch.int32, device=device)
-        self._within = torch.arange(training.config.budget.batch_size, device=device)
+        self._keys = torch.zeros(steps, len(self._masks), dtype=torch.int32, device=device)
+        # The bits themselves for what is drawn once for each image: an epoch of them costs as much as a step of them.
+        self._bits = torch.zeros(steps, len(self._draws), size, dtype=torch.int32, device=device)
+        self._within = torch.arange(size, device=device)
         self._foreseen: tuple[int, _Tables] | None = None
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -199,8 +222,12 @@ class _Branch:
         epoch = len(self.training.history)
         foreseen, self._foreseen = self._foreseen, None
         tables = foreseen[1] if foreseen and foreseen[0] == epoch else self._tables(epoch)
-        for mine, table in zip((self._order, self._rates, self._keys), tables, strict=True):
-            mine.copy_(table)
+        order, rates, keys = tables
+        self._order.copy_(order)
+        self._rates.copy_(rates)
+        count = len(self._draws)
+        self._keys.copy_(keys[:, count:])
+        self._bits.copy_(randomness.drawn(keys[:, :count].to(self.place.device), self._bits.shape[2]))
         self.place.fill_(self.training.place)
 
     def foresee(self) -> None:
@@ -213,7 +240,7 @@ class _Branch:
         training, seed = self.training, self.training.config.seed
         steps = range(epoch * training.steps_per_epoch, (epoch + 1) * training.steps_per_epoch)
         rates = torch.tensor([training.learning_rate(step) for step in steps], dtype=torch.float64)
-        keys = [randomness.keys(seed, purpose, steps) for purpose in self._purposes]
+        keys = [randomness.keys(seed, purpose, steps) for purpose in (*self._draws, *self._masks)]
         table = torch.stack(keys, dim=1) if keys else torch.zeros(len(steps), 0, dtype=torch.int32)
         return training.order(epoch), rates, table
 
@@ -221,8 +248,8 @@ class _Branch:
         """Learn from the batch of so many images that comes next. Asks the host nothing."""
         training = self.training
         training.lr.copy_(self._rates.index_select(0, self.place)[0])
-        keys = self._keys.index_select(0, self.place)[0]
-        streams = dict(zip(self._purposes, keys.unbind() if self._purposes else (), strict=True))
+        bits, keys = (table.index_select(0, self.place)[0] for table in (self._bits, self._keys))
+        streams = dict(zip((*self._draws, *self._masks), (*bits.unbind(), *keys.unbind()), strict=True))
         rows = self._order.index_select(0, self.place * len(self._within) + self._within[:size])
         images, labels = self._split.take(rows)
         training.learn(images, labels, streams.__getitem__)
@@ -243,22 +270,35 @@ def obstacle(config: Config) -> str:
 
 
 def cuda_capture(step: Replay) -> Replay:
-    """Return what repeats the step's kernels. Takes the step some times to warm up."""
+    """Return what repeats the step's kernels. Takes the step once to warm up, no more: it may be an epoch's last."""
     stream, here = torch.cuda.Stream(), torch.cuda.current_stream()
     stream.wait_stream(here)
     with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    here.wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
         step()
+    here.wait_stream(stream)
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    try:
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            step()
+    except BaseException:
+        # Before torch 2.12 a capture that fails leaves its stream the current one, and its memory pool open.
+        torch.cuda.set_stream(here)
+        with suppress(Exception):
+            torch._C._cuda_endAllocateToPool(here.device_index, pool)
+        raise
     return graph.replay
 
 
 def plainly(step: Replay) -> Replay:
     """Return the step itself: what a graph does, without a GPU."""
     return step
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what went wrong first: a capture that is broken off raises errors of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _put_back(kept: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -130,7 +130,8 @@ class Training:
         self.working = WorkingNetwork(self.network, config, self.device)
         self.steps_per_epoch = math.ceil(len(splits.train) / config.budget.batch_size)
         self.num_steps = self.steps_per_epoch * config.budget.epochs
-        self.forward, self.fallback = self._forward(execution)
+        self.forward, self.not_compiled = self._forward(execution)
+        self.not_graph = ""  # why its steps are not a CUDA graph although they were to be one
         on_gpu = self.device.type == "cuda"
         # A tensor, for a CUDA graph to read; float32 because the fused kernel takes nothing else.
         self.lr = torch.tensor(config.optimizer.lr, dtype=torch.float32 if on_gpu else torch.float64).to(self.device)
@@ -155,6 +156,11 @@ class Training:
     def place(self) -> int:
         """The number of steps of the current epoch that are done."""
         return self.step - len(self.history) * self.steps_per_epoch
+
+    @property
+    def fallback(self) -> str:
+        """Why a faster way was not taken, "" if none was given up."""
+        return "; ".join(filter(None, (self.not_compiled, self.not_graph)))
 
     @property
     def compiled(self) -> bool:

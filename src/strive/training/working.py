@@ -59,7 +59,7 @@ class WorkingNetwork:
         self.module = with_less_work(network, channels=_GPU_CHANNELS if on_gpu else 0)
         if on_gpu:
             self.read_copies()
-        if device.type == "cuda":
+        elif device.type == "cuda":
             self.keep_gradients()
 
     def read_copies(self) -> None:
