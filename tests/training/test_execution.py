@@ -1,10 +1,13 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from strive.config import ConfigError, DeviceChoice, EngineChoice, TrainerConfig
+from strive.environment import own_source_first
 from strive.training import choose_execution, device_name, enter_execution, peak_memory_bytes
 
 CPU = torch.device("cpu")
@@ -64,3 +67,12 @@ def test_a_graph_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"trainer\.engine=graph needs a CUDA GPU.*legal here: auto, eager"):
         choose_execution(TrainerConfig(engine=EngineChoice.graph))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's own peak")
+def test_the_memory_of_the_process_that_started_this_one_is_not_counted():
+    block = bytearray(os.urandom(1) * 1_500_000_000)
+    code = "import torch; from strive.training import peak_memory_bytes; print(peak_memory_bytes(torch.device('cpu')))"
+    environment = own_source_first(os.environ)
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(child.stdout) < len(block)

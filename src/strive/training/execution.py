@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,5 +104,9 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory in use so far: the GPU allocator's, or the process's."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    # Not getrusage where it can be helped: what it says is at least what the process that started this one had in use.
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
