@@ -478,6 +478,15 @@ def test_records_cannot_go_where_a_file_is(make_small: MakeConfig, tmp_path: Pat
             run_cell(make_small(f"runs={runs}"))
 
 
+def stop_after_one_step(config: Config) -> None:
+    stop.request("SIGTERM")
+    try:
+        with pytest.raises(stop.StoppedError):
+            run_cell(config)
+    finally:
+        stop.forget()
+
+
 def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
@@ -485,12 +494,7 @@ def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
     fast = Execution(torch.device("cpu"), threads=1, compiled=False, fast=True)
     with monkeypatch.context() as patch:
         patch.setattr(cell, "choose_execution", lambda trainer: fast)
-        stop.request("SIGTERM")
-        try:
-            with pytest.raises(stop.StoppedError):
-                run_cell(config)
-        finally:
-            stop.forget()
+        stop_after_one_step(config)
     provenance = run_cell(config).provenance
     assert not provenance.fast
     assert provenance.inexact == ["trainer.fast changed from true to false at step 1"]
@@ -501,12 +505,7 @@ def test_a_resume_without_the_compilation_it_began_with_is_inexact(
 ):
     config = make_small("trainer.compile=true")
     monkeypatch.setattr(torch, "compile", lambda module, **options: lambda images: module(images))
-    stop.request("SIGTERM")
-    try:
-        with pytest.raises(stop.StoppedError):
-            run_cell(config)
-    finally:
-        stop.forget()
+    stop_after_one_step(config)
 
     def broken(module: torch.nn.Module, **options: object) -> object:
         raise RuntimeError("no C++ compiler found")

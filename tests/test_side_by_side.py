@@ -249,6 +249,25 @@ def test_the_fastest_number_is_measured_again_when_more_cells_come(
     assert asked == [2]  # two trained; the third found one place free, as the first had ended
 
 
+def test_a_slower_way_of_an_epochs_last_batch_is_told_once_too(
+    variants: list[Config], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    captures: list[object] = []
+
+    def refuses_the_second(step: Any) -> Any:
+        captures.append(step)
+        if len(captures) == 2:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return step
+
+    monkeypatch.setattr(cell, "make_executor", lambda execution: GraphExecutor(refuses_the_second))
+    assert variants[0].budget.epochs == 2
+    record = record_of(packed(variants[:1]), variants[0])
+    assert len(captures) == 2
+    assert record.provenance.fallback.startswith("CUDA graph: RuntimeError")
+    assert capfd.readouterr().err.count("trains the slower way") == 1
+
+
 def test_a_slower_way_is_told_once_and_marked_in_the_record(
     variants: list[Config], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):

@@ -90,7 +90,8 @@ class Sitting:
         self.claim.check()
         self.progress.step(step)
         self.claim.note(**self.progress.numbers())
-        if self._told != self.training.fallback:
+        # Once: where only the epoch's last batch is slow, each epoch begins without a reason.
+        if self.training.fallback not in ("", self._told):
             self._told = self.training.fallback
             self._say(f"trains the slower way: {self._told}")
         due = time.monotonic() - self._last_write >= 60 * self.config.trainer.checkpoint_minutes

@@ -134,8 +134,9 @@ class GraphExecutor:
     def _replay(self, size: int) -> Replay:
         if size not in self._replays:
             self._replays[size] = self._captured(size)
-        elif self._why_not[size]:
-            self._tell(self._why_not[size])
+        if why := self._why_not[size]:
+            for branch in self._branches:
+                branch.training.not_graph = f"CUDA graph: {why}"
         return self._replays[size]
 
     def _one_by_one(self, size: int) -> None:
@@ -177,12 +178,7 @@ class GraphExecutor:
         finally:
             _put_back(kept)
         self._why_not[size] = why
-        self._tell(why)
         return eager if why else replay
-
-    def _tell(self, why: str) -> None:
-        for branch in self._branches:
-            branch.training.not_graph = f"CUDA graph: {why}" if why else branch.training.not_graph
 
     def _same(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
         (_, wanted), (_, got) = a, b
@@ -221,8 +217,7 @@ class _Branch:
         """Write down the order, learning rates and streams of the training's current epoch."""
         epoch = len(self.training.history)
         foreseen, self._foreseen = self._foreseen, None
-        tables = foreseen[1] if foreseen and foreseen[0] == epoch else self._tables(epoch)
-        order, rates, keys = tables
+        order, rates, keys = foreseen[1] if foreseen and foreseen[0] == epoch else self._tables(epoch)
         self._order.copy_(order)
         self._rates.copy_(rates)
         count = len(self._draws)
