@@ -29,7 +29,7 @@ from strive.data.cache import Arrays, cached_arrays
 from strive.data.decoding import decode_square, is_image
 from strive.data.images import RawData, RawSplit
 
-_FORMAT = 1  # raise it when a change here changes pixels, labels or their order
+_FORMAT = 2  # raise it when a change here changes pixels, labels or their order
 _SPLITS = ("train", "test")
 _CHUNK = 1024  # images that are in memory as files at one time
 
