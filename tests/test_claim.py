@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from strive import claim, records
 from strive.claim import Claim, ClaimedError, LostClaimError, Owner, Silence, owner_of, surely_dead, take_claim
+from strive.config import Config
 
 HOLD = """
 import sys, time
@@ -307,3 +309,11 @@ def test_a_damaged_beat_is_no_beat(tmp_path: Path):
             owner = owner_of(tmp_path)
             assert owner is not None
             assert owner.beat == 0
+
+
+def test_a_lease_outlives_what_nfs_clients_remember_of_a_folder_by_default():
+    acdirmax = 60  # seconds, man 5 nfs
+    assert Config().trainer.lease_seconds > acdirmax
+    assert claim._unknown("token").lease_seconds == Config().trainer.lease_seconds
+    text = (ROOT / "docs" / "failures.md").read_text()
+    assert f"`trainer.lease_seconds` ({Config().trainer.lease_seconds:g})" in text

@@ -27,7 +27,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 _FOLDER = "claim"
-_UNKNOWN_LEASE_SECONDS = 60.0
+_UNKNOWN_LEASE_SECONDS = 120.0  # the default of trainer.lease_seconds
 _BEAT_SECONDS = 2.0  # at most, between two beats: who watches a cell wants to see it move
 
 

@@ -431,8 +431,9 @@ class TrainerConfig:
     fast: bool = _logistics(
         False, "on a GPU, kernels that may differ from run to run in the last bits; the record says so"
     )
+    # Above the 60 s for which NFS clients may show an old folder: acdirmax, unless a site has changed it.
     lease_seconds: float = _logistics(
-        60.0,
+        120.0,
         "without a sign of life for so long, a process counts as dead and another may take its cell over",
         "1 or more",
         unit="seconds",
