@@ -11,7 +11,7 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from strive.progress import CONSOLE
 from strive.sweeping.local import LocalOptions, train_locally
@@ -37,8 +37,15 @@ class SlurmConf(SlurmOptions):
     _convert_: str = "object"
 
 
+def _slurm_conf() -> DictConfig:
+    conf = OmegaConf.structured(SlurmConf)
+    # Which options sbatch has is for the cluster to say: any key may be given, without a +.
+    OmegaConf.set_struct(conf.additional_parameters, False)
+    return conf
+
+
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="strive")
-ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConf, provider="strive")
+ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=_slurm_conf(), provider="strive")
 
 
 class CellLauncher(Launcher):

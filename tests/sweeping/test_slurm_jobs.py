@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from programs import Cluster
 from support import ROOT, MakeConfig
 
 from strive import identity
 from strive.config import ConfigError
 from strive.records import Status
+from strive.sweeping.compose import Composer
 from strive.sweeping.obituary import write_failure
 from strive.sweeping.queue import QueueError
 from strive.sweeping.slurm_jobs import (
@@ -111,6 +115,30 @@ def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJob
     assert "wckey" not in options, "clusters that check it refuse submitit's"
     text = (cluster.folder / "script-41").read_text()
     assert text.index("module load cuda") < text.index("export PYTHONSAFEPATH=1 PYTHONPATH="), "ours is the last word"
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("hydra.launcher.additional_parameters={mail_type: FAIL}", {"mail_type": "FAIL"}),
+        ("hydra.launcher.additional_parameters={requeue: false, mail-type: 'END,FAIL'}",
+         {"requeue": False, "mail-type": "END,FAIL"}),
+        ("hydra.launcher.additional_parameters.nice=100", {"nice": 100}),
+        ("+hydra.launcher.additional_parameters.nice=100", {"nice": 100}),
+    ],
+)  # fmt: skip
+def test_any_option_of_sbatch_can_be_given_on_the_command_line(
+    composer: Composer, override: str, value: dict[str, object]
+) -> None:
+    loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration("config", ["hydra/launcher=slurm", override], RunMode.MULTIRUN)
+    assert config.hydra.launcher.additional_parameters == value
+
+
+def test_a_knob_of_the_launcher_that_does_not_exist_is_refused(composer: Composer) -> None:
+    loader = GlobalHydra.instance().config_loader()
+    with pytest.raises(HydraException, match=r"hydra\.launcher\.additional'"):
+        loader.load_configuration("config", ["hydra/launcher=slurm", "hydra.launcher.additional=3"], RunMode.MULTIRUN)
 
 
 def test_a_user_can_take_an_option_of_ours_away(
