@@ -40,11 +40,12 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_tracked_and_new_files_are_frozen_and_ignored_ones_are_not(project: Path, tmp_path: Path) -> None:
-    write(project, {"src/strive/new.py": "", "src/strive/new.log": ""})
-    (project / "README.md").unlink()  # git still has it
+    write(project, {"src/strive/new.py": "", "src/strive/new.log": "", "src/strive/old.py": ""})
+    git(project, "add", ".")
+    (project / "src/strive/old.py").unlink()  # git still has it
     frozen = freeze_code(project, tmp_path / "sweeps")
     assert below(frozen) == {
-        ".gitignore", "conf/config.yaml", "src/strive/__init__.py", "src/strive/cell.py", "src/strive/new.py",
+        "conf/config.yaml", "src/strive/__init__.py", "src/strive/cell.py", "src/strive/new.py",
     }  # fmt: skip
     assert frozen.parent == tmp_path / "sweeps"
 
@@ -60,6 +61,40 @@ def test_the_same_code_is_frozen_once(project: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "sweeps").iterdir()} == {first.name, second.name}, (
         "and no drafts are left"
     )
+
+
+def test_only_what_a_job_imports_or_reads_is_frozen(project: Path, tmp_path: Path) -> None:
+    code = {"src/hydra_plugins/plugin.py": "", "sweeps/mine.yaml": "", "pyproject.toml": "", "src/strive/font.bin": "f"}
+    rest = {"results/cell/record.json": "{}", "tests/test_a.py": "", "docs/a.md": "", "analysis/tables.py": ""}
+    write(project, code | rest | {"src.py": "", "configure/a.py": ""})
+    git(project, "add", ".")
+    frozen = freeze_code(project, tmp_path / "sweeps")
+    assert below(frozen) == {*code, "conf/config.yaml", "src/strive/__init__.py", "src/strive/cell.py"}
+
+
+def test_a_file_that_did_not_change_is_not_copied_again(project: Path, tmp_path: Path) -> None:
+    write(project, {"src/strive/long.py": "LONG = 1\n", "src/strive/short.py": "S = 1\n"})
+    first = freeze_code(project, tmp_path / "sweeps")
+    write(project, {"src/strive/cell.py": "CELL = 2\n"})  # of the same length
+    (project / "src/strive/short.py").rename(project / "src/strive/other.py")
+    second = freeze_code(project, tmp_path / "sweeps")
+    shared = {name for name in below(second) & below(first) if (second / name).samefile(first / name)}
+    assert shared == below(second) - {"src/strive/cell.py", "src/strive/other.py"}
+    assert (first / "src/strive/cell.py").read_text() == "CELL = 1\n"
+
+
+def test_a_file_system_without_hard_links_gets_copies(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*names: object) -> None:
+        raise PermissionError
+
+    first = freeze_code(project, tmp_path / "sweeps")
+    monkeypatch.setattr(snapshot.os, "link", refuse)
+    write(project, {"src/strive/cell.py": "CELL = 2\n"})
+    second = freeze_code(project, tmp_path / "sweeps")
+    assert below(second) == below(first)
+    assert (second / "conf/config.yaml").read_text() == "seed: 0\n"
 
 
 def test_a_checkout_without_git_is_frozen_by_its_folders(project: Path, tmp_path: Path) -> None:
@@ -78,11 +113,12 @@ def test_a_project_that_lies_ignored_in_another_repository_is_frozen_too(project
 
 
 def test_output_inside_the_project_is_not_frozen(project: Path) -> None:
-    write(project, {"results/cell-1/record.json": "{}"})
-    frozen = freeze_code(project, project / "results" / "sweeps", without=[project / "results"])
-    again = freeze_code(project, project / "results" / "sweeps", without=[project / "results"])
+    runs = project / "src" / "runs"
+    write(runs, {"cell-1/record.json": "{}"})
+    frozen = freeze_code(project, runs / "sweeps", without=[runs])
+    again = freeze_code(project, runs / "sweeps", without=[runs])
     assert frozen == again
-    assert not any("results" in name for name in below(frozen))
+    assert not any("runs" in name for name in below(frozen))
 
 
 def test_a_launch_from_frozen_code_uses_that_copy_again(project: Path) -> None:
@@ -98,8 +134,8 @@ def test_too_much_to_be_code_is_refused_with_the_largest_files(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "_MOST_BYTES", 1_000)
-    write(project, {"images/train.bin": "x" * 2_000_000})
-    with pytest.raises(SnapshotError, match=r"images/train.bin \(2 MB\).*hydra.launcher.snapshot=false"):
+    write(project, {"src/images/train.bin": "x" * 2_000_000})
+    with pytest.raises(SnapshotError, match=r"src/images/train.bin \(2 MB\).*hydra.launcher.snapshot=false"):
         freeze_code(project, tmp_path / "sweeps")
 
 

@@ -17,7 +17,8 @@ from strive.trouble import TroubleError
 MODULES = "STRIVE_MODULES"
 
 _MOST_BYTES = 300_000_000
-_WITHOUT_GIT = ("src", "conf", "sweeps", "pyproject.toml")
+# What a job imports and reads. Records, documents and tests may be many times as much.
+_CODE = ("src", "conf", "sweeps", "pyproject.toml")
 _NO_CODE = ("__pycache__", ".egg-info")
 
 
@@ -28,8 +29,9 @@ class SnapshotError(TroubleError):
 def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Path:
     """Copy the project in `root` to into/code-<hash of its contents> and return that folder.
 
-    Tracked files and those that git neither tracks nor ignores; without git the folders that a cell
-    needs. A copy with the same contents is shared. without: folders that are output, not code.
+    The folders that a cell needs, of them tracked files and those that git neither tracks nor ignores;
+    without git all. A copy with the same contents is shared, and so are the files that did not change
+    since the newest copy. without: folders that are output, not code.
 
     A launch from such a copy uses that one again.
 
@@ -83,8 +85,8 @@ def _files(root: Path) -> list[str]:
     # A checkout inside somebody else's repository is ignored there.
     if "src/strive/__init__.py" in names:
         # A file that was deleted but not yet from the index is listed too, and so is a submodule's folder.
-        return [name for name in names if (root / name).is_file()]
-    places = [root / name for name in _WITHOUT_GIT]
+        return [name for name in names if name.partition("/")[0] in _CODE and (root / name).is_file()]
+    places = [root / name for name in _CODE]
     return [str(path.relative_to(root)) for place in places for path in _below(place)]
 
 
@@ -103,11 +105,13 @@ def _is_below(path: Path, folders: Collection[Path]) -> bool:
 def _frozen(root: Path, files: Collection[str], into: Path, what: str) -> Path:
     _check_size(root, files)
     into.mkdir(parents=True, exist_ok=True)
+    copies = [path for path in into.glob(f"{what}-*") if path.is_dir()]
+    newest = max(copies, key=lambda path: path.stat().st_mtime_ns, default=None)
     draft = into / f".{what}-{uuid4().hex}"
     draft.mkdir()
     try:
         # The copy is what gets its name from its contents: a file may change while it is read.
-        target = into / f"{what}-{_copied(root, sorted(set(files)), draft)}"
+        target = into / f"{what}-{_copied(root, sorted(set(files)), draft, newest)}"
         if not target.exists():
             _put(draft, target)
     finally:
@@ -115,8 +119,8 @@ def _frozen(root: Path, files: Collection[str], into: Path, what: str) -> Path:
     return target
 
 
-def _copied(root: Path, files: Iterable[str], draft: Path) -> str:
-    """Copy the files and return a hash of their names and contents."""
+def _copied(root: Path, files: Iterable[str], draft: Path, before: Path | None) -> str:
+    """Copy the files and return a hash of their names and contents; what `before` has already is linked."""
     digest = hashlib.sha256()
     for name in files:
         try:
@@ -125,8 +129,20 @@ def _copied(root: Path, files: Iterable[str], draft: Path) -> str:
             continue  # deleted since it was listed
         digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
-        (draft / name).write_bytes(content)
+        if before is None or not _linked(before / name, content, draft / name):
+            (draft / name).write_bytes(content)
     return digest.hexdigest()[:12]
+
+
+def _linked(there: Path, content: bytes, to: Path) -> bool:
+    """Make a hard link if a file has this content; False where there is none, or the file system has no links."""
+    try:
+        if there.stat().st_size != len(content) or there.read_bytes() != content:
+            return False
+        os.link(there, to)
+    except OSError:
+        return False
+    return True
 
 
 def _put(draft: Path, target: Path) -> None:
@@ -148,7 +164,7 @@ def _check_size(root: Path, files: Iterable[str]) -> None:
         return
     largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
     raise SnapshotError(
-        f"{root} holds {total / 1e6:,.0f} MB that git does not ignore, too much to copy as code; the largest: "
+        f"{root} holds {total / 1e6:,.0f} MB of code that git does not ignore, too much to copy; the largest: "
         + ", ".join(f"{name} ({sizes[name] / 1e6:,.0f} MB)" for name in largest)
         + ". Add what is no code to .gitignore, or set hydra.launcher.snapshot=false to train with the code as it"
         " is when a job starts"
