@@ -232,7 +232,10 @@ def test_a_failure_that_cannot_be_recorded_is_told(make_task: MakeTask):
     assert (task.folder / "record.json").read_text() == "{"
 
 
-def test_workers_that_do_not_start_are_given_up_with_their_last_words(make_task: MakeTask, tmp_path: Path):
+def test_workers_that_do_not_start_are_given_up_with_their_last_words(
+    make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "_PAUSES", (0.0, 0.1))
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho start >> starts\necho ImportError: no torch here\nexit 9\n")
     python.chmod(0o755)
@@ -246,6 +249,24 @@ def test_workers_that_do_not_start_are_given_up_with_their_last_words(make_task:
         assert "worker 0 does not start: its process ended itself with exit code 9: ImportError: no torch" in end.cause
         assert not task.folder.exists()
     assert all(str(Path(f"logs/worker-{number}.log")) in "\n".join(launch.said) for number in (0, 1))
+    assert "ImportError: no torch here" in launch.said[0], "at once, not after the last try"
+    assert sum("tried again, with pauses" in line for line in launch.said) == 1, "not for each slot and try"
+
+
+def test_a_slot_whose_workers_are_killed_before_they_begin_is_tried_again_until_they_are_not(
+    make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "_PAUSES", (0.01,) * 5)
+    python = tmp_path / "python"
+    # The first four are killed by somebody, such as a machine without memory.
+    python.write_text(
+        f'#!/bin/sh\necho start >> starts\n[ "$(wc -l < starts)" -gt 4 ] || kill -9 $$\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    task = make_task()
+    launch = Launch([task], python=str(python))
+    assert launch.run()[task.cell].status is Status.done
+    assert [line for line in launch.said if "worker 0 does not start: its process was ended by SIGKILL" in line]
 
 
 def test_one_slot_that_does_not_start_leaves_its_cells_to_the_other(make_task: MakeTask):

@@ -30,7 +30,9 @@ __all__ = ["Pool", "Slot", "slots"]
 
 STOP_SECONDS = 30.0  # for a step and a checkpoint, before a worker that was asked to leave is killed
 _TICK_SECONDS = 1.0  # between two looks at what sends no word: other processes' claims, signals
-_STRIKES = 3  # workers in a row that ended before they began with a cell
+# Seconds before a slot's next worker starts where one, two, ... in a row ended before they began with a cell: what
+# kills them may last for a minute. After the last one the slot is given up, but tried on while others train.
+_PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
 
 
 def _print(message: str) -> None:
@@ -72,7 +74,9 @@ class Pool:
         self._tries = Counter[tuple[str, Status]]()
         self._workers: dict[int, Worker] = {}
         self._strikes = Counter[int]()
-        self._given_up: dict[int, str] = {}  # slots without a worker for good, and why
+        self._not_before: dict[int, float] = {}  # when a slot's next worker may start, monotonic seconds
+        self._given_up: dict[int, str] = {}  # slots whose workers do not start, whatever is tried, and why
+        self._said = set[tuple[str, str]]()  # why workers did not start: once, not for each slot and try
         self._deadline: float | None = None  # for the workers to leave, once they were asked to
         self._selector = selectors.DefaultSelector()
         self._ctrl_c = CtrlC(self._selector)
@@ -84,6 +88,11 @@ class Pool:
     def elsewhere(self) -> dict[str, Owner | None]:
         """Return the cells that wait for another process, and whom for."""
         return self._elsewhere.owners()
+
+    @property
+    def broken(self) -> str:
+        """Why no worker starts at all, "" if one does."""
+        return "; ".join(self._given_up.values()) if len(self._given_up) == len(self._slots) else ""
 
     def waiting(self) -> int:
         """Return how many cells have neither begun here nor ended."""
@@ -129,7 +138,7 @@ class Pool:
                 self._end_refused()
                 self._start_workers()
                 self._give_orders()
-                if len(self._given_up) == len(self._slots):
+                if self.broken:
                     return
             elif not self._workers:
                 return
@@ -171,7 +180,9 @@ class Pool:
         for number, slot in enumerate(self._slots):
             if needed <= 0:
                 return
-            if number in self._workers or number in self._given_up or not self._offer.has_order_for(number):
+            if number in self._workers or time.monotonic() < self._not_before.get(number, 0.0):
+                continue
+            if not self._offer.has_order_for(number):
                 continue
             try:
                 worker = Worker(number, slot, log=self._log(number), python=self._python)
@@ -212,7 +223,7 @@ class Pool:
 
     def _note(self, worker: Worker, answer: Answer) -> None:
         worker.answered = True
-        self._strikes[worker.number] = 0
+        self._starts_again(worker.number)
         if answer.leaves and answer.beside:
             return  # judged when the process is gone, with the cells that trained beside this one
         order, began = worker.take_back(answer.cell)
@@ -283,7 +294,7 @@ class Pool:
         self._offer.put_back([order for order, began in held if began is None])
         begun = [(order, began) for order, began in held if began is not None]
         if begun:
-            self._strikes[worker.number] = 0
+            self._starts_again(worker.number)
             self._judge(worker, begun, returncode)
         elif not worker.answered and self._deadline is None:
             _, cause = verdict(returncode, out_of_memory=self._out_of_memory(worker))
@@ -310,13 +321,24 @@ class Pool:
         return True
 
     def _strike(self, number: int, cause: str, last_words: str) -> None:
-        """Note that a slot's worker ended before it began with a cell; give the slot up when that goes on."""
+        """Note that a slot's worker ended before it began with a cell; the next one starts after a pause."""
+        last = last_words.splitlines()[-1].strip() if last_words else ""
+        more = f"{last}; see {self._log(number)}" if last else "it wrote nothing"
+        why = f"worker {number} does not start: {cause}: {more}"
         self._strikes[number] += 1
-        if self._strikes[number] < _STRIKES:
-            return
-        last = f"{last_words.splitlines()[-1].strip()}; see {self._log(number)}" if last_words else "it wrote nothing"
-        self._given_up[number] = f"worker {number} does not start: {cause}: {last}"
-        self._say(self._given_up[number] + (f"\n{last_words}" if last_words else ""))
+        given_up = self._strikes[number] > len(_PAUSES)
+        pause = _PAUSES[-1] if given_up else _PAUSES[self._strikes[number] - 1]
+        self._not_before[number] = time.monotonic() + pause
+        if given_up and number not in self._given_up:
+            self._given_up[number] = why
+            self._say(why + (f"\n{last_words}" if last_words else ""))
+        elif (cause, last) not in self._said:
+            self._said.add((cause, last))
+            self._say(f"{why}; tried again, with pauses")
+
+    def _starts_again(self, number: int) -> None:
+        self._strikes[number] = 0
+        self._given_up.pop(number, None)
 
     def _log(self, number: int) -> Path:
         return self._logs / f"worker-{number}.log"
@@ -352,7 +374,7 @@ class Pool:
                 worker.bury()
             self._workers.clear()
             self._selector.close()
-        why = "; ".join(self._given_up.values()) or "stopped before it ended"
+        why = self.broken or "stopped before it ended"
         for task in self._tasks:
             if task.cell not in self.ended:
                 self._end(Ended(cell=task.cell, status=None, cause=why))
