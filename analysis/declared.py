@@ -2,11 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from load import Loaded
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from places import split_further
 from yaml import YAMLError
 
@@ -14,7 +11,7 @@ from strive import identity
 from strive.config import ConfigError
 from strive.sweeping.choice import Criterion
 from strive.sweeping.layout import ARM, Table
-from strive.sweeping.sweepfile import Sweep, read_sweep
+from strive.sweeping.sweepfile import Sweep, parse_sweep
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 
@@ -22,27 +19,51 @@ SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> Table:
     """Return how a sweep's answer is laid out.
 
-    Read from the file as it is now: a table that was corrected needs no cell trained again. Where the
-    command line varied a knob that the file does not know, it becomes a row.
+    As the file says now, where it still declares the cells that the plan is of: a table that was corrected
+    needs no cell trained again. Else as the file said when the plan was made: it may lie anywhere. Where
+    the command line varied a knob that the file does not know, it becomes a row.
 
     Raises ConfigError with every fault of the file.
     """
-    there = loaded.file and (sweeps / f"{loaded.file}.yaml").exists()
-    table = read_file(loaded.file, sweeps).table if there else None
+    table = _declared(loaded, sweeps)
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)
     added = split_further(loaded, table)
     return replace(table, rows=(*table.rows, *added))
 
 
+def _declared(loaded: Loaded, sweeps: Path) -> Table | None:
+    here = bool(loaded.file) and (sweeps / f"{loaded.file}.yaml").exists()
+    if not loaded.text:
+        return read_file(loaded.file, sweeps).table if here else None
+    planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it")
+    if here and same_cells(now := read_file(loaded.file, sweeps), planned):
+        return now.table
+    return planned.table
+
+
+def same_cells(one: Sweep, other: Sweep) -> bool:
+    """Return whether two files declare the same cells, whatever else they say."""
+    silent = {"question": "", "table": None, "text": ""}
+    return replace(one, **silent) == replace(other, **silent)
+
+
 def read_file(name: str, sweeps: Path) -> Sweep:
     """Return what a sweep's file declares; raise ConfigError with every fault of it."""
     path = sweeps / f"{name}.yaml"
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
-    return read_sweep(name, content)
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a YAML file ({error})") from None
+    return parse(name, text, str(path))
+
+
+def parse(name: str, text: str, place: str) -> Sweep:
+    """Return what a text declares; raise ConfigError with every fault, or with the place of what is no YAML."""
+    try:
+        return parse_sweep(name, text)
+    except YAMLError as error:
+        raise ConfigError(f"{place}: not a YAML file ({' '.join(str(error).split())})") from None
 
 
 def _default(loaded: Loaded) -> Table:

@@ -39,6 +39,7 @@ class Loaded:
     factors: list[str]  # knobs that vary over the cells, in the plan's order; arm is not among them
     choices: list[Chosen]  # values taken from other sweeps
     excluded: list[list[str]]  # [overrides, reason]
+    text: str  # of the sweep file when the plan was made; "" for a multirun, and in an older plan
     cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep says which columns
     warnings: list[str]  # such as: two folders hold different results of one cell
 
@@ -92,6 +93,7 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         factors=_factors(plan),
         choices=[Chosen(**_plain(dataclasses.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
+        text=plain(plan.text),
         cells=_frame(columns | _knob_columns(plan)),
         warnings=warnings,
     )
@@ -156,7 +158,7 @@ def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
 def _is_plan(plan: StoredPlan) -> bool:
     """Return whether everything has the type that write_plan gave it."""
     keys = plan.cells[0].factors.keys() if plan.cells else ()
-    texts = [plan.file, plan.question, *plan.changes, *(text for pair in plan.excluded for text in pair)]
+    texts = [plan.file, plan.question, plan.text, *plan.changes, *(text for pair in plan.excluded for text in pair)]
     for each in plan.choices:
         texts += [each.key, each.by, each.why, *each.sweeps, *each.per.keys()]
     return (

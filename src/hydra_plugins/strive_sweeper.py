@@ -1,5 +1,6 @@
 """Hydra's side of a sweep: plan every cell before the first one trains, then train what is missing."""
 
+import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.plugins.config_source import ConfigSource
 
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
 from strive.config import ConfigError
@@ -83,17 +84,22 @@ class StriveSweeper(BasicSweeper):
             return {}
 
     def _read_sweep(self, name: str) -> "Sweep":
-        from strive.sweeping.sweepfile import read_sweep
+        from strive.sweeping.sweepfile import parse_sweep
 
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         legal = loader.get_group_options("sweeps")
         if name not in legal:
             raise ConfigError(f"sweeps={name}: there is no sweeps/{name}.yaml; legal: {', '.join(legal)}")
-        # A sweep file is plain YAML: no defaults list, no interpolation.
-        result = loader.repository.load_config(f"sweeps/{name}")  # type: ignore[attr-defined]
-        content = OmegaConf.to_container(result.config, resolve=False)
-        return read_sweep(name, content)
+        # A sweep file is plain YAML, without a defaults list: its text is what counts.
+        return parse_sweep(name, _text_of(loader.repository.get_sources(), f"sweeps/{name}"))  # type: ignore[attr-defined]
+
+
+def _text_of(sources: Sequence[ConfigSource], key: str) -> str:
+    """Return the text of the first file of that name on Hydra's search path."""
+    source = next(each for each in sources if each.is_config(key))
+    folder = importlib.resources.files(source.path) if source.scheme() == "pkg" else Path(source.path)
+    return folder.joinpath(f"{key}.yaml").read_text(encoding="utf-8")
 
 
 def _sweep_name(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -48,6 +48,7 @@ class Golden:
     question: str = "Which net is best?"
     choices: Sequence[Chosen] = ()
     excluded: Sequence[tuple[str, str]] = ()
+    text: str = ""  # of the sweep file
     _cells: list[Planned] = field(default_factory=list)
 
     def cell(self, changes: dict[str, Any], error: float | None = None, **more: Any) -> Path:
@@ -86,6 +87,7 @@ class Golden:
                 cells=self._cells,
                 excluded=list(self.excluded),
                 choices=list(self.choices),
+                text=self.text,
             )
         )
         return self.runs

@@ -77,6 +77,48 @@ def test_a_sweep_whose_file_is_gone_has_the_table_of_a_multirun(tmp_path: Path):
     assert table_of(sweep).rows == ("model.base",)
 
 
+MINE = """\
+question: Which width?
+grid: {model.width: [0.5, 1], model.pool_norm: [1, .inf]}
+table: {rows: [model.width], columns: [model.pool_norm], baseline: {model.pool_norm: {1: .inf}}, margin: 0.25}
+"""
+
+
+def mine(tmp_path: Path, now: str = "") -> Table:
+    """The table of a plan of the file above, where the checkout's file of that name says `now`."""
+    (tmp_path / "sweeps").mkdir()
+    if now:
+        (tmp_path / "sweeps" / "mine.yaml").write_text(now)
+    sweep = Golden(tmp_path / "runs", file="mine", text=MINE)
+    for width in (0.5, 1.0):
+        for norm in (1.0, "inf"):
+            sweep.cell({"model.variant": "base", "model.width": width, "model.pool_norm": norm}, 10.0)
+    return table_of(sweep, tmp_path / "sweeps")
+
+
+def test_the_table_of_a_file_that_lies_elsewhere_travels_in_its_plan(tmp_path: Path):
+    found = mine(tmp_path)
+    assert (found.rows, found.columns, found.margin) == (("model.width",), ("model.pool_norm",), 0.25)
+    assert found.baseline == {"model.pool_norm": {1.0: "inf"}}
+
+
+def test_a_table_that_was_corrected_in_the_file_needs_no_new_plan(tmp_path: Path):
+    found = mine(tmp_path, MINE.replace("margin: 0.25", "margin: 1").replace("Which width?", "Which?  # better said"))
+    assert (found.columns, found.margin) == (("model.pool_norm",), 1)
+
+
+def test_a_file_of_the_same_name_that_declares_other_cells_lays_nothing_out(tmp_path: Path):
+    other = "question: Which net?\ngrid: {model.base: [a, b]}\ntable: {rows: [], columns: [], margin: 1}\n"
+    assert mine(tmp_path, other).margin == 0.25
+
+
+def test_a_plan_whose_text_is_no_sweep_file_is_refused(tmp_path: Path):
+    sweep = Golden(tmp_path / "runs", file="mine", text="{")
+    sweep.cell({}, 10.0)
+    with pytest.raises(ConfigError, match=r"^mine\.yaml, as the plan has it: not a YAML file"):
+        table_of(sweep)
+
+
 @pytest.mark.parametrize("content", ["table: {rows: 3}", "{", "question: ${oc.env:HOME}"])
 def test_a_faulty_file_is_refused_with_its_name(tmp_path: Path, content: str):
     (tmp_path / "sweeps").mkdir()

@@ -1,5 +1,6 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
@@ -12,7 +13,7 @@ from strive.config import Config, ConfigError
 from strive.sweeping.compose import Composer
 from strive.sweeping.plan import Plan
 from strive.sweeping.planner import Planner
-from strive.sweeping.sweepfile import Sweep, read_sweep
+from strive.sweeping.sweepfile import Sweep, parse_sweep, read_sweep
 
 
 @pytest.fixture
@@ -30,8 +31,11 @@ def composer() -> Iterator[Composer]:
 def make_plan(composer: Composer, tmp_path: Path) -> MakePlan:
     """Plan small cells on digits; `sweeps` are sweep files by name, the first is the one to plan."""
 
-    def make(*arguments: str, sweeps: dict[str, dict[str, object]] | None = None, **options: object) -> Plan:
-        files: dict[str, Sweep] = {name: read_sweep(name, content) for name, content in (sweeps or {}).items()}
+    def make(*arguments: str, sweeps: Mapping[str, Any] | None = None, **options: object) -> Plan:
+        files: dict[str, Sweep] = {
+            name: parse_sweep(name, content) if isinstance(content, str) else read_sweep(name, content)
+            for name, content in (sweeps or {}).items()
+        }
 
         def read(name: str) -> Sweep:
             if name not in files:

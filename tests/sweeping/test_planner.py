@@ -201,6 +201,23 @@ def test_a_stored_plan_gives_back_every_cells_config_without_composing(make_plan
     assert set(stored.cells[0].factors) == {"seed", "optimizer.lr", "model.base", "model.variant"}
 
 
+def test_a_plan_keeps_the_text_of_its_sweep_file(make_plan: MakePlan):
+    text = "question: Which rate?\ngrid: {optimizer.lr: [0.1]}  # so typed\ntable: {rows: [], columns: []}\n"
+    plan = make_plan(sweeps={"mine": text})
+    write_plan(plan)
+    assert StoredPlan.read(plan.folder).text == text
+
+
+def test_a_plan_from_before_it_kept_the_text_is_still_read(make_plan: MakePlan):
+    plan = make_plan()
+    path = write_plan(plan)
+    content = json.loads(path.read_text())
+    del content["text"]
+    path.write_text(json.dumps(content | {"schema": 2}))
+    stored = StoredPlan.read(plan.folder)
+    assert (stored.text, [cell.cell for cell in stored.cells]) == ("", [planned.cell for planned in plan.cells])
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": 99}', "[]"])
 def test_a_damaged_plan_is_named(make_plan: MakePlan, content: str):
     plan = make_plan()

@@ -15,7 +15,8 @@ from strive.claim import owner_of, surely_dead
 from strive.config import Config, knobs
 from strive.records import RecordError
 
-SCHEMA = 2
+SCHEMA = 3
+_READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
 _LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 
 
@@ -88,6 +89,7 @@ class Plan:
     cells: list[Planned]
     excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
     choices: list[Chosen] = field(default_factory=list)
+    text: str = ""  # of the sweep file
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
 
     @property
@@ -215,6 +217,7 @@ class StoredPlan:
     cells: list[StoredCell]
     excluded: list[list[str]]
     choices: list[Chosen]
+    text: str = ""  # of the sweep file, with the layout of its table; "" for a multirun, and in plans of schema 2
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return every knob of a cell, as identity.flat does."""
@@ -229,7 +232,7 @@ class StoredPlan:
         path = folder / "plan.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") != SCHEMA:
+            if content.pop("schema") not in _READ:
                 raise ValueError("another schema")
             cells = [StoredCell(**(cell | {"action": Action(cell["action"])})) for cell in content.pop("cells")]
             choices = [Chosen(**each) for each in content.pop("choices")]
@@ -261,6 +264,7 @@ def write_plan(plan: Plan) -> Path:
         ],
         excluded=[list(pair) for pair in plan.excluded],
         choices=plan.choices,
+        text=plan.text,
     )
     path = plan.folder / "plan.json"
     path.parent.mkdir(parents=True, exist_ok=True)

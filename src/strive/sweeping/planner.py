@@ -86,6 +86,7 @@ class Planner:
             cells=cells,
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
+            text=sweep.text if sweep else "",
         )
         return replace(plan, notes=[*_stale_cells(plan), *_changed_choices(plan)])
 

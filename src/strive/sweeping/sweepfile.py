@@ -6,7 +6,7 @@ tuple for each cell. docs/sweeps.md describes the file to its author.
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.errors import HydraException
@@ -18,6 +18,7 @@ from strive.sweeping.choice import ChoiceSpec
 from strive.sweeping.grammar import bare_key, override, typed_key
 from strive.sweeping.layout import Table, read_table
 from strive.sweeping.sections import Exclusion, Faults, is_one_value
+from strive.sweeping.yaml_text import read_yaml
 
 # From "key=text" to the "key=value" that Hydra's override grammar makes of it, one where nothing is swept.
 Parse = Callable[[str], Sequence[str]]
@@ -57,6 +58,7 @@ class Sweep:
     exclude: tuple[Exclusion, ...]
     choose: tuple[ChoiceSpec, ...]
     table: Table | None
+    text: str = ""  # of the file, which the plan keeps; "" where there is no file
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -225,12 +227,22 @@ def _where(name: str) -> str:
     return f"sweeps/{name}.yaml: "
 
 
-def read_sweep(name: str, content: Mapping[str, Any]) -> Sweep:
-    """Return what a sweep file says; `content` is the file as plain mappings and lists.
+def parse_sweep(name: str, text: str) -> Sweep:
+    """Return what the text of a sweep file says.
 
-    Raises ConfigError with every fault, one on a line.
+    Raises ConfigError with every fault, one on a line, and yaml.YAMLError.
     """
     faults = Faults()
+    content = read_yaml(text, f"sweeps/{name}.yaml", faults)
+    return replace(read_sweep(name, content, faults), text=text)
+
+
+def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = None) -> Sweep:
+    """Return what a sweep file says; `content` is the file as plain mappings and lists.
+
+    Raises ConfigError with every fault, one on a line; `faults` are those that were found before.
+    """
+    faults = faults or Faults()
     if not isinstance(content, Mapping):
         raise ConfigError(f"{_where(name)}must hold {', '.join(_KEYS)}, got {content!r}")
     faults.unknown("", content, _KEYS)
