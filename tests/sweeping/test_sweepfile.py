@@ -11,7 +11,7 @@ from support import ROOT, MakeConfig
 from strive import identity
 from strive.config import Config, ConfigError, checked
 from strive.sweeping.grammar import override
-from strive.sweeping.sweepfile import Sweep, read_sweep
+from strive.sweeping.sweepfile import Sweep, parse_sweep, read_sweep
 
 QUESTION = "Does it matter?"
 
@@ -26,6 +26,12 @@ def faults(content: Any) -> list[str]:
     lines = str(caught.value).splitlines()
     assert all(line.startswith("sweeps/mine.yaml: ") for line in lines)
     return [line.removeprefix("sweeps/mine.yaml: ") for line in lines]
+
+
+def text_faults(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_sweep("mine", f"question: Is it?\n{text}")
+    return [line.removeprefix("sweeps/mine.yaml: ") for line in str(caught.value).splitlines()]
 
 
 def overrides(read: Sweep, *command_line: str) -> list[tuple[str, ...]]:
@@ -422,6 +428,73 @@ def test_all_faults_are_listed_together():
         "tabel": {},
     }
     assert len(faults(content)) == 7  # question, tabel, lrr, model, seed, when, reason
+
+
+# What a file's text says
+
+
+# What YAML 1.1 makes of a name: https://yaml.org/type/bool.html, int.html, float.html, null.html; 012 is octal and
+# 1:30 of base sixty.
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on", "the truth value true"), ("off", "the truth value false"), ("yes", "the truth value true"),
+        ("No", "the truth value false"), ("1:30", "the number 90"), ("012", "the number 10"), ("0.1", "the number 0.1"),
+        ("1e-1", "the number 0.1"), (".10", "the number 0.1"), ("1", "the number 1"), ("1_000", "the number 1000"),
+        ("null", "nothing"), ("~", "nothing"), (".inf", "the number inf"),
+    ],
+)  # fmt: skip
+def test_a_name_that_yaml_does_not_take_for_text_is_refused_as_it_was_typed(name: str, meant: str):
+    fault = f"YAML reads the name {name} as {meant}; quote it: '{name}'"
+    assert text_faults(f"arms: {{a: {{}}, {name}: {{seed: 1}}}}") == [f"arms: {fault}"]
+    baseline = f"table: {{rows: [arm], columns: [], baseline: {{arm: {name}}}}}"
+    assert text_faults(f"arms: {{a: {{}}, '{name}': {{seed: 1}}}}\n{baseline}") == [f"table: baseline: arm: {fault}"]
+    choose = f"choose: {{optimizer.lr: {{sweep: [b, {name}], by: val_error, per: []}}}}"
+    assert text_faults(f"arms: {{a: {{}}}}\n{choose}") == [f"choose: optimizer.lr: sweep: {fault}"]
+
+
+def test_quoted_names_are_arms_of_their_own_and_so_is_a_date():
+    names = ["on", "yes", "1:30", "90", "012", "0.1", "1e-1", "null", "a b/c: d", "[x]|$%&#", "ä"]
+    lines = [f"  '{name}': {{seed: {number}}}" for number, name in enumerate(names)]
+    read = parse_sweep("mine", "\n".join(["question: Is it?", "arms:", *lines, "  2026-11-29: {seed: 99}"]))
+    assert list(read.arms) == [*names, "2026-11-29"]
+    assert [each.arm for each in read.combinations((), expand)] == [*names, "2026-11-29"]
+
+
+@pytest.mark.parametrize("name", ["''", "' a'", '"a\\nb"', '"a\\tb"', '"\\e[2J"'])
+def test_a_name_of_an_arm_is_one_line_of_text(name: str):
+    (fault,) = text_faults(f"arms: {{a: {{}}, {name}: {{seed: 1}}}}")
+    assert fault.startswith("arms: a name must be one line of text without blanks around it, got ")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("grid: {seed: [0]}\ngrid: {seed: [1]}", "grid is given twice"),
+        ("grid: {seed: [0], 'seed': [1]}", "grid: seed is given twice"),
+        ("arms: {a: {}, a: {seed: 1}}", "arms: a is given twice"),
+        ("zip: [{seed: [0], optimizer.lr: [1], seed: [2]}]", "zip[0]: seed is given twice"),
+        (
+            "grid: {seed: [0]}\ntable: {rows: [seed], columns: [], baseline: {seed: {1: 0, 0x1: 0}}}",
+            "table: baseline: seed: 1 and 0x1 are one key",
+        ),
+        (
+            "fixed: {model.kwargs.a: 1, +model.kwargs.a: 2}\ngrid: {seed: [0]}",
+            "model.kwargs.a is set in fixed and in fixed; set it in one of them",
+        ),
+        ("? {a: 1}\n: 2", "a key must be text, got a mapping"),
+        ("arms: {? [a] : {}}", "arms: a key must be text, got a sequence"),
+    ],
+)
+def test_no_key_of_a_file_gets_lost(text: str, fault: str):
+    assert fault in text_faults(text)
+
+
+def test_a_baseline_that_is_no_arm_is_named_with_the_arms():
+    table = "table: {rows: [arm], columns: [], baseline: {arm: nope}}"
+    assert text_faults(f"arms: {{'off': {{}}, 'on': {{seed: 1}}}}\n{table}") == [
+        "table: baseline: there is no arm nope; legal: off, on"
+    ]
 
 
 def test_the_same_key_may_stand_in_fixed_and_on_top_of_it():

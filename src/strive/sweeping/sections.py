@@ -211,6 +211,8 @@ def read_arms(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
     }
     first: dict[str, str] = {}
     for name, own in arms.items():
+        if not name or name != name.strip() or not name.isprintable():
+            faults.add(f"arms: a name must be one line of text without blanks around it, got {name!r}")
         twin = first.setdefault(repr(sorted(own.items(), key=lambda item: item[0])), name)
         if twin != name:
             faults.add(f"arms: {twin} and {name} set the same, so they are one cell")

@@ -4,7 +4,6 @@ Names stay as they were typed: YAML 1.1 makes a truth value of on and a number o
 key gets lost: two that YAML takes for one, such as on and yes, are a fault.
 """
 
-import json
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -35,20 +34,18 @@ def read_yaml(text: str, path: str, faults: Faults) -> Any:
         loader.dispose()
 
 
-def _names(root: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
+def _names(root: yaml.Node) -> Iterator[tuple[str, yaml.Node | None]]:
     """Yield (place, node) of whatever names an arm or a sweep."""
     sections = _items(root)
     for key, _ in _pairs(sections.get("arms")):
         yield "arms", key
     of_arm = _items(_items(sections.get("table")).get("baseline")).get("arm")
     for node in (of_arm, *(each for pair in _pairs(of_arm) for each in pair)):
-        if isinstance(node, yaml.ScalarNode):
-            yield "table: baseline: arm", node
+        yield "table: baseline: arm", node
     for key, entry in _items(sections.get("choose")).items():
         names = _items(entry).get("sweep")
         for node in names.value if isinstance(names, yaml.SequenceNode) else [names]:
-            if isinstance(node, yaml.ScalarNode):
-                yield f"choose: {key}: sweep", node
+            yield f"choose: {key}: sweep", node
 
 
 def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
@@ -60,12 +57,10 @@ def _items(node: yaml.Node | None) -> dict[str, yaml.Node]:
     return {key.value: value for key, value in _pairs(node) if isinstance(key, yaml.ScalarNode)}
 
 
-def _check_name(loader: Any, place: str, node: yaml.Node, faults: Faults) -> None:
-    if node.tag == _TEXT:
+def _check_name(loader: Any, place: str, node: yaml.Node | None, faults: Faults) -> None:
+    if not isinstance(node, yaml.ScalarNode) or node.tag == _TEXT:
         return
-    if not isinstance(node, yaml.ScalarNode):
-        faults.add(f"{place}: a name must be text, got a {node.id}")
-    elif not node.value:
+    if not node.value:
         faults.add(f"{place}: a name is missing")
     else:
         faults.add(f"{place}: YAML reads the name {node.value} as {_meant(loader, node)}; quote it: '{node.value}'")
@@ -80,33 +75,31 @@ def _drop_twins(loader: Any, place: str, node: yaml.Node, faults: Faults, seen: 
     if isinstance(node, yaml.SequenceNode):
         for number, each in enumerate(node.value):
             _drop_twins(loader, f"{place}[{number}]", each, faults, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
     first: dict[Hashable, str] = {}
     kept = []
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        typed = key.value if isinstance(key, yaml.ScalarNode) else key.id
+    for key, value in node.value:
+        typed = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
         _drop_twins(loader, f"{place}: {typed}" if place else typed, value, faults, seen)
-        meant = _value(loader, key) if key.tag not in (_TEXT, _MERGE) else typed
+        if not isinstance(key, yaml.ScalarNode):
+            faults.add(f"{place}: a key must be text, got {typed}".removeprefix(": "))
+            continue
+        meant = typed if key.tag in (_TEXT, _MERGE) else loader.construct_object(key)
         if meant in first:
             once = f"{typed} is given twice" if first[meant] == typed else f"{first[meant]} and {typed} are one key"
-            faults.add(f"{place}: {once}" if place else once)
+            faults.add(f"{place}: {once}".removeprefix(": "))
             continue
         first[meant] = typed
         kept.append((key, value))
-    if isinstance(node, yaml.MappingNode):
-        node.value = kept
+    node.value = kept
 
 
-def _value(loader: Any, node: yaml.Node) -> Hashable:
+def _meant(loader: Any, node: yaml.ScalarNode) -> str:
     try:
-        value = loader.construct_object(node, deep=True)
-        hash(value)
-    except (yaml.YAMLError, TypeError, ValueError):
-        return id(node)  # what cannot be a key at all, the construction of the whole says
-    return value  # type: ignore[no-any-return]
-
-
-def _meant(loader: Any, node: yaml.Node) -> str:
-    try:
-        return json.dumps(loader.construct_object(node))
+        value = loader.construct_object(yaml.ScalarNode(node.tag, node.value))
     except (yaml.YAMLError, TypeError, ValueError):
         return "something else"
+    if value is None:
+        return "nothing"
+    return f"the truth value {str(value).lower()}" if isinstance(value, bool) else f"the number {value}"
