@@ -44,8 +44,8 @@ def _declared(loaded: Loaded, sweeps: Path) -> Table | None:
 
 def same_cells(one: Sweep, other: Sweep) -> bool:
     """Return whether two files declare the same cells, whatever else they say."""
-    silent = {"question": "", "table": None, "text": ""}
-    return replace(one, **silent) == replace(other, **silent)
+    first, second = (replace(each, question="", table=None, text="") for each in (one, other))
+    return first == second
 
 
 def read_file(name: str, sweeps: Path) -> Sweep:

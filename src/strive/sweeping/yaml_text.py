@@ -42,10 +42,10 @@ def _names(root: yaml.Node) -> Iterator[tuple[str, yaml.Node | None]]:
     of_arm = _items(_items(sections.get("table")).get("baseline")).get("arm")
     for node in (of_arm, *(each for pair in _pairs(of_arm) for each in pair)):
         yield "table: baseline: arm", node
-    for key, entry in _items(sections.get("choose")).items():
+    for chosen, entry in _items(sections.get("choose")).items():
         names = _items(entry).get("sweep")
         for node in names.value if isinstance(names, yaml.SequenceNode) else [names]:
-            yield f"choose: {key}: sweep", node
+            yield f"choose: {chosen}: sweep", node
 
 
 def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
