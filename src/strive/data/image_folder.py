@@ -3,17 +3,9 @@
 Decoded once, to arrays in the cache. An archive is read as a stream: nothing is unpacked.
 """
 
-import hashlib
-import json
-import lzma
-import os
-import tarfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -25,9 +17,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from strive.config import ConfigError, DataConfig
+from strive.data.archive import Kind, contents, has_checksums, list_archive
 from strive.data.cache import Arrays, cached_arrays
 from strive.data.decoding import decode_square, is_image
 from strive.data.images import RawData, RawSplit
+from strive.data.listing import EMPTY, HIDDEN, IN_FOLDERS, DataFiles, LeftOut, list_folder, readable, stamp_of
 
 _FORMAT = 2  # raise it when a change here changes pixels, labels or their order
 _SPLITS = ("train", "test")
@@ -41,7 +35,8 @@ class Listing:
     class_names: tuple[str, ...]
     files: dict[str, tuple[str, ...]]  # split -> names
     labels: dict[str, npt.NDArray[np.int64]]  # split -> [n]
-    stamp: str  # changes when a file does
+    places: dict[str, int]  # name -> where an archive has its bytes; empty for a folder
+    on_disk: DataFiles
 
 
 def read_image_folder(data: DataConfig) -> RawData:
@@ -51,8 +46,15 @@ def read_image_folder(data: DataConfig) -> RawData:
     """
     root = _root(data)
     listing = list_images(data)
-    key = hashlib.sha256(f"{_FORMAT}/{listing.stamp}/{data.image_size}".encode()).hexdigest()[:16]
-    arrays = cached_arrays("images", key, lambda: _decode(root, listing, data.image_size))
+    key = stamp_of((str(_FORMAT), str(root), listing.on_disk.stamp, str(data.image_size)))
+
+    def decoded() -> Arrays:
+        arrays = _decode(root, listing, data.image_size)
+        if list_images(data).on_disk.stamp != listing.on_disk.stamp:
+            raise ConfigError(f"data.root={data.root}: the files changed while they were read; start again")
+        return arrays
+
+    arrays = cached_arrays("images", key, decoded)
     return RawData(
         train=RawSplit(arrays["train"], listing.labels["train"]),
         test=RawSplit(arrays["test"], listing.labels["test"]),
@@ -63,20 +65,20 @@ def read_image_folder(data: DataConfig) -> RawData:
 def list_images(data: DataConfig) -> Listing:
     """Find the images without decoding any.
 
-    Raises ConfigError when there is no such folder or archive, or its layout is wrong.
+    Raises ConfigError when there is no such folder or archive, its layout is wrong, or it is not complete.
     """
     root = _root(data)
     if root.is_dir():
         return _list_folder(root)
     status = root.stat()
-    return _list_archive(root, status.st_size, status.st_mtime_ns)
+    return _list_archive(root, stamp_of((repr((status.st_size, status.st_mtime_ns, status.st_ctime_ns)),)))
 
 
 def _root(data: DataConfig) -> Path:
     root = Path(data.root).expanduser().absolute()
-    if root.is_dir() or (root.is_file() and (zipfile.is_zipfile(root) or tarfile.is_tarfile(root))):
+    if root.is_dir() or root.is_file():
         return root
-    what = "is neither a folder nor a .tar, .tar.gz, .tar.xz or .zip archive" if root.exists() else "does not exist"
+    what = "is neither a folder nor a file" if root.exists() else "does not exist"
     raise ConfigError(
         f"data.root={data.root} {what} ({root}). It must be a folder or an archive that holds"
         " train/CLASS/FILE and test/CLASS/FILE. Use data=image_folder data.root=DIR data.name=NAME,"
@@ -85,78 +87,119 @@ def _root(data: DataConfig) -> Path:
 
 
 def _list_folder(root: Path) -> Listing:
-    stamps: dict[str, str] = {}
-    for split in _SPLITS:
-        for folder in _entries(root / split):
-            if folder.is_dir():
-                for file in _entries(Path(folder.path)):
-                    if is_image(file.name) and file.is_file():
-                        status = file.stat()
-                        stamps[f"{split}/{folder.name}/{file.name}"] = f"{status.st_size}/{status.st_mtime_ns}"
-    stamp = hashlib.sha256(json.dumps([str(root), sorted(stamps.items())]).encode()).hexdigest()
-    return _listing(root, stamps, stamp)
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return list(entries)
+    found, left_out = list_folder(root, _SPLITS)
+    folders = [folder for split in _SPLITS for folder in found[split]]
+    stamp = stamp_of(folder.stamp for folder in folders)
+    return _listing(root, [name for folder in folders for name in folder.names], {}, left_out.lines(), stamp)
 
 
 @lru_cache(maxsize=8)
-def _list_archive(root: Path, size: int, mtime_ns: int) -> Listing:
+def _list_archive(root: Path, stamp: str) -> Listing:
     """List an archive; a compressed one takes seconds, so a sweep's cells share the list of names."""
-    stamp = hashlib.sha256(f"{root}/{size}/{mtime_ns}".encode()).hexdigest()
-    names = cached_arrays("listing", stamp[:16], lambda: {"names": np.array(_names_in(root), dtype=np.str_)})
-    return _listing(root, names["names"].tolist(), stamp)
+    key = stamp_of((str(_FORMAT), str(root), stamp))
+    found = cached_arrays("listing", key, lambda: _found_in(root))
+    names, places = found["names"].tolist(), found["places"].tolist()
+    return _listing(root, names, dict(zip(names, places, strict=True)), tuple(found["left_out"].tolist()), stamp)
 
 
-def _names_in(root: Path) -> list[str]:
-    if zipfile.is_zipfile(root):
-        with zipfile.ZipFile(root) as archive:
-            return [info.filename for info in archive.infolist() if not info.is_dir()]
-    with _opened_tar(root) as tar:
-        return [member.name for member in tar if member.isfile()]
+def _found_in(root: Path) -> Arrays:
+    """Return an archive's images, where their bytes are, and what is left out; complete, or ConfigError."""
+    left_out = LeftOut()
+    images: dict[str, int] = {}
+    folders, filled = set[str](), set[str]()
+    for entry in list_archive(root):
+        parts = _parts(entry.name)
+        where = _where(parts)
+        if entry.kind is Kind.lost and (where == _IMAGE or _is_class_folder(parts) or parts[-1] in _SPLITS):
+            raise ConfigError(
+                f"data.root={root}: {readable(entry.name)} is a link to {readable(entry.target)}, which is no file in"
+                " the archive; without it the set is not complete. Pack the file itself (tar --dereference)"
+            )
+        if entry.kind is Kind.folder:
+            if _is_class_folder(parts) and not any(part.startswith(".") for part in parts):
+                folders.add("/".join(parts[-2:]))
+        elif entry.kind is not Kind.file:
+            left_out.add(_KINDS[entry.kind], entry.name)
+        elif where == _IMAGE:
+            images[entry.name] = entry.place
+            filled.add("/".join(parts[-3:-1]))
+        elif where:
+            left_out.add(where, entry.name)
+        else:
+            left_out.add_other(entry.name)
+    for folder in folders - filled:
+        left_out.add(EMPTY, folder)
+    if has_checksums(root):
+        for _ in contents(root, set(images.values())):
+            pass
+    return {
+        "names": np.array(list(images), dtype=np.str_),
+        "places": np.array(list(images.values()), dtype=np.int64),
+        "left_out": np.array(left_out.lines(), dtype=np.str_),
+    }
 
 
-def _listing(root: Path, names: Iterable[str], stamp: str) -> Listing:
+_IMAGE = "image"
+_KINDS = {
+    Kind.lost: "links to what is no file in the archive",
+    Kind.link: "links",
+    Kind.other: "neither files nor folders",
+    Kind.replaced: "files whose name comes again further on, and the last one counts",
+}
+
+
+def _parts(name: str) -> list[str]:
+    return name.removeprefix("./").rstrip("/").split("/")
+
+
+def _where(parts: list[str]) -> str:
+    """Return _IMAGE for [TOP/]train/CLASS/FILE, why a file elsewhere is left out, or "" for one that is no image."""
+    if parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts):
+        return "files whose path leads upwards" if ".." in parts else HIDDEN
+    if len(parts) in (3, 4) and parts[-3] in _SPLITS:
+        return _IMAGE if is_image(parts[-1]) else ""
+    if len(parts) in (2, 3) and parts[-2] in _SPLITS:
+        return f"files directly under {parts[-2]}/, without a class"
+    if any(part in _SPLITS for part in parts[:-3]):
+        return f"files in {IN_FOLDERS}"
+    return "files outside train/CLASS/ and test/CLASS/"
+
+
+def _is_class_folder(parts: list[str]) -> bool:
+    """Return whether it is [TOP/]train/CLASS."""
+    return len(parts) in (2, 3) and parts[-2] in _SPLITS
+
+
+def _listing(root: Path, names: list[str], places: dict[str, int], left_out: tuple[str, ...], stamp: str) -> Listing:
     found: dict[str, list[tuple[str, str]]] = {split: [] for split in _SPLITS}  # split -> (class, name)
-    for name in dict.fromkeys(names):  # an archive may hold a name twice
-        split, label = _place(name)
-        if split:
-            found[split].append((label, name))
+    for name in names:
+        split, label = _parts(name)[-3:-1]
+        found[split].append((label, name))
     for pairs in found.values():
         pairs.sort()
-    classes = _class_names(root, {split: {label for label, _ in found[split]} for split in _SPLITS})
+    classes = _class_names(root, {split: {label for label, _ in found[split]} for split in _SPLITS}, left_out)
     numbers = {label: number for number, label in enumerate(classes)}
+    counts = " and ".join(f"{len(found[split])} {split}" for split in _SPLITS)
     return Listing(
         class_names=classes,
         files={split: tuple(name for _, name in found[split]) for split in _SPLITS},
         labels={split: np.array([numbers[label] for label, _ in found[split]], dtype=np.int64) for split in _SPLITS},
-        stamp=stamp,
+        places=places,
+        on_disk=DataFiles(f"{counts} images of {len(classes)} classes", left_out, stamp),
     )
 
 
-def _class_names(root: Path, classes: dict[str, set[str]]) -> tuple[str, ...]:
+def _class_names(root: Path, classes: dict[str, set[str]], left_out: tuple[str, ...]) -> tuple[str, ...]:
     for split in _SPLITS:
         if not classes[split]:
-            raise ConfigError(f"data.root={root} has no images under {split}/; it must hold {split}/CLASS/FILE")
+            has = f". What is there: {'; '.join(left_out)}" if left_out else ""
+            raise ConfigError(f"data.root={root} has no images under {split}/; it must hold {split}/CLASS/FILE{has}")
     odd = sorted(classes["train"] ^ classes["test"])
     if odd:
         raise ConfigError(
             f"data.root={root}: train/ and test/ must have the same classes; only one has {', '.join(odd[:10])}"
         )
     return tuple(sorted(classes["train"]))
-
-
-def _place(name: str) -> tuple[str, str]:
-    """Return (split, class) of [TOP/]train/CLASS/FILE, or empty texts for any other file."""
-    parts = name.removeprefix("./").split("/")
-    hidden = parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts)
-    if len(parts) in (3, 4) and parts[-3] in _SPLITS and is_image(parts[-1]) and not hidden:
-        return parts[-3], parts[-2]
-    return "", ""
 
 
 def _decode(root: Path, listing: Listing, size: int) -> Arrays:
@@ -166,10 +209,9 @@ def _decode(root: Path, listing: Listing, size: int) -> Arrays:
     def decode_one(item: tuple[str, bytes]) -> None:
         name, content = item
         split, row = rows[name]
-        arrays[split][row] = decode_square(content, size, f"{name} in {root}")
+        arrays[split][row] = decode_square(content, size, f"{readable(name)} in {root}")
 
-    read = _folder_files if root.is_dir() else _zip_files if zipfile.is_zipfile(root) else _tar_files
-    _for_all(decode_one, read(root, set(rows)), len(rows))
+    _for_all(decode_one, _folder_files(root, rows) if root.is_dir() else _archive_files(root, listing), len(rows))
     return dict(arrays)
 
 
@@ -195,31 +237,17 @@ def _for_all(work: Callable[[tuple[str, bytes]], None], items: Iterator[tuple[st
                 progress.stop()
 
 
-def _folder_files(root: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    for name in sorted(wanted):
-        yield name, (root / name).read_bytes()
+def _folder_files(root: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    for name in sorted(names):
+        try:
+            yield name, (root / name).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{readable(name)} in {root} cannot be read: {error.strerror}") from error
 
 
-def _zip_files(root: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(root) as archive:
-        for name in sorted(wanted):
-            yield name, archive.read(name)
-
-
-def _tar_files(root: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    with _opened_tar(root) as tar:
-        for member in tar:
-            # Links, devices and folders are not followed: only a member's own bytes are read.
-            if member.isfile() and member.name in wanted:
-                content = tar.extractfile(member)
-                assert content is not None
-                yield member.name, content.read()
-
-
-@contextmanager
-def _opened_tar(root: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(root) as tar:
-            yield tar
-    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
-        raise ConfigError(f"data.root={root} is not a readable archive: {error}") from error
+def _archive_files(root: Path, listing: Listing) -> Iterator[tuple[str, bytes]]:
+    names: dict[int, list[str]] = {}  # a file and the links to it have one place
+    for name, place in listing.places.items():
+        names.setdefault(place, []).append(name)
+    for place, content in contents(root, names.keys()):
+        yield from ((name, content) for name in names[place])
