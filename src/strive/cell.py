@@ -17,6 +17,7 @@ from strive.data import Splits, check_data, load_splits, output_size
 from strive.networks import check_network
 from strive.progress import CONSOLE
 from strive.records import Record
+from strive.same_images import other_images
 from strive.training import (
     EagerExecutor,
     Executor,
@@ -271,11 +272,10 @@ def summary(record: Record) -> str:
 
 
 def _other_images(config: Config, record: Record) -> str:
-    """Return a warning where the record's images came from elsewhere: the id knows a data set by its name."""
-    before = record.config.get("data.root")
-    if before == config.data.root:
-        return ""
-    return f"\n  its images came from data.root={before}; other images need another data.name"
+    why, before = other_images(config, record), record.config.get("data.root")
+    if why is None and before != config.data.root:
+        why = f"its images came from data.root={before}"
+    return f"\n  {why}; other images need another data.name" if why else ""
 
 
 def _check_runs(runs: Path) -> None:

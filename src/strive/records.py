@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from functools import lru_cache
 from pathlib import Path
@@ -93,6 +93,9 @@ class Provenance:
     strive: str  # version
     code_hash: str  # of the source that decides numbers
     data_fingerprint: str  # of pixels and labels; "" where the cell failed before loading
+    data_stamp: str = ""  # of the image files' names, sizes and times; "" where the set has no files
+    data_found: str = ""  # how many images of how many classes lay on disk
+    data_left_out: list[str] = field(default_factory=list)  # files that are no images of the set, by kind
     started: str  # UTC, ISO 8601; first sitting
     finished: str  # UTC, ISO 8601
 
@@ -238,7 +241,11 @@ def _typed(value: Any, wanted: Any, where: str) -> Any:
         assert isinstance(wanted, type)
         hints = _hints(wanted)
         # What was added later has a default, which is true of earlier records.
-        least = {item.name for item in dataclasses.fields(wanted) if item.default is dataclasses.MISSING}
+        least = {
+            item.name
+            for item in dataclasses.fields(wanted)
+            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        }
         if not isinstance(value, dict) or not least <= set(value) <= set(hints):
             got = sorted(value) if isinstance(value, dict) else type(value).__name__
             raise RecordError(f"{where}: {wanted.__name__} must have exactly {sorted(hints)}, got {got}")

@@ -17,7 +17,7 @@ from strive.artifacts import epoch_line
 from strive.claim import Claim
 from strive.code_hash import code_hash
 from strive.config import Config
-from strive.data import Splits
+from strive.data import NO_FILES, Splits
 from strive.networks import builder_file
 from strive.pictures import inputs_picture, mistakes_picture
 from strive.progress import CONSOLE, CellProgress
@@ -48,7 +48,7 @@ class Sitting:
         self.code = code_hash(builder_file(config.model))
         self.started = _now()
         self.resumes, self.inexact = 0, list[str]()
-        self.fingerprint, self.num_train = "", 0
+        self.fingerprint, self.num_train, self.on_disk = "", 0, NO_FILES
         self._training: Training | None = None
         self.state = self._checkpoint()
         self.execution = self._resumed_execution(execution)
@@ -64,8 +64,10 @@ class Sitting:
         """Make the training, from the start or from the checkpoint, and what shows how far it is."""
         config = self.config
         self.splits = splits
-        self.fingerprint, self.num_train = splits.fingerprint, len(splits.train)
+        self.fingerprint, self.num_train, self.on_disk = splits.fingerprint, len(splits.train), splits.on_disk
         self._check_images()
+        for line in splits.on_disk.left_out:
+            self._say(f"left out of the images of {config.data.name}: {line}")
         self._publish("config.yaml", identity.to_yaml(config))
         if count := config.tracker.images:
             self._publish_picture("inputs.png", lambda: inputs_picture(config, splits, count))
@@ -159,6 +161,9 @@ class Sitting:
                 strive=__version__,
                 code_hash=self.code,
                 data_fingerprint=self.fingerprint,
+                data_stamp=self.on_disk.stamp,
+                data_found=self.on_disk.found,
+                data_left_out=list(self.on_disk.left_out),
                 started=self.started,
                 finished=_now(),
             ),

@@ -134,13 +134,14 @@ def test_too_many_held_out_is_refused_before_and_while_loading(val_images):
 def test_facts_are_those_of_the_loaded_splits(image_root):
     for config in (digits(300), folder(image_root, 4), folder(image_root)):
         splits = load_splits(config, CPU)
-        assert check_data(config) == DataFacts(len(splits.train), splits.num_classes)
+        assert check_data(config) == DataFacts(len(splits.train), splits.num_classes, splits.on_disk)
 
 
 def test_checking_decodes_nothing(image_root):
     for file in image_root.rglob("*.png"):
         file.write_bytes(b"not an image")
-    assert check_data(folder(image_root)) == DataFacts(10, 2)
+    facts = check_data(folder(image_root))
+    assert (facts.num_train, facts.num_classes) == (10, 2)
 
 
 def test_whitening_large_images_is_refused_with_its_size(image_root):

@@ -2,10 +2,22 @@
 
 from strive.data.augment import augment, eval_view, output_size
 from strive.data.augment import purposes as augment_purposes
-from strive.data.splits import DataFacts, ResidentSplit, Split, Splits, check_data, load_splits
+from strive.data.listing import NO_FILES, DataFiles
+from strive.data.splits import (
+    DataFacts,
+    ResidentSplit,
+    Split,
+    Splits,
+    check_data,
+    files_on_disk,
+    images_now,
+    load_splits,
+)
 
 __all__ = [
+    "NO_FILES",
     "DataFacts",
+    "DataFiles",
     "ResidentSplit",
     "Split",
     "Splits",
@@ -13,6 +25,8 @@ __all__ = [
     "augment_purposes",
     "check_data",
     "eval_view",
+    "files_on_disk",
+    "images_now",
     "load_splits",
     "output_size",
 ]

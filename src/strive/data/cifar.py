@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from strive.config import ConfigError, DataConfig, Source
 from strive.data.images import RawData, RawSplit
+from strive.data.listing import NO_FILES, DataFiles, stamp_of
 
 # What a pickled numpy array and Python 2's or 3's plain values need; nothing that can act.
 _HARMLESS = {
@@ -76,6 +77,21 @@ def count_cifar(data: DataConfig) -> tuple[int, int]:
     files = tuple(folder / name for name in layout.train)
     stamps = tuple(file.stat().st_mtime_ns for file in files)
     return _count_labels(files, stamps, layout.labels), len(_class_names(folder / layout.names_file, layout.names))
+
+
+def cifar_files(data: DataConfig) -> DataFiles:
+    """Return what the set's files are; a set that is yet to be fetched has no stamp.
+
+    Raises ConfigError as `read_cifar` does.
+    """
+    if _missing(data) and data.download:
+        return NO_FILES
+    _require_files(data)
+    layout = _LAYOUTS[data.source]
+    status = {name: (_folder(data) / name).stat() for name in (*layout.train, *layout.test)}
+    return DataFiles(
+        stamp=stamp_of(repr((name, each.st_size, each.st_mtime_ns, each.st_ctime_ns)) for name, each in status.items())
+    )
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,5 @@
 """ImageNet (O. Russakovsky et al., 2015) from train/WNID/FILE and val/WNID/FILE, decoded when needed."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from strive.config import ConfigError, DataConfig
-from strive.data.decoding import decode_square, is_image
+from strive.data.decoding import decode_square
+from strive.data.listing import DataFiles, list_folder, readable, stamp_of
 
 # Of images in [0, 1], red, green, blue; from fb.resnet.torch (Gross and Wilber, 2016), and since
 # then in torchvision and nearly every ImageNet recipe.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class ImageNetFiles:
     train: FileList
     test: FileList
     class_names: tuple[str, ...]  # WordNet ids
-    fingerprint: str  # of the files' names; their pixels are too many to hash
+    fingerprint: str  # of the files' names and sizes; their pixels are too many to hash
+    on_disk: DataFiles
 
 
 def list_imagenet(data: DataConfig) -> ImageNetFiles:
@@ -49,41 +52,42 @@ def list_imagenet(data: DataConfig) -> ImageNetFiles:
 
 @lru_cache(maxsize=2)
 def _list_root(root: Path) -> ImageNetFiles:
-    found = {split: _list_split(root, split) for split in ("train", "val")}
-    classes = {split: sorted({name.split("/")[1] for name in names}) for split, names in found.items()}
+    found, left_out = list_folder(root, _SPLITS)
+    for split in _SPLITS:
+        if not found[split]:
+            raise ConfigError(_missing(root / split, left_out.lines()))
+    classes = {split: [folder.label for folder in found[split]] for split in _SPLITS}
     if classes["train"] != classes["val"]:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
         raise ConfigError(
             f"{root}: train/ and val/ must have the same classes; only one of them has {', '.join(odd[:10])}"
         )
-    numbers = {name: number for number, name in enumerate(classes["train"])}
-    digest = hashlib.sha256("\n".join(found["train"] + found["val"]).encode(errors="surrogateescape"))
     lists = {
         split: FileList(
-            files=np.array([os.fsencode(root / name) for name in names]),
-            labels=torch.tensor([numbers[name.split("/")[1]] for name in names], dtype=torch.int64),
+            files=np.array([os.fsencode(root / name) for folder in found[split] for name in folder.names]),
+            labels=torch.tensor([number for number, folder in enumerate(found[split]) for _ in folder.names]),
         )
-        for split, names in found.items()
+        for split in _SPLITS
     }
-    return ImageNetFiles(lists["train"], lists["val"], tuple(classes["train"]), digest.hexdigest()[:16])
+    folders = [folder for split in _SPLITS for folder in found[split]]
+    train, val = lists["train"], lists["val"]
+    count = f"{len(train.labels)} train and {len(val.labels)} val images of {len(classes['train'])} classes"
+    return ImageNetFiles(
+        train,
+        val,
+        tuple(classes["train"]),
+        fingerprint=stamp_of(folder.sizes for folder in folders),
+        on_disk=DataFiles(count, left_out.lines(), stamp_of(folder.stamp for folder in folders)),
+    )
 
 
-def _list_split(root: Path, split: str) -> list[str]:
-    folder = root / split
-    names = [
-        f"{split}/{wnid.name}/{file.name}"
-        for wnid in (os.scandir(folder) if folder.is_dir() else [])
-        if wnid.is_dir() and not wnid.name.startswith(".")
-        for file in os.scandir(wnid.path)
-        if is_image(file.name)
-    ]
-    if not names:
-        raise ConfigError(
-            f"data=imagenet is not there: no images in {folder}; it must hold {split}/WNID/FILE.JPEG."
-            " ImageNet cannot be fetched with data.download=true: its licence wants an account at"
-            " image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME"
-        )
-    return sorted(names)
+def _missing(folder: Path, left_out: tuple[str, ...]) -> str:
+    has = f". What is there: {'; '.join(left_out)}" if left_out else ""
+    return (
+        f"data=imagenet is not there: no images in {folder}; it must hold {folder.name}/WNID/FILE.JPEG."
+        " ImageNet cannot be fetched with data.download=true: its licence wants an account at"
+        f" image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME{has}"
+    )
 
 
 def decoded_size(image_size: int) -> int:
@@ -103,7 +107,7 @@ class _Files(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         file = Path(os.fsdecode(self.files[index]))
-        return torch.from_numpy(decode_square(file, self.size, str(file)).copy())
+        return torch.from_numpy(decode_square(file, self.size, readable(str(file))).copy())
 
 
 class LazySplit:

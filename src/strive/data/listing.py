@@ -29,6 +29,9 @@ class DataFiles:
     stamp: str = ""  # changes with the files' number, names, sizes and times; "" where there are none
 
 
+NO_FILES = DataFiles()
+
+
 class LeftOut:
     """Counts what is left out, by kind, with an example of each."""
 

@@ -16,6 +16,7 @@ from strive.config import Config, ConfigError, DataConfig, Preprocess, Source
 from strive.data import cifar, digits, image_folder, imagenet
 from strive.data.imagenet import FileList, LazySplit
 from strive.data.images import RawData, fingerprint
+from strive.data.listing import NO_FILES, DataFiles
 from strive.data.preprocess import Whitening, preprocessed
 from strive.randomness import generator
 
@@ -68,6 +69,7 @@ class Splits:
     class_names: tuple[str, ...]
     fingerprint: str  # of the data set before preprocessing
     whitening: Whitening | None  # what preprocess=gcn_zca fitted
+    on_disk: DataFiles = NO_FILES
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class DataFacts:
 
     num_train: int  # images that are trained on: those held out are not counted
     num_classes: int
+    on_disk: DataFiles = NO_FILES
 
 
 def load_splits(config: Config, device: torch.device) -> Splits:
@@ -86,6 +89,7 @@ def load_splits(config: Config, device: torch.device) -> Splits:
     if config.data.source is Source.imagenet:
         return _load_lazy(config, device)
     _check_whitening(config)
+    on_disk = files_on_disk(config.data)
     raw = read_raw(config.data)
     train_rows, val_rows = held_out(config.data, len(raw.train.labels))
     parts = {"train": raw.train.images, "test": raw.test.images}
@@ -105,6 +109,7 @@ def load_splits(config: Config, device: torch.device) -> Splits:
         class_names=raw.class_names,
         fingerprint=name,
         whitening=Whitening(arrays["zca_mean"], arrays["zca_matrix"]) if "zca_matrix" in arrays else None,
+        on_disk=on_disk,
     )
 
 
@@ -126,7 +131,33 @@ def check_data(config: Config) -> DataFacts:
             files = imagenet.list_imagenet(config.data)
             num_images, num_classes = len(files.train.labels), len(files.class_names)
     _check_val_images(config.data, num_images)
-    return DataFacts(num_images - config.data.val_images, num_classes)
+    return DataFacts(num_images - config.data.val_images, num_classes, files_on_disk(config.data))
+
+
+def files_on_disk(data: DataConfig) -> DataFiles:
+    """Return what is found of the data set and what is left out, without decoding any image.
+
+    Raises ConfigError when images are missing or not complete.
+    """
+    match data.source:
+        case Source.cifar10 | Source.cifar100:
+            return cifar.cifar_files(data)
+        case Source.digits:
+            return NO_FILES
+        case Source.image_folder:
+            return image_folder.list_images(data).on_disk
+        case Source.imagenet:
+            return imagenet.list_imagenet(data).on_disk
+
+
+def images_now(data: DataConfig) -> str:
+    """Return the fingerprint of the data set as it is on disk now.
+
+    Raises ConfigError when an image is missing or cannot be read.
+    """
+    if data.source is Source.imagenet:
+        return imagenet.list_imagenet(data).fingerprint
+    return fingerprint(read_raw(data))
 
 
 def read_raw(data: DataConfig) -> RawData:
@@ -192,4 +223,5 @@ def _load_lazy(config: Config, device: torch.device) -> Splits:
         class_names=files.class_names,
         fingerprint=files.fingerprint,
         whitening=None,
+        on_disk=files.on_disk,
     )

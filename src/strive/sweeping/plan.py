@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Self
 from strive import identity, records
 from strive.claim import owner_of, surely_dead
 from strive.config import Config, knobs
-from strive.records import RecordError
+from strive.records import Record, RecordError
 
 SCHEMA = 3
 _READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
@@ -42,7 +42,7 @@ class Retrain(StrEnum):
 
     none = auto()  # only cells that were never trained to an end
     failed = auto()  # those without a result
-    stale = auto()  # those whose deciding source has changed since
+    stale = auto()  # those whose deciding source or images have changed since
     all = auto()
 
 
@@ -57,6 +57,7 @@ class Planned:
     reason: str
     code: str  # hash of the source that decides its numbers, as it is now
     stale: str = ""  # the code hash of its record, where the code has changed since
+    other_images: str = ""  # why its record's images are not those that lie at data.root now
     replaces: str = ""  # sha256 of the record file that a retraining replaces
     job: str = ""  # the SLURM job that has it
     epochs_left: int = 0
@@ -90,6 +91,7 @@ class Plan:
     excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
     choices: list[Chosen] = field(default_factory=list)
     text: str = ""  # of the sweep file
+    images: list[str] = field(default_factory=list)  # what was found of each data set, and what is left out
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
 
     @property
@@ -125,12 +127,20 @@ def changes(arguments: Sequence[str]) -> list[str]:
 
 
 def look_up(
-    config: Config, *, arm: str = "", retrain: Retrain, code: str, queued: Mapping[str, str], folders: frozenset[str]
+    config: Config,
+    *,
+    arm: str = "",
+    retrain: Retrain,
+    code: str,
+    queued: Mapping[str, str],
+    folders: frozenset[str],
+    other_images: Callable[[Config, Record], str | None] = lambda config, record: None,
 ) -> Planned:
     """Return what to do with one cell, from what lies on disk.
 
     queued: {cell id: SLURM job} of earlier submissions that are still alive. folders: names in the
-    runs folder, so that a cell that was never begun costs no look at the disk.
+    runs folder, so that a cell that was never begun costs no look at the disk. other_images: says why
+    a record's images are not those that lie at data.root now, if they are not.
 
     Raises RecordError for a record that cannot be trusted.
     """
@@ -144,13 +154,15 @@ def look_up(
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         stale = record.provenance.code_hash if record.provenance.code_hash != code else ""
-        if retrain is Retrain.all or (retrain is Retrain.stale and stale):
-            why = f"code {stale}, now {code}" if stale else "hydra.sweeper.retrain=all"
+        images = other_images(config, record) or ""
+        if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
+            why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"
             name = records.file_hash(records.record_path(Path(config.runs), cell))
             begun = epochs_done(folder / records.RETRAINING) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""
-            return planned(Action.retrain, why, stale=stale, replaces=name, epochs_left=epochs - begun)
-        return planned(Action.done, record.status.value, stale=stale)
+            left = epochs - begun
+            return planned(Action.retrain, why, stale=stale, other_images=images, replaces=name, epochs_left=left)
+        return planned(Action.done, record.status.value, stale=stale, other_images=images)
     owner = owner_of(folder) if cell in folders else None
     if owner is not None and not surely_dead(owner):
         job = queued.get(cell, "")
@@ -218,6 +230,7 @@ class StoredPlan:
     excluded: list[list[str]]
     choices: list[Chosen]
     text: str = ""  # of the sweep file, with the layout of its table; "" for a multirun, and in plans of schema 2
+    images: list[str] = field(default_factory=list)  # what was found of each data set, and what is left out
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return every knob of a cell, as identity.flat does."""
@@ -265,6 +278,7 @@ def write_plan(plan: Plan) -> Path:
         excluded=[list(pair) for pair in plan.excluded],
         choices=plan.choices,
         text=plan.text,
+        images=plan.images,
     )
     path = plan.folder / "plan.json"
     path.parent.mkdir(parents=True, exist_ok=True)

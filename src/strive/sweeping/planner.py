@@ -13,9 +13,11 @@ from strive.cell import CellFacts, check_cell
 from strive.code_hash import code_hash
 from strive.complaint import complaint
 from strive.config import Config, ConfigError, checked
+from strive.data import files_on_disk
 from strive.networks import builder_file
 from strive.progress import CONSOLE
-from strive.records import RecordError
+from strive.records import Record, RecordError
+from strive.same_images import other_images
 from strive.sweeping.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeping.compose import Composer
 from strive.sweeping.grammar import override
@@ -45,6 +47,7 @@ class Planner:
     retrain: Retrain = Retrain.failed
     queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # {cell id: live SLURM job} of a runs folder
     _facts: dict[str, CellFacts] = field(default_factory=dict)
+    _compared: dict[str, str | None] = field(default_factory=dict)
     _jobs: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _folders: dict[str, frozenset[str]] = field(default_factory=dict)
 
@@ -87,8 +90,9 @@ class Planner:
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
             text=sweep.text if sweep else "",
+            images=list(_found_images(cells)),
         )
-        return replace(plan, notes=[*_stale_cells(plan), *_changed_choices(plan)])
+        return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 
     def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
         if sweep is not None:
@@ -149,6 +153,7 @@ class Planner:
             code=code_hash(builder_file(config.model)),
             queued=self._queued(config.runs),
             folders=self._names(config.runs),
+            other_images=self._other_images,
         )
         if planned.action is Action.done:
             return planned
@@ -161,6 +166,13 @@ class Planner:
         if shared not in self._facts:
             self._facts[shared] = check_cell(config)
         return self._facts[shared]
+
+    def _other_images(self, config: Config, record: Record) -> str | None:
+        made = record.provenance
+        shared = f"{config.data}{made.data_stamp}/{made.data_fingerprint}"
+        if shared not in self._compared:
+            self._compared[shared] = other_images(config, record)
+        return self._compared[shared]
 
     def _queued(self, runs: str) -> Mapping[str, str]:
         if runs not in self._jobs:
@@ -253,9 +265,37 @@ def _stale_cells(plan: Plan) -> Iterator[str]:
         return
     codes = ", ".join(sorted({planned.stale for planned in stale}))
     yield f"{len(stale)} done cells come from other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
-    yield from (f"  {planned.cell}" for planned in stale[:_SHOWN])
-    if len(stale) > _SHOWN:
-        yield f"  and {len(stale) - _SHOWN} more"
+    yield from _names_of(stale)
+
+
+def _names_of(cells: Sequence[Planned]) -> Iterator[str]:
+    yield from (f"  {planned.cell}" for planned in cells[:_SHOWN])
+    if len(cells) > _SHOWN:
+        yield f"  and {len(cells) - _SHOWN} more"
+
+
+def _cells_of_other_images(plan: Plan) -> Iterator[str]:
+    """Name the done cells whose images were replaced: what trains now trains on others."""
+    whys = sorted({planned.other_images for planned in plan.cells if planned.action is Action.done} - {""})
+    for why in whys:
+        cells = [planned for planned in plan.cells if planned.other_images == why and planned.action is Action.done]
+        yield (
+            f"{len(cells)} done cells, each: {why}; give the new images another data.name, or"
+            " hydra.sweeper.retrain=stale trains these again:"
+        )
+        yield from _names_of(cells)
+
+
+def _found_images(cells: Sequence[Planned]) -> Iterator[str]:
+    """Yield what is found of each data set that lies on disk, and what is left out of it."""
+    for data in {(data.name, data.root): data for data in (planned.config.data for planned in cells)}.values():
+        try:
+            on_disk = files_on_disk(data)
+        except ConfigError:
+            continue  # of cells that are done
+        if on_disk.found:
+            yield f"images of {data.name}: {on_disk.found}"
+        yield from (f"  left out: {line}" for line in on_disk.left_out)
 
 
 def _not_yet_retrained(cells: list[Planned], folder: Path) -> list[Planned]:

@@ -34,6 +34,7 @@ def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     for chosen in plan.choices:
         per = " ".join(f"{key}={value}" for key, value in chosen.per.items())
         yield f"chosen from {', '.join(chosen.sweeps)}: {chosen.key}={chosen.value} for {per}: {chosen.why}"
+    yield from plan.images
     yield from plan.notes
     yield counts_line(plan)
     yield from hours_lines(plan, estimates)

@@ -65,7 +65,7 @@ class Sweeping:
         if self.dry_run:
             return
         write_plan(plan)
-        for line in (*plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
+        for line in (*plan.images, *plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
         ended = self._launched(plan)
         self._runs = plan.runs
