@@ -57,11 +57,13 @@ class Runs:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def ends(self, number: int, status: Status = Status.done, failure: Failure | None = None) -> Path:
+    def ends(
+        self, number: int, status: Status = Status.done, failure: Failure | None = None, **provenance: str
+    ) -> Path:
         config, result = self.configs[number], None if failure else RESULT
         record = Record(
             schema=records.SCHEMA, cell=self.cells[number], status=status, config=identity.flat(config),
-            result=result, failure=failure, provenance=PROVENANCE,
+            result=result, failure=failure, provenance=dataclasses.replace(PROVENANCE, **provenance),  # type: ignore[arg-type]
         )  # fmt: skip
         return records.write_record(self.folder, record)
 
@@ -512,3 +514,15 @@ def test_a_plan_is_found_with_the_overrides_of_its_launch(strive: CommandLine, t
     assert "2 cells: 2 done" in done.stdout, done.stderr
     assert done.returncode == 0
     assert "last launch: local" in done.stdout
+
+
+def test_two_versions_of_a_data_sets_images_are_named(make_runs: Callable[..., Runs]):
+    runs = make_runs(4)
+    runs.ends(0)
+    runs.ends(1)
+    runs.ends(3, Status.error, BOOM, data_fingerprint="")
+    plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
+    assert "versions" not in shown(sweep_report(plan, runs.look()), None)
+    runs.ends(2, data_fingerprint="cd")
+    line = "finished cells have seen 2 versions of the images of cifar10: 2 of ab, 1 of cd"
+    assert line in shown(sweep_report(plan, runs.look()), None).splitlines()

@@ -54,6 +54,7 @@ class Standing:
     epochs_done: int = 0
     epochs: int = 0  # in all
     batch_size: int = 0  # images in a step
+    images: str = ""  # fingerprint of those that a finished one was trained on
 
     @property
     def seconds_left(self) -> float | None:
@@ -71,6 +72,7 @@ class _Seen:
     status: Status | None  # None: it cannot be trusted
     why: str
     traceback: str
+    images: str = ""
 
     @property
     def finished(self) -> bool:
@@ -201,15 +203,16 @@ def _read(path: Path, stamp: tuple[int, int, int]) -> _Seen:
         record = records.read_record(path)
     except RecordError as error:
         return _Seen(stamp, None, str(error), "")
-    failure = record.failure
-    return _Seen(stamp, record.status, failure.cause if failure else "", failure.traceback if failure else "")
+    failure, images = record.failure, record.provenance.data_fingerprint
+    cause, traceback = (failure.cause, failure.traceback) if failure else ("", "")
+    return _Seen(stamp, record.status, cause, traceback, images)
 
 
 def _ended(cell: StoredCell, folder: Path, record: _Seen) -> Standing:
     if record.status is None:
         return Standing(cell=cell.cell, state=State.unreadable, why=record.why, log=str(folder / "record.json"))
     if record.finished:
-        return Standing(cell=cell.cell, state=State(record.status.value))
+        return Standing(cell=cell.cell, state=State(record.status.value), images=record.images)
     log = folder / "log.txt"
     return Standing(
         cell=cell.cell, state=State.failed, status=record.status, why=record.why, traceback=record.traceback,

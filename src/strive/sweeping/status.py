@@ -43,6 +43,7 @@ def sweep_report(
         yield _line(f"last launch: {_launched(launch)}")
     if trouble and any(not each.state.finished for each in standings):
         yield _line(f"what SLURM has queued cannot be seen: {trouble}")
+    yield from _versions(plan, standings)
     yield from _running(by_state[State.running], silent or {}, width)
     yield from _waiting(by_state[State.waiting])
     yield from _failed([*by_state[State.failed], *by_state[State.unreadable]], tracebacks)
@@ -115,6 +116,17 @@ def _varied(plan: StoredPlan) -> str:
     """Return what the cells differ in: all that tells one multirun's name from another's."""
     keys = plan.cells[0].factors if plan.cells else {}
     return f"varies {', '.join(key.rpartition('.')[2] for key in keys)}" if keys else "one cell"
+
+
+def _versions(plan: StoredPlan, standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    """Name a data set of which finished cells have seen several versions."""
+    data = {cell.cell: str(plan.config(cell).get("data.name")) for cell in plan.cells}
+    seen = Counter((data[each.cell], each.images) for each in standings if each.images)
+    for name in dict.fromkeys(name for name, _ in seen):
+        versions = {images: number for (of, images), number in seen.items() if of == name}
+        if len(versions) > 1:
+            each = ", ".join(f"{number} of {images}" for images, number in versions.items())
+            yield _line(f"finished cells have seen {len(versions)} versions of the images of {name}: {each}")
 
 
 def _launched(launch: Launch) -> str:
