@@ -12,12 +12,17 @@ def facts(threads: int) -> dict[str, str]:
     # Here and not above: a script that imports torch makes the peak memory of its children larger.
     import torch
 
-    from strive.training import device_name
+    from strive.config import Precision
+    from strive.training import Bf16, bf16_of, device_name
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    native = bf16_of(Precision.bf16, torch.device("cuda" if gpu else "cpu")) is Bf16.native
     found = {
         "Machine": f"{device_name(torch.device('cpu'))}, {cores} cores, {threads or cores} threads{gpu}",
+        "bf16": "native kernels" if native else "rounded around float32 kernels",
+        "Unverified here": f"devices {'without' if native else 'with'} native kernels for bf16",
+        **_limits(),
         "Versions": f"torch {torch.__version__}, Python {sys.version.partition(' ')[0]}",
     }
     if gpu:
@@ -32,6 +37,13 @@ def facts(threads: int) -> dict[str, str]:
 def machine(threads: int) -> str:
     """Return the facts, a line each."""
     return "\n".join(f"{what}: {which}" for what, which in facts(threads).items())
+
+
+def _limits() -> dict[str, str]:
+    """Return what the environment keeps torch from using: with it, a processor stands for an older one."""
+    names = ("STRIVE_BF16", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+    given = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    return {"Limited by": " ".join(given)} if given else {}
 
 
 def _driver() -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,6 +32,7 @@ from strive.config import (
     DataConfig,
     ModelConfig,
     OptimizerConfig,
+    Precision,
     Preprocess,
     PreprocessConfig,
     Source,
@@ -40,9 +42,14 @@ from strive.config import (
 )
 from strive.data import load_splits
 from strive.data.cache import cache_folder
-from strive.training import Training, choose_execution, enter_execution, make_executor, train_epoch
+from strive.training import Bf16, Training, bf16_of, choose_execution, enter_execution, make_executor, train_epoch
 
-ARMS = ("strive", "plain", "plain_bf16")
+ARMS = {
+    "strive": "strive bf16",
+    "strive_fp32": "strive fp32",
+    "plain": "plain fp32",
+    "plain_bf16": "plain bf16 channels_last",
+}
 CURVE_SEEDS, PAIR_SEEDS = (0, 1, 2), (0, 1)
 _PAIRS = (
     "Two processes at the same time, and the images of both while both trained: strive's with one thread each, as a"
@@ -57,10 +64,11 @@ class _EnoughError(Exception):
 
 def measure_strive(
     *, data: Path, net: str, width: float, steps: int, warmup: int, lr: float, threads: int, seed: int,
-    compile: bool = False, clock: plain_loop.Clock | None = None
+    precision: Precision = Precision.bf16, compile: bool = False, clock: plain_loop.Clock | None = None
 ) -> tuple[float, list[float]]:  # fmt: skip
     """Do with strive what `plain_loop.measure` does, and return the same; compile: `trainer.compile`."""
-    config = _config(data, net, width, lr, TrainerConfig(threads=threads, compile=compile or None), seed)
+    trainer = TrainerConfig(threads=threads, compile=compile or None)
+    config = replace(_config(data, net, width, lr, trainer, seed), precision=precision)
     execution = choose_execution(config.trainer)
     enter_execution(execution)
     training, executor = Training(config, load_splits(config, execution.device), execution), make_executor(execution)
@@ -145,7 +153,7 @@ def measured(arm: str, options: argparse.Namespace, net: str, **changes: object)
 
 def _started(arm: str, options: argparse.Namespace, net: str, **changes: object) -> subprocess.Popen[str]:
     names = ("width", "steps", "warmup", "lr", "threads")
-    data = options.data if arm == "strive" else options.folder
+    data = options.data if arm.startswith("strive") else options.folder
     values = {"data": data, "seed": 0, **{name: getattr(options, name) for name in names}, **changes}
     command = [sys.executable, __file__, "--worker", arm, "--nets", net]
     command += [f"--{name}={value}" for name, value in values.items()] + ["--compile"] * options.compile
@@ -164,7 +172,7 @@ def _answer(process: subprocess.Popen[str], arm: str, net: str) -> dict[str, Any
 def measured_pair(arm: str, options: argparse.Namespace, net: str) -> float:
     """Return the images per second of two processes together, while both of them train."""
     # One thread for each of our workers, as a sweep gives them.
-    threads = 1 if arm == "strive" else options.threads
+    threads = 1 if arm.startswith("strive") else options.threads
     pair = [_started(arm, options, net, seed=seed, threads=threads) for seed in PAIR_SEEDS]
     try:
         marks = [_answer(process, arm, net)["marks"] for process in pair]
@@ -187,19 +195,18 @@ def _images_until(moment: float, marks: list[tuple[float, int]]) -> float:
 def speed_table(options: argparse.Namespace) -> str:
     """Return the table: a row for each net, medians over the rounds; with --pairs of two processes each."""
     one, two = ("2 x ", " together") if options.pairs else ("", "")
-    lines = [
-        f"| net | {one}strive images/s{two} | {one}plain fp32 images/s{two} | ratio"
-        f" | {one}plain bf16 channels_last images/s{two} | ratio |",
-        "|---|---|---|---|---|---|",
-    ]
+    first, *others = options.arms
+    heads = [f"{one}{ARMS[arm]} images/s{two}" + " | ratio" * (arm != first) for arm in options.arms]
+    lines = [f"| net | {' | '.join(heads)} |", "|---" * (2 * len(heads)) + "|"]
     for net in options.nets:
-        rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        rates: dict[str, list[float]] = {arm: [] for arm in options.arms}
         for _ in range(options.rounds):
-            for arm in ARMS:
+            for arm in options.arms:
                 rates[arm].append(measured_pair(arm, options, net) if options.pairs else measured(arm, options, net)[0])
-        strive, plain, plain_bf16 = (f"{statistics.median(rates[arm]):.0f}" for arm in ARMS)
-        ratio, ratio_bf16 = (_ratio(rates["strive"], rates[arm]) for arm in ARMS[1:])
-        lines.append(f"| {net} | {strive} | {plain} | {ratio} | {plain_bf16} | {ratio_bf16} |")
+        row = [net, f"{statistics.median(rates[first]):.0f}"]
+        for arm in others:
+            row += [f"{statistics.median(rates[arm]):.0f}", _ratio(rates[first], rates[arm])]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
@@ -210,13 +217,14 @@ def _ratio(strive: list[float], plain: list[float]) -> str:
 
 def curve_table(options: argparse.Namespace, net: str) -> str:
     """Return the table of one net's losses: a row for each block of steps, mean and range over the seeds."""
-    curves: dict[str, list[list[float]]] = {"strive": [], "plain": []}
+    ours = options.arms[0]
+    curves: dict[str, list[list[float]]] = {ours: [], "plain": []}
     for seed in CURVE_SEEDS:
         for arm, found in curves.items():
             _, losses = measured(arm, options, net, seed=seed, warmup=1, steps=options.curve_steps - 1)
             found.append(plain_loop.block_means(losses, options.curves))
-    lines = [f"| {net}: steps | strive loss | plain fp32 loss |", "|---|---|---|"]
-    for block, values in enumerate(zip(*curves["strive"], *curves["plain"], strict=True)):
+    lines = [f"| {net}: steps | {ARMS[ours]} loss | plain fp32 loss |", "|---|---|---|"]
+    for block, values in enumerate(zip(*curves[ours], *curves["plain"], strict=True)):
         first, last = block * options.curves + 1, min((block + 1) * options.curves, options.curve_steps)
         seeds = len(CURVE_SEEDS)
         lines.append(f"| {first}-{last} | {_mean(values[:seeds])} | {_mean(values[seeds:])} |")
@@ -231,8 +239,9 @@ def _work(options: argparse.Namespace) -> None:
     names = ("data", "width", "steps", "warmup", "lr", "threads", "seed")
     clock = plain_loop.Clock(options.warmup)
     values = {"net": options.nets[0], "clock": clock, **{name: getattr(options, name) for name in names}}
-    if options.worker == "strive":
-        rate, losses = measure_strive(**values, compile=options.compile)
+    if options.worker.startswith("strive"):
+        precision = Precision.bf16 if options.worker == "strive" else Precision.fp32
+        rate, losses = measure_strive(**values, precision=precision, compile=options.compile)
     else:
         fast = options.worker == "plain_bf16"
         # As many threads as strive takes by itself, which need not be torch's choice.
@@ -253,6 +262,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0, help="multiplies the channels")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
+    parser.add_argument(
+        "--precision", type=Precision, choices=list(Precision), default=Precision.bf16, help="of strive's first column"
+    )
     parser.add_argument("--compile", action="store_true", help="strive with trainer.compile=true")
     parser.add_argument("--pairs", action="store_true", help="two processes of each at the same time, and their sum")
     parser.add_argument("--curves", type=int, metavar="N", default=0, help="also print the mean loss of each N steps")
@@ -268,7 +280,17 @@ def _options() -> argparse.Namespace:
         parser.error(f"--data={options.data} does not exist")
     if "all" in options.nets:
         options.nets = list(_NETS)
+    options.arms = (
+        ["strive", "strive_fp32", "plain"] if options.precision is Precision.bf16 else ["strive_fp32", "plain"]
+    )
+    if options.precision is Precision.bf16 and bf16_of(Precision.bf16, _device()) is Bf16.native:
+        # Without native kernels torch's own bf16 is many times slower than float32, and nobody would use it.
+        options.arms.append("plain_bf16")
     return options
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> None:
@@ -282,9 +304,9 @@ def main() -> None:
     print(speed_table(options))
     pairs = _PAIRS if options.pairs else ""
     print(
-        f"\n{pairs}Medians, n={options.rounds} rounds; ratio: strive / plain, the median of the rounds' ratios (and"
-        f" their range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup} not counted,"
-        f" model.width={options.width:g}.\n\n{machine(options.threads)}"
+        f"\n{pairs}Medians, n={options.rounds} rounds; ratio: the first column / this one, the median of the"
+        f" rounds' ratios (and their range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup}"
+        f" not counted, model.width={options.width:g}.\n\n{machine(options.threads)}"
     )
     if options.curves:
         for net in options.nets:

@@ -478,6 +478,32 @@ def test_records_cannot_go_where_a_file_is(make_small: MakeConfig, tmp_path: Pat
             run_cell(make_small(f"runs={runs}"))
 
 
+@pytest.mark.parametrize("kernels", ["native", "rounded"])
+def test_the_record_says_how_bf16_was_computed(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, kernels: str):
+    monkeypatch.setenv("STRIVE_BF16", kernels)
+    assert run_cell(make_small("precision=bf16", "budget.epochs=1")).provenance.bf16 == kernels
+    assert run_cell(make_small("precision=fp32", "budget.epochs=1")).provenance.bf16 == ""
+
+
+def test_a_resume_that_computes_bf16_in_another_way_is_inexact(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    config = make_small("precision=bf16")
+    monkeypatch.setenv("STRIVE_BF16", "rounded")
+    stop_after_one_step(config)
+    monkeypatch.setenv("STRIVE_BF16", "native")
+    provenance = run_cell(config).provenance
+    assert provenance.inexact == ["bf16 changed from rounded to native at step 1"]
+    assert provenance.bf16 == "native"
+
+
+def test_a_compiler_would_leave_the_roundings_out_and_is_not_asked(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STRIVE_BF16", "rounded")
+    provenance = run_cell(make_small("precision=bf16", "trainer.compile=true", "budget.epochs=1")).provenance
+    assert not provenance.compiled
+    assert provenance.fallback == "torch.compile: it would leave out the roundings to bf16 of this device"
+
+
 def stop_after_one_step(config: Config) -> None:
     stop.request("SIGTERM")
     try:

@@ -493,7 +493,8 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     precision: Precision = _science(
-        Precision.bf16, "bf16: autocast, float32 weights and sums; fp32: float32 throughout"
+        Precision.bf16,
+        "bf16: factors rounded to bf16, products summed in float32, weights kept in float32; fp32: all float32",
     )
     seed: int = _science(
         0,

@@ -79,6 +79,7 @@ class Provenance:
     threads: int  # CPU threads
     layout: str  # memory layout of images and activations
     compiled: bool  # whether torch.compile ran
+    bf16: str = ""  # native kernels, or rounded around those of float32; "": not in bf16, or an older record
     engine: str = "eager"  # graph: a step was one CUDA graph
     fast: bool = False  # kernels might differ from run to run
     packed: int = 1  # most cells that trained side by side in its process, itself counted

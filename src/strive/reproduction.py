@@ -19,8 +19,8 @@ from strive.records import Provenance, Record, RecordError, Result
 
 # What may change the last bits, and what says that something else was trained.
 _SURROUNDINGS = (
-    "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "fast", "torch", "python", "strive",
-    "inexact", "host",
+    "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "bf16", "fast", "torch", "python",
+    "strive", "inexact", "host",
 )  # fmt: skip
 _SETTABLE = ("data.", "trainer.")
 
@@ -78,7 +78,7 @@ def foreseen(record: Record, config: Config) -> list[str]:
     import torch
 
     from strive.networks import builder_file
-    from strive.training import choose_execution, device_name
+    from strive.training import bf16_of, choose_execution, device_name
 
     execution = choose_execution(config.trainer)
     here = {
@@ -86,11 +86,12 @@ def foreseen(record: Record, config: Config) -> list[str]:
         "device": device_name(execution.device),
         "threads": execution.threads,
         "compiled": execution.compiled,
+        "bf16": bf16_of(config.precision, execution.device) or "",
         "fast": execution.fast,
         "torch": str(torch.__version__),
     }
     pairs = {name: (getattr(record.provenance, name), value) for name, value in here.items()}
-    return [f"  {name}: {before}, here {now}" for name, (before, now) in pairs.items() if before != now]
+    return [f"  {name}: {before}, here {now}" for name, (before, now) in _unlike(pairs).items()]
 
 
 def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
@@ -101,8 +102,12 @@ def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
 
 def surroundings(first: Provenance, again: Provenance) -> dict[str, tuple[Any, Any]]:
     """Return {field: (value, value again)} of what else differs and may be the reason."""
-    pairs = {name: (getattr(first, name), getattr(again, name)) for name in _SURROUNDINGS}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return _unlike({name: (getattr(first, name), getattr(again, name)) for name in _SURROUNDINGS})
+
+
+def _unlike(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    # Records that were written before the field was there do not say how they computed in bf16.
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not (name == "bf16" and "" in pair)}
 
 
 def verdict(first: Path, again: Path) -> tuple[bool, list[str]]:

@@ -28,6 +28,7 @@ from strive.training import (
     Outcome,
     State,
     Training,
+    bf16_of,
     device_name,
     enter_execution,
     peak_memory_bytes,
@@ -145,6 +146,7 @@ class Sitting:
                 threads=self.execution.threads,
                 layout=LAYOUT,
                 compiled=self._compiled(),
+                bf16=self._bf16(self.execution),
                 engine="graph"
                 if self.execution.graph and not (self._training and self._training.not_graph)
                 else "eager",
@@ -255,7 +257,7 @@ class Sitting:
         if self.state is None:
             return wanted
         for what, here in self._surroundings(wanted).items():
-            if self.state[what] != here:
+            if self.state.get(what, here) != here:
                 self.inexact.append(f"{what} changed from {self.state[what]} to {here} at step {self.state['step']}")
         same_device = self.state["device"] == device_name(wanted.device)
         compiled = self.state["compiled"] if same_device else wanted.compiled
@@ -282,9 +284,13 @@ class Sitting:
             **self._surroundings(self.execution),
         }
 
-    @staticmethod
-    def _surroundings(execution: Execution) -> dict[str, str]:
+    def _bf16(self, execution: Execution) -> str:
+        how = bf16_of(self.config.precision, execution.device)
+        return how.value if how else ""  # a checkpoint holds plain values only
+
+    def _surroundings(self, execution: Execution) -> dict[str, str]:
         return {
+            "bf16": self._bf16(execution),
             "device": device_name(execution.device),
             "torch": str(torch.__version__),
             "layout": LAYOUT,

@@ -1,5 +1,6 @@
 """Config and splits in, outcome out."""
 
+from strive.training.arithmetic import Bf16, bf16_of
 from strive.training.calibrate import cells_at_once
 from strive.training.checkpoint import State, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 from strive.training.execution import (
@@ -15,6 +16,7 @@ from strive.training.loop import EpochLine, Outcome, Training, train_cell, train
 
 __all__ = [
     "LAYOUT",
+    "Bf16",
     "EagerExecutor",
     "EpochLine",
     "Execution",
@@ -23,6 +25,7 @@ __all__ = [
     "Outcome",
     "State",
     "Training",
+    "bf16_of",
     "cells_at_once",
     "choose_execution",
     "device_name",

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from strive.config import Config, Precision
+from strive.config import Config
 from strive.data import Split, eval_view, output_size
+from strive.training.arithmetic import autocast
 
 # Not a knob: the batch size may change the last bits of the logits. 500 images of 32x32 fill it.
 _PIXELS_PER_BATCH = 500 * 32 * 32
@@ -23,11 +24,6 @@ class Scores:
     labels: Tensor  # int64 [n], on the CPU
 
 
-def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """Return the context in which this cell's network runs forward."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision is Precision.bf16)
-
-
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, config: Config, device: torch.device) -> Scores:
     """Score every image of a split once, in order, without augmentation or dropout."""
@@ -35,7 +31,7 @@ def evaluate(network: nn.Module, split: Split, config: Config, device: torch.dev
     parts = []
     batch = max(1, _PIXELS_PER_BATCH // output_size(config) ** 2)
     for images, _ in split.batches(torch.arange(len(split)).split(batch)):
-        with autocast(config, device):
+        with autocast(config.precision, device):
             parts.append(network(eval_view(images, config.augment, config.data.image_size)).float())
     logits = torch.cat(parts).cpu()
     losses = F.cross_entropy(logits.double(), split.labels, reduction="sum")

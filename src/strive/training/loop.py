@@ -17,9 +17,10 @@ from strive import randomness
 from strive.config import Config, Family
 from strive.data import Splits, augment, output_size
 from strive.networks import IMAGE_CHANNELS, build_network, count_parameters, reseed
+from strive.training.arithmetic import Bf16, autocast, bf16_of
 from strive.training.checkpoint import State
 from strive.training.compilation import Forward, compiled
-from strive.training.evaluation import Scores, autocast, evaluate
+from strive.training.evaluation import Scores, evaluate
 from strive.training.execution import Execution
 from strive.training.executors import Executor, make_executor
 from strive.training.schedule import learning_rate
@@ -189,7 +190,7 @@ class Training:
         config = self.config
         reseed(self.network, streams)
         images = augment(images, config.augment, size=config.data.image_size, streams=streams)
-        with autocast(config, self.device):
+        with autocast(config.precision, self.device):
             logits = self.forward(images)
         loss = F.cross_entropy(logits, labels)
         self.working.backward(loss)
@@ -268,13 +269,15 @@ class Training:
         if not execution.compiled or (custom and self.config.trainer.compile is None):
             # What a user's net does when it is compiled is for the user to ask for.
             return self.working.module, ""
+        if bf16_of(self.config.precision, self.device) is Bf16.rounded:
+            return self.working.module, "torch.compile: it would leave out the roundings to bf16 of this device"
         size, side = self.config.budget.batch_size, output_size(self.config)
         count = len(self.splits.train)
         sizes = {min(size, count), count % size or size}
         return compiled(
             self.working.module,
             [(each, IMAGE_CHANNELS, side, side) for each in sorted(sizes, reverse=True)],
-            autocast(self.config, self.device),
+            autocast(self.config.precision, self.device),
             compare=not custom,
         )
 

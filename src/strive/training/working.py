@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strive.config import Config, Family, Precision
+from strive.config import Config, Family
+from strive.training.arithmetic import Bf16, bf16_of
 
 _GPU_CHANNELS = 8  # of the first convolution; in bf16 a pixel is then 16 bytes
 
@@ -55,9 +56,9 @@ class WorkingNetwork:
         self.module = network
         if self._custom:
             return
-        on_gpu = device.type == "cuda" and config.precision is Precision.bf16
-        self.module = with_less_work(network, channels=_GPU_CHANNELS if on_gpu else 0)
-        if on_gpu:
+        with_copies = device.type == "cuda" and bf16_of(config.precision, device) is Bf16.native
+        self.module = with_less_work(network, channels=_GPU_CHANNELS if with_copies else 0)
+        if with_copies:
             self.read_copies()
         elif device.type == "cuda":
             self.keep_gradients()
