@@ -179,3 +179,13 @@ def test_of_several_frames_the_first_counts(kind):
 def test_a_file_that_is_no_image_is_named_with_what_it_begins_with(content, said):
     with pytest.raises(ConfigError, match=f"a.png is not a readable image: {said}"):
         decode_square(content, 8, "a.png")
+
+
+def test_a_tiff_of_12_bits_keeps_the_eight_high_ones():
+    values = np.arange(64) * 65  # 0 to 4095, two of them in three bytes
+    packed = int("".join(f"{value:012b}" for value in values), 2).to_bytes(96, "big")
+    # Width, height, bits, no compression, black is zero, place, samples, rows in a strip, bytes, unsigned.
+    tags = [(256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, 96), (339, 1)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = b"II*\0" + struct.pack("<I", 8 + 96) + packed + struct.pack("<H", len(tags)) + directory + bytes(4)
+    np.testing.assert_array_equal(decode_square(content, 8, "x"), grey(values.reshape(8, 8) >> 4))

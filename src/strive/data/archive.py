@@ -4,7 +4,6 @@ An archive that may not be complete, such as one that was cut off, is refused.
 """
 
 import lzma
-import os
 import posixpath
 import stat
 import tarfile
@@ -22,7 +21,7 @@ from strive.data.listing import readable
 
 _BLOCK = 512  # bytes; a tar is made of such
 _LINKS = 40  # how many links one behind the other are followed, as on Linux
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's entry
 _METHODS = {9: "deflate64", 93: "zstd", 95: "xz", 98: "ppmd"}  # those that not every Python can read
 
 
@@ -81,7 +80,8 @@ def contents(root: Path, places: Collection[int]) -> Iterator[tuple[int, bytes]]
         for member in tar:
             if member.offset in wanted:
                 content = tar.extractfile(member)
-                assert content is not None
+                if content is None:
+                    raise tarfile.ReadError("it changed while it was read; start again")
                 yield member.offset, content.read()
 
 
@@ -205,7 +205,9 @@ def _zip_entries(root: Path) -> list[Entry]:
             if name.endswith("/"):
                 entries.append(Entry(name, Kind.folder))
             elif kind == stat.S_IFLNK:
-                target = os.fsdecode(_zip_content(root, archive, info))
+                # As zipfile decodes names, so that the target's is found.
+                encoding = "utf-8" if info.flag_bits & _UTF8 else "cp437"
+                target = _zip_content(root, archive, info).decode(encoding, "surrogateescape")
                 entries.append(Entry(name, Kind.link, target=target))
             elif kind in (0, stat.S_IFREG):
                 entries.append(Entry(name, Kind.file, place=place))

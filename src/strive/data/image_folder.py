@@ -93,11 +93,24 @@ def _list_folder(root: Path) -> Listing:
     return _listing(root, [name for folder in folders for name in folder.names], {}, left_out.lines(), stamp)
 
 
-@lru_cache(maxsize=8)
 def _list_archive(root: Path, stamp: str) -> Listing:
-    """List an archive; a compressed one takes seconds, so a sweep's cells share the list of names."""
+    listed = _listed_archive(root, stamp)
+    if isinstance(listed, ConfigError):
+        raise ConfigError(str(listed)) from listed
+    return listed
+
+
+@lru_cache(maxsize=8)
+def _listed_archive(root: Path, stamp: str) -> Listing | ConfigError:
+    """List an archive, or say what is wrong with it; a large one takes seconds, so a sweep's cells share that."""
     key = stamp_of((str(_FORMAT), str(root), stamp))
-    found = cached_arrays("listing", key, lambda: _found_in(root))
+    try:
+        return _listed(root, stamp, cached_arrays("listing", key, lambda: _found_in(root)))
+    except ConfigError as error:
+        return error
+
+
+def _listed(root: Path, stamp: str, found: Arrays) -> Listing:
     names, places = found["names"].tolist(), found["places"].tolist()
     return _listing(root, names, dict(zip(names, places, strict=True)), tuple(found["left_out"].tolist()), stamp)
 

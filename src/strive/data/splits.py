@@ -119,6 +119,7 @@ def check_data(config: Config) -> DataFacts:
     Raises ConfigError where `load_splits` would, except for an image that cannot be decoded.
     """
     _check_whitening(config)
+    on_disk = NO_FILES
     match config.data.source:
         case Source.cifar10 | Source.cifar100:
             num_images, num_classes = cifar.count_cifar(config.data)
@@ -126,12 +127,12 @@ def check_data(config: Config) -> DataFacts:
             num_images, num_classes = digits.NUM_IMAGES - digits.NUM_TEST, digits.NUM_CLASSES
         case Source.image_folder:
             listing = image_folder.list_images(config.data)
-            num_images, num_classes = len(listing.files["train"]), len(listing.class_names)
+            num_images, num_classes, on_disk = len(listing.files["train"]), len(listing.class_names), listing.on_disk
         case Source.imagenet:
             files = imagenet.list_imagenet(config.data)
-            num_images, num_classes = len(files.train.labels), len(files.class_names)
+            num_images, num_classes, on_disk = len(files.train.labels), len(files.class_names), files.on_disk
     _check_val_images(config.data, num_images)
-    return DataFacts(num_images - config.data.val_images, num_classes, files_on_disk(config.data))
+    return DataFacts(num_images - config.data.val_images, num_classes, on_disk)
 
 
 def files_on_disk(data: DataConfig) -> DataFiles:
