@@ -10,12 +10,24 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from support import ROOT, SMALL, CommandLine, MakeConfig
+from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig
 
 from strive.config import Config, to_config
 
 # No test but those of tests/tracking shows anything on W&B; what tests start inherits this.
 os.environ["WANDB_MODE"] = "disabled"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
+    """In CI nothing is skipped but for want of a GPU or of bf16: `make ci` installs the rest."""
+    report: pytest.TestReport = yield
+    if report.skipped and os.environ.get("CI") and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason not in (NO_GPU, NO_BF16):
+            report.outcome, report.longrepr = "failed", f"skipped in CI, where nothing may be missing: {reason}"
+    return report
+
 
 # A shell ignores Ctrl-C on behalf of what it starts in the background, and so would every process that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

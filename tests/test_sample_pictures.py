@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from support import MakeConfig
+from support import MakeConfig, needs_gpu
 from torch import Tensor
 
 from strive.config import Config
@@ -338,7 +338,7 @@ def test_pictures_change_no_number_of_training(make_small: MakeConfig):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@needs_gpu
 def test_images_on_a_gpu_give_the_same_pictures(make_small: MakeConfig):
     config = make_small("augment=flip_shift")
 

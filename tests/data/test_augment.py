@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import needs_gpu
 
 from strive import randomness
 from strive.config import Augment, AugmentConfig, Config
@@ -241,7 +242,7 @@ def test_without_contrast_and_colour_values_stay():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@needs_gpu
 def test_a_gpu_draws_and_moves_the_same(images):
     for config, tolerance in ((flip_shift(), 0.0), (extreme(), 1e-3)):
         on_cpu = augment(images, config, size=32, streams=streams(1, 2))

@@ -3,13 +3,14 @@ import pytest
 import roofline
 import torch
 from gpu_arms import Ground, random_splits
+from support import needs_gpu
 
 from strive.config import DataConfig
 from strive.training import enter_execution
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    needs_gpu,
     # An error out of a warning of torch's own compiler would be a reason not to compile.
     pytest.mark.filterwarnings("default"),
 ]
