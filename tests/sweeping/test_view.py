@@ -111,9 +111,38 @@ def test_minutes_left_come_from_what_was_seen_here(tmp_path: Path, clock: Clock)
     (row,) = [line for line in shown(view) if "7/10" in line]
     assert "40 min" in row
     view.ended(Ended(cell=second, status=Status.done))
-    # 1.1 cells in 610 s, and 5.4 are left.
+    # 1.1 cells in the 600 s since the first of them was seen to train, and 5.4 are left.
     counts = shown(view)[1]
-    assert counts == f"5 of 10 done, 1 running, 5 waiting; 10 min so far, about {duration(5.4 * 610 / 1.1)} left"
+    assert counts == f"5 of 10 done, 1 running, 5 waiting; 10 min so far, about {duration(5.4 * 600 / 1.1)} left"
+
+
+def test_time_left_weighs_cells_by_their_work(tmp_path: Path, clock: Clock):
+    folders = cells(tmp_path, 4)
+    first, *others = folders
+    view = View(folders, 4, 0, "table3", console=console(), work={first: 1e9} | dict.fromkeys(others, 9e9))
+    clock.now += 1
+    beat(folders[first], 0)
+    view.refresh([first], 3)
+    clock.now += 100
+    view.ended(Ended(cell=first, status=Status.done))
+    # One part of 28 took 100 s; the first cell is no measure of the number of cells.
+    assert f"about {duration(27 * 100)} left" in shown(view)[1]
+
+
+def test_the_start_of_workers_does_not_count_as_training(tmp_path: Path, clock: Clock):
+    folders = cells(tmp_path, 2)
+    view = View(folders, 2, 0, "table3", console=console())
+    clock.now += 60  # a slow disk
+    for folder in folders.values():
+        beat(folder, 0)
+    view.refresh(list(folders), 0)
+    assert "left" not in shown(view)[1]
+    clock.now += 10
+    for folder in folders.values():
+        beat(folder, 10)
+    view.refresh(list(folders), 0)
+    # A hundredth of each in 10 s.
+    assert f"about {duration(0.99 * 10 / 0.01)} left" in shown(view)[1]
 
 
 def test_who_trains_a_cell_is_read_from_its_claim_where_the_caller_does_not_say(tmp_path: Path, clock: Clock):

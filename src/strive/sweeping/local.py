@@ -41,7 +41,8 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     mirroring = mirroring_of(
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
     )
-    with mirroring, View({task.cell: task.folder for task in tasks}, total=len(tasks), done=0, title=title) as view:
+    folders, work = {task.cell: task.folder for task in tasks}, {task.cell: task.work for task in tasks}
+    with mirroring, View(folders, total=len(tasks), done=0, title=title, work=work) as view:
 
         def on_ended(ended: Ended) -> None:
             view.ended(ended)

@@ -39,10 +39,11 @@ def train_on_slurm(
     options.check()
     jobs = SlurmJobs(submission.folder, options, dependency=dependency)
     folders = {task.cell: task.folder for task in jobs.tasks}
+    work = {task.cell: task.work for task in jobs.tasks}
     if waiting is None:
         waiting = live_cells(submission.folder.parents[2])
     with_job = {cell: waiting[cell] for cell in folders if cell in waiting}
-    view = View(folders, total=len(folders), done=0, title=title)
+    view = View(folders, total=len(folders), done=0, title=title, work=work)
     watch = Watch(jobs, options, with_job, view)
     with _signals_noted():
         watch.begin()

@@ -53,5 +53,6 @@ def frozen(planned: Planned) -> Task:
         cell=planned.cell,
         config=identity.flat(planned.config),
         replaces=planned.replaces,
+        work=float(planned.num_train * planned.epochs_left * planned.flops),
         code=planned.code,
     )

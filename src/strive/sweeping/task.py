@@ -17,6 +17,7 @@ class Task:
     cell: str  # its id
     config: dict[str, Any]  # every knob, as {dotted key: value}; paths start from the launch's directory
     replaces: str = ""  # sha256 of the record file that this training replaces; "": there is no result yet
+    work: float = 0.0  # FLOPs of the forward passes that it has to train, to weigh cells by; 0: not known
     code: str = ""  # the code hash when it was frozen; other code must not train it. "": any code
 
     @property

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ _REDRAW_SECONDS = 0.25  # at least, between two frames
 _QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is no terminal
 _READ_SECONDS = 2.0  # between two looks at one cell's files: its owner writes no oftener
 _READS = 50  # cells read for one frame: a cluster may train hundreds, on a slow file system
+_SEEN_SECONDS = 6.0  # of training, before it says how much time is left: the first steps are slow
 _COLUMNS = ("epoch", "loss", "val", "images/s", "left", "worker")
 _ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
 
@@ -62,11 +64,19 @@ class View:
     """A table that moves, on stderr; plain lines where that is no terminal. Use as a context manager.
 
     cells: what this launch trains, {id: its folder}. total, done: cells of the sweep, and how many
-    of them had a result before.
+    of them had a result before. work: {id: how much there is to train}, in any unit; without it all
+    cells count alike in the time that is left.
     """
 
     def __init__(
-        self, cells: Mapping[str, Path], total: int, done: int, title: str, *, console: Console | None = None
+        self,
+        cells: Mapping[str, Path],
+        total: int,
+        done: int,
+        title: str,
+        *,
+        work: Mapping[str, float] | None = None,
+        console: Console | None = None,
     ) -> None:
         # Causes and titles hold users' words: nothing in them is markup.
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -75,7 +85,10 @@ class View:
         self._names, self._common = short_names(cells)
         self._running: dict[str, _Running] = {}
         self._places: Mapping[str, object] = {}
-        self._gained = 0.0  # cells trained since the start, in parts of a cell
+        self._work = _shares(cells, work or {})
+        self._gained = 0.0  # work that ended cells have done since the start
+        self._open = set(cells)  # that have not ended
+        self._began: float | None = None  # when the first cell was seen to train; starting workers is not training
         self._last: deque[Text] = deque(maxlen=2)
         self._failures: deque[Text] = deque(maxlen=2 * 3)  # two lines each
         self._left_over = Counter[str]()
@@ -104,13 +117,15 @@ class View:
     def ended(self, ended: Ended) -> None:
         """Note how a cell ended."""
         running = self._running.pop(ended.cell, None)
+        self._open.discard(ended.cell)
         if ended.status is None:
             self._left_over[printable(ended.cause)] += 1
             return
         if ended.status.finished:
             self._done += 1
             # Of a resumed cell only what was trained here says how fast things go.
-            self._gained += 1 - (running.first[1] if running and running.first else 0.0)
+            self._gained += self._work[ended.cell] * (1 - (running.first[1] if running and running.first else 0.0))
+            self._began = self._began or (running.since if running else self._started)
         else:
             self._failed += 1
         self._show_ended(ended)
@@ -156,14 +171,19 @@ class View:
         parts = [f"{self._done} of {self._total} done"]
         parts += [f"{self._failed} failed"] if self._failed else []
         parts += [f"{len(self._running)} running", f"{self._waiting} waiting"]
-        left = self._seconds_left(elapsed)
+        left = self._seconds_left()
         ahead = f", about {duration(left)} left" if left else ""
         return f"{', '.join(parts)}; {duration(elapsed)} so far{ahead}"
 
-    def _seconds_left(self, elapsed: float) -> float | None:
-        gained = self._gained + sum(cell.gain for cell in self._running.values())
-        missing = self._waiting + sum(1 - cell.share for cell in self._running.values())
-        return missing * elapsed / gained if gained > 0 else None
+    def _seconds_left(self) -> float | None:
+        seconds = time.monotonic() - self._began if self._began is not None else 0.0
+        gained = self._gained + sum(self._work[cell] * each.gain for cell, each in self._running.items())
+        if gained <= 0 or seconds < _SEEN_SECONDS:
+            return None
+        waiting = [self._work[cell] for cell in self._open if cell not in self._running] or [1.0]
+        missing = self._waiting * fmean(waiting)
+        missing += sum(self._work[cell] * (1 - each.share) for cell, each in self._running.items())
+        return missing * seconds / gained
 
     def _table(self, width: int, room: int) -> list[Text]:
         if not self._running:
@@ -196,6 +216,7 @@ class View:
             running.columns["worker"] = owner.job or owner.host
             if owner.note:
                 running.note(now, owner.note)
+                self._began = self._began or now
         if (line := _last_line(folder / "epochs.jsonl")) is not None:
             running.columns["loss"] = _number(line["train_loss"], ".3f")
             running.columns["val"] = _number(line["val_error"], ".2%") if line["val_error"] is not None else ""
@@ -227,6 +248,13 @@ def _outcome(record: Record | None, ended: Ended) -> str:
         return ended.status.value
     error, seconds = record.result.test_error, record.provenance.train_seconds
     return f"{ended.status.value}, test error {error:.2%}, {duration(seconds)}"
+
+
+def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]:
+    """Return the work of each cell, in units of their mean."""
+    known = [work[cell] for cell in cells if work.get(cell)]
+    mean = fmean(known) if known else 1.0
+    return {cell: (work.get(cell) or mean) / mean for cell in cells}
 
 
 def _number(value: float | None, form: str) -> str:
