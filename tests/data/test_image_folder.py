@@ -334,7 +334,7 @@ def test_a_gzipped_tar_with_a_wrong_checksum_is_refused(image_root, tmp_path):
     content = bytearray(archive.read_bytes())
     content[-8] ^= 1  # of the CRC that the format ends with
     archive.write_bytes(content)
-    with pytest.raises(ConfigError, match="is not a readable archive: CRC check failed"):
+    with pytest.raises(ConfigError, match="cannot be read: CRC check failed"):
         list_images(config(archive))
 
 

@@ -159,7 +159,7 @@ def test_replaced_images_are_named_before_anything_trains(
     assert "other images need another data.name" in said
     plan = make_plan(*settings, "seed=0,1")
     assert [planned.action for planned in plan.cells] == [Action.done, Action.train]
-    assert plan.notes[0].startswith("1 done cells, each: it was trained on other images, with fingerprint")
+    assert plan.notes[0].startswith("1 done cell: it was trained on other images, with fingerprint")
     assert plan.notes[1] == f"  {record.cell}"
     again, _ = make_plan(*settings, "seed=0,1", retrain=Retrain.stale).cells
     assert (again.action, again.reason) == (Action.retrain, again.other_images)

@@ -146,7 +146,7 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         if len(buf) < _BLOCK:
-            raise tarfile.ReadError("it has no end mark, so it was cut off; copy or pack it again")
+            raise tarfile.ReadError("it has no end mark, so it was cut off")
         if not any(buf):
             return super().frombuf(buf, encoding, errors)  # raises: the end mark
         try:
@@ -163,12 +163,19 @@ def _tar_entries(root: Path) -> list[Entry]:
             entry = _tar_entry(member, known)
             known[_key(member.name)] = entry
             entries.append(entry)
-        assert tar.fileobj is not None
-        # To the last byte, so that a compressed one's checksum is compared, too.
+        _check_end(tar)
+    return entries
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Read what is behind the end mark to the last byte, so that a compressed one's checksum is compared, too."""
+    assert tar.fileobj is not None
+    try:
         while rest := tar.fileobj.read(1 << 20):
             if rest.strip(b"\0"):
-                raise tarfile.ReadError("it goes on behind its end mark: are these several archives in one file?")
-    return entries
+                raise tarfile.ReadError("it goes on behind its end mark, as several archives in one file do")
+    except OSError as error:
+        raise tarfile.ReadError(f"what is behind its end mark cannot be read: {error}") from error
 
 
 def _tar_entry(member: tarfile.TarInfo, known: dict[str, Entry]) -> Entry:
@@ -191,7 +198,11 @@ def _opened_tar(root: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(root, tarinfo=_Member) as tar:
             yield tar
     except (OSError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
-        raise ConfigError(f"data.root={root} is not a readable archive: {error}") from error
+        raise _damaged(root, error) from error
+
+
+def _damaged(root: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"data.root={root} is not a readable archive: {error}; copy or pack it again")
 
 
 def _zip_entries(root: Path) -> list[Entry]:
@@ -218,14 +229,14 @@ def _zip_entries(root: Path) -> list[Entry]:
 
 def _zip_content(root: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
-        if info.flag_bits & _ENCRYPTED:
-            raise ValueError("it is encrypted; pack it without a password")
-        return archive.read(info)
+        if not info.flag_bits & _ENCRYPTED:
+            return archive.read(info)
+        why = "it is encrypted; pack it without a password"
     except NotImplementedError:
         method = _METHODS.get(info.compress_type, "unknown here")
         why = f"it is packed by method {info.compress_type} ({method}); pack it with deflate"
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as error:
-        why = str(error)
+        why = f"{error}; copy or pack the archive again"
     raise ConfigError(f"data.root={root}: {readable(info.filename)} cannot be read: {why}")
 
 
@@ -235,4 +246,4 @@ def _opened_zip(root: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(root) as archive:
             yield archive
     except (OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"data.root={root} is not a readable archive: {error}") from error
+        raise _damaged(root, error) from error
