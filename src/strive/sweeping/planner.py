@@ -280,8 +280,8 @@ def _cells_of_other_images(plan: Plan) -> Iterator[str]:
     for why in whys:
         cells = [planned for planned in plan.cells if planned.other_images == why and planned.action is Action.done]
         yield (
-            f"{len(cells)} done cell{'s, each' if len(cells) > 1 else ''}: {why}; give the new images another data.name, or"
-            " hydra.sweeper.retrain=stale trains these again:"
+            f"{len(cells)} done cell{'s, each' if len(cells) > 1 else ''}: {why};"
+            " give the new images another data.name, or hydra.sweeper.retrain=stale trains these again:"
         )
         yield from _names_of(cells)
 
