@@ -147,12 +147,11 @@ def _class_folder(folder: os.DirEntry[str], split: str) -> ClassFolder:
             stamps.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         else:
             left_out.add(IN_FOLDERS if stat.S_ISDIR(status.st_mode) else _ODD, name)
-    stamps.sort()
     return ClassFolder(
         label=folder.name,
         names=tuple(name for name, *_ in stamps),
-        stamp=stamp_of(repr(each) for each in stamps),
-        sizes=stamp_of(repr((name, size)) for name, size, *_ in stamps),
+        stamp=stamp_of(f"{name} {size} {changed} {inode}" for name, size, changed, inode in stamps),
+        sizes=stamp_of(f"{name} {size}" for name, size, *_ in stamps),
         left_out=left_out,
     )
 
