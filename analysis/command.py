@@ -10,6 +10,7 @@ from paper import PaperError
 from sheet import Sheet, make_sheet
 from source import Source, open_source
 
+from strive import streams
 from strive.config import ConfigError
 from strive.records import RecordError
 from strive.tracking.server import ServerError
@@ -121,6 +122,7 @@ def _nothing(folders: Sequence[Path]) -> str:
 
 def guarded(main: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
     """Return the exit code of a command; a user's mistake is one message and 2."""
+    streams.guard()
     try:
         return main(arguments)
     except (LoadError, ConfigError, PaperError, RecordError, ServerError) as error:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from strive import records, stop
+from strive import records, stop, streams
 from strive.claim import ClaimedError, LostClaimError
 from strive.command_line import complain
 from strive.complaint import complaint
@@ -114,4 +114,5 @@ def _fail(text: str) -> int:
 
 
 if __name__ == "__main__":
+    streams.guard()
     sys.exit(_run())

@@ -8,7 +8,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from strive import stop
+from strive import stop, streams
 from strive.complaint import CellsFailedError, complaint
 from strive.config import Config, ConfigError, to_config
 
@@ -49,6 +49,7 @@ def main(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    streams.guard()
     # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if any(text.startswith("sweeps=") for text in sys.argv) and not OTHER_MODES & set(sys.argv):

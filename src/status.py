@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from strive.command_line import command_parser, complain, write_any_name
+from strive import streams
+from strive.command_line import command_parser, complain
 from strive.records import RecordError
 from strive.sweeping.named import UsageError, plans, split, wanted
 from strive.sweeping.plan import StoredPlan, sweep_folder
@@ -176,7 +177,7 @@ def _watch(look: _Look, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    write_any_name()
+    streams.guard()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -5,18 +5,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from strive import streams
 from strive.command_line import command_parser
 from strive.config import Config, knobs
+from strive.progress import CONSOLE, OUTPUT
 from strive.records import RecordError
 from strive.sweeping.named import UsageError, split, wanted
 from strive.sweeping.plan import StoredPlan, names_in, sweep_folder
+from strive.sweeping.view import printable
 from strive.tracking.mirroring import missing
 from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess
@@ -50,7 +51,11 @@ _WORDS = {
     Kind.elsewhere: "shown by another process",
     Kind.failed: "failed",
 }
-_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    # Not OUTPUT, which would write past the bar.
+    print(printable(line), flush=True)
 
 
 def main() -> int:
@@ -80,7 +85,7 @@ def main() -> int:
             while not process.has_ended and process.silent_seconds < _SECONDS:
                 time.sleep(0.05)
     except KeyboardInterrupt:
-        _CONSOLE.print("stopped; the same command goes on from there")
+        _say("stopped; the same command goes on from there")
     finally:
         process.kill()
     return upload.report()
@@ -98,9 +103,11 @@ class _Upload:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            console=CONSOLE,
+            disable=not CONSOLE.is_terminal,
             transient=True,
+            # On a terminal lines come above the bar; into a file they go as they are.
+            redirect_stdout=OUTPUT.is_terminal,
         )
         self._task = self.bar.add_task("", total=self._total)
 
@@ -125,7 +132,7 @@ class _Upload:
             self._last[news.cell] = news  # what was just uploaded is no less so when it is looked at again
         self.bar.update(self._task, completed=len(self._last))
         if news.kind in (Kind.uploaded, Kind.partly):
-            _CONSOLE.print(f"{news.cell}: {news.text}  {news.url}")
+            _say(f"{news.cell}: {news.text}  {news.url}")
 
     def report(self) -> int:
         """Print what is where; return the exit code."""
@@ -133,7 +140,7 @@ class _Upload:
         parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
         left = self._total - len(self._last)
         cells = f"{self._total} cell{'' if self._total == 1 else 's'}"
-        _CONSOLE.print(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
+        _say(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
         if not left:
             self._troubles.pop("", None)  # the server was away for a while
         for text in dict.fromkeys(self._troubles.values()):
@@ -187,12 +194,12 @@ def _is_cell(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
+    streams.guard()
     try:
         sys.exit(main())
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        with suppress(Exception):
-            print(f"error: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or ''}: {error.strerror}", file=sys.stderr)
         sys.exit(2)

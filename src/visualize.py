@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strive.command_line import command_parser, complain, write_any_name
+from strive import streams
+from strive.command_line import command_parser, complain
 from strive.complaint import complaint
 from strive.config import Config, ConfigError, knobs, to_config
 from strive.progress import CONSOLE
@@ -208,7 +209,7 @@ def _told(error: BaseException) -> str | None:
 
 
 if __name__ == "__main__":
-    write_any_name()
+    streams.guard()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -22,12 +22,6 @@ def command_parser(usage: str, text: str, exit_codes: str) -> argparse.ArgumentP
     return parser
 
 
-def write_any_name() -> None:
-    """Make stdout and stderr spell out what their encoding cannot write: not every terminal knows every name."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
 def complain(text: str) -> None:
     """Print on stderr what the user got wrong."""
     print("error: " + "\n".join(map(printable, text.splitlines())), file=sys.stderr)

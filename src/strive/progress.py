@@ -1,6 +1,9 @@
 """What a person sees while a cell trains."""
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,9 +16,25 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a sweep's launcher print
     from strive.training import EpochLine
 
 # Progress goes to stderr, so that stdout can be piped.
-# Messages hold paths and users' words: nothing in them is markup, and no line is broken.
-CONSOLE = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+# Messages hold paths and users' words: nothing in them is markup, and no line is broken. All that moves on the
+# screen is drawn on this one console, so that lines which stay come above it. That it fails nothing is for `streams`.
+CONSOLE = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+# Results go to stdout, where they can be piped.
+OUTPUT = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+_said = set[str]()  # what could not be drawn
 _QUIET_SECONDS = 10.0  # between two lines where there is no terminal to redraw one
+
+
+@contextmanager
+def only_shown() -> Iterator[None]:
+    """Let nothing that goes wrong in showing something end what is shown; also a decorator. Says each fault once."""
+    try:
+        yield
+    except Exception as error:
+        text = f"cannot be shown ({type(error).__name__}: {error}); the work goes on"
+        if text not in _said:
+            _said.add(text)
+            print(text, file=sys.stderr)
 
 
 class CellProgress:
@@ -38,6 +57,8 @@ class CellProgress:
             TimeRemainingColumn(),
             console=CONSOLE,
             disable=not (config.trainer.progress and CONSOLE.is_terminal),
+            # What a net prints into a file stays out of the terminal.
+            redirect_stdout=OUTPUT.is_terminal,
         )
         self._task = self._bar.add_task(config.model.name, total=num_steps, line="starting")
 
@@ -46,10 +67,12 @@ class CellProgress:
         self._bar.start()
         return self
 
+    @only_shown()
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         """Leave the last state on the screen."""
         self._bar.stop()
 
+    @only_shown()
     def step(self, step: int) -> None:
         """Note that so many steps are done."""
         now = time.monotonic()
@@ -58,6 +81,7 @@ class CellProgress:
             self._first = (now, step)
         self._bar.update(self._task, completed=step, line=self._line(step, now))
 
+    @only_shown()
     def epoch(self, line: "EpochLine") -> None:
         """Note an epoch's numbers."""
         val = "-" if line.val_error is None else f"{100 * line.val_error:.2f}%"

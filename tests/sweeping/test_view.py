@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from support import MakeConfig
 
-from strive import identity
+from strive import claim, identity, progress
 from strive.cell import run_cell
+from strive.claim import take_claim
 from strive.records import Status
 from strive.sweeping import view as module
 from strive.sweeping.task import Ended
@@ -271,3 +272,23 @@ def test_a_long_name_loses_its_middle():
 )
 def test_a_length_of_time_takes_few_characters(seconds: float | None, text: str):
     assert duration(seconds) == text
+
+
+def test_messages_of_others_and_the_table_share_one_console():
+    view = View({}, total=0, done=0, title="t")
+    # W&B's messages go to progress.CONSOLE; on another one they would be drawn over (Live draws its frame again below).
+    assert view._console is progress.CONSOLE
+
+
+def test_a_cell_whose_note_is_of_another_version_ends_no_launch(tmp_path: Path, clock: Clock):
+    folder = tmp_path / "cell"
+    folder.mkdir()
+    with take_claim(folder, 60) as mine, View({"cell": folder}, 1, 0, "t", console=console()) as view:
+        claim._write_beat(mine.scratch, 1, {"images": 3})
+        for _ in range(2):
+            clock.now += 60
+            view.refresh(["cell"], 0)
+        view.ended(Ended(cell="cell", status=Status.done))
+    text = "\n".join(written(view))
+    assert "1 of 1 done" in text
+    assert text.count("cannot be shown (KeyError: 'step'); the work goes on") == 1

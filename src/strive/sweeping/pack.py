@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from strive import records, stop
+from strive import records, stop, streams
 from strive.claim import ClaimedError, owner_of
 from strive.records import RecordError, Status
 from strive.sweeping.joblog import JobLog, starts, worn_out
@@ -51,6 +51,7 @@ class Pack:
 
     def __call__(self) -> None:
         """Train the cells that have not ended; exits with 1 if one failed, so that SLURM shows it."""
+        streams.guard()
         if self.code is not None:
             check_code(self.code)
         _Work(self, JobLog(self.logs, job_id(), restart_count())).run()

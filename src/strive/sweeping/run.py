@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
-
 from strive import records, stop
 from strive.complaint import CellsFailedError
 from strive.config import ConfigError
-from strive.progress import CONSOLE
+from strive.progress import CONSOLE, OUTPUT
 from strive.records import Record
 from strive.sweeping.choice import MissingParentsError
 from strive.sweeping.hours import Estimate, Work, estimate_hours
@@ -168,5 +166,3 @@ def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
 
 
 _ROWS = 200  # of the table on the terminal
-# Results go to stdout, where they can be piped; nothing in them is markup.
-OUTPUT = Console(highlight=False, markup=False, soft_wrap=True)

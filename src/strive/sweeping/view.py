@@ -17,6 +17,7 @@ from rich.text import Text
 
 from strive import records
 from strive.claim import owner_of
+from strive.progress import CONSOLE, OUTPUT, only_shown
 from strive.records import Record, RecordError
 from strive.sweeping.task import Ended
 
@@ -78,8 +79,7 @@ class View:
         work: Mapping[str, float] | None = None,
         console: Console | None = None,
     ) -> None:
-        # Causes and titles hold users' words: nothing in them is markup.
-        self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = console or CONSOLE
         self._cells, self._total, self._done, self._title = cells, total, done, title
         self._failed, self._waiting, self._extra = 0, len(cells), ""
         self._names, self._common = short_names(cells)
@@ -93,7 +93,9 @@ class View:
         self._failures: deque[Text] = deque(maxlen=2 * 3)  # two lines each
         self._left_over = Counter[str]()
         self._started = self._drawn = self._spoke = time.monotonic()
-        self._live = Live(console=self._console, auto_refresh=False, get_renderable=self.frame)
+        self._live = Live(
+            console=self._console, auto_refresh=False, redirect_stdout=OUTPUT.is_terminal, get_renderable=self.frame
+        )
 
     def __enter__(self) -> Self:
         """Show the table."""
@@ -105,7 +107,8 @@ class View:
         """Leave the last state on the screen."""
         self._running.clear()
         if self._console.is_terminal:
-            self._live.refresh()
+            with only_shown():
+                self._live.refresh()
             self._live.stop()
         for cause, count in self._left_over.items():
             self.say(f"{count} {'cell' if count == 1 else 'cells'} not trained: {cause}")
@@ -130,6 +133,7 @@ class View:
             self._failed += 1
         self._show_ended(ended)
 
+    @only_shown()
     def refresh(self, running: Iterable[str] | Mapping[str, object], waiting: int, extra: str = "") -> None:
         """Show what trains now: cells, or {cell: where it trains}; a call that comes too soon is left out."""
         now = time.monotonic()
@@ -221,6 +225,7 @@ class View:
             running.columns["loss"] = _number(line["train_loss"], ".3f")
             running.columns["val"] = _number(line["val_error"], ".2%") if line["val_error"] is not None else ""
 
+    @only_shown()
     def _show_ended(self, ended: Ended) -> None:
         assert ended.status is not None
         outcome = f"{ended.status.value}: {ended.cause}" if ended.cause else _outcome(self._record(ended), ended)

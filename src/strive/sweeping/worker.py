@@ -18,10 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from strive import stop
+from strive import stop, streams
 
 # First of all: a signal during the seconds that torch takes to load is a wish too.
 stop.listen()
+streams.guard()
 
 import torch  # noqa: E402
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from strive import streams
 from strive.claim import ClaimedError, Silence
 from strive.records import RETRAINING, RecordError
 from strive.tracking.client import Client, NotUploadedError, ServiceGoneError
@@ -281,12 +282,13 @@ def main(runs: Path, wish: Wish) -> None:
     """Show what stdin orders until it ends."""
     # SLURM signals every process of a job. The cells then have something more to say, so who started this
     # process says when it ends.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     _give_way()
     # W&B's client prints; news must not be mixed with that.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    streams.guard()  # a full disk that takes no word of W&B's client is no reason to upload nothing
     orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, orders), name="orders", daemon=True).start()
     mirror = Mirror(runs, wish, out)
