@@ -3,7 +3,10 @@
 import signal
 from types import FrameType
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR2")  # Ctrl-C, a scheduler's end, SLURM's word before the time limit
+# Ctrl-C, a scheduler's end, a terminal that was closed, the words of SLURM and others before a time limit, and a limit
+# on processor seconds. Not SIGQUIT: Ctrl-\ is for whoever wants an end at once.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 _requested = ""
 
@@ -13,10 +16,13 @@ class StoppedError(Exception):
 
 
 def listen() -> None:
-    """Take note of the signals from now on; a second Ctrl-C interrupts at once."""
-    for name in _SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _note)
+    """Take note of the signals from now on; a second Ctrl-C interrupts at once.
+
+    Under nohup SIGHUP stays ignored.
+    """
+    for number in SIGNALS:
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _note)
 
 
 def request(reason: str) -> None:

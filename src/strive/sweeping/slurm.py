@@ -59,7 +59,7 @@ def train_on_slurm(
 @contextmanager
 def _signals_noted() -> Iterator[None]:
     """Heed Ctrl-C between two looks: anywhere else it would leave a cell that belongs to nobody."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
     stop.listen()
     try:
         yield
