@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -200,6 +201,23 @@ def test_the_beat_goes_on_and_carries_the_note(tmp_path: Path):
         assert len(seen) >= 3
         assert owner is not None
         assert owner.note == {"step": 3, "steps": 10}
+
+
+def test_on_a_full_disk_the_beat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mine = take_claim(tmp_path, 60)
+    before = owner_of(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)  # of a new file; what is there has its blocks
+        claim._write_beat(mine.scratch, 7, {"step": 3})
+    after = owner_of(tmp_path)
+    mine.release()
+    assert before is not None
+    assert after is not None
+    assert (before.beat, after.beat, after.note) == (0, 7, {"step": 3})
 
 
 def _contend(folder: str, start: object, won: object) -> None:

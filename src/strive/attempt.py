@@ -1,10 +1,12 @@
 """What one process does with one cell, from its claim to its record."""
 
+import errno
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +20,9 @@ from strive.data import Splits
 from strive.progress import CONSOLE
 from strive.records import Record, Status
 from strive.sitting import Sitting, cell_log
-from strive.training import Execution, Training, previous_checkpoint
+from strive.training import Execution, Outcome, Training, previous_checkpoint
+
+_PAUSES_SECONDS = (0.5, 4.0)  # before a disk that did not take a record is asked again
 
 
 class NoRoomError(Exception):
@@ -82,12 +86,13 @@ class Attempt:
         """Return the record of a cell that was trained to its end, with its files in their place."""
         try:
             outcome = self.sitting.finish()
-            result = result_of(outcome)
-            write_arrays(self._folder, outcome, scratch=self._claim.scratch)
+            status = Status.diverged if outcome.diverged else Status.done
+            record = self.sitting.record(status, result_of(outcome), None, outcome.train_seconds)
+            return self._published(record, outcome)
         except BaseException as error:
+            if isinstance(error, OSError) and not self.training.diverged:
+                self.sitting.keep()  # the next process has nothing to train, then, only to write
             return self.fail(error)
-        status = Status.diverged if outcome.diverged else Status.done
-        return self._published(self.sitting.record(status, result, None, outcome.train_seconds))
 
     def fail(self, error: BaseException) -> Record:
         """Return the record of a cell that failed, or raise the error if it says nothing of the cell."""
@@ -100,35 +105,56 @@ class Attempt:
         status = Status.out_of_memory if out_of_memory(error) else Status.error
         return self._published(self.sitting.failed(status, error))
 
-    def _published(self, record: Record) -> Record:
-        try:
-            self._publish(record)
-        except OSError:
-            self._claim.check()
-            raise
+    def _published(self, record: Record, outcome: Outcome | None = None) -> Record:
+        """Put the record in its place, with the files of its result; a disk that does not take them is asked again.
+
+        Raises OSError when it still does not.
+        """
+        for seconds in (*_PAUSES_SECONDS, None):
+            try:
+                self._publish(record, outcome)
+                break
+            except OSError as error:
+                self._claim.check()
+                if seconds is None or stop.requested():
+                    raise
+                self.log.warning("the record could not be written (%s); tried again", error)
+                if outcome is not None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    # What was trained lies in the last one, too.
+                    previous_checkpoint(self._folder / "checkpoint.pt").unlink(missing_ok=True)
+                time.sleep(seconds)
         return record
 
-    def _publish(self, record: Record) -> None:
+    def _publish(self, record: Record, outcome: Outcome | None) -> None:
         """Put the record in its place; one that failed to replace a result stays beside it."""
-        cell, folder, scratch = self._path.parent, self._folder, self._claim.scratch
+        cell, folder = self._path.parent, self._folder
         if folder != cell and not record.status.finished:
             return
-        if folder != cell:
-            for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
-                # By way of the claim's folder, as everything that belongs to the cell.
-                os.replace(folder / name, scratch / name)
-                os.replace(scratch / name, cell / name)
-            for name in ("inputs.png", "mistakes.png"):
-                # Of the new training or none: those of the old one would stand beside the new numbers.
-                (cell / name).unlink(missing_ok=True)
-                if (folder / name).exists():
-                    os.replace(folder / name, scratch / name)
-                    os.replace(scratch / name, cell / name)
-        records.write_record(Path(self.config.runs), record, scratch=scratch)
+        if outcome is not None:
+            write_arrays(folder, outcome, scratch=self._claim.scratch)
+            self.sitting.complete()
+        # What replaces a result moves when there is room for all of it: old and new are never mixed.
+        ready = self._replace if folder != cell else lambda: None
+        records.write_record(Path(self.config.runs), record, scratch=self._claim.scratch, ready=ready)
         if record.status.finished:
-            remove_checkpoints(cell)
+            with suppress(OSError):  # whoever comes next removes them
+                remove_checkpoints(cell)
         if folder != cell:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _replace(self) -> None:
+        """Put what was trained again in the place of the old training's files."""
+        cell, folder, scratch = self._path.parent, self._folder, self._claim.scratch
+        for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
+            # By way of the claim's folder, as everything that belongs to the cell.
+            os.replace(folder / name, scratch / name)
+            os.replace(scratch / name, cell / name)
+        for name in ("inputs.png", "mistakes.png"):
+            # Of the new training or none: those of the old one would stand beside the new numbers.
+            (cell / name).unlink(missing_ok=True)
+            if (folder / name).exists():
+                os.replace(folder / name, scratch / name)
+                os.replace(scratch / name, cell / name)
 
     def _claimed(self, fence: str) -> Claim:
         folder = self._path.parent
@@ -154,10 +180,30 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
+class _LogFile(logging.Handler):
+    """Appends to log.txt. It is for people: a disk that does not take a line costs that line, and is said once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._told = path, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a line."""
+        try:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(self.format(record) + "\n")
+        except Exception as error:  # as in logging's own handlers
+            if not self._told:
+                self._told = True
+                CONSOLE.print(
+                    f"{self._path.parent.name}: log.txt could not be written ({error}); lines are missing there"
+                )
+
+
 @contextmanager
 def _log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
     log = cell_log(cell)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

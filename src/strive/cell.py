@@ -116,6 +116,10 @@ class Pack:
 
     def run_epoch(self) -> None:
         """Train all cells to the end of their epoch, and end those that have no more to train."""
+        for attempt in [attempt for attempt in self._attempts if attempt.training.finished]:
+            self._end(attempt, None)  # when it was trained, the disk did not take its record
+        if not self._attempts:
+            return
         try:
             self._calibrate()
         except BaseException as error:

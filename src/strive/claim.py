@@ -104,14 +104,16 @@ class Claim:
         self._left.set()
         if self._beats.is_alive():
             self._beats.join()
-        _drop(self.scratch)
+        with suppress(OSError):  # it is found stale, then
+            _drop(self.scratch)
 
     def _keep_beating(self) -> None:
         beat = 0
         while not self._left.wait(min(self.owner.lease_seconds / 8, _BEAT_SECONDS)):
             beat += 1
-            # Without the folder the claim is lost; the next write of the cell finds out.
-            with suppress(OSError):
+            # Without the folder the claim is lost; the next write of the cell finds out. Not even a fault of ours
+            # may end the beat: others would take the cell over.
+            with suppress(Exception):
                 _write_beat(self.scratch, beat, self._note)
 
 
@@ -242,6 +244,7 @@ def _created(folder: Path, owner: Owner) -> bool:
             json.dump(dataclasses.asdict(owner), file)
             file.flush()
             os.fsync(file.fileno())
+        _write_beat(draft / owner.token, 0, {})  # later ones need no room
         # Onto an empty folder a rename succeeds, onto one with a claim in it never.
         os.rename(draft, folder / _FOLDER)
     except OSError as error:
@@ -268,9 +271,15 @@ def _drop(place: Path) -> None:
 
 
 def _write_beat(scratch: Path, beat: int, note: Mapping[str, Any]) -> None:
-    draft = scratch / ".beat.json"
-    draft.write_text(json.dumps({"beat": beat, "note": note}), encoding="utf-8")
-    os.replace(draft, scratch / "beat.json")
+    draft, place, content = scratch / ".beat.json", scratch / "beat.json", json.dumps({"beat": beat, "note": note})
+    try:
+        draft.write_text(content, encoding="utf-8")
+        os.replace(draft, place)
+    except OSError:
+        # A disk that is full takes other words in the place of old ones. Who reads half of them sees a sign of life.
+        with place.open("r+", encoding="utf-8") as file:
+            file.write(content)
+            file.truncate()
 
 
 def _myself(lease_seconds: float) -> Owner:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from functools import lru_cache
@@ -119,24 +120,32 @@ def record_path(runs: Path, cell: str) -> Path:
     return runs / cell / "record.json"
 
 
-def write_record(runs: Path, record: Record, *, scratch: Path | None = None) -> Path:
-    """Write the record whole or not at all; an earlier one is kept beside it. scratch: as for write_whole."""
+def write_record(
+    runs: Path, record: Record, *, scratch: Path | None = None, ready: Callable[[], object] = lambda: None
+) -> Path:
+    """Write the record whole or not at all; an earlier one is kept beside it. scratch, ready: as for write_whole."""
     path = record_path(runs, record.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     _keep_earlier(path, scratch)
     content = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
-    write_whole(path, content.encode(), scratch=scratch)
+    write_whole(path, content.encode(), scratch=scratch, ready=ready)
     return path
 
 
 def write_whole(
-    path: Path, content: bytes | Callable[[BinaryIO], object], *, scratch: Path | None = None, durable: bool = True
+    path: Path,
+    content: bytes | Callable[[BinaryIO], object],
+    *,
+    scratch: Path | None = None,
+    durable: bool = True,
+    ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Write a file by rename: a reader sees the old content or the new, never a part.
 
     content: bytes, or what writes them. scratch: the folder of the claim on the cell; once another
     process has taken the cell over it is gone, and the write fails with FileNotFoundError.
-    durable: survive a power cut too, which takes milliseconds.
+    durable: survive a power cut too, which takes milliseconds. ready: called when all of it is on disk, and only its
+    name is to change.
     """
     # The random name keeps two writers apart.
     temporary = (scratch or path.parent) / f".{path.name}.{uuid4().hex}.tmp"
@@ -149,9 +158,11 @@ def write_whole(
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+        ready()
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what counts
+            temporary.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> Record:
@@ -203,6 +214,8 @@ def _keep_earlier(path: Path, scratch: Path | None) -> None:
     number = 1
     while (earlier := path.with_name(f"record-{number}.json")).exists():
         number += 1
+    if number > 1 and path.with_name(f"record-{number - 1}.json").read_bytes() == path.read_bytes():
+        return  # the disk had room for this, and then none for the new record
     # A copy first: at no moment is there no record. Not a link, which some file systems lack.
     write_whole(earlier, path.read_bytes(), scratch=scratch)
 

@@ -51,6 +51,8 @@ class Sitting:
         self.resumes, self.inexact = 0, list[str]()
         self.fingerprint, self.num_train, self.on_disk = "", 0, NO_FILES
         self._training: Training | None = None
+        self._missing = set[str]()  # files beside the record that could not be written when they were last to be
+        self._kept, self._no_checkpoint = 0, ""  # step of the checkpoint on disk; why there is none of a later one
         self.state = self._checkpoint()
         self.execution = self._resumed_execution(execution)
         enter_execution(self.execution)
@@ -69,15 +71,15 @@ class Sitting:
         self._check_images()
         for line in splits.on_disk.left_out:
             self._say(f"left out of the images of {config.data.name}: {line}")
-        self._publish("config.yaml", identity.to_yaml(config))
+        self._publish("config.yaml", self._config_text)
         if count := config.tracker.images:
-            self._publish_picture("inputs.png", lambda: inputs_picture(config, splits, count))
+            self._publish("inputs.png", lambda: inputs_picture(config, splits, count))
         self._training = Training(config, splits, self.execution)
         if self.state is not None:
             self.training.restore(self.state)
             self._note_compilation(self.state)
         # Epochs after the checkpoint are trained again, so their lines go.
-        self._publish_epochs()
+        self._publish("epochs.jsonl", self._epochs_text)
         how, step = "resumes" if self.state else "starts", self.training.step
         self.log.info("%s from step %d on %s", how, step, self.execution)
         self.progress = CellProgress(config, len(splits.train), self.training.num_steps)
@@ -99,22 +101,39 @@ class Sitting:
             self._say(f"trains the slower way: {self._told}")
         due = time.monotonic() - self._last_write >= 60 * self.config.trainer.checkpoint_minutes
         if due or stop.requested():
-            self._write_checkpoint(self.training.snapshot)
+            self.keep()
             self._last_write = time.monotonic()
         if stop.requested():
-            raise stop.StoppedError(f"{self.cell}: stopped by {stop.requested()} after step {step}")
+            raise stop.StoppedError(f"{self.cell}: stopped by {stop.requested()} after step {step}{self._not_kept()}")
 
     def on_epoch(self) -> None:
         """Publish the numbers of the epoch that has just ended."""
         line = self.training.history[-1]
         self.progress.epoch(line)
-        self._publish_epochs()
+        self._publish("epochs.jsonl", self._epochs_text)
         self.log.info("%s", line)
 
     def keep(self) -> None:
-        """Write a checkpoint of what was trained, if anything was."""
-        if self.training.step:
-            self._write_checkpoint(self.training.snapshot)
+        """Write a checkpoint of what was trained, if anything was; a disk that does not take it costs no more."""
+        step = self.training.step
+        if not step:
+            return
+        try:
+            content = self.training.snapshot() | self._marks()
+            write_checkpoint(self.folder / "checkpoint.pt", content, scratch=self.claim.scratch)
+        except OSError as error:
+            self.claim.check()
+            self._no_checkpoint = str(error)
+            kept = "an earlier one is kept" if self._kept else "there is none yet"
+            going = "" if stop.requested() or self.training.finished else ", training goes on"
+            self._say(f"the checkpoint could not be written ({error}); {kept}{going}")
+        else:
+            self._kept, self._no_checkpoint = step, ""
+
+    def complete(self) -> None:
+        """Write what a record promises beside it; raises OSError."""
+        self._write("config.yaml", self._config_text)
+        self._write("epochs.jsonl", self._epochs_text)
 
     def finish(self) -> Outcome:
         """Score the test split and say how it went."""
@@ -122,7 +141,7 @@ class Sitting:
         outcome = self.training.outcome()
         if count:
             test = outcome.test
-            self._publish_picture(
+            self._publish(
                 "mistakes.png", lambda: mistakes_picture(config, self.splits, test.logits, test.labels, count)
             )
         if outcome.diverged:
@@ -179,26 +198,33 @@ class Sitting:
             status, None, Failure(cause=cause, traceback="".join(traceback.format_exception(error))), 0.0
         )
 
-    def _publish(self, name: str, text: str) -> None:
-        records.write_whole(self.folder / name, text.encode(), scratch=self.claim.scratch, durable=False)
-
-    def _publish_picture(self, name: str, make: Callable[[], bytes]) -> None:
+    def _publish(self, name: str, make: Callable[[], bytes]) -> None:
+        """Write a file beside the record. Nothing that goes wrong there is worth the cell: it is said once."""
         try:
-            records.write_whole(self.folder / name, make(), scratch=self.claim.scratch, durable=False)
-        except Exception as error:  # a picture is worth no cell
+            self._write(name, make)
+        except Exception as error:
             self.claim.check()
-            self._say(f"{name} could not be made ({error}); the cell goes on without it")
+            if name not in self._missing:
+                self._missing.add(name)
+                self._say(f"{name} could not be made ({error}); the cell goes on without it")
+        else:
+            self._missing.discard(name)
 
-    def _publish_epochs(self) -> None:
-        # Rewritten each time: an appended line could come from a process that has lost the cell.
-        self._publish("epochs.jsonl", "".join(map(epoch_line, self.training.history)))
+    def _write(self, name: str, make: Callable[[], bytes]) -> None:
+        records.write_whole(self.folder / name, make(), scratch=self.claim.scratch, durable=False)
 
-    def _write_checkpoint(self, snapshot: Callable[[], State]) -> None:
-        try:
-            write_checkpoint(self.folder / "checkpoint.pt", snapshot() | self._marks(), scratch=self.claim.scratch)
-        except OSError as error:
-            self.claim.check()
-            self._say(f"the checkpoint could not be written ({error}); an earlier one is kept, training goes on")
+    def _config_text(self) -> bytes:
+        return identity.to_yaml(self.config).encode()
+
+    def _epochs_text(self) -> bytes:
+        # All of them each time: an appended line could come from a process that has lost the cell.
+        return "".join(map(epoch_line, self.training.history)).encode()
+
+    def _not_kept(self) -> str:
+        """Return what to add where a process leaves without a checkpoint of its last step; "" where there is one."""
+        if not self._no_checkpoint:
+            return ""
+        return f", but kept is {f'step {self._kept}' if self._kept else 'nothing'} ({self._no_checkpoint})"
 
     def _checkpoint(self) -> State | None:
         """Return the state to go on from: of the last checkpoint, or of the one before if that is damaged."""
@@ -209,6 +235,7 @@ class Sitting:
                 self._put_aside(place, reason)
                 continue
             self.resumes, self.inexact, self.started = state["resumes"] + 1, state["inexact"], state["started"]
+            self._kept = state["step"]
             self._say(f"resumes from step {state['step']}")
             return state
         return None
@@ -239,7 +266,7 @@ class Sitting:
         for place in (path, previous_checkpoint(path)):
             if place.exists():
                 self._put_aside(place, f"it was trained on other images ({before}, these are {self.fingerprint})")
-        self.state, self.resumes, self.inexact, self.started = None, 0, [], _now()
+        self.state, self.resumes, self.inexact, self.started, self._kept = None, 0, [], _now(), 0
 
     def _put_aside(self, path: Path, why: str) -> None:
         aside = path.with_name(f"{path.stem}-unused-{int(time.time())}.pt")
