@@ -256,6 +256,15 @@ def test_classes_of_train_and_test_must_agree(image_root):
         list_images(config(image_root))
 
 
+def test_a_class_whose_files_have_another_ending_is_said_to_be_left_out(image_root):
+    for file in (image_root / "test" / "ant").iterdir():
+        file.rename(file.with_suffix(".jfif"))
+    with pytest.raises(
+        ConfigError, match=r"only one has ant\. What is left out: .*files ending in \.jfif: 3 \(such as"
+    ):
+        list_images(config(image_root))
+
+
 def test_an_empty_split_is_an_error(image_root):
     shutil.rmtree(image_root / "test")
     with pytest.raises(ConfigError, match="has no images under test/"):
@@ -383,7 +392,7 @@ def test_a_zip_in_a_zip_is_named_where_there_are_no_images(image_root, tmp_path)
     inner = zipped(tmp_path / "inner.zip", image_root)
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
         outer.write(inner, "inner.zip")
-    with pytest.raises(ConfigError, match=r"no images under train/.*What is there: .*: 1 \(inner\.zip\)"):
+    with pytest.raises(ConfigError, match=r"no images under train/.*What is left out: .*: 1 \(inner\.zip\)"):
         list_images(config(tmp_path / "outer.zip"))
 
 

@@ -21,7 +21,7 @@ from strive.data.archive import Kind, contents, has_checksums, list_archive
 from strive.data.cache import Arrays, cached_arrays
 from strive.data.decoding import decode_square, is_image
 from strive.data.images import RawData, RawSplit
-from strive.data.listing import EMPTY, HIDDEN, IN_FOLDERS, DataFiles, LeftOut, list_folder, readable, stamp_of
+from strive.data.listing import EMPTY, HIDDEN, IN_FOLDERS, DataFiles, LeftOut, beside, list_folder, readable, stamp_of
 
 _FORMAT = 2  # raise it when a change here changes pixels, labels or their order
 _SPLITS = ("train", "test")
@@ -203,14 +203,14 @@ def _listing(root: Path, names: list[str], places: dict[str, int], left_out: tup
 
 
 def _class_names(root: Path, classes: dict[str, set[str]], left_out: tuple[str, ...]) -> tuple[str, ...]:
+    has = beside(left_out)
     for split in _SPLITS:
         if not classes[split]:
-            has = f". What is there: {'; '.join(left_out)}" if left_out else ""
             raise ConfigError(f"data.root={root} has no images under {split}/; it must hold {split}/CLASS/FILE{has}")
     odd = sorted(classes["train"] ^ classes["test"])
     if odd:
         raise ConfigError(
-            f"data.root={root}: train/ and test/ must have the same classes; only one has {', '.join(odd[:10])}"
+            f"data.root={root}: train/ and test/ must have the same classes; only one has {', '.join(odd[:10])}{has}"
         )
     return tuple(sorted(classes["train"]))
 

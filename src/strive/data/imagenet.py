@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from strive.config import ConfigError, DataConfig
 from strive.data.decoding import decode_square
-from strive.data.listing import DataFiles, list_folder, readable, stamp_of
+from strive.data.listing import DataFiles, beside, list_folder, readable, stamp_of
 
 # Of images in [0, 1], red, green, blue; from fb.resnet.torch (Gross and Wilber, 2016), and since
 # then in torchvision and nearly every ImageNet recipe.
@@ -61,6 +61,7 @@ def _list_root(root: Path) -> ImageNetFiles:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
         raise ConfigError(
             f"{root}: train/ and val/ must have the same classes; only one of them has {', '.join(odd[:10])}"
+            f"{beside(left_out.lines())}"
         )
     lists = {
         split: FileList(
@@ -82,11 +83,10 @@ def _list_root(root: Path) -> ImageNetFiles:
 
 
 def _missing(folder: Path, left_out: tuple[str, ...]) -> str:
-    has = f". What is there: {'; '.join(left_out)}" if left_out else ""
     return (
         f"data=imagenet is not there: no images in {folder}; it must hold {folder.name}/WNID/FILE.JPEG."
         " ImageNet cannot be fetched with data.download=true: its licence wants an account at"
-        f" image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME{has}"
+        f" image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME{beside(left_out)}"
     )
 
 

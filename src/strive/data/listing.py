@@ -73,6 +73,11 @@ class LeftOut:
         self._examples[kind] = min(name, self._examples.get(kind, name))
 
 
+def beside(left_out: Sequence[str]) -> str:
+    """Return the end of a message on images that are missing: what was found that is none, if anything was."""
+    return f". What is left out: {'; '.join(left_out)}" if left_out else ""
+
+
 def readable(name: str) -> str:
     """Return a file's name as text that can be printed and written anywhere UTF-8 can; other bytes as escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -99,10 +104,7 @@ def list_folder(root: Path, splits: Sequence[str]) -> tuple[dict[str, list[Class
         if entry.name not in splits:
             beside = f"files and folders beside {' and '.join(f'{split}/' for split in splits)}"
             left_out.add(HIDDEN if entry.name.startswith(".") else beside, entry.name)
-    found = {split: _class_folders(root, split, left_out) for split in splits}
-    for folder in (each for folders in found.values() for each in folders):
-        left_out.merge(folder.left_out)
-    return found, left_out
+    return {split: _class_folders(root, split, left_out) for split in splits}, left_out
 
 
 def stamp_of(parts: Iterable[str]) -> str:
@@ -124,6 +126,7 @@ def _class_folders(root: Path, split: str, left_out: LeftOut) -> list[ClassFolde
     with ThreadPoolExecutor() as pool:
         folders = list(pool.map(partial(_class_folder, split=split), classes))
     for folder in folders:
+        left_out.merge(folder.left_out)
         if not folder.names:
             left_out.add(EMPTY, f"{split}/{folder.label}")
     return [folder for folder in folders if folder.names]
