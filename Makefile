@@ -4,7 +4,7 @@ BIN := .venv/bin
 PY ?= 3.12
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ci gpu-check wheelhouse clean
+.PHONY: help demo test lint ci same-code gpu-check wheelhouse clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) apt-get update -q
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge chromium texlive-latex-base texlive-latex-recommended poppler-utils
 	$(MAKE) test
+
+same-code: .venv/ready ## train at the commits of src/strive/same_code.json again: the same weights? minutes
+	$(BIN)/python tools/same_code.py
 
 gpu-check: ## check and time training on a GPU in under 8 minutes; needs no network and no data set: docs/gpu.md
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(or $(wildcard $(BIN)/python),$(PYTHON)) bench/gpu_check.py

@@ -104,8 +104,8 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
 
     The one seam behind which another source than records can stand. Columns: cell; status (of
     records.Status, or missing, or unreadable), cause (one line), traceback, record_sha256; folder
-    and record (paths, "" if missing); every field of records.Result and records.Provenance, numbers
-    as float64, NaN where there is none, compiled as True, False or None, inexact as one text;
+    and record (paths, "" if missing); every field of records.Result and records.Provenance but
+    code_files, numbers as float64, NaN where there is none, compiled as True, False or None, inexact as one text;
     warning ("" if there is none).
 
     A cell that lies in several folders: a finished record before another, else the earlier folder.

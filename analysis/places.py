@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from choose import Selection, select
+from codes import versions
 from inference import Difference, Judgement, Summary, best, difference, holm, judge, summarise
 from labels import place_label
 from load import Loaded
@@ -150,9 +151,10 @@ def _hole(cells: pd.DataFrame, layout: Table, mix: bool) -> str:
     if cells[layout.value.value].isna().any():
         return f"no {layout.value.value}" + (", nothing held out" if layout.value.value.startswith("val") else "")
     if not mix:
-        for column, what in (("code_hash", "versions of the code"), ("data_fingerprint", "versions of the data")):
-            if (found := cells[column].nunique()) > 1:
-                return f"{found} {what}"
+        if (found := versions(cells)) > 1:
+            return f"{found} versions of the code"
+        if (found := cells["data_fingerprint"].nunique()) > 1:
+            return f"{found} versions of the data"
     return ""
 
 
@@ -208,8 +210,8 @@ def baseline_key(key: Mapping[str, Any], layout: Table) -> dict[str, Any] | None
 def _differ(one: Place, other: Place) -> str:
     """Return why two places must not be compared: other code trained them, or on other images."""
     ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
-    # A builder's file is part of the hash: another net of a user's own has another one by right.
-    if ours["model.builder"] == theirs["model.builder"] and ours["code_hash"] != theirs["code_hash"]:
+    # A builder's files are part of the hash: another net of a user's own has another one by right.
+    if ours["model.builder"] == theirs["model.builder"] and versions(one.cells, other.cells) > 1:
         return f"other code than {other.label}"
     data = [key for key in identity.SCIENCE_KEYS if key.startswith("data.")]
     if all(ours[key] == theirs[key] for key in data) and ours["data_fingerprint"] != theirs["data_fingerprint"]:

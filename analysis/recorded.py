@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,20 @@ def _kinds() -> Iterator[tuple[str, object]]:
         yield name, MISSING if name == "status" else ""
     for part in (Result, Provenance):
         hints = get_type_hints(part)
-        for field in fields(part):
-            hint = hints[field.name]
+        for name in _columns(part):
+            hint = hints[name]
             # No NaN for a missing truth value: NaN is true.
-            yield field.name, "" if hint in (str, list[str]) else None if hint is bool else np.nan
+            yield name, "" if hint in (str, list[str]) else None if hint is bool else np.nan
+
+
+def _columns(part: type[Result] | type[Provenance]) -> tuple[str, ...]:
+    """Return the fields that are columns; what is a mapping, the files of the code, is read where one asks."""
+    return tuple(field.name for field in fields(part) if get_origin(field.type) is not dict)
 
 
 EMPTY = dict(_kinds())  # {column: its value where there is no record}
 NUMBERS = frozenset(name for name, empty in EMPTY.items() if isinstance(empty, float))
-RESULTS, _PROVENANCE = (tuple(field.name for field in fields(part)) for part in (Result, Provenance))
+RESULTS, _PROVENANCE = _columns(Result), _columns(Provenance)
 
 
 def no_rows(number: int) -> Columns:

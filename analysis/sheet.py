@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from agreement import agreement_table, agreements
 from answer import answer
+from codes import versions, versions_text
 from declared import declared_table
 from effects import Effects, EffectsError, factorial_effects
 from load import Loaded
@@ -146,11 +147,9 @@ def _mixtures(loaded: Loaded) -> list[str]:
     problems = []
     finished = loaded.cells[loaded.cells["status"] == "done"]
     for builder, group in finished.groupby("model.builder"):
-        if (count := group["code_hash"].nunique()) > 1:
+        if (count := versions(group)) > 1:
             net = f" of {builder!s}" if builder else ""
-            problems.append(
-                f"the cells{net} were trained by {count} versions of the code: {_counts(group, 'code_hash')}"
-            )
+            problems.append(f"the cells{net} were trained by {count} versions of the code: {versions_text(group)}")
     data = sorted(key for key in identity.SCIENCE_KEYS if key.startswith("data."))
     for _, group in finished.groupby([finished[key].map(str) for key in data]):
         if (count := group["data_fingerprint"].nunique()) > 1:

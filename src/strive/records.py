@@ -94,6 +94,7 @@ class Provenance:
     python: str  # version
     strive: str  # version
     code_hash: str  # of the source that decides numbers
+    code_files: dict[str, str] = field(default_factory=dict)  # {file: its own hash} of that source; {}: not known
     data_fingerprint: str  # of pixels and labels; "" where the cell failed before loading
     data_stamp: str = ""  # of the image files' names, sizes and times; "" where the set has no files
     data_found: str = ""  # how many images of how many classes lay on disk

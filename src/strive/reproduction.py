@@ -13,9 +13,10 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from strive import identity, records
-from strive.code_hash import code_hash
+from strive.code_hash import changed_files, code_of
 from strive.config import Config, ConfigError, DeviceChoice, knobs, to_config
 from strive.records import Provenance, Record, RecordError, Result
+from strive.same_code import same_code
 
 # What may change the last bits, and what says that something else was trained.
 _SURROUNDINGS = (
@@ -77,12 +78,11 @@ def foreseen(record: Record, config: Config) -> list[str]:
     """Return the lines on what already differs before the cell is trained again, so that the bits may."""
     import torch
 
-    from strive.networks import builder_file
     from strive.training import bf16_of, choose_execution, device_name
 
-    execution = choose_execution(config.trainer)
+    execution, code = choose_execution(config.trainer), code_of(config.model.builder)
     here = {
-        "code_hash": code_hash(builder_file(config.model)),
+        "code_hash": code.hash,
         "device": device_name(execution.device),
         "threads": execution.threads,
         "compiled": execution.compiled,
@@ -90,8 +90,12 @@ def foreseen(record: Record, config: Config) -> list[str]:
         "fast": execution.fast,
         "torch": str(torch.__version__),
     }
+    if code.hash in same_code(record.provenance.code_hash, record.config):
+        del here["code_hash"]
     pairs = {name: (getattr(record.provenance, name), value) for name, value in here.items()}
-    return [f"  {name}: {before}, here {now}" for name, (before, now) in _unlike(pairs).items()]
+    lines = [f"  {name}: {before}, here {now}" for name, (before, now) in _unlike(pairs).items()]
+    changed = changed_files(record.provenance.code_files, code.files) if "code_hash" in here else ""
+    return [*lines, *([f"    changed since: {changed}"] if changed else [])]
 
 
 def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
@@ -215,6 +219,11 @@ def _surrounding_lines(old: Record, new: Record) -> Iterator[str]:
     yield "what else differs:"
     for name, (before, after) in found.items():
         yield f"  {name}: {before}, now {after}"
+    if "code_hash" in found:
+        if new.provenance.code_hash in same_code(old.provenance.code_hash, old.config):
+            yield "    which is known to train the same numbers"
+        elif changed := changed_files(old.provenance.code_files, new.provenance.code_files):
+            yield f"    changed: {changed}"
 
 
 def _listed(cells: list[str], most: int = 20) -> str:

@@ -15,10 +15,9 @@ import torch
 from strive import __version__, identity, records, stop
 from strive.artifacts import epoch_line
 from strive.claim import Claim
-from strive.code_hash import code_hash
+from strive.code_hash import changed_files, code_of
 from strive.config import Config
 from strive.data import NO_FILES, Splits
-from strive.networks import builder_file
 from strive.pictures import inputs_picture, mistakes_picture
 from strive.progress import CONSOLE, CellProgress
 from strive.records import Failure, Provenance, Record, Result, Status
@@ -46,7 +45,7 @@ class Sitting:
         self.cell = identity.cell_id(config)
         self.log = cell_log(self.cell)
         self.packed = 1  # most cells that trained side by side with this one, itself counted
-        self.code = code_hash(builder_file(config.model))
+        self.code = code_of(config.model.builder)
         self.started = _now()
         self.resumes, self.inexact = 0, list[str]()
         self.fingerprint, self.num_train, self.on_disk = "", 0, NO_FILES
@@ -180,7 +179,8 @@ class Sitting:
                 torch=str(torch.__version__),
                 python=platform.python_version(),
                 strive=__version__,
-                code_hash=self.code,
+                code_hash=self.code.hash,
+                code_files=dict(self.code.files),
                 data_fingerprint=self.fingerprint,
                 data_stamp=self.on_disk.stamp,
                 data_found=self.on_disk.found,
@@ -254,8 +254,10 @@ class Sitting:
     def _unusable(self, state: State) -> str | None:
         if state.get("cell") != self.cell:
             return f"it belongs to {state.get('cell')}"
-        if state["code_hash"] != self.code:
-            return f"it was written by code {state['code_hash']}, this is {self.code}"
+        if state["code_hash"] != self.code.hash:
+            changed = changed_files(state.get("code_files", {}), self.code.files)
+            what = f": {changed} changed" if changed else ""
+            return f"it was written by code {state['code_hash']}, this is {self.code.hash}{what}"
         return None
 
     def _check_images(self) -> None:
@@ -301,7 +303,8 @@ class Sitting:
     def _marks(self) -> State:
         return {
             "cell": self.cell,
-            "code_hash": self.code,
+            "code_hash": self.code.hash,
+            "code_files": dict(self.code.files),
             "data_fingerprint": self.fingerprint,
             "threads": self.execution.threads,
             "compiled": self._compiled(),

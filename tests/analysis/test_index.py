@@ -310,5 +310,7 @@ def test_a_record_checked_by_hand_is_what_the_index_says(sweep: Golden) -> None:
     content = json.loads((sweep.runs / cells[0] / "record.json").read_text())
     for part in ("result", "provenance"):
         for name, value in content[part].items():
+            if isinstance(value, dict):
+                continue  # no column
             found = columns[name][0]
             assert found == ("; ".join(value) if isinstance(value, list) else value), name

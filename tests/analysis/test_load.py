@@ -147,7 +147,7 @@ def test_no_two_parts_of_a_row_share_a_name(golden: MakeGolden, runs: Path) -> N
     names = list(_cells(runs))
     assert len(names) == len(set(names))
     for name in (*identity.flat(Config()), *(field.name for part in (Result, Provenance) for field in fields(part))):
-        assert name in names
+        assert (name in names) != (name == "code_files")  # a mapping is no column
 
 
 def test_numbers_are_floats_and_all_else_is_as_it_came(golden: MakeGolden, runs: Path) -> None:

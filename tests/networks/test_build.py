@@ -19,7 +19,7 @@ from strive.config import (
     StridedB,
     Variant,
 )
-from strive.networks import build_network, builder_file, check_network, count_parameters, reseed
+from strive.networks import build_network, check_network, count_parameters, reseed
 from strive.networks.build import SampledConv
 from strive.networks.dropout import HashDropout
 from strive.randomness import streams
@@ -285,7 +285,6 @@ def test_a_builder_in_the_current_directory_is_found_and_called_with_its_kwargs(
 def test_the_search_path_is_left_as_it_was(custom):
     before = list(sys.path)
     custom_built(custom("my_nets:plain"))
-    builder_file(custom("my_nets:plain"))
     assert sys.path == before
 
 
@@ -346,18 +345,6 @@ def test_a_wrong_builder_is_told_by_the_name_that_was_typed(custom, builder, kwa
         check_network(custom(builder, **kwargs), num_classes=5, image_size=8)
     assert str(caught.value).startswith(f"model.builder={builder}: ")
     assert message in str(caught.value)
-
-
-def test_the_builders_file_is_found_without_importing_it(custom, tmp_path):
-    assert builder_file(custom("my_package.nets:build")) == tmp_path / "my_package" / "nets.py"
-    assert builder_file(custom("my_nets:plain")) == tmp_path / "my_nets.py"
-    assert "my_nets" not in sys.modules
-
-
-def test_there_is_no_builders_file_where_there_is_no_builder(custom):
-    assert builder_file(ModelConfig()) is None
-    assert builder_file(custom("my_missing:plain")) is None
-    assert builder_file(custom("my_missing.deeper:plain")) is None
 
 
 def test_a_sampled_1x1_convolution_is_the_convolution_with_stride():

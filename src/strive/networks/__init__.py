@@ -5,14 +5,12 @@
 """
 
 from strive.networks.build import IMAGE_CHANNELS, build_network, check_network, count_parameters
-from strive.networks.custom import builder_file
 from strive.networks.dropout import purposes as dropout_purposes
 from strive.networks.dropout import reseed
 
 __all__ = [
     "IMAGE_CHANNELS",
     "build_network",
-    "builder_file",
     "check_network",
     "count_parameters",
     "dropout_purposes",

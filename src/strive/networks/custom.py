@@ -1,12 +1,8 @@
 """Nets that users build themselves: model=extra/custom model.builder=package.module:function."""
 
-import contextlib
 import importlib
-import importlib.util
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from strive import randomness
-from strive.config import ConfigError, Family, ModelConfig
+from strive.config import ConfigError, ModelConfig
 from strive.networks.dropout import HashDropout
+from strive.user_modules import importable
 
 
 def build_custom(model: ModelConfig, *, num_classes: int, image_size: int, seed: int) -> nn.Module:
@@ -31,7 +28,7 @@ def build_custom(model: ModelConfig, *, num_classes: int, image_size: int, seed:
     Raises ConfigError if the builder cannot be imported, called or used.
     """
     # Builders may import more of the user's modules when they are called.
-    with _importable_cwd():
+    with importable():
         function = _load_builder(model)
         arguments = _arguments(model, function, num_classes=num_classes, image_size=image_size)
         network = _call(model, function, arguments, seed)
@@ -40,21 +37,6 @@ def build_custom(model: ModelConfig, *, num_classes: int, image_size: int, seed:
     _replace_dropout(network)
     network.register_forward_hook(_to_float32)
     return network
-
-
-def builder_file(model: ModelConfig) -> Path | None:
-    """Return the source file of the builder's module without importing that module.
-
-    None for a net that has no builder, or if no such file is found.
-    """
-    if model.family is not Family.custom:
-        return None
-    with _importable_cwd():
-        try:
-            found = importlib.util.find_spec(model.builder.partition(":")[0])
-        except (ImportError, ValueError):
-            return None
-    return Path(found.origin).resolve() if found and found.has_location and found.origin else None
 
 
 def _load_builder(model: ModelConfig) -> Callable[..., object]:
@@ -108,19 +90,6 @@ def _call(model: ModelConfig, function: Callable[..., object], arguments: dict[s
             return function(**arguments)
         except Exception as error:
             raise _builder_error(model, f"raised {type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _importable_cwd() -> Iterator[None]:
-    """Let imports find modules in the current directory, as `python -m` does; a SLURM job looks in a frozen copy."""
-    cwd = os.environ.get("STRIVE_MODULES") or os.getcwd()
-    sys.path.insert(0, cwd)
-    # A module written since the last import would otherwise not be seen.
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(cwd)
 
 
 def _replace_dropout(network: nn.Module) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 from strive import __version__, records
 from strive.claim import owner_of, take_claim
-from strive.code_hash import code_hash
-from strive.config import Family
+from strive.code_hash import code_of
 from strive.records import Failure, Provenance, Record, Status
 from strive.sweeping.task import Task
 
@@ -75,6 +74,7 @@ def tail(log: Path, *, offset: int = 0, lines: int = _TAIL_LINES) -> str:
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    code = code_of(task.config["model.builder"])
     values: dict[str, Any] = {
         "host": socket.gethostname(),
         "device": "",
@@ -89,17 +89,15 @@ def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
         "torch": _torch_version(),
         "python": platform.python_version(),
         "strive": __version__,
-        "code_hash": task.code or _code(task),
+        "code_hash": task.code or code.hash,
         "data_fingerprint": "",
         "started": now,
         "finished": now,
     }
-    return Provenance(**values | known)
-
-
-def _code(task: Task) -> str:
-    # To find a custom builder's file takes torch; the process that died would have known.
-    return "" if task.config["model.family"] == Family.custom.value else code_hash()
+    values |= known
+    # What is on disk now is not what trained it where the hash is another.
+    files = dict(code.files) if code.hash == values["code_hash"] else {}
+    return Provenance(code_files=files, **values)
 
 
 def _torch_version() -> str:

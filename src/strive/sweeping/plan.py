@@ -14,6 +14,7 @@ from strive import identity, records
 from strive.claim import owner_of, surely_dead
 from strive.config import Config, knobs
 from strive.records import Record, RecordError
+from strive.same_code import is_stale
 
 SCHEMA = 3
 _READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
@@ -153,7 +154,8 @@ def look_up(
     epochs = config.budget.epochs
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
-        stale = record.provenance.code_hash if record.provenance.code_hash != code else ""
+        made = record.provenance.code_hash
+        stale = made if is_stale(made, code, record.config) else ""
         images = other_images(config, record) or ""
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
             why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"

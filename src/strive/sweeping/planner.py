@@ -10,11 +10,10 @@ from rich.progress import track
 
 from strive import identity, records
 from strive.cell import CellFacts, check_cell
-from strive.code_hash import code_hash
+from strive.code_hash import changed_files, code_hash, code_of
 from strive.complaint import complaint
 from strive.config import Config, ConfigError, checked
 from strive.data import files_on_disk
-from strive.networks import builder_file
 from strive.progress import CONSOLE
 from strive.records import Record, RecordError
 from strive.same_images import other_images
@@ -150,7 +149,7 @@ class Planner:
             config,
             arm=arm,
             retrain=self.retrain,
-            code=code_hash(builder_file(config.model)),
+            code=code_hash(config.model.builder),
             queued=self._queued(config.runs),
             folders=self._names(config.runs),
             other_images=self._other_images,
@@ -263,7 +262,8 @@ def _stale_cells(plan: Plan) -> Iterator[str]:
     stale = [planned for planned in plan.cells if planned.stale and planned.action is Action.done]
     if not stale:
         return
-    codes = ", ".join(sorted({planned.stale for planned in stale}))
+    # One cell for each kind of code says what has changed since.
+    codes = ", ".join(sorted({_since(planned) for planned in {each.stale: each for each in stale}.values()}))
     yield f"{len(stale)} done cells come from other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
     yield from _names_of(stale)
 
@@ -296,6 +296,14 @@ def _found_images(cells: Sequence[Planned]) -> Iterator[str]:
         if on_disk.found:
             yield f"images of {data.name}: {on_disk.found}"
         yield from (f"  left out: {line}" for line in on_disk.left_out)
+
+
+def _since(planned: Planned) -> str:
+    """Return the code of a done cell, and which files have changed since where its record knows."""
+    record = records.record_of(planned.config)
+    before = record.provenance.code_files if record is not None else {}
+    changed = changed_files(before, code_of(planned.config.model.builder).files)
+    return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 
 def _not_yet_retrained(cells: list[Planned], folder: Path) -> list[Planned]:

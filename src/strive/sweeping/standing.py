@@ -1,14 +1,17 @@
 """How each cell of a sweep stands: from records, claims and launches on disk, and from SLURM. Imports no torch."""
 
 import dataclasses
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from pathlib import Path
+from typing import Any
 
 from strive import records
 from strive.claim import Owner, is_older, owner_of, surely_dead
+from strive.code_hash import code_hash
 from strive.records import RecordError, Status
+from strive.same_code import is_stale
 from strive.sweeping.fate import fate_of
 from strive.sweeping.joblog import starts
 from strive.sweeping.launches import Job, Launch, Launches
@@ -55,6 +58,7 @@ class Standing:
     epochs: int = 0  # in all
     batch_size: int = 0  # images in a step
     images: str = ""  # fingerprint of those that a finished one was trained on
+    stale: str = ""  # the code hash of its record, where the code has changed since
 
     @property
     def seconds_left(self) -> float | None:
@@ -73,6 +77,7 @@ class _Seen:
     why: str
     traceback: str
     images: str = ""
+    code: str = ""  # hash of the code that trained it
 
     @property
     def finished(self) -> bool:
@@ -129,7 +134,7 @@ class Watcher:
                 epochs_done=epochs_done(folder),
             )  # fmt: skip
         if record is not None:
-            return _ended(cell, folder, record)
+            return _ended(cell, folder, record, plan.config(cell))
         if owner is None and not has_checkpoint(folder):
             return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
         why = f"its process is gone ({owner})" if owner else "a checkpoint is there"
@@ -203,16 +208,17 @@ def _read(path: Path, stamp: tuple[int, int, int]) -> _Seen:
         record = records.read_record(path)
     except RecordError as error:
         return _Seen(stamp, None, str(error), "")
-    failure, images = record.failure, record.provenance.data_fingerprint
+    failure, made = record.failure, record.provenance
     cause, traceback = (failure.cause, failure.traceback) if failure else ("", "")
-    return _Seen(stamp, record.status, cause, traceback, images)
+    return _Seen(stamp, record.status, cause, traceback, made.data_fingerprint, made.code_hash)
 
 
-def _ended(cell: StoredCell, folder: Path, record: _Seen) -> Standing:
+def _ended(cell: StoredCell, folder: Path, record: _Seen, config: Mapping[str, Any]) -> Standing:
     if record.status is None:
         return Standing(cell=cell.cell, state=State.unreadable, why=record.why, log=str(folder / "record.json"))
     if record.finished:
-        return Standing(cell=cell.cell, state=State(record.status.value), images=record.images)
+        stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config) else ""
+        return Standing(cell=cell.cell, state=State(record.status.value), images=record.images, stale=stale)
     log = folder / "log.txt"
     return Standing(
         cell=cell.cell, state=State.failed, status=record.status, why=record.why, traceback=record.traceback,

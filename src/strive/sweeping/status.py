@@ -39,6 +39,7 @@ def sweep_report(
     by_state = {state: [each for each in standings if each.state is state] for state in State}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
     yield _line(counts(standings))
+    yield from _stale(standings)
     if launch is not None:
         yield _line(f"last launch: {_launched(launch)}")
     if trouble and any(not each.state.finished for each in standings):
@@ -49,6 +50,12 @@ def sweep_report(
     yield from _failed([*by_state[State.failed], *by_state[State.unreadable]], tracebacks)
     yield from _stopped(by_state[State.stopped], width)
     yield from _missing(by_state[State.missing])
+
+
+def _stale(standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    codes = Counter(each.stale for each in standings if each.stale)
+    if number := codes.total():
+        yield _line(f"{number} of them come from other code than this ({', '.join(sorted(codes))})")
 
 
 def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int | None = None) -> Table:

@@ -32,7 +32,6 @@ from strive.cell import Pack  # noqa: E402
 from strive.claim import ClaimedError, LostClaimError  # noqa: E402
 from strive.code_hash import code_hash  # noqa: E402
 from strive.config import Config, ConfigError  # noqa: E402
-from strive.networks import builder_file  # noqa: E402
 from strive.records import Record, RecordError, Status  # noqa: E402
 from strive.sweeping.messages import Answer, Kind, Order  # noqa: E402
 from strive.sweeping.slots import MAX_ROOM  # noqa: E402
@@ -233,8 +232,8 @@ def _config(order: Order, threads: int) -> Config:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
         )
-    here = code_hash(builder_file(config.model))
-    if task.code and here != task.code:
+    here = code_hash(config.model.builder)
+    if task.code and here and here != task.code:
         raise _RefusedError(
             f"it was launched with code {task.code}, but this process has imported code {here} from"
             f" {Path(identity.__file__).parent}; launch the sweep again to train with that"
@@ -250,7 +249,7 @@ def _seen(config: Config) -> dict[str, str | int]:
         "threads": config.trainer.threads,
         "layout": LAYOUT,
         "torch": str(torch.__version__),
-        "code_hash": code_hash(builder_file(config.model)),
+        "code_hash": code_hash(config.model.builder),
     }
 
 

@@ -1,0 +1,50 @@
+"""Whether cells were trained by one version of the code, as far as that is known."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from strive import identity
+from strive.code_hash import changed_files
+from strive.records import RecordError, read_record
+from strive.same_code import same_code
+
+_KEYS = sorted(identity.SCIENCE_KEYS)
+
+
+def versions(*groups: pd.DataFrame) -> int:
+    """Return 1 if there is a version of the code that trains the numbers of all these cells, else how many there are.
+
+    groups: cells of Loaded.cells, all with a record; several hashes are one version where the table of
+    same code vouches for these very cells.
+    """
+    hashes = {code for cells in groups for code in cells["code_hash"].unique()}
+    if len(hashes) < 2:
+        return 1
+    rows = (row for cells in groups for row in cells[["code_hash", *_KEYS]].to_dict("records"))
+    return 1 if reduce(frozenset.intersection, map(_same, rows)) else len(hashes)
+
+
+def versions_text(cells: pd.DataFrame) -> str:
+    """Return the hashes with how many cells each has, and what has changed between the two most frequent."""
+    counts = Counter(map(str, cells["code_hash"])).most_common()
+    text = ", ".join(f"{value} ({count} cells)" for value, count in counts)
+    one, other = (_files(cells[cells["code_hash"] == value]["record"].iloc[0]) for value, _ in counts[:2])
+    changed = changed_files(one, other) if one and other else ""
+    return f"{text}; they differ in {changed}" if changed else text
+
+
+def _same(cell: Mapping[Any, Any]) -> frozenset[str]:
+    return same_code(cell["code_hash"], cell)
+
+
+def _files(record: str) -> Mapping[str, str]:
+    """Return the files of the code behind a record, {} where that cannot be read or does not say."""
+    with suppress(OSError, RecordError):
+        return read_record(Path(record)).provenance.code_files
+    return {}

@@ -1,0 +1,271 @@
+"""Does other code still train the same numbers? Trained, not argued: the paper's 12 nets at two commits, bit for bit.
+
+python tools/same_code.py                       check every row of src/strive/same_code.json: what `make same-code` does
+python tools/same_code.py --write OLD_COMMIT    compare that commit with HEAD, and write the row
+python tools/same_code.py --write OLD NEW       the same for two commits
+
+Each net in fp32 and bf16, with and without batch normalisation, from JPEG files to the hash of its weights, with and
+without augmentation and dropout; and single nets with other choices. A few steps are enough: bits that differ, differ
+in the first. exit code: 0; 1 for a row that this machine contradicts; 2 where nothing could be compared.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from strive.same_code import TABLE, Row, Side, compared, net, rows_of, setting  # noqa: E402
+
+_EACH = ("model=glob(*)", "precision=bf16,fp32", "model.batch_norm=true,false")
+_NETS, _SETTINGS = 12, 4
+# As small as results/table3_small's nets: other widths may get other kernels.
+_SHARED = (
+    "data=image_folder", "data.name=compared", "data.root=images.tar.xz", "model.width=0.125", "budget.epochs=2",
+    "budget.batch_size=64", "trainer.threads=1", "runs=runs",
+)  # fmt: skip
+_SWEEPS = (
+    (*_EACH, "model.dropout_input=0", "model.dropout_hidden=0"),
+    (*_EACH, "augment=flip_shift", "data.val_images=32", "seed=1"),
+    ("model=all_cnn_c", "precision=fp32", "model.init=he,xavier_caffe,torch_default"),
+    ("model=all_cnn_c", "precision=fp32", "model.class_relu=false", "model.head_padding=same"),
+    ("model=all_cnn_c", "precision=fp32", "augment=extreme", "augment.canvas_px=40", "augment.scale_max=3"),
+    ("model=all_cnn_c", "precision=fp32", "optimizer.drop_at=[]", "optimizer.decay_biases=false"),
+    ("model=model_c", "precision=fp32", "model.pool_rounding=pad,floor", "model.pool_norm=2"),
+    ("model=strided_cnn_b", "precision=fp32", "model.strided_b=conv5x5"),
+    ("model=all_cnn_c", "precision=fp32", "preprocess=standardize", "data=digits", "data.name=digits"),
+)
+_IMAGES = {"train": 16, "test": 4}  # of each of ten classes
+
+
+class CompareError(Exception):
+    """Nothing could be compared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A cell as its record has it."""
+
+    config: Mapping[str, Any]
+    weights: str  # sha256
+    code_hash: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the table, or write a row of it; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", nargs="+", metavar="COMMIT", help="the old commit, and the new one if not HEAD")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.write:
+            return write(*arguments.write[:2])
+        return check(rows_of(TABLE))
+    except CompareError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def check(rows: Sequence[Row]) -> int:
+    """Train what each row speaks of again; return 1 if one of them promises what does not hold here, else 0."""
+    wrong = 0
+    for row in rows:
+        title = f"{row.old.code_hash} and {row.new.code_hash}"
+        found = compare(row.old.commit, row.new.commit)
+        problems = list(contradictions(row, found))
+        print(f"{title}: {'WRONG' if problems else 'holds'}; {said(found)}")
+        for problem in problems:
+            print(f"  {problem}", file=sys.stderr)
+        wrong += bool(problems)
+    if not rows:
+        print(f"{TABLE} has no rows")
+    return 1 if wrong else 0
+
+
+def write(old: str, new: str = "HEAD") -> int:
+    """Compare two commits and put the row into the table, in place of an earlier one of the same old commit."""
+    commits = commit(old), commit(new)
+    if new == "HEAD" and _git("status", "--porcelain", "--untracked-files=no", "--", "src/strive").strip():
+        raise CompareError("src/strive has changes that are in no commit; commit them first, then compare HEAD")
+    row = compare(*commits)
+    if row.old.code_hash == row.new.code_hash:
+        print(f"both commits have the code {row.new.code_hash}: nothing to write")
+        return 0
+    kept = [each for each in rows_of(TABLE) if each.old != row.old]
+    TABLE.write_text(json.dumps([asdict(each) for each in (*kept, row)], indent=1) + "\n", encoding="utf-8")
+    print(f"{row.old.code_hash} and {row.new.code_hash}: {said(row)}\nwritten to {TABLE}")
+    return 0
+
+
+def compare(old: str, new: str) -> Row:
+    """Train at two commits and return the row that says what came of it. Raises CompareError."""
+    one, other = trained(old), trained(new)
+    if one.keys() != other.keys():
+        lacking = ", ".join(sorted(one.keys() ^ other.keys())[:2])
+        raise CompareError(f"{old[:10]} and {new[:10]} give the cells other ids, such as {lacking}")
+    row = row_of(one, other)
+    return replace(row, old=replace(row.old, commit=old), new=replace(row.new, commit=new))
+
+
+def row_of(one: Mapping[str, Trained], other: Mapping[str, Trained]) -> Row:
+    """Return what two trainings of the same cells say, {cell: what it became} each; commits are left out."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for cell, each in one.items():
+        groups.setdefault((net(each.config), setting(each.config)), []).append(cell)
+    found: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
+    for (name, how), cells in sorted(groups.items()):
+        # One that differs, whatever its other choices were, is enough to say nothing for its kind.
+        agree = all(one[cell].weights == other[cell].weights for cell in cells)
+        found[agree].setdefault(name, []).append(how)
+    agreeing = [each.config for cell, each in one.items() if each.weights == other[cell].weights]
+    return Row(
+        old=Side(code_hash=_code(one), commit=""),
+        new=Side(code_hash=_code(other), commit=""),
+        date=datetime.now(UTC).date().isoformat(),
+        machine=_machine(),
+        torch=version("torch"),
+        python=platform.python_version(),
+        same=found[True],
+        different=found[False],
+        compared=compared(agreeing),
+    )
+
+
+def contradictions(row: Row, found: Row) -> Iterator[str]:
+    """Yield what a row promises and a new comparison does not show."""
+    for side in ("old", "new"):
+        mine, its = getattr(row, side).code_hash, getattr(found, side).code_hash
+        if mine != its:
+            yield f"the {side} commit {getattr(row, side).commit[:10]} has the code {its}, not {mine}"
+    for name, settings in row.same.items():
+        if lacking := sorted(set(settings) - set(found.same.get(name, ()))):
+            yield f"{name}: not the same weights here for {', '.join(lacking)}"
+    for key, kinds in row.compared.items():
+        if lacking := sorted(set(kinds) - set(found.compared.get(key, ()))):
+            yield f"{key}: {', '.join(lacking)} was not compared, or differed"
+
+
+def said(row: Row) -> str:
+    """Return what a comparison came to, in a line."""
+    same, different = (sum(map(len, each.values())) for each in (row.same, row.different))
+    others = ", ".join(f"{name} {how}" for name, settings in row.different.items() for how in settings)
+    return f"{same} of {same + different} kinds of nets train the same weights" + (f", not {others}" if others else "")
+
+
+def _code(cells: Mapping[str, Trained]) -> str:
+    codes = {each.code_hash for each in cells.values()}
+    if len(codes) != 1:
+        raise CompareError(f"one commit's cells say that they were trained by {len(codes)} versions of the code")
+    return codes.pop()
+
+
+def _machine() -> str:
+    import torch
+
+    from strive.training import device_name
+
+    return device_name(torch.device("cpu"))
+
+
+# -- one commit
+
+
+@cache
+def trained(at: str) -> dict[str, Trained]:
+    """Return {cell: what it became} of all cells, trained with the code of a commit by that commit's own program."""
+    with tempfile.TemporaryDirectory(prefix="same-code-") as place, checkout(at, Path(place) / "code") as code:
+        here = Path(place)
+        _write_images(here / "images.tar.xz")
+        for overrides in _SWEEPS:
+            _run(code, here, overrides)
+        found = {}
+        for path in sorted((here / "runs").glob("*/record.json")):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["result"] is None:
+                raise CompareError(f"{at[:10]}: {record['cell']} failed: {record['failure']['cause']}")
+            found[record["cell"]] = Trained(
+                record["config"], record["result"]["weights_sha256"], record["provenance"]["code_hash"]
+            )
+    kinds = {(net(each.config), setting(each.config)) for each in found.values()}
+    if len(kinds) != _NETS * _SETTINGS:
+        raise CompareError(f"{at[:10]}: {len(kinds)} kinds of nets were trained instead of {_NETS * _SETTINGS}")
+    return found
+
+
+@contextmanager
+def checkout(at: str, place: Path) -> Iterator[Path]:
+    """Put a commit's files into a folder for a while."""
+    _git("worktree", "add", "--detach", str(place), at)
+    try:
+        yield place
+    finally:
+        _git("worktree", "remove", "--force", str(place))
+
+
+def commit(name: str) -> str:
+    """Return a commit's 40 digits."""
+    return _git("rev-parse", "--verify", f"{name}^{{commit}}").strip()
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise CompareError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _run(code: Path, here: Path, overrides: Sequence[str]) -> None:
+    # -S and these paths: what an editable installation of this checkout adds would be found beside the other's.
+    own = {str(ROOT / name) for name in ("src", "tools", "analysis", "tests", "bench")}
+    paths = [str(code / "src"), *(path for path in sys.path if path and path not in own)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "STRIVE_CACHE": str(here / "cache"),  # of images that this very code has read
+        "WANDB_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    # Later ones count where both set a key.
+    given = {text.partition("=")[0]: text for text in (*_SHARED, *overrides)}
+    command = [sys.executable, "-S", str(code / "src" / "run.py"), "-m", *given.values()]
+    done = subprocess.run(command, cwd=here, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise CompareError(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+
+
+def _write_images(path: Path) -> None:
+    """Write an archive of small JPEG files, the same each time."""
+    random = np.random.default_rng(0)
+    with tarfile.open(path, "w:xz") as archive:
+        for split, count in _IMAGES.items():
+            for label in range(10):
+                for number in range(count):
+                    # A colour for the class, so that there is something to learn, and noise.
+                    pixels = random.integers(0, 128, (32, 32, 3)) + (np.arange(3) == label % 3) * 12 * label
+                    content = io.BytesIO()
+                    Image.fromarray(pixels.astype(np.uint8)).save(content, "JPEG")
+                    entry = tarfile.TarInfo(f"{split}/{label}/{number}.jpg")
+                    entry.size = len(content.getvalue())
+                    content.seek(0)
+                    archive.addfile(entry, content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
