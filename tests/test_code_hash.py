@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from strive import code_cache
 from strive import code_hash as module
 from strive.code_files import _DECIDE_NOTHING, LOOP, reached
 from strive.code_hash import Code, changed_files, code_hash, code_of
@@ -285,3 +286,20 @@ def test_what_is_edited_after_a_process_has_asked_does_not_count(project: Path):
     old = fresh().hash
     edit(project / "mypkg" / "blocks.py", "WIDTH = 8", "WIDTH = 9")
     assert code_hash(BUILDER) == old
+
+
+def test_the_cache_saves_time_and_changes_nothing_whatever_becomes_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    without = fresh()
+    kept = project / "cache"
+    monkeypatch.setattr(code_cache, "_folder", lambda: kept)
+    assert fresh() == without
+    with monkeypatch.context() as patch:
+        patch.setattr(code_cache, "form_of", lambda content: pytest.fail("it was read already"))
+        assert fresh() == without
+    for number, path in enumerate(sorted(kept.iterdir())):
+        path.write_bytes([b"", b"[1, 2]", b'{"a": 1}', b"\xff"][number % 4])
+    assert fresh() == without
+    monkeypatch.setattr(code_cache, "_folder", lambda: Path("/dev/null/nowhere"))
+    assert fresh() == without

@@ -13,7 +13,8 @@ from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec
 from pathlib import PurePath
 from typing import Any
 
-from strive.code_form import Form, Import, bytes_form, form_of
+from strive.code_cache import known_form
+from strive.code_form import Form, Import, bytes_form
 
 LOOP = "strive.training"  # imports nets and data in its turn
 # Reached as well, but nothing is computed there. What keys and their values mean to the program, config
@@ -88,7 +89,7 @@ class _Finder:
         except (AttributeError, OSError):
             return None
         path = PurePath(spec.origin)
-        form = form_of(content) if path.suffix in SOURCE_SUFFIXES else bytes_form(content)
+        form = known_form(content) if path.suffix in SOURCE_SUFFIXES else bytes_form(content)
         is_package = spec.submodule_search_locations is not None
         folders = name.split(".") if is_package else name.split(".")[:-1]
         return Module(name, "/".join((*folders, path.name)), is_package, form)
