@@ -185,3 +185,22 @@ def test_commits_with_other_cells_are_not_compared(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tool, "trained", lambda at: cells("w1") if at == "old" else {"two": cells("w1")["one"]})
     with pytest.raises(tool.CompareError, match="give the cells other ids, such as one, two"):
         tool.compare("old", "new")
+
+
+def test_where_a_processor_has_no_bf16_a_row_is_neither_written_nor_called_wrong_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    fp32 = flat(precision="fp32")
+
+    def trained(at: str) -> dict[str, tool.Trained]:
+        # Old code did bf16 in software there.
+        code, weights = ("old", "w1") if at == "0" * 40 else ("new", "w2")
+        return cells(weights, code, two=tool.Trained(fp32, "w3", code))
+
+    monkeypatch.setattr(tool, "trained", trained)
+    promised = row("old", "new", {"c all_cnn": ["bf16", "fp32"]}, [fp32])
+    assert tool.check([promised]) == 1
+    monkeypatch.setattr(tool, "_has_bf16", lambda: False)
+    assert tool.check([promised]) == 0
+    assert "not checked: bf16" in capsys.readouterr().out
+    assert tool.main(["--write", "HEAD", "HEAD"]) == 2

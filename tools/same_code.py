@@ -28,12 +28,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from strive.config import Precision  # noqa: E402
 from strive.same_code import TABLE, Row, Side, compared, net, rows_of, setting  # noqa: E402
+from strive.training import Bf16, bf16_of, device_name  # noqa: E402
 
 _EACH = ("model=glob(*)", "precision=bf16,fp32", "model.batch_norm=true,false")
 _NETS, _SETTINGS = 12, 4
@@ -104,12 +107,16 @@ def check(rows: Sequence[Row]) -> int:
         wrong += bool(problems)
     if not rows:
         print(f"{TABLE} has no rows")
+    elif not _has_bf16():
+        print("not checked: bf16, for which this processor has no instructions; rows speak of those that have")
     return 1 if wrong else 0
 
 
 def write(old: str, new: str = "HEAD") -> int:
     """Compare two commits and put the row into the table, in place of an earlier one of the same old commit."""
     commits = commit(old), commit(new)
+    if not _has_bf16():
+        raise CompareError("this processor has no instructions for bf16; write the row on one that has")
     if new == "HEAD" and _git("status", "--porcelain", "--untracked-files=no", "--", "src/strive").strip():
         raise CompareError("src/strive has changes that are in no commit; commit them first, then compare HEAD")
     row = compare(*commits)
@@ -163,7 +170,8 @@ def contradictions(row: Row, found: Row) -> Iterator[str]:
         if mine != its:
             yield f"the {side} commit {getattr(row, side).commit[:10]} has the code {its}, not {mine}"
     for name, settings in row.same.items():
-        if lacking := sorted(set(settings) - set(found.same.get(name, ()))):
+        promised = {how for how in settings if _has_bf16() or not how.startswith("bf16")}
+        if lacking := sorted(promised - set(found.same.get(name, ()))):
             yield f"{name}: not the same weights here for {', '.join(lacking)}"
     for key, kinds in row.compared.items():
         if lacking := sorted(set(kinds) - set(found.compared.get(key, ()))):
@@ -185,11 +193,12 @@ def _code(cells: Mapping[str, Trained]) -> str:
 
 
 def _machine() -> str:
-    import torch
-
-    from strive.training import device_name
-
     return device_name(torch.device("cpu"))
+
+
+def _has_bf16() -> bool:
+    """Return whether bf16 is the processor's own here; where it is not, code of before 2026-11-29 had another way."""
+    return bf16_of(Precision.bf16, torch.device("cpu")) is Bf16.native
 
 
 # -- one commit

@@ -47,7 +47,7 @@ class Row:
     def vouches_for(self, config: Mapping[str, Any]) -> bool:
         """Return whether a cell like this one was compared, and came out the same. config: as identity.flat."""
         return setting(config) in self.same.get(net(config), ()) and all(
-            kind(config[key]) in self.compared.get(key, ()) for key in _COMPARED
+            kind(config.get(key)) in self.compared.get(key, ()) for key in _COMPARED
         )
 
 
