@@ -21,6 +21,14 @@ class ConfigError(ValueError):
     """What a user got wrong; the message says what was got, what is legal, and the key."""
 
 
+class UnknownKeyError(ConfigError):
+    """A key that no cell has."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"there is no key {key}")
+        self.key = key
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a knob means to people, and whether it decides a cell's numbers (science)."""
@@ -528,9 +536,31 @@ def to_config(composed: DictConfig) -> Config:
 
     Raises ConfigError with one line for each wrong value.
     """
+    return checked(to_dataclass(composed))
+
+
+def to_dataclass(composed: DictConfig) -> Config:
+    """Return Hydra's mapping as plain dataclasses, of which only keys and types were checked.
+
+    Raises UnknownKeyError for a key that +KEY=VALUE added, ConfigError for one that ~KEY took away,
+    OmegaConf's errors for values of another type.
+    """
+    _check_keys(composed, Config(), "")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
-    return checked(config)
+    return config
+
+
+def _check_keys(composed: DictConfig, node: Any, prefix: str) -> None:
+    legal = {item.name: getattr(node, item.name) for item in dataclasses.fields(node)}
+    for name in composed:
+        if name not in legal:
+            raise UnknownKeyError(f"{prefix}{name}")
+    for name, value in legal.items():
+        if name not in composed and name != "sweeps":
+            raise ConfigError(f"~{prefix}{name} takes away what every cell has; leave it out")
+        if dataclasses.is_dataclass(value) and isinstance(below := composed._get_node(name), DictConfig):
+            _check_keys(below, value, f"{prefix}{name}.")
 
 
 def checked(config: Config) -> Config:

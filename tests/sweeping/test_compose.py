@@ -1,13 +1,20 @@
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from overrides import parsed
 from support import MakeConfig
 
 from strive.complaint import complaint
-from strive.config import ConfigError
+from strive.config import Config, ConfigError
 from strive.sweeping.compose import Composer
+from strive.sweeping.planner import Planner
 
 CELLS = (
     (),
@@ -20,6 +27,20 @@ CELLS = (
     ("data=image_folder", "data.name=mine", "data.root='a folder, with a comma'"),
     ("needs.gres='gpu:1'", "trainer.threads=2", "trainer.device=cpu"),
     ("optimizer.lr=0.1", "optimizer.lr=0.2"),
+    ("optimizer.lr=0.2", "++optimizer.lr=0.1"),
+    ("++optimizer.lr=0.1", "optimizer.lr=0.2"),
+    ("optimizer.lr=0.2", "optimizer={lr:0.3}"),
+    ("optimizer={lr:0.3}", "optimizer.lr=0.2", "optimizer={momentum:0.1}", "model={width:2}", "model=model_a"),
+    ("optimizer.drop_at=[1/2,3/4]", "optimizer.drop_at.0=1/3"),
+    ("optimizer.drop_at.0=1/3", "optimizer.drop_at=[1/2,3/4]"),
+    ("seed=3", "trainer={threads:'${seed}'}", "seed=4"),
+    (
+        "model=extra/custom",
+        "model={builder:a.b:c}",
+        "+model.kwargs={a:1,b:{c:2}}",
+        "++model.kwargs.a=3",
+        "~model.kwargs.b",
+    ),
 )
 
 
@@ -59,7 +80,7 @@ def test_interpolation_is_left_to_hydra(composer: Composer, overrides: tuple[str
         ("optimizer.lr=high", "optimizer.lr: "),
         ("seed=1.5", "seed: "),
         ("precision=fp16", "one of bf16, fp32"),
-        ("model=resnet", "Could not find 'model/resnet'"),
+        ("model=resnet", "there is no model=resnet"),
         ("budget.epochs=0", "budget.epochs must be 1 or more, got 0"),
     ],
 )
@@ -89,3 +110,64 @@ def test_a_wrong_override_is_told_as_for_a_single_cell(
 )
 def test_what_sweeps_is_expanded(composer: Composer, text: str, expanded: list[str]):
     assert composer.expand(text) == expanded
+
+
+# What a user may type in one line, in any order and more than once; what is of one kind meets often.
+_DRAWN = [
+    kind.split()
+    for kind in (
+        """seed=3 seed=0,1 ++seed=5 ++seed=5,6 seed=${budget.epochs} +seed=1 ~seed seed=a seed=""",
+        """optimizer.lr=0.2 optimizer.lr=0.1,0.3 ++optimizer.lr=0.1 optimizer={lr:0.3} optimizer={momentum:0.1}
+        optimizer={lr:0.5},{lr:0.6} ++optimizer={lr:0.4,momentum:0.2} optimizer={lr:0.7,drop_at:[1/3]},{momentum:0.3}
+        optimizer=sgd_paper optimizer={} ~optimizer optimizer.drop_at=[1/2],[] optimizer.drop_at.0=1/4
+        optimizer={lr:${optimizer.momentum}} ~optimizer.lr +optimizer.name=adamw""",
+        """model=model_a model=all_cnn_b,strided_cnn_a model.base=b model={base:a} model={width:0.5,class_relu:false}
+        model.width=0.25 model={width:2},{width:3} ++model={base:b,width:4} model=nope""",
+        """+model.kwargs.depth=1,2 ++model.kwargs.depth=3 +model.kwargs={depth:4} ++model.kwargs={depth:5,more:{x:1}}
+        ~model.kwargs.depth model.kwargs.depth=6 +model.kwargs.more.x=2 ++model={kwargs:{depth:7}} model.kwargs={}
+        model={family:custom,builder:a.b:c}""",
+        """budget={epochs:1} budget=smoke budget.epochs=2 budget=quick,smoke tracker=none trainer={threads:1}
+        +trainer={progress:false} trainer.threads=2 ~trainer +trainer.compile=true trainer.compile=false""",
+    )
+]
+
+
+def _results(compose: Callable[..., Config], cells: Callable[[], Iterable[Sequence[str]]]) -> list[Config] | str:
+    """Return the distinct configs in their order; "refused" if one cell cannot be, as then none trains."""
+    found: list[Config] = []
+    try:
+        for overrides in cells():
+            if (config := compose(*overrides)) not in found:
+                found.append(config)
+    except (ConfigError, HydraException, OmegaConfBaseException):
+        return "refused"
+    return found
+
+
+def _split(arguments: Sequence[str]) -> list[list[str]]:
+    """Return the cells of Hydra's own sweeper."""
+    (batch,) = BasicSweeper.split_arguments([parsed(text) for text in arguments], max_batch_size=None)
+    return batch
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("N", 25))))
+def test_a_multirun_composes_what_single_runs_with_the_same_overrides_do(
+    composer: Composer, make_config: MakeConfig, tmp_path: Path, seed: int
+):
+    drawn = random.Random(seed)
+    arguments = drawn.choices(drawn.choice(_DRAWN), k=drawn.randint(2, 3)) + drawn.choices(sum(_DRAWN, ()), k=1)
+    drawn.shuffle(arguments)
+    # Hydra's sweeper keeps one override of each spelling of a key, at the place of the first: where a spelling comes
+    # twice, single runs of each override's values decide.
+    each = [_split([text]) for text in arguments]
+    singles = [[text for (text,) in parts] for parts in itertools.product(*each)]
+    spellings = [parsed(text).get_key_element() for text in arguments]
+    if len(set(spellings)) == len(spellings):
+        assert _split(arguments) == singles
+    runs = f"runs={tmp_path / 'runs'}"
+    planner = Planner(composer, read_sweep=lambda name: pytest.fail(name))
+    ours = _results(
+        lambda *cell: composer.compose((runs, *cell)),
+        lambda: [cell.overrides for cell in planner._combinations(arguments, None)],
+    )
+    assert ours == _results(make_config, lambda: singles), arguments

@@ -12,8 +12,8 @@ from support import MakeConfig
 from strive import identity, records
 from strive.cell import run_cell
 from strive.claim import take_claim
-from strive.config import Config
-from strive.sweeping.plan import Action, Planned, Retrain, look_up, names_in
+from strive.config import Config, knobs
+from strive.sweeping.plan import Action, Planned, Retrain, look_up, names_in, plan_name
 from strive.training import write_state
 
 Look = Callable[..., Planned]
@@ -145,3 +145,45 @@ def test_what_is_not_in_the_runs_folder_costs_no_look_at_the_disk(
     monkeypatch.setattr(Path, "exists", forbidden)
     monkeypatch.setattr(os, "scandir", forbidden)
     assert look(config, folders=folders).action is Action.train
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("tracker=none",),
+        ("tracker=none,auto",),
+        ("+trainer=cluster",),
+        ("trainer={threads:2,device:cpu}", "needs={mem_gb:8}"),
+        ("data={root:'/there',download:true}",),
+        ("~tracker", "++trainer.threads=3", "runs=there"),
+        ("hydra.sweeper.dry_run=true", "hydra/launcher=slurm", "hydra={sweeper:{parents:true}}"),
+    ],
+    ids=" ".join,
+)
+def test_an_override_that_changes_no_science_key_changes_no_name(overrides: tuple[str, ...]):
+    assert plan_name(overrides, "table3") == "table3"
+    assert (
+        plan_name(("seed=0,1", *overrides), "")
+        == plan_name((*overrides, "seed=0,1"), "")
+        == plan_name(("seed=0,1",), "")
+    )
+
+
+def test_every_group_without_a_science_key_is_known_by_its_knobs():
+    groups = {key.partition(".")[0]: False for key, _, _ in knobs(Config()) if "." in key}
+    groups |= {key.partition(".")[0]: True for key, meaning, _ in knobs(Config()) if "." in key and meaning.science}
+    assert {group: plan_name((f"{group}=option",), "table3") != "table3" for group in groups} == groups
+
+
+def test_a_name_knows_a_mapping_by_its_science_keys_and_of_a_key_its_last_word():
+    name = plan_name(("data.val_images=400",), "table3")
+    assert plan_name(("data={root:'/there',val_images:400}",), "table3") == name != "table3"
+    assert plan_name(("optimizer.lr=0.2", "optimizer.lr=0.1"), "") == plan_name(
+        ("optimizer={lr:0.2}", "optimizer.lr=0.1"), ""
+    )
+    assert plan_name(("optimizer.lr=0.2", "optimizer.lr=0.1"), "") != plan_name(
+        ("optimizer.lr=0.1", "optimizer.lr=0.2"), ""
+    )

@@ -35,7 +35,7 @@ def test_every_wrong_cell_is_listed_with_its_overrides(make_plan: MakePlan, tmp_
 def test_a_cell_that_hydra_cannot_compose_is_listed_with_the_others(make_plan: MakePlan):
     with pytest.raises(ConfigError) as caught:
         make_plan("model=model_a,resnet", "seed=-1")
-    assert "Could not find 'model/resnet'" in str(caught.value)
+    assert "there is no model=resnet" in str(caught.value)
     assert "seed must be 0 or more" in str(caught.value)
 
 

@@ -220,6 +220,45 @@ def test_the_last_word_on_a_key_counts():
     assert overrides(sweep(grid={"seed": [0, 1]}), "seed=4", "seed=5") == [("seed=5",)]
 
 
+def test_a_mapping_on_the_command_line_sets_each_of_its_keys():
+    read = sweep(
+        fixed={"budget": "smoke", "budget.epochs": 3, "optimizer.momentum": 0.5},
+        grid={"optimizer.lr": [0.1, 0.2]},
+        choose={"optimizer.weight_decay": {"sweep": "other", "by": "val_error", "per": []}},
+    )
+    assert overrides(read, "optimizer={lr:0.7}", "budget={epochs:1}") == [
+        ("budget=smoke", "optimizer.momentum=0.5", "optimizer.lr=0.7", "budget.epochs=1")
+    ]
+    assert overrides(read, "optimizer={lr:0.7,momentum:0}", "optimizer={lr:0.8}") == [
+        ("budget=smoke", "budget.epochs=3", "optimizer.lr=0.8", "optimizer.momentum=0")
+    ]
+    # A sweep over mappings is one factor, and so are two of them.
+    swept = overrides(read, "optimizer={lr:0.5},{lr:0.6}", "model={width:1},{width:2}")
+    assert [each[-2:] for each in swept] == [
+        (f"optimizer.lr={lr}", f"model.width={width}") for lr in (0.5, 0.6) for width in (1, 2)
+    ]
+    assert read.choices(("optimizer={weight_decay:0}",)) == read.choices(
+        ("optimizer={weight_decay:0},{weight_decay:1}",)
+    )
+    assert read.choices(("optimizer={weight_decay:0}",)) == []
+    # The other sweep hears of what this one does not vary.
+    assert read.for_parents(("optimizer={lr:0.7,momentum:0}",)) == ("optimizer.momentum=0",)
+
+
+def test_a_sweep_over_mappings_of_which_some_leave_the_files_own_values_is_refused():
+    read = sweep(grid={"optimizer.lr": [0.1, 0.2]})
+    with pytest.raises(ConfigError, match=r"sets optimizer\.lr, too, and only some of these mappings do"):
+        overrides(read, "optimizer={lr:0.5},{momentum:0.1}")
+    assert len(overrides(read, "optimizer={momentum:0.5},{weight_decay:0}")) == 2 * 2
+
+
+def test_arguments_of_a_builder_in_a_mapping_are_keys_of_their_own():
+    read = sweep(fixed={"model.kwargs.depth": 3}, grid={"model.kwargs.width": [1, 2]})
+    assert overrides(read, "+model.kwargs={width:4,names:[x,y]}") == [
+        ("++model.kwargs.depth=3", "++model.kwargs.width=4", "++model.kwargs.names=[x,y]")
+    ]
+
+
 def test_additions_and_deletions_pass_through():
     assert overrides(sweep(grid={"seed": [0]}), "~model.kwargs", "+extra.key=1", "++other=2") == [
         ("seed=0", "~model.kwargs", "+extra.key=1", "++other=2")

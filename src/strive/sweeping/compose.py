@@ -5,6 +5,7 @@ be put into a config that was composed before, after the same conversion of its 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,10 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from strive.config import Config, checked, knobs
+from strive.config import Config, ConfigError, checked, to_dataclass
+from strive.sweeping.grammar import GROUPS, PLAIN_KEYS, flattened
 
-# A dict's keys are the user's, and adding one has rules of its own: that is left to Hydra.
-_PLAIN_KEYS = frozenset(key for key, _, value in knobs(Config()) if not isinstance(value, dict))
+_MOST = 1_000_000  # values of one sweep: more were never meant, and would fill the memory
 
 
 class Composer:
@@ -36,8 +37,22 @@ class Composer:
         override = self._parsed(text)
         if not override.is_sweep_override():
             return [text]
+        if not override.is_discrete_sweep():
+            raise ConfigError(f"{text}: an interval has no values to train one by one; legal: A,B,C, range and glob")
         key = override.input_line.partition("=")[0] if override.input_line else override.get_key_element()
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        try:
+            values = list(itertools.islice(override.sweep_string_iterator(), _MOST + 1))
+        except (ValueError, ZeroDivisionError, OverflowError) as error:  # of range
+            raise ConfigError(f"{text} cannot be counted out: {error}") from error
+        if len(values) > _MOST:
+            raise ConfigError(f"{text} has more than {_MOST:,} values, too many for one sweep")
+        return [f"{key}={value}" for value in values]
+
+    def check(self, text: str) -> None:
+        """Raise the error of a value that no cell can have, though a later override replaces it in every cell."""
+        for leaf in (leaf for each in self.expand(text) for leaf in flattened(each)):
+            if _is_plain(self._parsed(leaf)):
+                self._value(leaf)
 
     def compose(self, overrides: Sequence[str]) -> Config:
         """Return the checked config of one cell.
@@ -48,30 +63,36 @@ class Composer:
 
     def unchecked(self, overrides: Sequence[str]) -> Config:
         """Return the config of one cell, of which only the types are right."""
-        plain = [text for text in overrides if self._is_plain(text)]
+        plain = self._plain(overrides)
         base = self._base(tuple(text for text in overrides if text not in plain))
         if base is None:  # a value may reach others by interpolation
-            return _to_object(self._load(overrides))
+            return to_dataclass(self._load(overrides))
         return _replaced(base, [self._value(text) for text in plain])
 
     def _parse(self, text: str) -> Override:
         (override,) = self._parser.parse_overrides([text])
         return override
 
-    def _is_plain(self, text: str) -> bool:
-        override = self._parsed(text)
-        return (
-            override.key_or_group in _PLAIN_KEYS
-            and override.package is None
-            and not (override.is_add() or override.is_force_add() or override.is_delete())
-            and "${" not in text
-        )
+    def _plain(self, overrides: Sequence[str]) -> list[str]:
+        """Return the overrides whose values can be put into a composed config, as Hydra itself would put them last."""
+        parsed = [self._parsed(text) for text in overrides]
+        plain: list[str] = []
+        # Keys, or parents of keys, that an override of another kind sets later, or takes away at any time.
+        reached = [each.key_or_group for each in parsed if each.is_delete()]
+        for text, override in zip(reversed(overrides), reversed(parsed), strict=True):
+            key = override.key_or_group
+            if not _is_plain(override):
+                # Options of groups are chosen before any value is set, wherever they stand.
+                reached += [] if key in GROUPS and not isinstance(override.value(), dict) else [key]
+            elif not any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in reached):
+                plain.append(text)
+        return plain[::-1]
 
     def _compose_base(self, overrides: tuple[str, ...]) -> Config | None:
         composed = self._load(overrides)
         if any("${" in value for value in _texts(OmegaConf.to_container(composed, resolve=False))):
             return None
-        return _to_object(composed)
+        return to_dataclass(composed)
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         composed = self._loader.load_sweep_config(self._master, list(overrides))
@@ -80,10 +101,14 @@ class Composer:
         return composed
 
 
-def _to_object(composed: DictConfig) -> Config:
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    return config
+def _is_plain(override: Override) -> bool:
+    return (
+        override.key_or_group in PLAIN_KEYS
+        and override.package is None
+        # ++ sets a key that is there as no sign does.
+        and not (override.is_add() or override.is_delete())
+        and "${" not in (override.input_line or "")
+    )
 
 
 def _converted(override: Override) -> tuple[str, Any]:

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.types import Glob, Sweep
+from hydra.errors import HydraException
+
+from strive.complaint import complaint
+from strive.sweeping.grammar import value_of
 from strive.sweeping.plan import plan_name, sweep_folder
 
 
@@ -17,11 +22,11 @@ def split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
     """
     runs, rest = Path("runs"), []
     for text in overrides:
-        key, equals, value = text.partition("=")
+        key, equals, _ = text.partition("=")
         if not equals and not text.startswith("~"):
             raise UsageError(f"{text} is neither an option nor KEY=VALUE; is sweeps={text} meant?")
-        if key == "runs":
-            runs = Path(value.strip("'\""))
+        if key.lstrip("+") == "runs":
+            runs = _folder(text)
         elif not key.lstrip("+~").startswith(("hydra.", "hydra/")):
             rest.append(text)
     return runs, rest
@@ -31,7 +36,10 @@ def wanted(runs: Path, arguments: Sequence[str]) -> str:
     """Return the name of the plan that a launch with these overrides left."""
     sweep = next((text.partition("=")[2] for text in reversed(arguments) if text.startswith("sweeps=")), "")
     overrides = [text for text in arguments if not text.startswith("sweeps=")]
-    name = plan_name(overrides, sweep)
+    try:
+        name = plan_name(overrides, sweep)
+    except HydraException as error:
+        raise UsageError(complaint(error)) from None
     if (sweep_folder(runs, name) / "plan.json").exists():
         return name
     changed = f" with {' '.join(overrides)}" if sweep and overrides else ""
@@ -39,6 +47,17 @@ def wanted(runs: Path, arguments: Sequence[str]) -> str:
         f"{sweep or ' '.join(overrides)}{changed} was not launched into {runs} (there is no plan {name});"
         f" there are: {', '.join(plans(runs))}\n  give the overrides of the launch, or sweeps=NAME with one of these"
     )
+
+
+def _folder(text: str) -> Path:
+    """Return the folder that runs=DIR names, quotes and all, as Hydra reads it."""
+    try:
+        value = value_of(text)
+    except HydraException as error:
+        raise UsageError(complaint(error)) from None
+    if isinstance(value, Sweep | Glob | list | dict) or "${" in str(value):
+        raise UsageError(f"{text} names no one folder; give the folder itself, as runs=DIR")
+    return Path(str(value))
 
 
 def plans(runs: Path) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -15,10 +16,12 @@ from strive.claim import owner_of, surely_dead
 from strive.config import Config, knobs
 from strive.records import Record, RecordError
 from strive.same_code import is_stale
+from strive.sweeping.grammar import GROUPS, counting, flattened, keys_of
 
 SCHEMA = 3
 _READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
 _LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
+_LOGISTICS_GROUPS = {"hydra", *GROUPS} - {key.partition(".")[0] for key in identity.SCIENCE_KEYS}
 
 
 class Action(StrEnum):
@@ -123,8 +126,18 @@ def plan_name(arguments: Sequence[str], sweep: str) -> str:
 
 
 def changes(arguments: Sequence[str]) -> list[str]:
-    """Return the overrides that change what the cells are, sorted: not where records go, or on which device."""
-    return sorted(text for text in arguments if text.lstrip("+~").partition("=")[0] not in _LOGISTICS)
+    """Return the overrides that change what the cells are, sorted: not where records go, or on which device.
+
+    Raises Hydra's error for a mapping that it cannot read.
+    """
+    each = counting([text for given in arguments for text in flattened(given)])
+    return sorted(text for text in each if not all(map(_is_logistics, keys_of(text))))
+
+
+def _is_logistics(key: str) -> bool:
+    key = key.lstrip("~")
+    # An option of a group of which no knob is science, such as tracker=none, changes no more than its knobs do.
+    return key in _LOGISTICS or re.split(r"[./@]", key)[0] in _LOGISTICS_GROUPS
 
 
 def look_up(

@@ -19,7 +19,7 @@ from strive.records import Record, RecordError
 from strive.same_images import other_images
 from strive.sweeping.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeping.compose import Composer
-from strive.sweeping.grammar import override
+from strive.sweeping.grammar import counting, override
 from strive.sweeping.plan import (
     Action,
     Chosen,
@@ -33,7 +33,7 @@ from strive.sweeping.plan import (
     plan_name,
     sweep_folder,
 )
-from strive.sweeping.sweepfile import Combination, Sweep
+from strive.sweeping.sweepfile import Combination, Sweep, spelt_out
 from strive.sweeping.task import read_tasks
 
 
@@ -94,12 +94,13 @@ class Planner:
         return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 
     def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
+        for text in set(arguments) - set(counting(arguments)):
+            self.composer.check(text)
         if sweep is not None:
             return sweep.combinations(arguments, self.composer.expand)
-        # As Hydra does: the last word on a key counts.
-        by_key = {text.partition("=")[0]: self.composer.expand(text) for text in arguments}
-        cells = itertools.product(*by_key.values())
-        return [Combination(arm="", overrides=each, label=" ".join(each), in_product=True) for each in cells]
+        points = itertools.product(*spelt_out(arguments, self.composer.expand))
+        cells = [tuple(text for point in parts for text in point.values()) for parts in points]
+        return [Combination(arm="", overrides=each, label=" ".join(each) or "the only cell") for each in cells]
 
     def _choosers(
         self, arguments: Sequence[str], sweep: Sweep | None, children: tuple[str, ...] = ()

@@ -1,6 +1,5 @@
 """The sections of a sweep file, checked one by one: every fault is noted, none stops the reading."""
 
-import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from strive import identity
 from strive.config import Config, knobs
 from strive.sweeping.choice import ChoiceSpec, Criterion
-from strive.sweeping.grammar import NAME, bare_key
+from strive.sweeping.grammar import GROUPS, NAME, bare_key
 
 _KNOBS = {key: value for key, _, value in knobs(Config())}
-_GROUPS = tuple(item.name for item in dataclasses.fields(Config) if dataclasses.is_dataclass(item.default_factory))
 _SWEPT_TEXT = re.compile(r"(glob|range|choice|interval|sort|shuffle|tag)\(.*\)", flags=re.DOTALL)
 
 
@@ -76,9 +74,9 @@ class Faults:
 
     def key(self, place: str, key: str) -> bool:
         """Note a key that is neither a knob nor a group; return whether it is one."""
-        if key in _GROUPS or key.startswith(("model.kwargs.", "+")):
+        if key in GROUPS or key.startswith(("model.kwargs.", "+")):
             return True
-        return self.knob(place, key, [*_KNOBS, *_GROUPS], "knob or group")
+        return self.knob(place, key, [*_KNOBS, *GROUPS], "knob or group")
 
     def knob(self, place: str, key: str, legal: Sequence[str] = tuple(_KNOBS), kind: str = "knob") -> bool:
         """Note a key that is no knob; return whether it is one."""
@@ -107,7 +105,7 @@ def _misfit(key: str, value: Any) -> str:
         return "one value here; sweep text stands alone behind a key of grid or cells"
     if not _is_plain(value):
         return "a number, text, true, false, null, or a list or mapping of them; put a date into quotes"
-    if key in _GROUPS:
+    if key in GROUPS:
         if isinstance(value, dict):
             return f"the name of an option; a knob of it is a key of its own, such as {key}.{next(iter(value), 'NAME')}"
         return "" if isinstance(value, str) and value else "the name of one option"

@@ -15,7 +15,7 @@ from strive import identity
 from strive.config import Config, ConfigError
 from strive.sweeping import sections
 from strive.sweeping.choice import ChoiceSpec
-from strive.sweeping.grammar import bare_key, override, typed_key
+from strive.sweeping.grammar import bare_key, counting, flattened, keys_of, no_value, override, typed_key
 from strive.sweeping.layout import Table, read_table
 from strive.sweeping.sections import Exclusion, Faults, is_one_value
 from strive.sweeping.yaml_text import read_yaml
@@ -72,18 +72,18 @@ class Sweep:
         The command line (without sweeps= and hydra's own keys) wins: what it sets drops out of the
         file, and what it sweeps is a factor. Raises ConfigError for text that Hydra cannot read.
         """
-        given = _given(command_line, parse)
+        added = spelt_out(command_line, parse)
+        self._check_mappings(command_line, added)
+        given = {key: text for factor in added for point in factor for key, text in point.items()}
         self._check_groups(given)
-        fixed = _point(self.fixed)
-        # Last, so that they replace what the file says of the same key.
-        added = [[{key: text} for text in texts] for key, texts in given.items()]
+        fixed = {key: text for key, text in _point(self.fixed).items() if key not in given}
         read = _Reader(self.name, given, parse)
         found = []
         if self.grid or self.zip or self.arms:
             factors = [*read.zipped(self.zip), *read.alternatives("grid", self.grid), *added]
             for arm, own in self.arms.items() or {"": {}}.items():
                 start = f"arm {arm}" if arm else ""
-                base = {**fixed, **_point(own)}
+                base = fixed | {key: text for key, text in _point(own).items() if key not in given}
                 found += [Combination(arm, *spelt, True) for spelt in _spelt(base, start, factors)]
         for number, entry in enumerate(self.cells):
             factors = [*read.alternatives(f"cells[{number}]", entry), *added]
@@ -92,7 +92,7 @@ class Sweep:
 
     def choices(self, command_line: Sequence[str]) -> list[ChoiceSpec]:
         """Return what is still to be chosen: the command line decides for itself what it sets."""
-        given = {bare_key(text) for text in command_line}
+        given = {key for text in command_line for key in keys_of(text)}
         return [spec for spec in self.choose if spec.key not in given]
 
     def for_parents(self, command_line: Sequence[str]) -> tuple[str, ...]:
@@ -101,7 +101,8 @@ class Sweep:
         Other images or a smaller budget hold for them as well; a narrower choice of what this sweep
         varies does not, or fewer seeds here would change what is chosen there.
         """
-        return tuple(text for text in command_line if bare_key(text) not in self.factors)
+        texts = (text for given in command_line for text in flattened(given))
+        return tuple(text for text in texts if not set(keys_of(text)) & set(self.factors))
 
     def excluded(self, config: Config) -> str:
         """Return why the product leaves this cell out, or "".
@@ -137,7 +138,7 @@ class Sweep:
         return lines + ([f"and {len(twins) - 10} more pairs"] if len(twins) > 10 else [])
 
     def _unused_exclusions(self, reasons: Collection[str], command_line: Sequence[str]) -> list[str]:
-        given = {bare_key(text) for text in command_line}
+        given = {key for text in command_line for key in keys_of(text)}
         return [
             f"{rule} leaves no cell out; correct it or take it out"
             for rule in self.exclude
@@ -146,14 +147,25 @@ class Sweep:
             and not any(key in given or key.partition(".")[0] in given for key in rule.when)
         ]
 
-    def _check_groups(self, given: Mapping[str, Sequence[str]]) -> None:
+    def _check_mappings(self, command_line: Sequence[str], added: Sequence[Sequence[Point]]) -> None:
+        """Refuse a sweep over mappings of which only some set a key that the file sets, too."""
+        own = {bare_key(key) for key in self.fixed} | set(self.factors)
+        for text, factor in zip(counting(command_line), added, strict=True):
+            some = set().union(*factor) - set.intersection(*map(set, factor))
+            if some & own:
+                raise ConfigError(
+                    f"{text}: {_where(self.name)}sets {' and '.join(sorted(some & own))}, too, and only some of these"
+                    " mappings do; give every mapping the same keys, or each key its own values"
+                )
+
+    def _check_groups(self, given: Mapping[str, str]) -> None:
         """Refuse an option of a group whose every trace the file would wipe out again."""
         keys = {bare_key(key) for part in (self.fixed, self.grid, *self.zip) for key in part}
         for group in given:
             own = [key for key in _CHOSEN_BY.get(group, ()) if key in keys and key not in given]
             if own:
                 raise ConfigError(
-                    f"{_where(self.name)}sets {' and '.join(own)} itself, so {given[group][0]} would change nothing;"
+                    f"{_where(self.name)}sets {' and '.join(own)} itself, so {given[group]} would change nothing;"
                     f" give {' '.join(f'{key}=VALUE' for key in own)} instead"
                 )
 
@@ -189,11 +201,11 @@ class _Reader:
     def _swept(self, place: str, key: str, text: str) -> Sequence[str]:
         try:
             texts = self._parse(f"{typed_key(key)}={text}")
-        except HydraException as error:
+        except (HydraException, ConfigError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{_where(self._name)}{place}: {key}: {text!r} cannot be read: {reason}") from error
         if not texts:
-            raise ConfigError(f"{_where(self._name)}{place}: {key}: {text!r} gives no value")
+            raise ConfigError(f"{_where(self._name)}{place}: {key}: {text!r} {no_value(key, text)}")
         return texts
 
 
@@ -207,16 +219,16 @@ def _spelt(base: Point, start: str, factors: Sequence[Sequence[Point]]) -> Itera
         yield tuple({**base, **point}.values()), label
 
 
-def _given(command_line: Sequence[str], parse: Parse) -> dict[str, Sequence[str]]:
-    """Return {key: its overrides}; of a key that is given twice, the last one counts, as in Hydra."""
-    given: dict[str, Sequence[str]] = {}
-    for text in command_line:
-        # ~key has no value to expand, and takes nothing out of the file.
+def spelt_out(command_line: Sequence[str], parse: Parse) -> list[list[Point]]:
+    """Return a factor for each override, in their order: the last word on a key counts, as for a single cell."""
+    factors = []
+    for text in counting(command_line):
+        # ~key has no value to expand, and takes nothing out of a file.
         texts = [text] if text.startswith("~") else parse(text)
         if not texts:
-            raise ConfigError(f"{text} gives no value")
-        given[text if text.startswith("~") else bare_key(text)] = texts
-    return given
+            raise ConfigError(f"{text} {no_value(*text.split('=', 1))}")
+        factors.append([{bare_key(leaf): leaf for leaf in flattened(each)} for each in texts])
+    return factors
 
 
 def _point(part: Mapping[str, Any]) -> Point:
