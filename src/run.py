@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from strive import stop, streams
 from strive.complaint import CellsFailedError, complaint
 from strive.config import Config, ConfigError, to_config
+from strive.sweeping.grammar import check_options
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)
@@ -48,6 +50,15 @@ def main(composed: DictConfig) -> None:
         raised.append(error)
 
 
+def _checked_overrides() -> None:
+    """Put the overrides behind the options, where Hydra looks for them; raise ConfigError for what it trips over."""
+    parser = get_args_parser()
+    parser.usage = "python src/run.py [-m] [KEY=VALUE ...] (--help: all of them)"  # an unknown option is two lines
+    overrides = parser.parse_intermixed_args().overrides
+    sys.argv[1:] = [*(text for text in sys.argv[1:] if text not in overrides), *overrides]
+    check_options(overrides)
+
+
 if __name__ == "__main__":
     streams.guard()
     # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
@@ -56,6 +67,7 @@ if __name__ == "__main__":
         # A sweep is many cells, so -m is what the user means.
         sys.argv.insert(1, "-m")
     try:
+        _checked_overrides()
         main()
         for error in raised:
             raise error

@@ -32,8 +32,8 @@ waiting, failed and missing; how far each running one is, and where; why each fa
   python src/status.py sweeps=table3 --failed       with the stack traces of what failed
   python src/status.py sweeps=table3 --watch        again and again, until every cell has ended
 
-It reads the plan that the last launch left, so give the overrides of that launch; whatever begins
-with hydra may stay in the line, and changes nothing."""
+It reads the plan that the last launch left, so give the overrides of that launch; what says nothing of
+the cells' science (hydra..., tracker, trainer, needs) may stay in the line or not, and changes nothing."""
 _EXIT = """\
 exit code: 0 if every cell is done or diverged, 1 if one is not, 2 if there is no such sweep.
 

@@ -109,7 +109,9 @@ def _weights(wish: Wish) -> "Subject":
     from hydra.core.global_hydra import GlobalHydra
 
     from strive.attribution.subject import weights_subject
+    from strive.sweeping.grammar import check_options
 
+    check_options(wish.overrides)
     ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):

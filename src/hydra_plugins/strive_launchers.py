@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -58,7 +58,7 @@ class CellLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Refuse what another sweeper would have it do."""
-        raise HydraException(
+        raise CompactHydraException(  # told without a stack trace, under another app, too
             f"hydra/launcher={self.name} works with hydra/sweeper=strive;"
             " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
         )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
 from hydra.plugins.config_source import ConfigSource
+from omegaconf import OmegaConf
 
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
-from strive.config import ConfigError
+from strive.config import Config, ConfigError
 from strive.progress import CONSOLE
 from strive.sweeping.plan import Retrain
 from strive.trouble import TroubleError
@@ -45,14 +46,20 @@ class StriveSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan all cells, and train the missing ones unless it is a dry run."""
-        # torch is imported only here: --help and tab completion answer at once.
-        from strive.sweeping.run import Sweeping
-
+        # Compact errors: Hydra tells them without a stack trace under another app, too.
+        if OmegaConf.get_type(self.config) is not Config:
+            raise CompactHydraException(
+                "hydra/sweeper=strive trains the cells of strive's own src/run.py, and this app is another;"
+                " legal here: hydra/sweeper=basic hydra/launcher=basic, or those of other packages"
+            )
         if not isinstance(self.launcher, CellLauncher):
-            raise HydraException(
+            raise CompactHydraException(
                 f"hydra/launcher is {type(self.launcher).__name__}, which trains overrides, not frozen cells;"
                 " legal: hydra/launcher=local, hydra/launcher=slurm, or hydra/sweeper=basic with Hydra's own launchers"
             )
+        # torch is imported only here: --help and tab completion answer at once.
+        from strive.sweeping.run import Sweeping
+
         name, rest = _sweep_name(arguments)
         sweeping = Sweeping(
             self._planner(),

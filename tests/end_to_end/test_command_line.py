@@ -43,8 +43,11 @@ def test_tab_completion_offers_groups_and_options(strive: CommandLine, tmp_path:
     [
         ("optimizer.lrr=1", "there is no key optimizer.lrr"),
         ("budget.epochs=-3", "budget.epochs must be 1 or more, got -3"),
-        ("model=resnet", "Could not find 'model/resnet'"),
+        ("model=resnet", "there is no model=resnet"),
         ("data=cifar10", "data.download=true"),
+        ("+optimizer.name=adamw", "there is no key optimizer.name"),
+        ("seed=1\r", r"error: 'seed=1\r' cannot be read"),
+        ("optimizer=null", "optimizer takes the name of an option, got null"),
     ],
 )
 def test_wrong_input_ends_with_one_message_no_stack_trace_and_no_file(
@@ -57,6 +60,28 @@ def test_wrong_input_ends_with_one_message_no_stack_trace_and_no_file(
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "runs").exists()
+
+
+def test_an_override_may_stand_on_either_side_of_an_option(strive: CommandLine):
+    done = strive(*SMALL, "-m", "seed=0,1", "hydra.sweeper.dry_run=true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 cells: 0 done already, 2 to train" in done.stdout
+
+
+def test_another_app_hears_in_one_line_that_strives_plugins_are_not_for_it(tmp_path: Path):
+    (tmp_path / "app.py").write_text(
+        "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef main(cfg): pass\nmain()\n"
+    )
+    for plugins, message in (
+        (("hydra/launcher=local",), "hydra/launcher=local works with hydra/sweeper=strive"),
+        (("hydra/launcher=local", "hydra/sweeper=strive"), "trains the cells of strive's own src/run.py"),
+        (("hydra/sweeper=strive",), "trains the cells of strive's own src/run.py"),
+    ):
+        command = [sys.executable, "app.py", "-m", *plugins, "+a=1,2"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert message in done.stderr.splitlines()[0]
+        assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_cell_in_a_grid_stops_the_grid_before_the_first_one(strive: CommandLine, tmp_path: Path):

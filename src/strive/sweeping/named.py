@@ -24,7 +24,8 @@ def split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
     for text in overrides:
         key, equals, _ = text.partition("=")
         if not equals and not text.startswith("~"):
-            raise UsageError(f"{text} is neither an option nor KEY=VALUE; is sweeps={text} meant?")
+            meant = f"; is sweeps={text} meant?" if text else ""
+            raise UsageError(f"{text or repr(text)} is neither an option nor KEY=VALUE{meant}")
         if key.lstrip("+") == "runs":
             runs = _folder(text)
         elif not key.lstrip("+~").startswith(("hydra.", "hydra/")):

@@ -106,15 +106,17 @@ class Sweeping:
 
     def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:
         limit = self.max_gpu_hours
-        if limit is None or not any(planned.action.trains for planned in plan.cells):
+        if limit is None:
+            return
+        if limit <= 0 or not math.isfinite(limit):
+            raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
+        if not any(planned.action.trains for planned in plan.cells):
             return
         if not estimates:
             raise ConfigError(
                 f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: no cell with these nets was trained into"
                 f" {plan.runs} yet. Train one first, or leave the limit out"
             )
-        if limit <= 0 or not math.isfinite(limit):
-            raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
         if estimates[0].hours > limit:
             raise ConfigError(
                 f"hydra.sweeper.max_gpu_hours={limit:g}, but the plan takes {estimates[0].hours:.3g} hours of one"
