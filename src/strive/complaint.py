@@ -130,8 +130,9 @@ def _broken_yaml(error: yaml.YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or not problem:
         return "a YAML file cannot be read: " + " ".join(str(error).split())
-    context = f"{error.context}: " if getattr(error, "context", None) else ""
-    return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: no YAML: {context}{problem}"
+    context = getattr(error, "context", None)
+    what = f"{context}: {problem}" if context else problem
+    return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: no YAML: {what}"
 
 
 def _no_text(error: UnicodeDecodeError) -> str | None:

@@ -553,7 +553,7 @@ def to_dataclass(composed: DictConfig) -> Config:
 
 def _check_keys(composed: DictConfig, node: Any, prefix: str) -> None:
     legal = {item.name: getattr(node, item.name) for item in dataclasses.fields(node)}
-    for name in composed:
+    for name in map(str, composed):
         if name not in legal:
             raise UnknownKeyError(f"{prefix}{name}")
     for name, value in legal.items():

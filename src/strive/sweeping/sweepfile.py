@@ -151,7 +151,7 @@ class Sweep:
         """Refuse a sweep over mappings of which only some set a key that the file sets, too."""
         own = {bare_key(key) for key in self.fixed} | set(self.factors)
         for text, factor in zip(counting(command_line), added, strict=True):
-            some = set().union(*factor) - set.intersection(*map(set, factor))
+            some = {key for point in factor for key in point if any(key not in other for other in factor)}
             if some & own:
                 raise ConfigError(
                     f"{text}: {_where(self.name)}sets {' and '.join(sorted(some & own))}, too, and only some of these"
