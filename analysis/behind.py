@@ -23,9 +23,11 @@ _TITLES = {
     "train_seconds": "seconds",
     "finished": "finished, UTC",
     "wandb": "W&B",
+    "not_checked": "not checked",
 }
 _SHORT = ("record_sha256", "data_fingerprint")  # hashes that are told apart by their first digits
 _SHARED = ("record", "code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
+_SOME = ("wandb", "not_checked", "dead")  # that no cell may have
 _ELSEWHERE = ("ref", "place", "cause")  # the headings of the groups, and the page's list of failures
 _DIGITS = 12
 
@@ -66,8 +68,7 @@ def behind(sheet: Sheet) -> Behind:
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_ELSEWHERE, *shared}]
-    if not notes["wandb"].any():
-        columns.remove("wandb")
+    columns = [name for name in columns if name not in _SOME or notes[name].any()]
     factors = {place.ref: value_texts(place.key) for place in sheet.places}
     rows: dict[tuple[str, str], list[tuple[Text, ...]]] = {}
     for ref, place, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():

@@ -21,12 +21,14 @@ import recorded
 from platformdirs import user_cache_dir
 from recorded import NUMBERS, Columns, no_rows, objects, read_row
 
-from strive import config, identity, records
+from strive import config, evidence, identity, predicted, records
+from strive.evidence import EPOCHS, PREDICTIONS
 from strive.records import Status, write_whole
 
 _WORTH = 100  # so few new records are read again sooner than the file is written
 # Two writes within one tick of a file system's clock can look alike; the coarsest clocks tick every 2 s.
 _TICK_NS = 2 * 10**9
+_BESIDE = (EPOCHS, PREDICTIONS)
 _NEVER = 2**63  # ns, a time to come
 _TRIES = 10
 _DIGEST_BYTES = 32
@@ -40,7 +42,7 @@ def records_in(runs: Path, cells: Sequence[str]) -> Columns:
     names = frozenset(os.listdir(runs))
     inside = os.path.join(runs, "")
     # A plan is somebody's text: what is no name in the folder is not looked for outside of it.
-    stamps = objects([_stamp(f"{inside}{cell}/record.json") if cell in names else "" for cell in cells])
+    stamps = objects([_stamp(f"{inside}{cell}") if cell in names else "" for cell in cells])
     columns = no_rows(len(cells))
     path = index_path(runs)
     index = _read(path)
@@ -49,7 +51,7 @@ def records_in(runs: Path, cells: Sequence[str]) -> Columns:
         column[known >= 0] = index[name][known[known >= 0]]
     fresh = {}
     for row in np.flatnonzero((known < 0) & (stamps != "")).tolist():
-        values, stamps[row] = _read_record(f"{inside}{cells[row]}/record.json")
+        values, stamps[row] = _read_record(f"{inside}{cells[row]}")
         for name, value in values.items():
             columns[name][row] = value
         if stamps[row]:
@@ -69,7 +71,13 @@ def index_path(runs: Path) -> Path:
     return folder / "records" / f"{hashlib.sha256(os.fsencode(runs.resolve())).hexdigest()[:16]}.arrow"
 
 
-def _stamp(path: str) -> str:
+def _stamp(folder: str) -> str:
+    """Return what changes whenever a cell's record, or what it is compared with, does; "" if there is no record."""
+    record = _stamp_of(f"{folder}/record.json")
+    return record and ";".join([record, *(_stamp_of(f"{folder}/{name}") or "0 0" for name in _BESIDE)])
+
+
+def _stamp_of(path: str) -> str:
     """Return what changes whenever a file is written or replaced; "" if there is none."""
     try:
         found = os.stat(path)
@@ -81,19 +89,24 @@ def _stamp(path: str) -> str:
     return f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_size} {found.st_ino}"
 
 
-def _read_record(path: str) -> tuple[dict[str, Any], str]:
+def _read_record(folder: str) -> tuple[dict[str, Any], str]:
     """Return what a record says, and its stamp if the index may keep it, else ""."""
     for _ in range(_TRIES):
         now = time.time_ns()
-        stamp = _stamp(path)
-        row = read_row(Path(path))
-        if _stamp(path) == stamp:
+        stamp = _stamp(folder)
+        row = read_row(Path(f"{folder}/record.json"))
+        if _stamp(folder) == stamp:
             break
     else:
         return row, ""
     # Not a damaged one, whose message names the path as given; nor one so new that the next may look like it.
-    keep = row.get("status") in list(Status) and max(map(int, stamp.split()[:2])) < now - _TICK_NS
+    keep = row.get("status") in list(Status) and _newest_ns(stamp) < now - _TICK_NS
     return row, stamp if keep else ""
+
+
+def _newest_ns(stamp: str) -> int:
+    """Return the latest time in a stamp."""
+    return max(int(text) for part in stamp.split(";") for text in part.split()[:2])
 
 
 def _known(index: Columns, cells: Sequence[str], stamps: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
@@ -164,6 +177,6 @@ def _decoded(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 @cache
 def _source() -> bytes:
     """Return a hash of the source that decides what a row says."""
-    files = (module.__file__ for module in (config, identity, records, recorded))
+    files = (module.__file__ for module in (config, evidence, identity, predicted, records, recorded))
     content = b"".join(Path(file).read_bytes() for file in (*files, __file__) if file is not None)
     return hashlib.sha256(content).hexdigest().encode()

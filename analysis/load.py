@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from crosscheck import blank, contradictions, fill_chance
 from index import records_in
-from recorded import EMPTY, MISSING, RESULTS, UNREADABLE, Columns, no_rows, objects, plain
+from recorded import CONTRADICTORY, EMPTY, MISSING, RESULTS, UNREADABLE, Columns, no_rows, objects, plain
 
 from strive import identity
 from strive.config import Config
 from strive.records import RecordError, Status
+from strive.sweeping.audit import Audit, audit_plan
 from strive.sweeping.plan import Chosen, StoredPlan
 
 _KNOBS = tuple(identity.flat(Config()))
@@ -76,8 +78,11 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     Raises LoadError.
     """
     plan = _plan(name, folders)
+    audit = audit_plan(plan, name, folders)
     records = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
     warnings = [text for text in records.pop("warning") if text]
+    records, contradicted = _contradicted(records, plan, audit)
+    warnings += [*map(plain, audit.problems), *contradicted]
     columns: Columns = {
         "cell": records.pop("cell").to_numpy(),
         "arm": objects([plain(cell.arm) for cell in plan.cells]),
@@ -97,6 +102,22 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         cells=_frame(columns | _knob_columns(plan)),
         warnings=warnings,
     )
+
+
+def _contradicted(records: pd.DataFrame, plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:
+    """Return the records without the numbers that something contradicts, and what the audit has not said of them."""
+    columns: Columns = {str(name): records[name].to_numpy(copy=True) for name in records}
+    cells = columns["cell"].tolist()
+    fill_chance(columns)
+    found = contradictions(columns, cells, [plan.config(cell).get("seed") for cell in plan.cells])
+    found |= {row: plain(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
+    for row, why in found.items():
+        if columns["status"][row] != MISSING:
+            columns["status"][row], columns["cause"][row] = CONTRADICTORY, why
+            blank(columns, row)
+    rows = np.flatnonzero((columns["status"] == CONTRADICTORY) | (columns["status"] == UNREADABLE)).tolist()
+    named = [f"{cells[row]}: {columns['cause'][row]}" for row in rows if plan.cells[row].cell not in audit.cells]
+    return _frame(columns), named
 
 
 def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
@@ -217,10 +238,11 @@ def _warn(warning: list[str], best: Columns, found: Columns, cells: Sequence[str
     # NaN where nothing was held out is no contradiction.
     differ = [(best[name] != found[name]) & ~(_is_nan(best[name]) & _is_nan(found[name])) for name in RESULTS]
     other = _finished(best) & finished & np.any(differ, axis=0)
-    for row in np.flatnonzero(other | ((best["status"] == UNREADABLE) & finished)).tolist():
+    damaged = (best["status"] == UNREADABLE) | (best["status"] == CONTRADICTORY)
+    for row in np.flatnonzero(other | (damaged & finished)).tolist():
         first, second = best["folder"][row], found["folder"][row]
         text = f"{first} and {second} hold different results; the first counts."
-        if best["status"][row] == UNREADABLE:
+        if damaged[row]:
             text = f"{best['cause'][row]}; {second} counts."
         warning[row] = f"{warning[row]} {cells[row]}: {text}".strip()
 

@@ -50,6 +50,11 @@ class Place:
     paper: PaperValue | None = None  # None: the table mirrors none of the paper's
     selection: Selection | None = None  # what the table's `select` took
 
+    @property
+    def dead(self) -> int:
+        """Number of its done cells that never left chance."""
+        return sum(map(bool, self.cells["dead"]))
+
 
 def make_places(loaded: Loaded, layout: Table, *, mix: bool) -> list[Place]:
     """Return the places of a table, row by row. mix: average cells of different code or images, too."""

@@ -8,11 +8,13 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from strive.records import Provenance, Record, RecordError, Result, file_hash, read_record
+from strive.evidence import is_dead, weigh
+from strive.records import Provenance, Record, RecordError, Result, Status, divergence, file_hash, read_record
 
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 
-MISSING, UNREADABLE = "missing", "unreadable"  # beside the values of records.Status
+# Beside the values of records.Status. Contradictory: what lies beside the record says something else.
+MISSING, UNREADABLE, CONTRADICTORY = "missing", "unreadable", "contradictory"
 
 
 def _kinds() -> Iterator[tuple[str, object]]:
@@ -25,6 +27,9 @@ def _kinds() -> Iterator[tuple[str, object]]:
             hint = hints[name]
             # No NaN for a missing truth value: NaN is true.
             yield name, "" if hint in (str, list[str]) else None if hint is bool else np.nan
+    yield "dead", None
+    for name in ("not_checked", "labels_sha256"):
+        yield name, ""
 
 
 def _columns(part: type[Result] | type[Provenance]) -> tuple[str, ...]:
@@ -45,7 +50,8 @@ def no_rows(number: int) -> Columns:
 def read_row(path: Path) -> dict[str, Any]:
     """Return {column: value} of a record, without what it has no value for; {} if there is no record."""
     try:
-        return _row(read_record(path)) | {"record_sha256": file_hash(path)}
+        record = read_record(path)
+        return _row(record) | {"record_sha256": file_hash(path)} | _checked(record, path.parent)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     # RecursionError: brackets in brackets; OverflowError: an integer beyond every float.
@@ -71,7 +77,7 @@ def plain(text: str) -> str:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {"status": record.status.value}
+    row: dict[str, Any] = {"status": record.status.value, "cause": divergence(record)}
     if record.failure is not None:
         row |= {"cause": one_line(record.failure.cause), "traceback": plain(record.failure.traceback)}
     for part, names in ((record.result, RESULTS), (record.provenance, _PROVENANCE)):
@@ -80,6 +86,20 @@ def _row(record: Record) -> dict[str, Any]:
             if value is not None:
                 row[name] = float(value) if name in NUMBERS else _text(value)
     return row
+
+
+def _checked(record: Record, folder: Path) -> dict[str, Any]:
+    """Return what the files beside a result say of it; where they contradict it, that instead of its numbers."""
+    evidence = weigh(record, folder)
+    found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
+    if evidence.chance_error is not None:
+        found["chance_error"] = evidence.chance_error
+    if record.result is not None and record.status is Status.done and evidence.chance_error is not None:
+        found["dead"] = is_dead(record.result.test_error, evidence.chance_error)
+    if evidence.contradictions:
+        empty = {name: EMPTY[name] for name in RESULTS}
+        return found | empty | {"status": CONTRADICTORY, "cause": plain(evidence.why), "dead": None}
+    return found
 
 
 def _text(value: Any) -> Any:

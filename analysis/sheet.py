@@ -1,7 +1,7 @@
 """What one sweep says: its answer, its tables, and the cells behind every number."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -28,6 +28,7 @@ from tables import (
 )
 
 from strive import identity
+from strive.evidence import EPOCHS, PREDICTIONS
 from strive.sweeping import layout
 from strive.sweeping.layout import ARM
 
@@ -58,7 +59,7 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
     places = make_places(loaded, table, mix=mix)
     effects, no_effects = _effects(loaded, places, table)
     found, no_agreement = agreements(places, table)
-    mixtures = _mixtures(loaded)
+    notes, mixtures = _notes(loaded, places, table), _mixtures(loaded)
     caption = _caption(loaded, places, table)
     tables = [matrix(places, table, caption)] if table.columns else []
     tables.append(error_table(places, table, caption))
@@ -77,7 +78,7 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
         places=tuple(places),
         effects=effects,
         tables=tuple(tables),
-        notes=tuple(filter(None, [*_notes(loaded, table), *(mixtures if mix else ()), no_effects, no_agreement])),
+        notes=tuple(filter(None, [*notes, *(mixtures if mix else ()), no_effects, no_agreement])),
         problems=(
             *(f"{place.label}: {place.hole}" for place in places if place.hole),
             *mixtures,
@@ -124,7 +125,7 @@ def _effects(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> tu
         return None, f"No analysis of variance: {error}."
 
 
-def _notes(loaded: Loaded, table: layout.Table) -> list[str]:
+def _notes(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> list[str]:
     notes = []
     if table.paper:
         varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
@@ -139,7 +140,31 @@ def _notes(loaded: Loaded, table: layout.Table) -> list[str]:
         notes.append(
             f"{len(inexact)} cells went on in other surroundings than they began in: see `inexact` in their records."
         )
-    return notes
+    return [*notes, *_dead(places), *_not_checked(loaded.cells)]
+
+
+def _dead(places: Sequence[Place]) -> Iterator[str]:
+    """Yield which means contain replicates that never left chance."""
+    for place in places:
+        if place.dead:
+            chance = place.cells["chance_error"][place.cells["dead"].map(bool)].iloc[0]
+            yield (
+                f"{place.label}: {place.dead} of {len(place.cells)} nets never left chance, their test error is not"
+                f" below the {100 * chance:.2f}% of always naming the largest class. They are dead, and what is said of"
+                " the place contains them."
+            )
+
+
+def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
+    """Yield which numbers had nothing beside their records to be compared with."""
+    done = cells[cells["status"] == "done"]
+    for name, numbers, file in (
+        ("test_error", "test errors", PREDICTIONS),
+        ("epochs", "epochs, training and held-out errors", EPOCHS),
+    ):
+        count = sum(name in str(text).split(", ") for text in done["not_checked"])
+        if count:
+            yield f"Not checked: the {numbers} of {count} of {len(done)} cells, without {file} beside their records."
 
 
 def _mixtures(loaded: Loaded) -> list[str]:
@@ -176,6 +201,7 @@ def _tidy(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> pd.Da
         row |= _parts("", place.judgement, ("verdict", "p_no_loss", "p_loss", "more_seeds"))
         row |= _parts("paper_", place.paper, ("error", "parameters", "certain", "place"))
         row |= {"gap": gap(place), "paper_in_interval": inside(place)}
+        row |= {"dead": place.dead, "not_checked": int((place.cells["not_checked"] != "").sum())}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -197,13 +223,14 @@ _BEHIND = (
     "host",
     "torch",
 )
-_WHEN = ("finished", "train_seconds", "inexact")
+_WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 
 def _footnotes(places: Sequence[Place], table: layout.Table) -> pd.DataFrame:
     """Return the cells behind each place, in its order."""
     columns = list(dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN)))
     frame = pd.concat([place.cells for place in places], ignore_index=True)[columns]
+    frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]
     frame.insert(0, "place", [place.label for place in places for _ in range(len(place.cells))])
     frame.insert(0, "ref", [place.ref for place in places for _ in range(len(place.cells))])
     return frame

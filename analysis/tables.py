@@ -266,7 +266,7 @@ def _summary_entries(place: Place) -> list[Entry]:
         return [n, Entry(text=place.hole, hole=True), _NONE, _NONE]
     return [
         Entry(text=str(summary.n), value=summary.n),
-        Entry(text=f"{summary.mean:.2f}", value=summary.mean, bold=place.best),
+        Entry(text=f"{summary.mean:.2f}{_dead(place)}", value=summary.mean, bold=place.best),
         _number(summary.sd, "{:.2f}"),
         _interval(summary.low, summary.high, "{:.2f}"),
     ]
@@ -311,7 +311,13 @@ def _short(place: Place | None) -> Entry:
         return Entry(text=place.hole, hole=True, ref=place.ref)
     text = f"{place.summary.mean:.2f}"
     text += f" ± {place.summary.sd:.2f}" if place.summary.sd is not None else ""
+    text += _dead(place)
     return Entry(text=text, value=place.summary.mean, bold=place.best, ref=place.ref)
+
+
+def _dead(place: Place) -> str:
+    """Return what stands behind a mean that contains replicates which never left chance."""
+    return f", {place.dead} of {len(place.values)} dead" if place.dead else ""
 
 
 def _words(place: Place, keys: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ from strive.command_line import command_parser, complain
 from strive.records import RecordError
 from strive.sweeping.named import UsageError, plans, split, wanted
 from strive.sweeping.plan import StoredPlan, sweep_folder
-from strive.sweeping.standing import Standing, State, Watcher
-from strive.sweeping.status import advice, counts, overview, sweep_report
+from strive.sweeping.standing import Standing, Watcher
+from strive.sweeping.status import NOT_A_RESULT, advice, counts, overview, sweep_report
 from strive.sweeping.view import printable
 
 _USAGE = "python src/status.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [--failed] [--watch]"
@@ -35,12 +35,15 @@ waiting, failed and missing; how far each running one is, and where; why each fa
 It reads the plan that the last launch left, so give the overrides of that launch; what says nothing of
 the cells' science (hydra..., tracker, trainer, needs) may stay in the line or not, and changes nothing."""
 _EXIT = """\
-exit code: 0 if every cell is done or diverged, 1 if one is not, 2 if there is no such sweep.
+exit code: 0 if every cell is done or diverged, 1 if one is not or something contradicts a plan or a record, 2 if
+there is no such sweep.
 
 running    the line names host and process, or SLURM's job
 waiting    for a worker of a launch on this machine, or in SLURM's queue, with SLURM's reason
 stopped    begun, and left by its process; the next launch goes on from the checkpoint
-missing    not begun, and nobody is going to; the next launch trains it"""
+missing    not begun, and nobody is going to; the next launch trains it
+dead       done, but its test error is not below that of always naming the largest class
+contradictory  the plan, predictions.npz or epochs.jsonl says something else than the record"""
 _SECONDS = 2.0  # between two looks
 _SILENT_SECONDS = 10.0  # an owner gives a sign of life each 2 s
 
@@ -101,7 +104,8 @@ class _Look:
     @property
     def finished(self) -> bool:
         """Whether every cell has a result."""
-        return not self._unreadable and all(each.state.finished for each in self.standings)
+        contradicted = any(self._watcher.problems(plan) for plan, _ in self._found)
+        return not (self._unreadable or contradicted) and all(each.state.finished for each in self.standings)
 
     @property
     def ended(self) -> bool:
@@ -128,7 +132,7 @@ class _Look:
             parts.append(overview(self._found, console.width if console.is_terminal else None))
             if self._tracebacks:
                 for plan, standings in self._found:
-                    failed = [each for each in standings if each.state in (State.failed, State.unreadable)]
+                    failed = [each for each in standings if each.state in NOT_A_RESULT]
                     parts += ["", *self._one(plan, failed, console)] if failed else []
         return Group(*parts)
 
@@ -139,6 +143,7 @@ class _Look:
                 standings,
                 launch=self._watcher.last_launch(plan.sweep),
                 trouble=self._watcher.trouble,
+                problems=self._watcher.problems(plan),
                 tracebacks=self._tracebacks,
                 silent=self._silent(standings),
                 width=console.width if console.is_terminal else None,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from strive import identity, records
 from strive.config import Config, Precision
+from strive.records import Provenance, Record, Result, Status
 from strive.sweeping.plan import Plan
 from strive.training import Bf16, bf16_of
 
@@ -23,3 +25,25 @@ needs_native_bf16 = pytest.mark.skipif(bf16_of(Precision.bf16, torch.device("cpu
 MakeConfig = Callable[..., Config]
 MakePlan = Callable[..., Plan]
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def write_result(runs: Path, config: Config, status: Status, test_error: float, chance_error: float | None) -> str:
+    """Write the record of a result by hand, without files beside it, and return the cell."""
+    epochs, cell = config.budget.epochs, identity.cell_id(config)
+    result = Result(
+        epochs=epochs, steps=epochs, parameters=1000, train_loss=None if status is Status.diverged else 1.0,
+        train_error=test_error, val_loss=None, val_error=None, test_loss=1.0, test_error=test_error,
+        predictions_sha256="0" * 64, weights_sha256=f"{config.seed:064d}",
+    )  # fmt: skip
+    provenance = Provenance(
+        host="laptop", device="CPU", threads=1, layout="channels_last", compiled=False, train_seconds=60.0,
+        images_per_second=100.0, peak_memory_bytes=10**9, resumes=0, inexact=[], torch="2.14.1", python="3.11.7",
+        strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", chance_error=chance_error,
+        started="2026-01-01T00:00:00+00:00", finished="2026-01-01T00:01:00+00:00",
+    )  # fmt: skip
+    record = Record(
+        schema=records.SCHEMA, cell=cell, status=status, config=identity.flat(config), result=result, failure=None,
+        provenance=provenance,
+    )  # fmt: skip
+    records.write_record(runs, record)
+    return cell

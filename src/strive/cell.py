@@ -14,9 +14,10 @@ from strive.attempt import Attempt, NoRoomError, out_of_memory, remove_checkpoin
 from strive.claim import ClaimedError, Silence, owner_of
 from strive.config import Config, ConfigError
 from strive.data import Splits, check_data, load_splits, output_size
+from strive.evidence import remark
 from strive.networks import check_network
 from strive.progress import CONSOLE
-from strive.records import Record
+from strive.records import Record, Status
 from strive.same_images import other_images
 from strive.training import (
     EagerExecutor,
@@ -272,7 +273,9 @@ def summary(record: Record) -> str:
     if record.failure is not None:
         return f"{record.cell}: {record.status.value}: {record.failure.cause}"
     assert record.result is not None
-    return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%"
+    # Why a cell diverged stands above this line already.
+    why = f"; {remark(record)}" if record.status is Status.done and remark(record) else ""
+    return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%{why}"
 
 
 def _other_images(config: Config, record: Record) -> str:

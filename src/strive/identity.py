@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from types import NoneType
@@ -70,6 +70,26 @@ def science_hash(flat_config: Mapping[str, Any]) -> str:
     """Return ten hex digits that depend on the science part and the schema version alone."""
     text = json.dumps([SCHEMA, science(flat_config)], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def science_hashes(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return science_hash(common | each) of many cells that differ in the same few keys.
+
+    What they share is turned into text once: a plan may have 100,000 cells.
+    """
+    keys = sorted(SCIENCE_KEYS.intersection(common).union(*(SCIENCE_KEYS.intersection(each) for each in own[:1])))
+    texts = {key: f"{json.dumps(key)}: {_text(common[key])}" for key in keys if key in common}
+    varying = [key for key in keys if own and key in own[0]]
+    found = []
+    for each in own:
+        texts |= {key: f"{json.dumps(key)}: {_text(each[key])}" for key in varying}
+        text = f"[{SCHEMA}, {{{', '.join([texts[key] for key in keys])}}}]"
+        found.append(hashlib.sha256(text.encode()).hexdigest()[:10])
+    return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

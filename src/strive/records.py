@@ -99,6 +99,7 @@ class Provenance:
     data_stamp: str = ""  # of the image files' names, sizes and times; "" where the set has no files
     data_found: str = ""  # how many images of how many classes lay on disk
     data_left_out: list[str] = field(default_factory=list)  # files that are no images of the set, by kind
+    chance_error: float | None = None  # share in [0, 1]: of always naming the largest class of the test images
     started: str  # UTC, ISO 8601; first sitting
     finished: str  # UTC, ISO 8601
 
@@ -202,6 +203,17 @@ def record_of(config: Config) -> Record | None:
             " give this one another runs=FOLDER\n" + "\n".join(lines)
         )
     return record
+
+
+def divergence(record: Record) -> str:
+    """Return in one line why a cell diverged, as its result shows; "" for a cell that did not."""
+    if record.status is not Status.diverged or record.result is None:
+        return ""
+    after = f"epoch {record.result.epochs} of {record.config['budget.epochs']}"
+    # The two rules of training/loop.py, in its order.
+    if record.result.train_loss is None:
+        return f"the training loss was not finite in {after}"
+    return f"all class outputs were zero on every training image of {after}"
 
 
 def file_hash(path: Path) -> str:

@@ -19,6 +19,7 @@ from strive.code_hash import changed_files, code_of
 from strive.config import Config
 from strive.data import NO_FILES, Splits
 from strive.pictures import inputs_picture, mistakes_picture
+from strive.predicted import largest_class_error
 from strive.progress import CONSOLE, CellProgress
 from strive.records import Failure, Provenance, Record, Result, Status
 from strive.training import (
@@ -185,6 +186,7 @@ class Sitting:
                 data_stamp=self.on_disk.stamp,
                 data_found=self.on_disk.found,
                 data_left_out=list(self.on_disk.left_out),
+                chance_error=largest_class_error(self.splits.test.labels.numpy()) if result else None,
                 started=self.started,
                 finished=_now(),
             ),

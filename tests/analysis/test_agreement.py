@@ -1,7 +1,6 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from agreement import agreement_table, agreements
 from golden import Golden
@@ -48,13 +47,10 @@ def test_a_place_without_a_difference_has_no_test(sweep: Golden):
 
 
 def test_cells_on_other_test_images_or_in_another_order_are_not_compared(sweep: Golden):
-    base = sweep.cell({"model.variant": "base"}, 10.0, correct=[1, 0, 1])
-    sweep.cell({"model.variant": "strided"}, 10.0, correct=[1, 0, 1])
-    assert len(agreements(made(sweep), TABLE)[0]) == 1
-    with np.load(base / "predictions.npz") as arrays:
-        logits = arrays["logits"]
-    np.savez(base / "predictions.npz", labels=np.array([3, 3, 4]), logits=logits)
-    found, reason = agreements(made(sweep), TABLE)
+    sweep.cell({"model.variant": "base"}, 10.0, correct=[1, 0, 1], data_fingerprint="another")
+    sweep.cell({"model.variant": "strided"}, 10.0, correct=[1, 0, 1, 1])
+    places = make_places(load_sweep("golden", [sweep.write()]), TABLE, mix=True)
+    found, reason = agreements(places, TABLE)
     assert found == []
     assert "were tested on other images, or in another order" in reason
 
@@ -63,6 +59,8 @@ def test_another_cell_s_predictions_are_not_compared(sweep: Golden):
     base = sweep.cell({"model.variant": "base"}, 10.0, correct=[1, 0, 1])
     strided = sweep.cell({"model.variant": "strided"}, 10.0, correct=[1, 1, 1])
     shutil.copy(base / "predictions.npz", strided)
-    found, reason = agreements(made(sweep), TABLE)
-    assert found == []
-    assert "does not hold the predictions that the record beside it speaks of" in reason
+    places = made(sweep)
+    assert agreements(places, TABLE) == ([], "")
+    assert [place.hole for place in places] == ["", "contradictory"]
+    (cause,) = places[1].cells["cause"]
+    assert "does not hold the predictions that the record beside it speaks of" in cause

@@ -75,7 +75,8 @@ def test_a_record_is_read_once(sweep: Golden, reads: list[str]) -> None:
     assert reads == cells
     assert _same(first, again)
     assert first["inexact"].tolist() == ["another torch; ä", "", ""]
-    assert first["cause"].tolist() == ["", "", "no luck"]
+    dead = "all class outputs were zero on every training image of epoch 350 of 350"
+    assert first["cause"].tolist() == ["", dead, "no luck"]
     assert again["val_error"].tolist() == [0.06, pytest.approx(np.nan, nan_ok=True), pytest.approx(np.nan, nan_ok=True)]
 
 
@@ -313,4 +314,6 @@ def test_a_record_checked_by_hand_is_what_the_index_says(sweep: Golden) -> None:
             if isinstance(value, dict):
                 continue  # no column
             found = columns[name][0]
+            if value is None and np.isnan(found):
+                continue
             assert found == ("; ".join(value) if isinstance(value, list) else value), name

@@ -12,7 +12,7 @@ from load import LoadError, find_plans, load_sweep, read_cells
 from strive import identity
 from strive.config import Config
 from strive.records import Provenance, Result
-from strive.sweeping.plan import Action, Chosen
+from strive.sweeping.plan import Action, Chosen, plan_name
 
 MakeGolden = Callable[..., Golden]
 
@@ -99,14 +99,15 @@ def test_cells_with_different_factors_are_no_plan(golden: MakeGolden, runs: Path
 
 def test_a_sweep_says_what_its_plan_says(golden: MakeGolden, runs: Path) -> None:
     chosen = Chosen(key="optimizer.lr", sweeps=["lr"], per={"model.base": "a"}, by="val_error", value=0.1, why="least")
-    sweep = golden(name="golden-1a2b3c4d", changes=["seed=0,1"], choices=[chosen], excluded=[("seed=2", "too many")])
+    name = plan_name(["seed=0,1"], "golden")
+    sweep = golden(name=name, changes=["seed=0,1"], choices=[chosen], excluded=[("seed=2", "too many")])
     for seed in (0, 1):
         sweep.cell({"seed": seed, "model.base": "a"}, arm="small")
     sweep.write()
 
-    loaded = load_sweep("golden-1a2b3c4d", [runs])
+    loaded = load_sweep(name, [runs])
 
-    assert (loaded.name, loaded.file, loaded.changes) == ("golden-1a2b3c4d", "golden", ["seed=0,1"])
+    assert (loaded.name, loaded.file, loaded.changes) == (name, "golden", ["seed=0,1"])
     assert (loaded.question, loaded.warnings) == ("Which net is best?", [])
     assert (loaded.choices, loaded.excluded) == ([chosen], [["seed=2", "too many"]])
     assert loaded.factors == ["seed"]
@@ -160,6 +161,7 @@ def test_numbers_are_floats_and_all_else_is_as_it_came(golden: MakeGolden, runs:
 
     numbers = {"epochs", "steps", "parameters", "train_loss", "train_error", "val_loss", "val_error", "test_loss"}
     numbers |= {"test_error", "threads", "packed", "train_seconds", "images_per_second", "peak_memory_bytes", "resumes"}
+    numbers |= {"chance_error"}
     assert set(cells.select_dtypes("float64")) == numbers
     assert set(cells.select_dtypes("int64")) == {"epochs_planned"}
     assert {str(dtype) for name, dtype in cells.dtypes.items() if name not in numbers} == {"object", "int64"}
@@ -220,7 +222,11 @@ def test_a_diverged_cell_has_its_error(golden: MakeGolden, runs: Path) -> None:
     sweep.cell({}, 90.0, status="diverged")
     sweep.write()
     (row,) = _cells(runs).to_dict("records")
-    assert (row["status"], row["test_error"], row["cause"]) == ("diverged", 0.9, "")
+    assert (row["status"], row["test_error"], row["cause"]) == (
+        "diverged",
+        0.9,
+        "all class outputs were zero on every training image of epoch 350 of 350",
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_what_a_cell_leaves_behind_is_read(tmp_path: Path) -> None:
     answers = [True, False, True, True, False]
     folder = Golden(tmp_path).cell({"seed": 0}, 40.0, correct=answers)
     labels, right = read(folder)
-    assert labels.tolist() == [3] * 5
+    assert labels.tolist() == [3, 3, 4, 3, 3]
     assert right.tolist() == answers
 
 

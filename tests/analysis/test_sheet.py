@@ -5,6 +5,8 @@ from golden import Golden
 from load import load_sweep
 from sheet import Sheet, make_sheet
 
+from strive.sweeping.plan import plan_name
+
 
 def sheet_of(sweep: Golden, *, mix: bool = False) -> Sheet:
     return make_sheet(load_sweep(sweep.name or sweep.file, [sweep.write()]), mix=mix)
@@ -13,7 +15,7 @@ def sheet_of(sweep: Golden, *, mix: bool = False) -> Sheet:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Golden:
     """A multirun without a sweep file."""
-    return Golden(tmp_path / "runs", file="", name="multirun-1a2b3c4d", question="")
+    return Golden(tmp_path / "runs", file="", name=plan_name([], ""), question="")
 
 
 def full(sweep: Golden) -> None:

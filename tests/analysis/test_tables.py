@@ -154,7 +154,7 @@ def test_every_cell_without_a_number_is_listed_with_its_cause(sweep: Golden):
     assert [row[1:] for row in texts(found)] == [
         ["missing", ""],
         ["out of memory", "CUDA out of memory"],
-        ["diverged", ""],
+        ["diverged", "all class outputs were zero on every training image of epoch 350 of 350"],
     ]
     assert found.caption.startswith("Of 4 cells: 1 missing, 1 out of memory, 1 diverged.")
 

@@ -60,7 +60,7 @@ def test_a_result_is_done_and_a_diverged_one_too(look: Look, make_small: MakeCon
     run_cell(diverged)
     for retrain in (Retrain.none, Retrain.failed):
         assert look(diverged, retrain).action is Action.done
-        assert look(diverged, retrain).reason == "diverged"
+        assert look(diverged, retrain).reason == "diverged: the training loss was not finite in epoch 1 of 2"
 
 
 def test_a_checkpoint_is_resumed_and_only_the_rest_counts(look: Look, make_small: MakeConfig):

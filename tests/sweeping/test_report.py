@@ -1,14 +1,16 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import MakePlan
+from support import MakeConfig, MakePlan, write_result
 
+from strive import records
 from strive.cell import run_cell
 from strive.records import Status
 from strive.sweeping.hours import Estimate
 from strive.sweeping.plan import Action, Chosen, Plan
-from strive.sweeping.report import counts_line, failure_lines, plan_lines, result_table
+from strive.sweeping.report import counts_line, failure_lines, plan_lines, remark_lines, result_table
 from strive.sweeping.task import Ended
 
 
@@ -59,6 +61,30 @@ def test_the_counts_say_what_is_to_do(plan: Plan, make_plan: MakePlan):
     assert counts_line(plan) == "4 cells: 1 done already, 1 to train, 1 to retry, 1 elsewhere"
     done = [dataclasses.replace(planned, action=Action.done) for planned in plan.cells]
     assert counts_line(dataclasses.replace(plan, cells=done)) == "4 cells: 4 done already, nothing to train"
+
+
+def test_diverged_cells_are_counted_apart_from_done_ones(plan: Plan):
+    done, diverged = (
+        dataclasses.replace(planned, action=Action.done, reason=reason)
+        for planned, reason in zip(plan.cells[:2], ("done", "diverged: the training loss was not finite"), strict=True)
+    )
+    counted = counts_line(dataclasses.replace(plan, cells=[done, diverged]))
+    assert counted == "2 cells: 1 done already, 1 diverged already, nothing to train"
+
+
+def test_the_end_of_a_run_names_what_diverged_and_what_never_left_chance(make_config: MakeConfig, tmp_path: Path):
+    ends = [(Status.done, 0.1), (Status.diverged, 0.9), (Status.done, 0.9)]
+    cells = [
+        write_result(tmp_path, make_config(f"seed={seed}"), status, error, 0.9)
+        for seed, (status, error) in enumerate(ends)
+    ]
+    finished = {cell: records.read_record(records.record_path(tmp_path, cell)) for cell in cells}
+    assert remark_lines(finished) == [
+        "of 3 cells with a result 1 diverged and 1 dead:",
+        f"  {cells[1]}: diverged: the training loss was not finite in epoch 350 of 350",
+        f"  {cells[2]}: done: dead, not below the 90.00% of always naming the largest class",
+    ]
+    assert remark_lines({cells[0]: finished[cells[0]]}) == []
 
 
 def test_every_cell_without_a_result_is_named_with_its_cause_and_log(plan: Plan):

@@ -33,7 +33,7 @@ PROVENANCE = Provenance(
     strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", started=NOW, finished=NOW,
 )  # fmt: skip
 RESULT = Result(
-    epochs=2, steps=44, parameters=22042, train_loss=2.3, train_error=0.89, val_loss=None, val_error=None,
+    epochs=350, steps=44, parameters=22042, train_loss=2.3, train_error=0.89, val_loss=None, val_error=None,
     test_loss=2.3, test_error=0.9, predictions_sha256="0" * 64, weights_sha256="1" * 64,
 )  # fmt: skip
 BOOM = Failure(cause="RuntimeError: boom\nand more", traceback="Traceback:\n\tboom")
@@ -50,7 +50,7 @@ class Runs:
             Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code="")
             for cell, config in zip(self.cells, self.configs, strict=True)
         ]
-        write_plan(Plan(sweep=name, file="", changes=[], question="Why?", runs=folder, code="", cells=planned))
+        write_plan(Plan(sweep=name, file=name, changes=[], question="Why?", runs=folder, code="", cells=planned))
 
     def cell(self, number: int) -> Path:
         folder = self.folder / self.cells[number]
@@ -409,6 +409,69 @@ def test_the_overview_has_one_line_for_each_sweep_and_fits_80_columns(make_runs:
     assert first.split() == ["table3", "37", "0", "2", "1", "2", "32", "vari…"]
     assert second.startswith("table3_augmented_lr-12345678 ")
     assert len(second) <= 80
+
+
+# --- what is contradicted, diverged or dead
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_record_that_its_learning_curve_contradicts_is_no_result(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    runs.ends(0)
+    (runs.cell(0) / "epochs.jsonl").write_text('{"epoch": 1}\n')
+    (found,) = runs.look()
+    assert found.state is State.contradictory
+    assert found.why == "epochs.jsonl beside it cannot be read (its last line is no epoch)"
+    assert not found.state.finished
+    assert found.state.ended
+
+
+def test_a_cell_of_which_the_plan_says_something_else_is_no_result(make_runs: Callable[..., Runs]):
+    runs = make_runs(2)
+    for number in range(2):
+        runs.ends(number)
+    plan = runs.folder / "sweeps" / "table3" / "plan.json"
+    edit(plan, lambda content: content["common"].update({"optimizer.lr": 0.5}))
+    watcher = Watcher(runs.folder)
+    found = runs.look(watcher)
+    assert [each.state for each in found] == [State.contradictory] * 2
+    assert found[0].why == "plan.json says optimizer.lr=0.5, record.json 0.05"
+    (problem,) = watcher.problems(StoredPlan.read(plan.parent))
+    text = shown(sweep_report(StoredPlan.read(plan.parent), found, problems=[problem]), None)
+    assert f"the plan is contradicted\n{runs.cells[0]}, {runs.cells[1]}: {found[0].why}" in text
+    assert "2 cells: 2 contradictory" in text
+
+
+def test_the_worst_seed_that_was_dropped_from_a_plan_is_named(make_runs: Callable[..., Runs]):
+    runs = make_runs(3)
+    for number in range(3):
+        runs.ends(number)
+    plan = runs.folder / "sweeps" / "table3" / "plan.json"
+    edit(plan, lambda content: content["cells"].pop())
+    (problem,) = Watcher(runs.folder).problems(StoredPlan.read(plan.parent))
+    assert f"1 finished cell of the same grid is in no plan: {runs.cells[2]} (done, test error 90.00%)" in problem
+
+
+def test_diverged_and_dead_cells_are_counted_apart_with_their_cause(make_runs: Callable[..., Runs]):
+    runs = make_runs(3)
+    runs.ends(0)
+    edit(runs.ends(1, Status.diverged), lambda content: content["result"].update(train_loss=None))
+    # Ten classes of which the largest has a tenth of the images.
+    edit(runs.ends(2), lambda content: content["provenance"].update(chance_error=0.9))
+    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), runs.look()
+    text = shown(sweep_report(plan, standings), None)
+    assert "3 cells: 2 done (1 of them dead), 1 diverged" in text
+    assert f"diverged\n{runs.cells[1]}\n  the training loss was not finite in epoch 350 of 350" in text
+    dead = f"{runs.cells[2]}\n  test error 90.00%, not below the 90.00% of always naming the largest class"
+    assert f"dead, although done\n{dead}" in text
+    head, row = shown([overview([(plan, standings)])], None).splitlines()
+    assert head.split()[:5] == ["sweep", "cells", "done", "diverged", "dead"]
+    assert row.split()[:5] == ["table3", "3", "2", "1", "1"]
 
 
 # --- the command

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import MakeConfig
+from support import MakeConfig, write_result
 
 from strive import claim, identity, progress
 from strive.cell import run_cell
@@ -225,10 +225,39 @@ def test_without_a_terminal_each_cell_is_one_line(make_small: MakeConfig, tmp_pa
         view.ended(Ended(cell=failed, status=Status.error, cause="ValueError: [x]", log="there/log.txt"))
         view.ended(Ended(cell=unread, status=Status.done))
     seconds = duration(record.provenance.train_seconds)
+    # Two epochs of so narrow a net may not leave chance: 48 of the 400 test images of digits are of the largest class.
+    dead = ": dead, not below the 88.00% of always naming the largest class" if record.result.test_error >= 0.88 else ""
     assert written(view) == [
-        f"[12/40] {cell}: done, test error {100 * record.result.test_error:.2f}%, {seconds}",
+        f"[12/40] {cell}: done, test error {100 * record.result.test_error:.2f}%, {seconds}{dead}",
         f"[13/40] {failed}: error: ValueError: [x]; see there/log.txt",
         f"[14/40] {unread}: done",
+    ]
+
+
+def test_diverged_and_dead_cells_are_counted_apart_from_those_that_learned(
+    make_config: MakeConfig, tmp_path: Path, clock: Clock
+):
+    chance = 352 / 400  # 48 of 400 images are of the largest class; the last net gets one more of them right
+    folders = {
+        write_result(tmp_path, make_config(f"seed={seed}"), status, error, chance): tmp_path
+        for seed, (status, error) in enumerate(
+            [(Status.done, 0.1), (Status.diverged, 0.9), (Status.done, chance), (Status.done, 351 / 400)]
+        )
+    }
+    folders = {cell: tmp_path / cell for cell in folders}
+    with View(folders, 4, 0, "table3", console=console(terminal=False)) as view:
+        for number, cell in enumerate(folders):
+            view.ended(Ended(cell=cell, status=Status.diverged if number == 1 else Status.done))
+        clock.now += 100
+        view.refresh([], 0)
+    lines = written(view)
+    assert lines[-1].startswith("3 of 4 done (1 dead), 1 diverged, 0 running, 0 waiting")
+    assert lines[1].endswith(", 60 s: the training loss was not finite in epoch 350 of 350")
+    assert [line.endswith("dead, not below the 88.00% of always naming the largest class") for line in lines[:4]] == [
+        False,
+        False,
+        True,
+        False,
     ]
 
 

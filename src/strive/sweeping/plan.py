@@ -14,6 +14,7 @@ from typing import Any, Self
 from strive import identity, records
 from strive.claim import owner_of, surely_dead
 from strive.config import Config, knobs
+from strive.evidence import remark
 from strive.records import Record, RecordError
 from strive.same_code import is_stale
 from strive.sweeping.grammar import GROUPS, counting, flattened, keys_of
@@ -118,7 +119,11 @@ def plan_name(arguments: Sequence[str], sweep: str) -> str:
 
     arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without one.
     """
-    changed = changes(arguments)
+    return kept_as(changes(arguments), sweep)
+
+
+def kept_as(changed: Sequence[str], sweep: str) -> str:
+    """Return the name that a plan with these changes has had since it was written."""
     name = sweep.replace("/", "-") or "multirun"
     if sweep and not changed:
         return name
@@ -177,7 +182,8 @@ def look_up(
             why += f"; from epoch {begun} of {epochs}" if begun else ""
             left = epochs - begun
             return planned(Action.retrain, why, stale=stale, other_images=images, replaces=name, epochs_left=left)
-        return planned(Action.done, record.status.value, stale=stale, other_images=images)
+        ended = f"{record.status.value}: {why}" if (why := remark(record)) else record.status.value
+        return planned(Action.done, ended, stale=stale, other_images=images)
     owner = owner_of(folder) if cell in folders else None
     if owner is not None and not surely_dead(owner):
         job = queued.get(cell, "")

@@ -6,12 +6,14 @@ from rich import box
 from rich.table import Table
 
 from strive import identity
+from strive.evidence import remark
 from strive.records import Record, Status
 from strive.sweeping.hours import Estimate
 from strive.sweeping.plan import Action, Plan, Planned
 from strive.sweeping.task import Ended
 from strive.sweeping.view import duration, printable
 
+_SHOWN = 20  # names in a list before it is cut
 _TITLES = {
     Action.train: "train",
     Action.resume: "resume",
@@ -54,8 +56,10 @@ def counts_line(plan: Plan) -> str:
     parts = [f"{len(found)} to {action.value}" for action in Action if action.trains and (found := plan.having(action))]
     parts += [f"{len(found)} elsewhere" for found in [plan.having(Action.wait)] if found]
     parts += [f"{len(found)} failed before and left" for found in [plan.having(Action.leave)] if found]
-    done = len(plan.having(Action.done))
-    return f"{len(plan.cells)} cells: {', '.join([f'{done} done already', *(parts or ['nothing to train'])])}"
+    done = plan.having(Action.done)
+    diverged = sum(planned.reason.startswith(Status.diverged.value) for planned in done)
+    before = [f"{len(done) - diverged} done already", *([f"{diverged} diverged already"] if diverged else [])]
+    return f"{len(plan.cells)} cells: {', '.join([*before, *(parts or ['nothing to train'])])}"
 
 
 def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
@@ -102,7 +106,21 @@ def _numbers(record: Record | None) -> list[str]:
         return ["-", "-", "-", record.status.value if record else "no result"]
     result = record.result
     seconds = f"{record.provenance.train_seconds:.0f}"
-    return [f"{result.parameters:,}", f"{100 * result.test_error:.2f}%", seconds, record.status.value]
+    dead = record.status is Status.done and remark(record)
+    status = f"{record.status.value}, dead" if dead else record.status.value
+    return [f"{result.parameters:,}", f"{100 * result.test_error:.2f}%", seconds, status]
+
+
+def remark_lines(finished: Mapping[str, Record]) -> list[str]:
+    """Return one line for every cell that diverged or whose net never left chance, under one that counts them."""
+    remarks = {cell: f"{record.status.value}: {why}" for cell, record in finished.items() if (why := remark(record))}
+    if not remarks:
+        return []
+    diverged = sum(record.status is Status.diverged for record in finished.values())
+    counts = [f"{diverged} diverged"] * bool(diverged) + [f"{len(remarks) - diverged} dead"] * (len(remarks) > diverged)
+    lines = [f"  {cell}: {why}" for cell, why in remarks.items()]
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"of {len(finished)} cells with a result {' and '.join(counts)}:", *lines[:_SHOWN], *more]
 
 
 def failure_lines(cells: Sequence[Planned], finished: Mapping[str, Record], ended: Mapping[str, Ended]) -> list[str]:

@@ -16,7 +16,14 @@ from strive.sweeping.choice import MissingParentsError
 from strive.sweeping.hours import Estimate, Work, estimate_hours
 from strive.sweeping.plan import Action, Plan, plan_name, sweep_folder, write_plan
 from strive.sweeping.planner import Planner
-from strive.sweeping.report import counts_line, failure_lines, hours_lines, plan_lines, result_table
+from strive.sweeping.report import (
+    counts_line,
+    failure_lines,
+    hours_lines,
+    plan_lines,
+    remark_lines,
+    result_table,
+)
 from strive.sweeping.submission import Submission, write_submission
 from strive.sweeping.sweepfile import Sweep
 from strive.sweeping.task import Ended
@@ -153,6 +160,8 @@ def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
     OUTPUT.print(result_table(shown, finished))
     if len(plan.cells) > _ROWS:
         OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
+    for line in remark_lines(finished):
+        CONSOLE.print(line)
     if reason := stop.requested():
         failed = [planned for planned in plan.cells if (end := ended.get(planned.cell)) and end.status is not None]
         lines = failure_lines(failed, finished, ended)

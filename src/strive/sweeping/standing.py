@@ -10,13 +10,18 @@ from typing import Any
 from strive import records
 from strive.claim import Owner, is_older, owner_of, surely_dead
 from strive.code_hash import code_hash
+from strive.evidence import EPOCHS, PREDICTIONS, dead_text, is_dead, weigh
 from strive.records import RecordError, Status
 from strive.same_code import is_stale
+from strive.sweeping.audit import Audit, audit_plan
 from strive.sweeping.fate import fate_of
 from strive.sweeping.joblog import starts
 from strive.sweeping.launches import Job, Launch, Launches
 from strive.sweeping.plan import StoredCell, StoredPlan, epochs_done, has_checkpoint, names_in
 from strive.sweeping.queue import Kind
+
+_BESIDE = (EPOCHS, PREDICTIONS)
+_MOST_BYTES = 16 * 2**20  # of predictions that a look at how things stand reads; tables read larger ones, too
 
 
 class State(StrEnum):
@@ -27,7 +32,8 @@ class State(StrEnum):
     running = auto()
     waiting = auto()  # a launch that is alive, or a SLURM job, will train it
     failed = auto()
-    unreadable = auto()  # there is a record that cannot be trusted
+    unreadable = auto()  # there is a record that cannot be read
+    contradictory = auto()  # the plan, or a file beside the record, says something else than the record
     stopped = auto()  # begun and left; the next launch goes on
     missing = auto()  # not begun
 
@@ -39,7 +45,7 @@ class State(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to the cell in this launch."""
-        return self.finished or self in (State.failed, State.unreadable)
+        return self.finished or self in (State.failed, State.unreadable, State.contradictory)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +55,7 @@ class Standing:
     cell: str
     state: State
     status: Status | None = None  # of a failure
+    dead: bool = False  # it is done, and never left chance
     why: str = ""  # may have any number of lines
     log: str = ""  # where to read more
     traceback: str = ""
@@ -70,14 +77,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a record file says."""
+    """What a record says, as far as the files beside it agree."""
 
-    stamp: tuple[int, int, int]  # of the file: time, size, number
+    stamp: tuple[int, ...]  # of the record: time, size, number; and of what it is compared with
     status: Status | None  # None: it cannot be trusted
     why: str
-    traceback: str
-    images: str = ""
+    traceback: str = ""
+    images: str = ""  # the fingerprint in the record
     code: str = ""  # hash of the code that trained it
+    dead: bool = False
+    contradicted: bool = False
 
     @property
     def finished(self) -> bool:
@@ -91,6 +100,7 @@ class Watcher:
         self._runs = runs
         self._launches = Launches(runs)
         self._records: dict[str, _Seen] = {}
+        self._audits: dict[str, tuple[StoredPlan, Audit]] = {}
 
     @property
     def trouble(self) -> str:
@@ -105,6 +115,9 @@ class Watcher:
         """Return how each cell stands now, in the plan's order."""
         names = names_in(self._runs)
         found = {cell.cell: self._on_disk(plan, cell, names) for cell in plan.cells}
+        for cell, why in self._audit(plan).cells.items():
+            if found[cell].state.finished:
+                found[cell] = Standing(cell=cell, state=State.contradictory, why=why)
         live = self._launches.live_jobs()
         for cell, standing in found.items():
             if standing.state.finished:
@@ -117,6 +130,17 @@ class Watcher:
                 found[cell] = dataclasses.replace(standing, state=State.waiting, why=_place_in_queue(job))
         self._ask_launches(plan.sweep, found)
         return list(found.values())
+
+    def problems(self, plan: StoredPlan) -> list[str]:
+        """Return what contradicts the plan, a sentence each."""
+        return list(self._audit(plan).problems)
+
+    def _audit(self, plan: StoredPlan) -> Audit:
+        """Return what contradicts a plan; one that was looked at before is not looked at again."""
+        before = self._audits.get(plan.sweep)
+        if before is None or before[0] != plan:
+            before = self._audits[plan.sweep] = (plan, audit_plan(plan, plan.sweep, [self._runs]))
+        return before[1]
 
     # -- from the cell's folder
 
@@ -146,8 +170,7 @@ class Watcher:
         """Return what the cell's record says; one that was read before only if its file has changed."""
         path = folder / "record.json"
         try:
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            stamp = (*_stamp(path), *(number for name in _BESIDE for number in _stamp(folder / name, there=False)))
             before = self._records.get(folder.name)
             if before is None or before.stamp != stamp:
                 self._records[folder.name] = _read(path, stamp)
@@ -155,7 +178,7 @@ class Watcher:
             self._records.pop(folder.name, None)
             return None
         except OSError as error:
-            return _Seen((0, 0, 0), None, f"{path}: {error.strerror}", "")
+            return _Seen((0, 0, 0), None, f"{path}: {error.strerror}")
         return self._records[folder.name]
 
     # -- from the launches
@@ -163,7 +186,8 @@ class Watcher:
     def _ask_launches(self, sweep: str, found: dict[str, Standing]) -> None:
         """Find out who will train the cells that nobody trains, or what became of their jobs."""
         open_ = {cell for cell, standing in found.items() if not standing.state.finished}
-        open_ -= {cell for cell in open_ if found[cell].state in (State.running, State.waiting, State.unreadable)}
+        settled = (State.running, State.waiting, State.unreadable, State.contradictory)
+        open_ -= {cell for cell in open_ if found[cell].state in settled}
         for launch in self._launches.of(sweep):
             if not open_:
                 return
@@ -203,22 +227,46 @@ class Watcher:
         return cells & last_job.keys()
 
 
-def _read(path: Path, stamp: tuple[int, int, int]) -> _Seen:
+def _stamp(path: Path, *, there: bool = True) -> tuple[int, ...]:
+    """Return what changes with a file. there: raise OSError if it is not."""
+    try:
+        status = path.stat()
+    except OSError:
+        if there:
+            raise
+        return (0,)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _read(path: Path, stamp: tuple[int, ...]) -> _Seen:
     try:
         record = records.read_record(path)
     except RecordError as error:
-        return _Seen(stamp, None, str(error), "")
-    failure, made = record.failure, record.provenance
-    cause, traceback = (failure.cause, failure.traceback) if failure else ("", "")
-    return _Seen(stamp, record.status, cause, traceback, made.data_fingerprint, made.code_hash)
+        return _Seen(stamp, None, str(error))
+    if record.failure is not None:
+        return _Seen(stamp, record.status, record.failure.cause, record.failure.traceback)
+    assert record.result is not None
+    evidence = weigh(record, path.parent, most_bytes=_MOST_BYTES)
+    if evidence.contradictions:
+        return _Seen(stamp, None, evidence.why, contradicted=True)
+    why, dead = records.divergence(record), False
+    if record.status is Status.done and is_dead(record.result.test_error, evidence.chance_error):
+        assert evidence.chance_error is not None
+        why, dead = f"test error {record.result.test_error:.2%}, {dead_text(evidence.chance_error)}", True
+    made = record.provenance
+    return _Seen(stamp, record.status, why, images=made.data_fingerprint, code=made.code_hash, dead=dead)
 
 
 def _ended(cell: StoredCell, folder: Path, record: _Seen, config: Mapping[str, Any]) -> Standing:
     if record.status is None:
-        return Standing(cell=cell.cell, state=State.unreadable, why=record.why, log=str(folder / "record.json"))
+        state = State.contradictory if record.contradicted else State.unreadable
+        return Standing(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
     if record.finished:
         stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config) else ""
-        return Standing(cell=cell.cell, state=State(record.status.value), images=record.images, stale=stale)
+        return Standing(
+            cell=cell.cell, state=State(record.status.value), why=record.why, dead=record.dead, images=record.images,
+            stale=stale,
+        )  # fmt: skip
     log = folder / "log.txt"
     return Standing(
         cell=cell.cell, state=State.failed, status=record.status, why=record.why, traceback=record.traceback,

@@ -16,6 +16,8 @@ from strive.sweeping.plan import StoredPlan
 from strive.sweeping.standing import Standing, State
 from strive.sweeping.view import duration, printable, short_names, shortened
 
+_COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")
+NOT_A_RESULT = (State.failed, State.unreadable, State.contradictory)
 _SHOWN = 20  # names of cells about which there is nothing to say
 _NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
 Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign of life}
@@ -27,14 +29,15 @@ def sweep_report(
     *,
     launch: Launch | None = None,
     trouble: str = "",
+    problems: Sequence[str] = (),
     tracebacks: bool = False,
     silent: Silent | None = None,
     width: int | None = None,
 ) -> Iterator[RenderableType]:
     """Yield what there is to say about one sweep.
 
-    tracebacks: of failed cells. silent: the running cells without a sign of life. width: columns of the
-    terminal; None: what is printed is not for a terminal, and nothing is cut.
+    problems: what contradicts the plan. tracebacks: of failed cells. silent: the running cells without a
+    sign of life. width: columns of the terminal; None: what is printed is not for a terminal, and nothing is cut.
     """
     by_state = {state: [each for each in standings if each.state is state] for state in State}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
@@ -45,9 +48,14 @@ def sweep_report(
     if trouble and any(not each.state.finished for each in standings):
         yield _line(f"what SLURM has queued cannot be seen: {trouble}")
     yield from _versions(plan, standings)
+    if problems:
+        yield _title("the plan is contradicted")
+        yield from (_line(problem, style="red") for problem in problems)
     yield from _running(by_state[State.running], silent or {}, width)
     yield from _waiting(by_state[State.waiting])
-    yield from _failed([*by_state[State.failed], *by_state[State.unreadable]], tracebacks)
+    yield from _failed([each for each in standings if each.state in NOT_A_RESULT], tracebacks)
+    yield from _results("diverged", by_state[State.diverged])
+    yield from _results("dead, although done", [each for each in standings if each.dead])
     yield from _stopped(by_state[State.stopped], width)
     yield from _missing(by_state[State.missing])
 
@@ -59,8 +67,13 @@ def _stale(standings: Sequence[Standing]) -> Iterator[RenderableType]:
 
 
 def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int | None = None) -> Table:
-    """Return a table with one line for each sweep. width: as for sweep_report."""
-    names = ("cells", "done", "running", "waiting", "failed", "open")
+    """Return a table with one line for each sweep. width: as for sweep_report.
+
+    Diverged and dead cells have a column where there is one: they are no news otherwise, and a terminal is narrow.
+    """
+    every = [each for _, standings in sweeps for each in standings]
+    some = {"diverged": any(each.state is State.diverged for each in every), "dead": any(each.dead for each in every)}
+    names = [name for name in _COLUMNS if some.get(name, True)]
     longest = max((len(plan.sweep) for plan, _ in sweeps), default=0)
     table = _table()
     table.add_column("sweep", no_wrap=True)
@@ -76,9 +89,11 @@ def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int
         table.add_row(
             _cell(plan.sweep),
             str(len(standings)),
-            str(count[State.done] + count[State.diverged]),
+            str(count[State.done]),
+            *([str(count[State.diverged] or "")] if some["diverged"] else []),
+            *([str(sum(each.dead for each in standings) or "")] if some["dead"] else []),
             *(str(count[state] or "") for state in (State.running, State.waiting)),
-            str(count[State.failed] + count[State.unreadable] or ""),
+            str(sum(count[state] for state in NOT_A_RESULT) or ""),
             str(count[State.stopped] + count[State.missing] or ""),
             varied,
         )
@@ -90,6 +105,8 @@ def counts(standings: Sequence[Standing]) -> str:
     count = Counter(each.state for each in standings)
     failed = Counter(each.status.value for each in standings if each.state is State.failed and each.status)
     kinds = {State.failed: f" ({', '.join(f'{number} {status}' for status, number in failed.most_common())})"}
+    if dead := sum(each.dead for each in standings):
+        kinds[State.done] = f" ({dead} of them dead)"
     parts = [f"{count[state]} {state.value}{kinds.get(state, '')}" for state in State if count[state]]
     return f"{len(standings)} {'cell' if len(standings) == 1 else 'cells'}: {', '.join(parts) or 'none'}"
 
@@ -189,6 +206,16 @@ def _failed(standings: Sequence[Standing], tracebacks: bool) -> Iterator[Rendera
             yield _indented(each.log)
         if tracebacks:
             yield from (_indented(line.expandtabs(), 4) for line in each.traceback.splitlines())
+
+
+def _results(title: str, standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    """Yield the cells that have a result of which nobody should be unaware."""
+    if not standings:
+        return
+    yield _title(title)
+    for each in standings:
+        yield _line(each.cell)
+        yield _indented(each.why)
 
 
 def _stopped(standings: Sequence[Standing], width: int | None) -> Iterator[RenderableType]:

@@ -17,8 +17,9 @@ from rich.text import Text
 
 from strive import records
 from strive.claim import owner_of
+from strive.evidence import remark
 from strive.progress import CONSOLE, OUTPUT, only_shown
-from strive.records import Record, RecordError
+from strive.records import Record, RecordError, Status
 from strive.sweeping.task import Ended
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames
@@ -82,6 +83,7 @@ class View:
         self._console = console or CONSOLE
         self._cells, self._total, self._done, self._title = cells, total, done, title
         self._failed, self._waiting, self._extra = 0, len(cells), ""
+        self._diverged = self._dead = 0
         self._names, self._common = short_names(cells)
         self._running: dict[str, _Running] = {}
         self._places: Mapping[str, object] = {}
@@ -125,7 +127,12 @@ class View:
             self._left_over[printable(ended.cause)] += 1
             return
         if ended.status.finished:
-            self._done += 1
+            if ended.status is Status.diverged:
+                self._diverged += 1
+            else:
+                self._done += 1
+                record = self._record(ended)
+                self._dead += record is not None and remark(record) != ""
             # Of a resumed cell only what was trained here says how fast things go.
             self._gained += self._work[ended.cell] * (1 - (running.first[1] if running and running.first else 0.0))
             self._began = self._began or (running.since if running else self._started)
@@ -159,7 +166,7 @@ class View:
         width = self._console.width
         lines = [
             Text(f"{self._title}  {self._common}", style="bold"),
-            Text(self._counts(), style="red" if self._failed else ""),
+            Text(self._counts(), style="red" if self._failed + self._diverged + self._dead else ""),
         ]
         if self._extra:
             lines.append(Text(self._extra))
@@ -172,7 +179,8 @@ class View:
 
     def _counts(self) -> str:
         elapsed = time.monotonic() - self._started
-        parts = [f"{self._done} of {self._total} done"]
+        parts = [f"{self._done} of {self._total} done" + (f" ({self._dead} dead)" if self._dead else "")]
+        parts += [f"{self._diverged} diverged"] if self._diverged else []
         parts += [f"{self._failed} failed"] if self._failed else []
         parts += [f"{len(self._running)} running", f"{self._waiting} waiting"]
         left = self._seconds_left()
@@ -230,7 +238,7 @@ class View:
         assert ended.status is not None
         outcome = f"{ended.status.value}: {ended.cause}" if ended.cause else _outcome(self._record(ended), ended)
         if not self._console.is_terminal:
-            number = self._done + self._failed
+            number = self._done + self._diverged + self._failed
             where = f"; see {ended.log}" if ended.log and not ended.status.finished else ""
             self.say(f"[{number}/{self._total}] {ended.cell}: {outcome}{where}")
         elif ended.status.finished:
@@ -252,7 +260,8 @@ def _outcome(record: Record | None, ended: Ended) -> str:
     if record is None or record.result is None:
         return ended.status.value
     error, seconds = record.result.test_error, record.provenance.train_seconds
-    return f"{ended.status.value}, test error {error:.2%}, {duration(seconds)}"
+    why = remark(record)
+    return f"{ended.status.value}, test error {error:.2%}, {duration(seconds)}" + (f": {why}" if why else "")
 
 
 def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]:
