@@ -13,6 +13,7 @@ from hydra.plugins.config_source import ConfigSource
 from omegaconf import OmegaConf
 
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
+from strive.complaint import no_text
 from strive.config import Config, ConfigError
 from strive.progress import CONSOLE
 from strive.sweeping.plan import Retrain
@@ -106,7 +107,11 @@ def _text_of(sources: Sequence[ConfigSource], key: str) -> str:
     """Return the text of the first file of that name on Hydra's search path."""
     source = next(each for each in sources if each.is_config(key))
     folder = importlib.resources.files(source.path) if source.scheme() == "pkg" else Path(source.path)
-    return folder.joinpath(f"{key}.yaml").read_text(encoding="utf-8")
+    file = folder.joinpath(f"{key}.yaml")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:  # of a sweep that another one chooses from: its own file Hydra reads first
+        raise ConfigError(no_text(file, error)) from None
 
 
 def _sweep_name(arguments: Sequence[str]) -> tuple[str, list[str]]:

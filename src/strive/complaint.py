@@ -31,7 +31,7 @@ def complaint(error: BaseException) -> str | None:
     if isinstance(error, yaml.YAMLError):
         return _broken_yaml(error)
     if isinstance(error, UnicodeDecodeError):
-        return _no_text(error)
+        return _no_yaml_text(error)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, error.message)
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -135,13 +135,18 @@ def _broken_yaml(error: yaml.YAMLError) -> str:
     return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: no YAML: {what}"
 
 
-def _no_text(error: UnicodeDecodeError) -> str | None:
+def _no_yaml_text(error: UnicodeDecodeError) -> str | None:
     """Return which of the YAML files is no UTF-8, or None if it was something else that was read."""
     # Hydra's error knows no file name, but the frame that opened the file does.
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_globals.get("__name__", "").startswith("hydra.") and (path := frame.f_locals.get("full_path")):
-            return f"{path} is no UTF-8 text (byte {error.object[error.start]:#04x}); save it again in that encoding"
+            return no_text(path, error)
     return None
+
+
+def no_text(path: object, error: UnicodeDecodeError) -> str:
+    """Return what to tell of a file in another encoding."""
+    return f"{path} is no UTF-8 text (byte {error.object[error.start]:#04x}); save it again in that encoding"
 
 
 def _unknown_key(key: str) -> str:

@@ -580,7 +580,7 @@ def checked(config: Config) -> Config:
 def _schedule_errors(optimizer: OptimizerConfig) -> list[str]:
     try:
         shares = [Fraction(text) for text in optimizer.drop_at]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, TypeError):
         shares = [Fraction(0)]
     if not all(0 < share < 1 for share in shares) or sorted(set(shares)) != shares:
         return [

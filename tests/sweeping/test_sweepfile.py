@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -445,7 +446,32 @@ SECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"cells": [{"optimizer.lr": 1}], "choose": {"optimizer.lr": {}}}, "optimizer.lr is set in choose and in cells[0]"),
     ({"fixed": {"seed": 0}}, "nothing to train: give at least one factor (grid, zip or arms) or one entry of cells"),
     ({"grid": None, "cells": []}, "nothing to train: give at least one factor"),
+    ({"table": {"rows": ["nope"], "columns": [], "baseline": {"nope": 1}}}, "table: rows: there is no knob nope"),
+    ({"table": {"rows": ["a.b"], "columns": [], "baseline": {"a.b": {1: 2}}}}, "table: rows: there is no knob a.b"),
+    ({"\u00a0seed": 1}, "there is no key '\\xa0seed';"),
+    ({"grid": {"se\u200bed": [1]}}, "grid: there is no knob or group 'se\\u200bed';"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("section", ["fixed", "grid", "zip", "arms", "cells", "exclude", "choose", "table"])
+@pytest.mark.parametrize(
+    "value",
+    [True, 3, "x", [[]], [None], ["seed"], [{"a": 1}], {"a": 1}, {1: 2}, {"seed": {"a": 1}}, {"a": {"seed": [1]}},
+     {"when": [1]}, {"optimizer.drop_at": [{"a": 1}]}, {"+seed": 1}, {"rows": 3, "columns": [3], "baseline": [3]}],
+    ids=str,
+)  # fmt: skip
+def test_a_section_of_any_other_shape_is_a_fault_or_a_sweep_and_no_stack_trace(section: str, value: Any):
+    with suppress(ConfigError):
+        sweep(**({"grid": {"seed": [0, 1]}} | {section: value})).combinations((), expand)
+
+
+def test_a_schedule_of_mappings_is_no_schedule():
+    exclude = [{"when": {"optimizer.drop_at": [{"a": 1}]}, "reason": "x"}]
+    sweep(grid={"seed": [0]}, exclude=exclude)
+    config = checked(Config())
+    config.optimizer.drop_at = [{"a": 1}]  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"drop_at must be rising fractions between 0 and 1, .* got \[\{'a': 1\}\]"):
+        checked(config)
 
 
 @pytest.mark.parametrize(("sections", "fault"), SECTIONS, ids=[fault for _, fault in SECTIONS])

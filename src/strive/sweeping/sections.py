@@ -70,7 +70,7 @@ class Faults:
             if key not in legal:
                 close = difflib.get_close_matches(str(key), legal, n=1)
                 hint = f" did you mean {close[0]}?" if close else ""
-                self.add(f"{place}there is no key {key};{hint} legal: {', '.join(legal)}")
+                self.add(f"{place}there is no key {shown(key)};{hint} legal: {', '.join(legal)}")
 
     def key(self, place: str, key: str) -> bool:
         """Note a key that is neither a knob nor a group; return whether it is one."""
@@ -88,7 +88,7 @@ class Faults:
         own = [name for name in _KNOBS if key in (name.partition(".")[0], name.rpartition(".")[2])]
         close = own[:3] or difflib.get_close_matches(key, legal, n=3)
         self.add(
-            f"{place}: there is no {kind} {key}; "
+            f"{place}: there is no {kind} {shown(key)}; "
             + (f"did you mean {' or '.join(close)}?" if close else "docs/config.md lists them")
         )
         return False
@@ -97,6 +97,12 @@ class Faults:
         """Note a value that one cell cannot have for this key. Whether it is in range, to_config says."""
         if wanted := _misfit(key, value):
             self.add(f"{place}: {key} must be {wanted}, got {value!r}")
+
+
+def shown(key: Any) -> str:
+    """Return a key as it was typed, in quotes where something of it would hide."""
+    text = str(key)
+    return text if text and text.isprintable() and text.isascii() and " " not in text else repr(text)
 
 
 def _misfit(key: str, value: Any) -> str:
@@ -279,7 +285,7 @@ def _comparable(value: Any) -> Any:
         return value
     try:
         return [str(Fraction(text)) for text in value]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, TypeError):
         return value
 
 
@@ -321,14 +327,13 @@ def _parents(name: str, place: str, value: Any, faults: Faults) -> tuple[str, ..
 def knob_list(
     place: str, name: str, entry: Mapping[str, Any], faults: Faults, words: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Return the knobs that entry[name] lists; `words` are legal beside them."""
+    """Return the knobs that entry[name] lists, without those that are none; `words` are legal beside them."""
     if name not in entry:
         faults.add(f"{place}: {name} must be a list of knobs; [] is legal")
         return ()
     keys = [str(key) for key in faults.sequence(f"{place}: {name}", entry[name], "knobs")]
     for key in dict.fromkeys(keys):
-        if key not in words:
-            faults.knob(f"{place}: {name}", key)
         if keys.count(key) > 1:
             faults.add(f"{place}: {name} has {key} twice")
-    return tuple(keys)
+    known = {key for key in dict.fromkeys(keys) if key in words or faults.knob(f"{place}: {name}", key)}
+    return tuple(key for key in keys if key in known)
