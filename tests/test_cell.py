@@ -460,7 +460,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_cell(
 
     monkeypatch.setattr(sitting, "write_checkpoint", full)
     assert run_cell(make_small("trainer.checkpoint_minutes=0")).status is Status.done
-    assert "No space left on device); there is none yet, training goes on" in capfd.readouterr().err
+    # Once, although none of the 44 steps could be kept.
+    assert capfd.readouterr().err.count("No space left on device); there is none yet, training goes on") == 1
 
 
 def test_a_done_cell_warns_when_its_images_came_from_elsewhere(

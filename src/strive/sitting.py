@@ -123,10 +123,13 @@ class Sitting:
             write_checkpoint(self.folder / "checkpoint.pt", content, scratch=self.claim.scratch)
         except OSError as error:
             self.claim.check()
-            self._no_checkpoint = str(error)
+            first, self._no_checkpoint = not self._no_checkpoint, str(error)
             kept = "an earlier one is kept" if self._kept else "there is none yet"
-            going = "" if stop.requested() or self.training.finished else ", training goes on"
-            self._say(f"the checkpoint could not be written ({error}); {kept}{going}")
+            goes_on = not stop.requested() and not self.training.finished
+            if first or not goes_on:  # not every few minutes until there is room
+                self._say(
+                    f"the checkpoint could not be written ({error}); {kept}{', training goes on' if goes_on else ''}"
+                )
         else:
             self._kept, self._no_checkpoint = step, ""
 
