@@ -49,21 +49,18 @@ _SWEEPS = (
     (*_EACH, "model.dropout_input=0", "model.dropout_hidden=0"),
     # Not whitened once more, which takes longer than all of its cells.
     (*_EACH, "augment=flip_shift", "data.val_images=32", "preprocess=standardize", "seed=1"),
-    ("model=all_cnn_c", "precision=fp32", "model.init=he,xavier_caffe,torch_default"),
-    ("model=all_cnn_c", "precision=fp32", "model.class_relu=false", "model.head_padding=same"),
-    ("model=all_cnn_c", "precision=fp32", "augment=extreme", "augment.canvas_px=40", "augment.scale_max=3"),
-    ("model=all_cnn_c", "precision=fp32", "optimizer.drop_at=[]", "optimizer.decay_biases=false"),
-    ("model=model_c", "precision=fp32", "model.pool_rounding=pad,floor", "model.pool_norm=2"),
-    ("model=strided_cnn_b", "precision=fp32", "model.strided_b=conv5x5"),
+    # Each start takes longer than its cells, so a cell has several choices at once.
     (
-        "model=all_cnn_c",
-        "precision=fp32",
-        "preprocess=standardize",
-        "data=digits",
-        "data.name=digits",
-        "budget.epochs=1",
+        "model=all_cnn_c", "precision=fp32", "model.init=he,xavier_caffe,torch_default", "model.class_relu=false",
+        "model.head_padding=same", "optimizer.drop_at=[]", "optimizer.decay_biases=false",
     ),
-)
+    ("model=model_c", "precision=fp32", "model.pool_rounding=pad,floor", "model.pool_norm=2"),
+    ("model=strided_cnn_b", "precision=fp32", "model.strided_b=conv5x5", "model.batch_norm=true"),
+    (
+        "model=all_cnn_c", "precision=fp32", "preprocess=standardize", "data=digits", "data.name=digits",
+        "augment=extreme", "augment.canvas_px=40", "augment.scale_max=3",
+    ),
+)  # fmt: skip
 _IMAGES = {"train": 16, "test": 4}  # of each of ten classes
 
 
