@@ -111,6 +111,35 @@ def test_what_sweeps_is_expanded(composer: Composer, text: str, expanded: list[s
     assert composer.expand(text) == expanded
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed=range(0,3,0)", "seed=range(0,3,0) cannot be counted out"),
+        ("seed=interval(0,1)", "seed=interval(0,1): an interval has no values to train one by one; legal: "),
+        ("seed=range(0,1000000000000)", "seed=range(0,1000000000000) has more than 1,000,000 values"),
+    ],
+)
+def test_what_cannot_be_counted_out_is_refused(composer: Composer, text: str, message: str):
+    with pytest.raises(ConfigError) as caught:
+        composer.expand(text)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model=glob(nothing*)", "model=glob(nothing*) gives no value: no option fits"),
+        ("seed=glob(*)", "seed=glob(*) gives no value: glob is for groups, such as model, and seed is none"),
+        ("seed=range(3,0)", "seed=range(3,0) gives no value: range(A,B) counts from A up to, but without, B"),
+    ],
+)
+def test_a_sweep_over_nothing_is_not_called_excluded(composer: Composer, text: str, message: str):
+    planner = Planner(composer, read_sweep=lambda name: pytest.fail(name))
+    with pytest.raises(ConfigError) as caught:
+        planner.plan([text], None)
+    assert str(caught.value).startswith(message)
+
+
 # What a user may type in one line, in any order and more than once; what is of one kind meets often.
 _DRAWN = [
     kind.split()
