@@ -1,9 +1,12 @@
 """The table that a sweep file declares, or the one that a multirun without a file gets."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from load import Loaded
+import pandas as pd
+from load import Loaded, column_value
 from places import split_further
 from yaml import YAMLError
 
@@ -29,7 +32,17 @@ def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> Table:
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)
     added = split_further(loaded, table)
-    return replace(table, rows=(*table.rows, *added))
+    baseline = {key: _as_in(loaded.cells[key], rule) for key, rule in table.baseline.items()}
+    return replace(table, rows=(*table.rows, *added), baseline=baseline)
+
+
+def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
+    """Return a baseline's value as the cells have it: 0 for a builder's 0.0, and a list as text."""
+    if isinstance(rule, Mapping):
+        return {_as_in(column, own): _as_in(column, other) for own, other in rule.items()}
+    value = column_value(rule)
+    same = (each for each in column if each == value and isinstance(each, bool) == isinstance(value, bool))
+    return next(same, value)
 
 
 def _declared(loaded: Loaded, sweeps: Path) -> Table | None:
@@ -68,7 +81,7 @@ def parse(name: str, text: str, place: str) -> Sweep:
 
 def _default(loaded: Loaded) -> Table:
     """Return a table with a row for each value of whatever varies but the seed."""
-    varying = [key for key in loaded.factors if key in identity.SCIENCE_KEYS and key != "seed"]
+    varying = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
     select: dict[str, Criterion] = {}
     if "optimizer.lr" in varying and loaded.common.get("data.val_images", 0) > 0:
         select["optimizer.lr"] = Criterion.val_error

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from strive import identity
+
 _TITLES = {
     "model.base": "base",
     "model.variant": "variant",
@@ -18,8 +20,9 @@ _FAMILIES = {"large_all_cnn": "Large ALL-CNN", "all_cnn_b_imagenet": "ALL-CNN-B 
 
 
 def knob_title(key: str) -> str:
-    """Return what a column of this knob's values is called."""
-    return _TITLES.get(key, key)
+    """Return what a column of this knob's values is called; an argument of a builder by its own name."""
+    own = key.removeprefix(f"{identity.KWARGS}.")
+    return own if own != key and own not in _TITLES.values() else _TITLES.get(key, key)
 
 
 def value_text(key: str, value: Any) -> str:

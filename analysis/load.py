@@ -94,8 +94,8 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         file=plain(plan.file),
         changes=_plain(plan.changes),
         question=plain(plan.question),
-        common=_plain(plan.common),
-        factors=_factors(plan),
+        common=_plain(identity.spread(plan.common)),
+        factors=plan.varying,
         choices=[Chosen(**_plain(dataclasses.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
         text=plain(plan.text),
@@ -190,26 +190,34 @@ def _is_plan(plan: StoredPlan) -> bool:
     )
 
 
-def _factors(plan: StoredPlan) -> list[str]:
-    return list(plan.cells[0].factors) if plan.cells else []
-
-
 def _knob_columns(plan: StoredPlan) -> Columns:
-    """Return {knob: its values}, also for knobs of another version; None for one that this plan lacks."""
-    factors = _factors(plan)
+    """Return {knob: its values}, also for knobs of another version; None for one that this plan lacks.
+
+    An argument of a builder has a column of its own, None in a cell whose builder has no such argument.
+    """
+    varying = set(plan.cells[0].factors) if plan.cells else set()
     columns: Columns = {}
-    for key in dict.fromkeys((*_KNOBS, *plan.common, *factors)):
-        if key in factors:
-            values = [cell.factors[key] for cell in plan.cells]
-            # Of numbers there is nothing to translate, and there may be 100,000.
-            texts = any(isinstance(value, str | list | dict) for value in values)
-            columns[key] = objects(list(map(_knob, values)) if texts else values)
+    for key in dict.fromkeys((*_KNOBS, *plan.common, *varying)):
+        if key in varying:
+            columns[key] = _column([cell.factors[key] for cell in plan.cells])
         else:
-            columns[key] = np.full(len(plan.cells), _knob(plan.common.get(key)), dtype=object)
+            columns[key] = np.full(len(plan.cells), column_value(plan.common.get(key)), dtype=object)
+    for key in filter(identity.is_argument, identity.spread(plan.common)):
+        columns[key] = np.full(len(plan.cells), column_value(identity.spread(plan.common)[key]), dtype=object)
+    if identity.KWARGS in varying:
+        spread = [identity.spread(cell.factors) for cell in plan.cells]
+        for key in dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each)):
+            columns[key] = _column([each.get(key) for each in spread])
     return columns
 
 
-def _knob(value: Any) -> Any:
+def _column(values: list[Any]) -> npt.NDArray[np.object_]:
+    # Of numbers there is nothing to translate, and there may be 100,000.
+    texts = any(isinstance(value, str | list | dict) for value in values)
+    return objects(list(map(column_value, values)) if texts else values)
+
+
+def column_value(value: Any) -> Any:
     """Return the value, or a list or dict as text, so that cells can be grouped by it."""
     if type(value) is str:  # most are
         return plain(value)

@@ -83,7 +83,7 @@ def of_plan(name: str, folders: Sequence[Path], sweeps: Path = SWEEPS) -> Outlin
     """
     loaded = load_sweep(name, folders)
     table = declared_table(loaded, sweeps)
-    factors = [key for key in loaded.factors if key in identity.SCIENCE_KEYS and key != "seed"]
+    factors = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
     return _outline(
         name, loaded.question, table, factors, held_out=any(images > 0 for images in loaded.cells[_HELD_OUT])
     )
@@ -96,7 +96,7 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
     """
     sweep = read_file(name, sweeps)
     spelt = [knob for key in sweep.factors for knob in _OPTIONS.get(key, (key,))]
-    factors = [key for key in dict.fromkeys(spelt) if key in identity.SCIENCE_KEYS and key != "seed"]
+    factors = [key for key in dict.fromkeys(spelt) if identity.decides(key) and key != "seed"]
     table = sweep.table
     if table is None:
         chosen = {spec.key for spec in sweep.choose}

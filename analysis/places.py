@@ -72,7 +72,7 @@ def split_further(loaded: Loaded, layout: Table) -> list[str]:
     keys, added = list(layout.keys), list[str]()
     silent = {*layout.pair, *layout.select, ARM}
     for knob in loaded.factors:
-        if knob in identity.SCIENCE_KEYS and knob not in {*silent, *keys}:
+        if identity.decides(knob) and knob not in {*silent, *keys}:
             texts = loaded.cells[knob].map(json.dumps)
             groups = _texts(loaded.cells, keys)
             if texts.groupby(groups, sort=False).nunique().max() > 1:

@@ -34,12 +34,14 @@ def main(composed: DictConfig) -> None:
         config = to_config(composed)
         # torch is imported only here: --help and tab completion answer at once.
         from strive import identity
+        from strive.builder_arguments import as_recorded
         from strive.cell import run_when_free
         from strive.progress import CONSOLE
         from strive.tracking.mirroring import Mirroring
 
         # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.
         stop.listen()
+        config = as_recorded(config)
         runs, cell = Path(config.runs), identity.cell_id(config)
         with Mirroring(runs, config.tracker.kind, log=runs / cell / "wandb.log", say=CONSOLE.print) as mirroring:
             mirroring.show([cell])

@@ -15,11 +15,38 @@ from strive.config import Config, ConfigError, checked, knobs
 
 # Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
 SCHEMA = 1
+KWARGS = "model.kwargs"
 
 
 def flat(config: Config) -> dict[str, Any]:
     """Return every knob as {dotted key: JSON value}, science and logistics."""
     return {key: _json_value(value) for key, _, value in knobs(config)}
+
+
+def spread(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `flat(config)`, or the config of a record, with each argument of a builder as a key of its own, too.
+
+    model.kwargs.channels, and model.kwargs.norm.eps of a mapping in it: as they are typed.
+    """
+    return {**flat_config, **_leaves(KWARGS, flat_config.get(KWARGS) or {})}
+
+
+def decides(key: str) -> bool:
+    """Return whether a key, of `flat` or of `spread`, decides a cell's numbers."""
+    return key in SCIENCE_KEYS or is_argument(key)
+
+
+def is_argument(key: str) -> bool:
+    """Return whether a key is an argument of a builder, such as model.kwargs.channels."""
+    return key.startswith(f"{KWARGS}.")
+
+
+def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        key = f"{prefix}.{name}"
+        found |= _leaves(key, each) if isinstance(each, Mapping) and each else {key: each}
+    return found
 
 
 def config_of(flat_config: Mapping[str, Any]) -> Config:
@@ -93,11 +120,17 @@ def _text(value: Any) -> str:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (value in a, value in b)} of the science keys that make two ids differ.
+    """Return {key: (value in a, value in b)} of the science keys that make two ids differ; None where one is not there.
 
     Takes what `flat` returns, or the config of a record.
     """
-    return {key: (a[key], b[key]) for key in science(a) if a[key] != b[key]}
+    ours, theirs = ({key: each for key, each in spread(science(one)).items() if key != KWARGS} for one in (a, b))
+    absent = object()
+    return {
+        key: (ours.get(key), theirs.get(key))
+        for key in dict.fromkeys((*ours, *theirs))
+        if ours.get(key, absent) != theirs.get(key, absent)
+    }
 
 
 def _typed(key: str, value: Any, kind: type) -> Any:
@@ -122,7 +155,7 @@ def _json_value(value: Any) -> Any:
         return value.value
     if isinstance(value, dict):
         return {name: _json_value(item) for name, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_json_value(item) for item in value]
     if isinstance(value, float):
         # -0.0 is 0.0, and JSON has no infinity.

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from strive import identity, records
+from strive.builder_arguments import as_called
 from strive.code_hash import changed_files, code_of
 from strive.config import Config, ConfigError, DeviceChoice, knobs, to_config
 from strive.records import Provenance, Record, RecordError, Result
@@ -68,7 +69,7 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Config
     node = OmegaConf.structured(identity.config_of(record.config | given | {"runs": str(into)}))
     for key, value in overrides.items():
         OmegaConf.update(node, key, value)
-    config = to_config(node)
+    config = as_called(to_config(node))
     if (cell := identity.cell_id(config)) != record.cell:
         raise RecordError(f"{record.cell}: in this version of strive its config is that of {cell}")
     return config

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from declared import SWEEPS, declared_table
 from golden import Golden
 from load import load_sweep
+from places import Place, make_places
 from support import ROOT
 
 from strive.config import ConfigError
@@ -117,6 +119,59 @@ def test_a_plan_whose_text_is_no_sweep_file_is_refused(tmp_path: Path):
     sweep.cell({}, 10.0)
     with pytest.raises(ConfigError, match=r"^mine\.yaml, as the plan has it: not a YAML file"):
         table_of(sweep)
+
+
+def arguments(tmp_path: Path, **table: object) -> tuple[Table, list[Place]]:
+    """The table of a sweep over channels and p of a user's builder, and its places; error 10 + channels + p."""
+    text = f"question: Is it?\ngrid: {{seed: [0]}}\n{yaml.safe_dump({'table': table})}" if table else ""
+    sweep = Golden(tmp_path / "runs", file="mine" if table else "", name="mine", text=text)
+    for channels in (4, 6):
+        for p in (0.0, 1.0):
+            for seed in (0, 1, 2):
+                kwargs = {"channels": channels, "p": p, "sizes": [channels]}
+                net = {"model.family": "custom", "model.builder": "nets:net", "model.kwargs": kwargs, "seed": seed}
+                sweep.cell(net, 10 + channels + p + seed * seed * channels / 10)
+    loaded = load_sweep("mine", [sweep.write()])
+    found = declared_table(loaded, tmp_path / "sweeps")
+    return found, make_places(loaded, found, mix=False)
+
+
+def test_a_multirun_over_arguments_of_a_builder_has_a_row_for_each(tmp_path: Path):
+    found, places = arguments(tmp_path)
+    assert set(found.rows) == {"model.kwargs.channels", "model.kwargs.p"}
+    assert [place.label for place in places] == [
+        "channels 4, p 0",
+        "channels 4, p 1",
+        "channels 6, p 0",
+        "channels 6, p 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        {"model.kwargs.channels": 4},
+        {"model.kwargs.channels": {6: 4}},
+        {"model.kwargs.channels": 4, "model.kwargs.p": 0},  # 0.0 in the cells: their builder takes a float
+    ],
+)
+def test_a_baseline_is_an_argument_of_a_builder_in_whatever_spelling(tmp_path: Path, baseline: dict[str, object]):
+    rows = ["model.kwargs.channels", "model.kwargs.p"]
+    _, places = arguments(tmp_path, rows=rows, columns=[], baseline=baseline)
+    by_label = {place.label: place for place in places}
+    assert by_label["channels 6, p 0"].baseline == "channels 4, p 0"
+    found = by_label["channels 6, p 0"].difference
+    # Means over seeds 0, 1, 2 of 10 + channels + seed² channels / 10: 16 + 5/3 x 0.6 and 14 + 5/3 x 0.4.
+    assert found is not None
+    assert found.mean == pytest.approx(2 + 5 / 3 * 0.2)
+
+
+def test_a_baseline_may_be_a_list(tmp_path: Path):
+    table = {"rows": ["model.kwargs.sizes"], "columns": ["model.kwargs.p"], "baseline": {"model.kwargs.sizes": [4]}}
+    found, places = arguments(tmp_path, **table)
+    # As the cells have it.
+    assert found.baseline == {"model.kwargs.sizes": "[4]"}
+    assert {place.key["model.kwargs.sizes"] for place in places} == {"[4]", "[6]"}
 
 
 @pytest.mark.parametrize("content", ["table: {rows: 3}", "{", "question: ${oc.env:HOME}"])

@@ -12,6 +12,9 @@ from labels import knob_title, place_label, value_text
         ({"optimizer.lr": 0.05}, "lr 0.05"),
         ({"arm": "he_init"}, "he_init"),
         ({"model.family": "large_all_cnn"}, "Large ALL-CNN"),
+        ({"model.kwargs.channels": 6, "model.kwargs.norm.eps": 0.1}, "channels 6, norm.eps 0.1"),
+        # Two columns never have one title.
+        ({"model.kwargs.lr": 1, "optimizer.lr": 0.05}, "model.kwargs.lr 1, lr 0.05"),
         ({}, "all cells"),
     ],
 )

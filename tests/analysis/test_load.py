@@ -31,6 +31,13 @@ def _edit_plan(runs: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def _with_arguments(golden: Golden, *arguments: dict[str, object]) -> Golden:
+    for number, kwargs in enumerate(arguments):
+        net = {"model.family": "custom", "model.builder": "nets:net", "model.kwargs": kwargs}
+        golden.cell({**net, "seed": number % 2}, 10.0)
+    return golden
+
+
 # Plans
 
 
@@ -382,3 +389,23 @@ def test_a_file_is_no_folder_of_records(tmp_path: Path) -> None:
 def test_without_a_folder_everything_is_missing() -> None:
     cells = read_cells([], ["a"])
     assert cells[["status", "folder", "record"]].to_numpy().tolist() == [["missing", "", ""]]
+
+
+# Arguments of a builder
+
+
+def test_each_argument_of_a_builder_is_a_column_and_those_that_vary_are_factors(golden: MakeGolden, runs: Path) -> None:
+    arguments = [{"channels": 4, "norm": {"eps": eps}, "sizes": [1, 2], "p": "inf"} for eps in (0.1, 0.2, 0.1)]
+    _with_arguments(golden(), *arguments, {"channels": 4, "deep": True, "sizes": [1, 2], "p": "inf"}).write()
+    found = load_sweep("golden", [runs])
+    assert found.factors == ["model.kwargs.norm.eps", "model.kwargs.deep", "seed"]
+    assert list(found.cells["model.kwargs.norm.eps"]) == [0.1, 0.2, 0.1, None]
+    assert list(found.cells["model.kwargs.deep"]) == [None, None, None, True]
+    assert list(found.cells["model.kwargs.sizes"]) == ["[1,2]"] * 4
+
+
+def test_arguments_that_all_cells_share_are_columns_too(golden: MakeGolden, runs: Path) -> None:
+    _with_arguments(golden(), {"channels": 4}, {"channels": 4}).write()
+    found = load_sweep("golden", [runs])
+    assert (found.factors, found.common["model.kwargs.channels"]) == (["seed"], 4)
+    assert list(found.cells["model.kwargs.channels"]) == [4, 4]

@@ -1,3 +1,4 @@
+import csv
 import os
 import subprocess
 import sys
@@ -183,3 +184,27 @@ def test_the_command_runs_from_any_folder_with_help(tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"})
     assert done.returncode == 0
     assert "python analysis/make_tables.py --check" in done.stdout
+
+
+NAMES = ["on", "0.1", "1e-1", "012", "1:30", "null", "a b/c", "[red]x[/red]", "|", "$x$_%&#", ":cat:", "ä", '"q"']
+
+
+def test_the_name_of_an_arm_reaches_every_file_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = Golden(Path("runs"), file="arms")
+    for number, name in enumerate(NAMES):
+        sweep.cell({"optimizer.momentum": number / 20}, 10.0 + number, arm=name)
+    sweep.write()
+    assert guarded(main, ["arms"]) == 0
+    for file in ("arms.csv", "arms.cells.csv"):
+        with (tmp_path / "tables" / file).open(newline="", encoding="utf-8") as lines:
+            assert [row["arm"] for row in csv.DictReader(lines)] == NAMES
+    page = (tmp_path / "tables" / "arms.md").read_text(encoding="utf-8")
+    shown = capsys.readouterr().out
+    for name in NAMES:
+        assert name.replace("|", "\\|") in page
+        assert name.replace("|", "\\|") in shown
+    tex = (tmp_path / "tables" / "arms.tex").read_text(encoding="utf-8")
+    assert "\\$x\\$\\_\\%\\&\\#" in tex

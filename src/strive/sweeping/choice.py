@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from operator import attrgetter
 from typing import Any
 
 from strive import identity
@@ -78,7 +77,11 @@ def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -
 
     overrides: what else the command for missing parents must say.
     """
-    alike = attrgetter(*spec.per) if spec.per else (lambda config: ())
+
+    def alike(config: Config) -> list[Any]:
+        flat = identity.spread(identity.flat(config))
+        return [flat.get(key) for key in spec.per]
+
     # A cell may belong to two of the sweeps.
     distinct = {identity.cell_id(config): (config, record) for config, record in parents}
     groups: dict[str, list[tuple[Config, Record | None]]] = {}
@@ -146,7 +149,7 @@ def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tu
     found: dict[str, tuple[Any, list[Record]]] = {}
     for config, record in candidates:
         assert record is not None
-        value = identity.flat(config)[spec.key]
+        value = identity.spread(identity.flat(config)).get(spec.key)
         found.setdefault(json.dumps(value), (value, []))[1].append(record)
     errors, diverged = [], []
     for value, cells in sorted(found.values(), key=lambda item: order(item[0])):
@@ -208,8 +211,8 @@ def order(value: Any) -> tuple[int, float, str]:
 
 
 def _wanted(spec: ChoiceSpec, config: Config) -> str:
-    flat = identity.flat(config)
-    same = ", ".join(f"{key}={_text(flat[key])}" for key in spec.per)
+    flat = identity.spread(identity.flat(config))
+    same = ", ".join(f"{key}={_text(flat.get(key))}" for key in spec.per)
     return f" for {same}" if same else ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Any
 
+from strive import identity
 from strive.sweeping.choice import Criterion
 from strive.sweeping.sections import Faults, knob_list, record_values
 
@@ -108,7 +109,9 @@ def _baseline(value: Any, keys: tuple[str, ...], arms: Mapping[str, Any], faults
 def _plain(key: str, value: Any, arms: Mapping[str, Any], faults: Faults) -> Any:
     """Return a value as a record's config has it, or the name of an arm."""
     if key != ARM:
-        return next(iter(record_values("table: baseline", key, value, faults)), value)
+        # A list is one value here, of a builder's argument, too: there are no alternatives.
+        alone = [value] if identity.is_argument(key) else value
+        return next(iter(record_values("table: baseline", key, alone, faults)), value)
     if value not in arms:
         faults.add(f"table: baseline: there is no arm {value}; legal: {', '.join(arms)}")
     return value

@@ -257,6 +257,18 @@ class StoredPlan:
         """Return every knob of a cell, as identity.flat does."""
         return self.common | cell.factors
 
+    @property
+    def varying(self) -> list[str]:
+        """The knobs that vary over the cells, in order; of builders' arguments each that does."""
+        keys = list(self.cells[0].factors) if self.cells else []
+        if identity.KWARGS not in keys:
+            return keys
+        spread = [identity.spread({identity.KWARGS: cell.factors[identity.KWARGS]}) for cell in self.cells]
+        arguments = dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each))
+        texts = {key: {json.dumps(each[key]) if key in each else "" for each in spread} for key in arguments}
+        number = keys.index(identity.KWARGS)
+        return [*keys[:number], *(key for key in arguments if len(texts[key]) > 1), *keys[number + 1 :]]
+
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what write_plan wrote.

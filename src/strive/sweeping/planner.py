@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.progress import track
 
 from strive import identity, records
+from strive.builder_arguments import as_recorded, filled_in
 from strive.cell import CellFacts, check_cell
 from strive.code_hash import changed_files, code_hash, code_of
 from strive.complaint import complaint
@@ -65,12 +66,13 @@ class Planner:
             with gathering.attempt(combination):
                 # A product may hold cells that cannot be, and leave them out.
                 config = self.composer.unchecked(combination.overrides)
-                if sweep is not None and combination.in_product and (reason := sweep.excluded(config)):
+                if sweep is not None and combination.in_product and (reason := sweep.excluded(filled_in(config))):
                     gathering.exclude(combination, reason)
                     continue
                 if choosers:
                     config = self._chosen(config, combination, choosers, gathering)
-                gathering.add(combination, self._looked_up(checked(config), combination.arm))
+                config = as_recorded(checked(config))
+                gathering.add(combination, self._looked_up(config, combination.arm))
         return self._put_together(arguments, sweep, gathering)
 
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
@@ -116,7 +118,7 @@ class Planner:
             inherited = sweep.for_parents(arguments)
             line = (*children, sweep.name)
             parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
-            with_records = [(config, records.record_of(config)) for config in parents]
+            with_records = [(filled_in(config), records.record_of(as_recorded(config))) for config in parents]
             found.append((spec, chooser(spec, with_records, inherited)))
         return found
 
@@ -126,7 +128,7 @@ class Planner:
         found = []
         for each in self._combinations(arguments, parent):
             config = self.composer.unchecked(each.overrides)
-            if not (each.in_product and parent.excluded(config)):
+            if not (each.in_product and parent.excluded(filled_in(config))):
                 found.append(checked(self._chosen(config, each, choosers) if choosers else config))
         return found
 
@@ -138,6 +140,7 @@ class Planner:
         gathering: "_Gathering | None" = None,
     ) -> Config:
         overrides = []
+        config = filled_in(config)
         for spec, choose in choosers:
             choice = choose(config)
             overrides.append(override(spec.key, choice.value))
@@ -214,7 +217,8 @@ class _Gathering:
         """Keep the cell."""
         twin = self._planned.setdefault(planned.cell, planned)
         _check_twin(planned.config, twin.config)
-        self._labels.append((combination.label, planned.cell))
+        # Two spellings of one builder's arguments are one cell, though an older record may have the name of one.
+        self._labels.append((combination.label, identity.cell_id(filled_in(planned.config))))
 
     def exclude(self, combination: Combination, reason: str) -> None:
         """Keep what was left out."""
@@ -222,8 +226,8 @@ class _Gathering:
 
     def choose(self, spec: ChoiceSpec, config: Config, choice: Choice) -> None:
         """Keep what was chosen."""
-        flat = identity.flat(config)
-        per = {key: flat[key] for key in spec.per}
+        flat = identity.spread(identity.flat(config))
+        per = {key: flat.get(key) for key in spec.per}
         self.choices[f"{spec.key} {per}"] = Chosen(
             key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.value, value=choice.value, why=choice.why
         )
@@ -238,6 +242,7 @@ class _Gathering:
             raise missing[0]
         if sweep is not None:
             sweep.check(self._labels, self.excluded, arguments)
+            sweep.check_table(planned.config for planned in self._planned.values())
         if not self._planned:
             raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
         return list(self._planned.values())

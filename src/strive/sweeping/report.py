@@ -75,8 +75,9 @@ def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
     """Return the table of test errors: one row a cell, with a column for each knob that the sweep varies."""
-    configs = [identity.flat(planned.config) for planned in cells]
-    varying = [key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)]
+    configs = [identity.spread(identity.flat(planned.config)) for planned in cells]
+    keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
+    varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
     shown = [key for key in varying if key not in _IN_NET]
     common = {"data": "data.name", "augment": "augment.kind", "lr": "optimizer.lr", "seed": "seed"}
     title = "  ".join(f"{name} {configs[0][key]}" for name, key in common.items() if key not in varying)
@@ -85,7 +86,7 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Ta
     for name in (*arms, "net", *map(_heading, shown), "parameters", "test error", "seconds", "status"):
         table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
     for planned, config in zip(cells, configs, strict=True):
-        factors = [str(config[key]) for key in shown]
+        factors = [str(config.get(key, "-")) for key in shown]
         record = finished.get(planned.cell)
         table.add_row(*([planned.arm] if arms else []), planned.config.model.name, *factors, *_numbers(record))
     return table

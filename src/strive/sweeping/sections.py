@@ -29,7 +29,10 @@ class Exclusion:
 
     def matches(self, flat: Mapping[str, Any]) -> bool:
         """Return whether a cell is left out; takes what identity.flat returns."""
-        return all(_comparable(flat[key]) in values for key, values in self.when.items())
+        spread = identity.spread(flat)
+        return all(
+            key in spread and _is_among(_comparable(key, spread[key]), values) for key, values in self.when.items()
+        )
 
     def __str__(self) -> str:
         texts = (f"{key}: {values[0] if len(values) == 1 else values}" for key, values in self.when.items())
@@ -74,13 +77,13 @@ class Faults:
 
     def key(self, place: str, key: str) -> bool:
         """Note a key that is neither a knob nor a group; return whether it is one."""
-        if key in GROUPS or key.startswith(("model.kwargs.", "+")):
+        if key in GROUPS or key.startswith("+"):
             return True
         return self.knob(place, key, [*_KNOBS, *GROUPS], "knob or group")
 
     def knob(self, place: str, key: str, legal: Sequence[str] = tuple(_KNOBS), kind: str = "knob") -> bool:
-        """Note a key that is no knob; return whether it is one."""
-        if key in _KNOBS:
+        """Note a key that is no knob and no argument of a builder; return whether it is one."""
+        if key in _KNOBS or identity.is_argument(key):
             return True
         if key.startswith(("hydra.", "hydra/")):
             self.add(f"{place}: {key} says how to launch, not what a cell is: give it on the command line")
@@ -275,13 +278,25 @@ def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]
             faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")
             continue
         assert isinstance(config, Config)
-        found.append(_comparable(identity.flat(config)[key]))
+        found.append(_comparable(key, identity.spread(identity.flat(config)).get(key, each)))
     return found
 
 
-def _comparable(value: Any) -> Any:
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
+    return any(_is(value, each) for each in values)
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    if isinstance(value, dict) and isinstance(wanted, dict) and wanted:
+        # Arguments of a builder: those that are not named may have any value.
+        return all(name in value and _is(value[name], each) for name, each in wanted.items())
+    # Of a builder's arguments nothing says the type, and to Python true is 1.
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def _comparable(key: str, value: Any) -> Any:
     """Return a value as it is, but fractions in lowest terms: a config that was not checked has 200/350."""
-    if not isinstance(value, list):
+    if not isinstance(value, list) or key not in _KNOBS:
         return value
     try:
         return [str(Fraction(text)) for text in value]

@@ -138,7 +138,7 @@ def _table() -> Table:
 
 def _varied(plan: StoredPlan) -> str:
     """Return what the cells differ in: all that tells one multirun's name from another's."""
-    keys = plan.cells[0].factors if plan.cells else {}
+    keys = plan.varying
     return f"varies {', '.join(key.rpartition('.')[2] for key in keys)}" if keys else "one cell"
 
 

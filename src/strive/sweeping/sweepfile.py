@@ -126,6 +126,16 @@ class Sweep:
         if faults:
             raise ConfigError("\n".join(f"{_where(self.name)}{line}" for line in faults))
 
+    def check_table(self, configs: Iterable[Config]) -> None:
+        """Raise ConfigError where the table names an argument that no cell's builder has."""
+        table = self.table
+        named = [*table.keys, *table.pair, *table.select] if table else []
+        arguments = [key for key in named if identity.is_argument(key)]
+        there = {key for config in configs for key in identity.spread(identity.flat(config))} if arguments else set()
+        if missing := [key for key in arguments if key not in there]:
+            legal = ", ".join(filter(identity.is_argument, sorted(there))) or "none"
+            raise ConfigError(f"{_where(self.name)}table: no cell has {', '.join(missing)}; arguments here: {legal}")
+
     def _twins(self, named: Iterable[tuple[str, str]]) -> list[str]:
         # An ablation would compare such a cell with itself.
         first: dict[str, str] = {}

@@ -28,6 +28,7 @@ import torch  # noqa: E402
 
 from strive import identity  # noqa: E402
 from strive.attempt import NoRoomError  # noqa: E402
+from strive.builder_arguments import as_called  # noqa: E402
 from strive.cell import Pack  # noqa: E402
 from strive.claim import ClaimedError, LostClaimError  # noqa: E402
 from strive.code_hash import code_hash  # noqa: E402
@@ -225,7 +226,7 @@ def _config(order: Order, threads: int) -> Config:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
     task = order.task
     try:
-        config = identity.config_of(task.config)
+        config = as_called(identity.config_of(task.config))
     except ConfigError as error:
         raise _RefusedError(f"its frozen config is not one of this version of strive: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:

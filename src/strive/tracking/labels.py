@@ -69,7 +69,7 @@ class Plans:
     def factors(self, name: str) -> list[str]:
         """Return the knobs that vary over a sweep."""
         _, plan, _ = self._read.get(self._runs / "sweeps" / name / "plan.json", (0, None, {}))
-        return list(plan.cells[0].factors) if plan and plan.cells else []
+        return plan.varying if plan else []
 
     def common(self, name: str) -> dict[str, Any]:
         """Return the knobs that all cells of a sweep share."""
@@ -93,6 +93,10 @@ def config_key(knob: str) -> str:
     """Return the flat key that W&B has a knob under: its last part, or all of it where something else has that."""
     if knob in _FACTORS:
         return _FACTORS[knob]
+    if identity.is_argument(knob):
+        own = knob.removeprefix(f"{identity.KWARGS}.").replace(".", "_")
+        taken = own in _GROUPS or own in CONFIG_KEYS or own in _SHARED
+        return knob.replace(".", "_") if taken else own
     last = knob.rpartition(".")[2]
     taken = last in _GROUPS or last in CONFIG_KEYS or _SHARED[last] > 1
     return knob.replace(".", "_") if taken else last
@@ -130,7 +134,8 @@ def _factors(trail: Trail) -> dict[str, Any]:
 
 
 def _varying(trail: Trail, factors: Sequence[str]) -> dict[str, Any]:
-    return {key: trail.config[key] for key in factors if key not in _FACTORS and key in trail.config}
+    config = identity.spread(trail.config)
+    return {key: config[key] for key in factors if key not in _FACTORS and key in config}
 
 
 _LAST = [key.rpartition(".")[2] for key in identity.flat(Config())]
