@@ -46,7 +46,7 @@ def as_recorded(config: Config) -> Config:
 
 
 def as_called(config: Config) -> Config:
-    """Return a frozen config with the arguments that it has as its builder takes them: JSON has no infinity, no tuples."""
+    """Return a frozen config with its arguments as the builder takes them: JSON has no infinity and no tuples."""
     function = _builder(config)
     if function is None:
         return config

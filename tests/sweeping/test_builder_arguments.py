@@ -12,7 +12,9 @@ from strive import identity, records
 from strive.builder_arguments import as_recorded, filled_in
 from strive.config import Config, ConfigError
 from strive.records import Provenance, Record, Result, Status
+from strive.reproduction import repeated
 from strive.sweeping.plan import Action, Plan, StoredPlan, write_plan
+from strive.sweeping.report import result_table
 from strive.sweeping.standing import Watcher
 
 BUILDER = """\
@@ -107,6 +109,20 @@ def test_a_record_from_before_arguments_were_filled_in_counts_as_done(make_plan:
     assert make_plan(*CUSTOM, "+model.kwargs.p=1").cells[0].action is Action.train
     _write(filled_in(old))
     assert make_plan(*CUSTOM).cells[0].cell == identity.cell_id(filled_in(old)) != identity.cell_id(old)
+
+
+def test_an_older_record_is_reproduced_as_the_cell_that_it_is(make_config: MakeConfig, tmp_path: Path):
+    for config in (old := make_config(*SMALL, *CUSTOM), filled_in(old)):
+        _write(config)
+        record = records.record_of(config)
+        assert record is not None
+        assert identity.cell_id(repeated(record, tmp_path / "again", {})) == record.cell
+
+
+def test_the_terminals_table_has_a_column_for_each_argument_that_varies(make_plan: MakePlan):
+    plan = make_plan(*CUSTOM, "+model.kwargs.channels=3,5")
+    titles = [str(column.header) for column in result_table(plan.cells, {}).columns]
+    assert titles == ["net", "channels", "parameters", "test error", "seconds", "status"]
 
 
 def test_a_plan_is_read_without_the_users_code(make_plan: MakePlan, tmp_path: Path):

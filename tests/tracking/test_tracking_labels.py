@@ -63,6 +63,15 @@ def test_a_factor_whose_last_word_two_knobs_have_keeps_its_group(tmp_path: Path,
     assert label.config["preprocess_kind"] == "standardize"
 
 
+def test_an_argument_of_a_builder_is_flat_and_never_takes_the_key_of_a_knob(tmp_path: Path, make_config: MakeConfig):
+    custom = ["model=extra/custom", "model.builder=nets:net"]
+    values = [[*custom, f"+model.kwargs={{channels: {n}, width: {n}, norm: {{eps: {n}}}}}"] for n in (3, 5)]
+    planned(tmp_path, "own", make_config, *(("", each) for each in values))
+    config = label_of(trail_of(make_config, *values[0]), Plans(tmp_path)).config
+    assert (config["channels"], config["model_kwargs_width"], config["norm_eps"]) == (3, 3, 3)
+    assert "width" not in config
+
+
 def test_a_cell_of_two_sweeps_has_both_as_tags_and_stays_in_its_group(tmp_path: Path, make_config: MakeConfig):
     for name in ("second", "first"):
         planned(tmp_path, name, make_config, ("", []), ("", ["seed=1"]))
