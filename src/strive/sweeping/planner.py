@@ -218,7 +218,9 @@ class _Gathering:
         twin = self._planned.setdefault(planned.cell, planned)
         _check_twin(planned.config, twin.config)
         # Two spellings of one builder's arguments are one cell, though an older record may have the name of one.
-        self._labels.append((combination.label, identity.cell_id(filled_in(planned.config))))
+        filled = filled_in(planned.config)
+        cell = planned.cell if filled is planned.config else identity.cell_id(filled)
+        self._labels.append((combination.label, cell))
 
     def exclude(self, combination: Combination, reason: str) -> None:
         """Keep what was left out."""
