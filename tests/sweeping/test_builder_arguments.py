@@ -1,5 +1,7 @@
 """Arguments of a user's builder through a plan: one training has one id, and each argument is a key like any other."""
 
+import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from support import SMALL, MakeConfig, MakePlan
 
 from strive import identity, records
-from strive.builder_arguments import as_recorded, filled_in
+from strive.builder_arguments import as_called, as_recorded, filled_in
 from strive.config import Config, ConfigError
 from strive.records import Provenance, Record, Result, Status
 from strive.reproduction import repeated
@@ -22,6 +24,8 @@ from torch import nn
 
 def net(num_classes: int, image_size: int, channels: int = 4, p: float = 0) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, channels, image_size), nn.Flatten(), nn.Linear(channels, num_classes))
+
+def shaped(num_classes, image_size, sizes=(3, 5), p: float = float("inf")): ...
 """
 WHERE = Provenance(
     host="", device="", threads=1, layout="", compiled=False, train_seconds=1.0, images_per_second=1.0,
@@ -117,6 +121,15 @@ def test_an_older_record_is_reproduced_as_the_cell_that_it_is(make_config: MakeC
         record = records.record_of(config)
         assert record is not None
         assert identity.cell_id(repeated(record, tmp_path / "again", {})) == record.cell
+
+
+def test_a_frozen_cell_gives_its_builder_the_tuples_and_the_infinity_that_json_has_not(make_config: MakeConfig):
+    config = as_recorded(make_config(*SMALL, *CUSTOM, "model.builder=argument_nets:shaped"))
+    assert config.model.kwargs == {"sizes": (3, 5), "p": math.inf}
+    frozen = identity.config_of(json.loads(json.dumps(identity.flat(config))))
+    assert frozen.model.kwargs == {"sizes": [3, 5], "p": "inf"}
+    assert as_called(frozen).model.kwargs == config.model.kwargs
+    assert identity.cell_id(frozen) == identity.cell_id(as_called(frozen)) == identity.cell_id(config)
 
 
 def test_the_terminals_table_has_a_column_for_each_argument_that_varies(make_plan: MakePlan):
