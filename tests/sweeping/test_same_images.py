@@ -157,6 +157,8 @@ def test_replaced_images_are_named_before_anything_trains(
     said = capfd.readouterr().err
     assert "done already, nothing to train\n  it was trained on other images, with fingerprint" in said
     assert "other images need another data.name" in said
+    run_cell(make_small(*settings, "data.root=gone"))
+    assert f"its images came from data.root={root}; other images need another data.name" in capfd.readouterr().err
     plan = make_plan(*settings, "seed=0,1")
     assert [planned.action for planned in plan.cells] == [Action.done, Action.train]
     assert plan.notes[0].startswith("1 done cell: it was trained on other images, with fingerprint")
