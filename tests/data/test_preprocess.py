@@ -50,6 +50,14 @@ def test_an_image_of_one_grey_becomes_zero():
     assert (global_contrast_normalise(np.full((1, 192), 37.0), 55.0) == 0).all()
 
 
+@pytest.mark.parametrize(("share", "norm"), [(1.01, 55.0), (0.99, 0.99 * 55e-8)])
+def test_an_image_of_less_contrast_than_pylearn2_divides_by_is_only_centred(share, norm):
+    # min_divisor=1e-8 of global_contrast_normalize: a norm over scale below it counts as 1.
+    deviation = share * 1e-8 * 55 / np.sqrt(192)
+    flat = np.tile([deviation, -deviation], (1, 96))
+    np.testing.assert_allclose(np.linalg.norm(global_contrast_normalise(flat, 55.0)), norm, rtol=1e-9)
+
+
 def test_whitening_follows_the_formula(pixels):
     train, test = pixels(300), pixels(40)
     arrays = preprocessed({"train": train, "test": test}, PAPER, "x")

@@ -13,7 +13,7 @@ from strive.config import Config
 from strive.data import ResidentSplit, Splits, load_splits
 from strive.identity import SCIENCE_KEYS
 from strive.networks import build_network
-from strive.training import Execution, Outcome, train_cell
+from strive.training import EagerExecutor, Execution, Outcome, Training, train_cell, train_epoch
 
 CPU = Execution(torch.device("cpu"), threads=1, compiled=False)
 
@@ -79,6 +79,15 @@ def test_momentum_carries_the_last_step_into_the_next(make_small: MakeConfig):
         torch.testing.assert_close(outcome.weights[name], parameter.detach(), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("biases", [True, False])
+def test_weights_decay_and_biases_where_they_are_to(make_small: MakeConfig, biases: bool):
+    config = make_small(*BASE, f"optimizer.decay_biases={biases}")
+    cell = Training(config, few(load_splits(config, CPU.device)), CPU)
+    decays = {id(each): group["weight_decay"] for group in cell.optimizer.param_groups for each in group["params"]}
+    for name, parameter in cell.network.named_parameters():
+        assert decays[id(parameter)] == (0.001 if biases or name.endswith("weight") else 0.0), name
+
+
 def test_training_again_gives_the_same_bits(make_small: MakeConfig):
     config = make_small(*BASE, "augment=flip_shift", "precision=bf16")
     assert same(train(config).weights, train(config).weights)
@@ -110,6 +119,13 @@ def test_a_cell_resumed_from_any_step_ends_with_the_same_bits(make_small: MakeCo
         assert same(resumed.weights, whole.weights), step
         assert resumed.history == whole.history, step
         assert resumed.test.logits.equal(whole.test.logits), step
+
+
+def test_the_seconds_before_a_stop_count_too(make_small: MakeConfig):
+    states: list[dict[str, Any]] = []
+    config = make_small(*BASE, "budget.epochs=1")
+    train(config, on_step=lambda step, snapshot: states.append(_copied(snapshot())))
+    assert train(config, state=states[1] | {"seconds": 1e6}).train_seconds > 1e6
 
 
 def _copied(value: Any) -> Any:
@@ -145,7 +161,7 @@ def test_switching_augmentation_on_changes_neither_order_nor_initial_weights(mak
     assert same(train(make_small(*BASE)).weights, train(make_small(*BASE, *still)).weights)
 
 
-def test_the_rate_of_errors_is_that_of_the_final_weights(make_small: MakeConfig):
+def test_loss_and_rate_of_errors_are_those_of_the_final_weights(make_small: MakeConfig):
     config = make_small(*BASE)
     splits = few(load_splits(config, CPU.device))
     outcome = train_cell(config, splits, CPU)
@@ -154,9 +170,35 @@ def test_the_rate_of_errors_is_that_of_the_final_weights(make_small: MakeConfig)
     assert isinstance(splits.test, ResidentSplit)
     assert isinstance(splits.val, ResidentSplit)
     with torch.inference_mode():
-        for split, error in ((splits.test, outcome.test.error), (splits.val, outcome.history[-1].val_error)):
-            predicted = network.eval()(split.images.permute(0, 3, 1, 2)).argmax(1)
-            assert error == int((predicted != split.labels).sum()) / 100
+        for split, error, loss in (
+            (splits.test, outcome.test.error, outcome.test.loss),
+            (splits.val, outcome.history[-1].val_error, outcome.history[-1].val_loss),
+        ):
+            logits = network.eval()(split.images.permute(0, 3, 1, 2))
+            assert error == int((logits.argmax(1) != split.labels).sum()) / 100
+            assert loss == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-5)
+
+
+def test_an_epochs_train_numbers_are_means_over_all_its_images(make_small: MakeConfig):
+    # A rate that moves no float32, and no dropout: every step of both epochs meets the first weights.
+    still = ("optimizer.lr=1e-30", "model.dropout_input=0", "model.dropout_hidden=0")
+    config = make_small(*BASE, *still)  # 100 images in batches of 32: the last batch is of four
+    splits = few(load_splits(config, CPU.device))
+    network = build_network(config.model, num_classes=10, image_size=32, seed=0)
+    assert isinstance(splits.train, ResidentSplit)
+    with torch.inference_mode():
+        logits = network(splits.train.images.permute(0, 3, 1, 2))
+    wrong = sum(int(row.argmax()) != int(label) for row, label in zip(logits, splits.train.labels, strict=True))
+    assert wrong not in (0, 50, 100)
+    for line in train_cell(config, splits, CPU).history:
+        assert line.train_error == wrong / 100
+        assert line.train_loss == pytest.approx(F.cross_entropy(logits, splits.train.labels).item(), rel=1e-5)
+
+
+def test_an_epochs_line_has_the_learning_rate_of_its_last_step(make_small: MakeConfig):
+    # Eight steps in two epochs: the rate drops before the last step of the first, and before the second epoch.
+    history = train(make_small(*BASE, "optimizer.drop_at=[3/8,1/2]")).history
+    assert [line.lr for line in history] == pytest.approx([0.05 * 0.1, 0.05 * 0.1**2])
 
 
 def test_without_held_out_images_there_is_no_val_value(make_small: MakeConfig):
@@ -179,9 +221,26 @@ def test_a_net_whose_outputs_are_all_zero_ends_as_diverged(make_small: MakeConfi
     assert outcome.history[0].train_loss == pytest.approx(math.log(10), rel=1e-5)
 
 
-def test_a_loss_of_ln_10_alone_is_not_diverged(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
-    # The same small output for every class: the loss is ln 10, and gradients still flow.
-    outcome = _train_with(monkeypatch, make_small(*BASE, "optimizer.lr=1e-9"), bias=1.0)
+def test_a_net_whose_outputs_become_zero_in_a_later_epoch_ends_with_that_one(make_small: MakeConfig):
+    config = make_small(*BASE, "budget.epochs=3")
+    cell = Training(config, few(load_splits(config, CPU.device)), CPU)
+    train_epoch([cell], EagerExecutor(), lambda training: None)
+    assert cell.diverged == ""
+    last = [module for module in cell.network.modules() if isinstance(module, nn.Conv2d)][-1]
+    assert last.bias is not None
+    with torch.no_grad():
+        last.bias.fill_(-1e6)
+    train_epoch([cell], EagerExecutor(), lambda training: None)
+    assert cell.diverged == "all class outputs were zero on every training image of epoch 2"
+
+
+@pytest.mark.parametrize(("bias", "class_relu"), [(1.0, True), (-1.0, False)])
+def test_a_loss_of_ln_10_alone_is_not_diverged(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, bias: float, class_relu: bool
+):
+    # The same small output for every class, also below zero: the loss is ln 10, and gradients still flow.
+    config = make_small(*BASE, "optimizer.lr=1e-9", f"model.class_relu={class_relu}")
+    outcome = _train_with(monkeypatch, config, bias=bias)
     assert outcome.history[-1].train_loss == pytest.approx(math.log(10), rel=1e-2)
     assert outcome.diverged == ""
     assert len(outcome.history) == 2
