@@ -1,9 +1,12 @@
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from support import MakeConfig
 from strive import cell, identity, records, sitting, stop
 from strive.cell import check_cell, finished_record, run_cell
 from strive.claim import ClaimedError, LostClaimError, take_claim
-from strive.config import Config, ConfigError, to_config
+from strive.config import Config, ConfigError, TrainerConfig, to_config
 from strive.records import RecordError, Status
 from strive.training import Execution, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 
@@ -143,6 +146,40 @@ def test_what_a_resume_cannot_keep_marks_the_record_inexact(make_small: MakeConf
     assert why.endswith(" at step 3")
 
 
+def test_a_cell_that_was_stopped_twice_still_says_when_it_began_and_what_was_not_kept(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_small()
+    stop_after_one_step(config)
+    path = folder(config) / "checkpoint.pt"
+    state = read_checkpoint(path)
+    assert state is not None
+    write_state(path, state | {"device": "another processor", "started": "2001-02-03T04:05:06+00:00"})
+    stop_after_one_step(config)
+    provenance = run_cell(config).provenance
+    assert (provenance.resumes, provenance.started) == (2, "2001-02-03T04:05:06+00:00")
+    (why,) = provenance.inexact
+    assert why.startswith("device changed from another processor to ")
+
+
+def test_epochs_after_the_checkpoint_are_shown_again_only_when_they_are_trained_again(make_small: MakeConfig):
+    config = make_small()
+    stop_after_one_step(config)
+    (folder(config) / "epochs.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')  # before a process was killed
+    stop_after_one_step(config)
+    assert (folder(config) / "epochs.jsonl").read_text() == ""
+
+
+def test_a_checkpoint_is_written_each_checkpoint_minutes(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    seconds, written = itertools.count(0.0, 5.0), []
+    clock = types.SimpleNamespace(monotonic=lambda: next(seconds), time=time.time)
+    monkeypatch.setattr(sitting, "time", clock)
+    monkeypatch.setattr(sitting, "write_checkpoint", lambda path, state, scratch: written.append(state["step"]))
+    run_cell(make_small("trainer.checkpoint_minutes=1"))
+    # 44 steps, five seconds each.
+    assert written == [12, 24, 36]
+
+
 @pytest.mark.parametrize("how", ["truncated", "foreign", "other code", "other images"])
 def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_start(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str
@@ -213,6 +250,24 @@ def test_running_out_of_memory_has_a_status_of_its_own(make_small: MakeConfig, m
     assert run_cell(config).status is Status.out_of_memory
 
 
+def test_a_record_that_cannot_be_written_leaves_the_checkpoints(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_small("trainer.checkpoint_minutes=0")
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_record", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_cell(config)
+    path = folder(config) / "checkpoint.pt"
+    assert path.exists()
+    assert previous_checkpoint(path).exists()
+    assert run_cell(config).provenance.resumes == 1
+
+
 def test_a_diverged_cell_is_a_result_and_is_not_tried_again(make_small: MakeConfig, capfd: pytest.CaptureFixture[str]):
     config = make_small("optimizer.lr=1e30", "model.class_relu=false", "budget.epochs=3")
     record = run_cell(config)
@@ -275,6 +330,36 @@ def test_a_gpu_that_is_not_there_is_refused(make_small: MakeConfig, monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"trainer\.device=cuda, but torch sees no CUDA GPU here"):
         run_cell(make_small("trainer.device=cuda"))
+
+
+def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config = make_small()
+    original = cell.choose_execution
+
+    def meanwhile(trainer: TrainerConfig) -> Execution:
+        monkeypatch.undo()
+        firsts.append(run_cell(config))
+        return original(trainer)
+
+    firsts: list[records.Record] = []
+    monkeypatch.setattr(cell, "choose_execution", meanwhile)
+    assert [run_cell(config)] == firsts
+    assert not (folder(config) / "record-1.json").exists()
+
+
+@pytest.mark.parametrize(
+    "change", ["data.val_images=7", "preprocess=gcn_zca", "data.root=elsewhere", "trainer.workers=3"]
+)
+def test_cells_that_differ_in_their_images_do_not_share_them(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, change: str
+):
+    monkeypatch.setattr(cell, "_LOADED", {})
+    monkeypatch.setattr(cell, "load_splits", lambda config, device: config)
+    configs, device = [make_small(), make_small(change)], torch.device("cpu")
+    assert [cell._splits(config, device) for config in configs] == configs
+    assert cell._splits(configs[0], device) is configs[0]
 
 
 def test_the_cells_of_a_sweep_share_their_images(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):

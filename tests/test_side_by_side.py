@@ -13,7 +13,7 @@ from strive.cell import Pack, run_cell
 from strive.claim import ClaimedError, take_claim
 from strive.config import Config
 from strive.records import Record, Status, read_record
-from strive.training import GraphExecutor, Training, plainly, read_checkpoint
+from strive.training import Execution, GraphExecutor, Training, plainly, read_checkpoint
 
 Ends = dict[str, Record | BaseException]
 
@@ -229,6 +229,35 @@ def test_cells_beyond_the_fastest_number_are_given_back_untouched(
     assert run_cell(variants[2]).provenance.resumes == 0
     for config in variants[:2]:
         assert record_of(ends, config).provenance.packed == 2
+
+
+def test_what_a_cell_that_is_given_back_has_trained_is_kept(variants: list[Config], monkeypatch: pytest.MonkeyPatch):
+    ends: Ends = {}
+    pack = Pack(ends.__setitem__)
+    monkeypatch.setattr(cell, "cells_at_once", lambda trainings, executor: len(trainings))
+    for config in variants[:2]:
+        pack.add(config)
+    pack.run_epoch()
+    monkeypatch.setattr(cell, "cells_at_once", lambda trainings, executor: 1)
+    pack.add(variants[2])
+    pack.run_epoch()
+    assert isinstance(ends[identity.cell_id(variants[1])], NoRoomError)
+    state = read_checkpoint(folder(variants[1]) / "checkpoint.pt")
+    assert state is not None
+    assert state["step"] == 22  # the first epoch, in batches of 64
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_the_record_names_the_engine_that_took_the_steps(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, graph: bool
+):
+    def refuses(step: object) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    execution = Execution(torch.device("cpu"), threads=1, compiled=False, graph=True)
+    monkeypatch.setattr(cell, "choose_execution", lambda trainer: execution)
+    monkeypatch.setattr(cell, "make_executor", lambda execution: GraphExecutor(plainly if graph else refuses))
+    assert run_cell(make_small("budget.epochs=1")).provenance.engine == ("graph" if graph else "eager")
 
 
 def test_the_fastest_number_is_measured_again_when_more_cells_come(

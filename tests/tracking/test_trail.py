@@ -1,10 +1,11 @@
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import MakeConfig
+from support import ROOT, MakeConfig
 
 from strive import identity
 from strive.claim import take_claim
@@ -37,6 +38,30 @@ def test_a_cell_in_training_has_an_owner_and_one_that_was_left_has_none(tmp_path
     trail = read_trail(folder)
     assert trail is not None
     assert (trail.state, trail.owner) == ("stopped", None)
+
+
+def test_a_cell_whose_process_is_gone_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = begun(tmp_path / "cell")
+    with take_claim(folder, 60):
+        monkeypatch.setattr("strive.tracking.trail.surely_dead", lambda owner: owner.pid == os.getpid())
+        trail = read_trail(folder)
+    assert trail is not None
+    assert (trail.state, trail.owner) == ("stopped", None)
+
+
+@pytest.mark.parametrize("moment", [-1, 1])
+def test_the_record_ends_a_cell_if_it_is_of_the_training_that_goes_on(tmp_path: Path, moment: int):
+    # Its process writes the record, and gives the claim back a moment later; a retraining begins after the record.
+    recorded = sorted(ROOT.glob("results/table3_small/*/record.json"))[0]
+    folder = begun(tmp_path / recorded.parent.name)
+    shutil.copy(recorded, folder)
+    with take_claim(folder, 60) as claim:
+        claimed = (claim.scratch / "owner.json").stat().st_mtime_ns
+        os.utime(folder / "record.json", ns=(claimed + moment, claimed + moment))
+        trail = read_trail(folder)
+    assert trail is not None
+    assert trail.state == ("done" if moment > 0 else "training")
+    assert (trail.record is None, trail.owner is None) == (moment < 0, moment > 0)
 
 
 def test_the_config_is_flat_as_a_record_has_it(tmp_path: Path, make_config: MakeConfig):

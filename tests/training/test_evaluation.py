@@ -36,6 +36,16 @@ def test_loss_and_error_are_means_over_all_images(make_small: MakeConfig):
     torch.testing.assert_close(scores.logits[:, 1], torch.tensor([1.0, -1.0, 2.0]))
 
 
+def test_images_are_scored_as_large_as_the_net_learns_them(make_small: MakeConfig):
+    class Sized(Brightness):
+        def forward(self, images: Tensor) -> Tensor:
+            assert images.shape[2:] == (40, 40)
+            return super().forward(images)
+
+    images = ResidentSplit(np.ones((2, 32, 32, 3), dtype=np.float32), np.array([1, 1]), CPU)
+    evaluate(Sized(), images, make_small("precision=fp32", "augment=extreme", "augment.canvas_px=40"), CPU)
+
+
 def test_more_images_than_fit_in_a_batch_are_all_scored_in_order(make_small: MakeConfig):
     count = 1203
     values = [1.0 if index % 3 else -1.0 for index in range(count)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from strive.config import Base, Config, ModelConfig, Precision, Variant
+from strive.config import Base, Config, Family, ModelConfig, Precision, Variant
 from strive.networks import build_network, reseed
 from strive.randomness import streams
 from strive.training.working import WorkingConv, WorkingNetwork, with_less_work
@@ -93,6 +93,17 @@ def test_bf16_copies_give_the_step_that_autocast_gives(batch_norm: bool):
         assert b.grad is not None
         assert b.grad.dtype == torch.float32
         assert torch.equal(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("family", [Family.paper, Family.custom])
+def test_each_steps_gradients_are_its_own(family: Family):
+    config = Config(model=ModelConfig(family=family))
+    conv = nn.Conv2d(3, 1, 1)
+    working = WorkingNetwork(nn.Sequential(conv), config, CPU)
+    for images in torch.ones(2, 3, 4, 4), torch.full((2, 3, 4, 4), 5.0):
+        working.backward(working.module(images).sum())
+        assert conv.weight.grad is not None
+        assert torch.equal(conv.weight.grad, images.sum((0, 2, 3))[None, :, None, None])
 
 
 def test_refreshed_copies_are_those_of_the_parameters_now():
