@@ -56,7 +56,13 @@ def _checked_overrides() -> None:
     """Put the overrides behind the options, where Hydra looks for them; raise ConfigError for what it trips over."""
     parser = get_args_parser()
     parser.usage = "python src/run.py [-m] [KEY=VALUE ...] (--help: all of them)"  # an unknown option is two lines
-    overrides = parser.parse_intermixed_args().overrides
+    options = parser.parse_intermixed_args()
+    modes = (options.run, options.multirun, options.cfg, options.info, options.shell_completion)
+    if sum(each not in (None, False) for each in modes) > 1:
+        raise ConfigError(
+            "give one of -m, --cfg, --info, --run and --shell-completion; each is all that a command does"
+        )
+    overrides = options.overrides
     sys.argv[1:] = [*(text for text in sys.argv[1:] if text not in overrides), *overrides]
     check_options(overrides)
 

@@ -68,6 +68,12 @@ def test_an_override_may_stand_on_either_side_of_an_option(strive: CommandLine):
     assert "2 cells: 0 done already, 2 to train" in done.stdout
 
 
+def test_two_options_of_which_hydra_takes_one_are_refused(strive: CommandLine):
+    done = strive("-m", "--cfg", "job", "seed=0,1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: give one of -m, --cfg, --info, --run and --shell-completion")
+
+
 def test_another_app_hears_in_one_line_that_strives_plugins_are_not_for_it(tmp_path: Path):
     (tmp_path / "app.py").write_text(
         "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef main(cfg): pass\nmain()\n"
