@@ -20,13 +20,17 @@ from typing import Self
 
 import pytest
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "setpriv")
+PROGRAMS = (
+    "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "setpriv",
+    "slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db",
+)  # fmt: skip
 
 
 def _missing() -> str:
     if lacking := [name for name in PROGRAMS if _program(name) is None]:
-        return f"SLURM is not installed here ({', '.join(lacking)} missing): apt-get install slurmctld slurmd" + (
-            " slurm-client munge"
+        return (
+            f"SLURM is not installed here ({', '.join(lacking)} missing): apt-get install slurmctld slurmd slurm-client"
+            " munge slurmdbd mariadb-server"
         )
     return "" if os.geteuid() == 0 else "a SLURM of several nodes on one machine needs root"
 
@@ -36,10 +40,6 @@ def _program(name: str) -> str | None:
 
 
 needs_slurm = pytest.mark.skipif(bool(_missing()), reason=_missing())
-needs_accounting = pytest.mark.skipif(
-    bool(_missing()) or None in map(_program, ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")),
-    reason="sacct's data base is not installed here: apt-get install slurmdbd mariadb-server",
-)
 
 
 class SlurmLab:
@@ -57,6 +57,7 @@ class SlurmLab:
         cpus: int = 4,  # of each node, whatever the machine has
         gpus: int = 2,  # of each node
         memory_mb: int = 4000,  # of each node
+        binds: bool = False,  # each task to its cores, of which the machine itself must have as many
         accounting: bool = False,  # with slurmdbd, so that sacct answers
         max_array: int = 1001,
         grace_seconds: int = 10,  # from SIGTERM to the kill of a preempted job
@@ -69,7 +70,7 @@ class SlurmLab:
         self.host = socket.gethostname().partition(".")[0]
         self._cpus, self._gpus, self._memory_mb = cpus, gpus, memory_mb
         self._max_array, self._grace_seconds, self._forget_seconds = max_array, grace_seconds, forget_seconds
-        self._further = further
+        self._binds, self._further = binds, further
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         # The lab's own environment: nothing of a cluster that this very process may be a job of.
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH_"))}
@@ -134,6 +135,15 @@ class SlurmLab:
     def start_node(self, node: str) -> None:
         """Start the slurmd of a node again."""
         self._daemon(f"slurmd.{node}", "slurmd", "-D", "-N", node)
+
+    def fail_prolog(self, node: str) -> None:
+        """Let a node's prolog fail from now on, so that it can start no job."""
+        (self.folder / "etc" / f"bad-{node}").touch()
+
+    def mend_prolog(self, node: str) -> None:
+        """Let a node start jobs again, which SLURM has drained meanwhile."""
+        (self.folder / "etc" / f"bad-{node}").unlink()
+        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def stop_controller(self) -> None:
         """End slurmctld: nothing answers any more."""
@@ -245,6 +255,9 @@ class SlurmLab:
 
     def _write_conf(self, port: int, data_base_port: int, node_ports: list[int]) -> None:
         place = self.folder
+        prolog = place / "etc" / "prolog"
+        prolog.write_text(f'#!/bin/sh\n[ ! -e {place}/etc/bad-"$SLURMD_NODENAME" ]\n')
+        prolog.chmod(0o755)
         accounting = "AccountingStorageType=accounting_storage/none"
         if self.accounting:
             accounting = (
@@ -275,7 +288,9 @@ SlurmdPidFile={place}/run/slurmd.%n.pid
 SlurmctldLogFile={place}/log/slurmctld.log
 SlurmdLogFile={place}/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+Prolog={prolog}
+TaskPlugin={"task/affinity" if self._binds else "task/none"}
+TaskPluginParam={"Cores" if self._binds else "None"}
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core

@@ -1,6 +1,7 @@
 """Hydra's side of a sweep: plan every cell before the first one trains, then train what is missing."""
 
 import importlib.resources
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class StriveSweeperConf:
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="strive", node=StriveSweeperConf, provider="strive")
+
+_PAUSES = (5.0, 10.0, 20.0, 40.0)  # seconds between two questions to a SLURM that does not answer
 
 
 class StriveSweeper(BasicSweeper):
@@ -81,15 +84,22 @@ class StriveSweeper(BasicSweeper):
         return Planner(composer, self._read_sweep, retrain=self.retrain, queued=self._queued)
 
     def _queued(self, runs: Path) -> dict[str, str]:
+        from strive.sweeping.queue import NoSlurmError
         from strive.sweeping.slurm_jobs import live_cells
 
-        try:
-            return live_cells(runs)
-        except TroubleError as error:
-            if isinstance(self.launcher, SlurmLauncher):
-                raise
-            CONSOLE.print(f"what earlier launches have in SLURM's queue is not known: {error}")
-            return {}
+        pauses = iter(_PAUSES)
+        while True:
+            try:
+                return live_cells(runs)
+            except TroubleError as error:
+                if not isinstance(self.launcher, SlurmLauncher):
+                    CONSOLE.print(f"what earlier launches have in SLURM's queue is not known: {error}")
+                    return {}
+                pause = next(pauses, None)
+                if pause is None or isinstance(error, NoSlurmError):
+                    raise
+                CONSOLE.print(f"{error}; asked again in {pause:g} s")
+                time.sleep(pause)
 
     def _read_sweep(self, name: str) -> "Sweep":
         from strive.sweeping.sweepfile import parse_sweep

@@ -23,17 +23,28 @@ def small_arrays(tmp_path: Path) -> Iterator[Study]:
     """A user's folder on a cluster whose arrays hold three jobs."""
     folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
     with SlurmLab(folder, nodes=1, cpus=8, max_array=3) as cluster:
-        yield Study(cluster, tmp_path)
+        mine = Study(cluster, tmp_path)
+        yield mine
+        clean_up(mine)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def strict_lab() -> Iterator[SlurmLab]:
+    """A cluster of one node that binds tasks to their cores, and sends a job's own signal before it preempts it."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    further = "SlurmctldParameters=preempt_send_user_signal"
+    with SlurmLab(folder, nodes=1, cpus=2, binds=True, further=further) as cluster:
+        yield cluster
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def signalling(tmp_path: Path) -> Iterator[Study]:
-    """A user's folder on a cluster that sends a job's own signal before it preempts the job."""
-    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
-    with SlurmLab(folder, nodes=1, further="SlurmctldParameters=preempt_send_user_signal") as cluster:
-        yield Study(cluster, tmp_path)
-    shutil.rmtree(folder)
+def signalling(strict_lab: SlurmLab, tmp_path: Path) -> Iterator[Study]:
+    """A user's folder on that cluster; at the end no job is left."""
+    mine = Study(strict_lab, tmp_path)
+    yield mine
+    clean_up(mine)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from slurm_lab import SlurmLab, wait_until
 from support import ROOT
 
 from strive.sweeping.joblog import Start, starts
+from strive.sweeping.launches import read_jobs
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 STEPS = EPOCHS * STEPS_PER_EPOCH  # of each cell, if nothing else is said
@@ -170,7 +171,7 @@ class Study:
         """Return {job: lines of tasks.jsonl} of all launches."""
         found: dict[str, list[int]] = {}
         for submission in self.submissions():
-            found |= json.loads((submission / "jobs.json").read_text())
+            found |= read_jobs(submission)
         return found
 
     def starts(self, job: str) -> list[Start]:

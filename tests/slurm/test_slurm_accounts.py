@@ -3,15 +3,20 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from slurm_lab import SlurmLab, needs_accounting, wait_until
-from study import Study
+from slurm_lab import SlurmLab, wait_until
+from study import Study, clean_up
 
+from strive.sweeping import sbatch
 from strive.sweeping.queue import SlurmQueue
+from strive.sweeping.sbatch import TooManyJobsError
+from strive.sweeping.slurm_jobs import Needs, _parameters
+from strive.sweeping.slurm_options import SlurmOptions
 
-pytestmark = [pytest.mark.slow, needs_accounting]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,8 @@ def accounts() -> Iterator[SlurmLab]:
         cluster.run("sacctmgr", "-i", "add", "account", "us")
         cluster.run("sacctmgr", "-i", "add", "user", "root", "account=us")
         cluster.run("sacctmgr", "-i", "modify", "user", "root", "where", "account=us", "set", "MaxSubmitJobs=3")
+        cluster.run("sacctmgr", "-i", "add", "account", "group", "GrpSubmitJobs=2")
+        cluster.run("sacctmgr", "-i", "add", "user", "root", "account=group")
         yield cluster
     shutil.rmtree(folder)
 
@@ -47,8 +54,26 @@ def test_sacct_knows_the_end_of_jobs_that_squeue_has_forgotten(
 
 def test_more_jobs_than_a_user_may_have_go_in_as_others_end(accounts: SlurmLab, tmp_path: Path) -> None:
     study = Study(accounts, tmp_path)
-    launch = study.launch("+model.kwargs.name=range(5)", "hydra.launcher.account=us")
-    assert launch.ends(180) == 0, study.told()
-    study.is_complete(*map(str, range(5)))
-    assert "AssocMaxSubmitJobLimit" in launch.said()
-    assert len(study.jobs()) == 5
+    try:
+        launch = study.launch("+model.kwargs.name=range(5)", "hydra.launcher.account=us")
+        assert launch.ends(180) == 0, study.told()
+        study.is_complete(*map(str, range(5)))
+        assert "AssocMaxSubmitJobLimit" in launch.said()
+        assert len(study.jobs()) == 5
+    finally:
+        clean_up(study)
+
+
+def test_a_limit_of_a_whole_group_is_waited_for_too(
+    accounts: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, accounts.env[name])
+    options = SlurmOptions(account="group", additional_parameters={"hold": True})
+    parameters = _parameters(Needs(5, 0, ""), options, [])
+    functions = [partial(print)] * 3
+    with pytest.raises(TooManyJobsError, match="AssocGrpSubmitJobsLimit") as error:
+        sbatch.submit(tmp_path, parameters, functions, sbatch.new_mark(), again=False)
+    assert error.value.has_room_later
+    jobs = sbatch.submit(tmp_path, parameters, functions[:2], sbatch.new_mark(), again=False)
+    accounts.run("scancel", *jobs)

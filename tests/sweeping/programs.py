@@ -68,6 +68,17 @@ class Cluster(Programs):
         (self.folder / "refuses").write_text(words)
         (self.folder / "refuses_after").write_text(str(after))
 
+    def accept_and_fail(self, words: str) -> int:
+        """Let sbatch take the next submission and say this; return the job's number."""
+        number = 41 + len(list(self.folder.glob("script-*")))
+        self.script("sbatch-of-before", SBATCH.format(place=self.folder))
+        self.script(
+            "sbatch",
+            f'{self.folder}/sbatch-of-before "$@" > /dev/null\n'
+            f"/bin/cp {self.folder}/sbatch-of-before {self.folder}/sbatch\necho '{words}' >&2; exit 1",
+        )
+        return number
+
     def options(self, number: int) -> dict[str, str]:
         """Return the options in a batch script, by the job's number."""
         lines = (self.folder / f"script-{number}").read_text().splitlines()

@@ -1,11 +1,13 @@
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -14,23 +16,15 @@ from hydra.types import RunMode
 from programs import Cluster
 from support import ROOT, MakeConfig
 
+from hydra_plugins import strive_sweeper
 from strive import identity
 from strive.config import ConfigError
 from strive.records import Status
 from strive.sweeping.compose import Composer
 from strive.sweeping.obituary import write_failure
 from strive.sweeping.queue import QueueError
-from strive.sweeping.slurm_jobs import (
-    Needs,
-    SlurmJobs,
-    SubmitError,
-    TooManyJobsError,
-    continue_command,
-    live_cells,
-    outside_of_a_job,
-    packed,
-    submissions,
-)
+from strive.sweeping.sbatch import NoAnswerError, SubmitError, TooManyJobsError, outside_of_a_job
+from strive.sweeping.slurm_jobs import Array, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.task import Task, write_tasks
 
@@ -63,6 +57,12 @@ def make_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return SlurmJobs(folder, SlurmOptions(**({"snapshot": False} | options)))  # type: ignore[arg-type]
 
     return make
+
+
+def make_arrays(jobs: SlurmJobs, *packs: list[int]) -> list[Array]:
+    """Return arrays with a job for each of these cells."""
+    needs = jobs.arrays([0])[0].needs
+    return [Array(needs, [[number] for number in numbers]) for numbers in packs]
 
 
 def test_cells_that_share_a_net_come_into_one_job(make_task: MakeTask) -> None:
@@ -168,7 +168,12 @@ def test_job_ids_are_on_disk_after_each_array(
     [
         ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed", True),
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
-        ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", True),
+        ("sbatch: error: QOSMaxSubmitJobPerAccountLimit", True),
+        ("sbatch: error: AssocGrpSubmitJobsLimit\nJob violates accounting/QOS policy (job submit limit, ...)", True),
+        ("sbatch: error: QOSGrpSubmitJobsLimit", True),
+        ("sbatch: error: AssocGrpCPUMinutesLimit (job submit limit, user's size ...)", True),
+        ("sbatch: error: QOSGrpGRES (job submit limit, user's size and/or time limits)", True),
+        ("sbatch: error: QOSMaxCpuPerJobLimit (job submit limit, user's size and/or time limits)", False),
         ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", False),
     ],
 )
@@ -181,6 +186,98 @@ def test_a_full_queue_is_told_from_a_wrong_option(
         jobs.submit(*jobs.arrays([0, 1]))
     assert error.value.has_room_later == has_room_later
     assert list(jobs.logs.iterdir()) == [], "nothing is left of it: it may be tried for hours"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+        "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
+        "sbatch: error: Batch job submission failed: Resource temporarily unavailable",
+        "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode",
+        "sbatch: error: Batch job submission failed: Connection refused",
+        "sbatch: error: Batch job submission failed: Message receive failure",
+    ],
+)
+def test_what_sbatch_has_not_answered_for_is_submitted_once(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, words: str
+) -> None:
+    jobs = make_jobs([make_task(f"seed={seed}") for seed in range(3)])
+    first, second = make_arrays(jobs, [0, 1], [2])
+    # This one is in the queue when the answer gets lost, the other one is not.
+    accepted = cluster.accept_and_fail(words)
+    with pytest.raises(NoAnswerError):
+        jobs.submit(first)
+    cluster.set("squeue", f"{accepted}|for my group {first.mark}|(null)\n")
+    assert jobs.submit(first) == ["41_0", "41_1"]
+    cluster.refuse(words)
+    with pytest.raises(NoAnswerError):
+        jobs.submit(second)
+    cluster.set("squeue", "")
+    cluster.refuse("")
+    assert jobs.submit(second) == ["43"]
+    assert json.loads((jobs.folder / "jobs.json").read_text()) == {"41_0": [0], "41_1": [1], "43": [2]}
+    assert not (jobs.folder / "submitting.json").exists()
+
+
+def test_a_submission_whose_launcher_was_killed_is_found_by_the_next_one(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path
+) -> None:
+    tasks = [make_task(f"seed={seed}") for seed in range(2)]
+    jobs = make_jobs(tasks)
+    (array,) = jobs.arrays([0, 1])
+    cluster.accept_and_fail("sbatch: error: Socket timed out on send/recv operation")
+    with pytest.raises(NoAnswerError):
+        jobs.submit(array)
+    shown = f"{jobs.logs}/{array.mark}.sh"
+    # What squeue is asked for first is which job has the mark, then which jobs live.
+    cluster.script(
+        "squeue", f'case "$*" in *%k*) echo "41|(null)|{shown}";; *) echo "41_[0-1]|PENDING||None|{shown}";; esac'
+    )
+    assert live_cells(tmp_path / "runs") == {tasks[0].cell: "41_0", tasks[1].cell: "41_1"}
+    assert json.loads((jobs.folder / "jobs.json").read_text()) == {"41_0": [0], "41_1": [1]}
+
+
+def test_what_sbatch_says_after_a_good_end_need_not_hold_the_jobs_number(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
+) -> None:
+    jobs = make_jobs([make_task()])
+    (array,) = jobs.arrays([0])
+    cluster.script("sbatch", "echo Welcome to our cluster; echo accepted")
+    with pytest.raises(NoAnswerError, match="Welcome to our cluster accepted"):
+        jobs.submit(array)
+    cluster.set("squeue", f"7|{array.mark}|(null)\n")
+    assert jobs.submit(array) == ["7"]
+
+
+def test_a_slurm_that_does_not_tell_its_jobs_is_asked_again_before_anything_is_submitted(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
+) -> None:
+    jobs = make_jobs([make_task()])
+    (array,) = jobs.arrays([0])
+    cluster.accept_and_fail("sbatch: error: Socket timed out on send/recv operation")
+    cluster.set("squeue", err="slurm_load_jobs error: Socket timed out on send/recv operation", rc=1)
+    for _ in range(3):
+        with pytest.raises(NoAnswerError):
+            jobs.submit(array)
+    assert sorted(path.name for path in cluster.folder.glob("script-*")) == ["script-41"]
+
+
+def test_what_a_job_prints_goes_below_a_runs_folder_with_a_percent_sign(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "100%test_%j" / "runs" / "sweeps" / "grid" / "stamp"
+    folder.mkdir(parents=True)
+    write_tasks(folder / "tasks.jsonl", [make_task("seed=0"), make_task("seed=1")])
+    jobs = SlurmJobs(folder, SlurmOptions(snapshot=False))
+    jobs.submit(*jobs.arrays([0, 1]))
+    wanted = str(jobs.logs).replace("100%test_%j", "100%%test_%%j") + "/%A_%a_0_log.out"
+    assert cluster.options(41)["output"].strip("'") == wanted
+    (srun,) = [line for line in (cluster.folder / "script-41").read_text().splitlines() if line.startswith("srun")]
+    words = shlex.split(srun)
+    outputs = [words[place + 1] for place, word in enumerate(words) if word == "--output"]
+    assert outputs[-1] == wanted, "the last one counts"
 
 
 def test_ctrl_c_while_sbatch_runs_waits_until_the_ids_are_on_disk(
@@ -283,14 +380,31 @@ def test_a_slurm_that_does_not_answer_is_an_error_and_none_at_all_is_not(
     assert live_cells(tmp_path / "runs") == {}
 
 
+def test_a_launch_asks_a_slurm_that_does_not_answer_again_before_it_plans(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    jobs = make_jobs([make_task()])
+    jobs.submit(*jobs.arrays([0]))
+    answer = "/bin/echo '41|RUNNING|node1|None|(null)'"
+    words = "slurm_load_jobs error: Socket timed out on send/recv operation"
+    cluster.script(
+        "squeue", f"cd {cluster.folder}; echo x >> asked; [ $(wc -l < asked) -gt 2 ] && exec {answer}\n"
+        f"echo '{words}' >&2; exit 1"
+    )  # fmt: skip
+    monkeypatch.setattr(strive_sweeper, "_PAUSES", (0.0, 0.0))
+    sweeper = SimpleNamespace(launcher=strive_sweeper.SlurmLauncher())
+    assert list(strive_sweeper.StriveSweeper._queued(sweeper, tmp_path / "runs").values()) == ["41"]  # type: ignore[arg-type]
+
+
 def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "sweeps" / "table3"
     options = SlurmOptions(partition="gpu", snapshot=False)
     arguments = ["-m", "sweeps=table3", "--config-dir", "mine"]
     assert continue_command(arguments, folder, options, after=["41_0", "41_1", "42"]) == "41"
     assert cluster.options(41)["dependency"] == "afterany:41:42"
-    (pickled,) = (folder / "continued").glob("*_submitted.pkl")
-    program = f"import pickle; print(pickle.load(open({str(pickled)!r}, 'rb')).function.command)"
+    (pickled,) = (folder / "continued").glob("strive-*.pkl")
+    program = f"import pickle; print(pickle.load(open({str(pickled)!r}, 'rb'))[0].command)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     # One that waited for its own jobs would hold its allocation for nothing; one that tried again what has
     # failed would never end. Hydra's parser takes overrides in one piece only.

@@ -125,14 +125,22 @@ class Launches:
                 yield launch
 
     def _read(self, path: Path) -> Launch | None:
-        if path.parent not in self._known:
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                fields = {name: content[name] for name in ("launcher", "host", "pid", "time")}
-            except (OSError, ValueError, KeyError, TypeError):
-                return None  # it is being written, or somebody cleared it away
-            self._known[path.parent] = Launch(path.parent, **fields)
-        return self._known[path.parent]
+        folder = path.parent
+        if folder not in self._known:
+            launch = read_launch(folder)
+            if launch is None:
+                return None
+            self._known[folder] = launch
+        return self._known[folder]
+
+
+def read_launch(folder: Path) -> Launch | None:
+    """Return the launch that a folder belongs to; None while it is being written, or if somebody cleared it away."""
+    try:
+        content = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
+        return Launch(folder, **{name: content[name] for name in ("launcher", "host", "pid", "time")})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_jobs(submission: Path) -> dict[str, list[int]]:

@@ -1,8 +1,8 @@
 """What one SLURM job does: some cells of a submission, side by side in one allocation. Imports no torch.
 
-submitit pickles a Pack at submission and calls it in the job. SLURM signals every process of a job,
+A Pack is pickled at submission and called in the job (sweeping.job). SLURM signals every process of a job,
 the workers too: each cell writes a checkpoint and is left. What follows depends on the signal.
-- USR2 comes some time before the time limit, because submitit asks for it, and on some clusters
+- USR2 comes some time before the time limit, because the job has asked for it, and on some clusters
   before a preemption: the job puts itself back into the queue.
 - TERM comes before SLURM ends the job, for a preemption, a requeue or a cancel. The job waits for that:
   one that returned now would count as completed, and SLURM would not start it again.
@@ -17,7 +17,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from strive import records, stop, streams
 from strive.claim import ClaimedError, owner_of
@@ -56,12 +55,6 @@ class Pack:
             check_code(self.code)
         _Work(self, JobLog(self.logs, job_id(), restart_count())).run()
 
-    def checkpoint(self) -> Any:
-        """Return what submitit submits again, should its own handler of the warning be in force."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
-
     @property
     def logs(self) -> Path:
         """Where the job writes to."""
@@ -83,11 +76,10 @@ class _Work:
         self._started = time.monotonic()
         self._idle_since: float | None = None
         self._mirroring: Mirroring | None = None
+        self._pool: Pool | None = None
         self._failed = self._has_left = self._gives_way = False
 
     def run(self) -> None:
-        # In place of submitit's handlers, which take a warning to a short job for its time limit
-        # and then do not put it back into the queue.
         stop.listen()
         pack = self.pack
         job, restart = job_id(), restart_count()
@@ -116,7 +108,7 @@ class _Work:
             leave_seconds=self.pack.signal_delay_s / 5,
         )
         with mirroring as self._mirroring:
-            pool = Pool(
+            self._pool = Pool(
                 tasks,
                 allocated_slots(self.pack.cells_per_device, tasks),
                 logs=logs,
@@ -124,8 +116,8 @@ class _Work:
                 on_ended=self._ended,
                 on_tick=self._tick,
             )
-            ended = pool.run()
-        signal_name = pool.interrupted or stop.requested()
+            ended = self._pool.run()
+        signal_name = self._pool.interrupted or stop.requested()
         if not signal_name or all(end.status is not None for end in ended.values()):
             return
         self._leave(signal_name)
@@ -144,6 +136,11 @@ class _Work:
         elif self._gives_way:
             self.log.write("elsewhere", cell=ended.cell)
             print(f"{ended.cell}: left to the process that trains it", flush=True)
+        elif not stop.requested() and self._pool is not None and self._pool.broken:
+            # The node's fault, not the cell's.
+            self._failed = True
+            self.log.write("unfit", cause=ended.cause)
+            print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
         elif not stop.requested():
             self._failed = True
             self.log.write("refused", cell=ended.cell, cause=ended.cause)
@@ -194,7 +191,7 @@ class _Work:
             if attempt == 3:
                 break
             time.sleep(2)
-        # As submitit does; SLURM starts a job again that has asked for it, whatever its exit code.
+        # SLURM starts a job again that has asked for it, whatever its exit code.
         os._exit(1)
 
     def _leave(self, signal_name: str) -> None:

@@ -30,6 +30,10 @@ class QueueError(TroubleError):
     """SLURM cannot be asked; the message says what failed and what to do."""
 
 
+class NoSlurmError(QueueError):
+    """There is no SLURM on this machine; other QueueErrors may pass."""
+
+
 class Kind(StrEnum):
     """What a launcher needs to know of a job."""
 
@@ -49,6 +53,11 @@ class Verdict:
     reason: str = ""  # of a pending job: what it waits for
     node: str = ""  # where it runs or ran
     command: str = ""  # the batch script's path, which holds the submission's folder; "" if SLURM does not say
+
+    @property
+    def could_not_start(self) -> bool:
+        """Whether SLURM holds the job back because its node did not start it, such as where a prolog fails."""
+        return self.kind is Kind.pending and self.reason.replace("_", " ").startswith("launch failed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +81,7 @@ class SlurmQueue:
     """Remembers what it has seen of each job, so ask the same one again and again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.answers = True  # whether SLURM did when it was asked last
         self._clock = clock
         self._past: dict[str, _Past] = {}
         self._gone: dict[str, Verdict] = {}
@@ -84,6 +94,7 @@ class SlurmQueue:
         """
         jobs = list(jobs)
         seen = _squeue([job for job in jobs if job not in self._gone])
+        self.answers = seen is not None
         if seen is None:
             return {job: self._gone.get(job, Verdict(kind=Kind.unknown)) for job in jobs}
         live = {job: self._live(job, seen.get(job)) for job in jobs if job not in self._gone}
@@ -164,12 +175,36 @@ def limits() -> Limits:
     """
     answer = _call(["scontrol", "show", "config"])
     if not _installed(answer):
-        raise QueueError("there is no scontrol on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
+        raise NoSlurmError("there is no scontrol on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
     if answer is None or answer.returncode:
         raise QueueError(f"SLURM does not answer (scontrol show config): {_said(answer)}")
     found = dict(re.findall(r"^(\w+)\s*= (\d+)", answer.stdout, re.MULTILINE))
     # 0 and 1 switch arrays off.
     return Limits(array_size=max(1, int(found.get("MaxArraySize", 1001))), jobs=int(found.get("MaxJobCount", 10_000)))
+
+
+def job_with(mark: str) -> str:
+    """Return the job, or the whole array, of this user that has a mark in its comment or its script's name.
+
+    "" if slurmctld knows none.
+
+    Raises QueueError if SLURM does not answer.
+    """
+    answer = _call(["squeue", "-h", "-a", "-t", "all", "-u", str(os.getuid()), "-o", "%F|%k|%o"])
+    if answer is None or answer.returncode:
+        raise QueueError(f"SLURM does not answer (squeue): {_said(answer)}")
+    return next((line.partition("|")[0] for line in answer.stdout.splitlines() if mark in line), "")
+
+
+def exclude(jobs: Iterable[str], nodes: str) -> None:
+    """Keep jobs that wait from nodes. What runs, or cannot be changed here, is left as it is."""
+    for job in sorted({job.partition("_")[0] for job in jobs}, key=int):
+        _call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={nodes}"])
+
+
+def release(jobs: Iterable[str]) -> None:
+    """Let jobs run that SLURM holds back; nothing happens where that is not allowed."""
+    _call(["scontrol", "release", ",".join(jobs)])
 
 
 def expanded(job: str) -> list[str]:
@@ -192,7 +227,7 @@ def _squeue(jobs: Collection[str]) -> dict[str, Verdict] | None:
         # -a: jobs in hidden partitions too; -t all: finished ones as long as they are remembered.
         answer = _call(["squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i|%T|%N|%r|%o", "-j", ids])
         if not _installed(answer):
-            raise QueueError("there is no squeue on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
+            raise NoSlurmError("there is no squeue on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
         if answer is None:
             return None
         # A single id that slurmctld has forgotten is an error, one of several is not.

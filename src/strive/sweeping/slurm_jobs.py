@@ -1,53 +1,36 @@
 """A submission's jobs: which cells go into which job, how SLURM gets them, and what is on disk about it.
 
 jobs.json in the submission's folder says {job id: [lines of tasks.jsonl]}. It is written after each array,
-before anything waits, so that a later command finds the jobs of one that was killed. Imports no torch.
+before anything waits, so that a later command finds the jobs of one that was killed. submitting.json says
+the same of the array that sbatch has and has not answered for, by its mark. Imports no torch.
 """
 
-import contextlib
-import io
 import json
-import os
-import re
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import strive
 from strive import records
-from strive.sweeping import queue
-from strive.sweeping.launches import is_of, read_jobs
+from strive.progress import CONSOLE
+from strive.sweeping import queue, sbatch
+from strive.sweeping.launches import is_of, read_jobs, read_launch
 from strive.sweeping.pack import Pack, has_result
 from strive.sweeping.queue import SlurmQueue
+from strive.sweeping.sbatch import NoAnswerError, SubmitError
 from strive.sweeping.slurm_options import SlurmOptions
 from strive.sweeping.snapshot import MODULES, freeze_code, freeze_modules
 from strive.sweeping.task import Task, read_tasks
-from strive.trouble import TroubleError
 
-# What sbatch says when a user or an account has as many jobs in the queue as are allowed.
-_NUMBER_OF_JOBS = re.compile(r"MaxSubmit|MaxJobCount|temporarily un(able|available)", re.IGNORECASE)
-# It says no more than this where an account's limit on size or time is in the way.
-_SOME_LIMIT = re.compile("job submit limit")
-
-
-class SubmitError(TroubleError):
-    """sbatch refused; the message holds its words."""
-
-
-class TooManyJobsError(SubmitError):
-    """There is no room in the queue for so many jobs now."""
-
-    @property
-    def has_room_later(self) -> bool:
-        """Whether SLURM has named a number of jobs, and not just some limit of an account."""
-        return _NUMBER_OF_JOBS.search(str(self)) is not None
+_SUBMITTING = "submitting.json"
+OPTIONS = "options.json"  # a submission's hydra.launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +48,7 @@ class Array:
 
     needs: Needs
     packs: list[list[int]]  # lines of tasks.jsonl
+    mark: str = field(default_factory=sbatch.new_mark)  # by which it is found in the queue
 
 
 class SlurmJobs:
@@ -75,11 +59,17 @@ class SlurmJobs:
         self.folder, self.options, self._dependency = folder.absolute(), options, dependency
         self.tasks = read_tasks(self.folder / "tasks.jsonl")
         self.jobs = read_jobs(self.folder)
+        self.bad_nodes: list[str] = []  # which no job gets any more
 
     @property
     def logs(self) -> Path:
         """Where the jobs write to."""
         return self.folder / "logs"
+
+    @property
+    def excluded(self) -> str:
+        """The nodes that jobs are kept from, as sbatch has them."""
+        return ",".join(filter(None, (str(self.options.additional_parameters.get("exclude") or ""), *self.bad_nodes)))
 
     def log(self, job: str) -> Path:
         """Return what a job printed."""
@@ -111,16 +101,25 @@ class SlurmJobs:
     def submit(self, array: Array) -> list[str]:
         """Submit the jobs, write their ids down, and return them.
 
-        Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later.
+        Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later, NoAnswerError if
+        nobody knows: the same array again is then looked for before it is submitted anew.
         """
         code = self.code
         packs = [self._pack(numbers, array.needs) for numbers in array.packs]
-        parameters = _parameters(array.needs, self.options, code.setup, self._dependency)
+        parameters = _parameters(array.needs, self.options, code.setup, self._dependency, self.excluded)
+        _write_json(self.folder / OPTIONS, asdict(self.options))
         with _undisturbed():
-            ids = _sbatch(self.logs, parameters, packs)
+            again = array.mark in _submitting(self.folder)
+            _write_json(self.folder / _SUBMITTING, {array.mark: array.packs})
+            try:
+                ids = sbatch.submit(self.logs, parameters, packs, array.mark, again=again)
+            except NoAnswerError:
+                raise
+            except SubmitError:
+                (self.folder / _SUBMITTING).unlink()
+                raise
             self.jobs |= dict(zip(ids, array.packs, strict=True))
-            lines = ",\n".join(f"{json.dumps(job)}: {numbers}" for job, numbers in self.jobs.items())
-            records.write_whole(self.folder / "jobs.json", f"{{\n{lines}\n}}\n".encode())
+            _write_jobs(self.folder, self.jobs)
         return ids
 
     def _pack(self, numbers: list[int], needs: Needs) -> Pack:
@@ -216,6 +215,8 @@ def live_cells(runs: Path) -> dict[str, str]:
 
     Raises QueueError if SLURM does not answer.
     """
+    for path in runs.glob(f"sweeps/*/*/{_SUBMITTING}"):
+        _finish_submission(path.parent)
     submissions = {path.parent: read_jobs(path.parent) for path in sorted(runs.glob("sweeps/*/*/jobs.json"))}
     jobs = {job for found in submissions.values() for job in found}
     if not jobs or shutil.which("squeue") is None:
@@ -232,13 +233,46 @@ def live_cells(runs: Path) -> dict[str, str]:
     return cells
 
 
+def _finish_submission(folder: Path) -> None:
+    """Note the jobs of a launch that was killed, or gave up, while sbatch had them."""
+    launch = read_launch(folder)
+    if shutil.which("squeue") is None or (launch is not None and launch.alive):
+        return  # it does so itself
+    jobs = read_jobs(folder)
+    for mark, packs in _submitting(folder).items():
+        if job := queue.job_with(mark):
+            jobs |= dict(zip(sbatch.array_ids(job, len(packs)), packs, strict=True))
+    _write_jobs(folder, jobs)
+
+
+def _submitting(folder: Path) -> dict[str, list[list[int]]]:
+    """Return {mark: packs} of what sbatch has not answered for."""
+    try:
+        content = json.loads((folder / _SUBMITTING).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(mark): packs for mark, packs in content.items()}
+
+
+def _write_jobs(folder: Path, jobs: Mapping[str, list[int]]) -> None:
+    lines = ",\n".join(f"{json.dumps(job)}: {numbers}" for job, numbers in jobs.items())
+    records.write_whole(folder / "jobs.json", f"{{\n{lines}\n}}\n".encode())
+    (folder / _SUBMITTING).unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    records.write_whole(path, (json.dumps(content, indent=1, default=str) + "\n").encode())
+
+
 def submissions(runs: Path) -> dict[str, Path]:
     """Return {job: the folder of its submission}, the newest if a cluster gave an id out twice."""
     folders = sorted((path.parent for path in runs.glob("sweeps/*/*/jobs.json")), key=lambda folder: folder.name)
     return {job: folder for folder in folders for job in read_jobs(folder)}
 
 
-def _parameters(needs: Needs, options: SlurmOptions, setup: Sequence[str], dependency: str = "") -> dict[str, Any]:
+def _parameters(
+    needs: Needs, options: SlurmOptions, setup: Sequence[str], dependency: str = "", exclude: str = ""
+) -> dict[str, Any]:
     """Return what submitit calls the options of sbatch."""
     given = {
         "partition": options.partition,
@@ -258,55 +292,34 @@ def _parameters(needs: Needs, options: SlurmOptions, setup: Sequence[str], depen
         "array_parallelism": options.array_parallelism,
         "signal_delay_s": options.signal_delay_s,
         # Ours last: a line of the user's must not put another strive first.
-        "setup": [*options.setup, *setup],
+        "setup": [*options.setup, *_STEP, *setup],
         "stderr_to_stdout": True,
         # submitit sends one, which clusters that check it refuse.
         "wckey": None,
-        "additional_parameters": _further(options),
+        "additional_parameters": _further(options, exclude),
     }
 
 
-def _further(options: SlurmOptions) -> dict[str, Any]:
+# What srun, unlike the script itself, does not have of its own: the environment where a site or a user wants sbatch
+# to export none, and from SLURM 22.05 on the cores of a task.
+_STEP = ("export SLURM_EXPORT_ENV=ALL", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"')
+
+
+def _further(options: SlurmOptions, exclude: str) -> dict[str, Any]:
     """Return options that submitit does not know; a user's false takes one of ours away."""
     # After a node failure the job starts again, also where a cluster's default says no. The warning
     # is the one that a pack knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
     ours = {"requeue": True, "signal": f"USR2@{options.signal_delay_s}"}
     wanted = ours | {key.replace("-", "_"): value for key, value in options.additional_parameters.items()}
+    wanted |= {"exclude": exclude} if exclude else {}
     return {key: value for key, value in wanted.items() if value is not None and value is not False}
-
-
-def _sbatch(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Callable[[], object]]) -> list[str]:
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    if lacking := [name for name in ("sbatch", "srun") if shutil.which(name) is None]:
-        raise SubmitError(f"there is no {lacking[0]} on the PATH: hydra/launcher=slurm is for a machine that has SLURM")
-    executor = submitit.SlurmExecutor(logs, max_num_timeout=1_000_000)
-    words = io.StringIO()
-    try:
-        # submitit prints what sbatch says and raises it too.
-        with outside_of_a_job(), contextlib.redirect_stderr(words):
-            executor.update_parameters(**parameters)
-            return [str(job.job_id) for job in executor.submit_array(functions)]
-    except (FailedJobError, FailedSubmissionError) as error:
-        text = " ".join(str(error).replace("sbatch: error: ", "").split())
-        _clear_up(logs)
-        kind = TooManyJobsError if _NUMBER_OF_JOBS.search(text) or _SOME_LIMIT.search(text) else SubmitError
-        raise kind(f"sbatch refused: {text}") from None
-
-
-def _clear_up(logs: Path) -> None:
-    """Remove what submitit leaves of a submission that was refused: one may be tried for hours."""
-    for path in (*logs.glob("*.pkl"), *logs.glob(".submission_file_*.sh")):
-        if re.fullmatch(r"[0-9a-f]{32}\.pkl", path.name) or (path.suffix == ".sh" and not path.is_symlink()):
-            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Let Ctrl-C wait, for sbatch too: between it and jobs.json a job would be lost from sight."""
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
     # What is blocked here is blocked in sbatch.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
@@ -318,21 +331,6 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
         for each in came:
             signal.raise_signal(each)
-
-
-@contextmanager
-def outside_of_a_job() -> Iterator[None]:
-    """Hide the variables of the SLURM job that this process may be in, which sbatch would take for options."""
-    from submitit.helpers import clean_env
-
-    if "SLURM_JOB_ID" not in os.environ:
-        yield
-        return
-    # These say where the cluster is, not what the job is.
-    kept = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
-    with clean_env():
-        os.environ.update(kept)
-        yield
 
 
 def _and(arguments: Sequence[str], override: str) -> list[str]:
@@ -366,5 +364,6 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     parameters = _parameters(needs, options, code.setup, f"afterany:{':'.join(arrays)}")
     logs = folder.absolute() / "continued"
     logs.mkdir(parents=True, exist_ok=True)
-    (job,) = _sbatch(logs, parameters, [CommandFunction(command, cwd=str(Path.cwd()))])
+    function = CommandFunction(command, cwd=str(Path.cwd()))
+    (job,) = sbatch.submit_patiently(logs, parameters, [function], CONSOLE.print)
     return job
