@@ -31,7 +31,7 @@ def test_queued_cells_train_with_the_config_and_the_code_that_were_submitted(cop
     queue_is(study.lab, "DOWN")
     try:
         launch = study.launch("+model.kwargs.name=a,b", "hydra.launcher.cells_per_job=2")
-        wait_until(study.jobs, 60, "a job in the queue")
+        wait_until(study.jobs, 180, "a job in the queue")
         edited = {
             study.project / "conf" / "config.yaml": "this: [is no config",
             study.project / "src" / "strive" / "training" / "loop.py": "raise RuntimeError('edited')",

@@ -91,8 +91,10 @@ def test_a_detached_launch_returns_at_once_and_the_same_command_waits_for_its_jo
     assert first.ends() == 0, study.told()
     assert study.records() == {}
     assert re.search(r"detached from 2 cells.*scancel \d+", first.said())
-    second = study.launch(*TWO_CELLS)
+    second = study.launch(*TWO_CELLS, "hydra.launcher.timeout_min=240", "hydra.launcher.partition=low")
     study.await_output(second, "waits for 2 cells of earlier submissions")
+    kept = 'in the queue as submitted earlier: 2 cells, with partition="", not low; timeout_min=60, not 240'
+    study.await_output(second, f"{kept}. To submit them as this command says: scancel {array_of(study)}, then")
     study.release()
     assert second.ends() == 0, study.told()
     study.is_complete("a", "b")

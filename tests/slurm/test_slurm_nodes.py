@@ -39,3 +39,29 @@ def test_a_job_on_a_node_that_only_slurm_has_lost_ends_there_and_is_not_trained_
     assert study.processes() == {"a": 1}
     first, second = study.starts(job)
     assert first.node == node != second.node
+
+
+def test_bad_nodes_cost_no_cell_and_are_named(study: Study) -> None:
+    # SLURM fills node1 first, and again as soon as its jobs have died there; then node2, which it drains, holding the
+    # jobs, because a prolog fails.
+    bad = 'setup=["[ $SLURMD_NODENAME != node1 ] || { echo no python on this node; exit 3; }"]'
+    study.lab.fail_prolog("node2")
+    try:
+        launch = study.launch("+model.kwargs.name=a,b", f"hydra.launcher.{bad}")
+        assert launch.ends(180) == 0, study.told()
+    finally:
+        study.lab.mend_prolog("node2")
+    study.is_complete("a", "b")
+    assert launch.said().count("node1 is avoided from now on: SLURM job") == 1
+    assert "on node1 ended as FAILED: no python on this node, before any cell began" in launch.said()
+    assert "held by SLURM because a node did not start them" in launch.said()
+    assert {start.node for job in study.jobs() for start in study.starts(job)} == {"node3"}
+
+
+def test_where_node_after_node_is_bad_the_launch_stops_with_the_reason(study: Study) -> None:
+    launch = study.launch("+model.kwargs.name=a,b", 'hydra.launcher.setup=["echo no module cuda; exit 3"]')
+    assert launch.ends() == 1, study.told()
+    assert "jobs end on node1, node2, node3 before any cell begins: SLURM job" in launch.said()
+    assert "ended as FAILED: no module cuda" in launch.said()
+    assert study.records() == {}, "no cell is to blame"
+    assert not [job for job, state in study.lab.states().items() if state in ("PENDING", "RUNNING")]

@@ -54,17 +54,41 @@ def test_only_cells_that_had_begun_are_to_blame(submission: Path) -> None:
     }
 
 
-def test_a_job_that_ends_before_any_cell_begins_is_of_no_use_to_any(tmp_path: Path) -> None:
+def test_a_job_that_ends_before_any_cell_begins_is_the_nodes_fault(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "12_3_0_log.out").write_text(
         "bash: module: command not found\nModuleNotFoundError: No module named 'strive'\n"
         "srun: error: node1: task 0: Exited with exit code 1\n"
     )
-    fates = fate_of("12_3", gone("FAILED"), CELLS, tmp_path)
-    assert {fate.status for fate in fates.values()} == {Status.error}
-    assert fates["a"].cause == (
+    for state in ("FAILED", "COMPLETED", "NODE_FAIL", "LAUNCH_FAILED"):
+        fates = fate_of("12_3", gone(state), CELLS, tmp_path)
+        assert {(fate.status, fate.bad_node, fate.again) for fate in fates.values()} == {(None, "node1", True)}, state
+    assert fate_of("12_3", gone("FAILED"), CELLS, tmp_path)["a"].cause == (
         "SLURM job 12_3 on node1 ended as FAILED: ModuleNotFoundError: No module named 'strive'"
     )
+
+
+@pytest.mark.parametrize(("state", "status"), [("OUT_OF_MEMORY", Status.out_of_memory), ("TIMEOUT", Status.timeout)])
+def test_what_a_job_asked_for_is_as_wrong_on_another_node(tmp_path: Path, state: str, status: Status) -> None:
+    fates = fate_of("12_3", gone(state), CELLS, tmp_path)
+    assert {(fate.status, fate.bad_node) for fate in fates.values()} == {(status, "")}
+
+
+def test_a_job_that_dies_between_two_cells_is_nobodys_fault(tmp_path: Path) -> None:
+    log = JobLog(tmp_path / "logs", "12_3", 0)
+    log.write("start", job="12_3", restart=0, node="node1")
+    log.running(["a"])
+    log.write("ended", cell="a", status="done", cause="", log="")
+    fate = fate_of("12_3", gone("FAILED"), ["b"], tmp_path)["b"]
+    assert (fate.status, fate.bad_node, fate.again) == (None, "", True)
+
+
+def test_a_node_on_which_no_worker_starts_is_to_blame_also_after_some_cells(submission: Path) -> None:
+    JobLog(submission / "logs", "12_3", 0).write("unfit", cause="worker 0 does not start: no torch")
+    fates = fate_of("12_3", gone("FAILED"), ["b", "c"], submission)
+    assert fates["b"].status is Status.killed, "it had begun"
+    assert (fates["c"].status, fates["c"].bad_node) == (None, "node1")
+    assert fates["c"].cause == "SLURM job 12_3 on node1: worker 0 does not start: no torch"
 
 
 def test_a_cancelled_job_is_not_wanted_back(submission: Path, tmp_path: Path) -> None:
@@ -96,7 +120,6 @@ def test_a_job_of_a_submission_that_was_cleared_away_still_has_a_verdict() -> No
         ("Traceback ...\nOSError: no space\nsrun: error: n1: task 0: Exited with exit code 1\n", "OSError: no space"),
         ("slurmstepd: error: Detected 1 oom-kill event\nsrun: error: n1: task 0: Killed\n\n",
          "slurmstepd: error: Detected 1 oom-kill event"),
-        ("submitit INFO - Starting\n", "submitit INFO - Starting"),
         ("", ""),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ _BY_STATE = {
     "CANCELLED": (Status.killed, "was cancelled"),
     "REVOKED": (Status.killed, "was revoked"),
 }
+_NODES_FAULT = (Status.error, Status.killed, Status.node_fail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Fate:
     cause: str  # one line
     log: str  # what the job printed
     again: bool = True  # whether it may be tried again at all
+    bad_node: str = ""  # the node that is to blame: the job ended there before any of its cells began
 
 
 def fate_of(job: str, verdict: Verdict, cells: Collection[str], submission: Path | None) -> dict[str, Fate]:
@@ -45,13 +47,21 @@ def fate_of(job: str, verdict: Verdict, cells: Collection[str], submission: Path
     again = verdict.state not in ("CANCELLED", "REVOKED")
     last = past[-1] if past else Start()
     begun = last.unfinished & set(cells)
+    node = last.node or verdict.node
+    # What a job asked for, memory or time, is as wrong on any other node.
+    bad_node = node if again and (last.unfit or (not last.began and status in _NODES_FAULT)) else ""
     fates = {}
     for cell in cells:
         if cell in last.refused:
             fates[cell] = Fate(None, last.refused[cell], str(log), again=False)
         elif cell in last.elsewhere:
             fates[cell] = Fate(None, "another process had it for longer than its job waited", str(log), again)
-        elif cell in begun or (not begun and again):
+        elif cell in begun:
+            fates[cell] = Fate(status, cause, str(log), again)
+        elif bad_node:
+            why = f"SLURM job {job} on {node}: {last.unfit}" if last.unfit else cause
+            fates[cell] = Fate(None, why, str(log), again, bad_node)
+        elif not last.began and again:
             # A job that ends before any of its cells begins is of no use to any of them.
             fates[cell] = Fate(status, cause, str(log), again)
         else:
@@ -83,5 +93,5 @@ def _why(job: str, verdict: Verdict, past: list[Start], log: Path) -> tuple[Stat
 def telling_line(text: str) -> str:
     """Return the last line of a job's output that says more than that its program has ended."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
+    telling = [line for line in lines if not line.startswith("srun: ")]
     return (telling[-1:] or lines[-1:] or [""])[0]

@@ -47,6 +47,7 @@ class Start:
     began: set[str] = field(default_factory=set)  # cells
     ended: dict[str, Ended] = field(default_factory=dict)  # {cell: how, and for good}
     refused: dict[str, str] = field(default_factory=dict)  # {cell: why it was not trained}
+    unfit: str = ""  # why no worker started on this node
     elsewhere: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
     left: Status | None = None  # why it stopped before its end, where it had the time to say so
     cause: str = ""  # one line
@@ -81,6 +82,8 @@ def _read(path: Path, restart: int) -> Start:
                 )
             case "refused":
                 start.refused[event["cell"]] = event["cause"]
+            case "unfit":
+                start.unfit = event["cause"]
             case "elsewhere":
                 start.elsewhere.add(event["cell"])
             case "left":

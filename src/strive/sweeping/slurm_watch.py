@@ -11,10 +11,14 @@ from pathlib import Path
 from strive import records, stop
 from strive.claim import ClaimedError, Owner, Silence, owner_of, surely_dead
 from strive.records import RecordError, Status
+from strive.sweeping import queue
+from strive.sweeping.bad_nodes import BadNodes
 from strive.sweeping.fate import Fate, fate_of
 from strive.sweeping.joblog import starts
 from strive.sweeping.obituary import write_failure
 from strive.sweeping.queue import Kind, SlurmQueue, Verdict
+from strive.sweeping.sbatch import SubmitError
+from strive.sweeping.slurm_changes import unheeded
 from strive.sweeping.slurm_intake import Intake, counted
 from strive.sweeping.slurm_jobs import SlurmJobs, record_hash, submissions
 from strive.sweeping.slurm_options import SlurmOptions
@@ -23,6 +27,9 @@ from strive.sweeping.view import View
 
 _SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
 _RARELY = 12  # looks between two at the records of cells whose jobs wait
+_SLOWER = 1.5  # so much longer each time until the queue is asked again, as long as nothing is in doubt
+_SLOWEST = 6  # so many times hydra.launcher.poll_seconds at most: half a minute by default
+_RELEASES = 3  # of a job that SLURM holds because its node did not start it
 _FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
 
 
@@ -53,12 +60,16 @@ class Watch:
         self._verdicts: dict[str, Verdict] = {}
         self._earlier: dict[str, Path] | None = None  # {job of an earlier submission: its folder}
         self._looks = 0
+        self._bad_nodes, self._releases = BadNodes(), Counter[str]()
+        self._ask_after, self._ask_at = options.poll_seconds, 0.0  # seconds; monotonic seconds
 
     def begin(self) -> None:
         """Submit what nobody trains yet."""
         if self._with_job:
             cells = counted(len(self._with_job), "cell")
             self._view.say(f"waits for {cells} of earlier submissions: SLURM {self._ids()}")
+            for line in unheeded(self._jobs, self._with_job, self._folder_of):
+                self._view.say(line)
         for cell, task in self._open.items():
             if cell in self._with_job:
                 continue
@@ -71,6 +82,10 @@ class Watch:
                 self._intake.add(self._numbers[cell])
         self._submit()
         if self._options.detach:
+            # What SLURM has not answered for may be in the queue: nobody else would find it.
+            while self._intake.unanswered and not stop.requested():
+                time.sleep(_SLICE_SECONDS)
+                self._submit()
             self.detach()
 
     def wait(self) -> None:
@@ -89,11 +104,20 @@ class Watch:
 
     def cancel(self) -> None:
         """Cancel the jobs that have cells of this launch, and end."""
+        self._scancel()
+        self._leave_open("cancelled", to_jobs=False)
+
+    def _scancel(self) -> None:
         if ids := self._cancel_ids():
             result = subprocess.run(["scancel", *ids], capture_output=True, text=True)
             said = f": {result.stderr.strip()}" if result.stderr.strip() else ""
             self._view.say(f"cancelled SLURM {' '.join(ids)}{said}; the same command goes on")
-        self._leave_open("cancelled", to_jobs=False)
+
+    def _give_up(self, why: str) -> None:
+        """Cancel the jobs and end, because no job can train here."""
+        self._scancel()
+        for cell in list(self._open):
+            self._end(Ended(cell=cell, status=None, cause=f"not trained: {why}"))
 
     def detach(self) -> None:
         """Leave the jobs alone, and end."""
@@ -125,7 +149,16 @@ class Watch:
         return f"{'jobs' if len(ids) > 1 else 'job'} {', '.join(ids)}"
 
     def _submit(self) -> None:
-        for number, job in self._intake.submit(self._with_job.values()).items():
+        try:
+            taken = self._intake.submit(self._with_job.values())
+        except SubmitError as error:
+            if not self._bad_nodes.names:
+                raise
+            self._give_up(f"{self._bad_nodes.why()}; without them {error}")
+            return
+        if taken:
+            self._ask_soon()
+        for number, job in taken.items():
             task = self._jobs.tasks[number]
             self._with_job[task.cell] = job
             self._before[task.cell] = record_hash(task)
@@ -134,19 +167,44 @@ class Watch:
 
     def _look(self) -> None:
         # The queue first: a job that is gone then has written its last record before we look for it.
-        self._verdicts = self._queue.ask(set(self._with_job.values()))
+        if time.monotonic() >= self._ask_at:
+            self._verdicts = self._queue.ask(set(self._with_job.values()))
+            self._release()
+            self._ask_at = time.monotonic() + self._ask_after
+            self._ask_after = min(_SLOWER * self._ask_after, _SLOWEST * self._options.poll_seconds)
         self._looks += 1
         for cell in list(self._open):
-            job = self._with_job.get(cell)
+            job = self._with_job.get(cell, "")
             # What is still in the queue has no record, unless somebody else trains it.
-            if job is None or self._verdicts[job].kind is not Kind.pending or self._looks % _RARELY == 0:
+            waits = job in self._verdicts and self._verdicts[job].kind is Kind.pending
+            if not waits or self._looks % _RARELY == 0:
                 self._look_for_record(cell)
         for job, verdict in self._verdicts.items():
             if verdict.kind is Kind.gone:
                 self._job_is_gone(job, verdict)
         for cell, waiting in list(self._elsewhere.items()):
             self._look_at_owner(cell, waiting)
+        if why := self._bad_nodes.all_bad():
+            self._give_up(why)
+            return
         self._submit()
+        mine = set(self._with_job.values())
+        # Only three answers in a row make a job's end sure; without an answer SLURM has enough to do.
+        doubt = any(verdict.kind is Kind.unknown for job, verdict in self._verdicts.items() if job in mine)
+        if doubt and self._queue.answers:
+            self._ask_soon()
+
+    def _release(self) -> None:
+        """Let jobs run again that SLURM holds back for ever because their node, which it has drained, was bad."""
+        held = [job for job, verdict in self._verdicts.items() if verdict.could_not_start]
+        if new := [job for job in held if not self._releases[job]]:
+            self._view.say(f"held by SLURM because a node did not start them: {counted(len(new), 'job')}; released")
+        if again := [job for job in held if self._releases[job] < _RELEASES]:
+            self._releases.update(again)
+            queue.release(again)
+
+    def _ask_soon(self) -> None:
+        self._ask_after, self._ask_at = self._options.poll_seconds, 0.0
 
     def _look_for_record(self, cell: str, *, any_failure: bool = False) -> None:
         """Note how the cell ended if it has.
@@ -189,6 +247,8 @@ class Watch:
         return self._earlier.get(job)
 
     def _job_is_gone(self, job: str, verdict: Verdict) -> None:
+        if job not in self._with_job.values():
+            return  # seen before
         for cell in [cell for cell, its_job in self._with_job.items() if its_job == job]:
             with suppress(OSError):
                 os.listdir(self._open[cell].folder)  # a network file system then asks its server what is new
@@ -205,6 +265,9 @@ class Watch:
                 self._elsewhere[cell] = _Elsewhere(owner, fate)
             else:
                 self._meet(cell, fate)
+        if self._bad_nodes.names != self._jobs.bad_nodes:
+            self._jobs.bad_nodes = list(self._bad_nodes.names)
+            queue.exclude(self._with_job.values(), self._jobs.excluded)
 
     def _look_at_owner(self, cell: str, waiting: _Elsewhere) -> None:
         if cell not in self._open:
@@ -228,6 +291,9 @@ class Watch:
 
     def _meet(self, cell: str, fate: Fate, fence: str = "") -> None:
         """Try the cell again, or record that it failed."""
+        if fate.bad_node:
+            self._avoid(cell, fate)
+            return
         tries = self._tries[cell, fate.status]
         allowed = tries < _FREE_TRIES if fate.status is None else self._options.retries.allow(fate.status, tries)
         if fate.again and allowed:
@@ -239,6 +305,15 @@ class Watch:
             self._end(Ended(cell=cell, status=None, cause=fate.cause, log=fate.log))
         else:
             self._record(cell, fate, fate.status, fence)
+
+    def _avoid(self, cell: str, fate: Fate) -> None:
+        """Submit a cell again whose job ended before it began, without the node that was to blame for it."""
+        if self._bad_nodes.note(fate.bad_node, cell, fate.cause):
+            self._view.say(f"{fate.bad_node} is avoided from now on: {fate.cause}, before any cell began")
+        if why := self._bad_nodes.bad_for(cell):
+            self._end(Ended(cell=cell, status=None, cause=f"not trained: {why}", log=fate.log))
+        else:
+            self._intake.add(self._numbers[cell])
 
     def _record(self, cell: str, fate: Fate, status: Status, fence: str) -> None:
         try:
@@ -253,6 +328,8 @@ class Watch:
             self._end(Ended(cell=cell, status=record.status, cause=cause, log=fate.log))
 
     def _end(self, ended: Ended) -> None:
+        if ended.status is not None:
+            self._bad_nodes.forget_row()
         self.ended[ended.cell] = ended
         del self._open[ended.cell]
         self._with_job.pop(ended.cell, None)
@@ -269,6 +346,8 @@ class Watch:
             if owner_of(self._open[cell].folder) is not None:
                 suspended = " suspended" if verdicts[job].kind is Kind.suspended else ""
                 running[cell] = f"{verdicts[job].node} {job}{suspended}"
+        if running:
+            self._bad_nodes.forget_row()
         self._view.refresh(running, len(self._open) - len(running), self._summary(verdicts))
 
     def _summary(self, verdicts: dict[str, Verdict]) -> str:
