@@ -16,7 +16,7 @@ from strive.config import Config, ConfigError
 from strive.records import Provenance, Record, Result, Status
 from strive.reproduction import repeated
 from strive.sweeping.plan import Action, Plan, StoredPlan, write_plan
-from strive.sweeping.report import result_table
+from strive.sweeping.report import plan_lines, result_table
 from strive.sweeping.standing import Watcher
 
 BUILDER = """\
@@ -121,6 +121,14 @@ def test_an_older_record_is_reproduced_as_the_cell_that_it_is(make_config: MakeC
         record = records.record_of(config)
         assert record is not None
         assert identity.cell_id(repeated(record, tmp_path / "again", {})) == record.cell
+
+
+def test_the_plan_says_what_tells_the_cells_of_one_net_apart(make_plan: MakePlan):
+    plan = make_plan(*CUSTOM, "+model.kwargs.channels=3,5")
+    lines = [line for line in plan_lines(plan, []) if "net-digits" in line]
+    assert lines == [
+        f"  {cell.cell}  channels={channels}  no record" for cell, channels in zip(plan.cells, (3, 5), strict=True)
+    ]
 
 
 def test_a_frozen_cell_gives_its_builder_the_tuples_and_the_infinity_that_json_has_not(make_config: MakeConfig):

@@ -30,7 +30,7 @@ def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     if plan.question:
         yield f"{plan.sweep}: {plan.question}"
     for action, title in _TITLES.items():
-        yield from _action_lines(title, plan.having(action))
+        yield from _action_lines(title, plan.having(action), _varying_arguments(plan.cells))
     for overrides, reason in plan.excluded:
         yield f"excluded: {overrides}: {reason}"
     for chosen in plan.choices:
@@ -42,13 +42,24 @@ def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     yield from hours_lines(plan, estimates)
 
 
-def _action_lines(title: str, cells: Sequence[Planned]) -> Iterator[str]:
+def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]) -> Iterator[str]:
     if not cells:
         return
     yield f"{title} ({len(cells)})"
     for planned in cells:
         arm = f"{planned.arm}: " if planned.arm else ""
-        yield f"  {arm}{planned.cell}  {planned.reason}"
+        own = identity.spread(identity.flat(planned.config)) if arguments else {}
+        # Ids of a user's nets are told apart by their last digits alone.
+        texts = [f"  {key.removeprefix(identity.KWARGS)[1:]}={own[key]}" for key in arguments if key in own]
+        yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
+
+
+def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
+    if not any(planned.config.model.kwargs for planned in cells):
+        return []
+    spread = [identity.spread({identity.KWARGS: planned.config.model.kwargs}) for planned in cells]
+    keys = filter(identity.is_argument, dict.fromkeys(key for each in spread for key in each))
+    return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
 
 
 def counts_line(plan: Plan) -> str:
