@@ -74,6 +74,7 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
         if arguments.sweeps or (loaded.cells["status"] != "missing").any():
             if source and arguments.curves:
                 source.fetch_curves(loaded.cells["cell"])
+                loaded = load_sweep(name, folders)  # with what its records can be compared with now
             sheets.append(make_sheet(loaded, mix=arguments.mix))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)

@@ -42,6 +42,8 @@ class Loaded:
     choices: list[Chosen]  # values taken from other sweeps
     excluded: list[list[str]]  # [overrides, reason]
     text: str  # of the sweep file when the plan was made; "" for a multirun, and in an older plan
+    plan: StoredPlan  # as it lies there
+    folders: tuple[Path, ...]  # of records
     cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep says which columns
     warnings: list[str]  # such as: two folders hold different results of one cell
 
@@ -99,6 +101,8 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         choices=[Chosen(**_plain(dataclasses.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
         text=plain(plan.text),
+        plan=plan,
+        folders=tuple(folders),
         cells=_frame(columns | _knob_columns(plan)),
         warnings=warnings,
     )

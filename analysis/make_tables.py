@@ -40,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = _files(sheets, arguments.out)
     if arguments.check:
         return _check(files, sheets, arguments.out) or bool(arguments.left_out)
-    for sheet in sheets:
-        print(markdown(sheet))
-    print(markdown_tables(comparison_tables(sheets)))
+    # First of all, so that no reader that leaves can keep a table from being written.
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_whole(arguments.out / name, text.encode(), durable=False)
+    for sheet in sheets:
+        print(markdown(sheet))
+    print(markdown_tables(comparison_tables(sheets)))
     print(f"{len(files)} files written to {arguments.out}/", file=sys.stderr)
     problems = _problems(sheets)
     if problems and arguments.strict:

@@ -10,6 +10,7 @@ from answer import answer
 from codes import versions, versions_text
 from declared import declared_table
 from effects import Effects, EffectsError, factorial_effects
+from filecheck import file_check
 from load import Loaded
 from paper import off_paper
 from places import Place, make_places
@@ -60,6 +61,7 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
     effects, no_effects = _effects(loaded, places, table)
     found, no_agreement = agreements(places, table)
     notes, mixtures = _notes(loaded, places, table), _mixtures(loaded)
+    contradictions, not_compared = file_check(loaded)
     caption = _caption(loaded, places, table)
     tables = [matrix(places, table, caption)] if table.columns else []
     tables.append(error_table(places, table, caption))
@@ -78,11 +80,12 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
         places=tuple(places),
         effects=effects,
         tables=tuple(tables),
-        notes=tuple(filter(None, [*notes, *(mixtures if mix else ()), no_effects, no_agreement])),
+        notes=tuple(filter(None, [*notes, *not_compared, *(mixtures if mix else ()), no_effects, no_agreement])),
         problems=(
             *(f"{place.label}: {place.hole}" for place in places if place.hole),
             *mixtures,
             *loaded.warnings,
+            *contradictions,
         ),
         tidy=_tidy(loaded, places, table),
         footnotes=_footnotes(places, table),

@@ -18,7 +18,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Golden:
     monkeypatch.chdir(tmp_path)
     sweep = Golden(Path("runs"), file="table3", question="Without loss?")
     for variant, first in (("base", 10.0), ("strided", 11.0)):
-        for seed in range(3):
+        for seed in range(5):
             sweep.cell({"model.variant": variant, "seed": seed}, first + 0.1 * seed * seed)
     return sweep
 
@@ -76,11 +76,11 @@ def test_check_notices_a_changed_record_a_changed_table_and_one_that_was_never_w
 
 @pytest.mark.parametrize("option", ["--strict", "--check"])
 def test_a_hole_is_an_error_where_it_was_asked_for(sweep: Golden, option: str, capsys: pytest.CaptureFixture[str]):
-    sweep.cell({"model.variant": "strided", "seed": 3}, None)
+    sweep.cell({"model.variant": "strided", "seed": 5}, None)
     sweep.write()
     assert guarded(main, []) == 0
     assert guarded(main, [option]) == 1
-    assert "table3: Strided-CNN-C: 3 of 4 done, 1 missing" in capsys.readouterr().err
+    assert "table3: Strided-CNN-C: 5 of 6 done, 1 missing" in capsys.readouterr().err
 
 
 def test_a_sweep_is_found_by_its_file_and_by_its_plan(sweep: Golden, capsys: pytest.CaptureFixture[str]):
@@ -211,3 +211,25 @@ def test_the_name_of_an_arm_reaches_every_file_as_it_was_typed(
     latex = (tmp_path / "tables" / "arms.tex").read_text(encoding="utf-8")
     for name in NAMES:
         assert tex(name) in latex
+
+
+@pytest.mark.parametrize(
+    ("ending", "environ"),
+    [
+        ("| head -1", {}),
+        (">/dev/full", {}),
+        (">&- 2>&-", {}),
+        ("2>&1 | cat", {"PYTHONIOENCODING": "ascii"}),
+        ("2>/dev/full | true", {"PYTHONIOENCODING": "latin-1"}),
+    ],
+)
+def test_tables_are_written_whoever_reads_what_is_printed(ending: str, environ: dict[str, str], tmp_path: Path):
+    sweep = Golden(tmp_path / "runs", question="Is \N{GREEK SMALL LETTER ALPHA} \N{MINUS SIGN} 1 enough?")
+    sweep.cell({}, 10.0)
+    sweep.write()
+    line = f"set -o pipefail; {sys.executable} {ROOT}/analysis/make_tables.py {ending}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=os.environ | environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert found == {"golden.md", "golden.tex", "golden.csv", "golden.cells.csv", "paper.md", "paper.tex"}
+    assert "\N{MINUS SIGN} 1 enough" in (tmp_path / "tables" / "golden.md").read_text(encoding="utf-8")

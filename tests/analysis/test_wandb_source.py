@@ -178,17 +178,29 @@ def test_tables_are_those_of_the_folder_that_was_uploaded(
 
     found = tables("--source", SOURCE, out="from")
 
-    assert capsys.readouterr().out == printed
+    assert without_checks(capsys.readouterr().out) == without_checks(printed)
     assert found.keys() == wanted.keys()
     assert "golden.tex" in found
-    for name in found.keys() - {"golden.cells.csv"}:
-        assert found[name] == wanted[name], name
+    for name in found.keys() - {"golden.cells.csv", "golden.csv"}:
+        assert without_checks(found[name].decode()) == without_checks(wanted[name].decode()), name
+    assert rows_of(found["golden.csv"]) == rows_of(wanted["golden.csv"])
     # Where a record lies is the only thing in which the lists of cells differ.
-    lists = [list(csv.DictReader(io.StringIO(each["golden.cells.csv"].decode()))) for each in (found, wanted)]
+    lists = [rows_of(each["golden.cells.csv"]) for each in (found, wanted)]
     places = [[row.pop("record") for row in rows] for rows in lists]
     assert lists[0] == lists[1]
     assert [bool(place) for place in places[0]] == [bool(place) for place in places[1]]
     assert places[0] != places[1]
+
+
+def without_checks(text: str) -> str:
+    """Leave out what of W&B's copy had nothing to be compared with: it has no learning curve until one is drawn."""
+    return re.sub(r"(- |\\item\[\S+\] )Not checked: .*? beside their records\. ", "", " ".join(text.split()))
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    """Return the lines of a CSV file, without what of them was checked."""
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    return [{name: value for name, value in row.items() if name != "not_checked"} for row in rows]
 
 
 def test_records_and_plans_come_back_byte_for_byte(peer: Peer, runs: Path) -> None:
@@ -355,7 +367,7 @@ def test_a_history_is_fetched_once_and_again_when_its_cell_was_trained_again(pee
         open_source(SOURCE).fetch_curves([folder.name])
     assert peer.operations["RunFullHistory"] == 1
 
-    one_cell(runs, 9.0, epochs=epochs(4))
+    one_cell(runs, 9.0, epochs=epochs(3, 0.7))
     upload_cell(peer, folder)
     source = open_source(SOURCE)
     copied = source.folder / folder.name / "epochs.jsonl"

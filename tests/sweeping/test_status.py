@@ -457,6 +457,25 @@ def test_the_worst_seed_that_was_dropped_from_a_plan_is_named(make_runs: Callabl
     assert f"1 finished cell of the same grid is in no plan: {runs.cells[2]} (done, test error 90.00%)" in problem
 
 
+def test_a_sweep_file_that_was_edited_after_the_plan_is_named(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    runs = make_runs(1)
+    edit(
+        runs.folder / "sweeps" / "table3" / "plan.json",
+        lambda content: content.update(text="question: Why?\ngrid: {seed: [0]}\n"),
+    )
+    plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
+    monkeypatch.setattr(standing, "_SWEEPS", tmp_path)
+    (tmp_path / "table3.yaml").write_text("# Better words.\nquestion: Who?\ngrid: {seed: [0]}\n")
+    assert Watcher(runs.folder).problems(plan) == []
+    (tmp_path / "table3.yaml").write_text("question: Why?\ngrid: {seed: [0, 1], augment: [none]}\n")
+    assert Watcher(runs.folder).problems(plan) == [
+        "sweeps/table3.yaml has changed since the plan: grid: seed was [0], is [0, 1]; grid: augment was not there,"
+        " is ['none']"
+    ]
+
+
 def test_diverged_and_dead_cells_are_counted_apart_with_their_cause(make_runs: Callable[..., Runs]):
     runs = make_runs(3)
     runs.ends(0)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from strive import identity, records
 from strive.config import ConfigError
 from strive.records import Record, RecordError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:  # it takes Hydra, which `src/status.py` starts without
     from strive.sweeping.sweepfile import Sweep
 
 _SEED = re.compile(r"(?P<net>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")  # of an id
+_RANGE = re.compile(r"range\((\s*-?\d+\s*(?:,\s*-?\d+\s*){0,2})\)")
+_NONE = "not there"
 _NAMED = 3  # cells that a sentence names before it counts them
 
 
@@ -78,6 +82,90 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
                     f" {', '.join(spec.sweeps)} say {now.value} ({now.why})"
                 )
     return Audit(cells={}, problems=tuple(problems), notes=tuple(notes))
+
+
+def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
+    """Return a sentence on what the sweep file says of the cells that it did not when the plan was made; or none.
+
+    How the answer is worded and laid out may change: nothing is trained by it. sweeps: the folder of the files.
+    """
+    try:
+        text = (sweeps / f"{plan.file}.yaml").read_text(encoding="utf-8") if plan.file and plan.text else plan.text
+        before, now = (_declared(each) for each in (plan.text, text))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key, _NONE) != now.get(key, _NONE)]
+    texts = [f"{key} was {before.get(key, _NONE)}, is {now.get(key, _NONE)}" for key in keys]
+    return [f"sweeps/{plan.file}.yaml has changed since the plan: {'; '.join(texts)}"] if texts else []
+
+
+def _declared(text: str) -> dict[str, Any]:
+    """Return {section: key: value} of what a sweep file says of its cells."""
+    content = yaml.safe_load(text)
+    found: dict[str, Any] = {}
+    for section, part in content.items() if isinstance(content, dict) else ():
+        if section not in ("question", "table"):
+            found |= (
+                {f"{section}: {key}": each for key, each in part.items()} if isinstance(part, dict) else {section: part}
+            )
+    return found
+
+
+def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
+    """Yield where a plan's cells are not those of a sweep file, as far as keys of the file are knobs of a cell.
+
+    sweep: what the file says. place: what to call the file.
+    """
+    given = {text.lstrip("+~").partition("=")[0] for text in plan.changes}
+    given |= {key.partition(".")[0] for key in given}
+
+    def said(part: Mapping[str, Any]) -> dict[str, list[Any]]:
+        mine = {key: value for key, value in part.items() if not {key, key.partition(".")[0]} & given}
+        return {key: values for key, value in mine.items() if (values := _values(key, value)) is not None}
+
+    arms = Counter(cell.arm for cell in plan.cells if cell.arm)
+    for arm in [arm for arm in arms if arm not in sweep.arms]:
+        yield f"plan.json has {_count(arms[arm], 'cell')} of arm {arm}, {place} has no such arm"
+    for arm in [arm for arm in sweep.arms if arm not in arms]:
+        yield f"{place} has arm {arm}, of which plan.json has no cell"
+    for arm, own in sweep.arms.items():
+        cells = [plan.config(cell) for cell in plan.cells if cell.arm == arm]
+        for key, (wanted, *_) in said(own).items():
+            if other := [config[key] for config in cells if config.get(key) != wanted]:
+                yield f"{place} says {key}={wanted} of arm {arm}, plan.json {other[0]} of {_count(len(other), 'cell')}"
+    if sweep.cells:
+        return  # they may have any value
+    in_arms = {key for own in sweep.arms.values() for key in own}
+    skipped = in_arms | {spec.key for spec in sweep.choose} | {key for rule in sweep.exclude for key in rule.when}
+    varied = [*sweep.zip, sweep.grid, sweep.fixed]
+    for key, values in {key: values for part in varied for key, values in said(part).items()}.items():
+        if key in skipped or any(key.startswith(f"{each}.") for each in in_arms):
+            continue
+        planned = [plan.config(cell).get(key) for cell in plan.cells]
+        lacking = [value for value in values if value not in planned]
+        beyond = [value for value in planned if value not in values]
+        if lacking or beyond:
+            texts = [f"plan.json has {_texts(planned)}", f"{place} {_texts(values)}"]
+            yield f"{key}: {' and '.join(texts)}"
+
+
+def _values(key: str, value: Any) -> list[Any] | None:
+    """Return what cells have for a key of a sweep file; None where that takes Hydra to say."""
+    from strive.sweeping.sections import Faults, record_values
+
+    if key not in identity.SCIENCE_KEYS:
+        return None
+    if isinstance(value, str) and (match := _RANGE.fullmatch(value)):
+        return list(range(*(int(each) for each in match[1].split(","))))
+    if isinstance(value, str) and "(" in value:
+        return None
+    faults = Faults()
+    found = record_values("", key, value, faults)
+    return None if faults.lines else found
+
+
+def _texts(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))
 
 
 # -- ids

@@ -13,7 +13,7 @@ from strive.code_hash import code_hash
 from strive.evidence import EPOCHS, PREDICTIONS, dead_text, is_dead, weigh
 from strive.records import RecordError, Status
 from strive.same_code import is_stale
-from strive.sweeping.audit import Audit, audit_plan
+from strive.sweeping.audit import Audit, audit_plan, changed_file
 from strive.sweeping.fate import fate_of
 from strive.sweeping.joblog import starts
 from strive.sweeping.launches import Job, Launch, Launches
@@ -21,6 +21,7 @@ from strive.sweeping.plan import StoredCell, StoredPlan, epochs_done, has_checkp
 from strive.sweeping.queue import Kind
 
 _BESIDE = (EPOCHS, PREDICTIONS)
+_SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 _MOST_BYTES = 16 * 2**20  # of predictions that a look at how things stand reads; tables read larger ones, too
 
 
@@ -133,7 +134,7 @@ class Watcher:
 
     def problems(self, plan: StoredPlan) -> list[str]:
         """Return what contradicts the plan, a sentence each."""
-        return list(self._audit(plan).problems)
+        return [*self._audit(plan).problems, *changed_file(plan, _SWEEPS)]
 
     def _audit(self, plan: StoredPlan) -> Audit:
         """Return what contradicts a plan; one that was looked at before is not looked at again."""
