@@ -4,12 +4,13 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep
+from typing import TYPE_CHECKING, Any
 
 from strive.config import Config, ConfigError, knobs
+
+if TYPE_CHECKING:  # elsewhere only where its grammar is needed: status starts without Hydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override
 
 _WORD = r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_][\w-]*"
 # A key of a mapping cannot be quoted.
@@ -41,6 +42,8 @@ def bare_key(text: str) -> str:
 
 def check_options(texts: Sequence[str]) -> None:
     """Raise ConfigError for what Hydra's grammar takes and Hydra then stumbles over, such as model=3."""
+    from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString, Sweep
+
     for text in texts:
         parsed = _parsed(text)
         key, value = parsed.key_or_group, parsed.value()
@@ -108,6 +111,8 @@ def _keys_of_each(text: str) -> list[tuple[str, ...]]:
     """Return the keys that each value of an override sets; the same for all, but for a sweep over mappings."""
     if not _may_hold_keys(text):
         return [(bare_key(text),)]
+    from hydra.core.override_parser.types import ChoiceSweep
+
     parsed = _parsed(text)
     value = parsed.value()
     values = value.list if isinstance(value, ChoiceSweep) else [value]
@@ -120,7 +125,7 @@ def _may_hold_keys(text: str) -> bool:
     return "{" in value and key.lstrip("+").partition(".")[0] in GROUPS
 
 
-def _leaves(text: str, parsed: Override, value: Any) -> Iterator[str]:
+def _leaves(text: str, parsed: "Override", value: Any) -> Iterator[str]:
     # + in front of a mapping merges it, as ++ does.
     sign = "++" if text.startswith("+") else ""
     if parsed.package is None and isinstance(value, dict):
@@ -138,13 +143,15 @@ def _leaves_below(sign: str, key: str, value: Any) -> Iterator[str]:
         yield f"{sign}{key}={_text(value)}"
 
 
-def _parsed(text: str) -> Override:
+def _parsed(text: str) -> "Override":
     (parsed,) = _parser().parse_overrides([text])
     return parsed
 
 
 @lru_cache(maxsize=1)
-def _parser() -> OverridesParser:
+def _parser() -> "OverridesParser":
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     return OverridesParser.create()
 
 
@@ -159,5 +166,11 @@ def _text(value: Any) -> str:
         case dict():
             return "{" + ",".join(f"{key}:{_text(each)}" for key, each in value.items()) + "}"
         case str():
-            return value if _PLAIN_TEXT.fullmatch(value) else QuotedString(value, Quote.single).with_quotes()
+            return value if _PLAIN_TEXT.fullmatch(value) else _quoted(value)
     return repr(value)  # numbers; inf and nan are words of the grammar
+
+
+def _quoted(text: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text, Quote.single).with_quotes()

@@ -1,12 +1,8 @@
-"""Which plan a user means by the overrides of its launch. Imports no torch."""
+"""Which plan a user means by the overrides of its launch. Imports no torch, and Hydra only to read its grammar."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.types import Glob, Sweep
-from hydra.errors import HydraException
-
-from strive.complaint import complaint
 from strive.sweeping.grammar import value_of
 from strive.sweeping.plan import plan_name, sweep_folder
 
@@ -39,8 +35,8 @@ def wanted(runs: Path, arguments: Sequence[str]) -> str:
     overrides = [text for text in arguments if not text.startswith("sweeps=")]
     try:
         name = plan_name(overrides, sweep)
-    except HydraException as error:
-        raise UsageError(complaint(error)) from None
+    except Exception as error:
+        raise _usage_error(error) from None
     if (sweep_folder(runs, name) / "plan.json").exists():
         return name
     changed = f" with {' '.join(overrides)}" if sweep and overrides else ""
@@ -52,13 +48,23 @@ def wanted(runs: Path, arguments: Sequence[str]) -> str:
 
 def _folder(text: str) -> Path:
     """Return the folder that runs=DIR names, quotes and all, as Hydra reads it."""
+    from hydra.core.override_parser.types import Glob, Sweep
+
     try:
         value = value_of(text)
-    except HydraException as error:
-        raise UsageError(complaint(error)) from None
+    except Exception as error:
+        raise _usage_error(error) from None
     if isinstance(value, Sweep | Glob | list | dict) or "${" in str(value):
         raise UsageError(f"{text} names no one folder; give the folder itself, as runs=DIR")
     return Path(str(value))
+
+
+def _usage_error(error: Exception) -> Exception:
+    """Return the user's mistake in an override as such, and what is ours as it is."""
+    from strive.complaint import complaint
+
+    text = complaint(error)
+    return error if text is None else UsageError(text)
 
 
 def plans(runs: Path) -> list[str]:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.errors import HydraException
-
 from strive import identity
 from strive.config import Config, ConfigError
 from strive.sweeping import sections
@@ -209,6 +207,8 @@ class _Reader:
         return [override(key, each) for each in ([value] if is_one_value(key, value) else value)]
 
     def _swept(self, place: str, key: str, text: str) -> Sequence[str]:
+        from hydra.errors import HydraException
+
         try:
             texts = self._parse(f"{typed_key(key)}={text}")
         except (HydraException, ConfigError) as error:
