@@ -187,6 +187,18 @@ def test_a_builders_module_is_frozen_with_what_it_may_import(tmp_path: Path) -> 
     assert freeze_modules(folder, ["package.deep.layer"], tmp_path / "sweeps") == frozen
 
 
+def test_a_builder_is_frozen_with_what_it_imports_from_outside_of_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "work"
+    write(folder, {"nets.py": "from parts.layers import layer\nimport fast.kernel", "parts/layers.py": "layer = 1"})
+    write(folder, {"fast/kernel.abi3.so": "compiled", "others/script.py": ""})
+    monkeypatch.chdir(folder)
+    frozen = freeze_modules(folder, ["nets"], tmp_path / "sweeps")
+    assert frozen is not None
+    assert below(frozen) == {"nets.py", "parts/layers.py", "fast/kernel.abi3.so"}
+
+
 def test_a_builder_that_is_installed_needs_no_copy(tmp_path: Path) -> None:
     write(tmp_path / "work", {"other.py": ""})
     assert freeze_modules(tmp_path / "work", ["torchvision.models"], tmp_path / "sweeps") is None

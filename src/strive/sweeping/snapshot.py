@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import strive
+from strive.code_hash import code_of
 from strive.trouble import TroubleError
 
 # Where a job looks for the modules of custom nets, in place of the directory it was launched from.
@@ -45,11 +46,12 @@ def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Pa
     return _frozen(root, files, into, "code")
 
 
-def freeze_modules(folder: Path, names: Iterable[str], into: Path) -> Path | None:
+def freeze_modules(folder: Path, names: Collection[str], into: Path) -> Path | None:
     """Copy the Python modules in `folder` to into/modules-<hash> if one of `names` is there; else return None.
 
-    names: modules of custom nets' builders. All of the folder's own modules and packages come along,
-    because a builder may import the others.
+    folder: the current one. names: modules of custom nets' builders. All of the folder's own modules and
+    packages come along, because a builder may import the others while it runs, and what the builders are
+    seen to import without being in a package, compiled modules too: without it a job would have other code.
 
     Raises SnapshotError if that is too much to be code.
     """
@@ -61,6 +63,8 @@ def freeze_modules(folder: Path, names: Iterable[str], into: Path) -> Path | Non
     files = [path.name for path in folder.glob("*.py")]
     for package in sorted(packages):
         files += [str(path.relative_to(folder)) for path in _below(folder / package) if path.suffix == ".py"]
+    reached = (file for name in names for file in code_of(name).files)
+    files += [file for file in reached if (folder / file).is_file()]
     return _frozen(folder, files, into, "modules")
 
 
