@@ -442,7 +442,11 @@ def test_a_record_is_replaced_once_and_only_if_it_is_the_one_that_was_named(make
     path = folder(config) / "record.json"
     named = records.file_hash(path)
     assert run_cell(config, replaces="another") == first
+    beside = [folder(config) / name for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml")]
+    for each in beside:
+        each.write_bytes(b"of the training that is replaced")
     second = run_cell(config, replaces=named)
+    assert b"of the training that is replaced" not in {each.read_bytes() for each in beside}
     assert second.provenance != first.provenance or records.file_hash(path) != named
     assert second.result == first.result
     assert (folder(config) / "record-1.json").exists()
@@ -502,6 +506,25 @@ def test_a_process_that_lost_its_cell_writes_nothing_more(make_small: MakeConfig
     state = read_checkpoint(folder(config) / "checkpoint.pt")
     assert state is not None
     assert state["step"] == 22  # of the first epoch's last step, before the cell was lost
+
+
+def test_a_process_that_lost_its_cell_takes_no_step_more_than_the_one_it_was_at(
+    make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    config, steps = make_small(), list[int]()  # no checkpoint is due
+    original = sitting.Sitting.on_step
+
+    def robbed(here: sitting.Sitting) -> None:
+        steps.append(here.training.step)
+        if here.training.step == 2:
+            (token,) = (folder(config) / "claim").iterdir()
+            take_claim(folder(config), 60, fence=token.name)
+        original(here)
+
+    monkeypatch.setattr(sitting.Sitting, "on_step", robbed)
+    with pytest.raises(LostClaimError, match="has lost the cell"):
+        run_cell(config)
+    assert steps == [1, 2]
 
 
 def test_a_wish_to_stop_leaves_a_checkpoint_and_the_next_call_ends_with_the_same_bits(make_small: MakeConfig):

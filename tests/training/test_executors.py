@@ -200,20 +200,24 @@ def test_one_kernel_after_the_other_gains_nothing_from_company(make_small: MakeC
     assert cells_at_once(cells, EagerExecutor()) == 1
 
 
-def test_a_net_of_the_users_is_not_put_into_a_graph(
+def test_a_net_of_the_users_is_not_put_into_a_graph_and_goes_on_with_the_same_bits(
     make_small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "flat_net.py").write_text(
         "from torch import nn\n"
         "def build(num_classes, image_size):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * image_size**2, num_classes))\n"
+        "    return nn.Sequential(nn.Flatten(), nn.AlphaDropout(0.5), nn.Linear(3 * image_size**2, num_classes))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = make_small(*BASE, "model=extra/custom", "model.builder=flat_net:build", "model.width=1")
     cell = training(config)
     (outcome,) = trained([cell], GraphExecutor(plainly))
     assert cell.fallback.startswith("CUDA graph: model.builder's net")
-    assert_same(outcome, train_cell(config, few(load_splits(config, CPU.device)), CPU))
+    splits, states = few(load_splits(config, CPU.device)), list[dict[str, Any]]()
+    whole = train_cell(config, splits, CPU, on_step=lambda step, now: states.append(copy.deepcopy(now())))
+    assert_same(outcome, whole)
+    # AlphaDropout draws from torch's own generator, of which a checkpoint keeps nothing.
+    assert_same(train_cell(config, splits, CPU, state=states[2]), whole)
 
 
 def test_the_seconds_of_packed_cells_add_up_to_the_devices(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
