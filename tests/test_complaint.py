@@ -134,6 +134,7 @@ def test_an_argument_that_cannot_be_read_is_shown_as_typed_with_what_hides_in_it
         ),
         (b"question: x\n---\n", "mine.yaml, line 2, column 1: no YAML: expected a single document"),
         (b"question: a\x00b\n", "mine.yaml"),
+        (b"question: x\ngrid: &a {seed: *a}\n", "a mapping or list in it holds itself by an anchor"),
     ],
     ids=repr,
 )

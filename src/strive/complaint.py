@@ -30,6 +30,8 @@ def complaint(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, yaml.YAMLError):
         return _broken_yaml(error)
+    if isinstance(error, RecursionError) and "full_key:" in str(error):  # OmegaConf's, where Hydra reads the file
+        return "a YAML file cannot be read: a mapping or list in it holds itself by an anchor (&name ... *name)"
     if isinstance(error, UnicodeDecodeError):
         return _no_yaml_text(error)
     if isinstance(error, OverrideParseException):

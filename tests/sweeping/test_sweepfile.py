@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import yaml
 from overrides import expand, parsed
 from support import ROOT, MakeConfig
 
@@ -584,6 +585,17 @@ def test_a_choice_names_one_sweep_or_several():
     (two,) = sweep(grid={"seed": [0]}, choose={"optimizer.lr": {"sweep": ["other", "more"], **entry}}).choose
     assert (one.sweeps, two.sweeps) == (("other",), ("other", "more"))
     assert (one.key, one.by, one.per) == ("optimizer.lr", "test_error", ("model.base",))
+
+
+@pytest.mark.parametrize("text", ["grid: &a {seed: *a}", "arms: &a\n  one: [*a]", "fixed: {x: &b [[*b]]}"])
+def test_what_holds_itself_by_an_anchor_is_refused_with_its_place(text: str):
+    with pytest.raises(yaml.YAMLError, match=r"this (mapping|list) holds itself\n  in .*mine.yaml"):
+        parse_sweep("mine", f"question: Is it?\n{text}")
+
+
+def test_an_anchor_may_be_used_more_than_once():
+    read = parse_sweep("mine", "question: Is it?\nfixed: &a {seed: 1}\narms: {one: *a, other: {seed: 2}}")
+    assert list(read.arms) == ["one", "other"]
 
 
 def test_reading_a_sweep_needs_no_torch():

@@ -26,12 +26,26 @@ def read_yaml(text: str, path: str, faults: Faults) -> Any:
         root = loader.get_single_node()
         if root is None:
             return None
+        _check_ends(root, set(), set())
         for place, node in _names(root):
             _check_name(loader, place, node, faults)
         _drop_twins(loader, "", root, faults, set())
         return loader.construct_document(root)
     finally:
         loader.dispose()
+
+
+def _check_ends(node: yaml.Node, above: set[int], done: set[int]) -> None:
+    """Raise yaml.YAMLError for a mapping or list that holds itself by an anchor."""
+    kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
+    if id(node) in above:
+        raise yaml.MarkedYAMLError(problem=f"this {kind} holds itself", problem_mark=node.start_mark)
+    if id(node) in done or not isinstance(node, yaml.CollectionNode):
+        return
+    for each in node.value:
+        for below in each if isinstance(each, tuple) else (each,):
+            _check_ends(below, above | {id(node)}, done)
+    done.add(id(node))
 
 
 def _names(root: yaml.Node) -> Iterator[tuple[str, yaml.Node | None]]:
