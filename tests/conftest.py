@@ -29,8 +29,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-# A shell ignores Ctrl-C on behalf of what it starts in the background, and so would every process that tests start.
+# A shell ignores Ctrl-C on behalf of what it starts in the background, nohup the end of a terminal, and so would every
+# process that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
