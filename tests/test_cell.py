@@ -640,7 +640,7 @@ def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
 def test_a_resume_without_the_compilation_it_began_with_is_inexact(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    config = make_small("trainer.compile=true")
+    config = make_small("trainer.compile=true", "precision=fp32")
     monkeypatch.setattr(torch, "compile", lambda module, **options: lambda images: module(images))
     stop_after_one_step(config)
 

@@ -16,7 +16,10 @@ import pytest
 import torch
 from support import ROOT
 
-KILLS = 5  # of each net; 20 in all
+from strive.config import Precision
+from strive.training import Bf16, bf16_of
+
+KILLS = 3  # of each net; 12 in all
 STEPS_PER_EPOCH = 22  # 1,397 images in batches of 64
 NETS = {
     "base": ("model=model_a", "precision=fp32"),
@@ -115,7 +118,9 @@ def train_with_kills(folder: Path, overrides: tuple[str, ...], kills: int, chanc
     assert got["result"] == expected["result"]
     assert got["epochs"] == expected["epochs"]
     assert all(got["weights"][key].equal(value) for key, value in expected["weights"].items())
-    assert got["compiled"] == ("trainer.compile=true" in overrides)
+    # What rounds to bf16 around float32 kernels is not compiled.
+    rounded = "precision=bf16" in overrides and bf16_of(Precision.bf16, torch.device("cpu")) is Bf16.rounded
+    assert got["compiled"] == ("trainer.compile=true" in overrides and not rounded)
     return Tally(done, starts(broken)[1:])
 
 

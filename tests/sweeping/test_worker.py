@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from support import MakeConfig
 
 import strive
+from strive import code_hash as code_hash_module
 from strive import identity, records
 from strive.cell import run_cell
 from strive.claim import take_claim
@@ -191,7 +193,10 @@ def test_a_cell_that_runs_out_of_memory_gets_the_next_one_a_fresh_process(worker
     assert end(worker) == 0
 
 
-def test_it_refuses_what_was_not_launched(same: Worker, make_order: MakeOrder):
+def test_it_refuses_what_was_not_launched(same: Worker, make_order: MakeOrder, monkeypatch: pytest.MonkeyPatch):
+    # Another test may have imported a module of that name from elsewhere; the worker has not.
+    monkeypatch.delitem(sys.modules, "nets", raising=False)
+    code_hash_module._code.cache_clear()
     here = code_hash("nets:told")
     refused = train(same, make_order(code="0123456789"), Kind.refused)
     assert f"launched with code 0123456789, but this process has imported code {here} from" in refused.cause
