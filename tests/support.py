@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from strive import identity, records
+from strive import identity, records, stop
+from strive.cell import run_cell
 from strive.config import Config, Precision
 from strive.records import Provenance, Record, Result, Status
 from strive.sweeping.plan import Plan
@@ -47,3 +48,13 @@ def write_result(runs: Path, config: Config, status: Status, test_error: float, 
     )  # fmt: skip
     records.write_record(runs, record)
     return cell
+
+
+def stop_after_one_step(config: Config) -> None:
+    """Train a cell for one step, so that it leaves a checkpoint."""
+    stop.request("SIGTERM")
+    try:
+        with pytest.raises(stop.StoppedError):
+            run_cell(config)
+    finally:
+        stop.forget()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support import MakeConfig
+from support import MakeConfig, stop_after_one_step
 
 from strive import cell, identity, records, sitting, stop
 from strive.cell import check_cell, finished_record, run_cell
@@ -613,15 +613,6 @@ def test_a_compiler_would_leave_the_roundings_out_and_is_not_asked(
     provenance = run_cell(make_small("precision=bf16", "trainer.compile=true", "budget.epochs=1")).provenance
     assert not provenance.compiled
     assert provenance.fallback == "torch.compile: it would leave out the roundings to bf16 of this device"
-
-
-def stop_after_one_step(config: Config) -> None:
-    stop.request("SIGTERM")
-    try:
-        with pytest.raises(stop.StoppedError):
-            run_cell(config)
-    finally:
-        stop.forget()
 
 
 def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(

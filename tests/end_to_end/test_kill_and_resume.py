@@ -19,7 +19,7 @@ from support import ROOT
 from strive.config import Precision
 from strive.training import Bf16, bf16_of
 
-KILLS = 3  # of each net; 12 in all
+KILLS = 5  # of each net; 20 in all
 STEPS_PER_EPOCH = 22  # 1,397 images in batches of 64
 NETS = {
     "base": ("model=model_a", "precision=fp32"),

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from command import guarded
 from make_tables import main as make_tables
-from support import MakeConfig, MakePlan
+from support import MakeConfig, MakePlan, stop_after_one_step
 
-from strive import code_hash, stop
+from strive import code_hash
 from strive.cell import run_cell
-from strive.config import Config
 from strive.sweeping.plan import Action, Retrain, StoredPlan, write_plan
 from strive.sweeping.standing import Watcher
 from strive.sweeping.status import sweep_report
@@ -54,16 +53,6 @@ def in_a_new_process() -> None:
     code_hash._code.cache_clear()
 
 
-def stopped(config: Config) -> None:
-    """Train a cell for one step, so that it leaves a checkpoint."""
-    stop.request("SIGTERM")
-    try:
-        with pytest.raises(stop.StoppedError):
-            run_cell(config)
-    finally:
-        stop.forget()
-
-
 def status(plan_folder: Path, runs: Path) -> str:
     plan = StoredPlan.read(plan_folder)
     return "\n".join(map(str, sweep_report(plan, Watcher(runs).look(plan))))
@@ -77,7 +66,7 @@ def test_a_helpers_constant_makes_cells_stale_a_checkpoint_unusable_and_a_mixtur
 ):
     seeds = [make_small(*OWN, f"seed={seed}") for seed in range(3)]
     code = run_cell(seeds[0]).provenance.code_hash
-    stopped(seeds[1])
+    stop_after_one_step(seeds[1])
 
     # What only people read, and where files lie: nothing has changed.
     (mypkg / "parts").mkdir()
@@ -90,7 +79,7 @@ def test_a_helpers_constant_makes_cells_stale_a_checkpoint_unusable_and_a_mixtur
     assert plan.notes == []
     assert run_cell(seeds[1]).provenance.resumes == 1
     assert run_cell(seeds[1]).provenance.code_hash == code
-    stopped(seeds[2])
+    stop_after_one_step(seeds[2])
 
     # A constant of the helper: all is other code.
     (mypkg / "parts" / "layers.py").write_text(BLOCKS.replace("WIDTH = 2", "WIDTH = 3"))
