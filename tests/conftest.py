@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig
 
 from strive.config import Config, to_config
+from strive.training.compilation import cache_folder
 
 # No test but those of tests/tracking shows anything on W&B; what tests start inherits this.
 os.environ["WANDB_MODE"] = "disabled"
@@ -42,15 +43,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    # One cache for the whole session, whitening digits takes seconds; never the user's.
-    before = os.environ.get("STRIVE_CACHE")
-    os.environ["STRIVE_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "strive-cache")
-    yield
-    if before is None:
-        del os.environ["STRIVE_CACHE"]
-    else:
-        os.environ["STRIVE_CACHE"] = before
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # One for the whole session, whitening digits takes seconds; never the user's.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRIVE_CACHE", str(tmp_path_factory.getbasetemp().parent / "strive-cache"))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+        yield
 
 
 @pytest.fixture

@@ -191,12 +191,16 @@ def test_a_builder_is_frozen_with_what_it_imports_from_outside_of_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "work"
-    write(folder, {"nets.py": "from parts.layers import layer\nimport fast.kernel", "parts/layers.py": "layer = 1"})
-    write(folder, {"fast/kernel.abi3.so": "compiled", "others/script.py": ""})
+    # Names of its own: a module that another test has imported would be the one that counts.
+    write(folder, {"frozen_nets.py": "from frozen_parts.layers import layer\nimport frozen_fast.kernel"})
+    write(
+        folder,
+        {"frozen_parts/layers.py": "layer = 1", "frozen_fast/kernel.abi3.so": "compiled", "others/script.py": ""},
+    )
     monkeypatch.chdir(folder)
-    frozen = freeze_modules(folder, ["nets"], tmp_path / "sweeps")
+    frozen = freeze_modules(folder, ["frozen_nets"], tmp_path / "sweeps")
     assert frozen is not None
-    assert below(frozen) == {"nets.py", "parts/layers.py", "fast/kernel.abi3.so"}
+    assert below(frozen) == {"frozen_nets.py", "frozen_parts/layers.py", "frozen_fast/kernel.abi3.so"}
 
 
 def test_a_builder_that_is_installed_needs_no_copy(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from strive.data import load_splits
 from strive.networks.dropout import HashDropout
 from strive.training import Execution, Training
-from strive.training.compilation import compiled
+from strive.training.compilation import cache_folder, compiled
 
 SHAPES = [(4, 3, 8, 8), (2, 3, 8, 8)]
 PLAIN = torch.autocast("cpu", enabled=False)
@@ -102,3 +103,22 @@ def test_a_net_of_the_users_is_compiled_only_where_the_user_asks_for_it(
         config = make_small(*BASE, *custom, *overrides)
         splits = few(load_splits(config, CPU.device))
         assert Training(config, splits, Execution(CPU.device, threads=1, compiled=True)).compiled is wanted
+
+
+def test_processors_that_can_do_other_things_share_no_compiled_code(monkeypatch: pytest.MonkeyPatch):
+    here = cache_folder()
+    assert cache_folder() == here
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+    assert cache_folder() != here
+
+
+def test_compiled_code_goes_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    instead_of_torch_compile(monkeypatch, lambda module: lambda images: module(images))
+    for given, wanted in [(str(tmp_path), str(tmp_path)), (None, str(cache_folder()))]:
+        with pytest.MonkeyPatch.context() as patch:
+            if given:
+                patch.setenv("TORCHINDUCTOR_CACHE_DIR", given)
+            else:
+                patch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+            compiled(net(), SHAPES, PLAIN, compare=True)
+            assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == wanted

@@ -1,6 +1,11 @@
 """torch.compile, tried on a batch before it is trusted."""
 
+import getpass
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +43,27 @@ def compiled(
     return forward, ""
 
 
+def cache_folder() -> Path:
+    """Return where compiled code is kept: a folder for each kind of processor.
+
+    torch's default asks only for the user: on a disk that two kinds of processors share, code for one crashes the
+    other or computes other numbers there.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux, where such a disk is rare
+        lines = []
+    able = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    kind = hashlib.sha256(f"{capability} {able}".encode()).hexdigest()[:10]
+    return Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}_{kind}")
+
+
 def _prepare() -> None:
     import torch._dynamo
     import torch._inductor.config
 
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
     # Each net has a graph for each shape; by default torch stops compiling at eight, in silence.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1_000_000
     if hasattr(torch._inductor.config, "deterministic"):  # torch 2.12
