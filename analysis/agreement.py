@@ -13,7 +13,7 @@ from predictions import PredictionsError, correct
 from table import Column, Entry, Row, Table
 from tables import p_text
 
-from strive.sweeping import layout
+from strive.sweeps import table_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Agreement:
     found: McNemar
 
 
-def agreements(places: Sequence[Place], table: layout.Table) -> tuple[list[Agreement], str]:
+def agreements(places: Sequence[Place], table: table_spec.Table) -> tuple[list[Agreement], str]:
     """Return what the predictions of each place and its baseline say, and why some are left out, or "".
 
     Predictions are read once for each cell; a copy of records without them gives no such table.
@@ -46,7 +46,7 @@ def agreements(places: Sequence[Place], table: layout.Table) -> tuple[list[Agree
     return found, reason
 
 
-def agreement_table(found: Sequence[Agreement], table: layout.Table) -> Table:
+def agreement_table(found: Sequence[Agreement], table: table_spec.Table) -> Table:
     """Return one line for each pair of cells."""
     corrected = holm([each.found.p for each in found])
     rows = []
@@ -82,7 +82,7 @@ def agreement_table(found: Sequence[Agreement], table: layout.Table) -> Table:
     )
 
 
-def _cells(place: Place, table: layout.Table) -> dict[tuple[Any, ...], tuple[str, str]]:
+def _cells(place: Place, table: table_spec.Table) -> dict[tuple[Any, ...], tuple[str, str]]:
     """Return {what pairs a cell: its folder, and the hash of its predictions}."""
     pairs = place.cells[list(table.pair)].to_numpy(object).tolist()
     cells = place.cells[["folder", "predictions_sha256"]].to_numpy(object).tolist()

@@ -6,7 +6,7 @@ from inference import Verdict
 from labels import place_label
 from places import Place
 
-from strive.sweeping.layout import Table
+from strive.sweeps.table_spec import Table
 
 _NAMED = 4  # places that a sentence names before it counts them
 

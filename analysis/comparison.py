@@ -8,7 +8,7 @@ from paper import content, fits, off_paper, setup
 from places import Place
 from table import Column, Entry, Row, Table
 
-from strive.sweeping.layout import Value
+from strive.sweeps.table_spec import Value
 
 if TYPE_CHECKING:
     from sheet import Sheet

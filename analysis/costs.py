@@ -9,7 +9,7 @@ from load import Loaded
 from sheet import Sheet
 from table import Column, Entry, Row, Table
 
-from strive.sweeping.layout import ARM
+from strive.sweeps.table_spec import ARM
 
 _HOUR = 3600.0  # seconds
 

@@ -12,9 +12,9 @@ from yaml import YAMLError
 
 from strive import identity
 from strive.config import ConfigError
-from strive.sweeping.choice import Criterion
-from strive.sweeping.layout import ARM, Table
-from strive.sweeping.sweepfile import Sweep, parse_sweep
+from strive.decide.choice import Criterion
+from strive.sweeps.sweep_file import Sweep, parse_sweep
+from strive.sweeps.table_spec import ARM, Table
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 

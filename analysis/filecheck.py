@@ -5,7 +5,7 @@ from pathlib import Path
 from declared import SWEEPS, parse, read_file
 from load import Loaded
 
-from strive.sweeping.audit import audit_choices, audit_file, changed_file
+from strive.sweeps.audit import audit_choices, audit_file, changed_file
 
 
 def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> tuple[list[str], list[str]]:

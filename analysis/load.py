@@ -18,8 +18,8 @@ from recorded import CONTRADICTORY, EMPTY, MISSING, RESULTS, UNREADABLE, Columns
 from strive import identity
 from strive.config import Config
 from strive.records import RecordError, Status
-from strive.sweeping.audit import Audit, audit_plan
-from strive.sweeping.plan import Chosen, StoredPlan
+from strive.sweeps.audit import Audit, audit_plan
+from strive.sweeps.plan import Chosen, StoredPlan
 
 _KNOBS = tuple(identity.flat(Config()))
 _FINISHED = [status.value for status in Status if status.finished]

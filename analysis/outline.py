@@ -9,7 +9,7 @@ from declared import SWEEPS, declared_table, read_file
 from load import LoadError, file_of, find_plans, load_sweep
 
 from strive import identity
-from strive.sweeping.layout import ARM, Table, Value
+from strive.sweeps.table_spec import ARM, Table, Value
 
 _HELD_OUT = "data.val_images"
 # The knobs that the options of a group differ in, as far as a sweep's question goes.

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sheet import Sheet
 
-from strive.sweeping.layout import ARM
+from strive.sweeps.table_spec import ARM
 
 MOST_PANELS = 12  # on a page
 

@@ -17,7 +17,7 @@ from paper import PaperValue, off_paper, paper_value
 
 from strive import identity
 from strive.config import Config, knobs
-from strive.sweeping.layout import ARM, Table, Value
+from strive.sweeps.table_spec import ARM, Table, Value
 
 Pairs = Mapping[tuple[Any, ...], float]
 

@@ -30,8 +30,8 @@ from tables import (
 
 from strive import identity
 from strive.evidence import EPOCHS, PREDICTIONS
-from strive.sweeping import layout
-from strive.sweeping.layout import ARM
+from strive.sweeps import table_spec
+from strive.sweeps.table_spec import ARM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,7 @@ class Sheet:
     """One sweep, ready to be rendered."""
 
     loaded: Loaded
-    layout: layout.Table
+    layout: table_spec.Table
     title: str  # table3, or table3 with seed=0,1
     answer: str  # one sentence
     places: tuple[Place, ...]  # row by row
@@ -97,7 +97,7 @@ def _title(loaded: Loaded) -> str:
     return f"{name} with {' '.join(loaded.changes)}" if loaded.changes else name
 
 
-def _caption(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> str:
+def _caption(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> str:
     """Return what the numbers are of: images, split, epochs, choice, number of cells."""
     cells = loaded.cells
     data = ", ".join(sorted(map(str, cells["data.name"].unique())))
@@ -113,7 +113,7 @@ def _caption(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> st
     return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{behind}"
 
 
-def _effects(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> tuple[Effects | None, str]:
+def _effects(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> tuple[Effects | None, str]:
     """Return the analysis of variance, or why there is none; "" where nobody would expect one."""
     factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
     if ARM in table.keys or len(factors) < 2 or table.pair != ("seed",):
@@ -128,7 +128,7 @@ def _effects(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> tu
         return None, f"No analysis of variance: {error}."
 
 
-def _notes(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> list[str]:
+def _notes(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> list[str]:
     notes = []
     if table.paper:
         varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
@@ -189,7 +189,7 @@ def _counts(cells: pd.DataFrame, column: str) -> str:
     return ", ".join(f"{value} ({count} cells)" for value, count in Counter(map(str, cells[column])).most_common())
 
 
-def _tidy(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> pd.DataFrame:
+def _tidy(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> pd.DataFrame:
     """Return one row for each place; empty where there is no number."""
     rows = []
     for place in places:
@@ -229,7 +229,7 @@ _BEHIND = (
 _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 
-def _footnotes(places: Sequence[Place], table: layout.Table) -> pd.DataFrame:
+def _footnotes(places: Sequence[Place], table: table_spec.Table) -> pd.DataFrame:
     """Return the cells behind each place, in its order."""
     columns = list(dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN)))
     frame = pd.concat([place.cells for place in places], ignore_index=True)[columns]

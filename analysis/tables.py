@@ -12,17 +12,17 @@ from load import Loaded
 from places import Place
 from table import Column, Entry, Row, Table
 
-from strive.sweeping import layout
+from strive.sweeps import table_spec
 
 _NONE = Entry(text="-")
 
 
-def value_title(table: layout.Table) -> str:
+def value_title(table: table_spec.Table) -> str:
     """Return what the table shows, with its unit."""
     return f"{table.value.value.replace('_', ' ')}, {'%' if table.value.is_error else 'nats'}"
 
 
-def error_table(places: Sequence[Place], table: layout.Table, caption: str) -> Table:
+def error_table(places: Sequence[Place], table: table_spec.Table, caption: str) -> Table:
     """Return one line for each place: parameters, n, mean, spread, interval, and the paper's number beside it."""
     papers = any(place.paper is not None for place in places)
     columns = [
@@ -49,7 +49,7 @@ def error_table(places: Sequence[Place], table: layout.Table, caption: str) -> T
     )
 
 
-def matrix(places: Sequence[Place], table: layout.Table, caption: str) -> Table:
+def matrix(places: Sequence[Place], table: table_spec.Table, caption: str) -> Table:
     """Return the table's rows and columns as the sweep file has them: mean, spread, n."""
     by_row: dict[str, dict[str, Place]] = {}
     for place in places:
@@ -73,7 +73,7 @@ def matrix(places: Sequence[Place], table: layout.Table, caption: str) -> Table:
     )
 
 
-def difference_table(places: Sequence[Place], table: layout.Table) -> Table:
+def difference_table(places: Sequence[Place], table: table_spec.Table) -> Table:
     """Return one line for each place that has a baseline: the paired difference and what it shows."""
     unit = table.value.unit
     columns = (
@@ -137,7 +137,7 @@ def effect_table(effects: Effects) -> Table:
     )
 
 
-def level_table(effects: Effects, table: layout.Table) -> Table:
+def level_table(effects: Effects, table: table_spec.Table) -> Table:
     """Return the marginal mean of each level of each factor."""
     rows = []
     last = ""
@@ -167,7 +167,7 @@ def level_table(effects: Effects, table: layout.Table) -> Table:
     )
 
 
-def choice_table(loaded: Loaded, places: Sequence[Place], table: layout.Table) -> Table | None:
+def choice_table(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> Table | None:
     """Return what was chosen for each net, by which error, over what; None if nothing was."""
     rows = []
     order = {place.label: number for number, place in enumerate(places)}
@@ -251,7 +251,7 @@ def _row(place: Place, entries: Sequence[Entry], rule: bool) -> Row:
     return Row(entries=tuple(entries), ref=place.ref, factors=value_texts(place.key), rule=rule)
 
 
-def ruled(places: Sequence[Place], table: layout.Table) -> list[tuple[Place, bool]]:
+def ruled(places: Sequence[Place], table: table_spec.Table) -> list[tuple[Place, bool]]:
     """Return each place, and whether a line stands above it: the first of several keys has changed."""
     if len(table.keys) < 2 or not places:
         return [(place, False) for place in places]

@@ -18,7 +18,7 @@ from labels import knob_title
 from load import LoadError
 from outline import Outline
 
-from strive.sweeping.layout import ARM
+from strive.sweeps.table_spec import ARM
 from strive.tracking.labels import config_key, tag
 
 FAILURES = "failures"  # the view of all cells of the project that are not done

@@ -79,7 +79,7 @@ def _write_records(runs: Path, cells: int) -> None:
     from strive import identity, records
     from strive.config import Config, checked
     from strive.records import Failure, Provenance, Record, Result, Status
-    from strive.sweeping.plan import Action, Plan, Planned, write_plan
+    from strive.sweeps.plan import Action, Plan, Planned, write_plan
 
     now = "2026-01-01T00:00:00+00:00"
     provenance = Provenance(

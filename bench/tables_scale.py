@@ -125,7 +125,7 @@ def _read(runs: Path, cells: int) -> dict[str, float]:
     sys.path.insert(0, str(ANALYSIS))
     from load import load_sweep
 
-    from strive.sweeping.plan import StoredPlan, sweep_folder
+    from strive.sweeps.plan import StoredPlan, sweep_folder
 
     started, processor = time.perf_counter(), time.process_time()
     found = load_sweep("bench", [runs]).cells
@@ -164,7 +164,7 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None
     import numpy as np
 
     from strive import identity
-    from strive.sweeping.plan import Action, Plan, Planned, write_plan
+    from strive.sweeps.plan import Action, Plan, Planned, write_plan
 
     random = np.random.default_rng(0)
     planned: list[Planned] = []

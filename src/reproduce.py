@@ -10,9 +10,9 @@ from strive.claim import ClaimedError, LostClaimError
 from strive.command_line import complain
 from strive.complaint import complaint
 from strive.config import Config, ConfigError
+from strive.launch.live_view import printable
 from strive.records import Record
 from strive.reproduction import find_record, foreseen, repeated, verdict, without_result
-from strive.sweeping.view import printable
 
 _HELP = """\
 Train one cell again from its record, and say whether its numbers agree to the last bit.

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from strive import stop, streams
 from strive.complaint import CellsFailedError, complaint
 from strive.config import Config, ConfigError, to_config
-from strive.sweeping.grammar import check_options
+from strive.sweeps.override_syntax import check_options
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)

@@ -12,12 +12,12 @@ from rich.live import Live
 
 from strive import streams
 from strive.command_line import command_parser, complain
+from strive.launch.live_view import printable
 from strive.records import RecordError
-from strive.sweeping.named import UsageError, plans, split, wanted
-from strive.sweeping.plan import StoredPlan, sweep_folder
-from strive.sweeping.standing import Standing, Watcher
-from strive.sweeping.status import NOT_A_RESULT, advice, counts, overview, sweep_report
-from strive.sweeping.view import printable
+from strive.status.cell_status import Standing, Watcher
+from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
+from strive.sweeps.find_plan import UsageError, plans, split, wanted
+from strive.sweeps.plan import StoredPlan, sweep_folder
 
 _USAGE = "python src/status.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [--failed] [--watch]"
 _HELP = """\

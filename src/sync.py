@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from strive import streams
 from strive.command_line import command_parser
 from strive.config import Config, knobs
+from strive.launch.live_view import printable
 from strive.progress import CONSOLE, OUTPUT
 from strive.records import RecordError
-from strive.sweeping.named import UsageError, split, wanted
-from strive.sweeping.plan import StoredPlan, names_in, sweep_folder
-from strive.sweeping.view import printable
+from strive.sweeps.find_plan import UsageError, split, wanted
+from strive.sweeps.plan import StoredPlan, names_in, sweep_folder
 from strive.tracking.mirroring import missing
 from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess

@@ -12,12 +12,12 @@ from strive import streams
 from strive.command_line import command_parser, complain
 from strive.complaint import complaint
 from strive.config import Config, ConfigError, knobs, to_config
+from strive.launch.live_view import printable
 from strive.progress import CONSOLE
 from strive.records import RecordError, Status, read_record, record_path
 from strive.reproduction import find_record
-from strive.sweeping.named import UsageError, wanted
-from strive.sweeping.plan import StoredPlan, sweep_folder
-from strive.sweeping.view import printable
+from strive.sweeps.find_plan import UsageError, wanted
+from strive.sweeps.plan import StoredPlan, sweep_folder
 from strive.wish import TAKES, Wish, pair, wish_of
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help and most errors need none of it
@@ -109,7 +109,7 @@ def _weights(wish: Wish) -> "Subject":
     from hydra.core.global_hydra import GlobalHydra
 
     from strive.attribution.subject import weights_subject
-    from strive.sweeping.grammar import check_options
+    from strive.sweeps.override_syntax import check_options
 
     check_options(wish.overrides)
     ConfigStore.instance().store(name="schema", node=Config)

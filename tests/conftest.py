@@ -2,17 +2,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig
+from hydra.types import RunMode
+from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig, MakePlan
 
-from strive.config import Config, to_config
+from strive.config import Config, ConfigError, to_config
+from strive.sweeps.compose import Composer
+from strive.sweeps.plan import Plan
+from strive.sweeps.planner import Planner
+from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
 from strive.training.compilation import cache_folder
 
 # No test but those of tests/tracking shows anything on W&B; what tests start inherits this.
@@ -85,3 +91,36 @@ def strive(tmp_path: Path) -> CommandLine:
         )
 
     return run
+
+
+@pytest.fixture
+def composer() -> Iterator[Composer]:
+    """Hydra's composition of conf/, as the sweeper has it."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+        yield Composer(loader, master)
+
+
+@pytest.fixture
+def make_plan(composer: Composer, tmp_path: Path) -> MakePlan:
+    """Plan small cells on digits; `sweeps` are sweep files by name, the first is the one to plan."""
+
+    def make(*arguments: str, sweeps: Mapping[str, Any] | None = None, **options: object) -> Plan:
+        files: dict[str, Sweep] = {
+            name: parse_sweep(name, content) if isinstance(content, str) else read_sweep(name, content)
+            for name, content in (sweeps or {}).items()
+        }
+
+        def read(name: str) -> Sweep:
+            if name not in files:
+                raise ConfigError(f"sweeps={name}: there is no sweeps/{name}.yaml")
+            return files[name]
+
+        planner = Planner(composer, read, **options)  # type: ignore[arg-type]
+        first = next(iter(files.values())) if files else None
+        return planner.plan([*SMALL, f"runs={tmp_path / 'runs'}", *arguments], first)
+
+    return make

@@ -11,7 +11,7 @@ from strive import identity, records, stop
 from strive.cell import run_cell
 from strive.config import Config, Precision
 from strive.records import Provenance, Record, Result, Status
-from strive.sweeping.plan import Plan
+from strive.sweeps.plan import Plan
 from strive.training import Bf16, bf16_of
 
 ROOT = Path(__file__).resolve().parents[1]

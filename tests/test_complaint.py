@@ -7,7 +7,7 @@ from support import MakeConfig
 from strive.complaint import complaint
 from strive.config import ConfigError
 from strive.records import RecordError
-from strive.sweeping.grammar import check_options
+from strive.sweeps.override_syntax import check_options
 
 
 def complain(make_config: MakeConfig, *overrides: str) -> str:

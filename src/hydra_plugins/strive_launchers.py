@@ -13,11 +13,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from strive.launch.local import LocalOptions, train_locally
+from strive.launch.submission import Submission
+from strive.launch.task import Ended
 from strive.progress import CONSOLE
-from strive.sweeping.local import LocalOptions, train_locally
-from strive.sweeping.slurm_options import SlurmOptions
-from strive.sweeping.submission import Submission
-from strive.sweeping.task import Ended
+from strive.slurm.options import SlurmOptions
 from strive.tracking.mirroring import check_wandb
 
 
@@ -98,14 +98,14 @@ class SlurmLauncher(CellLauncher):
     def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
         """Submit, and wait unless hydra.launcher.detach=true."""
         # submitit is imported only where it is used.
-        from strive.sweeping.slurm import train_on_slurm
+        from strive.slurm.launcher import train_on_slurm
 
         check_wandb([task.config["tracker.kind"] for task in submission.tasks], CONSOLE.print)
         return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
         """Submit a job that depends on them; it has the code and the conf/ of now."""
-        from strive.sweeping.slurm import continue_command
+        from strive.slurm.launcher import continue_command
 
         job = continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)
         CONSOLE.print(f"SLURM job {job} starts this command again when they have ended")

@@ -17,12 +17,12 @@ from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
 from strive.complaint import no_text
 from strive.config import Config, ConfigError
 from strive.progress import CONSOLE
-from strive.sweeping.plan import Retrain
+from strive.sweeps.plan import Retrain
 from strive.trouble import TroubleError
 
 if TYPE_CHECKING:
-    from strive.sweeping.planner import Planner
-    from strive.sweeping.sweepfile import Sweep
+    from strive.sweeps.planner import Planner
+    from strive.sweeps.sweep_file import Sweep
 
 
 @dataclass
@@ -62,7 +62,7 @@ class StriveSweeper(BasicSweeper):
                 " legal: hydra/launcher=local, hydra/launcher=slurm, or hydra/sweeper=basic with Hydra's own launchers"
             )
         # torch is imported only here: --help and tab completion answer at once.
-        from strive.sweeping.run import Sweeping
+        from strive.decide.run_sweep import Sweeping
 
         name, rest = _sweep_name(arguments)
         sweeping = Sweeping(
@@ -75,8 +75,8 @@ class StriveSweeper(BasicSweeper):
         sweeping.run(rest, self._read_sweep(name) if name else None)
 
     def _planner(self) -> "Planner":
-        from strive.sweeping.compose import Composer
-        from strive.sweeping.planner import Planner
+        from strive.sweeps.compose import Composer
+        from strive.sweeps.planner import Planner
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -84,8 +84,8 @@ class StriveSweeper(BasicSweeper):
         return Planner(composer, self._read_sweep, retrain=self.retrain, queued=self._queued)
 
     def _queued(self, runs: Path) -> dict[str, str]:
-        from strive.sweeping.queue import NoSlurmError
-        from strive.sweeping.slurm_jobs import live_cells
+        from strive.slurm.jobs import live_cells
+        from strive.slurm.squeue import NoSlurmError
 
         pauses = iter(_PAUSES)
         while True:
@@ -102,7 +102,7 @@ class StriveSweeper(BasicSweeper):
                 time.sleep(pause)
 
     def _read_sweep(self, name: str) -> "Sweep":
-        from strive.sweeping.sweepfile import parse_sweep
+        from strive.sweeps.sweep_file import parse_sweep
 
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader

@@ -13,7 +13,7 @@ import numpy as np
 from strive import identity, records
 from strive.config import Config
 from strive.records import Failure, Provenance, Record, Result, Status
-from strive.sweeping.plan import Action, Chosen, Plan, Planned, write_plan
+from strive.sweeps.plan import Action, Chosen, Plan, Planned, write_plan
 
 CODE = "c0de000000"
 _PROVENANCE = Provenance(

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from places import make_places
 from sheet import Sheet
 
-from strive.sweeping.layout import Table
+from strive.sweeps.table_spec import Table
 
 MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
 

@@ -7,7 +7,7 @@ from golden import Golden
 from load import load_sweep
 from places import Place, make_places
 
-from strive.sweeping.layout import Table
+from strive.sweeps.table_spec import Table
 
 TABLE = Table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
 

@@ -6,7 +6,7 @@ from golden import Golden
 from load import load_sweep
 from places import make_places
 
-from strive.sweeping.layout import Table
+from strive.sweeps.table_spec import Table
 
 ALONE = Table(rows=("model.variant",), columns=())
 COMPARED = Table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from choose import select
 
-from strive.sweeping.choice import Criterion
+from strive.decide.choice import Criterion
 
 KEY = "optimizer.lr"
 

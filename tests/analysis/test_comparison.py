@@ -10,9 +10,9 @@ from table import Table
 
 from strive import identity
 from strive.config import Config
-from strive.sweeping.choice import Criterion
-from strive.sweeping.layout import Table as Layout
-from strive.sweeping.layout import Value
+from strive.decide.choice import Criterion
+from strive.sweeps.table_spec import Table as Layout
+from strive.sweeps.table_spec import Value
 
 BASELINE = identity.flat(Config())  # All-CNN-C on CIFAR-10 without augmentation
 # The paper's comparisons, from memory of the paper and from the works that quote them.

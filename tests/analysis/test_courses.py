@@ -9,7 +9,7 @@ from golden import Golden
 from handmade import MakeGolden, epochs, sheet_of
 from labels import short_label
 
-from strive.sweeping.layout import Value
+from strive.sweeps.table_spec import Value
 
 
 def nets(sweep: Golden, rates: list[float]) -> Golden:

@@ -9,8 +9,8 @@ from places import Place, make_places
 from support import ROOT
 
 from strive.config import ConfigError
-from strive.sweeping.choice import Criterion
-from strive.sweeping.layout import Table
+from strive.decide.choice import Criterion
+from strive.sweeps.table_spec import Table
 
 
 @pytest.fixture

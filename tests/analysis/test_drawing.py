@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from strive.sweeping.layout import Value
+from strive.sweeps.table_spec import Value
 
 NASTY = "$\\frac{a}{b$ x_1 <script>alert(1)</script> & 100% [x]"
 

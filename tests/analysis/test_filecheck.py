@@ -6,8 +6,8 @@ from filecheck import file_check
 from golden import Golden
 from load import load_sweep
 
-from strive.sweeping.choice import Criterion, smallest
-from strive.sweeping.plan import Chosen
+from strive.decide.choice import Criterion, smallest
+from strive.sweeps.plan import Chosen
 
 FILE = """
 question: Which arm?

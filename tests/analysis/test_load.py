@@ -12,7 +12,7 @@ from load import LoadError, find_plans, load_sweep, read_cells
 from strive import identity
 from strive.config import Config
 from strive.records import Provenance, Result
-from strive.sweeping.plan import Action, Chosen, plan_name
+from strive.sweeps.plan import Action, Chosen, plan_name
 
 MakeGolden = Callable[..., Golden]
 

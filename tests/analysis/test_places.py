@@ -7,8 +7,8 @@ from inference import Verdict
 from load import load_sweep
 from places import Place, make_places, split_further
 
-from strive.sweeping.choice import Criterion
-from strive.sweeping.layout import Table, Value
+from strive.decide.choice import Criterion
+from strive.sweeps.table_spec import Table, Value
 
 NETS = Table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
 

@@ -5,7 +5,7 @@ from golden import Golden
 from load import load_sweep
 from sheet import Sheet, make_sheet
 
-from strive.sweeping.plan import plan_name
+from strive.sweeps.plan import plan_name
 
 
 def sheet_of(sweep: Golden, *, mix: bool = False) -> Sheet:

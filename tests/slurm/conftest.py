@@ -56,8 +56,8 @@ def study(lab: SlurmLab, tmp_path: Path) -> Iterator[Study]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test here needs a SLURM."""
+    """What is called test_slurm_* runs on a real SLURM."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if item.path.is_relative_to(here) and item.path.name.startswith("test_slurm_"):
             item.add_marker(needs_slurm)

@@ -16,8 +16,8 @@ from typing import Any
 from slurm_lab import SlurmLab, wait_until
 from support import ROOT
 
-from strive.sweeping.joblog import Start, starts
-from strive.sweeping.launches import read_jobs
+from strive.slurm.job_log import Start, starts
+from strive.slurm.launches import read_jobs
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 STEPS = EPOCHS * STEPS_PER_EPOCH  # of each cell, if nothing else is said

@@ -10,11 +10,11 @@ import pytest
 from slurm_lab import SlurmLab, wait_until
 from study import Study, clean_up
 
-from strive.sweeping import sbatch
-from strive.sweeping.queue import SlurmQueue
-from strive.sweeping.sbatch import TooManyJobsError
-from strive.sweeping.slurm_jobs import Needs, _parameters
-from strive.sweeping.slurm_options import SlurmOptions
+from strive.slurm import sbatch
+from strive.slurm.jobs import Needs, _parameters
+from strive.slurm.options import SlurmOptions
+from strive.slurm.sbatch import TooManyJobsError
+from strive.slurm.squeue import SlurmQueue
 
 pytestmark = pytest.mark.slow
 

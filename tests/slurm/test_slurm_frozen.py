@@ -35,7 +35,7 @@ def test_queued_cells_train_with_the_config_and_the_code_that_were_submitted(cop
         edited = {
             study.project / "conf" / "config.yaml": "this: [is no config",
             study.project / "src" / "strive" / "training" / "loop.py": "raise RuntimeError('edited')",
-            study.project / "src" / "strive" / "sweeping" / "pack.py": "raise RuntimeError('edited')",
+            study.project / "src" / "strive" / "slurm" / "job.py": "raise RuntimeError('edited')",
             study.folder / "nets.py": "raise RuntimeError('edited')",
         }
         before = {path: path.read_text() for path in edited}

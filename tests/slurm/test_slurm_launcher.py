@@ -10,7 +10,7 @@ import pytest
 from slurm_lab import wait_until
 from study import STEPS, Study
 
-from strive.sweeping.slurm import SlurmOptions, continue_command
+from strive.slurm.launcher import SlurmOptions, continue_command
 
 pytestmark = pytest.mark.slow
 

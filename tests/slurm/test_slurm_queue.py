@@ -3,7 +3,7 @@
 import pytest
 from slurm_lab import SlurmLab, wait_until
 
-from strive.sweeping.queue import Kind, SlurmQueue, limits
+from strive.slurm.squeue import Kind, SlurmQueue, limits
 
 
 @pytest.fixture

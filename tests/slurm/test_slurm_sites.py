@@ -10,9 +10,9 @@ import pytest
 from slurm_lab import SlurmLab, wait_until
 from study import Study
 
-from strive.sweeping import queue, sbatch
-from strive.sweeping.slurm_jobs import Needs, _parameters, frozen_code
-from strive.sweeping.slurm_options import SlurmOptions
+from strive.slurm import sbatch, squeue
+from strive.slurm.jobs import Needs, _parameters, frozen_code
+from strive.slurm.options import SlurmOptions
 
 Printed = Callable[..., str]
 
@@ -89,5 +89,5 @@ def test_another_users_words_in_a_jobs_comment_stay_beside_ours(
     mark, parameters = sbatch.new_mark(), _parameters(Needs(5, 0, ""), options, [])
     jobs = sbatch.submit(tmp_path, parameters, [partial(print), partial(print)], mark, again=False)
     assert lab.run("squeue", "-h", "-o", "%k", "-j", jobs[0]).strip() == f"for the group {mark}"
-    assert sbatch.array_ids(queue.job_with(mark), 2) == jobs
+    assert sbatch.array_ids(squeue.job_with(mark), 2) == jobs
     lab.run("scancel", *jobs)

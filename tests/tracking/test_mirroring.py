@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from strive.config import Tracker
-from strive.sweeping.task import Task
+from strive.launch.task import Task
 from strive.tracking.mirroring import Mirroring, mirroring_of, spoken, summary
 from strive.tracking.news import Kind, News, Order
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from support import ROOT, MakeConfig
 
 from strive import identity
-from strive.sweeping.plan import Action, Plan, Planned, write_plan
+from strive.sweeps.plan import Action, Plan, Planned, write_plan
 from strive.tracking.labels import CONFIG_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of
 from strive.tracking.trail import Trail, read_trail
 

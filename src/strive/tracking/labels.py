@@ -9,7 +9,7 @@ from typing import Any
 from strive import identity
 from strive.config import Config, Family
 from strive.records import Provenance, RecordError
-from strive.sweeping.plan import StoredPlan
+from strive.sweeps.plan import StoredPlan
 from strive.tracking.trail import Trail
 
 # Names that no Hydra group has: a parameter `model` of a W&B sweep would lock the config's own `model`.

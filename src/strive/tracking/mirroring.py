@@ -12,7 +12,7 @@ from typing import Self
 
 from strive import stop
 from strive.config import ConfigError, Tracker
-from strive.sweeping.task import Task
+from strive.launch.task import Task
 from strive.tracking.news import Kind, News
 from strive.tracking.process import MirrorProcess
 from strive.tracking.server import seconds as answer_seconds

@@ -1,0 +1,179 @@
+"""One launch of a sweep from its plan to its table."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from strive import records, stop
+from strive.complaint import CellsFailedError
+from strive.config import ConfigError
+from strive.decide.choice import MissingParentsError
+from strive.launch.submission import Submission, write_submission
+from strive.launch.task import Ended
+from strive.progress import CONSOLE, OUTPUT
+from strive.records import Record
+from strive.sweeps.estimate import Estimate, Work, estimate_hours
+from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
+from strive.sweeps.plan_text import (
+    counts_line,
+    failure_lines,
+    hours_lines,
+    plan_lines,
+    remark_lines,
+    result_table,
+)
+from strive.sweeps.planner import Planner
+from strive.sweeps.sweep_file import Sweep
+
+
+class CellLauncher(Protocol):
+    """What trains frozen cells."""
+
+    name: str
+
+    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+        """Train the cells and return how each one ended."""
+
+    def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
+        """Let this very command start again when these jobs have ended."""
+
+
+@dataclass
+class Sweeping:
+    """Plans, launches, reports."""
+
+    planner: Planner
+    launcher: CellLauncher
+    dry_run: bool = False
+    parents: bool = False
+    max_gpu_hours: float | None = None
+    _left: list[str] = field(default_factory=list)  # SLURM jobs that cells of the last run were left to
+    _runs: Path = Path()  # folder of the last run
+
+    def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
+        """Train what is missing.
+
+        Raises ConfigError for what the user must put right before anything trains, CellsFailedError
+        if a cell has no result in the end.
+        """
+        plan = self._planned(arguments, sweep)
+        if plan is None:
+            return
+        estimates = _estimates(plan)
+        if self.dry_run:
+            for line in plan_lines(plan, estimates):
+                OUTPUT.print(line)
+        self._check_hours(plan, estimates)
+        if self.dry_run:
+            return
+        write_plan(plan)
+        for line in (*plan.images, *plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
+            CONSOLE.print(line)
+        ended = self._launched(plan)
+        self._runs = plan.runs
+        self._left = sorted({each.job for each in ended.values() if each.job})
+        if self._left:
+            CONSOLE.print(
+                f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: python src/status.py"
+            )
+            return
+        _report(plan, ended)
+
+    def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
+        """Train another sweep's missing cells; return the SLURM jobs that they are left to."""
+        CONSOLE.print(f"first {sweep.name}: {sweep.question}")
+        self.run(arguments, sweep)
+        return self._left
+
+    def _planned(self, arguments: Sequence[str], sweep: Sweep | None, failed_before: str = "") -> Plan | None:
+        """Return the plan, parents trained; None if they are left to train, and this command to SLURM."""
+        try:
+            plan = self.planner.plan(arguments, sweep)
+        except MissingParentsError as error:
+            if not self.parents or sweep is None:
+                raise
+            if str(error) == failed_before:
+                raise  # the parents were just trained, and it is still so
+            left = [
+                job
+                for name in error.spec.sweeps
+                for job in self._train_parent(list(error.overrides), self.planner.read_sweep(name))
+            ]
+            if self.dry_run:
+                OUTPUT.print(f"then {sweep.name}, whose cells depend on their results")
+                return None
+            if left:
+                self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))
+                return None
+            return self._planned(arguments, sweep, failed_before=str(error))
+        return plan
+
+    def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:
+        limit = self.max_gpu_hours
+        if limit is None:
+            return
+        if limit <= 0 or not math.isfinite(limit):
+            raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
+        if not any(planned.action.trains for planned in plan.cells):
+            return
+        if not estimates:
+            raise ConfigError(
+                f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: no cell with these nets was trained into"
+                f" {plan.runs} yet. Train one first, or leave the limit out"
+            )
+        if estimates[0].hours > limit:
+            raise ConfigError(
+                f"hydra.sweeper.max_gpu_hours={limit:g}, but the plan takes {estimates[0].hours:.3g} hours of one"
+                f" {estimates[0].device}; allow more, or make the sweep smaller"
+            )
+
+    def _launched(self, plan: Plan) -> dict[str, Ended]:
+        todo = [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
+        if not todo:
+            return {}
+        submission = write_submission(plan, todo, self.launcher.name)
+        # From here on a signal is a wish: cells are left between two steps, with checkpoints.
+        stop.listen()
+        return self.launcher.train(submission, title=plan.sweep)
+
+
+def _estimates(plan: Plan) -> list[Estimate]:
+    works = [
+        Work(config=planned.config, images=planned.num_train * planned.epochs_left, flops=planned.flops)
+        for planned in plan.cells
+        if planned.action.trains
+    ]
+    return estimate_hours(works, plan.runs)
+
+
+def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
+    """Print the table of test errors; raise CellsFailedError if a cell has no result."""
+    finished: dict[str, Record] = {}
+    for planned in plan.cells:
+        record = records.record_of(planned.config)
+        if record is not None and record.status.finished:
+            finished[planned.cell] = record
+    shown = plan.cells[:_ROWS]
+    OUTPUT.print(result_table(shown, finished))
+    if len(plan.cells) > _ROWS:
+        OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
+    for line in remark_lines(finished):
+        CONSOLE.print(line)
+    if reason := stop.requested():
+        failed = [planned for planned in plan.cells if (end := ended.get(planned.cell)) and end.status is not None]
+        lines = failure_lines(failed, finished, ended)
+        left = len(plan.cells) - len(finished)
+        raise stop.StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
+    if lines := failure_lines(plan.cells, finished, ended):
+        raise CellsFailedError(
+            f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "
+            + "\n  ".join(lines)
+        )
+    where = "" if plan.runs == Path("runs") else f" --runs {shlex.quote(str(plan.runs))}"
+    CONSOLE.print(f"tables with statistics: python analysis/make_tables.py {plan.sweep}{where}")
+
+
+_ROWS = 200  # of the table on the terminal

@@ -1,0 +1,107 @@
+"""The record of a cell whose process could not write one itself. Imports no torch."""
+
+import importlib.metadata
+import platform
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from strive import __version__, records
+from strive.claim import owner_of, take_claim
+from strive.code_hash import code_of
+from strive.launch.task import Task
+from strive.records import Failure, Provenance, Record, Status
+
+_TAIL_LINES = 50
+
+
+def write_failure(
+    task: Task,
+    status: Status,
+    cause: str,
+    log: Path | str,
+    *,
+    traceback: str = "",
+    fence: str = "",
+    seen: Mapping[str, Any] | None = None,
+) -> Record:
+    """Record that a cell failed, with as much of its provenance as is known, and return the record.
+
+    A finished record is left alone and returned, unless it is the one that this training was to
+    replace: then it stays too, and what is returned is only the word of this failure. Checkpoints
+    stay for the next try.
+
+    cause: one line. log: where the process wrote to; its end stands for the traceback where there
+    is none. fence: the token of the dead process's claim, if it was on another machine.
+    seen: fields of Provenance that are known.
+
+    Raises ClaimedError while a living process trains the cell, RecordError if there is a record
+    that cannot be read, OSError if none can be written.
+    """
+    folder = task.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    before = owner_of(folder)
+    known: dict[str, Any] = {"host": before.host, "started": before.since} if before else {}
+    record = Record(
+        schema=records.SCHEMA,
+        cell=task.cell,
+        status=status,
+        config=task.config,
+        result=None,
+        failure=Failure(cause=cause, traceback=traceback or tail(Path(log))),
+        provenance=_provenance(task, known | dict(seen or {})),
+    )
+    with take_claim(folder, float(task.config["trainer.lease_seconds"]), fence=fence) as claim:
+        path = records.record_path(folder.parent, task.cell)
+        if path.exists() and (there := records.read_record(path)).status.finished:
+            return record if task.replaces == records.file_hash(path) else there
+        records.write_record(folder.parent, record, scratch=claim.scratch)
+    return record
+
+
+def tail(log: Path, *, offset: int = 0, lines: int = _TAIL_LINES) -> str:
+    """Return the last lines of a log from so many bytes on; "" if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(offset, log.stat().st_size - 64 * 1024))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    code = code_of(task.config["model.builder"])
+    values: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "device": "",
+        "threads": task.config["trainer.threads"],
+        "layout": "",
+        "compiled": bool(task.config["trainer.compile"]),
+        "train_seconds": 0.0,
+        "images_per_second": 0.0,
+        "peak_memory_bytes": 0,
+        "resumes": 0,
+        "inexact": [],
+        "torch": _torch_version(),
+        "python": platform.python_version(),
+        "strive": __version__,
+        "code_hash": task.code or code.hash,
+        "data_fingerprint": "",
+        "started": now,
+        "finished": now,
+    }
+    values |= known
+    # What is on disk now is not what trained it where the hash is another.
+    files = dict(code.files) if code.hash == values["code_hash"] else {}
+    return Provenance(code_files=files, **values)
+
+
+def _torch_version() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""

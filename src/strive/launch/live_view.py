@@ -1,0 +1,328 @@
+"""What a person sees while a sweep trains, here or on a cluster: read from disk, so it serves both."""
+
+import json
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from strive import records
+from strive.claim import owner_of
+from strive.evidence import remark
+from strive.launch.task import Ended
+from strive.progress import CONSOLE, OUTPUT, only_shown
+from strive.records import Record, RecordError, Status
+
+_REDRAW_SECONDS = 0.25  # at least, between two frames
+_QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is no terminal
+_READ_SECONDS = 2.0  # between two looks at one cell's files: its owner writes no oftener
+_READS = 50  # cells read for one frame: a cluster may train hundreds, on a slow file system
+_SEEN_SECONDS = 6.0  # of training, before it says how much time is left: the first steps are slow
+_COLUMNS = ("epoch", "loss", "val", "images/s", "left", "worker")
+_ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
+
+
+@dataclass(slots=True)
+class _Running:
+    """What is known of one cell in training."""
+
+    since: float  # seconds, our clock
+    read: float = float("-inf")  # when its files were last read
+    share: float = 0.0  # of its steps
+    first: tuple[float, float] | None = None  # (when, share) of its first note
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def note(self, now: float, note: Mapping[str, Any]) -> None:
+        """Take in what the cell's owner says of it."""
+        self.share = note["step"] / max(1, note["steps"])
+        self.first = self.first or (now, self.share)
+        self.columns |= {
+            "epoch": f"{note['epoch']}/{note['epochs']}",
+            "images/s": f"{note['images_per_second']:,.0f}",
+            "left": duration(self._left(now)),
+        }
+
+    def _left(self, now: float) -> float | None:
+        if self.first is None or self.share <= self.first[1]:
+            return None
+        return (1 - self.share) * (now - self.first[0]) / (self.share - self.first[1])
+
+    @property
+    def gain(self) -> float:
+        """How much of the cell was trained since it was first seen; a resumed cell starts in its middle."""
+        return self.share - self.first[1] if self.first else 0.0
+
+
+class View:
+    """A table that moves, on stderr; plain lines where that is no terminal. Use as a context manager.
+
+    cells: what this launch trains, {id: its folder}. total, done: cells of the sweep, and how many
+    of them had a result before. work: {id: how much there is to train}, in any unit; without it all
+    cells count alike in the time that is left.
+    """
+
+    def __init__(
+        self,
+        cells: Mapping[str, Path],
+        total: int,
+        done: int,
+        title: str,
+        *,
+        work: Mapping[str, float] | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self._console = console or CONSOLE
+        self._cells, self._total, self._done, self._title = cells, total, done, title
+        self._failed, self._waiting, self._extra = 0, len(cells), ""
+        self._diverged = self._dead = 0
+        self._names, self._common = short_names(cells)
+        self._running: dict[str, _Running] = {}
+        self._places: Mapping[str, object] = {}
+        self._work = _shares(cells, work or {})
+        self._gained = 0.0  # work that ended cells have done since the start
+        self._open = set(cells)  # that have not ended
+        self._began: float | None = None  # when the first cell was seen to train; starting workers is not training
+        self._last: deque[Text] = deque(maxlen=2)
+        self._failures: deque[Text] = deque(maxlen=2 * 3)  # two lines each
+        self._left_over = Counter[str]()
+        self._started = self._drawn = self._spoke = time.monotonic()
+        self._live = Live(
+            console=self._console, auto_refresh=False, redirect_stdout=OUTPUT.is_terminal, get_renderable=self.frame
+        )
+
+    def __enter__(self) -> Self:
+        """Show the table."""
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Leave the last state on the screen."""
+        self._running.clear()
+        if self._console.is_terminal:
+            with only_shown():
+                self._live.refresh()
+            self._live.stop()
+        for cause, count in self._left_over.items():
+            self.say(f"{count} {'cell' if count == 1 else 'cells'} not trained: {cause}")
+
+    def say(self, message: str) -> None:
+        """Print a line that stays."""
+        self._console.print(Text("\n".join(map(printable, message.splitlines()))), soft_wrap=True)
+
+    def ended(self, ended: Ended) -> None:
+        """Note how a cell ended."""
+        running = self._running.pop(ended.cell, None)
+        self._open.discard(ended.cell)
+        if ended.status is None:
+            self._left_over[printable(ended.cause)] += 1
+            return
+        if ended.status.finished:
+            if ended.status is Status.diverged:
+                self._diverged += 1
+            else:
+                self._done += 1
+                record = self._record(ended)
+                self._dead += record is not None and remark(record) != ""
+            # Of a resumed cell only what was trained here says how fast things go.
+            self._gained += self._work[ended.cell] * (1 - (running.first[1] if running and running.first else 0.0))
+            self._began = self._began or (running.since if running else self._started)
+        else:
+            self._failed += 1
+        self._show_ended(ended)
+
+    @only_shown()
+    def refresh(self, running: Iterable[str] | Mapping[str, object], waiting: int, extra: str = "") -> None:
+        """Show what trains now: cells, or {cell: where it trains}; a call that comes too soon is left out."""
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn, self._waiting, self._extra = now, waiting, extra
+        self._places = running if isinstance(running, Mapping) else {}
+        self._running = {cell: self._running.get(cell) or _Running(now) for cell in running}
+        if not self._console.is_terminal and now - self._spoke < _QUIET_SECONDS:
+            return
+        oldest = sorted(self._running, key=lambda cell: self._running[cell].read)[:_READS]
+        for cell in oldest:
+            if now - self._running[cell].read >= _READ_SECONDS:
+                self._read(cell, now)
+        if self._console.is_terminal:
+            self._live.refresh()
+        else:
+            self._spoke = now
+            self.say(self._counts() + (f"; {extra}" if extra else ""))
+
+    def frame(self) -> Group:
+        """Return the table as it stands now."""
+        width = self._console.width
+        lines = [
+            Text(f"{self._title}  {self._common}", style="bold"),
+            Text(self._counts(), style="red" if self._failed + self._diverged + self._dead else ""),
+        ]
+        if self._extra:
+            lines.append(Text(self._extra))
+        below = [*self._last, *self._failures]
+        room = max(1, self._console.height - len(lines) - len(below) - 3)
+        lines += self._table(width, room) + below
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        return Group(*lines)
+
+    def _counts(self) -> str:
+        elapsed = time.monotonic() - self._started
+        parts = [f"{self._done} of {self._total} done" + (f" ({self._dead} dead)" if self._dead else "")]
+        parts += [f"{self._diverged} diverged"] if self._diverged else []
+        parts += [f"{self._failed} failed"] if self._failed else []
+        parts += [f"{len(self._running)} running", f"{self._waiting} waiting"]
+        left = self._seconds_left()
+        ahead = f", about {duration(left)} left" if left else ""
+        return f"{', '.join(parts)}; {duration(elapsed)} so far{ahead}"
+
+    def _seconds_left(self) -> float | None:
+        seconds = time.monotonic() - self._began if self._began is not None else 0.0
+        gained = self._gained + sum(self._work[cell] * each.gain for cell, each in self._running.items())
+        if gained <= 0 or seconds < _SEEN_SECONDS:
+            return None
+        waiting = [self._work[cell] for cell in self._open if cell not in self._running] or [1.0]
+        missing = self._waiting * fmean(waiting)
+        missing += sum(self._work[cell] * (1 - each.share) for cell, each in self._running.items())
+        return missing * seconds / gained
+
+    def _table(self, width: int, room: int) -> list[Text]:
+        if not self._running:
+            return []
+        shown = list(self._running.items())
+        if len(shown) > room:
+            shown = shown[: room - 1]
+        rows = {
+            cell: running.columns | {"worker": str(self._places.get(cell, running.columns.get("worker", "")))}
+            for cell, running in shown
+        }
+        names = [name for name in _COLUMNS if name != "val" or any(row.get("val") for row in rows.values())]
+        widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) for name in names}
+        longest = max(len("cell"), *(len(self._names[cell]) for cell in rows))
+        first = max(12, min(longest, width - sum(widths.values()) - 2 * len(widths)))
+        head = "cell".ljust(first) + "".join(f"  {name:>{widths[name]}}" for name in names)
+        lines = [Text(head, style="dim")]
+        for cell, row in rows.items():
+            numbers = "".join(f"  {row.get(name, ''):>{widths[name]}}" for name in names)
+            lines.append(Text(shortened(self._names[cell], first).ljust(first) + numbers))
+        if more := len(self._running) - len(rows):
+            lines.append(Text(f"and {more} more", style="dim"))
+        return lines
+
+    def _read(self, cell: str, now: float) -> None:
+        running, folder = self._running[cell], self._cells[cell]
+        running.read = now
+        owner = owner_of(folder)
+        if owner is not None:
+            running.columns["worker"] = owner.job or owner.host
+            if owner.note:
+                running.note(now, owner.note)
+                self._began = self._began or now
+        if (line := _last_line(folder / "epochs.jsonl")) is not None:
+            running.columns["loss"] = _number(line["train_loss"], ".3f")
+            running.columns["val"] = _number(line["val_error"], ".2%") if line["val_error"] is not None else ""
+
+    @only_shown()
+    def _show_ended(self, ended: Ended) -> None:
+        assert ended.status is not None
+        outcome = f"{ended.status.value}: {ended.cause}" if ended.cause else _outcome(self._record(ended), ended)
+        if not self._console.is_terminal:
+            number = self._done + self._diverged + self._failed
+            where = f"; see {ended.log}" if ended.log and not ended.status.finished else ""
+            self.say(f"[{number}/{self._total}] {ended.cell}: {outcome}{where}")
+        elif ended.status.finished:
+            self._last.append(Text(f"{self._names[ended.cell]}: {outcome}", style="dim"))
+        else:
+            # On two lines: next to a cell's id little room is left for the cause.
+            lines = (f"{self._names[ended.cell]}: {ended.status.value}", f"  {ended.cause}")
+            self._failures.extend(Text(line, style="red") for line in lines)
+
+    def _record(self, ended: Ended) -> Record | None:
+        try:
+            return records.read_record(self._cells[ended.cell] / "record.json")
+        except (OSError, RecordError):
+            return None
+
+
+def _outcome(record: Record | None, ended: Ended) -> str:
+    assert ended.status is not None
+    if record is None or record.result is None:
+        return ended.status.value
+    error, seconds = record.result.test_error, record.provenance.train_seconds
+    why = remark(record)
+    return f"{ended.status.value}, test error {error:.2%}, {duration(seconds)}" + (f": {why}" if why else "")
+
+
+def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]:
+    """Return the work of each cell, in units of their mean."""
+    known = [work[cell] for cell in cells if work.get(cell)]
+    mean = fmean(known) if known else 1.0
+    return {cell: (work.get(cell) or mean) / mean for cell in cells}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().splitlines()
+        line = json.loads(lines[-1]) if lines else None
+    except (OSError, ValueError):
+        return None
+    return line if isinstance(line, dict) and {"train_loss", "val_error"} <= line.keys() else None
+
+
+def printable(text: str) -> str:
+    """Return one line with whatever could move a terminal's cursor spelt out; causes are the users' words."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in few characters, such as 12 min; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+def short_names(cells: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return {id: what tells it from the other ids}, and what all ids share.
+
+    The ten digits stay: runs/*DIGITS is the cell's folder.
+    """
+    parts = {cell: match.groupdict() if (match := _ID.fullmatch(cell)) else {"id": cell} for cell in cells}
+    first = next(iter(parts.values()), {})
+    common = {
+        name
+        for name in first
+        if name not in ("hash", "id")
+        and len(parts) > 1
+        and all(each.get(name) == first[name] for each in parts.values())
+    }
+    names = {cell: "-".join(text for name, text in each.items() if name not in common) for cell, each in parts.items()}
+    return names, " ".join(first[name] for name in first if name in common)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text in at most so many characters; what is left out is in its middle."""
+    if len(text) <= width:
+        return text
+    tail = min(width - 1, max(10, (width - 1) // 2))
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"

@@ -1,0 +1,68 @@
+"""A sweep on this machine: worker processes, one on each GPU or several on the processor. Imports no torch."""
+
+from dataclasses import dataclass, field
+
+from strive.config import ConfigError
+from strive.launch.live_view import View
+from strive.launch.pool import Pool, slots
+from strive.launch.retries import Retries
+from strive.launch.submission import Submission
+from strive.launch.task import Ended
+from strive.progress import CONSOLE
+from strive.tracking.mirroring import mirroring_of
+
+
+@dataclass
+class LocalOptions:
+    """Knobs of hydra.launcher for hydra/launcher=local."""
+
+    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
+    retries: Retries = field(default_factory=Retries)
+
+    def check(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+        if self.cells_per_device < 0:
+            raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
+
+
+def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, Ended]:
+    """Train the cells and return how each one ended.
+
+    On a signal (strive.stop) each cell that trains writes a checkpoint first, and has not ended.
+
+    Raises ConfigError for tracker=wandb where W&B cannot be had.
+    """
+    # What a SLURM job has already is left to it.
+    tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
+    threads = max((task.config["trainer.threads"] for task in tasks), default=0)
+    # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
+    device = "cpu" if all(task.config["trainer.device"] == "cpu" for task in tasks) else "auto"
+    places = slots(options.cells_per_device, len(tasks), threads, device=device)
+    mirroring = mirroring_of(
+        tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
+    )
+    folders, work = {task.cell: task.folder for task in tasks}, {task.cell: task.work for task in tasks}
+    with mirroring, View(folders, total=len(tasks), done=0, title=title, work=work) as view:
+
+        def on_ended(ended: Ended) -> None:
+            view.ended(ended)
+            mirroring.show([ended.cell])
+
+        def on_tick(pool: Pool) -> None:
+            view.refresh(pool.running(), pool.waiting(), _elsewhere(pool))
+            mirroring.show(pool.running())
+
+        pool = Pool(
+            tasks,
+            places,
+            logs=submission.logs,
+            retries=options.retries,
+            on_ended=on_ended,
+            on_tick=on_tick,
+            say=view.say,
+        )
+        return pool.run()
+
+
+def _elsewhere(pool: Pool) -> str:
+    return f"{len(pool.elsewhere())} trained elsewhere" if pool.elsewhere() else ""

@@ -1,0 +1,58 @@
+"""What one launch leaves on disk before anything trains: frozen cells, and who launched it. Imports no torch."""
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from strive import identity, records
+from strive.launch.task import Task, write_tasks
+from strive.sweeps.plan import Plan, Planned
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The folder of one launch and the cells that it trains."""
+
+    folder: Path
+    tasks: list[Task]
+    waiting: dict[str, str] = field(default_factory=dict)  # {cell id: job} of cells that a SLURM job has already
+
+    @property
+    def logs(self) -> Path:
+        """Where workers and jobs write what they print."""
+        return self.folder / "logs"
+
+
+def write_submission(plan: Plan, cells: Sequence[Planned], launcher: str) -> Submission:
+    """Freeze the cells: whatever happens to conf/ from now on, they train with these values."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = plan.folder / f"{stamp}-{uuid4().hex[:4]}"
+    folder.mkdir(parents=True)
+    tasks = [frozen(planned) for planned in cells]
+    write_tasks(folder / "tasks.jsonl", tasks)
+    launch = {
+        "launcher": launcher,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "folder": os.getcwd(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    records.write_whole(folder / "launch.json", (json.dumps(launch, indent=1) + "\n").encode(), durable=False)
+    (folder / "logs").mkdir()
+    return Submission(folder, tasks, {planned.cell: planned.job for planned in cells if planned.job})
+
+
+def frozen(planned: Planned) -> Task:
+    """Return the cell as a worker gets it."""
+    return Task(
+        cell=planned.cell,
+        config=identity.flat(planned.config),
+        replaces=planned.replaces,
+        work=float(planned.num_train * planned.epochs_left * planned.flops),
+        code=planned.code,
+    )

@@ -1,0 +1,149 @@
+"""A worker as its pool sees it: a process that is given cells and answers. Imports no torch."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from strive.environment import own_source_first
+from strive.launch.devices import Slot
+from strive.launch.exit_cause import oom_kills
+from strive.launch.failure_record import tail
+from strive.launch.protocol import Answer, Kind, Order
+
+
+class Worker:
+    """One process `python -m strive.launch.worker`, its pipes, and the cells it has."""
+
+    def __init__(self, number: int, slot: Slot, *, log: Path, python: str = sys.executable) -> None:
+        self.number = number
+        self.log = log
+        self.ready = False  # it has said that it can train
+        self.leaves = False  # it has said that it ends
+        self.fault = ""  # why it ends, where any of several cells may be the cause
+        self.orders: dict[str, Order] = {}  # the cells it has
+        self.began: dict[str, Answer] = {}  # what it said when it began with those of them that it has begun
+        self.answered = False  # it has answered for a cell
+        self.silent = False  # it has closed its end of the answers
+        self.oom_kills = oom_kills()
+        self._part = b""
+        # -P: a file select.py or random.py in the current directory is not for us to import.
+        program = [python, "-P", "-X", "faulthandler", "-m", "strive.launch.worker"]
+        with log.open("ab") as output:
+            self._log_start = output.seek(0, os.SEEK_END)
+            reading, writing = os.pipe()
+            try:
+                self._process = subprocess.Popen(
+                    [*program, str(writing), str(slot.threads), slot.gpu, str(slot.room)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    bufsize=0,
+                    pass_fds=(writing,),
+                    env=_environment(slot),
+                    # A terminal's Ctrl-C is for the pool, which then stops its workers in good order.
+                    start_new_session=True,
+                )
+            except BaseException:
+                os.close(reading)
+                raise
+            finally:
+                os.close(writing)
+        os.set_blocking(reading, False)
+        self.answers_fd = reading
+        # Readable when the process has ended; not on every system.
+        self.end_fd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is that of its process group too."""
+        return self._process.pid
+
+    def give(self, order: Order) -> None:
+        """Give it a cell; it may have others."""
+        self.orders[order.task.cell] = order
+        self.oom_kills = oom_kills()
+        assert self._process.stdin is not None
+        # One that has just died is found out by its end.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write((order.to_json() + "\n").encode())
+
+    def take_back(self, cell: str) -> tuple[Order, Answer | None]:
+        """Return the order of a cell that it has no more, and what it said when it began with it."""
+        return self.orders.pop(cell), self.began.pop(cell, None)
+
+    def answers(self) -> list[Answer]:
+        """Return what it has said since the last call."""
+        with suppress(BlockingIOError):
+            while not self.silent:
+                content = os.read(self.answers_fd, 1 << 16)
+                self._part += content
+                self.silent = not content
+        *lines, self._part = self._part.split(b"\n")
+        answers = [Answer.from_json(line) for line in lines]
+        for answer in answers:
+            self.ready |= answer.kind is Kind.ready
+            self.leaves |= answer.leaves
+            if answer.leaves and answer.beside:
+                self.fault = self.fault or answer.cause
+            if answer.kind is Kind.began:
+                self.began[answer.cell] = answer
+        return answers
+
+    def has_ended(self) -> bool:
+        """Return whether the process is gone; it stays a zombie until `bury`."""
+        if self._process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def stop(self) -> None:
+        """Ask it to leave, in the middle of its cells with checkpoints."""
+        # Not Popen.send_signal: that may bury it unseen.
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Let it leave: there are no more cells."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it and what it has started at once."""
+        # Until it is buried, nobody else can have its group's number.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def bury(self) -> int:
+        """Wait for its end, end what it has started, and return its exit code; minus the signal that killed it."""
+        if self._process.returncode is None:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self.kill()
+            self._process.wait()
+            self.dismiss()
+            for fd in (self.answers_fd, self.end_fd):
+                if fd is not None:
+                    os.close(fd)
+        return self._process.returncode
+
+    def last_words(self) -> str:
+        """Return the end of what this process wrote to its log."""
+        return tail(self.log, offset=self._log_start)
+
+
+def _environment(slot: Slot) -> dict[str, str]:
+    environment = own_source_first(os.environ)
+    threads = str(slot.threads)
+    environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", threads)
+    if slot.gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    else:
+        # As training.execution does by mallopt, but before torch has allocated anything.
+        environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+        environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31 - 1))
+        environment.setdefault("MALLOC_TOP_PAD_", str(2**26))
+    return environment

@@ -1,0 +1,88 @@
+"""What queued jobs were submitted with, where a launch that finds them wants something else. Imports no torch."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from strive.launch.task import Task, read_tasks
+from strive.slurm.jobs import OPTIONS, SlurmJobs
+from strive.slurm.launches import read_jobs
+from strive.slurm.submit_queue import counted
+
+# Of the launcher itself, not of its jobs.
+_LAUNCHERS = {"poll_seconds", "detach", "max_array_size", "snapshot"}
+_NEEDS = ("timeout_min", "mem_gb", "gres")
+
+
+def unheeded(jobs: SlurmJobs, with_job: Mapping[str, str], folder_of: Callable[[str], Path | None]) -> Iterator[str]:
+    """Yield lines on the cells whose jobs of earlier submissions have other options than are wanted now.
+
+    with_job: {cell: job}. folder_of: returns the folder of the submission that a job belongs to.
+    """
+    groups: dict[str, dict[str, str]] = {}  # {difference: {cell: job}}
+    then: dict[Path, tuple[dict[str, Any], dict[str, Task]]] = {}
+    wanted = _typed(asdict(jobs.options))
+    for task in jobs.tasks:
+        job = with_job.get(task.cell, "")
+        folder = folder_of(job) if job else None
+        if folder is None:
+            continue
+        if folder not in then:
+            then[folder] = _read(folder)
+        options, tasks = then[folder]
+        if options and task.cell in tasks:
+            found = _differences(options, tasks[task.cell].config, wanted, task.config)
+            groups.setdefault("; ".join(found), {})[task.cell] = job
+    groups.pop("", None)
+    for difference, cells in groups.items():
+        ids = " ".join(_whole(cells.values(), folder_of))
+        yield (
+            f"in the queue as submitted earlier: {counted(len(cells), 'cell')}, with {difference}."
+            f" To submit them as this command says: scancel {ids}, then the same command again"
+        )
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Task]]:
+    try:
+        options = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
+        return options, {task.cell: task for task in read_tasks(folder / "tasks.jsonl")}
+    except (OSError, ValueError, TypeError):
+        return {}, {}  # of an earlier version, or cleared away
+
+
+def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as they come back from a file."""
+    return dict(json.loads(json.dumps(options, default=str)))
+
+
+def _differences(
+    options: Mapping[str, Any], config: Mapping[str, Any], wanted: Mapping[str, Any], task: Mapping[str, Any]
+) -> list[str]:
+    """Return `key=then, not now` of each thing that the job's cell has otherwise."""
+    then, now = dict(options), dict(wanted)
+    for key in _NEEDS:
+        # A cell's own word goes before the launcher's.
+        then[key] = config.get(f"needs.{key}") or then.get(key)
+        now[key] = task[f"needs.{key}"] or now[key]
+    then |= {key: value for key, value in config.items() if not key.startswith("needs.")}
+    now |= {key: value for key, value in task.items() if not key.startswith("needs.")}
+    keys = [key for key in now if key not in _LAUNCHERS and key in then and then[key] != now[key]]
+    return [f"{key}={_shown(then[key])}, not {_shown(now[key])}" for key in keys]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) or value == "" else str(value)
+
+
+def _whole(jobs: Any, folder_of: Callable[[str], Path | None]) -> list[str]:
+    """Return what scancel takes: an array as a whole where all of its jobs are meant."""
+    meant = set(jobs)
+    found: dict[str, None] = {}
+    for job in sorted(meant, key=lambda job: [int(part) for part in job.split("_")]):
+        array = job.partition("_")[0]
+        folder = folder_of(job)
+        others = {each for each in read_jobs(folder) if each.partition("_")[0] == array} if folder else {job}
+        found[array if others <= meant else job] = None
+    return list(found)

@@ -1,0 +1,260 @@
+"""What one SLURM job does: some cells of a submission, side by side in one allocation. Imports no torch.
+
+A Pack is pickled at submission and called in the job (slurm.job_main). SLURM signals every process of a job,
+the workers too: each cell writes a checkpoint and is left. What follows depends on the signal.
+- USR2 comes some time before the time limit, because the job has asked for it, and on some clusters
+  before a preemption: the job puts itself back into the queue.
+- TERM comes before SLURM ends the job, for a preemption, a requeue or a cancel. The job waits for that:
+  one that returned now would count as completed, and SLURM would not start it again.
+"""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from strive import records, stop, streams
+from strive.claim import ClaimedError, owner_of
+from strive.launch.devices import Slot, slots, usable_cores
+from strive.launch.failure_record import write_failure
+from strive.launch.pool import Pool
+from strive.launch.retries import Retries
+from strive.launch.task import Ended, Task
+from strive.records import RecordError, Status
+from strive.slurm.job_log import JobLog, starts, worn_out
+from strive.slurm.snapshot import check_code
+from strive.tracking.mirroring import Mirroring, mirroring_of
+
+_WARNING = signal.SIGUSR2.name
+_IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
+_END_SECONDS = 900.0  # how long to wait for SLURM to end a job that it has sent TERM
+_TELL_SECONDS = 10.0  # between two looks at who trains what
+
+
+@dataclass(kw_only=True)
+class Pack:
+    """Cells for one job; called in it."""
+
+    submission: Path  # its folder, with tasks.jsonl
+    numbers: list[int]  # lines of tasks.jsonl
+    code: Path | None = None  # folder of the frozen code; None: whatever is installed
+    cells_per_device: int = 0
+    retries: Retries = field(default_factory=Retries)
+    timeout_min: int = 60  # of the job
+    signal_delay_s: int = 90  # from the warning to the time limit
+
+    def __call__(self) -> None:
+        """Train the cells that have not ended; exits with 1 if one failed, so that SLURM shows it."""
+        streams.guard()
+        if self.code is not None:
+            check_code(self.code)
+        _Work(self, JobLog(self.logs, job_id(), restart_count())).run()
+
+    @property
+    def logs(self) -> Path:
+        """Where the job writes to."""
+        return self.submission / "logs"
+
+    def tasks(self) -> list[Task]:
+        """Return the pack's cells."""
+        wanted = set(self.numbers)
+        with (self.submission / "tasks.jsonl").open(encoding="utf-8") as lines:
+            # The other packs' lines need no parsing.
+            return [Task.from_json(line) for number, line in enumerate(lines) if number in wanted]
+
+
+class _Work:
+    """One start of a pack's job."""
+
+    def __init__(self, pack: Pack, log: JobLog) -> None:
+        self.pack, self.log = pack, log
+        self._started = time.monotonic()
+        self._idle_since: float | None = None
+        self._mirroring: Mirroring | None = None
+        self._pool: Pool | None = None
+        self._failed = self._has_left = self._gives_way = False
+
+    def run(self) -> None:
+        stop.listen()
+        pack = self.pack
+        job, restart = job_id(), restart_count()
+        earlier = [start for start in starts(pack.logs, job) if start.restart < restart]
+        ended = {cell for start in earlier for cell in start.ended}
+        tasks = [task for task in pack.tasks() if task.cell not in ended and not has_result(task)]
+        self.log.write("start", job=job, restart=restart, node=_node(), host=socket.gethostname(), cells=len(tasks))
+        given_up = worn_out(earlier, pack.retries)
+        tasks = [task for task in tasks if task.cell not in given_up or not self._give_up(task, *given_up[task.cell])]
+        if tasks:
+            self._train(tasks, job)
+        if self._failed:
+            sys.exit(1)
+
+    def _train(self, tasks: list[Task], job: str) -> None:
+        logs = self.pack.logs / f"{job}-{restart_count()}"
+        mirroring = mirroring_of(
+            tasks,
+            log=logs / "wandb.log",
+            say=_say,
+            # One of hundreds of jobs is enough to upload the plan.
+            plans=[self.pack.submission.parent.name] if 0 in self.pack.numbers else [],
+            # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
+            strict=False,
+            # A job that is warned must still be put back into the queue.
+            leave_seconds=self.pack.signal_delay_s / 5,
+        )
+        with mirroring as self._mirroring:
+            self._pool = Pool(
+                tasks,
+                allocated_slots(self.pack.cells_per_device, tasks),
+                logs=logs,
+                retries=self.pack.retries,
+                on_ended=self._ended,
+                on_tick=self._tick,
+            )
+            ended = self._pool.run()
+        signal_name = self._pool.interrupted or stop.requested()
+        if not signal_name or all(end.status is not None for end in ended.values()):
+            return
+        self._leave(signal_name)
+        if signal_name == _WARNING:
+            self._put_back()
+        else:
+            self._await_end()
+
+    def _ended(self, ended: Ended) -> None:
+        if self._mirroring is not None:
+            self._mirroring.show([ended.cell])
+        if ended.status is not None:
+            self._failed |= not ended.status.finished
+            self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
+            print(f"{ended.cell}: {ended.status.value}{': ' + ended.cause if ended.cause else ''}", flush=True)
+        elif self._gives_way:
+            self.log.write("elsewhere", cell=ended.cell)
+            print(f"{ended.cell}: left to the process that trains it", flush=True)
+        elif not stop.requested() and self._pool is not None and self._pool.broken:
+            # The node's fault, not the cell's.
+            self._failed = True
+            self.log.write("unfit", cause=ended.cause)
+            print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
+        elif not stop.requested():
+            self._failed = True
+            self.log.write("refused", cell=ended.cell, cause=ended.cause)
+            print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
+
+    def _tick(self, pool: Pool) -> None:
+        self.log.running(pool.running())
+        if self._mirroring is not None:
+            self._mirroring.show(pool.running())
+        if pool.interrupted:
+            # At once: SLURM may end this process before the cells have written their checkpoints.
+            self._leave(pool.interrupted)
+            if pool.interrupted == _WARNING:
+                # Time must be left to put the job back into the queue.
+                pool.stop(max(1.0, min(60.0, self.pack.signal_delay_s / 2)))
+        if pool.running() or pool.waiting() > len(pool.elsewhere()):
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        if now - self._idle_since >= _IDLE_SECONDS:
+            self._gives_way = True
+            pool.stop(0)
+
+    def _give_up(self, task: Task, status: Status, cause: str) -> bool:
+        """Record that the cell failed in this job's earlier starts; False if another process trains it."""
+        before = owner_of(task.folder)
+        # SLURM has ended the job's earlier start before it began this one.
+        own = before is not None and before.job == job_id() and before.restart < restart_count()
+        try:
+            write_failure(task, status, cause, "", fence=before.token if before and own else "")
+        except ClaimedError:
+            return False
+        except (RecordError, OSError) as error:
+            cause = f"{cause}; this could not be recorded: {error}"
+        self._ended(Ended(cell=task.cell, status=status, cause=cause))
+        return True
+
+    def _put_back(self) -> None:
+        """Put this job back into the queue, after the warning before its end."""
+        for attempt in itertools.count(1):
+            trouble = _requeue(job_id())
+            if not trouble:
+                self.log.write("requeued")
+                print("the job goes back into the queue", flush=True)
+                break
+            print(f"scontrol requeue: {trouble}", file=sys.stderr, flush=True)
+            if attempt == 3:
+                break
+            time.sleep(2)
+        # SLURM starts a job again that has asked for it, whatever its exit code.
+        os._exit(1)
+
+    def _leave(self, signal_name: str) -> None:
+        """Write down, once, why this start ends before its cells."""
+        if self._has_left:
+            return
+        self._has_left = True
+        ran = time.monotonic() - self._started
+        # SLURM warns up to a minute earlier than it was asked to.
+        at_limit = ran >= 60 * self.pack.timeout_min - self.pack.signal_delay_s - 75
+        status = Status.timeout if at_limit else Status.preempted
+        cause = f"the time limit of {self.pack.timeout_min} min" if at_limit else f"SLURM took its node ({signal_name})"
+        self.log.write("left", status=status.value, cause=cause, seconds=round(ran, 1))
+        print(f"left after {ran:.0f} s: {cause}", flush=True)
+
+    def _await_end(self) -> None:
+        """Wait until SLURM ends this job, after it has said that it will."""
+        end = time.monotonic() + _END_SECONDS
+        while time.monotonic() < end:
+            time.sleep(1)
+        os._exit(1)
+
+
+def has_result(task: Task) -> bool:
+    """Return whether the cell has the record that it is trained for."""
+    path = records.record_path(task.folder.parent, task.cell)
+    try:
+        return records.file_hash(path) != task.replaces and records.read_record(path).status.finished
+    except (OSError, RecordError):
+        return False  # the worker says what is wrong with it
+
+
+def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
+    """Return where to train in this job's allocation."""
+    device = str(tasks[0].config["trainer.device"])
+    # Without SLURM's affinity plugin a process may use cores that belong to other jobs.
+    cores = min(usable_cores(), int(os.environ.get("SLURM_CPUS_ON_NODE") or sys.maxsize))
+    return slots(cells_per_device, len(tasks), device=device, cores=cores)
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def job_id() -> str:
+    """Return this job's id as SLURM shows it, such as 12 or 12_3; "" outside one."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def restart_count() -> int:
+    """Return how often SLURM has started this job again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME", "")
+
+
+def _requeue(job: str) -> str:
+    """Put a job back into the queue; return what was wrong, "" if nothing."""
+    try:
+        result = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return result.stderr.strip() or f"exit code {result.returncode}" if result.returncode else ""

@@ -1,0 +1,105 @@
+"""What a SLURM job wrote down about itself, for who comes later: a file for each start. Imports no torch."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from strive.launch.retries import Retries
+from strive.launch.task import Ended
+from strive.records import Status
+
+
+class JobLog:
+    """Writes logs/<job>-<restart>.jsonl. Each start has its own file, so an old process of the job disturbs nothing."""
+
+    def __init__(self, logs: Path, job: str, restart: int) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._path = logs / f"{job}-{restart}.jsonl"
+        self._seen = set[str]()
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one event."""
+        line = {"event": event, "time": round(time.time(), 1)} | facts
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # a full disk must not end what trains
+            print(f"{self._path}: {error}", file=sys.stderr, flush=True)
+
+    def running(self, cells: Collection[str]) -> None:
+        """Note the cells that are in training now."""
+        for cell in sorted(set(cells) - self._seen):
+            self._seen.add(cell)
+            self.write("began", cell=cell)
+
+
+@dataclass(slots=True)
+class Start:
+    """What is known of one start of a job."""
+
+    restart: int = 0  # how often SLURM had started the job before
+    node: str = ""
+    began: set[str] = field(default_factory=set)  # cells
+    ended: dict[str, Ended] = field(default_factory=dict)  # {cell: how, and for good}
+    refused: dict[str, str] = field(default_factory=dict)  # {cell: why it was not trained}
+    unfit: str = ""  # why no worker started on this node
+    elsewhere: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
+    left: Status | None = None  # why it stopped before its end, where it had the time to say so
+    cause: str = ""  # one line
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The cells that were in training when it ended."""
+        return self.began - self.ended.keys()
+
+
+def starts(logs: Path, job: str) -> list[Start]:
+    """Return what is known of each start of a job, the first one first."""
+    found = [_read(path, int(path.stem.rpartition("-")[2])) for path in logs.glob(f"{job}-*.jsonl")]
+    return sorted(found, key=lambda start: start.restart)
+
+
+def _read(path: Path, restart: int) -> Start:
+    start = Start(restart=restart)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # half a line: it was killed while it wrote
+        match event["event"]:
+            case "start":
+                start.node = event["node"]
+            case "began":
+                start.began.add(event["cell"])
+            case "ended":
+                start.ended[event["cell"]] = Ended(
+                    cell=event["cell"], status=Status(event["status"]), cause=event["cause"], log=event["log"]
+                )
+            case "refused":
+                start.refused[event["cell"]] = event["cause"]
+            case "unfit":
+                start.unfit = event["cause"]
+            case "elsewhere":
+                start.elsewhere.add(event["cell"])
+            case "left":
+                start.left, start.cause = Status(event["status"]), event["cause"]
+    return start
+
+
+def worn_out(before: Collection[Start], retries: Retries) -> dict[str, tuple[Status, str]]:
+    """Return {cell: (status, cause)} of the cells that a job's earlier starts have tried as often as is allowed."""
+    times = Counter[tuple[str, Status]]()
+    found: dict[str, tuple[Status, str]] = {}
+    for start in sorted(before, key=lambda start: start.restart):
+        status = start.left or Status.node_fail
+        for cell in start.unfinished:
+            times[cell, status] += 1
+            if not retries.allow(status, times[cell, status] - 1):
+                count = f", {times[cell, status]} times" if times[cell, status] > 1 else ""
+                found[cell] = (status, (start.cause or f"its job ended on {start.node} without a word") + count)
+    return found

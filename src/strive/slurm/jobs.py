@@ -1,0 +1,369 @@
+"""A submission's jobs: which cells go into which job, how SLURM gets them, and what is on disk about it.
+
+jobs.json in the submission's folder says {job id: [lines of tasks.jsonl]}. It is written after each array,
+before anything waits, so that a later command finds the jobs of one that was killed. submitting.json says
+the same of the array that sbatch has and has not answered for, by its mark. Imports no torch.
+"""
+
+import json
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import strive
+from strive import records
+from strive.launch.task import Task, read_tasks
+from strive.progress import CONSOLE
+from strive.slurm import sbatch, squeue
+from strive.slurm.job import Pack, has_result
+from strive.slurm.launches import is_of, read_jobs, read_launch
+from strive.slurm.options import SlurmOptions
+from strive.slurm.sbatch import NoAnswerError, SubmitError
+from strive.slurm.snapshot import MODULES, freeze_code, freeze_modules
+from strive.slurm.squeue import SlurmQueue
+
+_SUBMITTING = "submitting.json"
+OPTIONS = "options.json"  # a submission's hydra.launcher
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a cell asks of its job."""
+
+    timeout_min: int
+    mem_gb: float  # 0: the cluster's default
+    gres: str  # "": none
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Jobs that SLURM gets at once: packs of cells with the same needs."""
+
+    needs: Needs
+    packs: list[list[int]]  # lines of tasks.jsonl
+    mark: str = field(default_factory=sbatch.new_mark)  # by which it is found in the queue
+
+
+class SlurmJobs:
+    """Hands cells of one submission to SLURM."""
+
+    def __init__(self, folder: Path, options: SlurmOptions, *, dependency: str = "") -> None:
+        # A job may start in another directory.
+        self.folder, self.options, self._dependency = folder.absolute(), options, dependency
+        self.tasks = read_tasks(self.folder / "tasks.jsonl")
+        self.jobs = read_jobs(self.folder)
+        self.bad_nodes: list[str] = []  # which no job gets any more
+
+    @property
+    def logs(self) -> Path:
+        """Where the jobs write to."""
+        return self.folder / "logs"
+
+    @property
+    def excluded(self) -> str:
+        """The nodes that jobs are kept from, as sbatch has them."""
+        return ",".join(filter(None, (str(self.options.additional_parameters.get("exclude") or ""), *self.bad_nodes)))
+
+    def log(self, job: str) -> Path:
+        """Return what a job printed."""
+        return job_log(self.folder, job)
+
+    def arrays(self, numbers: Sequence[int]) -> list[Array]:
+        """Return the jobs for these cells, as many in one array as the cluster takes."""
+        packs = packed({number: self.tasks[number] for number in numbers}, self.options)
+        size = self.array_size
+        return [
+            Array(needs, found[start : start + size])
+            for needs, found in packs.items()
+            for start in range(0, len(found), size)
+        ]
+
+    @cached_property
+    def array_size(self) -> int:
+        """How many jobs an array may have."""
+        if self.options.max_array_size:
+            return self.options.max_array_size
+        limits = squeue.limits()
+        return max(1, min(limits.array_size, limits.jobs))
+
+    @cached_property
+    def code(self) -> "FrozenCode":
+        """The code that the jobs import."""
+        return frozen_code(self.tasks, self.folder, snapshot=self.options.snapshot)
+
+    def submit(self, array: Array) -> list[str]:
+        """Submit the jobs, write their ids down, and return them.
+
+        Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later, NoAnswerError if
+        nobody knows: the same array again is then looked for before it is submitted anew.
+        """
+        code = self.code
+        packs = [self._pack(numbers, array.needs) for numbers in array.packs]
+        parameters = _parameters(array.needs, self.options, code.setup, self._dependency, self.excluded)
+        _write_json(self.folder / OPTIONS, asdict(self.options))
+        with _undisturbed():
+            again = array.mark in _submitting(self.folder)
+            _write_json(self.folder / _SUBMITTING, {array.mark: array.packs})
+            try:
+                ids = sbatch.submit(self.logs, parameters, packs, array.mark, again=again)
+            except NoAnswerError:
+                raise
+            except SubmitError:
+                (self.folder / _SUBMITTING).unlink()
+                raise
+            self.jobs |= dict(zip(ids, array.packs, strict=True))
+            _write_jobs(self.folder, self.jobs)
+        return ids
+
+    def _pack(self, numbers: list[int], needs: Needs) -> Pack:
+        return Pack(
+            submission=self.folder,
+            numbers=numbers,
+            code=self.code.folder,
+            cells_per_device=self.options.cells_per_device,
+            retries=self.options.retries,
+            timeout_min=needs.timeout_min,
+            signal_delay_s=self.options.signal_delay_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenCode:
+    """The code that jobs import, and the shell lines that make them do so."""
+
+    folder: Path | None  # None: nothing is frozen
+    setup: list[str]
+
+
+def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> FrozenCode:
+    """Freeze the project and the modules of custom nets beside the sweeps, shared by all with the same code.
+
+    Raises SnapshotError if there is too much of it.
+    """
+    root = Path(strive.__file__).resolve().parents[2]
+    # A strive in site-packages changes under nobody's hands.
+    if not snapshot or not (root / "src" / "strive").is_dir():
+        return FrozenCode(None, [_python_path(Path(strive.__file__).resolve().parents[1])])
+    sweeps = submission.absolute().parents[1]
+    code = freeze_code(root, sweeps, without=[sweeps.parent])
+    lines = [_python_path(code / "src")]
+    builders = {str(task.config["model.builder"]).partition(":")[0] for task in tasks} - {""}
+    modules = freeze_modules(Path.cwd(), builders, sweeps) if builders else None
+    if modules is not None:
+        lines.append(f"export {MODULES}={shlex.quote(str(modules))}")
+    return FrozenCode(code, lines)
+
+
+def _python_path(folder: Path) -> str:
+    # PYTHONSAFEPATH: a strive in the directory that the job starts in must not go first.
+    return f'export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(folder))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def needs_of(task: Task, options: SlurmOptions) -> Needs:
+    """Return what a cell asks for; where it does not say, what the launcher says."""
+    config = task.config
+    return Needs(
+        timeout_min=config["needs.timeout_min"] or options.timeout_min,
+        mem_gb=config["needs.mem_gb"] or options.mem_gb,
+        gres=config["needs.gres"] or options.gres,
+    )
+
+
+def packed(tasks: Mapping[int, Task], options: SlurmOptions) -> dict[Needs, list[list[int]]]:
+    """Return {needs: packs}; cells that share a net and images come together as far as possible."""
+    groups: dict[Needs, dict[str, list[int]]] = {}
+    for number, task in tasks.items():
+        nets = groups.setdefault(needs_of(task, options), {})
+        nets.setdefault(_net(task), []).append(number)
+    found = {}
+    for needs, nets in groups.items():
+        numbers = [number for same_net in nets.values() for number in same_net]
+        step = options.cells_per_job
+        found[needs] = [numbers[start : start + step] for start in range(0, len(numbers), step)]
+    return found
+
+
+def _net(task: Task) -> str:
+    shared = ("model.", "data.", "preprocess.", "precision", "budget.batch_size")
+    return json.dumps([item for item in task.config.items() if item[0].startswith(shared)])
+
+
+def record_hash(task: Task) -> str:
+    """Return the sha256 of the record that a cell has now, "" if it has none."""
+    try:
+        return records.file_hash(records.record_path(task.folder.parent, task.cell))
+    except OSError:
+        return ""
+
+
+def job_log(submission: Path, job: str) -> Path:
+    """Return what a job of a submission printed; the name is submitit's."""
+    return submission / "logs" / f"{job}_0_log.out"
+
+
+def live_cells(runs: Path) -> dict[str, str]:
+    """Return {cell: job} of the cells that earlier submissions have queued or running, and that have no result.
+
+    Asks SLURM once. A machine without SLURM has no jobs.
+
+    Raises QueueError if SLURM does not answer.
+    """
+    for path in runs.glob(f"sweeps/*/*/{_SUBMITTING}"):
+        _finish_submission(path.parent)
+    submissions = {path.parent: read_jobs(path.parent) for path in sorted(runs.glob("sweeps/*/*/jobs.json"))}
+    jobs = {job for found in submissions.values() for job in found}
+    if not jobs or shutil.which("squeue") is None:
+        return {}
+    live = SlurmQueue().live_now(jobs)
+    cells: dict[str, str] = {}
+    for folder, found in submissions.items():
+        # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
+        mine = {job for job in found.keys() & live.keys() if is_of(live[job].command, folder)}
+        if mine:
+            tasks = read_tasks(folder / "tasks.jsonl")
+            numbers = [(number, job) for job in mine for number in found[job]]
+            cells |= {tasks[number].cell: job for number, job in numbers if not has_result(tasks[number])}
+    return cells
+
+
+def _finish_submission(folder: Path) -> None:
+    """Note the jobs of a launch that was killed, or gave up, while sbatch had them."""
+    launch = read_launch(folder)
+    if shutil.which("squeue") is None or (launch is not None and launch.alive):
+        return  # it does so itself
+    jobs = read_jobs(folder)
+    for mark, packs in _submitting(folder).items():
+        if job := squeue.job_with(mark):
+            jobs |= dict(zip(sbatch.array_ids(job, len(packs)), packs, strict=True))
+    _write_jobs(folder, jobs)
+
+
+def _submitting(folder: Path) -> dict[str, list[list[int]]]:
+    """Return {mark: packs} of what sbatch has not answered for."""
+    try:
+        content = json.loads((folder / _SUBMITTING).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(mark): packs for mark, packs in content.items()}
+
+
+def _write_jobs(folder: Path, jobs: Mapping[str, list[int]]) -> None:
+    lines = ",\n".join(f"{json.dumps(job)}: {numbers}" for job, numbers in jobs.items())
+    records.write_whole(folder / "jobs.json", f"{{\n{lines}\n}}\n".encode())
+    (folder / _SUBMITTING).unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    records.write_whole(path, (json.dumps(content, indent=1, default=str) + "\n").encode())
+
+
+def submissions(runs: Path) -> dict[str, Path]:
+    """Return {job: the folder of its submission}, the newest if a cluster gave an id out twice."""
+    folders = sorted((path.parent for path in runs.glob("sweeps/*/*/jobs.json")), key=lambda folder: folder.name)
+    return {job: folder for folder in folders for job in read_jobs(folder)}
+
+
+def _parameters(
+    needs: Needs, options: SlurmOptions, setup: Sequence[str], dependency: str = "", exclude: str = ""
+) -> dict[str, Any]:
+    """Return what submitit calls the options of sbatch."""
+    given = {
+        "partition": options.partition,
+        "account": options.account,
+        "qos": options.qos,
+        "constraint": options.constraint,
+        "gres": needs.gres,
+        "mem": f"{round(1024 * needs.mem_gb)}MB" if needs.mem_gb else "",
+        "dependency": dependency,
+    }
+    return {key: value for key, value in given.items() if value} | {
+        "job_name": options.name,
+        "time": needs.timeout_min,
+        "cpus_per_task": options.cpus_per_task,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "array_parallelism": options.array_parallelism,
+        "signal_delay_s": options.signal_delay_s,
+        # Ours last: a line of the user's must not put another strive first.
+        "setup": [*options.setup, *_STEP, *setup],
+        "stderr_to_stdout": True,
+        # submitit sends one, which clusters that check it refuse.
+        "wckey": None,
+        "additional_parameters": _further(options, exclude),
+    }
+
+
+# What srun, unlike the script itself, does not have of its own: the environment where a site or a user wants sbatch
+# to export none, and from SLURM 22.05 on the cores of a task.
+_STEP = ("export SLURM_EXPORT_ENV=ALL", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"')
+
+
+def _further(options: SlurmOptions, exclude: str) -> dict[str, Any]:
+    """Return options that submitit does not know; a user's false takes one of ours away."""
+    # After a node failure the job starts again, also where a cluster's default says no. The warning
+    # is the one that a pack knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
+    ours = {"requeue": True, "signal": f"USR2@{options.signal_delay_s}"}
+    wanted = ours | {key.replace("-", "_"): value for key, value in options.additional_parameters.items()}
+    wanted |= {"exclude": exclude} if exclude else {}
+    return {key: value for key, value in wanted.items() if value is not None and value is not False}
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait, for sbatch too: between it and jobs.json a job would be lost from sight."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
+    # What is blocked here is blocked in sbatch.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
+
+
+def _and(arguments: Sequence[str], override: str) -> list[str]:
+    """Put an override behind the others: Hydra's parser takes them only in one piece."""
+    first = next((i for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")), len(arguments))
+    rest = next((i for i, text in enumerate(arguments[first:], first) if text.startswith("-")), len(arguments))
+    return [*arguments[:rest], override, *arguments[rest:]]
+
+
+def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
+    """Submit src/run.py with these arguments, to start when the jobs have ended, however they end; return its job.
+
+    It runs in the current directory with the code and the conf/ of now, does not wait for its own
+    jobs, and leaves what has failed: or a parent that always fails would be tried for ever.
+    folder: the sweep's, for its output.
+
+    Raises SubmitError if sbatch refuses, SnapshotError if the code cannot be frozen.
+    """
+    from submitit.helpers import CommandFunction
+
+    code = frozen_code([], folder / "submission", snapshot=options.snapshot)
+    root = code.folder or Path(strive.__file__).resolve().parents[2]
+    command = [
+        sys.executable,
+        str(root / "src" / "run.py"),
+        *_and(_and(arguments, "hydra.launcher.detach=true"), "hydra.sweeper.retrain=none"),
+    ]
+    # To sbatch an array's id stands for all its jobs.
+    arrays = dict.fromkeys(job.partition("_")[0] for job in after)
+    needs = Needs(options.timeout_min, options.mem_gb, "")
+    parameters = _parameters(needs, options, code.setup, f"afterany:{':'.join(arrays)}")
+    logs = folder.absolute() / "continued"
+    logs.mkdir(parents=True, exist_ok=True)
+    function = CommandFunction(command, cwd=str(Path.cwd()))
+    (job,) = sbatch.submit_patiently(logs, parameters, [function], CONSOLE.print)
+    return job

@@ -1,0 +1,95 @@
+"""A sweep on a cluster: submitted, waited for, left alone or cancelled. Imports no torch."""
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from strive import stop
+from strive.launch.live_view import View
+from strive.launch.submission import Submission
+from strive.launch.task import Ended
+from strive.slurm.jobs import SlurmJobs, continue_command, live_cells
+from strive.slurm.options import SlurmOptions
+from strive.slurm.submit_queue import counted
+from strive.slurm.watch import Watch
+
+__all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]
+
+
+def train_on_slurm(
+    submission: Submission,
+    options: SlurmOptions,
+    *,
+    title: str,
+    waiting: Mapping[str, str] | None = None,
+    dependency: str = "",
+) -> dict[str, Ended]:
+    """Train the submission's cells in SLURM jobs and return how each one ended; None where that is not known yet.
+
+    Cells that an earlier submission has in the queue are waited for, and submitted only if that job
+    ends without them. With options.detach, or when the user leaves at Ctrl-C, the jobs go on; the
+    same command comes back to them.
+
+    waiting: {cell: job} of the cells in the queue, where the caller has asked (live_cells) already.
+    dependency: sbatch's, such as afterok:12.
+
+    Raises SubmitError or QueueError if SLURM takes no jobs, SnapshotError if the code cannot be frozen.
+    """
+    options.check()
+    jobs = SlurmJobs(submission.folder, options, dependency=dependency)
+    folders = {task.cell: task.folder for task in jobs.tasks}
+    work = {task.cell: task.work for task in jobs.tasks}
+    if waiting is None:
+        waiting = live_cells(submission.folder.parents[2])
+    with_job = {cell: waiting[cell] for cell in folders if cell in waiting}
+    view = View(folders, total=len(folders), done=0, title=title, work=work)
+    watch = Watch(jobs, options, with_job, view)
+    with _signals_noted():
+        watch.begin()
+        while not watch.over:
+            with view:
+                watch.wait()
+            if reason := stop.requested():
+                stop.forget()
+                _heed(reason, watch)
+    return watch.ended
+
+
+@contextmanager
+def _signals_noted() -> Iterator[None]:
+    """Heed Ctrl-C between two looks: anywhere else it would leave a cell that belongs to nobody."""
+    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
+    stop.listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.forget()
+
+
+def _heed(reason: str, watch: Watch) -> None:
+    """Do what the user wants after a signal: cancel the jobs, leave them, or go on waiting."""
+    answer = _asked(watch.num_jobs()) if reason == "SIGINT" else "d"
+    if answer == "c":
+        watch.cancel()
+    elif answer in ("d", ""):
+        watch.detach()
+
+
+def _asked(num_jobs: int) -> str:
+    if not sys.stdin.isatty():
+        return "d"
+    print(
+        f"{counted(num_jobs, 'SLURM job')} queued or running. c = cancel, d = detach: leave them alone (default),"
+        " anything else = go on waiting",
+        file=sys.stderr,
+    )
+    noted = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input("> ").strip().lower()
+    except (EOFError, KeyboardInterrupt):
+        return "d"
+    finally:
+        signal.signal(signal.SIGINT, noted)

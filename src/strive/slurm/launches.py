@@ -1,0 +1,178 @@
+"""What the launches of a runs folder left on disk, and which of them are alive. Imports no torch."""
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from strive.launch.task import read_tasks
+from strive.slurm.squeue import Kind, QueueError, SlurmQueue, Verdict
+
+_CLOCK_SECONDS = 60.0  # how far the kernel's count of a process's start may be from the file system's clock
+_LOOKS = 3  # at jobs that squeue does not know, for it to be sure that they are gone
+_QUIET_SECONDS = 10.0  # between two looks at the queue, which is everybody's
+
+
+@dataclass(frozen=True)  # no slots: cached_property needs a place
+class Launch:
+    """One launch of a sweep, as it wrote itself down."""
+
+    folder: Path
+    launcher: str  # local or slurm
+    host: str
+    pid: int
+    time: str  # UTC, ISO 8601
+
+    @cached_property
+    def cells(self) -> list[str]:
+        """The cells that it trains or waits for, in the order of tasks.jsonl; none if that was cleared away."""
+        try:
+            return [task.cell for task in read_tasks(self.folder / "tasks.jsonl")]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    @property
+    def jobs(self) -> dict[str, list[int]]:
+        """Its SLURM jobs: {id: places in `cells`}; empty for a local launch, and until it has submitted."""
+        try:
+            return read_jobs(self.folder)
+        except OSError:
+            return {}
+
+    def cells_at(self, numbers: Collection[int]) -> list[str]:
+        """Return the cells of a job."""
+        return [self.cells[number] for number in numbers if number < len(self.cells)]
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether its process is there; None: it is on another machine, where nobody can look."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            written = (self.folder / "launch.json").stat().st_mtime
+        except OSError:
+            return None  # it was cleared away
+        return _started_before(self.pid, written + _CLOCK_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A SLURM job that has, or had, a cell."""
+
+    id: str
+    verdict: Verdict
+    launch: Launch
+
+
+class Launches:
+    """The launches of a runs folder; ask the same object again, it remembers what does not change."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs, self._queue = runs, SlurmQueue()
+        self._known: dict[Path, Launch] = {}
+        self._live: dict[str, Job] = {}
+        self._next_look = float("-inf")
+        self.trouble = ""  # why SLURM could not be asked, "" if it could
+
+    def of(self, sweep: str) -> list[Launch]:
+        """Return the launches of one sweep, the newest first."""
+        paths = (self._runs / "sweeps" / sweep).glob("*/launch.json")
+        return [launch for path in sorted(paths, reverse=True) if (launch := self._read(path)) is not None]
+
+    def live_jobs(self) -> dict[str, Job]:
+        """Return {cell: its job} of all jobs that are queued or running; some seconds old if asked often."""
+        if time.monotonic() >= self._next_look:
+            self._live = self._look()
+            self._next_look = time.monotonic() + _QUIET_SECONDS
+        return self._live
+
+    def _look(self) -> dict[str, Job]:
+        launches = {launch: launch.jobs for launch in self._submitted()}
+        self.trouble = ""
+        if not launches:
+            return {}
+        try:
+            live = self._queue.live_now({job for jobs in launches.values() for job in jobs})
+        except QueueError as error:
+            self.trouble = str(error)
+            return {}
+        return {
+            cell: Job(job, live[job], launch)
+            for launch, jobs in launches.items()
+            for job, numbers in jobs.items()
+            # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
+            if job in live and is_of(live[job].command, launch.folder)
+            for cell in launch.cells_at(numbers)
+        }
+
+    def ended_jobs(self, jobs: Collection[str]) -> dict[str, Verdict]:
+        """Return how jobs that are alive no more came to their end, as far as SLURM knows."""
+        verdicts: dict[str, Verdict] = {}
+        with suppress(QueueError):
+            for _ in range(_LOOKS if jobs and not self.trouble else 0):
+                verdicts = self._queue.ask(jobs)
+        return {job: verdict for job, verdict in verdicts.items() if verdict.kind is Kind.gone}
+
+    def _submitted(self) -> Iterator[Launch]:
+        for path in sorted(self._runs.glob("sweeps/*/*/jobs.json")):
+            if (launch := self._read(path.with_name("launch.json"))) is not None:
+                yield launch
+
+    def _read(self, path: Path) -> Launch | None:
+        folder = path.parent
+        if folder not in self._known:
+            launch = read_launch(folder)
+            if launch is None:
+                return None
+            self._known[folder] = launch
+        return self._known[folder]
+
+
+def read_launch(folder: Path) -> Launch | None:
+    """Return the launch that a folder belongs to; None while it is being written, or if somebody cleared it away."""
+    try:
+        content = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
+        return Launch(folder, **{name: content[name] for name in ("launcher", "host", "pid", "time")})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_jobs(submission: Path) -> dict[str, list[int]]:
+    """Return {job: places in tasks.jsonl} of a submission's SLURM jobs; empty until it has submitted.
+
+    Raises OSError if the file is there and cannot be read.
+    """
+    try:
+        content = json.loads((submission / "jobs.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
+
+
+def is_of(command: str, submission: Path) -> bool:
+    """Return whether a job's command, as SLURM tells it, may be one of this submission."""
+    # Not every cluster shows the batch script; its path may be another one there.
+    return submission.name in command or not command.startswith("/")
+
+
+def _started_before(pid: int, moment: float) -> bool:
+    """Return whether a process of this machine is alive and older than that: a number is given out again."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, alive
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/stat").read_text().partition("\nbtime ")[2].split()[0]
+    except (OSError, IndexError):
+        return True  # not Linux
+    # A zombie has ended; only its parent has not looked yet.
+    return fields[0] not in "ZX" and int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK") <= moment

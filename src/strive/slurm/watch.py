@@ -1,0 +1,365 @@
+"""The cells of a launch while SLURM has them: records first, the queue second. Imports no torch."""
+
+import os
+import subprocess
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from strive import records, stop
+from strive.claim import ClaimedError, Owner, Silence, owner_of, surely_dead
+from strive.launch.failure_record import write_failure
+from strive.launch.live_view import View
+from strive.launch.task import Ended
+from strive.records import RecordError, Status
+from strive.slurm import squeue
+from strive.slurm.bad_nodes import BadNodes
+from strive.slurm.changed_options import unheeded
+from strive.slurm.job_log import starts
+from strive.slurm.job_outcome import Fate, fate_of
+from strive.slurm.jobs import SlurmJobs, record_hash, submissions
+from strive.slurm.options import SlurmOptions
+from strive.slurm.sbatch import SubmitError
+from strive.slurm.squeue import Kind, SlurmQueue, Verdict
+from strive.slurm.submit_queue import Intake, counted
+
+_SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
+_RARELY = 12  # looks between two at the records of cells whose jobs wait
+_SLOWER = 1.5  # so much longer each time until the queue is asked again, as long as nothing is in doubt
+_SLOWEST = 6  # so many times hydra.launcher.poll_seconds at most: half a minute by default
+_RELEASES = 3  # of a job that SLURM holds because its node did not start it
+_FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
+
+
+@dataclass(slots=True)
+class _Elsewhere:
+    """A cell that a process outside of this launch's jobs has claimed, and what follows if that one dies."""
+
+    owner: Owner
+    fate: Fate | None  # of the job that should have trained it; None: it was not submitted yet
+
+
+class Watch:
+    """The cells of a launch until each one has ended, or is left alone."""
+
+    def __init__(self, jobs: SlurmJobs, options: SlurmOptions, with_job: dict[str, str], view: View) -> None:
+        """Nothing is submitted before `begin`. with_job: {cell: job} of cells that are in the queue already."""
+        self.ended: dict[str, Ended] = {}
+        self.over = False
+        self._jobs, self._options, self._view = jobs, options, view
+        self._open = {task.cell: task for task in jobs.tasks}
+        self._numbers = {task.cell: number for number, task in enumerate(jobs.tasks)}
+        self._before = {task.cell: record_hash(task) for task in jobs.tasks}
+        self._with_job = with_job
+        self._elsewhere: dict[str, _Elsewhere] = {}
+        self._intake = Intake(jobs, view.say)
+        self._queue, self._silence = SlurmQueue(), Silence()
+        self._tries = Counter[tuple[str, Status | None]]()
+        self._verdicts: dict[str, Verdict] = {}
+        self._earlier: dict[str, Path] | None = None  # {job of an earlier submission: its folder}
+        self._looks = 0
+        self._bad_nodes, self._releases = BadNodes(), Counter[str]()
+        self._ask_after, self._ask_at = options.poll_seconds, 0.0  # seconds; monotonic seconds
+
+    def begin(self) -> None:
+        """Submit what nobody trains yet."""
+        if self._with_job:
+            cells = counted(len(self._with_job), "cell")
+            self._view.say(f"waits for {cells} of earlier submissions: SLURM {self._ids()}")
+            for line in unheeded(self._jobs, self._with_job, self._folder_of):
+                self._view.say(line)
+        for cell, task in self._open.items():
+            if cell in self._with_job:
+                continue
+            owner = owner_of(task.folder)
+            # Detached, nobody is there to see such an owner die; then its job waits for it.
+            if owner is not None and not surely_dead(owner) and not self._options.detach:
+                self._elsewhere[cell] = _Elsewhere(owner, None)
+                self._view.say(f"{cell} waits: it is being trained by {owner}")
+            else:
+                self._intake.add(self._numbers[cell])
+        self._submit()
+        if self._options.detach:
+            # What SLURM has not answered for may be in the queue: nobody else would find it.
+            while self._intake.unanswered and not stop.requested():
+                time.sleep(_SLICE_SECONDS)
+                self._submit()
+            self.detach()
+
+    def wait(self) -> None:
+        """Look at records and the queue until every cell has ended, or a signal comes."""
+        while not self.over and not stop.requested():
+            self._look()
+            self._show()
+            self.over = not self._open
+            end = time.monotonic() + (0 if self.over else self._options.poll_seconds)
+            while time.monotonic() < end and not stop.requested():
+                time.sleep(_SLICE_SECONDS)
+
+    def num_jobs(self) -> int:
+        """Return how many jobs still have cells to train."""
+        return len(set(self._with_job.values()))
+
+    def cancel(self) -> None:
+        """Cancel the jobs that have cells of this launch, and end."""
+        self._scancel()
+        self._leave_open("cancelled", to_jobs=False)
+
+    def _scancel(self) -> None:
+        if ids := self._cancel_ids():
+            result = subprocess.run(["scancel", *ids], capture_output=True, text=True)
+            said = f": {result.stderr.strip()}" if result.stderr.strip() else ""
+            self._view.say(f"cancelled SLURM {' '.join(ids)}{said}; the same command goes on")
+
+    def _give_up(self, why: str) -> None:
+        """Cancel the jobs and end, because no job can train here."""
+        self._scancel()
+        for cell in list(self._open):
+            self._end(Ended(cell=cell, status=None, cause=f"not trained: {why}"))
+
+    def detach(self) -> None:
+        """Leave the jobs alone, and end."""
+        if ids := self._cancel_ids():
+            self._view.say(
+                f"detached from {counted(len(self._with_job), 'cell')}; the same command waits for them again."
+                f" To cancel: scancel {' '.join(ids)}"
+            )
+        if held_back := self._intake.held_back:
+            self._view.say(
+                f"{counted(held_back, 'cell')} not submitted: SLURM takes no more jobs now; the same command does it"
+            )
+        self._leave_open("in the queue", to_jobs=True)
+
+    def _leave_open(self, cause: str, *, to_jobs: bool) -> None:
+        for cell in list(self._open):
+            job = self._with_job.get(cell, "")
+            why = f"SLURM job {job}: {cause}" if job else "not submitted"
+            self._end(Ended(cell=cell, status=None, cause=why, job=job if to_jobs else ""))
+        self.over = True
+
+    def _cancel_ids(self) -> list[str]:
+        """Return what scancel takes: our own arrays as a whole, of others' the jobs that have cells of this launch."""
+        jobs = set(self._with_job.values())
+        return sorted({job.partition("_")[0] if job in self._jobs.jobs else job for job in jobs}, key=_job_order)
+
+    def _ids(self) -> str:
+        ids = sorted({job.partition("_")[0] for job in self._with_job.values()}, key=int)
+        return f"{'jobs' if len(ids) > 1 else 'job'} {', '.join(ids)}"
+
+    def _submit(self) -> None:
+        try:
+            taken = self._intake.submit(self._with_job.values())
+        except SubmitError as error:
+            if not self._bad_nodes.names:
+                raise
+            self._give_up(f"{self._bad_nodes.why()}; without them {error}")
+            return
+        if taken:
+            self._ask_soon()
+        for number, job in taken.items():
+            task = self._jobs.tasks[number]
+            self._with_job[task.cell] = job
+            self._before[task.cell] = record_hash(task)
+
+    # --- what has become of the cells
+
+    def _look(self) -> None:
+        # The queue first: a job that is gone then has written its last record before we look for it.
+        if time.monotonic() >= self._ask_at:
+            self._verdicts = self._queue.ask(set(self._with_job.values()))
+            self._release()
+            self._ask_at = time.monotonic() + self._ask_after
+            self._ask_after = min(_SLOWER * self._ask_after, _SLOWEST * self._options.poll_seconds)
+        self._looks += 1
+        for cell in list(self._open):
+            job = self._with_job.get(cell, "")
+            # What is still in the queue has no record, unless somebody else trains it.
+            waits = job in self._verdicts and self._verdicts[job].kind is Kind.pending
+            if not waits or self._looks % _RARELY == 0:
+                self._look_for_record(cell)
+        for job, verdict in self._verdicts.items():
+            if verdict.kind is Kind.gone:
+                self._job_is_gone(job, verdict)
+        for cell, waiting in list(self._elsewhere.items()):
+            self._look_at_owner(cell, waiting)
+        if why := self._bad_nodes.all_bad():
+            self._give_up(why)
+            return
+        self._submit()
+        mine = set(self._with_job.values())
+        # Only three answers in a row make a job's end sure; without an answer SLURM has enough to do.
+        doubt = any(verdict.kind is Kind.unknown for job, verdict in self._verdicts.items() if job in mine)
+        if doubt and self._queue.answers:
+            self._ask_soon()
+
+    def _release(self) -> None:
+        """Let jobs run again that SLURM holds back for ever because their node, which it has drained, was bad."""
+        held = [job for job, verdict in self._verdicts.items() if verdict.could_not_start]
+        if new := [job for job in held if not self._releases[job]]:
+            self._view.say(f"held by SLURM because a node did not start them: {counted(len(new), 'job')}; released")
+        if again := [job for job in held if self._releases[job] < _RELEASES]:
+            self._releases.update(again)
+            squeue.release(again)
+
+    def _ask_soon(self) -> None:
+        self._ask_after, self._ask_at = self._options.poll_seconds, 0.0
+
+    def _look_for_record(self, cell: str, *, any_failure: bool = False) -> None:
+        """Note how the cell ended if it has.
+
+        any_failure: take a record of a failure for the end. Otherwise its job must have said so: it
+        may be about to try the cell again.
+        """
+        task = self._open[cell]
+        log = str(task.folder / "log.txt")
+        name = record_hash(task)
+        if name in ("", task.replaces):
+            return
+        try:
+            record = records.read_record(records.record_path(task.folder.parent, cell))
+        except FileNotFoundError:
+            return
+        except RecordError as error:
+            if name != self._before[cell]:
+                self._end(Ended(cell=cell, status=Status.error, cause=str(error), log=log))
+            return
+        if record.status.finished:
+            self._end(Ended(cell=cell, status=record.status))
+        elif name != self._before[cell] and (any_failure or self._said_of(cell) is not None):
+            cause = record.failure.cause if record.failure else ""
+            self._end(Ended(cell=cell, status=record.status, cause=cause, log=log))
+
+    def _said_of(self, cell: str) -> Ended | None:
+        """Return how the cell's job has said that it ended."""
+        job = self._with_job.get(cell, "")
+        folder = self._folder_of(job)
+        past = starts(folder / "logs", job) if folder else []
+        return next((start.ended[cell] for start in past if cell in start.ended), None)
+
+    def _folder_of(self, job: str) -> Path | None:
+        """Return the folder of the submission that a job belongs to."""
+        if job in self._jobs.jobs:
+            return self._jobs.folder
+        if self._earlier is None:
+            self._earlier = submissions(self._jobs.tasks[0].folder.parent)
+        return self._earlier.get(job)
+
+    def _job_is_gone(self, job: str, verdict: Verdict) -> None:
+        if job not in self._with_job.values():
+            return  # seen before
+        for cell in [cell for cell, its_job in self._with_job.items() if its_job == job]:
+            with suppress(OSError):
+                os.listdir(self._open[cell].folder)  # a network file system then asks its server what is new
+            self._look_for_record(cell)
+            # A cell that was to be trained anew, and failed, has kept its old record.
+            if cell in self._open and (said := self._said_of(cell)) is not None:
+                self._end(said)
+        cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
+        for cell, fate in fate_of(job, verdict, cells, self._folder_of(job)).items():
+            del self._with_job[cell]
+            owner = owner_of(self._open[cell].folder)
+            if owner is not None and not surely_dead(owner):
+                # A process on a node that SLURM has lost may go on and finish the cell.
+                self._elsewhere[cell] = _Elsewhere(owner, fate)
+            else:
+                self._meet(cell, fate)
+        if self._bad_nodes.names != self._jobs.bad_nodes:
+            self._jobs.bad_nodes = list(self._bad_nodes.names)
+            squeue.exclude(self._with_job.values(), self._jobs.excluded)
+
+    def _look_at_owner(self, cell: str, waiting: _Elsewhere) -> None:
+        if cell not in self._open:
+            del self._elsewhere[cell]
+            return
+        folder = self._open[cell].folder
+        dead = self._silence.stale(folder)
+        if dead is None and owner_of(folder) is not None:
+            return
+        del self._elsewhere[cell]
+        # Its owner wrote a record before it gave the cell back.
+        self._look_for_record(cell, any_failure=True)
+        if cell not in self._open:
+            return
+        if waiting.fate is None:
+            self._intake.add(self._numbers[cell])
+        else:
+            self._meet(cell, waiting.fate, fence=dead.token if dead else "")
+
+    # --- what follows for a cell whose job is gone
+
+    def _meet(self, cell: str, fate: Fate, fence: str = "") -> None:
+        """Try the cell again, or record that it failed."""
+        if fate.bad_node:
+            self._avoid(cell, fate)
+            return
+        tries = self._tries[cell, fate.status]
+        allowed = tries < _FREE_TRIES if fate.status is None else self._options.retries.allow(fate.status, tries)
+        if fate.again and allowed:
+            self._tries[cell, fate.status] += 1
+            if fate.status is not None:
+                self._view.say(f"{cell}: {fate.status.value}: {fate.cause}; submitted again")
+            self._intake.add(self._numbers[cell])
+        elif fate.status is None:
+            self._end(Ended(cell=cell, status=None, cause=fate.cause, log=fate.log))
+        else:
+            self._record(cell, fate, fate.status, fence)
+
+    def _avoid(self, cell: str, fate: Fate) -> None:
+        """Submit a cell again whose job ended before it began, without the node that was to blame for it."""
+        if self._bad_nodes.note(fate.bad_node, cell, fate.cause):
+            self._view.say(f"{fate.bad_node} is avoided from now on: {fate.cause}, before any cell began")
+        if why := self._bad_nodes.bad_for(cell):
+            self._end(Ended(cell=cell, status=None, cause=f"not trained: {why}", log=fate.log))
+        else:
+            self._intake.add(self._numbers[cell])
+
+    def _record(self, cell: str, fate: Fate, status: Status, fence: str) -> None:
+        try:
+            record = write_failure(self._open[cell], status, fate.cause, fate.log, fence=fence)
+        except ClaimedError as error:
+            self._elsewhere[cell] = _Elsewhere(error.owner, fate)
+        except (RecordError, OSError) as error:
+            cause = f"{fate.cause}; this could not be recorded: {error}"
+            self._end(Ended(cell=cell, status=status, cause=cause, log=fate.log))
+        else:
+            cause = record.failure.cause if record.failure else ""
+            self._end(Ended(cell=cell, status=record.status, cause=cause, log=fate.log))
+
+    def _end(self, ended: Ended) -> None:
+        if ended.status is not None:
+            self._bad_nodes.forget_row()
+        self.ended[ended.cell] = ended
+        del self._open[ended.cell]
+        self._with_job.pop(ended.cell, None)
+        self._view.ended(ended)
+
+    # --- what the user sees
+
+    def _show(self) -> None:
+        verdicts = {job: self._verdicts[job] for job in set(self._with_job.values()) if job in self._verdicts}
+        running = {}
+        for cell, job in self._with_job.items():
+            if job not in verdicts or verdicts[job].kind not in (Kind.running, Kind.suspended):
+                continue
+            if owner_of(self._open[cell].folder) is not None:
+                suspended = " suspended" if verdicts[job].kind is Kind.suspended else ""
+                running[cell] = f"{verdicts[job].node} {job}{suspended}"
+        if running:
+            self._bad_nodes.forget_row()
+        self._view.refresh(running, len(self._open) - len(running), self._summary(verdicts))
+
+    def _summary(self, verdicts: dict[str, Verdict]) -> str:
+        if not self._with_job:
+            return ""
+        kinds = Counter(verdict.kind for verdict in verdicts.values())
+        reasons = Counter(verdict.reason for verdict in verdicts.values() if verdict.kind is Kind.pending)
+        parts = ", ".join(f"{count} {kind.value}" for kind in Kind if (count := kinds[kind]))
+        why = ", ".join(reason for reason, _ in reasons.most_common(2))
+        return f"SLURM {self._ids()}: {parts}{f' ({why})' if why else ''}"
+
+
+def _job_order(job: str) -> tuple[int, int]:
+    array, _, index = job.partition("_")
+    return int(array), int(index or 0)

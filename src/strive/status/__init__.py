@@ -1,0 +1,1 @@
+"""How sweeps stand, from what lies on disk."""

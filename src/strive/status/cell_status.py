@@ -1,0 +1,295 @@
+"""How each cell of a sweep stands: from records, claims and launches on disk, and from SLURM. Imports no torch."""
+
+import dataclasses
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any
+
+from strive import records
+from strive.claim import Owner, is_older, owner_of, surely_dead
+from strive.code_hash import code_hash
+from strive.evidence import EPOCHS, PREDICTIONS, dead_text, is_dead, weigh
+from strive.records import RecordError, Status
+from strive.same_code import is_stale
+from strive.slurm.job_log import starts
+from strive.slurm.job_outcome import fate_of
+from strive.slurm.launches import Job, Launch, Launches
+from strive.slurm.squeue import Kind
+from strive.sweeps.audit import Audit, audit_plan, changed_file
+from strive.sweeps.plan import StoredCell, StoredPlan, epochs_done, has_checkpoint, names_in
+
+_BESIDE = (EPOCHS, PREDICTIONS)
+_SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
+_MOST_BYTES = 16 * 2**20  # of predictions that a look at how things stand reads; tables read larger ones, too
+
+
+class State(StrEnum):
+    """How a cell stands."""
+
+    done = auto()
+    diverged = auto()
+    running = auto()
+    waiting = auto()  # a launch that is alive, or a SLURM job, will train it
+    failed = auto()
+    unreadable = auto()  # there is a record that cannot be read
+    contradictory = auto()  # the plan, or a file beside the record, says something else than the record
+    stopped = auto()  # begun and left; the next launch goes on
+    missing = auto()  # not begun
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result."""
+        return self in (State.done, State.diverged)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the cell in this launch."""
+        return self.finished or self in (State.failed, State.unreadable, State.contradictory)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How one cell stands."""
+
+    cell: str
+    state: State
+    status: Status | None = None  # of a failure
+    dead: bool = False  # it is done, and never left chance
+    why: str = ""  # may have any number of lines
+    log: str = ""  # where to read more
+    traceback: str = ""
+    owner: Owner | None = None  # who trains it
+    suspended: bool = False  # by SLURM
+    epochs_done: int = 0
+    epochs: int = 0  # in all
+    batch_size: int = 0  # images in a step
+    images: str = ""  # fingerprint of those that a finished one was trained on
+    stale: str = ""  # the code hash of its record, where the code has changed since
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end at the present speed; None while that is not known."""
+        note = self.owner.note if self.owner else {}
+        rate = note.get("images_per_second", 0)
+        return (note["steps"] - note["step"]) * self.batch_size / rate if rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a record says, as far as the files beside it agree."""
+
+    stamp: tuple[int, ...]  # of the record: time, size, number; and of what it is compared with
+    status: Status | None  # None: it cannot be trusted
+    why: str
+    traceback: str = ""
+    images: str = ""  # the fingerprint in the record
+    code: str = ""  # hash of the code that trained it
+    dead: bool = False
+    contradicted: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self.status is not None and self.status.finished
+
+
+class Watcher:
+    """Looks at the cells of a runs folder; ask the same object again, it reads only what is new."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._launches = Launches(runs)
+        self._records: dict[str, _Seen] = {}
+        self._audits: dict[str, tuple[StoredPlan, Audit]] = {}
+
+    @property
+    def trouble(self) -> str:
+        """Why SLURM could not be asked, "" if it could, or need not be."""
+        return self._launches.trouble
+
+    def last_launch(self, sweep: str) -> Launch | None:
+        """Return the newest launch of a sweep."""
+        return next(iter(self._launches.of(sweep)), None)
+
+    def look(self, plan: StoredPlan) -> list[Standing]:
+        """Return how each cell stands now, in the plan's order."""
+        names = names_in(self._runs)
+        found = {cell.cell: self._on_disk(plan, cell, names) for cell in plan.cells}
+        for cell, why in self._audit(plan).cells.items():
+            if found[cell].state.finished:
+                found[cell] = Standing(cell=cell, state=State.contradictory, why=why)
+        live = self._launches.live_jobs()
+        for cell, standing in found.items():
+            if standing.state.finished:
+                continue
+            job = live.get(cell)
+            if standing.state is State.running:
+                suspended = job is not None and job.verdict.kind is Kind.suspended
+                found[cell] = dataclasses.replace(standing, suspended=suspended)
+            elif job is not None and not _has_failed_in(job, cell):
+                found[cell] = dataclasses.replace(standing, state=State.waiting, why=_place_in_queue(job))
+        self._ask_launches(plan.sweep, found)
+        return list(found.values())
+
+    def problems(self, plan: StoredPlan) -> list[str]:
+        """Return what contradicts the plan, a sentence each."""
+        return [*self._audit(plan).problems, *changed_file(plan, _SWEEPS)]
+
+    def _audit(self, plan: StoredPlan) -> Audit:
+        """Return what contradicts a plan; one that was looked at before is not looked at again."""
+        before = self._audits.get(plan.sweep)
+        if before is None or before[0] != plan:
+            before = self._audits[plan.sweep] = (plan, audit_plan(plan, plan.sweep, [self._runs]))
+        return before[1]
+
+    # -- from the cell's folder
+
+    def _on_disk(self, plan: StoredPlan, cell: StoredCell, names: frozenset[str]) -> Standing:
+        if cell.cell not in names:
+            return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
+        folder = self._runs / cell.cell
+        record = self._record(folder)
+        owner = _owner(folder)
+        ended = owner is not None and record is not None and is_older(folder, owner, record.stamp[0])
+        if owner is not None and not surely_dead(owner) and not ended:
+            batch_size = plan.config(cell)["budget.batch_size"]
+            return Standing(
+                cell=cell.cell, state=State.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
+                epochs_done=epochs_done(folder),
+            )  # fmt: skip
+        if record is not None:
+            return _ended(cell, folder, record, plan.config(cell))
+        if owner is None and not has_checkpoint(folder):
+            return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
+        why = f"its process is gone ({owner})" if owner else "a checkpoint is there"
+        return Standing(
+            cell=cell.cell, state=State.stopped, why=why, epochs=cell.epochs, epochs_done=epochs_done(folder)
+        )
+
+    def _record(self, folder: Path) -> _Seen | None:
+        """Return what the cell's record says; one that was read before only if its file has changed."""
+        path = folder / "record.json"
+        try:
+            stamp = (*_stamp(path), *(number for name in _BESIDE for number in _stamp(folder / name, there=False)))
+            before = self._records.get(folder.name)
+            if before is None or before.stamp != stamp:
+                self._records[folder.name] = _read(path, stamp)
+        except (FileNotFoundError, NotADirectoryError):
+            self._records.pop(folder.name, None)
+            return None
+        except OSError as error:
+            return _Seen((0, 0, 0), None, f"{path}: {error.strerror}")
+        return self._records[folder.name]
+
+    # -- from the launches
+
+    def _ask_launches(self, sweep: str, found: dict[str, Standing]) -> None:
+        """Find out who will train the cells that nobody trains, or what became of their jobs."""
+        open_ = {cell for cell, standing in found.items() if not standing.state.finished}
+        settled = (State.running, State.waiting, State.unreadable, State.contradictory)
+        open_ -= {cell for cell in open_ if found[cell].state in settled}
+        for launch in self._launches.of(sweep):
+            if not open_:
+                return
+            mine = open_.intersection(launch.cells)
+            if not mine:
+                continue
+            if launch.alive:
+                why = f"a worker of process {launch.pid}"
+                for cell in mine - {cell for cell in mine if self._has_failed_since(launch, found[cell])}:
+                    found[cell] = dataclasses.replace(found[cell], state=State.waiting, why=why)
+                open_ -= mine
+            elif launch.launcher == "slurm":
+                # Cells without a job in this launch were left to an earlier one's.
+                open_ -= self._explain(launch, mine, found)
+            else:
+                open_ -= mine
+
+    def _has_failed_since(self, launch: Launch, standing: Standing) -> bool:
+        if standing.state is not State.failed:
+            return False
+        return self._records[standing.cell].stamp[0] > (launch.folder / "launch.json").stat().st_mtime_ns
+
+    def _explain(self, launch: Launch, cells: Set[str], found: dict[str, Standing]) -> set[str]:
+        """Say why jobs ended without a record of their cells; return the cells that had a job."""
+        # A later job of the same cell stands later.
+        last_job = {cell: job for job, numbers in launch.jobs.items() for cell in launch.cells_at(numbers)}
+        silent: dict[str, list[str]] = {}
+        for cell in cells & last_job.keys():
+            if found[cell].state in (State.missing, State.stopped):
+                silent.setdefault(last_job[cell], []).append(cell)
+        for job, verdict in self._launches.ended_jobs(silent).items():
+            for cell, fate in fate_of(job, verdict, silent[job], launch.folder).items():
+                state = State.failed if fate.status is not None else found[cell].state
+                found[cell] = dataclasses.replace(
+                    found[cell], state=state, status=fate.status, why=fate.cause, log=fate.log
+                )
+        return cells & last_job.keys()
+
+
+def _stamp(path: Path, *, there: bool = True) -> tuple[int, ...]:
+    """Return what changes with a file. there: raise OSError if it is not."""
+    try:
+        status = path.stat()
+    except OSError:
+        if there:
+            raise
+        return (0,)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _read(path: Path, stamp: tuple[int, ...]) -> _Seen:
+    try:
+        record = records.read_record(path)
+    except RecordError as error:
+        return _Seen(stamp, None, str(error))
+    if record.failure is not None:
+        return _Seen(stamp, record.status, record.failure.cause, record.failure.traceback)
+    assert record.result is not None
+    evidence = weigh(record, path.parent, most_bytes=_MOST_BYTES)
+    if evidence.contradictions:
+        return _Seen(stamp, None, evidence.why, contradicted=True)
+    why, dead = records.divergence(record), False
+    if record.status is Status.done and is_dead(record.result.test_error, evidence.chance_error):
+        assert evidence.chance_error is not None
+        why, dead = f"test error {record.result.test_error:.2%}, {dead_text(evidence.chance_error)}", True
+    made = record.provenance
+    return _Seen(stamp, record.status, why, images=made.data_fingerprint, code=made.code_hash, dead=dead)
+
+
+def _ended(cell: StoredCell, folder: Path, record: _Seen, config: Mapping[str, Any]) -> Standing:
+    if record.status is None:
+        state = State.contradictory if record.contradicted else State.unreadable
+        return Standing(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
+    if record.finished:
+        stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config) else ""
+        return Standing(
+            cell=cell.cell, state=State(record.status.value), why=record.why, dead=record.dead, images=record.images,
+            stale=stale,
+        )  # fmt: skip
+    log = folder / "log.txt"
+    return Standing(
+        cell=cell.cell, state=State.failed, status=record.status, why=record.why, traceback=record.traceback,
+        log=str(log) if log.exists() else "", epochs=cell.epochs,
+    )  # fmt: skip
+
+
+def _owner(folder: Path) -> Owner | None:
+    try:
+        return owner_of(folder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # it is being given back, or is no claim of this version
+
+
+def _has_failed_in(job: Job, cell: str) -> bool:
+    """Return whether a job that goes on has given this cell up."""
+    return any(cell in start.ended for start in starts(job.launch.folder / "logs", job.id))
+
+
+def _place_in_queue(job: Job) -> str:
+    verdict = job.verdict
+    if verdict.kind is Kind.pending:
+        # The jobs of an array wait for the same thing.
+        return f"SLURM job {job.id.partition('_')[0]}, pending ({verdict.reason or verdict.state.lower()})"
+    return f"SLURM job {job.id}, {verdict.state.lower()} on {verdict.node}, behind other cells"

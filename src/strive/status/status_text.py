@@ -1,0 +1,251 @@
+"""How sweeps stand, as a person reads it. Imports no torch."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from strive.claim import Owner
+from strive.launch.live_view import duration, printable, short_names, shortened
+from strive.slurm.launches import Launch
+from strive.status.cell_status import Standing, State
+from strive.sweeps.plan import StoredPlan
+
+_COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")
+NOT_A_RESULT = (State.failed, State.unreadable, State.contradictory)
+_SHOWN = 20  # names of cells about which there is nothing to say
+_NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
+Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign of life}
+
+
+def sweep_report(
+    plan: StoredPlan,
+    standings: Sequence[Standing],
+    *,
+    launch: Launch | None = None,
+    trouble: str = "",
+    problems: Sequence[str] = (),
+    tracebacks: bool = False,
+    silent: Silent | None = None,
+    width: int | None = None,
+) -> Iterator[RenderableType]:
+    """Yield what there is to say about one sweep.
+
+    problems: what contradicts the plan. tracebacks: of failed cells. silent: the running cells without a
+    sign of life. width: columns of the terminal; None: what is printed is not for a terminal, and nothing is cut.
+    """
+    by_state = {state: [each for each in standings if each.state is state] for state in State}
+    yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
+    yield _line(counts(standings))
+    yield from _stale(standings)
+    if launch is not None:
+        yield _line(f"last launch: {_launched(launch)}")
+    if trouble and any(not each.state.finished for each in standings):
+        yield _line(f"what SLURM has queued cannot be seen: {trouble}")
+    yield from _versions(plan, standings)
+    if problems:
+        yield _title("the plan is contradicted")
+        yield from (_line(problem, style="red") for problem in problems)
+    yield from _running(by_state[State.running], silent or {}, width)
+    yield from _waiting(by_state[State.waiting])
+    yield from _failed([each for each in standings if each.state in NOT_A_RESULT], tracebacks)
+    yield from _results("diverged", by_state[State.diverged])
+    yield from _results("dead, although done", [each for each in standings if each.dead])
+    yield from _stopped(by_state[State.stopped], width)
+    yield from _missing(by_state[State.missing])
+
+
+def _stale(standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    codes = Counter(each.stale for each in standings if each.stale)
+    if number := codes.total():
+        yield _line(f"{number} of them come from other code than this ({', '.join(sorted(codes))})")
+
+
+def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int | None = None) -> Table:
+    """Return a table with one line for each sweep. width: as for sweep_report.
+
+    Diverged and dead cells have a column where there is one: they are no news otherwise, and a terminal is narrow.
+    """
+    every = [each for _, standings in sweeps for each in standings]
+    some = {"diverged": any(each.state is State.diverged for each in every), "dead": any(each.dead for each in every)}
+    names = [name for name in _COLUMNS if some.get(name, True)]
+    longest = max((len(plan.sweep) for plan, _ in sweeps), default=0)
+    table = _table()
+    table.add_column("sweep", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for plan, standings in sweeps:
+        count = Counter(each.state for each in standings)
+        varied = _cell(_varied(plan))
+        if width is not None:
+            # Numbers are of no use cut, names are.
+            varied.truncate(max(0, width - longest - sum(len(name) + 2 for name in names) - 2), overflow="ellipsis")
+        table.add_row(
+            _cell(plan.sweep),
+            str(len(standings)),
+            str(count[State.done]),
+            *([str(count[State.diverged] or "")] if some["diverged"] else []),
+            *([str(sum(each.dead for each in standings) or "")] if some["dead"] else []),
+            *(str(count[state] or "") for state in (State.running, State.waiting)),
+            str(sum(count[state] for state in NOT_A_RESULT) or ""),
+            str(count[State.stopped] + count[State.missing] or ""),
+            varied,
+        )
+    return table
+
+
+def counts(standings: Sequence[Standing]) -> str:
+    """Return how many cells stand how, in one line."""
+    count = Counter(each.state for each in standings)
+    failed = Counter(each.status.value for each in standings if each.state is State.failed and each.status)
+    kinds = {State.failed: f" ({', '.join(f'{number} {status}' for status, number in failed.most_common())})"}
+    if dead := sum(each.dead for each in standings):
+        kinds[State.done] = f" ({dead} of them dead)"
+    parts = [f"{count[state]} {state.value}{kinds.get(state, '')}" for state in State if count[state]]
+    return f"{len(standings)} {'cell' if len(standings) == 1 else 'cells'}: {', '.join(parts) or 'none'}"
+
+
+def advice(standings: Sequence[Standing], overrides: Sequence[str]) -> str:
+    """Return the command that trains what nobody trains, "" if there is no such cell. overrides: of the launch."""
+    if all(each.state.finished for each in standings):
+        return ""
+    if any(each.state in (State.running, State.waiting) for each in standings):
+        return ""
+    return f"to train what has no result: {shlex.join(['python', 'src/run.py', '-m', *overrides])}"
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style, overflow="fold")
+
+
+def _indented(text: str, columns: int = 2) -> Padding:
+    return Padding(_line(text), (0, 0, 0, columns), expand=False)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def _varied(plan: StoredPlan) -> str:
+    """Return what the cells differ in: all that tells one multirun's name from another's."""
+    keys = plan.varying
+    return f"varies {', '.join(key.rpartition('.')[2] for key in keys)}" if keys else "one cell"
+
+
+def _versions(plan: StoredPlan, standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    """Name a data set of which finished cells have seen several versions."""
+    data = {cell.cell: str(plan.config(cell).get("data.name")) for cell in plan.cells}
+    seen = Counter((data[each.cell], each.images) for each in standings if each.images)
+    for name in dict.fromkeys(name for name, _ in seen):
+        versions = {images: number for (of, images), number in seen.items() if of == name}
+        if len(versions) > 1:
+            each = ", ".join(f"{number} of {images}" for images, number in versions.items())
+            yield _line(f"finished cells have seen {len(versions)} versions of the images of {name}: {each}")
+
+
+def _launched(launch: Launch) -> str:
+    state = {True: "running", False: "ended", None: "on another machine, cannot be seen from here"}[launch.alive]
+    return f"{launch.launcher}, {launch.time}, process {launch.pid} on {launch.host} ({state})"
+
+
+def _running(standings: Sequence[Standing], silent: Silent, width: int | None) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("running")
+    names = _names(standings, width)
+    table = _table()
+    table.add_column("cell", no_wrap=True, overflow="ellipsis")
+    for name in ("epoch", "images/s", "left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("trained by", overflow="fold")
+    for each in standings:
+        assert each.owner is not None
+        note, owner = each.owner.note, _whom(each.owner)
+        owner += ", suspended" if each.suspended else ""
+        owner += f", no sign of life seen for {duration(silent[each.cell])}" if each.cell in silent else ""
+        table.add_row(
+            _cell(names[each.cell]),
+            f"{note.get('epoch', each.epochs_done)}/{each.epochs}",
+            f"{note['images_per_second']:,.0f}" if note.get("images_per_second") else "",
+            duration(each.seconds_left),
+            _cell(owner),
+        )
+    yield table
+
+
+def _whom(owner: Owner) -> str:
+    return f"{owner.host} {f'SLURM job {owner.job}' if owner.job else f'process {owner.pid}'}"
+
+
+def _waiting(standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("waiting")
+    for why, number in Counter(each.why for each in standings).most_common():
+        yield _line(f"{number} for {why}")
+
+
+def _failed(standings: Sequence[Standing], tracebacks: bool) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("failed")
+    for each in standings:
+        yield _line(f"{each.status.value if each.status else each.state.value}  {each.cell}", style="red")
+        yield _indented(next(iter(each.why.strip().splitlines()), "nobody wrote down why"))
+        if each.log:
+            yield _indented(each.log)
+        if tracebacks:
+            yield from (_indented(line.expandtabs(), 4) for line in each.traceback.splitlines())
+
+
+def _results(title: str, standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    """Yield the cells that have a result of which nobody should be unaware."""
+    if not standings:
+        return
+    yield _title(title)
+    for each in standings:
+        yield _line(each.cell)
+        yield _indented(each.why)
+
+
+def _stopped(standings: Sequence[Standing], width: int | None) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("stopped; the next launch goes on with them")
+    names = _names(standings, width)
+    for each in standings:
+        yield _line(f"{names[each.cell]}  after epoch {each.epochs_done} of {each.epochs}: {each.why}")
+
+
+def _missing(standings: Sequence[Standing]) -> Iterator[RenderableType]:
+    if not standings:
+        return
+    yield _title("missing")
+    for why, number in Counter(each.why for each in standings if each.why).most_common():
+        yield _line(f"{number} of them: {why}")
+    yield from (_line(each.cell) for each in islice(standings, _SHOWN))
+    if len(standings) > _SHOWN:
+        yield _line(f"and {len(standings) - _SHOWN} more")
+
+
+def _title(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _names(standings: Iterable[Standing], width: int | None) -> Mapping[str, str]:
+    """Return {cell: what to call it}: on a terminal what tells it from the others, elsewhere its id."""
+    cells = [each.cell for each in standings]
+    if width is None:
+        return {cell: cell for cell in cells}
+    names, _ = short_names(cells)
+    return {cell: shortened(name, max(16, width - _NUMBERS)) for cell, name in names.items()}

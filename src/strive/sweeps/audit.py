@@ -1,0 +1,329 @@
+"""A plan, compared with what else says what it says: its cells' ids, its sweep file, the records. Imports no torch.
+
+A plan is derived: what it says of a cell holds only as far as the cell's id, which is a hash of it, agrees.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from strive import identity, records
+from strive.config import ConfigError
+from strive.decide.choice import ChoiceSpec, MissingParentsError, chooser
+from strive.records import Record, RecordError
+from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
+
+if TYPE_CHECKING:  # it takes Hydra, which `src/status.py` starts without
+    from strive.sweeps.sweep_file import Sweep
+
+_SEED = re.compile(r"(?P<net>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")  # of an id
+_RANGE = re.compile(r"range\((\s*-?\d+\s*(?:,\s*-?\d+\s*){0,2})\)")
+_NONE = "not there"
+_NAMED = 3  # cells that a sentence names before it counts them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audit:
+    """What contradicts a plan."""
+
+    cells: Mapping[str, str]  # {cell: why what the plan says of it cannot be true}, one line each
+    problems: tuple[str, ...]  # contradictions that are of no single cell, a sentence each
+    notes: tuple[str, ...]  # what could not be compared, and why
+
+
+def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
+    """Return what the ids of a plan's cells, its name and the records beside it say against it.
+
+    name: of the folder that the plan lies in. folders: where its records may lie.
+    """
+    cells = _false_cells(plan, folders)
+    return Audit(
+        cells=cells,
+        problems=(*_grouped(cells), *_misnamed(plan, name), *_left_out(plan, name, folders)),
+        notes=(),
+    )
+
+
+def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> Audit:
+    """Return where a value that other sweeps' records decided is not what they decide now.
+
+    sweep: what the plan is of.
+    """
+    problems, notes = [], []
+    found = {(each.key, repr(each.per)): each for each in plan.choices}
+    for spec in sweep.choices(plan.changes):
+        parents = _parents(sweep, spec, plan.changes, folders)
+        for chosen in [each for (key, _), each in found.items() if key == spec.key]:
+            values = " ".join(f"{key}={value}" for key, value in chosen.per.items()) or "all cells"
+            if parents is None:
+                notes.append(f"{spec.key} was not chosen again: the plans of {', '.join(spec.sweeps)} are not here")
+                break
+            own = next((cell for cell in plan.cells if _is_of(plan, cell, chosen.per)), None)
+            if own is None:
+                problems.append(f"plan.json chooses {spec.key} for {values}, of which it has no cell")
+                continue
+            try:
+                now = chooser(spec, parents)(identity.config_of(plan.config(own)))
+            except MissingParentsError as error:
+                notes.append(f"{spec.key} for {values} was not chosen again: {error}")
+                continue
+            except ConfigError as error:
+                problems.append(f"{spec.key} for {values} cannot be chosen again: {error}")
+                continue
+            if (now.value, now.why) != (chosen.value, chosen.why):
+                problems.append(
+                    f"plan.json says {spec.key}={chosen.value} for {values} ({chosen.why}), but the records of"
+                    f" {', '.join(spec.sweeps)} say {now.value} ({now.why})"
+                )
+    return Audit(cells={}, problems=tuple(problems), notes=tuple(notes))
+
+
+def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
+    """Return a sentence on what the sweep file says of the cells that it did not when the plan was made; or none.
+
+    How the answer is worded and laid out may change: nothing is trained by it. sweeps: the folder of the files.
+    """
+    try:
+        text = (sweeps / f"{plan.file}.yaml").read_text(encoding="utf-8") if plan.file and plan.text else plan.text
+        before, now = (_declared(each) for each in (plan.text, text))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key, _NONE) != now.get(key, _NONE)]
+    texts = [f"{key} was {before.get(key, _NONE)}, is {now.get(key, _NONE)}" for key in keys]
+    return [f"sweeps/{plan.file}.yaml has changed since the plan: {'; '.join(texts)}"] if texts else []
+
+
+def _declared(text: str) -> dict[str, Any]:
+    """Return {section: key: value} of what a sweep file says of its cells."""
+    content = yaml.safe_load(text)
+    found: dict[str, Any] = {}
+    for section, part in content.items() if isinstance(content, dict) else ():
+        if section not in ("question", "table"):
+            found |= (
+                {f"{section}: {key}": each for key, each in part.items()} if isinstance(part, dict) else {section: part}
+            )
+    return found
+
+
+def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
+    """Yield where a plan's cells are not those of a sweep file, as far as keys of the file are knobs of a cell.
+
+    sweep: what the file says. place: what to call the file.
+    """
+    given = {text.lstrip("+~").partition("=")[0] for text in plan.changes}
+    given |= {key.partition(".")[0] for key in given}
+
+    def said(part: Mapping[str, Any]) -> dict[str, list[Any]]:
+        mine = {key: value for key, value in part.items() if not {key, key.partition(".")[0]} & given}
+        return {key: values for key, value in mine.items() if (values := _values(key, value)) is not None}
+
+    arms = Counter(cell.arm for cell in plan.cells if cell.arm)
+    for arm in [arm for arm in arms if arm not in sweep.arms]:
+        yield f"plan.json has {_count(arms[arm], 'cell')} of arm {arm}, {place} has no such arm"
+    for arm in [arm for arm in sweep.arms if arm not in arms]:
+        yield f"{place} has arm {arm}, of which plan.json has no cell"
+    for arm, own in sweep.arms.items():
+        cells = [plan.config(cell) for cell in plan.cells if cell.arm == arm]
+        for key, (wanted, *_) in said(own).items():
+            if other := [config[key] for config in cells if config.get(key) != wanted]:
+                yield f"{place} says {key}={wanted} of arm {arm}, plan.json {other[0]} of {_count(len(other), 'cell')}"
+    if sweep.cells:
+        return  # they may have any value
+    in_arms = {key for own in sweep.arms.values() for key in own}
+    skipped = in_arms | {spec.key for spec in sweep.choose} | {key for rule in sweep.exclude for key in rule.when}
+    varied = [*sweep.zip, sweep.grid, sweep.fixed]
+    for key, values in {key: values for part in varied for key, values in said(part).items()}.items():
+        if key in skipped or any(key.startswith(f"{each}.") for each in in_arms):
+            continue
+        planned = [plan.config(cell).get(key) for cell in plan.cells]
+        lacking = [value for value in values if value not in planned]
+        beyond = [value for value in planned if value not in values]
+        if lacking or beyond:
+            texts = [f"plan.json has {_texts(planned)}", f"{place} {_texts(values)}"]
+            yield f"{key}: {' and '.join(texts)}"
+
+
+def _values(key: str, value: Any) -> list[Any] | None:
+    """Return what cells have for a key of a sweep file; None where that takes Hydra to say."""
+    from strive.sweeps.sections import Faults, record_values
+
+    if key not in identity.SCIENCE_KEYS:
+        return None
+    if isinstance(value, str) and (match := _RANGE.fullmatch(value)):
+        return list(range(*(int(each) for each in match[1].split(","))))
+    if isinstance(value, str) and "(" in value:
+        return None
+    faults = Faults()
+    found = record_values("", key, value, faults)
+    return None if faults.lines else found
+
+
+def _texts(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))
+
+
+# -- ids
+
+
+def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
+    """Return {cell: what the plan says of it that its id does not}."""
+    hashes = _hashes(plan)
+    false: dict[str, str] = {}
+    seen: set[str] = set()
+    for cell, wanted in zip(plan.cells, hashes, strict=True):
+        if not cell.cell.endswith(f"-{wanted}"):
+            false[cell.cell] = _difference(plan, cell, wanted, folders)
+        elif cell.cell in seen:
+            false[cell.cell] = "plan.json has this cell twice"
+        elif cell.epochs != plan.config(cell).get("budget.epochs"):
+            false[cell.cell] = (
+                f"plan.json says {cell.epochs} epochs, and budget.epochs={plan.config(cell).get('budget.epochs')}"
+            )
+        seen.add(cell.cell)
+    return false
+
+
+def _hashes(plan: StoredPlan) -> list[str]:
+    try:
+        return identity.science_hashes(plan.common, [cell.factors for cell in plan.cells])
+    except ValueError:  # a number that is none, which no config has
+        return ["not a number"] * len(plan.cells)
+
+
+def _difference(plan: StoredPlan, cell: StoredCell, wanted: str, folders: Sequence[Path]) -> str:
+    """Return what the plan says of a cell, and what the record with its id says."""
+    record = _record(cell.cell, folders)
+    if record is None:
+        return f"plan.json says of it what an id that ends in {wanted} would mean"
+    planned = plan.config(cell)
+    told = {key: (planned.get(key), value) for key, value in identity.science(record.config).items()}
+    texts = [f"{key}={ours!r}, record.json {theirs!r}" for key, (ours, theirs) in told.items() if ours != theirs]
+    return f"plan.json says {'; '.join(texts)}" if texts else f"plan.json says what only {wanted} would mean"
+
+
+def _grouped(cells: Mapping[str, str]) -> Iterator[str]:
+    """Yield each reason once, with the cells that it is of."""
+    for why, count in Counter(cells.values()).items():
+        yield f"{_listed([cell for cell in cells if cells[cell] == why], count)}: {why}"
+
+
+def _misnamed(plan: StoredPlan, name: str) -> Iterator[str]:
+    wanted = kept_as(plan.changes, plan.file)
+    if plan.sweep != name or wanted != name:
+        yield (
+            f"plan.json says it is of {plan.sweep} ({' '.join([plan.file, *plan.changes]) or 'no overrides'}), which"
+            f" is kept as {wanted}, but it lies in {name}"
+        )
+
+
+# -- records that the plan lacks
+
+
+def _left_out(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Iterator[str]:
+    """Yield a sentence on finished cells that differ from the plan's in the seed alone, and are of no other plan."""
+    extra: dict[str, Record] = {}
+    for folder in folders:
+        for cell in _other_seeds(plan, names_in(folder)):
+            record = _record(cell, [folder])
+            if record is not None and record.status.finished:
+                extra.setdefault(cell, record)
+    if not extra:
+        return
+    for folder in folders:
+        for other in names_in(folder / "sweeps") - {name}:
+            with suppress(RecordError, OSError):
+                for stored in StoredPlan.read(sweep_folder(folder, other)).cells:
+                    extra.pop(stored.cell, None)
+    if extra:
+        texts = [f"{cell} ({record.status.value}, {_error(record)})" for cell, record in extra.items()]
+        yield (
+            f"{_count(len(extra), 'finished cell')} of the same grid {'is' if len(extra) == 1 else 'are'} in no plan:"
+            f" {_listed(texts, len(texts))}; launch the sweep with all its seeds, or move the records away"
+        )
+
+
+def _other_seeds(plan: StoredPlan, names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that are ids of the plan's cells with another seed."""
+    planned = {cell.cell for cell in plan.cells}
+    names = frozenset(names)
+    seeds: dict[str, set[int]] = {}
+    for name in names - planned:
+        if match := _SEED.fullmatch(name):
+            seeds.setdefault(match["net"], set()).add(int(match["seed"]))
+    if not seeds:
+        return
+    tried = set()
+    for cell in plan.cells:
+        match = _SEED.fullmatch(cell.cell)
+        others = seeds.get(match["net"], set()) if match else set()
+        config = plan.config(cell) if others else {}
+        without = repr([value for key, value in config.items() if key != "seed" and key in cell.factors])
+        if match is None or not others or (match["net"], without) in tried:
+            continue
+        tried.add((match["net"], without))
+        with suppress(ValueError):
+            hashes = identity.science_hashes(config, [{"seed": seed} for seed in sorted(others)])
+            found = (f"{match['net']}-s{seed}-{each}" for seed, each in zip(sorted(others), hashes, strict=True))
+            yield from (each for each in found if each in names and each not in planned)
+
+
+# -- choices
+
+
+def _parents(
+    sweep: "Sweep", spec: ChoiceSpec, changes: Sequence[str], folders: Sequence[Path]
+) -> list[tuple[Any, Record | None]] | None:
+    """Return the cells of the sweeps that a value is chosen from, with their records; None without their plans."""
+    found: list[tuple[Any, Record | None]] = []
+    for name in spec.sweeps:
+        wanted = plan_name(sweep.for_parents(changes), name)
+        plan = next(filter(None, (_plan(folder, wanted) for folder in folders)), None)
+        if plan is None:
+            return None
+        for cell in plan.cells:
+            try:
+                found.append((identity.config_of(plan.config(cell)), _record(cell.cell, folders)))
+            except ConfigError:
+                return None
+    return found
+
+
+def _plan(folder: Path, name: str) -> StoredPlan | None:
+    try:
+        return StoredPlan.read(sweep_folder(folder, name))
+    except (RecordError, OSError):
+        return None
+
+
+def _is_of(plan: StoredPlan, cell: StoredCell, per: Mapping[str, Any]) -> bool:
+    config = plan.config(cell)
+    return all(config.get(key) == value for key, value in per.items())
+
+
+def _record(cell: str, folders: Sequence[Path]) -> Record | None:
+    """Return the record of a cell, a finished one before another; None if none can be read."""
+    found = []
+    for folder in folders:
+        if Path(cell).name == cell:  # a plan is somebody's text: nothing outside of the folder is looked at
+            with suppress(RecordError, OSError, RecursionError):
+                found.append(records.read_record(records.record_path(folder, cell)))
+    return next((record for record in found if record.status.finished), next(iter(found), None))
+
+
+def _error(record: Record) -> str:
+    return f"test error {record.result.test_error:.2%}" if record.result else "no result"
+
+
+def _listed(texts: Sequence[str], count: int) -> str:
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,152 @@
+"""Hydra's composition for many cells: each distinct choice of groups is composed once.
+
+Hydra composes one cell in 50 to 75 ms. Most cells of a sweep differ in values only, and a value can
+be put into a config that was composed before, after the same conversion of its type.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from strive.config import Config, ConfigError, checked, to_dataclass
+from strive.sweeps.override_syntax import GROUPS, PLAIN_KEYS, flattened
+
+_MOST = 1_000_000  # values of one sweep: more were never meant, and would fill the memory
+
+
+class Composer:
+    """Makes configs of override strings, as Hydra would."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed = lru_cache(maxsize=None)(self._parse)
+        self._base = lru_cache(maxsize=None)(self._compose_base)
+        self._value = lru_cache(maxsize=None)(lambda text: _converted(self._parsed(text)))
+
+    def expand(self, text: str) -> list[str]:
+        """Return the "key=value" strings of an override that may sweep: lists, ranges, globs."""
+        override = self._parsed(text)
+        if not override.is_sweep_override():
+            return [text]
+        if not override.is_discrete_sweep():
+            raise ConfigError(f"{text}: an interval has no values to train one by one; legal: A,B,C, range and glob")
+        key = override.input_line.partition("=")[0] if override.input_line else override.get_key_element()
+        try:
+            values = list(itertools.islice(override.sweep_string_iterator(), _MOST + 1))
+        except (ValueError, ZeroDivisionError, OverflowError) as error:  # of range
+            raise ConfigError(f"{text} cannot be counted out: {error}") from error
+        if len(values) > _MOST:
+            raise ConfigError(f"{text} has more than {_MOST:,} values, too many for one sweep")
+        return [f"{key}={value}" for value in values]
+
+    def check(self, text: str) -> None:
+        """Raise the error of a value that no cell can have, though a later override replaces it in every cell."""
+        for leaf in (leaf for each in self.expand(text) for leaf in flattened(each)):
+            if _is_plain(self._parsed(leaf)):
+                self._value(leaf)
+
+    def compose(self, overrides: Sequence[str]) -> Config:
+        """Return the checked config of one cell.
+
+        Raises ConfigError, or Hydra's and OmegaConf's errors, for what the user must put right.
+        """
+        return checked(self.unchecked(overrides))
+
+    def unchecked(self, overrides: Sequence[str]) -> Config:
+        """Return the config of one cell, of which only the types are right."""
+        plain = self._plain(overrides)
+        base = self._base(tuple(text for text in overrides if text not in plain))
+        if base is None:  # a value may reach others by interpolation
+            return to_dataclass(self._load(overrides))
+        return _replaced(base, [self._value(text) for text in plain])
+
+    def _parse(self, text: str) -> Override:
+        (override,) = self._parser.parse_overrides([text])
+        return override
+
+    def _plain(self, overrides: Sequence[str]) -> list[str]:
+        """Return the overrides whose values can be put into a composed config, as Hydra itself would put them last."""
+        parsed = [self._parsed(text) for text in overrides]
+        plain: list[str] = []
+        # Keys, or parents of keys, that an override of another kind sets later, or takes away at any time.
+        reached = [each.key_or_group for each in parsed if each.is_delete()]
+        for text, override in zip(reversed(overrides), reversed(parsed), strict=True):
+            key = override.key_or_group
+            if not _is_plain(override):
+                # Options of groups are chosen before any value is set, wherever they stand.
+                reached += [] if key in GROUPS and not isinstance(override.value(), dict) else [key]
+            elif not any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in reached):
+                plain.append(text)
+        return plain[::-1]
+
+    def _compose_base(self, overrides: tuple[str, ...]) -> Config | None:
+        composed = self._load(overrides)
+        if any("${" in value for value in _texts(OmegaConf.to_container(composed, resolve=False))):
+            return None
+        return to_dataclass(composed)
+
+    def _load(self, overrides: Sequence[str]) -> DictConfig:
+        composed = self._loader.load_sweep_config(self._master, list(overrides))
+        with open_dict(composed):
+            del composed["hydra"]
+        return composed
+
+
+def _is_plain(override: Override) -> bool:
+    return (
+        override.key_or_group in PLAIN_KEYS
+        and override.package is None
+        # ++ sets a key that is there as no sign does.
+        and not (override.is_add() or override.is_delete())
+        and "${" not in (override.input_line or "")
+    )
+
+
+def _converted(override: Override) -> tuple[str, Any]:
+    """Return (key, value) with the value as the knob's type has it."""
+    node = _all_knobs()
+    # Hydra's own step: its errors are those that a single cell would give.
+    ConfigLoaderImpl._apply_overrides_to_config([override], node)
+    value = OmegaConf.select(node, override.key_or_group)
+    return override.key_or_group, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+@lru_cache(maxsize=1)
+def _all_knobs() -> DictConfig:
+    """Return one config for all conversions: each writes its own key and reads it back; a new one takes 5 ms."""
+    return OmegaConf.structured(Config)  # type: ignore[no-any-return]
+
+
+def _replaced(config: Config, values: Sequence[tuple[str, Any]]) -> Config:
+    top: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in values:
+        group, dot, name = key.partition(".")
+        if dot:
+            nested.setdefault(group, {})[name] = value
+        else:
+            top[group] = value
+    # optimizer is always a copy: checked() brings its fractions to lowest terms in place.
+    nested.setdefault("optimizer", {})
+    groups = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in nested.items()}
+    return dataclasses.replace(config, **top, **groups)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)

@@ -1,0 +1,328 @@
+"""What a sweep would do, and why: per cell train, resume, retry, retrain, wait, or nothing."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any, Self
+
+from strive import identity, records
+from strive.claim import owner_of, surely_dead
+from strive.config import Config, knobs
+from strive.evidence import remark
+from strive.records import Record, RecordError
+from strive.same_code import is_stale
+from strive.sweeps.override_syntax import GROUPS, counting, flattened, keys_of
+
+SCHEMA = 3
+_READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
+_LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
+_LOGISTICS_GROUPS = {"hydra", *GROUPS} - {key.partition(".")[0] for key in identity.SCIENCE_KEYS}
+
+
+class Action(StrEnum):
+    """What a launch does with a cell."""
+
+    train = auto()  # from the start
+    resume = auto()  # from a checkpoint
+    retry = auto()  # it failed before
+    retrain = auto()  # it has a result, which is kept beside the new one
+    wait = auto()  # another process or a SLURM job has it
+    leave = auto()  # it failed before, and hydra.sweeper.retrain=none
+    done = auto()  # it has a result
+
+    @property
+    def trains(self) -> bool:
+        """Whether this launch hands the cell to a worker."""
+        return self in (Action.train, Action.resume, Action.retry, Action.retrain)
+
+
+class Retrain(StrEnum):
+    """Which cells hydra.sweeper.retrain trains again; each kind includes the one before it."""
+
+    none = auto()  # only cells that were never trained to an end
+    failed = auto()  # those without a result
+    stale = auto()  # those whose deciding source or images have changed since
+    all = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """One cell of a plan."""
+
+    cell: str
+    arm: str  # the sweep file's name for it; "" if it has none
+    config: Config
+    action: Action
+    reason: str
+    code: str  # hash of the source that decides its numbers, as it is now
+    stale: str = ""  # the code hash of its record, where the code has changed since
+    other_images: str = ""  # why its record's images are not those that lie at data.root now
+    replaces: str = ""  # sha256 of the record file that a retraining replaces
+    job: str = ""  # the SLURM job that has it
+    epochs_left: int = 0
+    num_train: int = 0  # training images in an epoch; 0 for a cell that is done
+    flops: int = 0  # of the net's forward pass of one image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """A value that other sweeps' records decided."""
+
+    key: str
+    sweeps: list[str]  # whose records
+    per: dict[str, Any]  # {key: value} of the cells that it was chosen for
+    by: str  # the error that decided: val_error, or the paper's own test_error
+    value: Any
+    why: str  # one line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All cells of a sweep."""
+
+    sweep: str  # its name
+    file: str  # the sweep file's name; "" for a multirun without one
+    changes: list[str]  # overrides of the command line that change the cells
+    question: str  # of the sweep file; "" for a multirun without one
+    runs: Path
+    code: str  # hash of the deciding source; of the package alone, without a user's builder
+    cells: list[Planned]
+    excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
+    choices: list[Chosen] = field(default_factory=list)
+    text: str = ""  # of the sweep file
+    images: list[str] = field(default_factory=list)  # what was found of each data set, and what is left out
+    notes: list[str] = field(default_factory=list)  # what the user should know before it starts
+
+    @property
+    def folder(self) -> Path:
+        """Where the plan and its submissions lie."""
+        return sweep_folder(self.runs, self.sweep)
+
+    def having(self, *actions: Action) -> list[Planned]:
+        """Return the cells with one of these actions."""
+        return [planned for planned in self.cells if planned.action in actions]
+
+
+def sweep_folder(runs: Path, sweep: str) -> Path:
+    """Return where the plan of a sweep and its submissions lie."""
+    return runs / "sweeps" / sweep
+
+
+def plan_name(arguments: Sequence[str], sweep: str) -> str:
+    """Return the name under which a plan is kept: that of the sweep file, and a mark of what was changed.
+
+    arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without one.
+    """
+    return kept_as(changes(arguments), sweep)
+
+
+def kept_as(changed: Sequence[str], sweep: str) -> str:
+    """Return the name that a plan with these changes has had since it was written."""
+    name = sweep.replace("/", "-") or "multirun"
+    if sweep and not changed:
+        return name
+    return f"{name}-{hashlib.sha256(repr(changed).encode()).hexdigest()[:8]}"
+
+
+def changes(arguments: Sequence[str]) -> list[str]:
+    """Return the overrides that change what the cells are, sorted: not where records go, or on which device.
+
+    Raises Hydra's error for a mapping that it cannot read.
+    """
+    each = counting([text for given in arguments for text in flattened(given)])
+    return sorted(text for text in each if not all(map(_is_logistics, keys_of(text))))
+
+
+def _is_logistics(key: str) -> bool:
+    key = key.lstrip("~")
+    # An option of a group of which no knob is science, such as tracker=none, changes no more than its knobs do.
+    return key in _LOGISTICS or re.split(r"[./@]", key)[0] in _LOGISTICS_GROUPS
+
+
+def look_up(
+    config: Config,
+    *,
+    arm: str = "",
+    retrain: Retrain,
+    code: str,
+    queued: Mapping[str, str],
+    folders: frozenset[str],
+    other_images: Callable[[Config, Record], str | None] = lambda config, record: None,
+) -> Planned:
+    """Return what to do with one cell, from what lies on disk.
+
+    queued: {cell id: SLURM job} of earlier submissions that are still alive. folders: names in the
+    runs folder, so that a cell that was never begun costs no look at the disk. other_images: says why
+    a record's images are not those that lie at data.root now, if they are not.
+
+    Raises RecordError for a record that cannot be trusted.
+    """
+    cell = identity.cell_id(config)
+    folder = Path(config.runs) / cell
+
+    def planned(action: Action, reason: str, **more: Any) -> Planned:
+        return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, code=code, **more)
+
+    epochs = config.budget.epochs
+    record = records.record_of(config) if cell in folders else None
+    if record is not None and record.status.finished:
+        made = record.provenance.code_hash
+        stale = made if is_stale(made, code, record.config) else ""
+        images = other_images(config, record) or ""
+        if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
+            why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"
+            name = records.file_hash(records.record_path(Path(config.runs), cell))
+            begun = epochs_done(folder / records.RETRAINING) if has_checkpoint(folder / records.RETRAINING) else 0
+            why += f"; from epoch {begun} of {epochs}" if begun else ""
+            left = epochs - begun
+            return planned(Action.retrain, why, stale=stale, other_images=images, replaces=name, epochs_left=left)
+        ended = f"{record.status.value}: {why}" if (why := remark(record)) else record.status.value
+        return planned(Action.done, ended, stale=stale, other_images=images)
+    owner = owner_of(folder) if cell in folders else None
+    if owner is not None and not surely_dead(owner):
+        job = queued.get(cell, "")
+        return planned(Action.wait, f"trained by {owner}", epochs_left=epochs, job=job)
+    if cell in queued:
+        return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs, job=queued[cell])
+    done = epochs_done(folder) if cell in folders and has_checkpoint(folder) else None
+    left = epochs - (done or 0)
+    from_where = f"from epoch {done} of {epochs}" if done is not None else "from the start"
+    if record is not None:
+        assert record.failure is not None
+        why = f"{record.status.value}: {record.failure.cause}"
+        if retrain is Retrain.none:
+            return planned(Action.leave, why)
+        return planned(Action.retry, f"{why}; {from_where}", epochs_left=left)
+    if done is not None:
+        return planned(Action.resume, from_where, epochs_left=left)
+    return planned(Action.train, "no record", epochs_left=left)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether the cell in a folder can go on."""
+    return any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint-previous.pt"))
+
+
+def epochs_done(folder: Path) -> int:
+    """Return how many epochs the cell in a folder has behind it."""
+    try:
+        return (folder / "epochs.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def names_in(runs: Path) -> frozenset[str]:
+    """Return the names in a runs folder that may not exist yet."""
+    try:
+        return frozenset(os.listdir(runs))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredCell:
+    """A cell of a plan on disk."""
+
+    cell: str
+    arm: str
+    action: Action
+    reason: str
+    epochs: int
+    factors: dict[str, Any]  # {key: value} of the knobs that vary over the sweep
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredPlan:
+    """The last plan of a sweep, as status and analysis read it: no config is composed again."""
+
+    sweep: str
+    file: str
+    changes: list[str]
+    question: str
+    code: str
+    common: dict[str, Any]  # {key: value} of the knobs that all cells share
+    cells: list[StoredCell]
+    excluded: list[list[str]]
+    choices: list[Chosen]
+    text: str = ""  # of the sweep file, with the layout of its table; "" for a multirun, and in plans of schema 2
+    images: list[str] = field(default_factory=list)  # what was found of each data set, and what is left out
+
+    def config(self, cell: StoredCell) -> dict[str, Any]:
+        """Return every knob of a cell, as identity.flat does."""
+        return self.common | cell.factors
+
+    @property
+    def varying(self) -> list[str]:
+        """The knobs that vary over the cells, in order; of builders' arguments each that does."""
+        keys = list(self.cells[0].factors) if self.cells else []
+        if identity.KWARGS not in keys:
+            return keys
+        spread = [identity.spread({identity.KWARGS: cell.factors[identity.KWARGS]}) for cell in self.cells]
+        arguments = dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each))
+        texts = {key: {json.dumps(each[key]) if key in each else "" for each in spread} for key in arguments}
+        number = keys.index(identity.KWARGS)
+        return [*keys[:number], *(key for key in arguments if len(texts[key]) > 1), *keys[number + 1 :]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what write_plan wrote.
+
+        Raises FileNotFoundError, and RecordError for a file that is no plan of this version.
+        """
+        path = folder / "plan.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("schema") not in _READ:
+                raise ValueError("another schema")
+            cells = [StoredCell(**(cell | {"action": Action(cell["action"])})) for cell in content.pop("cells")]
+            choices = [Chosen(**each) for each in content.pop("choices")]
+            return cls(cells=cells, choices=choices, **content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"{path}: not a plan of this version ({error}); start the sweep again") from None
+
+
+def write_plan(plan: Plan) -> Path:
+    """Write the plan into its folder, beside the sweep's submissions."""
+    common, factors = _split([identity.flat(planned.config) for planned in plan.cells])
+    stored = StoredPlan(
+        sweep=plan.sweep,
+        file=plan.file,
+        changes=plan.changes,
+        question=plan.question,
+        code=plan.code,
+        common=common,
+        cells=[
+            StoredCell(
+                cell=planned.cell,
+                arm=planned.arm,
+                action=planned.action,
+                reason=planned.reason,
+                epochs=planned.config.budget.epochs,
+                factors=values,
+            )
+            for planned, values in zip(plan.cells, factors, strict=True)
+        ],
+        excluded=[list(pair) for pair in plan.excluded],
+        choices=plan.choices,
+        text=plan.text,
+        images=plan.images,
+    )
+    path = plan.folder / "plan.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"schema": SCHEMA} | dataclasses.asdict(stored)
+    records.write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
+    return path
+
+
+def _split(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what all configs share, and what is each one's own."""
+    first = configs[0] if configs else {}
+    varying = [key for key in first if any(config[key] != first[key] for config in configs)]
+    common = {key: value for key, value in first.items() if key not in varying}
+    return common, [{key: config[key] for key in varying} for config in configs]

@@ -1,0 +1,156 @@
+"""A plan and a sweep's end, as a person reads them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from strive import identity
+from strive.evidence import remark
+from strive.launch.live_view import duration, printable
+from strive.launch.task import Ended
+from strive.records import Record, Status
+from strive.sweeps.estimate import Estimate
+from strive.sweeps.plan import Action, Plan, Planned
+
+_SHOWN = 20  # names in a list before it is cut
+_TITLES = {
+    Action.train: "train",
+    Action.resume: "resume",
+    Action.retry: "retry",
+    Action.retrain: "retrain, the old record is kept",
+    Action.wait: "wait for, trained elsewhere",
+    Action.leave: "leave, failed before",
+    Action.done: "done",
+}
+
+
+def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
+    """Yield the lines that say what would be done, and why."""
+    if plan.question:
+        yield f"{plan.sweep}: {plan.question}"
+    for action, title in _TITLES.items():
+        yield from _action_lines(title, plan.having(action), _varying_arguments(plan.cells))
+    for overrides, reason in plan.excluded:
+        yield f"excluded: {overrides}: {reason}"
+    for chosen in plan.choices:
+        per = " ".join(f"{key}={value}" for key, value in chosen.per.items())
+        yield f"chosen from {', '.join(chosen.sweeps)}: {chosen.key}={chosen.value} for {per}: {chosen.why}"
+    yield from plan.images
+    yield from plan.notes
+    yield counts_line(plan)
+    yield from hours_lines(plan, estimates)
+
+
+def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]) -> Iterator[str]:
+    if not cells:
+        return
+    yield f"{title} ({len(cells)})"
+    for planned in cells:
+        arm = f"{planned.arm}: " if planned.arm else ""
+        own = identity.spread(identity.flat(planned.config)) if arguments else {}
+        # Ids of a user's nets are told apart by their last digits alone.
+        texts = [f"  {key.removeprefix(identity.KWARGS)[1:]}={own[key]}" for key in arguments if key in own]
+        yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
+
+
+def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
+    if not any(planned.config.model.kwargs for planned in cells):
+        return []
+    spread = [identity.spread({identity.KWARGS: planned.config.model.kwargs}) for planned in cells]
+    keys = filter(identity.is_argument, dict.fromkeys(key for each in spread for key in each))
+    return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
+
+
+def counts_line(plan: Plan) -> str:
+    """Return how many cells there are of each kind."""
+    parts = [f"{len(found)} to {action.value}" for action in Action if action.trains and (found := plan.having(action))]
+    parts += [f"{len(found)} elsewhere" for found in [plan.having(Action.wait)] if found]
+    parts += [f"{len(found)} failed before and left" for found in [plan.having(Action.leave)] if found]
+    done = plan.having(Action.done)
+    diverged = sum(planned.reason.startswith(Status.diverged.value) for planned in done)
+    before = [f"{len(done) - diverged} done already", *([f"{diverged} diverged already"] if diverged else [])]
+    return f"{len(plan.cells)} cells: {', '.join([*before, *(parts or ['nothing to train'])])}"
+
+
+def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
+    """Yield how long the plan takes on each device that such nets were measured on."""
+    if not any(planned.action.trains for planned in plan.cells):
+        return
+    if not estimates:
+        yield f"time: not known, no cell with these nets was trained into {plan.runs} yet"
+    for estimate in estimates:
+        guessed = f", {estimate.guessed} cells guessed from their multiply-adds" if estimate.guessed else ""
+        yield f"time: {duration(3600 * estimate.hours)} of one {estimate.device} (measured{guessed})"
+
+
+def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
+    """Return the table of test errors: one row a cell, with a column for each knob that the sweep varies."""
+    configs = [identity.spread(identity.flat(planned.config)) for planned in cells]
+    keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
+    varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+    shown = [key for key in varying if key not in _IN_NET]
+    common = {"data": "data.name", "augment": "augment.kind", "lr": "optimizer.lr", "seed": "seed"}
+    title = "  ".join(f"{name} {configs[0][key]}" for name, key in common.items() if key not in varying)
+    table = Table(title=title, box=box.SIMPLE)
+    arms = ["arm"] if any(planned.arm for planned in cells) else []
+    for name in (*arms, "net", *map(_heading, shown), "parameters", "test error", "seconds", "status"):
+        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
+    for planned, config in zip(cells, configs, strict=True):
+        factors = [str(config.get(key, "-")) for key in shown]
+        record = finished.get(planned.cell)
+        table.add_row(*([planned.arm] if arms else []), planned.config.model.name, *factors, *_numbers(record))
+    return table
+
+
+# Told by the net's name.
+_IN_NET = ("model.family", "model.base", "model.variant", "model.builder")
+_TEXTS = ("arm", "net", "data", "augment", "status")
+
+
+def _heading(key: str) -> str:
+    group, _, name = key.rpartition(".")
+    return group if name in ("name", "kind", "source") else name
+
+
+def _numbers(record: Record | None) -> list[str]:
+    if record is None or record.result is None:
+        return ["-", "-", "-", record.status.value if record else "no result"]
+    result = record.result
+    seconds = f"{record.provenance.train_seconds:.0f}"
+    dead = record.status is Status.done and remark(record)
+    status = f"{record.status.value}, dead" if dead else record.status.value
+    return [f"{result.parameters:,}", f"{100 * result.test_error:.2f}%", seconds, status]
+
+
+def remark_lines(finished: Mapping[str, Record]) -> list[str]:
+    """Return one line for every cell that diverged or whose net never left chance, under one that counts them."""
+    remarks = {cell: f"{record.status.value}: {why}" for cell, record in finished.items() if (why := remark(record))}
+    if not remarks:
+        return []
+    diverged = sum(record.status is Status.diverged for record in finished.values())
+    counts = [f"{diverged} diverged"] * bool(diverged) + [f"{len(remarks) - diverged} dead"] * (len(remarks) > diverged)
+    lines = [f"  {cell}: {why}" for cell, why in remarks.items()]
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"of {len(finished)} cells with a result {' and '.join(counts)}:", *lines[:_SHOWN], *more]
+
+
+def failure_lines(cells: Sequence[Planned], finished: Mapping[str, Record], ended: Mapping[str, Ended]) -> list[str]:
+    """Return one line for every cell without a result, or whose retraining failed: why, and where to read more."""
+    lines = []
+    for planned in cells:
+        end = ended.get(planned.cell)
+        if planned.cell in finished and not (end and _has_failed(end)):
+            continue
+        if end is None:
+            why = f"{planned.action.value}: {planned.reason}"
+        else:
+            cause = printable(end.cause)
+            why = f"{end.status.value}: {cause}" if end.status else cause
+        kept = "; its earlier result is kept" if planned.cell in finished else ""
+        lines.append(f"{planned.cell}: {why}{kept}" + (f"\n    {end.log}" if end and end.log else ""))
+    return lines
+
+
+def _has_failed(ended: Ended) -> bool:
+    return ended.status not in (Status.done, Status.diverged)

@@ -1,0 +1,349 @@
+"""From a command line to a plan: every cell composed and checked, all errors listed together."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.progress import track
+
+from strive import identity, records
+from strive.builder_arguments import as_recorded, filled_in
+from strive.cell import CellFacts, check_cell
+from strive.code_hash import changed_files, code_hash, code_of
+from strive.complaint import complaint
+from strive.config import Config, ConfigError, checked
+from strive.data import files_on_disk
+from strive.decide.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
+from strive.launch.task import read_tasks
+from strive.progress import CONSOLE
+from strive.records import Record, RecordError
+from strive.same_images import other_images
+from strive.sweeps.compose import Composer
+from strive.sweeps.override_syntax import counting, override
+from strive.sweeps.plan import (
+    Action,
+    Chosen,
+    Plan,
+    Planned,
+    Retrain,
+    StoredPlan,
+    changes,
+    look_up,
+    names_in,
+    plan_name,
+    sweep_folder,
+)
+from strive.sweeps.sweep_file import Combination, Sweep, spelt_out
+
+
+@dataclass
+class Planner:
+    """Makes plans of Hydra's overrides."""
+
+    composer: Composer
+    read_sweep: Callable[[str], Sweep]  # the sweep file of that name
+    retrain: Retrain = Retrain.failed
+    queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # {cell id: live SLURM job} of a runs folder
+    _facts: dict[str, CellFacts] = field(default_factory=dict)
+    _compared: dict[str, str | None] = field(default_factory=dict)
+    _jobs: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _folders: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def plan(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan:
+        """Return what would be done with every cell.
+
+        arguments: overrides without `sweeps=`.
+
+        Raises ConfigError that lists what is wrong with any of the cells, MissingParentsError if
+        nothing is wrong but that cells of other sweeps, which decide a value, have no result.
+        """
+        combinations = self._combinations(arguments, sweep)
+        gathering = _Gathering(len(combinations))
+        choosers = self._choosers(arguments, sweep)
+        for combination in track(combinations, "checking cells", console=CONSOLE, transient=True):
+            with gathering.attempt(combination):
+                # A product may hold cells that cannot be, and leave them out.
+                config = self.composer.unchecked(combination.overrides)
+                if sweep is not None and combination.in_product and (reason := sweep.excluded(filled_in(config))):
+                    gathering.exclude(combination, reason)
+                    continue
+                if choosers:
+                    config = self._chosen(config, combination, choosers, gathering)
+                config = as_recorded(checked(config))
+                gathering.add(combination, self._looked_up(config, combination.arm))
+        return self._put_together(arguments, sweep, gathering)
+
+    def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
+        cells = gathering.cells(sweep, arguments)
+        name, runs = plan_name(arguments, sweep.name if sweep else ""), Path(cells[0].config.runs)
+        if self.retrain is Retrain.all:
+            cells = _not_yet_retrained(cells, sweep_folder(runs, name))
+        plan = Plan(
+            sweep=name,
+            file=sweep.name if sweep else "",
+            changes=changes(arguments),
+            question=sweep.question if sweep else "",
+            runs=runs,
+            code=code_hash(),
+            cells=cells,
+            excluded=gathering.excluded,
+            choices=list(gathering.choices.values()),
+            text=sweep.text if sweep else "",
+            images=list(_found_images(cells)),
+        )
+        return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
+
+    def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
+        for text in set(arguments) - set(counting(arguments)):
+            self.composer.check(text)
+        if sweep is not None:
+            return sweep.combinations(arguments, self.composer.expand)
+        points = itertools.product(*spelt_out(arguments, self.composer.expand))
+        cells = [tuple(text for point in parts for text in point.values()) for parts in points]
+        return [Combination(arm="", overrides=each, label=" ".join(each) or "the only cell") for each in cells]
+
+    def _choosers(
+        self, arguments: Sequence[str], sweep: Sweep | None, children: tuple[str, ...] = ()
+    ) -> list[tuple[ChoiceSpec, Callable[[Config], Choice]]]:
+        """Return what chooses each value that comes from other sweeps' records."""
+        if sweep is None:
+            return []
+        if sweep.name in children:
+            circle = " from ".join((*children, sweep.name))
+            raise ConfigError(f"sweeps/{sweep.name}.yaml: these sweeps choose in a circle: {circle}")
+        found = []
+        for spec in sweep.choices(arguments):
+            inherited = sweep.for_parents(arguments)
+            line = (*children, sweep.name)
+            parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
+            with_records = [(filled_in(config), records.record_of(as_recorded(config))) for config in parents]
+            found.append((spec, chooser(spec, with_records, inherited)))
+        return found
+
+    def _cells_of(self, name: str, arguments: Sequence[str], children: tuple[str, ...]) -> list[Config]:
+        parent = self.read_sweep(name)
+        choosers = self._choosers(arguments, parent, children)
+        found = []
+        for each in self._combinations(arguments, parent):
+            config = self.composer.unchecked(each.overrides)
+            if not (each.in_product and parent.excluded(filled_in(config))):
+                found.append(checked(self._chosen(config, each, choosers) if choosers else config))
+        return found
+
+    def _chosen(
+        self,
+        config: Config,
+        combination: Combination,
+        choosers: Sequence[tuple[ChoiceSpec, Callable[[Config], Choice]]],
+        gathering: "_Gathering | None" = None,
+    ) -> Config:
+        overrides = []
+        config = filled_in(config)
+        for spec, choose in choosers:
+            choice = choose(config)
+            overrides.append(override(spec.key, choice.value))
+            if gathering is not None:
+                gathering.choose(spec, config, choice)
+        return self.composer.unchecked([*combination.overrides, *overrides])
+
+    def _looked_up(self, config: Config, arm: str) -> Planned:
+        planned = look_up(
+            config,
+            arm=arm,
+            retrain=self.retrain,
+            code=code_hash(config.model.builder),
+            queued=self._queued(config.runs),
+            folders=self._names(config.runs),
+            other_images=self._other_images,
+        )
+        if planned.action is Action.done:
+            return planned
+        facts = self._checked(config)
+        return replace(planned, num_train=facts.num_train, flops=facts.flops)
+
+    def _checked(self, config: Config) -> CellFacts:
+        # Cells that differ in optimizer, budget or seed share net, images and device.
+        shared = f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}{config.runs}"
+        if shared not in self._facts:
+            self._facts[shared] = check_cell(config)
+        return self._facts[shared]
+
+    def _other_images(self, config: Config, record: Record) -> str | None:
+        made = record.provenance
+        shared = f"{config.data}{made.data_stamp}/{made.data_fingerprint}"
+        if shared not in self._compared:
+            self._compared[shared] = other_images(config, record)
+        return self._compared[shared]
+
+    def _queued(self, runs: str) -> Mapping[str, str]:
+        if runs not in self._jobs:
+            self._jobs[runs] = self.queued(Path(runs))
+        return self._jobs[runs]
+
+    def _names(self, runs: str) -> frozenset[str]:
+        if runs not in self._folders:
+            self._folders[runs] = names_in(Path(runs))
+        return self._folders[runs]
+
+
+class _Gathering:
+    """Cells and errors, as they come."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._planned: dict[str, Planned] = {}
+        self._labels: list[tuple[str, str]] = []
+        self._errors: dict[str, list[str]] = {}
+        self._missing: list[MissingParentsError] = []
+        self.excluded: list[tuple[str, str]] = []
+        self.choices: dict[str, Chosen] = {}
+
+    @contextmanager
+    def attempt(self, combination: Combination) -> Iterator[None]:
+        """Keep what is wrong with the cell, if anything is."""
+        try:
+            yield
+        except MissingParentsError as error:
+            self._missing.append(error)
+        except Exception as error:
+            text = complaint(error)
+            if text is None:
+                raise
+            self._errors.setdefault(text, []).append(combination.label)
+
+    def add(self, combination: Combination, planned: Planned) -> None:
+        """Keep the cell."""
+        twin = self._planned.setdefault(planned.cell, planned)
+        _check_twin(planned.config, twin.config)
+        # Two spellings of one builder's arguments are one cell, though an older record may have the name of one.
+        filled = filled_in(planned.config)
+        cell = planned.cell if filled is planned.config else identity.cell_id(filled)
+        self._labels.append((combination.label, cell))
+
+    def exclude(self, combination: Combination, reason: str) -> None:
+        """Keep what was left out."""
+        self.excluded.append((combination.label, reason))
+
+    def choose(self, spec: ChoiceSpec, config: Config, choice: Choice) -> None:
+        """Keep what was chosen."""
+        flat = identity.spread(identity.flat(config))
+        per = {key: flat.get(key) for key in spec.per}
+        self.choices[f"{spec.key} {per}"] = Chosen(
+            key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.value, value=choice.value, why=choice.why
+        )
+
+    def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> list[Planned]:
+        """Return the distinct cells, or raise ConfigError with all that is wrong."""
+        missing = together(self._missing)
+        if self._errors:
+            errors = self._errors | {str(error): [sweep.name if sweep else ""] for error in missing}
+            raise ConfigError("\n".join(_listed(errors, self._number)))
+        if missing:
+            raise missing[0]
+        if sweep is not None:
+            sweep.check(self._labels, self.excluded, arguments)
+            sweep.check_table(planned.config for planned in self._planned.values())
+        if not self._planned:
+            raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
+        return list(self._planned.values())
+
+
+def _check_twin(config: Config, twin: Config) -> None:
+    for key, one, other in (("runs", twin.runs, config.runs), ("data.root", twin.data.root, config.data.root)):
+        if one != other:
+            raise ConfigError(
+                f"{key}={one} and {key}={other} give one and the same cell {identity.cell_id(config)};"
+                " start them separately, or give other images another data.name"
+            )
+
+
+def _listed(errors: Mapping[str, Sequence[str]], number: int) -> Iterator[str]:
+    yield f"{sum(map(len, errors.values()))} of {number} cells cannot train; nothing was started"
+    for text, where in errors.items():
+        yield f"- {text}"
+        yield f"    in: {where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")
+
+
+def _stale_cells(plan: Plan) -> Iterator[str]:
+    stale = [planned for planned in plan.cells if planned.stale and planned.action is Action.done]
+    if not stale:
+        return
+    # One cell for each kind of code says what has changed since.
+    codes = ", ".join(sorted({_since(planned) for planned in {each.stale: each for each in stale}.values()}))
+    yield f"{len(stale)} done cells come from other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
+    yield from _names_of(stale)
+
+
+def _names_of(cells: Sequence[Planned]) -> Iterator[str]:
+    yield from (f"  {planned.cell}" for planned in cells[:_SHOWN])
+    if len(cells) > _SHOWN:
+        yield f"  and {len(cells) - _SHOWN} more"
+
+
+def _cells_of_other_images(plan: Plan) -> Iterator[str]:
+    """Name the done cells whose images were replaced: what trains now trains on others."""
+    whys = sorted({planned.other_images for planned in plan.cells if planned.action is Action.done} - {""})
+    for why in whys:
+        cells = [planned for planned in plan.cells if planned.other_images == why and planned.action is Action.done]
+        yield (
+            f"{len(cells)} done cell{'s, each' if len(cells) > 1 else ''}: {why};"
+            " give the new images another data.name, or hydra.sweeper.retrain=stale trains these again:"
+        )
+        yield from _names_of(cells)
+
+
+def _found_images(cells: Sequence[Planned]) -> Iterator[str]:
+    """Yield what is found of each data set that lies on disk, and what is left out of it."""
+    for data in {(data.name, data.root): data for data in (planned.config.data for planned in cells)}.values():
+        try:
+            on_disk = files_on_disk(data)
+        except ConfigError:
+            continue  # of cells that are done
+        if on_disk.found:
+            yield f"images of {data.name}: {on_disk.found}"
+        yield from (f"  left out: {line}" for line in on_disk.left_out)
+
+
+def _since(planned: Planned) -> str:
+    """Return the code of a done cell, and which files have changed since where its record knows."""
+    record = records.record_of(planned.config)
+    before = record.provenance.code_files if record is not None else {}
+    changed = changed_files(before, code_of(planned.config.model.builder).files)
+    return f"{planned.stale}: {changed} changed since" if changed else planned.stale
+
+
+def _not_yet_retrained(cells: list[Planned], folder: Path) -> list[Planned]:
+    """Take out what an interrupted launch with retrain=all has retrained already; a finished one starts anew."""
+    launches = sorted(folder.glob("*/tasks.jsonl"))
+    tasks = read_tasks(launches[-1]) if launches else []
+    before = {task.cell: task.replaces for task in tasks if task.replaces}
+    if not any(before.get(planned.cell) == planned.replaces for planned in cells if planned.replaces):
+        return cells
+    return [
+        replace(planned, action=Action.done, reason="retrained by the launch that was interrupted", replaces="")
+        if planned.action is Action.retrain and before.get(planned.cell, planned.replaces) != planned.replaces
+        else planned
+        for planned in cells
+    ]
+
+
+def _changed_choices(plan: Plan) -> Iterator[str]:
+    """Say where new records of a parent sweep have changed a choice since the last plan."""
+    try:
+        before = StoredPlan.read(sweep_folder(plan.runs, plan.sweep)).choices
+    except (FileNotFoundError, RecordError):
+        return
+    then = {(each.key, repr(each.per)): each for each in before}
+    for now in plan.choices:
+        old = then.get((now.key, repr(now.per)))
+        if old is not None and old.value != now.value:
+            where = " ".join(f"{key}={value}" for key, value in now.per.items()) or "all cells"
+            yield (
+                f"{now.key} for {where} was {old.value} in the last plan and is {now.value} now: {now.why}."
+                " What was trained with the old value is kept and belongs to this sweep no more"
+            )
+
+
+_SHOWN = 20  # names in a list before it is cut

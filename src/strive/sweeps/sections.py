@@ -1,0 +1,354 @@
+"""The sections of a sweep file, checked one by one: every fault is noted, none stops the reading."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from strive import identity
+from strive.config import Config, knobs
+from strive.decide.choice import ChoiceSpec, Criterion
+from strive.sweeps.override_syntax import GROUPS, NAME, bare_key
+
+_KNOBS = {key: value for key, _, value in knobs(Config())}
+_SWEPT_TEXT = re.compile(r"(glob|range|choice|interval|sort|shuffle|tag)\(.*\)", flags=re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Cells that the product has and the sweep has not."""
+
+    when: Mapping[str, Sequence[Any]]  # {knob: values, any of which}, as in a record's config
+    reason: str
+    place: str  # such as exclude[0]
+
+    def matches(self, flat: Mapping[str, Any]) -> bool:
+        """Return whether a cell is left out; takes what identity.flat returns."""
+        spread = identity.spread(flat)
+        return all(
+            key in spread and _is_among(_comparable(key, spread[key]), values) for key, values in self.when.items()
+        )
+
+    def __str__(self) -> str:
+        texts = (f"{key}: {values[0] if len(values) == 1 else values}" for key, values in self.when.items())
+        return f"{self.place} ({', '.join(texts)})"
+
+
+class Faults:
+    """What is wrong with a file, a line for each fault."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        """Note a fault."""
+        self.lines.append(line)
+
+    def mapping(self, place: str, value: Any, legal: str) -> dict[str, Any]:
+        """Return the mapping; an empty one for nothing, or for something else, which is a fault."""
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.add(f"{place} must hold {legal}, got {value!r}")
+            return {}
+        return {str(key): each for key, each in value.items()}
+
+    def sequence(self, place: str, value: Any, legal: str) -> list[Any]:
+        """Return the list; an empty one for nothing, or for something else, which is a fault."""
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.add(f"{place} must be a list of {legal}, got {value!r}")
+            return []
+        return value
+
+    def unknown(self, place: str, got: Iterable[Any], legal: Sequence[str]) -> None:
+        """Note every key that is not legal."""
+        for key in got:
+            if key not in legal:
+                close = difflib.get_close_matches(str(key), legal, n=1)
+                hint = f" did you mean {close[0]}?" if close else ""
+                self.add(f"{place}there is no key {shown(key)};{hint} legal: {', '.join(legal)}")
+
+    def key(self, place: str, key: str) -> bool:
+        """Note a key that is neither a knob nor a group; return whether it is one."""
+        if key in GROUPS or key.startswith("+"):
+            return True
+        return self.knob(place, key, [*_KNOBS, *GROUPS], "knob or group")
+
+    def knob(self, place: str, key: str, legal: Sequence[str] = tuple(_KNOBS), kind: str = "knob") -> bool:
+        """Note a key that is no knob and no argument of a builder; return whether it is one."""
+        if key in _KNOBS or identity.is_argument(key):
+            return True
+        if key.startswith(("hydra.", "hydra/")):
+            self.add(f"{place}: {key} says how to launch, not what a cell is: give it on the command line")
+            return False
+        own = [name for name in _KNOBS if key in (name.partition(".")[0], name.rpartition(".")[2])]
+        close = own[:3] or difflib.get_close_matches(key, legal, n=3)
+        self.add(
+            f"{place}: there is no {kind} {shown(key)}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "docs/config.md lists them")
+        )
+        return False
+
+    def value(self, place: str, key: str, value: Any) -> None:
+        """Note a value that one cell cannot have for this key. Whether it is in range, to_config says."""
+        if wanted := _misfit(key, value):
+            self.add(f"{place}: {key} must be {wanted}, got {value!r}")
+
+
+def shown(key: Any) -> str:
+    """Return a key as it was typed, in quotes where something of it would hide."""
+    text = str(key)
+    return text if text and text.isprintable() and text.isascii() and " " not in text else repr(text)
+
+
+def _misfit(key: str, value: Any) -> str:
+    """Return what a cell's value must be instead, or ""."""
+    if isinstance(value, str) and _SWEPT_TEXT.fullmatch(value.strip()):
+        return "one value here; sweep text stands alone behind a key of grid or cells"
+    if not _is_plain(value):
+        return "a number, text, true, false, null, or a list or mapping of them; put a date into quotes"
+    if key in GROUPS:
+        if isinstance(value, dict):
+            return f"the name of an option; a knob of it is a key of its own, such as {key}.{next(iter(value), 'NAME')}"
+        return "" if isinstance(value, str) and value else "the name of one option"
+    match _KNOBS.get(key):
+        case None:  # an argument of a builder, or a key that the user adds
+            return ""
+        case list():
+            return "" if isinstance(value, list) and not any(isinstance(each, list) for each in value) else "a list"
+        case dict():
+            return "" if isinstance(value, dict) else "a mapping"
+    return "one value here; alternatives belong in grid" if isinstance(value, list | dict) else ""
+
+
+def _is_plain(value: Any) -> bool:
+    match value:
+        case list():
+            return all(map(_is_plain, value))
+        case dict():
+            return all(isinstance(key, str) and NAME.fullmatch(key) and _is_plain(each) for key, each in value.items())
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def is_one_value(key: str, value: Any) -> bool:
+    """Return whether this is one value, not a list of alternatives.
+
+    A list is one value of a knob that holds lists, such as optimizer.drop_at, unless lists are in it.
+    """
+    if not isinstance(value, list):
+        return True
+    holds_lists = isinstance(_KNOBS.get(bare_key(key)), list)
+    return holds_lists and not (value and all(isinstance(each, list) for each in value))
+
+
+def read_question(value: Any, faults: Faults) -> str:
+    """Return the sentence."""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    faults.add(f"question must say in one sentence what the sweep answers, got {value!r}")
+    return ""
+
+
+def read_values(place: str, value: Any, faults: Faults) -> dict[str, Any]:
+    """Return {key: one value}: `fixed`, or what one arm sets."""
+    part = faults.mapping(place, value, "KEY: VALUE")
+    for key, each in part.items():
+        if faults.key(place, key):
+            faults.value(place, key, each)
+    return part
+
+
+def read_grid(value: Any, faults: Faults) -> dict[str, Any]:
+    """Return {key: list of values, or Hydra's sweep text}."""
+    part = faults.mapping("grid", value, "KEY: [VALUES]")
+    for key, each in part.items():
+        if not faults.key("grid", key) or isinstance(each, str):
+            continue
+        if not isinstance(each, list) or not each:
+            faults.add(
+                f"grid: {key} must be a list of values or Hydra's sweep text, such as range(0,3), got {each!r};"
+                " one value for all cells belongs in fixed"
+            )
+        elif is_one_value(key, each):
+            faults.add(f"grid: {key} holds a list, so its alternatives are a list of lists, got {each!r}")
+        else:
+            for alternative in each:
+                faults.value("grid", key, alternative)
+    return part
+
+
+def read_zip(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
+    """Return the blocks of equally long lists."""
+    sequence = faults.sequence("zip", value, "blocks {KEY: [VALUES], KEY: [VALUES]}")
+    return tuple(_block(f"zip[{number}]", item, faults) for number, item in enumerate(sequence))
+
+
+def _block(place: str, value: Any, faults: Faults) -> dict[str, Any]:
+    block = faults.mapping(place, value, "KEY: [VALUES]")
+    if not block:
+        faults.add(f"{place} is empty")
+    lengths = {}
+    for key, each in block.items():
+        if not faults.key(place, key):
+            continue
+        if not isinstance(each, list) or not each or is_one_value(key, each):
+            faults.add(f"{place}: {key} must be a list of values, got {each!r}")
+            continue
+        lengths[key] = len(each)
+        for alternative in each:
+            faults.value(place, key, alternative)
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{length} for {key}" for key, length in lengths.items())
+        faults.add(f"{place}: its lists must be equally long, got {counts}")
+    return block
+
+
+def read_arms(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
+    """Return {arm: what it sets}."""
+    legal = "NAME: {KEY: VALUE}"
+    arms = {
+        name: read_values(f"arms: {name}", own, faults) for name, own in faults.mapping("arms", value, legal).items()
+    }
+    first: dict[str, str] = {}
+    for name, own in arms.items():
+        if not name or name != name.strip() or not name.isprintable():
+            faults.add(f"arms: a name must be one line of text without blanks around it, got {name!r}")
+        twin = first.setdefault(repr(sorted(own.items(), key=lambda item: item[0])), name)
+        if twin != name:
+            faults.add(f"arms: {twin} and {name} set the same, so they are one cell")
+    return arms
+
+
+def read_cells(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
+    """Return the entries: {key: one value, list of values, or Hydra's sweep text}."""
+    sequence = faults.sequence("cells", value, "entries {KEY: VALUE}")
+    return tuple(_entry(f"cells[{number}]", item, faults) for number, item in enumerate(sequence))
+
+
+def _entry(place: str, value: Any, faults: Faults) -> dict[str, Any]:
+    entry = faults.mapping(place, value, "KEY: VALUE")
+    if not entry:
+        faults.add(f"{place} is empty")
+    for key, each in entry.items():
+        if not faults.key(place, key) or isinstance(each, str):
+            continue
+        alternatives = [each] if is_one_value(key, each) else each
+        if not alternatives:
+            faults.add(f"{place}: {key} has no value")
+        for alternative in alternatives:
+            faults.value(place, key, alternative)
+    return entry
+
+
+def read_exclusions(value: Any, faults: Faults) -> tuple[Exclusion, ...]:
+    """Return the exclusions."""
+    sequence = faults.sequence("exclude", value, "entries {when: {KNOB: VALUE}, reason: TEXT}")
+    return tuple(_exclusion(f"exclude[{number}]", item, faults) for number, item in enumerate(sequence))
+
+
+def _exclusion(place: str, value: Any, faults: Faults) -> Exclusion:
+    entry = faults.mapping(place, value, "when and reason")
+    faults.unknown(f"{place}: ", entry, ("when", "reason"))
+    when = faults.mapping(f"{place}: when", entry.get("when"), "KNOB: VALUE")
+    if not when:
+        faults.add(f"{place}: when must name at least one knob and its value")
+    reason = entry.get("reason")
+    if not isinstance(reason, str) or not reason.strip():
+        faults.add(f"{place}: reason must say why these cells are left out, got {reason!r}")
+    values = {key: record_values(place, key, each, faults) for key, each in when.items() if faults.knob(place, key)}
+    return Exclusion(values, str(reason).strip(), place)
+
+
+def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]:
+    """Return one value or several as a record's config has them: 0.10 is 0.1, and an unknown name is a fault."""
+    found = []
+    for each in [value] if is_one_value(key, value) else value:
+        try:
+            node = OmegaConf.structured(Config)
+            OmegaConf.update(node, key, each, force_add=True)
+            config = OmegaConf.to_object(node)
+        except OmegaConfBaseException as error:
+            faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")
+            continue
+        assert isinstance(config, Config)
+        found.append(_comparable(key, identity.spread(identity.flat(config)).get(key, each)))
+    return found
+
+
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
+    return any(_is(value, each) for each in values)
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    if isinstance(value, dict) and isinstance(wanted, dict) and wanted:
+        # Arguments of a builder: those that are not named may have any value.
+        return all(name in value and _is(value[name], each) for name, each in wanted.items())
+    # Of a builder's arguments nothing says the type, and to Python true is 1.
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def _comparable(key: str, value: Any) -> Any:
+    """Return a value as it is, but fractions in lowest terms: a config that was not checked has 200/350."""
+    if not isinstance(value, list) or key not in _KNOBS:
+        return value
+    try:
+        return [str(Fraction(text)) for text in value]
+    except (ValueError, ZeroDivisionError, TypeError):
+        return value
+
+
+def read_choices(name: str, value: Any, faults: Faults) -> tuple[ChoiceSpec, ...]:
+    """Return what comes from other sweeps' records. name: of this sweep."""
+    sections = faults.mapping("choose", value, "KNOB: {sweep, by, per}")
+    return tuple(_choice(name, key, item, faults) for key, item in sections.items())
+
+
+def _choice(name: str, key: str, value: Any, faults: Faults) -> ChoiceSpec:
+    place = f"choose: {key}"
+    faults.knob("choose", key)
+    if key == "seed":
+        faults.add("choose: seed: what is averaged over cannot be chosen")
+    entry = faults.mapping(place, value, "sweep, by and per")
+    faults.unknown(f"{place}: ", entry, ("sweep", "by", "per"))
+    by = entry.get("by")
+    if by not in list(Criterion):
+        faults.add(f"{place}: by must be val_error, or test_error, which is the paper's own rule, got {by!r}")
+    per = knob_list(place, "per", entry, faults)
+    if key in per:
+        faults.add(f"{place}: per holds {key} itself")
+    sweeps = _parents(name, place, entry.get("sweep"), faults)
+    return ChoiceSpec(
+        key=key, sweeps=sweeps, by=Criterion(by) if by in list(Criterion) else Criterion.val_error, per=per
+    )
+
+
+def _parents(name: str, place: str, value: Any, faults: Faults) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(each, str) and each for each in names):
+        faults.add(f"{place}: sweep must be the name of another sweep file, or a list of names, got {value!r}")
+        return ()
+    if name in names:
+        faults.add(f"{place}: sweep must be another sweep than {name} itself")
+    return tuple(dict.fromkeys(names))
+
+
+def knob_list(
+    place: str, name: str, entry: Mapping[str, Any], faults: Faults, words: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the knobs that entry[name] lists, without those that are none; `words` are legal beside them."""
+    if name not in entry:
+        faults.add(f"{place}: {name} must be a list of knobs; [] is legal")
+        return ()
+    keys = [str(key) for key in faults.sequence(f"{place}: {name}", entry[name], "knobs")]
+    for key in dict.fromkeys(keys):
+        if keys.count(key) > 1:
+            faults.add(f"{place}: {name} has {key} twice")
+    known = {key for key in dict.fromkeys(keys) if key in words or faults.knob(f"{place}: {name}", key)}
+    return tuple(key for key in keys if key in known)

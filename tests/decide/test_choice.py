@@ -1,0 +1,190 @@
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from strive import identity
+from strive.config import Base, Config, ConfigError, Variant
+from strive.decide.choice import Choice, ChoiceSpec, Criterion, MissingParentsError, choose, chooser, together
+from strive.records import Failure, Provenance, Record, Result, Status
+
+SPEC = ChoiceSpec(key="optimizer.lr", sweeps=("table3_lr",), by=Criterion.val_error, per=("model.base",))
+WHERE = Provenance(
+    host="", device="", threads=1, layout="", compiled=False, train_seconds=1.0, images_per_second=1.0,
+    peak_memory_bytes=1, resumes=0, inexact=[], torch="", python="", strive="", code_hash="", data_fingerprint="",
+    started="", finished="",
+)  # fmt: skip
+
+Parent = tuple[Config, Record | None]
+
+
+def cell(lr: float, seed: int = 0, base: Base = Base.a) -> Config:
+    config = Config(seed=seed)
+    config.optimizer.lr, config.model.base = lr, base
+    config.data.val_images = 5000
+    return config
+
+
+def record(config: Config, val: float | None, test: float = 0.5, status: Status = Status.done) -> Record:
+    result = Result(
+        epochs=1, steps=1, parameters=1, train_loss=1.0, train_error=0.5, val_loss=None, val_error=val, test_loss=None,
+        test_error=test, predictions_sha256="", weights_sha256="",
+    ) if status.finished else None  # fmt: skip
+    return Record(
+        schema=1, cell=identity.cell_id(config), status=status, config=identity.flat(config), result=result,
+        failure=None if result else Failure(cause="x", traceback=""), provenance=WHERE,
+    )  # fmt: skip
+
+
+def seeds(lr: float, *errors: float | None, status: Status = Status.done, base: Base = Base.a) -> list[Parent]:
+    cells = [cell(lr, seed, base) for seed in range(len(errors))]
+    return [(each, record(each, error, status=status)) for each, error in zip(cells, errors, strict=True)]
+
+
+def chosen(parents: Sequence[Parent], spec: ChoiceSpec = SPEC) -> Choice:
+    return choose(spec, cell(0.5, seed=9), parents)
+
+
+def test_the_smallest_mean_over_seeds_wins_and_the_others_are_named():
+    # Means: 10.4%, 9.81%, 11%. The best single seed, 9.0%, belongs to 0.1.
+    parents = [*seeds(0.1, 0.09, 0.11, 0.112), *seeds(0.05, 0.0981, 0.0980, 0.0982), *seeds(0.01, 0.11, 0.11, 0.11)]
+    assert chosen(parents) == Choice(0.05, "val error 9.81% (mean of 3 seeds), beats 0.1: 10.40%, 0.01: 11.00%")
+
+
+def test_only_parents_that_equal_the_cell_in_per_are_asked():
+    parents = [*seeds(0.1, 0.2), *seeds(0.01, 0.3), *seeds(0.01, 0.1, base=Base.b), *seeds(0.1, 0.4, base=Base.b)]
+    for_base = chooser(SPEC, parents)
+    assert for_base(cell(0.5, base=Base.a)).value == 0.1
+    assert for_base(cell(0.5, base=Base.b)).value == 0.01
+    # An answer is remembered, and belongs to the parents alone.
+    assert for_base(cell(0.7, seed=4, base=Base.b)) is for_base(cell(0.5, base=Base.b))
+
+
+def test_by_test_error_it_is_the_papers_own_rule():
+    one, other = cell(0.1), cell(0.01)
+    parents = [(one, record(one, 0.1, test=0.3)), (other, record(other, 0.2, test=0.2))]
+    assert chosen(parents).value == 0.1
+    choice = chosen(parents, replace(SPEC, by=Criterion.test_error))
+    assert choice == Choice(0.01, "test error 20.00% (1 seed), beats 0.1: 30.00%")
+
+
+def test_a_value_of_which_one_seed_diverged_is_never_chosen():
+    diverged = seeds(0.25, 0.05, 0.05)
+    diverged += [(each, record(each, 0.9, status=Status.diverged)) for each in [cell(0.25, seed=2)]]
+    choice = chosen([*diverged, *seeds(0.1, 0.1, 0.1, 0.1)])
+    assert choice == Choice(0.1, "val error 10.00% (mean of 3 seeds); 0.25 diverged")
+
+
+def test_where_every_value_diverged_there_is_no_choice():
+    parents = [*seeds(0.25, 0.9, status=Status.diverged), *seeds(0.1, None, status=Status.diverged)]
+    with pytest.raises(ConfigError, match=r"^optimizer\.lr for model\.base=a: every value in sweep table3_lr diverged"):
+        chosen(parents)
+
+
+def test_of_equal_means_the_smaller_value_wins():
+    # 0.1 + 0.2 and 0.15 + 0.15 differ in their last bit.
+    parents = [*seeds(0.25, 0.1, 0.2), *seeds(0.05, 0.15, 0.15), *seeds(0.1, 0.2, 0.1), *seeds(0.5, 0.4, 0.4)]
+    assert chosen(parents) == Choice(
+        0.05,
+        "val error 15.00% (mean of 2 seeds), equal to 0.1: 15.00%, 0.25: 15.00%, of which it is the smallest value,"
+        " beats 0.5: 40.00%",
+    )
+
+
+def test_means_that_differ_are_not_shown_as_equal():
+    assert (
+        chosen([*seeds(0.1, 0.10001), *seeds(0.05, 0.10002)]).why == "val error 10.001% (1 seed), beats 0.05: 10.002%"
+    )
+
+
+def test_a_single_value_is_said_to_be_the_only_one():
+    assert chosen(seeds(0.1, 0.1)) == Choice(0.1, "val error 10.00% (1 seed), the only value")
+
+
+def test_holes_are_never_averaged():
+    waiting, failed = cell(0.01, seed=0), cell(0.01, seed=1)
+    holes: list[Parent] = [(waiting, None), (failed, record(failed, None, status=Status.out_of_memory))]
+    with pytest.raises(MissingParentsError) as caught:
+        choose(SPEC, cell(0.5), [*seeds(0.1, 0.1, 0.1), *holes], ("data=digits", "data.root=a folder"))
+    assert str(caught.value) == (
+        "optimizer.lr for model.base=a is chosen from sweep table3_lr, where 2 of 4 cells have no result"
+        " (1 not trained, 1 out_of_memory)\n"
+        "  train them first: python src/run.py -m sweeps=table3_lr data=digits 'data.root=a folder'\n"
+        "  or add hydra.sweeper.parents=true"
+    )
+
+
+def test_a_hole_elsewhere_does_not_hold_a_choice_up():
+    elsewhere = cell(0.01, base=Base.b)
+    assert chosen([*seeds(0.1, 0.1), (elsewhere, None)]).value == 0.1
+
+
+def test_nets_that_miss_their_parents_are_one_message_and_seeds_are_not_counted_twice():
+    parents: list[Parent] = [(cell(lr, seed, base), None) for lr in (0.1, 0.01) for seed in (0, 1) for base in Base]
+    for_base = chooser(replace(SPEC, sweeps=("one", "two")), parents)
+    errors = []
+    for base in Base:
+        for seed in range(5):
+            with pytest.raises(MissingParentsError) as caught:
+                for_base(cell(0.5, seed, base))
+            errors.append(caught.value)
+    (error,) = together(errors)
+    assert str(error) == (
+        "optimizer.lr is chosen from sweeps one and two, where 12 of 12 cells have no result (12 not trained)\n"
+        "  train them first: python src/run.py -m sweeps=one\n"
+        "                    python src/run.py -m sweeps=two\n"
+        "  or add hydra.sweeper.parents=true"
+    )
+    assert together(errors[:5]) == [errors[0]]
+
+
+def test_without_a_candidate_the_cell_that_was_looked_for_is_named():
+    with pytest.raises(ConfigError, match=r"for model\.base=a is chosen from sweep table3_lr, which has no such cell"):
+        chosen(seeds(0.1, 0.1, base=Base.c))
+
+
+def test_parents_that_held_nothing_out_cannot_choose_by_val_error():
+    with pytest.raises(ConfigError, match=r"holds nothing out; set data\.val_images there"):
+        chosen(seeds(0.1, None))
+
+
+def test_cells_that_differ_in_more_than_the_seed_are_not_averaged():
+    parents = [*seeds(0.1, 0.1), *seeds(0.01, 0.1)]
+    other = cell(0.1, seed=1)
+    other.model.variant, other.budget.epochs = Variant.base, 100
+    parents.append((other, record(other, 0.1)))
+    with pytest.raises(ConfigError, match=r"differ in budget\.epochs, model\.variant, not only in seed; name that in"):
+        chosen(parents)
+
+
+def test_a_cell_of_two_sweeps_counts_once():
+    parents = [*seeds(0.1, 0.1, 0.3), *seeds(0.01, 0.19, 0.19)]
+    twice = [*parents, *seeds(0.1, 0.1)]
+    assert chosen(twice) == chosen(parents)
+    assert chosen(twice).value == 0.01
+
+
+def test_any_knob_can_be_chosen_and_infinity_is_larger_than_any_number():
+    spec = replace(SPEC, key="model.pool_norm", per=())
+    parents: list[Parent] = []
+    for norm in (math.inf, 2.0, 10.0):
+        config = cell(0.1)
+        config.model.pool_norm = norm
+        parents.append((config, record(config, 0.1)))
+    assert choose(spec, cell(0.1), parents).value == 2.0
+    # As a record's config has it.
+    assert choose(spec, cell(0.1), parents[:1]).value == "inf"
+
+
+def test_a_knob_that_is_a_word_or_a_list_can_be_chosen():
+    parents: list[Parent] = []
+    for drops, error in (([], 0.3), (["1/2"], 0.2)):
+        config = cell(0.1)
+        config.optimizer.drop_at = drops
+        parents.append((config, record(config, error)))
+    choice = choose(replace(SPEC, key="optimizer.drop_at"), cell(0.1), parents)
+    assert choice == Choice(["1/2"], "val error 20.00% (1 seed), beats []: 30.00%")
+    both = [(base, cell(0.1, base=base)) for base in (Base.b, Base.a)]
+    parents = [(config, record(config, 0.2)) for _, config in both]
+    assert choose(replace(SPEC, key="model.base", per=()), cell(0.1), parents).value == "a"

@@ -1,0 +1,35 @@
+import json
+import os
+import subprocess
+import sys
+
+from support import MakePlan
+
+from strive import identity
+from strive.launch.submission import write_submission
+from strive.launch.task import read_tasks
+
+
+def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
+    plan = make_plan("seed=0,1,2")
+    submission = write_submission(plan, plan.cells[1:], "local")
+    assert submission.folder.parent == plan.folder
+    assert read_tasks(submission.folder / "tasks.jsonl") == submission.tasks
+    assert [task.cell for task in submission.tasks] == [planned.cell for planned in plan.cells[1:]]
+    assert [task.config for task in submission.tasks] == [identity.flat(planned.config) for planned in plan.cells[1:]]
+    launch = json.loads((submission.folder / "launch.json").read_text())
+    assert (launch["launcher"], launch["pid"], launch["folder"]) == ("local", os.getpid(), os.getcwd())
+    assert all(len(task.code) == 10 for task in submission.tasks)
+
+
+def test_two_launches_have_folders_of_their_own(make_plan: MakePlan):
+    plan = make_plan()
+    folders = {write_submission(plan, plan.cells, "local").folder for _ in range(20)}
+    assert len(folders) == 20
+
+
+def test_launching_loads_no_torch():
+    modules = ("launch.submission", "launch.local", "launch.task", "sweeps.plan", "sweeps.plan_text", "slurm.options")
+    code = f"import sys; {'; '.join(f'import strive.{name}' for name in modules)}"
+    code += "; import hydra_plugins.strive_sweeper; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

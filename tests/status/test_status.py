@@ -1,0 +1,611 @@
+import dataclasses
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, Group
+from support import ROOT, SMALL, CommandLine
+
+from strive import identity, records
+from strive.claim import owner_of, take_claim
+from strive.config import Config, checked
+from strive.launch.task import Task, write_tasks
+from strive.records import Failure, Provenance, Record, Result, Status
+from strive.slurm import launches
+from strive.slurm.job_log import JobLog
+from strive.status import cell_status
+from strive.status.cell_status import Standing, State, Watcher
+from strive.status.status_text import counts, overview, sweep_report
+from strive.sweeps.plan import Action, Plan, Planned, StoredPlan, write_plan
+
+NOW = "2026-01-01T00:00:00+00:00"
+PROVENANCE = Provenance(
+    host="laptop", device="CPU", threads=2, layout="channels_last", compiled=False, train_seconds=1.5,
+    images_per_second=100.0, peak_memory_bytes=10**9, resumes=0, inexact=[], torch="2.14.1", python="3.11.7",
+    strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", started=NOW, finished=NOW,
+)  # fmt: skip
+RESULT = Result(
+    epochs=350, steps=44, parameters=22042, train_loss=2.3, train_error=0.89, val_loss=None, val_error=None,
+    test_loss=2.3, test_error=0.9, predictions_sha256="0" * 64, weights_sha256="1" * 64,
+)  # fmt: skip
+BOOM = Failure(cause="RuntimeError: boom\nand more", traceback="Traceback:\n\tboom")
+
+
+class Runs:
+    """A runs folder with a plan of some cells that nobody has begun."""
+
+    def __init__(self, folder: Path, cells: int, name: str = "table3") -> None:
+        self.folder, self.name, self.launches = folder, name, 0
+        self.configs = [checked(Config(seed=seed, runs=str(folder))) for seed in range(cells)]
+        self.cells = [identity.cell_id(config) for config in self.configs]
+        planned = [
+            Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code="")
+            for cell, config in zip(self.cells, self.configs, strict=True)
+        ]
+        write_plan(Plan(sweep=name, file=name, changes=[], question="Why?", runs=folder, code="", cells=planned))
+
+    def cell(self, number: int) -> Path:
+        folder = self.folder / self.cells[number]
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def ends(
+        self, number: int, status: Status = Status.done, failure: Failure | None = None, **provenance: str
+    ) -> Path:
+        config, result = self.configs[number], None if failure else RESULT
+        record = Record(
+            schema=records.SCHEMA, cell=self.cells[number], status=status, config=identity.flat(config),
+            result=result, failure=failure, provenance=dataclasses.replace(PROVENANCE, **provenance),  # type: ignore[arg-type]
+        )  # fmt: skip
+        return records.write_record(self.folder, record)
+
+    def launched(self, numbers: Sequence[int], *, pid: int, launcher: str = "local", host: str = "") -> Path:
+        folder = self.folder / "sweeps" / self.name / f"20260101-00000{self.launches}-abcd"
+        self.launches += 1
+        folder.mkdir(parents=True)
+        write_tasks(
+            folder / "tasks.jsonl",
+            [Task(cell=self.cells[number], config=identity.flat(self.configs[number])) for number in numbers],
+        )
+        launch = {"launcher": launcher, "host": host or socket.gethostname(), "pid": pid, "folder": "/", "time": NOW}
+        (folder / "launch.json").write_text(json.dumps(launch))
+        return folder
+
+    def look(self, watcher: Watcher | None = None) -> list[Standing]:
+        return (watcher or Watcher(self.folder)).look(StoredPlan.read(self.folder / "sweeps" / self.name))
+
+    def states(self, watcher: Watcher | None = None) -> list[State]:
+        return [each.state for each in self.look(watcher)]
+
+
+@pytest.fixture
+def make_runs(tmp_path: Path) -> Callable[..., Runs]:
+    return lambda cells, name="table3": Runs(tmp_path / "runs", cells, name)
+
+
+@pytest.fixture
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def squeue(folder: Path, *lines: str) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    folder.mkdir(exist_ok=True)
+    script = folder / "squeue"
+    script.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+    script.chmod(0o755)
+
+
+def older(path: Path, seconds: float = 100) -> None:
+    before = path.stat().st_mtime - seconds
+    os.utime(path, (before, before))
+
+
+def shown(renderables: Any, width: int | None) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width or 100_000, force_terminal=width is not None, markup=False, emoji=False)
+    console.print(Group(*renderables), soft_wrap=width is None)
+    return re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+
+
+# --- how a cell stands, from its folder
+
+
+def test_each_cell_stands_as_its_folder_says(make_runs: Callable[..., Runs]):
+    runs = make_runs(8)
+    runs.ends(0)
+    runs.ends(1, Status.diverged)
+    runs.ends(2, Status.out_of_memory, BOOM)
+    runs.ends(3).write_text('{"schema": 1, ')
+    (runs.cell(4) / "checkpoint.pt").touch()
+    (runs.cell(4) / "epochs.jsonl").write_text("{}\n{}\n")
+    with take_claim(runs.cell(5), 60):
+        runs.cell(6)  # made by a process that died before its first checkpoint
+        found = runs.look()
+    assert [each.state for each in found] == [
+        State.done, State.diverged, State.failed, State.unreadable, State.stopped, State.running, State.missing,
+        State.missing,
+    ]  # fmt: skip
+    assert (found[2].status, found[2].why) == (Status.out_of_memory, BOOM.cause)
+    assert "not a whole JSON file" in found[3].why
+    assert found[3].log.endswith(f"{runs.cells[3]}/record.json")
+    assert found[4].epochs_done == 2
+    assert counts(found) == (
+        "8 cells: 1 done, 1 diverged, 1 running, 1 failed (1 out_of_memory), 1 unreadable, 1 stopped, 2 missing"
+    )
+
+
+def test_a_cell_whose_process_is_gone_has_stopped(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    code = (
+        "import sys; from pathlib import Path; from strive.claim import take_claim; take_claim(Path(sys.argv[1]), 60)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(runs.cell(0))], check=True)
+    (found,) = runs.look()
+    assert found.state is State.stopped
+    assert found.why.startswith("its process is gone (process ")
+
+
+def test_a_claim_that_is_older_than_the_record_is_only_left_over(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    with take_claim(runs.cell(0), 60) as claim:
+        path = runs.ends(0)
+        older(claim.scratch / "owner.json")
+        assert runs.states() == [State.done]
+        older(path, 200)
+        assert runs.states() == [State.running], "it is trained again"
+
+
+def test_how_far_a_running_cell_is_comes_from_its_owners_note(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    folder = runs.cell(0)
+    with take_claim(folder, 1) as claim:
+        claim.note(step=30, steps=130, epoch=2, epochs=9, images_per_second=64.0)
+        while not (owner_of(folder) or claim.owner).note:
+            time.sleep(0.02)
+        (found,) = runs.look()
+    assert found.owner is not None
+    assert found.seconds_left == 100 * 128 / 64
+    text = shown(sweep_report(StoredPlan.read(runs.folder / "sweeps" / "table3"), [found]), None)
+    assert re.search(rf"{runs.cells[0]} +2/350 +64 +3 min +{socket.gethostname()} process {os.getpid()}", text), text
+
+
+def test_a_record_is_read_again_only_if_it_has_changed(make_runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch):
+    runs, read = make_runs(3), list[Path]()
+
+    def count(path: Path, once: Callable[[Path], Record] = records.read_record) -> Record:
+        read.append(path)
+        return once(path)
+
+    monkeypatch.setattr(cell_status.records, "read_record", count)
+    for number in range(3):
+        runs.ends(number)
+    watcher = Watcher(runs.folder)
+    assert runs.states(watcher) == runs.states(watcher) == [State.done] * 3
+    assert len(read) == 3
+    runs.ends(1, Status.error, BOOM)
+    assert runs.states(watcher) == [State.done, State.failed, State.done]
+    assert len(read) == 4
+
+
+def test_a_moved_runs_folder_is_read_where_it_is_now(make_runs: Callable[..., Runs], tmp_path: Path):
+    runs = make_runs(1)
+    runs.ends(0)
+    moved = runs.folder.rename(tmp_path / "elsewhere")
+    (found,) = Watcher(moved).look(StoredPlan.read(moved / "sweeps" / "table3"))
+    assert found.state is State.done
+
+
+# --- who will train it, from the launches
+
+
+def test_what_nobody_has_begun_waits_as_long_as_its_launch_lives(make_runs: Callable[..., Runs], gone: int):
+    runs = make_runs(3)
+    runs.launched([0, 1], pid=gone)
+    assert runs.states() == [State.missing] * 3
+    runs.launched([1], pid=os.getpid())
+    found = runs.look()
+    assert [each.state for each in found] == [State.missing, State.waiting, State.missing]
+    assert found[1].why == f"a worker of process {os.getpid()}"
+    (runs.cell(1) / "checkpoint.pt").touch()
+    assert runs.states()[1] is State.waiting, "it goes on from its checkpoint when a worker is free"
+
+
+def test_a_later_process_with_the_launchs_number_is_another_one(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    folder = runs.launched([0], pid=os.getpid())
+    older(folder / "launch.json", 10_000_000)  # before this process started
+    assert runs.states() == [State.missing]
+
+
+def test_nothing_is_said_about_a_launch_on_another_machine(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    runs.launched([0], pid=os.getpid(), host="far-away")
+    assert runs.states() == [State.missing]
+    launch = Watcher(runs.folder).last_launch("table3")
+    assert launch is not None
+    assert launch.alive is None
+
+
+def test_a_failure_of_an_earlier_launch_is_tried_again_and_one_of_this_launch_is_not(make_runs: Callable[..., Runs]):
+    runs = make_runs(2)
+    older(runs.ends(0, Status.error, BOOM))
+    runs.launched([0, 1], pid=os.getpid())
+    time.sleep(0.01)
+    runs.ends(1, Status.error, BOOM)
+    assert runs.states() == [State.waiting, State.failed]
+
+
+# --- what SLURM says
+
+
+def submitted(runs: Runs, jobs: dict[str, list[int]], gone: int) -> Path:
+    numbers = sorted(number for found in jobs.values() for number in found)
+    folder = runs.launched(numbers, pid=gone, launcher="slurm")
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    (folder / "logs").mkdir()
+    return folder
+
+
+def test_a_queued_cell_waits_with_slurms_reason(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+):
+    runs = make_runs(4)
+    folder = submitted(runs, {"12_0": [0, 1], "12_1": [2], "12_2": [3]}, gone)
+    script = f"{folder}/logs/job.sh"
+    squeue(
+        tmp_path / "bin",
+        f"12_0|RUNNING|node1|None|{script}",
+        f"12_1|PENDING||Resources|{script}",
+        f"12_2|SUSPENDED|node2|None|{script}",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with take_claim(runs.cell(0), 60), take_claim(runs.cell(3), 60):
+        found = runs.look()
+    assert [each.state for each in found] == [State.running, State.waiting, State.waiting, State.running]
+    assert found[1].why == "SLURM job 12_0, running on node1, behind other cells"
+    assert found[2].why == "SLURM job 12, pending (Resources)"
+    assert [each.suspended for each in found] == [False, False, False, True]
+
+
+def test_a_job_with_the_same_number_but_of_other_people_is_not_ours(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+):
+    runs = make_runs(1)
+    submitted(runs, {"12_0": [0]}, gone)
+    squeue(tmp_path / "bin", "12_0|PENDING||Resources|/home/other/job.sh")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert runs.states() == [State.missing]
+
+
+def test_a_cell_that_its_job_has_given_up_is_failed_while_the_job_goes_on(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+):
+    runs = make_runs(2)
+    runs.ends(0, Status.error, BOOM)
+    folder = submitted(runs, {"12": [0, 1]}, gone)
+    squeue(tmp_path / "bin", f"12|RUNNING|node1|None|{folder}/logs/job.sh")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert runs.states() == [State.waiting, State.waiting]
+    JobLog(folder / "logs", "12", 0).write("ended", cell=runs.cells[0], status="error", cause="", log="")
+    assert runs.states() == [State.failed, State.waiting]
+
+
+def test_a_job_that_died_without_a_record_says_why(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+):
+    runs = make_runs(2)
+    folder = submitted(runs, {"12": [0, 1]}, gone)
+    log = JobLog(folder / "logs", "12", 0)
+    log.write("start", job="12", restart=0, node="node1", host="node1", cells=2)
+    log.running([runs.cells[0]])
+    squeue(tmp_path / "bin", f"12|TIMEOUT|node1|None|{folder}/logs/job.sh")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    begun, other = runs.look()
+    assert (begun.state, begun.status) == (State.failed, Status.timeout)
+    assert begun.why == "SLURM job 12 on node1 reached its time limit"
+    assert begun.log == str(folder / "logs" / "12_0_log.out")
+    assert (other.state, other.why) == (State.missing, f"{begun.why}, before the cell began")
+
+
+def test_without_squeue_a_line_says_so(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+):
+    runs = make_runs(1)
+    submitted(runs, {"12_0": [0]}, gone)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    watcher = Watcher(runs.folder)
+    found = runs.look(watcher)
+    assert [each.state for each in found] == [State.missing]
+    text = shown(sweep_report(StoredPlan.read(runs.folder / "sweeps" / "table3"), found, trouble=watcher.trouble), None)
+    assert "what SLURM has queued cannot be seen: there is no squeue on the PATH" in text
+
+
+def test_the_queue_is_not_asked_at_every_look(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+):
+    runs = make_runs(1)
+    folder = submitted(runs, {"12_0": [0]}, gone)
+    squeue(tmp_path / "bin", f"12_0|PENDING||Priority|{folder}/logs/job.sh")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(launches, "_QUIET_SECONDS", 1e6)
+    watcher = Watcher(runs.folder)
+    assert runs.states(watcher) == [State.waiting]
+    squeue(tmp_path / "bin")
+    assert runs.states(watcher) == [State.waiting]
+    assert runs.states() == [State.failed], "a new watcher asks"
+
+
+# --- what a person sees
+
+
+def many_kinds(runs: Runs) -> list[Standing]:
+    owner = dataclasses.replace(
+        take_claim(runs.cell(0), 60).owner,
+        host="a-node-with-a-long-name.cluster.example.org",
+        job="1234567_890",
+        note={"step": 5, "steps": 100000, "epoch": 1, "epochs": 350, "images_per_second": 123456.0},
+    )
+    nasty = "[bold]not \x1b[2Jtoday[/bold] :smile: <b>\r\n" + "x" * 200
+    made: list[dict[str, Any]] = [
+        {"state": State.running, "owner": owner, "batch_size": 128, "suspended": True},
+        {"state": State.running, "owner": owner, "batch_size": 128},
+        {"state": State.waiting, "why": "SLURM job 12, pending (Resources)"},
+        {"state": State.failed, "status": Status.error, "why": nasty, "log": "/a" * 60, "traceback": nasty},
+        {"state": State.unreadable, "why": "", "log": "x"},
+        {"state": State.stopped, "why": f"its process is gone ({owner})"},
+        {"state": State.missing},
+    ]
+    return [
+        Standing(cell=cell, epochs=350, **each)
+        for cell, each in zip(runs.cells, [*made, *[{"state": State.missing}] * 30], strict=True)
+    ]
+
+
+def test_a_report_fits_80_columns_and_shows_what_users_wrote_as_they_wrote_it(make_runs: Callable[..., Runs]):
+    runs = make_runs(37)
+    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
+    silent = {runs.cells[1]: 100.0}
+    text = shown(sweep_report(plan, standings, tracebacks=True, silent=silent, width=80), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    assert r"[bold]not \x1b[2Jtoday[/bold] :smile: <b>" in text
+    flat = " ".join(text.split())
+    assert "no sign of life seen for 2 min" in flat
+    assert "suspended" in flat
+    assert "1 for SLURM job 12, pending (Resources)" in flat
+    assert "nobody wrote down why" in flat
+    assert "and 11 more" in flat
+
+
+def test_what_is_not_for_a_terminal_is_plain_and_whole(make_runs: Callable[..., Runs]):
+    runs = make_runs(37)
+    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
+    text = shown(sweep_report(plan, standings), None)
+    assert all(cell in text for cell in runs.cells[3:7])
+    assert f"{runs.cells[1]}  " in text
+    assert "/a" * 60 in text
+    assert "x" * 200 not in text, "only the first line of why, and no traceback"
+
+
+def test_the_overview_has_one_line_for_each_sweep_and_fits_80_columns(make_runs: Callable[..., Runs]):
+    runs = make_runs(37)
+    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
+    long = dataclasses.replace(plan, sweep="table3_augmented_lr-12345678")
+    text = shown([overview([(plan, standings), (long, standings)], width=80)], 80)
+    _, first, second = text.splitlines()
+    assert first.split() == ["table3", "37", "0", "2", "1", "2", "32", "vari…"]
+    assert second.startswith("table3_augmented_lr-12345678 ")
+    assert len(second) <= 80
+
+
+# --- what is contradicted, diverged or dead
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_record_that_its_learning_curve_contradicts_is_no_result(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    runs.ends(0)
+    (runs.cell(0) / "epochs.jsonl").write_text('{"epoch": 1}\n')
+    (found,) = runs.look()
+    assert found.state is State.contradictory
+    assert found.why == "epochs.jsonl beside it cannot be read (its last line is no epoch)"
+    assert not found.state.finished
+    assert found.state.ended
+
+
+def test_a_cell_of_which_the_plan_says_something_else_is_no_result(make_runs: Callable[..., Runs]):
+    runs = make_runs(2)
+    for number in range(2):
+        runs.ends(number)
+    plan = runs.folder / "sweeps" / "table3" / "plan.json"
+    edit(plan, lambda content: content["common"].update({"optimizer.lr": 0.5}))
+    watcher = Watcher(runs.folder)
+    found = runs.look(watcher)
+    assert [each.state for each in found] == [State.contradictory] * 2
+    assert found[0].why == "plan.json says optimizer.lr=0.5, record.json 0.05"
+    (problem,) = watcher.problems(StoredPlan.read(plan.parent))
+    text = shown(sweep_report(StoredPlan.read(plan.parent), found, problems=[problem]), None)
+    assert f"the plan is contradicted\n{runs.cells[0]}, {runs.cells[1]}: {found[0].why}" in text
+    assert "2 cells: 2 contradictory" in text
+
+
+def test_the_worst_seed_that_was_dropped_from_a_plan_is_named(make_runs: Callable[..., Runs]):
+    runs = make_runs(3)
+    for number in range(3):
+        runs.ends(number)
+    plan = runs.folder / "sweeps" / "table3" / "plan.json"
+    edit(plan, lambda content: content["cells"].pop())
+    (problem,) = Watcher(runs.folder).problems(StoredPlan.read(plan.parent))
+    assert f"1 finished cell of the same grid is in no plan: {runs.cells[2]} (done, test error 90.00%)" in problem
+
+
+def test_a_sweep_file_that_was_edited_after_the_plan_is_named(
+    make_runs: Callable[..., Runs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    runs = make_runs(1)
+    edit(
+        runs.folder / "sweeps" / "table3" / "plan.json",
+        lambda content: content.update(text="question: Why?\ngrid: {seed: [0]}\n"),
+    )
+    plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
+    monkeypatch.setattr(cell_status, "_SWEEPS", tmp_path)
+    (tmp_path / "table3.yaml").write_text("# Better words.\nquestion: Who?\ngrid: {seed: [0]}\n")
+    assert Watcher(runs.folder).problems(plan) == []
+    (tmp_path / "table3.yaml").write_text("question: Why?\ngrid: {seed: [0, 1], augment: [none]}\n")
+    assert Watcher(runs.folder).problems(plan) == [
+        "sweeps/table3.yaml has changed since the plan: grid: seed was [0], is [0, 1]; grid: augment was not there,"
+        " is ['none']"
+    ]
+
+
+def test_diverged_and_dead_cells_are_counted_apart_with_their_cause(make_runs: Callable[..., Runs]):
+    runs = make_runs(3)
+    runs.ends(0)
+    edit(runs.ends(1, Status.diverged), lambda content: content["result"].update(train_loss=None))
+    # Ten classes of which the largest has a tenth of the images.
+    edit(runs.ends(2), lambda content: content["provenance"].update(chance_error=0.9))
+    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), runs.look()
+    text = shown(sweep_report(plan, standings), None)
+    assert "3 cells: 2 done (1 of them dead), 1 diverged" in text
+    assert f"diverged\n{runs.cells[1]}\n  the training loss was not finite in epoch 350 of 350" in text
+    dead = f"{runs.cells[2]}\n  test error 90.00%, not below the 90.00% of always naming the largest class"
+    assert f"dead, although done\n{dead}" in text
+    head, row = shown([overview([(plan, standings)])], None).splitlines()
+    assert head.split()[:5] == ["sweep", "cells", "done", "diverged", "dead"]
+    assert row.split()[:5] == ["table3", "3", "2", "1", "1"]
+
+
+# --- the command
+
+
+def status(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "status.py"), *arguments], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_the_exit_code_says_whether_everything_has_a_result(make_runs: Callable[..., Runs], tmp_path: Path):
+    runs = make_runs(2)
+    runs.ends(0)
+    done = status("sweeps=table3", "--failed", "hydra/launcher=slurm", "-m", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "2 cells: 1 done, 1 missing" in done.stdout
+    assert "python src/run.py -m sweeps=table3 hydra/launcher=slurm" in done.stdout
+    runs.ends(1, Status.diverged)
+    done = status("sweeps=table3", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "2 cells: 1 done, 1 diverged" in done.stdout
+    assert "run.py" not in done.stdout
+
+
+def test_a_sweep_that_was_not_launched_is_an_error_that_names_those_that_were(
+    make_runs: Callable[..., Runs], tmp_path: Path
+):
+    make_runs(1)
+    make_runs(1, "grid")
+    for arguments, message in (
+        (["sweeps=tabel3"], "tabel3 was not launched into runs (there is no plan tabel3); there are: grid, table3"),
+        (["sweeps=table3", "seed=0"], "table3 with seed=0 was not launched into runs (there is no plan table3-"),
+        (["table3"], "table3 is neither an option nor KEY=VALUE; is sweeps=table3 meant?"),
+        (["runs=nowhere"], "no sweep was launched into nowhere yet"),
+    ):
+        done = status(*arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_without_arguments_every_sweep_has_a_line_and_a_damaged_plan_is_named(
+    make_runs: Callable[..., Runs], tmp_path: Path
+):
+    make_runs(1).ends(0)
+    make_runs(3, "grid")
+    broken = tmp_path / "runs" / "sweeps" / "broken" / "plan.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    done = status(cwd=tmp_path)
+    assert done.returncode == 1
+    assert "sweeps/broken/plan.json: not a plan of this version" in done.stdout
+    lines = [line.split()[:3] for line in done.stdout.splitlines()]
+    assert ["table3", "1", "1"] in lines
+    assert ["grid", "3", "1"] in lines
+
+
+def test_failed_shows_the_stack_traces(make_runs: Callable[..., Runs], tmp_path: Path):
+    make_runs(1).ends(0, Status.error, BOOM)
+    for arguments in (["sweeps=table3"], []):
+        text = status(*arguments, "--failed", cwd=tmp_path).stdout
+        assert "RuntimeError: boom\n" in text
+        assert "    Traceback:\n            boom\n" in text
+    assert "Traceback" not in status("sweeps=table3", cwd=tmp_path).stdout
+
+
+def test_watch_goes_on_until_every_cell_has_ended(make_runs: Callable[..., Runs], tmp_path: Path):
+    runs = make_runs(2)
+    runs.ends(0, Status.error, BOOM)
+    command = [sys.executable, "-u", str(ROOT / "src" / "status.py"), "sweeps=table3", "--watch"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "2 cells: 1 failed (1 error), 1 missing\n"
+            runs.ends(1)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert "2 cells: 1 done, 1 failed (1 error)" in rest
+
+
+def test_it_starts_without_torch_and_hydra(make_runs: Callable[..., Runs], tmp_path: Path):
+    make_runs(1).ends(0)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['status.py', 'sweeps=table3']\n"
+        "try:\n"
+        f"    runpy.run_path({str(ROOT / 'src' / 'status.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "print('heavy:', *({'torch', 'hydra', 'numpy', 'submitit'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].strip() == "heavy:"
+
+
+def test_a_plan_is_found_with_the_overrides_of_its_launch(strive: CommandLine, tmp_path: Path):
+    grid = [*SMALL, "seed=0,1", "budget.epochs=1"]
+    assert strive("-m", *grid, "runs=here", "trainer.progress=false").returncode == 0
+    done = status(*reversed(grid), "runs=here", cwd=tmp_path)
+    assert "2 cells: 2 done" in done.stdout, done.stderr
+    assert done.returncode == 0
+    assert "last launch: local" in done.stdout
+
+
+def test_two_versions_of_a_data_sets_images_are_named(make_runs: Callable[..., Runs]):
+    runs = make_runs(4)
+    runs.ends(0)
+    runs.ends(1)
+    runs.ends(3, Status.error, BOOM, data_fingerprint="")
+    plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
+    assert "versions" not in shown(sweep_report(plan, runs.look()), None)
+    runs.ends(2, data_fingerprint="cd")
+    line = "finished cells have seen 2 versions of the images of cifar10: 2 of ab, 1 of cd"
+    assert line in shown(sweep_report(plan, runs.look()), None).splitlines()
