@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import add_arguments, guarded, sheets_of
-from drawing import FIGURES
-from ink import FORMATS, to_bytes
 from matplotlib.figure import Figure
 
+from strive.figures.effects import FIGURES
+from strive.figures.style import FORMATS, to_bytes
 from strive.records import write_whole
+from strive.results.command import add_arguments, guarded, sheets_of
 
 _HELP = """\
 Draw the figures of every sweep that has records, as .pdf, .svg and .png.

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import add_arguments, guarded, sheets_of
-from comparison import comparison_tables
-from report import render_report
+from literature import comparison_tables
 
 from strive.records import write_whole
+from strive.report.page import render_report
+from strive.results.command import add_arguments, guarded, sheets_of
 
 _HELP = """\
 Write one HTML file with the question and the answer of every sweep that has records, its tables, learning curves,

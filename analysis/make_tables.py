@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import add_arguments, guarded, sheets_of
-from comparison import comparison_tables
-from render import footnotes_csv, latex, latex_tables, markdown, markdown_tables, tidy_csv
-from sheet import Sheet
+from literature import comparison_tables
 
 from strive.records import write_whole
+from strive.results.command import add_arguments, guarded, sheets_of
+from strive.results.summary import Sheet
+from strive.tables.render import footnotes_csv, latex, latex_tables, markdown, markdown_tables, tidy_csv
 
 _HELP = """\
 Write the tables of every sweep that has records: Markdown on the terminal, and .md, .tex and .csv.

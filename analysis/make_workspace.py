@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import guarded
-from load import LoadError
-from outline import Found, find_outlines
+from strive.results.command import guarded
+from strive.results.load import LoadError
+from strive.trackers.outline import Found, find_outlines
 
 _RUNS = Path("runs")
 _HELP = """\
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(found: Found, arguments: argparse.Namespace) -> int:
     try:
-        from saving import save
-        from workspace import failures_view, spec, sweep_view
+        from strive.trackers.wandb_save import save
+        from strive.trackers.wandb_views import failures_view, spec, sweep_view
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in ("wandb", "wandb_workspaces"):

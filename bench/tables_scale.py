@@ -123,8 +123,7 @@ def _read(runs: Path, cells: int) -> dict[str, float]:
     import resource
 
     sys.path.insert(0, str(ANALYSIS))
-    from load import load_sweep
-
+    from strive.results.load import load_sweep
     from strive.sweeps.plan import StoredPlan, sweep_folder
 
     started, processor = time.perf_counter(), time.process_time()

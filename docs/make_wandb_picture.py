@@ -19,8 +19,8 @@ os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_
 
 import wandb
 
-from strive.tracking.labels import Plans, label_of, summary_of
-from strive.tracking.trail import read_trail
+from strive.trackers.cell_files import read_trail
+from strive.trackers.naming import Plans, label_of, summary_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "results" / "table3_small"

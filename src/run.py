@@ -37,7 +37,7 @@ def main(composed: DictConfig) -> None:
         from strive.builder_arguments import as_recorded
         from strive.cell import run_when_free
         from strive.progress import CONSOLE
-        from strive.tracking.mirroring import Mirroring
+        from strive.trackers.session import Mirroring
 
         # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.
         stop.listen()

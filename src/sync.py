@@ -18,10 +18,10 @@ from strive.progress import CONSOLE, OUTPUT
 from strive.records import RecordError
 from strive.sweeps.find_plan import UsageError, split, wanted
 from strive.sweeps.plan import StoredPlan, names_in, sweep_folder
-from strive.tracking.mirroring import missing
-from strive.tracking.news import Kind, News
-from strive.tracking.process import MirrorProcess
-from strive.tracking.receipt import read_receipt, write_receipt
+from strive.trackers.daemon_process import MirrorProcess
+from strive.trackers.protocol import Kind, News
+from strive.trackers.session import missing
+from strive.trackers.upload_state import read_receipt, write_receipt
 
 _USAGE = "python src/sync.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [tracker.project=P] [--watch] [--again]"
 _HELP = """\

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from golden import Golden
+from handmade import MakeGolden
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -21,7 +23,7 @@ from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
 from strive.training.compilation import cache_folder
 
-# No test but those of tests/tracking shows anything on W&B; what tests start inherits this.
+# No test but those of tests/trackers shows anything on W&B; what tests start inherits this.
 os.environ["WANDB_MODE"] = "disabled"
 
 
@@ -124,3 +126,9 @@ def make_plan(composer: Composer, tmp_path: Path) -> MakePlan:
         return planner.plan([*SMALL, f"runs={tmp_path / 'runs'}", *arguments], first)
 
     return make
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> MakeGolden:
+    """A sweep to be written by hand below runs/."""
+    return lambda **fields: Golden(tmp_path / "runs", **fields)

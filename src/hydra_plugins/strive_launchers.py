@@ -18,7 +18,7 @@ from strive.launch.submission import Submission
 from strive.launch.task import Ended
 from strive.progress import CONSOLE
 from strive.slurm.options import SlurmOptions
-from strive.tracking.mirroring import check_wandb
+from strive.trackers.session import check_wandb
 
 
 @dataclass

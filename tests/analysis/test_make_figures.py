@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import guarded
 from golden import Golden
 from handmade import epochs
 from make_figures import main
 from support import ROOT
+
+from strive.results.command import guarded
 
 FILES = [
     f"table3-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")

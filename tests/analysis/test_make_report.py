@@ -8,7 +8,7 @@ import pytest
 from golden import Golden
 from support import ROOT
 
-from strive.tracking.receipt import Receipt, write_receipt
+from strive.trackers.upload_state import Receipt, write_receipt
 
 
 def sweep(runs: Path, name: str) -> None:

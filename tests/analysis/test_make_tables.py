@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import guarded
-from github import escaped
 from golden import Golden
 from make_tables import main
 from support import ROOT
-from tex import tex
+
+from strive.results.command import guarded
+from strive.tables.latex_text import tex
+from strive.tables.markdown import escaped
 
 
 @pytest.fixture

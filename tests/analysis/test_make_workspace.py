@@ -10,13 +10,13 @@ from typing import Any
 import make_workspace
 import pytest
 from golden import Golden
-from outline import of_file, of_plan
 from support import ROOT
 from wandb_peer import Peer, operations
 from wandb_peer.store import RefusedError
 
-from strive.tracking.labels import EPOCH_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of
-from strive.tracking.trail import read_trail
+from strive.trackers.cell_files import read_trail
+from strive.trackers.naming import EPOCH_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of
+from strive.trackers.outline import of_file, of_plan
 
 # W&B's library still uses what pydantic has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")

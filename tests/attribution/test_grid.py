@@ -13,7 +13,7 @@ from PIL import Image
 
 from strive.attribution.figure import Figure, Picture, Row, Tile
 from strive.attribution.grid import _columns, draw
-from strive.lettering import line_height, printable, text_width, wrapped
+from strive.figures.text_layout import line_height, printable, text_width, wrapped
 
 RANDOM = np.random.default_rng(0)
 

@@ -65,7 +65,12 @@ def test_the_same_code_is_frozen_once(project: Path, tmp_path: Path) -> None:
 
 def test_only_what_a_job_imports_or_reads_is_frozen(project: Path, tmp_path: Path) -> None:
     code = {"src/hydra_plugins/plugin.py": "", "sweeps/mine.yaml": "", "pyproject.toml": "", "src/strive/font.bin": "f"}
-    rest = {"results/cell/record.json": "{}", "tests/test_a.py": "", "docs/a.md": "", "analysis/tables.py": ""}
+    rest = {
+        "results/cell/record.json": "{}",
+        "tests/test_a.py": "",
+        "docs/a.md": "",
+        "analysis/make_tables.py": "",
+    }
     write(project, code | rest | {"src.py": "", "configure/a.py": ""})
     git(project, "add", ".")
     frozen = freeze_code(project, tmp_path / "sweeps")

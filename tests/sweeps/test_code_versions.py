@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import guarded
 from make_tables import main as make_tables
 from support import MakeConfig, MakePlan, stop_after_one_step
 
 from strive import code_hash
 from strive.cell import run_cell
+from strive.results.command import guarded
 from strive.status.cell_status import Watcher
 from strive.status.status_text import sweep_report
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan

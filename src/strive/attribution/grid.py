@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Page
 from PIL import Image
 
 from strive.attribution.figure import Figure, Picture, Row
-from strive.lettering import DPI, SMALL, TEXT, TITLE, house_style, line_height, printable, text_width, wrapped
+from strive.figures.text_layout import DPI, SMALL, TEXT, TITLE, house_style, line_height, printable, text_width, wrapped
 from strive.records import write_whole
 
 _WIDTH = 1400  # 7 inches, unless many columns need more: then letters grow with the page

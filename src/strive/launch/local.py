@@ -9,7 +9,7 @@ from strive.launch.retries import Retries
 from strive.launch.submission import Submission
 from strive.launch.task import Ended
 from strive.progress import CONSOLE
-from strive.tracking.mirroring import mirroring_of
+from strive.trackers.session import mirroring_of
 
 
 @dataclass

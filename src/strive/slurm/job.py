@@ -28,7 +28,7 @@ from strive.launch.task import Ended, Task
 from strive.records import RecordError, Status
 from strive.slurm.job_log import JobLog, starts, worn_out
 from strive.slurm.snapshot import check_code
-from strive.tracking.mirroring import Mirroring, mirroring_of
+from strive.trackers.session import Mirroring, mirroring_of
 
 _WARNING = signal.SIGUSR2.name
 _IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train

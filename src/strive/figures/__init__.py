@@ -1,0 +1,1 @@
+"""Conditions as figures for a paper, by matplotlib."""

@@ -1,0 +1,273 @@
+"""Learning curves in small panels: every seed thin, the mean thick. Lengths are in inches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from strive.figures import style
+from strive.figures.histories import Course, Scale, courses_of, scale_of, shown
+from strive.results.labels import knob_title, place_label, short_label
+from strive.results.summary import Sheet
+from strive.sweeps.table_spec import ARM
+
+MOST_PANELS = 12  # on a page
+
+_SIDE, _LEFT, _RIGHT = 0.1, 0.6, 0.12
+_BETWEEN, _STACKED = 0.16, 0.1  # two panels side by side; the two halves of a panel
+_FEET = 0.42  # below a panel: the numbers of its epochs, and the word
+_MOST_LABEL = 2.6  # in the legend
+_NAMES = {
+    "train_error": "training\nerror, %",
+    "val_error": "validation\nerror, %",
+    "train_loss": "training\nloss, nats",
+    "val_loss": "validation\nloss, nats",
+}
+_BASELINE: dict[str, Any] = {"color": style.INK, "linestyle": (0, (2.5, 2)), "linewidth": 0.9}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Book:
+    """What all pages of a sweep share."""
+
+    title: str
+    subtitle: tuple[str, ...]
+    scale: Scale
+    styles: Mapping[str, dict[str, Any]]  # {line: its colour and dash}
+    baselines: Mapping[str, Course]  # {label of a place: its course}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Panel:
+    """The places of one panel, and what stands above it."""
+
+    courses: Sequence[Course]
+    title: list[str]
+    note: list[str]
+    baselines: list[Course]  # that the places are compared with, and that have no line here
+
+    @property
+    def head(self) -> float:
+        """Height of what stands above."""
+        return len(self.title) * style.line_height(style.TEXT) + len(self.note) * style.line_height(style.SMALL) + 0.06
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Grid:
+    """Where the panels of a page are."""
+
+    across: int
+    width: float
+    height: float  # of one half of a panel
+    stacked: bool = True  # halves one above the other; of a panel that is alone they are side by side
+
+    @property
+    def body(self) -> float:
+        """Height of a panel without what stands above and below."""
+        return 2 * self.height + _STACKED if self.stacked else self.height
+
+    def corner(self, number: int, half: int) -> tuple[float, float]:
+        """Return how far right of the page's edge and below the panel's top the lower left corner of a half is."""
+        if not self.stacked:
+            return _LEFT + half * (self.width + _LEFT + _RIGHT), self.height
+        return _LEFT + number * (self.width + _BETWEEN), self.height + half * (self.height + _STACKED)
+
+
+@style.house_style()
+def learning_curves(sheet: Sheet) -> list[Figure]:
+    """Return small panels by the table's first row key.
+
+    Training and validation error where images were held out, else training loss and error. No figure
+    if no cell has a curve: a record may lie without its epochs.jsonl.
+    """
+    courses = courses_of(sheet)
+    if not any(course.curves for course in courses):
+        return []
+    lines = dict.fromkeys(short_label(course.line) for course in courses)
+    book = _Book(
+        title=f"{sheet.title}: learning curves",
+        subtitle=subtitle(sheet),
+        scale=scale_of(sheet, courses),
+        styles={line: style.line_style(number) for number, line in enumerate(lines)},
+        baselines={course.place.label: course for course in courses},
+    )
+    groups: dict[str, list[Course]] = {}
+    for course in courses:
+        groups.setdefault(short_label(course.panel), []).append(course)
+    return [_page(name, part, book) for name, part in style.pages(list(groups.values()), MOST_PANELS)]
+
+
+def subtitle(sheet: Sheet) -> tuple[str, str]:
+    """Return the sweep's question, and what was trained for how long."""
+    cells = sheet.loaded.cells
+    data = ", ".join(sorted(map(str, cells["data.name"].unique())))
+    epochs = " or ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
+    return sheet.loaded.question, f"{data}, {epochs} epoch{'' if epochs == '1' else 's'}"
+
+
+def _page(name: str, groups: Sequence[Sequence[Course]], book: _Book) -> Figure:
+    """Draw one page. name: what stands behind the title."""
+    grid = _grid(len(groups))
+    panels = [_panel(group, book, grid.width) for group in groups]
+    bands = [panels[start : start + grid.across] for start in range(0, len(panels), grid.across)]
+    heads = [max(panel.head for panel in band) for band in bands]
+    room = style.WIDTH - 2 * _SIDE
+    title = style.wrapped(book.title + name, room, style.TITLE, lines=2, weight="bold")
+    question = style.paragraphs(book.subtitle, room)
+    caption = style.wrapped(_caption(panels, book.scale), room, style.SMALL)
+    handles, columns = _legend(panels, book)
+    legend = 0.09 + (-(-len(handles) // columns) * 0.165 + 0.08 if handles else 0.0)
+    above = len(title) * style.line_height(style.TITLE) + len(question) * style.line_height(style.TEXT) + legend
+    below = 0.06 + len(caption) * style.line_height(style.SMALL) + _SIDE
+    total = _SIDE + above + sum(heads) + len(bands) * (grid.body + _FEET) + below
+    figure, page = style.new_page(style.WIDTH, total)
+    y = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
+    y = style.write(page, (_SIDE, y), question, style.TEXT)
+    if handles:
+        _write_legend(figure, page, y - 0.09, handles, columns, panels[0].courses[0])
+    style.write(page, (_SIDE, below - 0.06), caption, style.SMALL, color=style.FAINT)
+    y -= legend
+    for band, head in zip(bands, heads, strict=True):
+        for number, panel in enumerate(band):
+            x, _ = grid.corner(number, 0)
+            under = style.write(page, (x, y), panel.title, style.TEXT, weight="bold")
+            style.write(page, (x, under), panel.note, style.SMALL, color=style.FAINT)
+            for half, column in enumerate(book.scale.columns):
+                _draw_half(_half(figure, grid, number, half, y - head, column, book.scale), panel, column, book)
+        y -= head + grid.body + _FEET
+    return figure
+
+
+def _grid(count: int) -> _Grid:
+    """Return up to three panels side by side, or three or four: in few rows, then with few places left empty."""
+    room = style.WIDTH - _LEFT - _RIGHT
+    if count == 1:
+        return _Grid(across=1, width=(room - _LEFT - _RIGHT) / 2, height=2.2, stacked=False)
+    across = count if count <= 3 else min((3, 4), key=lambda each: (-(-count // each), -count % each))
+    height = {1: 1.5, 2: 1.2}.get(-(-count // across), 0.95)
+    return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height)
+
+
+def _panel(courses: Sequence[Course], book: _Book, width: float) -> _Panel:
+    here = {course.place.label for course in courses}
+    wanted = dict.fromkeys(course.place.baseline for course in courses if course.place.baseline not in here)
+    title = place_label(courses[0].panel) if courses[0].panel else ""
+    return _Panel(
+        courses=courses,
+        title=style.wrapped(title, width, style.TEXT, lines=2, weight="bold") if title else [],
+        note=_note(courses, width),
+        baselines=[book.baselines[label] for label in wanted if label in book.baselines],
+    )
+
+
+def _note(courses: Sequence[Course], width: float) -> list[str]:
+    """Return how many seeds there are, and where there is no mean, in lines of this width."""
+    counts = sorted({len(course.curves) for course in courses})
+    lines = [f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"]
+    holes: dict[str, list[str]] = {}
+    for course in courses:
+        if course.hole:
+            holes.setdefault(course.hole, []).append(short_label(course.line))
+    for hole, names in holes.items():
+        named = f"{', '.join(names)}: " if len(names) < len(courses) else ""
+        lines += style.wrapped(f"{named}no mean, {hole}", width, style.SMALL, lines=3)
+    return lines
+
+
+def _caption(panels: Sequence[_Panel], scale: Scale) -> str:
+    """Return how to read a page, as far as there is something to read on it."""
+    courses = [course for panel in panels for course in panel.courses]
+    if all(len(course.place.cells) == 1 for course in courses):
+        sentences = ["Each line is one seed (n = 1)."]
+    else:
+        sentences = ["Thin: one seed, n of them. Thick: their mean."]
+    if any(course.hole for course in courses):
+        sentences.append("No mean where a cell is missing, failed or diverged.")
+    if any(any(course.cut) for course in courses):
+        sentences.append("\N{MULTIPLICATION SIGN}: it diverged or failed there.")
+    if scale.drops:
+        sentences.append("Dotted: the learning rate falls.")
+    sentences.append("Training numbers are means over an epoch, with the dropout and augmentation there is.")
+    return " ".join(sentences)
+
+
+def _legend(panels: Sequence[_Panel], book: _Book) -> tuple[list[Line2D], int]:
+    """Return the lines of a page, each once, and how many stand side by side."""
+    texts = dict.fromkeys(short_label(course.line) for panel in panels for course in panel.courses)
+    handles = []
+    for text in filter(None, texts):
+        (label,) = style.wrapped(text, _MOST_LABEL, style.TEXT, lines=1)
+        handles.append(Line2D([], [], linewidth=1.8, label=label, **book.styles[text]))
+    if any(panel.baselines for panel in panels):
+        handles.append(Line2D([], [], label="mean of its baseline", **_BASELINE))
+    widest = max((style.text_width(str(each.get_label()), style.TEXT) for each in handles), default=0.0)
+    fitting = int((style.WIDTH - 2 * _SIDE - 1.0) / (widest + 0.55))
+    return handles, max(1, min(len(handles), fitting))
+
+
+def _write_legend(
+    figure: Figure, page: Axes, y: float, handles: Sequence[Line2D], columns: int, course: Course
+) -> None:
+    """Write the legend; before values alone, such as 0.05, the name of their knob."""
+    x = _SIDE
+    if len(course.line) == 1 and ARM not in course.line:
+        (name,) = style.wrapped(knob_title(*course.line), 0.9, style.TEXT, lines=1)
+        style.write(page, (x, y + 0.03), [name], style.TEXT, color=style.FAINT)
+        x += style.text_width(name, style.TEXT) + 0.12
+    style.place_legend(figure, handles, (x, y), columns)
+
+
+def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, column: str, scale: Scale) -> Axes:
+    """Return the axes of one half of a panel. number: the panel's from the left."""
+    width, height = figure.get_size_inches()
+    x, down = grid.corner(number, half)
+    axes = figure.add_axes((x / width, (top - down) / height, grid.width / width, grid.height / height))
+    low, high = scale.limits[column]
+    # A single epoch is a point, not at the edge.
+    axes.set(xlim=(1, scale.epochs) if scale.epochs > 1 else (0, 2), ylim=(low, high))
+    axes.grid(visible=True)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    if low > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    style.plain_ticks(axes.xaxis)
+    style.plain_ticks(axes.yaxis, logarithmic=low > 0)
+    lowest, outer = half == 1 or not grid.stacked, number == 0
+    axes.tick_params(labelbottom=lowest, labelleft=outer)
+    axes.set_xlabel("epoch" if lowest else "", labelpad=1)
+    axes.set_ylabel(_NAMES[column] if outer else "", labelpad=3)
+    for drop in scale.drops:
+        axes.axvline(drop, color="#8c8c8c", linewidth=0.7, linestyle=(0, (1, 2)))
+    return axes
+
+
+def _draw_half(axes: Axes, panel: _Panel, column: str, book: _Book) -> None:
+    for course in panel.courses:
+        _draw_course(axes, course, column, book.styles[short_label(course.line)])
+    for course in panel.baselines:
+        mean = shown(course.mean(column), column)
+        axes.plot(mean.index, mean, **_BASELINE, zorder=4)
+
+
+def _draw_course(axes: Axes, course: Course, column: str, style: Mapping[str, Any]) -> None:
+    # Where a place has one seed, its line is all there is. Of one epoch there is a point and no line.
+    alone = len(course.place.cells) == 1
+    look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, course.curves), default=0) == 1 else {})
+    for curve, cut in zip(course.curves, course.cut, strict=True):
+        values = shown(curve[column], column)
+        axes.plot(curve["epoch"], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
+        if cut and (last := values.last_valid_index()) is not None:
+            end = min(float(values[last]), axes.get_ylim()[1])
+            cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": style["color"]}
+            axes.plot([curve["epoch"][last]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
+    mean = shown(course.mean(column), column)
+    if len(mean) and not alone:
+        axes.plot(mean.index, mean, **look, linewidth=1.9, zorder=3)

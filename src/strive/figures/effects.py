@@ -1,0 +1,255 @@
+"""The figures of one sweep. Each may take several pages; a page is one figure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from strive.figures import style
+from strive.figures.curves import learning_curves, subtitle
+from strive.figures.forest import Draw, Frame, Line, draw_pages, mark, span, whisker
+from strive.results.conditions import Place
+from strive.results.published import PaperValue, off_paper
+from strive.results.summary import Sheet
+from strive.statistics.inference import Difference, Summary, Verdict
+from strive.tables.sweep_tables import ruled, value_title
+
+_NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
+_NONE = "\N{EN DASH}"
+
+_OWN, _LOSS = style.COLOURS[:2]
+_VERDICTS: dict[Verdict, dict[str, Any]] = {  # the shape says it, the colour only again
+    Verdict.no_loss: {"marker": "o", "color": _OWN, "markersize": 5.5},
+    Verdict.loss: {"marker": "s", "color": _LOSS, "markersize": 5},
+    Verdict.undecided: {"marker": "D", "color": style.INK, "markerfacecolor": "white", "markersize": 4.5},
+}
+_MEAN: dict[str, Any] = {"marker": "o", "color": _OWN, "markersize": 5}
+_BAR: dict[str, Any] = {"marker": "|", "color": style.INK, "markersize": 12, "markeredgewidth": 1.3}
+_SEED: dict[str, Any] = {"marker": "o", "color": _OWN, "markerfacecolor": "none", "markersize": 3.4}
+_PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "white", "markersize": 4.5}
+
+
+@style.house_style()
+def effect_plot(sheet: Sheet) -> list[Figure]:
+    """Return each place's difference from its baseline, or the means where the table has none."""
+    compared = [place for place in sheet.places if place.baseline]
+    return _differences(sheet, compared) if compared else _means(sheet)
+
+
+@style.house_style()
+def seeds_plot(sheet: Sheet) -> list[Figure]:
+    """Return each seed's value of each place, their mean, and the paper's value."""
+    places = sheet.places
+    papers = {place.ref: place.paper.error for place in places if place.paper and place.paper.error is not None}
+    values = [value for place in places for value in place.values.values()]
+    limits = span(values, keep=list(papers.values()))
+    lines = [
+        Line(
+            label=place.label,
+            ref=place.ref,
+            entries=_seed_entries(place, with_paper=bool(papers)),
+            note=place.hole,
+            draw=_draw_seeds(place, papers.get(place.ref)),
+            rule=rule,
+        )
+        for place, rule in ruled(sheet.places, sheet.layout)
+    ]
+    several = any(place.summary is not None and place.summary.n > 1 for place in places)
+    legend = [("one seed" if sheet.layout.pair == ("seed",) else "one cell", _SEED, True)]
+    legend += [("their mean", _BAR, several), ("the paper", _PAPER, bool(papers))]
+    frame = Frame(
+        title=f"{sheet.title}: every seed",
+        subtitle=subtitle(sheet),
+        axis=value_title(sheet.layout),
+        limits=limits,
+        headings=("mean", "sd", "n", *(["paper"] if papers else [])),
+        caption=_seeds_caption(sheet, bool(papers)) + _beyond(limits, values),
+        legend=tuple(_key(label, style) for label, style, there in legend if there),
+        height=0.22,
+    )
+    return draw_pages(frame, lines)
+
+
+FIGURES: Mapping[str, Callable[[Sheet], list[Figure]]] = {
+    "curves": learning_curves,
+    "effects": effect_plot,
+    "seeds": seeds_plot,
+}
+
+
+def _differences(sheet: Sheet, places: Sequence[Place]) -> list[Figure]:
+    found = [place.difference for place in places if place.difference is not None]
+    margin = sheet.layout.margin
+    limits = span([each.mean for each in found], _intervals(found), keep=[-margin, 2 * margin])
+    value = sheet.layout.value.value.replace("_", " ")
+    frame = Frame(
+        title=f"{sheet.title}: difference from the baseline",
+        subtitle=subtitle(sheet),
+        axis=f"←  better     difference in {value}, {sheet.layout.value.unit}     worse  →",
+        limits=limits,
+        headings=("difference", "95% interval", "pairs", "verdict"),
+        caption=_difference_caption(sheet) + _beyond(limits, _ends(found)),
+        backdrop=_zero_and_margin(margin),
+    )
+    means = {place.label: place.summary for place in sheet.places}
+    lines = [
+        _difference_line(place, f"Against {baseline}{_mean_text(means.get(baseline), sheet)}")
+        for baseline in dict.fromkeys(place.baseline for place in places)
+        for place in places
+        if place.baseline == baseline
+    ]
+    return draw_pages(frame, lines)
+
+
+def _difference_line(place: Place, head: str) -> Line:
+    found, judged = place.difference, place.judgement
+    if found is None or judged is None:
+        return Line(label=place.label, ref=place.ref, entries=("",) * 4, note=place.no_difference, head=head)
+    return Line(
+        label=place.label,
+        ref=place.ref,
+        entries=(style.number(found.mean, sign=True), _interval(found, sign=True), str(found.n), judged.verdict.value),
+        draw=_draw_mean(found, _VERDICTS[judged.verdict]),
+        head=head,
+    )
+
+
+def _means(sheet: Sheet) -> list[Figure]:
+    found = [place.summary for place in sheet.places if place.summary is not None]
+    limits = span([each.mean for each in found], _intervals(found))
+    lines = []
+    for place, rule in ruled(sheet.places, sheet.layout):
+        own = place.summary
+        entries = ("", "", "") if own is None else (style.number(own.mean), _interval(own), str(own.n))
+        draw = None if own is None else _draw_mean(own, _MEAN)
+        line = Line(label=place.label, ref=place.ref, entries=entries, note=place.hole, draw=draw, rule=rule)
+        lines.append(line)
+    frame = Frame(
+        title=f"{sheet.title}: means",
+        subtitle=subtitle(sheet),
+        axis=value_title(sheet.layout),
+        limits=limits,
+        headings=("mean", "95% interval", "n"),
+        caption=(
+            f"Mean over n cells that differ in {_pair(sheet)} alone, with its 95% interval (Student's t; none for n = 1"
+            f" or where all are equal). Less is better. {_NO_MEAN}{_beyond(limits, _ends(found))}"
+        ),
+    )
+    return draw_pages(frame, lines)
+
+
+def _difference_caption(sheet: Sheet) -> str:
+    return (
+        f"Mean difference of pairs that agree in {_pair(sheet)}, own minus baseline, with its 95% interval (Student's"
+        " t, not corrected; none for one pair or where all are equal). Circle, no loss shown: the loss is shown to be"
+        f" less than the margin of {sheet.layout.margin:g} {sheet.layout.value.unit}. Square, loss shown: it is shown"
+        " to be more."
+        " Diamond: there are not enough seeds to show either. One-sided paired t-tests at 2.5%, Holm-corrected over"
+        " all differences."
+    )
+
+
+def _seeds_caption(sheet: Sheet, with_paper: bool) -> str:
+    doubt = any(place.paper and place.paper.error is not None and not place.paper.certain for place in sheet.places)
+    paper = " '?': the paper's number is not certain." if doubt else ""
+    paper += _other_setup(sheet) if with_paper else ""
+    return (
+        f"Every cell that is done; from top to bottom of a line in the order of {_pair(sheet)}. sd: sample standard"
+        f" deviation over the n of them. Less is better. {_NO_MEAN}{paper}"
+    )
+
+
+def _other_setup(sheet: Sheet) -> str:
+    """Return in what the cells are not trained as the paper's, or ""."""
+    table = sheet.layout
+    varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in sheet.loaded.choices)}
+    other = off_paper(table.paper, sheet.loaded.cells.iloc[0].to_dict(), varied)
+    return f" Not the paper's set-up, so the gap is no failure to reproduce: {', '.join(other)}." if other else ""
+
+
+def _beyond(limits: tuple[float, float], values: Iterable[float]) -> str:
+    low, high = limits
+    return "" if all(low <= value <= high for value in values) else " An arrow at the edge: goes on beyond the axis."
+
+
+def _zero_and_margin(margin: float) -> Draw:
+    def draw(axes: Axes, top: float) -> None:
+        low, high = axes.get_xlim()
+        axes.axvspan(margin, high, color=_LOSS, alpha=0.07, linewidth=0)
+        axes.axvline(0, color=style.INK, linewidth=0.8)
+        axes.axvline(margin, color=_LOSS, linewidth=0.8, linestyle=(0, (4, 2)))
+        word = f"margin {margin:g}"
+        room = (high - margin) / (high - low) * axes.get_position().width * style.WIDTH
+        side = "left" if style.text_width(word, style.SMALL) < room else "right"
+        axes.text(margin, top + 0.05, word, size=style.SMALL, color="#a84a00", va="bottom", ha=side)
+
+    return draw
+
+
+def _draw_mean(found: Summary | Difference, style: dict[str, Any]) -> Draw:
+    def draw(axes: Axes, y: float) -> None:
+        if found.low is not None and found.high is not None:
+            whisker(axes, found.low, found.high, y, style["color"])
+        mark(axes, found.mean, y, style, shape=True)
+
+    return draw
+
+
+def _draw_seeds(place: Place, paper: float | None) -> Draw:
+    values = list(place.values.values())
+    # The first seed on top; none hides another.
+    heights = [0.0] if len(values) == 1 else np.linspace(0.055, -0.055, len(values))
+
+    def draw(axes: Axes, y: float) -> None:
+        if paper is not None:
+            mark(axes, paper, y, _PAPER)
+        if place.summary is not None and place.summary.n > 1:
+            mark(axes, place.summary.mean, y, _BAR)
+        for value, height in zip(values, heights, strict=True):
+            mark(axes, value, y + float(height), _SEED)
+
+    return draw
+
+
+def _seed_entries(place: Place, *, with_paper: bool) -> tuple[str, ...]:
+    entries = ["", "", ""]
+    if (own := place.summary) is not None:
+        entries = [style.number(own.mean), _NONE if own.sd is None else style.number(own.sd), str(own.n)]
+    return (*entries, _paper_text(place.paper)) if with_paper else tuple(entries)
+
+
+def _paper_text(paper: PaperValue | None) -> str:
+    if paper is None:
+        return _NONE
+    return "new" if paper.error is None else style.number(paper.error) + ("" if paper.certain else "?")
+
+
+def _intervals(found: Iterable[Summary | Difference]) -> list[tuple[float, float]]:
+    return [(each.low, each.high) for each in found if each.low is not None and each.high is not None]
+
+
+def _ends(found: Sequence[Summary | Difference]) -> list[float]:
+    return [each.mean for each in found] + [end for interval in _intervals(found) for end in interval]
+
+
+def _interval(found: Summary | Difference, *, sign: bool = False) -> str:
+    if found.low is None or found.high is None:
+        return _NONE
+    return f"{style.number(found.low, sign=sign)} to {style.number(found.high, sign=sign)}"
+
+
+def _mean_text(mean: Summary | None, sheet: Sheet) -> str:
+    if mean is None:
+        return ""
+    return f": {style.number(mean.mean)}{'%' if sheet.layout.value.is_error else ' nats'}, n = {mean.n}"
+
+
+def _key(label: str, style: dict[str, Any]) -> Line2D:
+    return Line2D([], [], linestyle="none", label=label, **style)
+
+
+def _pair(sheet: Sheet) -> str:
+    return " and ".join(sheet.layout.pair)

@@ -1,0 +1,230 @@
+"""A page with a line for each place of a table: its label, its marks on a common axis, its numbers. In inches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from strive.figures import style
+
+_SIDE = 0.1  # empty at either side of the page
+_GAP = 0.16
+_LABEL, _AXIS = (1.5, 2.2), 1.7  # a label's largest width is between these, and leaves the axis so much
+_LABEL_LINES, _NOTE_LINES = 4, 3
+_NOTE = 1.6  # width that a note gets, if it needs it
+_BODY = 7.6  # height of the lines of a page, about
+_PADDING = 0.09  # above and below the text of a line, together
+_LEGEND, _HEADINGS = 0.2, 0.3
+_BELOW = 0.5  # for ticks and the axis' name
+
+Draw = Callable[[Axes, float], None]  # marks of one line, at this height
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line of the page."""
+
+    label: str
+    ref: str = ""  # of the place; stands behind a label that had to be shortened
+    entries: tuple[str, ...] = ()  # right of the axis, one for each heading
+    note: str = ""  # why there are no numbers; stands over the first entries, which are ""
+    draw: Draw | None = None
+    head: str = ""  # heading above the first of the lines that share it
+    rule: bool = False  # a rule above it: the places of another group begin
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """What is around the lines."""
+
+    title: str
+    subtitle: tuple[str, ...]  # a paragraph each
+    axis: str  # what the marks are, with the unit
+    limits: tuple[float, float]
+    headings: tuple[str, ...]  # of the entries
+    caption: str
+    legend: tuple[Line2D, ...] = ()
+    height: float = 0.2  # of a line, at least
+    backdrop: Draw | None = None  # behind all marks; its height is that of the axis' top
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A line with its texts broken to fit, or a heading."""
+
+    line: Line
+    label: list[str]
+    note: list[str]
+    height: float
+    heading: bool = False
+
+
+def span(
+    points: Sequence[float], intervals: Sequence[tuple[float, float]] = (), keep: Sequence[float] = ()
+) -> tuple[float, float]:
+    """Return the limits of an axis on which one outlier does not flatten all else.
+
+    points: where marks are. intervals: around some of them. keep: what must be on the axis. Of four points and more,
+    those count that are within three quartile distances (or three usual half-widths) of the middle half; of an
+    interval, at most three usual half-widths to either side. What is beyond is an arrow at the edge.
+    """
+    halves = [(high - low) / 2 for low, high in intervals]
+    usual = float(np.median(halves)) if halves else 0.0
+    centre, fence = 0.0, np.inf
+    if len(points) > 3:
+        first, centre, third = np.percentile(points, [25, 50, 75])
+        fence = (third - first) / 2 + 3 * max(third - first, usual) or np.inf
+    inside = [value for value in points if abs(value - centre) <= fence]
+    for (low, high), half in zip(intervals, halves, strict=True):
+        middle, kept = (low + high) / 2, min(half, 3 * usual)
+        if abs(middle - centre) <= fence:
+            inside += [middle - kept, middle + kept]
+    low, high = min([*inside, *keep], default=0.0), max([*inside, *keep], default=1.0)
+    pad = 0.05 * (high - low) or max(0.05 * abs(high), 0.1)
+    return float(low - pad), float(high + pad)
+
+
+def mark(axes: Axes, x: float, y: float, style: dict[str, Any], *, shape: bool = False) -> None:
+    """Draw a mark; one beyond the axis is an arrow at its edge. shape: keep its shape beside the arrow."""
+    low, high = axes.get_xlim()
+    if not low <= x <= high:
+        edge, inward, arrow = (low, 0.035, "<") if x < low else (high, -0.035, ">")
+        pointer = {"marker": arrow, "markersize": 4, "color": style["color"]}
+        axes.plot([edge], [y], linestyle="none", clip_on=False, zorder=4, **pointer)
+        if not shape:
+            return
+        x = edge + inward * (high - low)
+    axes.plot([x], [y], linestyle="none", clip_on=False, zorder=4, **style)
+
+
+def whisker(axes: Axes, low: float, high: float, y: float, color: str) -> None:
+    """Draw an interval; an end that is beyond the axis is an arrow."""
+    left, right = axes.get_xlim()
+    if high <= left or low >= right:
+        return  # its mark has an arrow
+    ends = max(low, left), min(high, right)
+    axes.plot(ends, [y, y], color=color, linewidth=1.3, solid_capstyle="butt", zorder=3)
+    for end, beyond, arrow in ((ends[0], low < left, "<"), (ends[1], high > right, ">")):
+        marker, size = (arrow, 4) if beyond else ("|", 6)
+        axes.plot([end], [y], marker=marker, markersize=size, color=color, clip_on=False, zorder=3)
+
+
+def draw_pages(frame: Frame, lines: Sequence[Line]) -> list[Figure]:
+    """Return a figure for each page that the lines take."""
+    # A heading takes the room of two lines.
+    most = max(8, int(_BODY / frame.height) - 2 * len({line.head for line in lines if line.head}))
+    return [_draw_page(replace(frame, title=frame.title + name), part) for name, part in style.pages(lines, most)]
+
+
+def _draw_page(frame: Frame, lines: Sequence[Line]) -> Figure:
+    columns = _column_widths(frame.headings, lines)
+    measured = [each for pair in pairwise([None, *lines]) for each in _measure(*pair, columns, frame.height)]
+    labels = [style.text_width(text, style.TEXT) for each in measured if not each.heading for text in each.label]
+    left = _SIDE + max(labels, default=0.0) + _GAP
+    right = style.WIDTH - _SIDE - sum(columns) - _GAP
+    title = style.wrapped(frame.title, style.WIDTH - 2 * _SIDE, style.TITLE, lines=2, weight="bold")
+    subtitle = style.paragraphs(frame.subtitle, style.WIDTH - 2 * _SIDE)
+    caption = style.wrapped(frame.caption, style.WIDTH - 2 * _SIDE, style.SMALL)
+    bottom = _SIDE + len(caption) * style.line_height(style.SMALL) + _BELOW
+    top = bottom + sum(each.height for each in measured)
+    above = len(title) * style.line_height(style.TITLE) + len(subtitle) * style.line_height(style.TEXT)
+    total = top + _HEADINGS + (_LEGEND if frame.legend else 0) + above + _SIDE
+    figure, page = style.new_page(style.WIDTH, total)
+    under = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
+    under = style.write(page, (_SIDE, under), subtitle, style.TEXT)
+    if frame.legend:
+        style.place_legend(figure, frame.legend, (_SIDE, under - 0.09), columns=len(frame.legend), length=1)
+    style.write(page, (_SIDE, bottom - _BELOW), caption, style.SMALL, color=style.FAINT)
+    edges = [float(edge) for edge in right + _GAP + np.cumsum(columns)]
+    for edge, heading in zip(edges, frame.headings, strict=True):
+        page.text(edge, top + 0.05, heading, size=style.SMALL, color=style.FAINT, ha="right", va="bottom")
+    axes = figure.add_axes(
+        (left / style.WIDTH, bottom / total, (right - left) / style.WIDTH, (top - bottom) / total), facecolor="none"
+    )
+    _set_up(axes, frame, bottom, top)
+    _draw_lines(page, axes, measured, edges, right + _GAP, top)
+    return figure
+
+
+def _set_up(axes: Axes, frame: Frame, bottom: float, top: float) -> None:
+    # Heights on the axis are those on the page, so that a line's text and marks share one.
+    axes.set(xlim=frame.limits, ylim=(bottom, top), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    style.plain_ticks(axes.xaxis)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(frame.axis, labelpad=4)
+    if frame.backdrop:
+        frame.backdrop(axes, top)
+
+
+def _draw_lines(
+    page: Axes, axes: Axes, measured: Sequence[_Measured], edges: Sequence[float], notes: float, top: float
+) -> None:
+    """Draw from the top down. edges: right ends of the entries. notes: left end of the notes."""
+    striped = False
+    for each in measured:
+        line, middle, foot = each.line, top - each.height / 2, top - each.height
+        striped = not striped and not each.heading
+        if striped:
+            page.axhspan(foot, top, color=style.STRIPE, linewidth=0)
+        if each.heading:
+            # Over the axis, whose grid would run through the words.
+            axes.axhspan(foot + 0.01, top, color="white", linewidth=0, zorder=2.5)
+            style.write_middle(axes, (_SIDE, middle), each.label, style.TEXT, weight="bold", transform=page.transData)
+            _rule(page, foot)
+        else:
+            style.write_middle(page, (_SIDE, middle), each.label, style.TEXT)
+            style.write_middle(page, (notes, middle), each.note, style.SMALL, color=style.FAINT, style="italic")
+            for edge, entry in zip(edges, line.entries, strict=False):
+                style.write_middle(page, (edge, middle), [entry], style.TEXT, ha="right")
+            if line.rule:
+                _rule(page, top)
+            if line.draw:
+                line.draw(axes, middle)
+        top = foot
+
+
+def _rule(page: Axes, height: float) -> None:
+    page.plot([_SIDE, style.WIDTH - _SIDE], [height, height], color="#b0b0b0", linewidth=0.6)
+
+
+def _column_widths(headings: Sequence[str], lines: Sequence[Line]) -> list[float]:
+    """Return the width of each column of entries, with the gap to its left."""
+    widths = [style.text_width(heading, style.SMALL) for heading in headings]
+    for line in lines:
+        for number, entry in enumerate(line.entries):
+            widths[number] = max(widths[number], style.text_width(entry, style.TEXT))
+    widths = [width + _GAP for width in widths]
+    notes = [style.text_width(style.printable(line.note), style.SMALL) for line in lines if line.note]
+    # A note should not need a second line for want of a little room.
+    widths[0] += max(0.0, min(max(notes, default=0.0), _NOTE) - sum(widths[: _free(lines, len(headings))]))
+    return widths
+
+
+def _free(lines: Sequence[Line], columns: int) -> int:
+    """Return how many columns notes may stand over."""
+    ends = [next((n for n, entry in enumerate(line.entries) if entry), columns) for line in lines if line.note]
+    return min(ends, default=columns)
+
+
+def _measure(before: Line | None, line: Line | None, columns: Sequence[float], height: float) -> Iterator[_Measured]:
+    """Yield a line, and before it the heading that it begins. before: the line above it on the page."""
+    assert line is not None
+    if line.head and (before is None or before.head != line.head):
+        heading = style.wrapped(line.head, style.WIDTH - 2 * _SIDE, style.TEXT, lines=2, weight="bold")
+        yield _Measured(line, heading, [], 0.16 + len(heading) * style.line_height(style.TEXT), heading=True)
+    room = style.WIDTH - 2 * _SIDE - 2 * _GAP - sum(columns) - _AXIS
+    end = f" … [{line.ref}]" if line.ref else " …"
+    label = style.wrapped(line.label, min(max(room, _LABEL[0]), _LABEL[1]), style.TEXT, lines=_LABEL_LINES, end=end)
+    width = sum(columns[: _free([line], len(columns))])
+    note = style.wrapped(line.note, width, style.SMALL, lines=_NOTE_LINES) if line.note else []
+    text = max(len(label) * style.line_height(style.TEXT), len(note) * style.line_height(style.SMALL))
+    yield _Measured(line, label, note, max(height, text + _PADDING))

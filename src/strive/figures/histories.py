@@ -1,0 +1,132 @@
+"""How the cells of a sweep went, epoch by epoch, and what all panels that show it must share."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from strive.results.conditions import Place
+from strive.results.history import mean_curve, read_epochs
+from strive.results.summary import Sheet
+
+MOST_LINES = 8  # places in one panel; more are not told apart
+_MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How the cells of one place went."""
+
+    place: Place
+    curves: list[pd.DataFrame]  # of the cells that have one, as read_epochs gives them
+    cut: list[bool]  # for each curve whether it ends early: its cell diverged or failed
+    panel: Mapping[str, Any]  # the part of the place's key that names its panel
+    line: Mapping[str, Any]  # the part that names its line in the panel
+
+    @cached_property
+    def hole(self) -> str:
+        """Why there is no mean; "" where there is one."""
+        lacking = len(self.place.cells) - len(self.curves)
+        if self.place.hole or not lacking:
+            return self.place.hole
+        return f"{lacking} of {len(self.place.cells)} without a whole curve"
+
+    def mean(self, column: str) -> pd.Series:
+        """Return the mean over cells by epoch; empty where there is a hole."""
+        return pd.Series(dtype=float) if self.hole else mean_curve(self.curves, column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What all panels of a sweep share, so that they can be compared."""
+
+    columns: tuple[str, str]  # of the curves: one above the other in each panel
+    limits: Mapping[str, tuple[float, float]]  # {column: lowest and highest}; logarithmic where the lowest is above 0
+    epochs: int  # the last one
+    drops: Sequence[float]  # epochs at which the learning rate falls, parts of one among them
+
+
+def courses_of(sheet: Sheet) -> list[Course]:
+    """Return one course for each place, with its panel: the first row key, and more while a panel holds too many."""
+    keys = sheet.layout.keys
+    depth = _depth(sheet)
+    return [_course(place, keys[:depth], keys[depth:]) for place in sheet.places]
+
+
+def scale_of(sheet: Sheet, courses: Sequence[Course]) -> Scale:
+    """Return what the panels share; some course must have a curve."""
+    curves = [curve for course in courses for curve in course.curves]
+    # What diverged may be at 1e30 before it ends; it must not flatten all else.
+    calm = [curve for course in courses for curve, cut in zip(course.curves, course.cut, strict=True) if not cut]
+    columns = _columns(sheet, curves)
+    limits = {column: _limits(calm or curves, column) for column in columns}
+    if columns[1].startswith("val"):
+        # The same number of training and of held-out images: the gap between them is to be seen.
+        both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
+        limits = dict.fromkeys(columns, both)
+    last = int(max(curve["epoch"].max() for curve in curves))
+    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sheet, last))
+
+
+def shown(values: pd.Series, column: str) -> pd.Series:
+    """Return a column's values as they are shown: errors in percent, losses in nats."""
+    return values * 100 if column.endswith("error") else values
+
+
+def _course(place: Place, panel: Sequence[str], line: Sequence[str]) -> Course:
+    curves, cut = [], []
+    for folder, status, epochs in zip(*(place.cells[key] for key in ("folder", "status", "epochs")), strict=True):
+        # A missing cell has no folder, and "" would be the one that the command was started in.
+        curve = read_epochs(Path(folder)) if folder else pd.DataFrame()
+        # One that was cut off later is no curve of a cell that is done.
+        if len(curve) and (status != "done" or len(curve) >= epochs):
+            curves.append(curve)
+            cut.append(status != "done")
+    return Course(
+        place=place,
+        curves=curves,
+        cut=cut,
+        panel={key: place.key[key] for key in panel},
+        line={key: place.key[key] for key in line},
+    )
+
+
+def _depth(sheet: Sheet) -> int:
+    """Return how many of the table's keys name a panel: none of a single one while its places fit in one panel."""
+    keys = sheet.layout.keys
+    for depth in range(min(1, len(keys) - 1), len(keys)):
+        panels = [json.dumps([place.key[key] for key in keys[:depth]]) for place in sheet.places]
+        if max(map(panels.count, set(panels))) <= MOST_LINES:
+            return depth
+    return len(keys)
+
+
+def _columns(sheet: Sheet, curves: Sequence[pd.DataFrame]) -> tuple[str, str]:
+    kind = "error" if sheet.layout.value.is_error else "loss"
+    held_out = any(curve[f"val_{kind}"].notna().any() for curve in curves)
+    return (f"train_{kind}", f"val_{kind}") if held_out else ("train_loss", "train_error")
+
+
+def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
+    """Return the limits of a panel: from 0; of a loss that falls to a tenth, from above 0."""
+    values = shown(pd.concat([curve[column] for curve in curves]).dropna(), column)
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    if column.endswith("loss") and 0 < low < high / 10:
+        return low / 1.2, high * 1.2
+    return 0.0, 1.04 * high or 1.0
+
+
+def _drops(sheet: Sheet, last: int) -> list[float]:
+    """Return the epochs up to the last at which the learning rate falls, if it does so in all cells alike."""
+    cells = sheet.loaded.cells
+    found = set(zip(cells["optimizer.drop_at"], cells["epochs_planned"], strict=True))
+    if len(found) > 1:
+        return []
+    ((shares, epochs),) = found
+    drops = [float(Fraction(share)) * epochs for share in json.loads(shares)]
+    return [drop for drop in drops if drop <= last] if len(drops) <= _MOST_DROPS else []

@@ -1,0 +1,199 @@
+"""What all figures share: colours, text that fits, and files without a date. Lengths are in inches."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, ScalarFormatter
+
+from strive.figures import text_layout
+
+WIDTH = 7.0  # of a page; the text of most papers is 5.5 to 7 wide
+DPI, SMALL, TEXT, TITLE = text_layout.DPI, text_layout.SMALL, text_layout.TEXT, text_layout.TITLE
+T = TypeVar("T")
+FORMATS = ("pdf", "svg", "png")
+INK, FAINT, STRIPE = text_layout.INK, "#5f5f5f", "#f4f4f2"
+# After Okabe and Ito (2008), told apart without red or green vision; the yellow, which white paper swallows, is left
+# out, and the first four differ in lightness. Every line has a dash, too, for those who print in grey.
+COLOURS = ("#005a9c", "#d55e00", "#1a1a1a", "#2fae84", "#cc79a7", "#56b4e9", "#e69f00", "#7a3b8f")
+_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_STYLE: dict[str, Any] = {
+    "font.size": TEXT,
+    "axes.edgecolor": "#8c8c8c",
+    "axes.labelcolor": INK,
+    "axes.labelsize": TEXT,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.color": "#8c8c8c",
+    "ytick.color": "#8c8c8c",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "path",  # looks the same where the font is not installed
+    "svg.hashsalt": "strive",  # or every file would name its parts at random
+    "savefig.dpi": DPI,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw and save in the house style, whatever the user's matplotlibrc says."""
+    with text_layout.house_style(_STYLE):
+        yield
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Return colour and dash of a line; the first 32 all differ, the first 8 in colour."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": _DASHES[(number + number // len(COLOURS)) % len(_DASHES)],
+    }
+
+
+def to_bytes(figure: Figure, form: str, title: str) -> bytes:
+    """Return the figure as a file of FORMATS: the same figure, the same bytes."""
+    metadata = {
+        "pdf": {"Title": title, "CreationDate": None},
+        "svg": {"Title": title, "Date": None},
+        "png": {"Title": title},
+    }
+    content = io.BytesIO()
+    with house_style():
+        figure.savefig(content, format=form, metadata=metadata[form])
+    return content.getvalue()
+
+
+printable = text_layout.printable
+
+
+def wrapped(
+    text: str, width: float, size: float, *, lines: int = 99, end: str = " …", weight: str = "normal"
+) -> list[str]:
+    """Return the text broken into at most `lines` lines of this width; what is shortened has `end` at its end.
+
+    size: points.
+    """
+    found = [""]
+    for word in printable(text).split(" "):
+        for piece in _pieces(word, width, size, weight):
+            longer = f"{found[-1]} {piece}".lstrip()
+            if text_width(longer, size, weight) <= width or not found[-1]:
+                found[-1] = longer
+            else:
+                found.append(piece)
+    if len(found) <= lines:
+        return found
+    last = found[lines - 1]
+    while last and text_width(last + end, size, weight) > width:
+        last = last[:-1]
+    return [*found[: lines - 1], last.rstrip() + end]
+
+
+def paragraphs(texts: Sequence[str], width: float) -> list[str]:
+    """Return texts of size TEXT in lines of this width, each beginning a new one."""
+    return [line for text in texts if text for line in wrapped(text, width, TEXT, lines=3)]
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Return how wide a line of text is. size: points."""
+    return text_layout.text_width(text, size, weight) / DPI
+
+
+def line_height(size: float) -> float:
+    """Return the height of a line of text. size: points."""
+    return text_layout.LINE * size / 72
+
+
+def new_page(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure, and axes over all of it whose unit is the inch."""
+    figure = Figure(figsize=(width, height))
+    page = figure.add_axes((0, 0, 1, 1))
+    page.set(xlim=(0, width), ylim=(0, height))
+    page.set_axis_off()
+    return figure, page
+
+
+def write(page: Axes, corner: tuple[float, float], lines: Sequence[str], size: float, **style: Any) -> float:
+    """Write lines below the corner, the left upper one; return where the next line would begin. size: points."""
+    x, y = corner
+    for line in lines:
+        page.text(x, y - 0.78 * line_height(size), line, size=size, va="baseline", **style)
+        y -= line_height(size)
+    return y
+
+
+def write_middle(page: Axes, middle: tuple[float, float], lines: Sequence[str], size: float, **style: Any) -> None:
+    """Write lines around a height, so that capitals and digits look centred on it. size: points."""
+    x, y = middle
+    write(page, (x, y + (0.51 * (len(lines) - 1) + 0.5 - 0.02) * line_height(size)), lines, size, **style)
+
+
+def place_legend(
+    figure: Figure, handles: Sequence[Line2D], corner: tuple[float, float], columns: int, *, length: float = 2.8
+) -> None:
+    """Put a legend below the corner, the left upper one. length: of its lines, in font sizes."""
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(corner[0] / width, corner[1] / height),
+        ncols=columns,
+        frameon=False,
+        fontsize=TEXT,
+        borderpad=0,
+        borderaxespad=0,
+        labelspacing=0.45,
+        handlelength=length,
+        handletextpad=0.5,
+        columnspacing=1.6,
+    )
+
+
+def number(value: float, *, sign: bool = False) -> str:
+    """Return a number with two digits and a true minus. sign: a plus, too."""
+    return f"{value:{'+' if sign else ''}.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:
+    """Write the numbers of an axis in full: powers of ten would be mathematical text."""
+    if logarithmic:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        return
+    formatter = ScalarFormatter(useOffset=False)
+    formatter.set_scientific(False)
+    axis.set_major_formatter(formatter)
+
+
+def pages(items: Sequence[T], most: int) -> list[tuple[str, Sequence[T]]]:
+    """Return the items in as few parts of at most `most` as can be, about equally long, and how to call each."""
+    count = -(-len(items) // most)
+    length = -(-len(items) // max(1, count))
+    parts = [items[start : start + length] for start in range(0, len(items), max(1, length))]
+    return [(f" ({number} of {len(parts)})" if len(parts) > 1 else "", part) for number, part in enumerate(parts, 1)]
+
+
+def _pieces(word: str, width: float, size: float, weight: str) -> Iterator[str]:
+    """Yield a word, or the parts of one that is wider than a line."""
+    while len(word) > 1 and text_width(word, size, weight) > width:
+        fitting = (count for count in range(len(word) - 1, 1, -1) if text_width(word[:count], size, weight) <= width)
+        count = next(fitting, 1)
+        # Rather behind a mark than in the middle of a word.
+        count = max((place + 1 for place in range(count // 2, count) if word[place] in "_-./,="), default=count)
+        yield word[:count]
+        word = word[count:]
+    yield word

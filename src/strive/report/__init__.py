@@ -1,0 +1,1 @@
+"""All answers of a runs folder as one HTML page."""

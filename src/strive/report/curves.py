@@ -1,0 +1,211 @@
+"""Learning curves for the page: small plots side by side, every cell thin, the mean of a place thick."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from strive.report.plots import COLOURS, Figure, Panel, Spec, line_keys, plain, series_of, style
+from strive.results.conditions import Place
+from strive.results.labels import knob_title, value_text, value_texts
+from strive.results.summary import Sheet
+
+_MOST_POINTS = 80  # of a curve: more than a small plot has room for
+_ALL_POINTS = 40_000  # of a sweep, which are half a megabyte; each curve has some all the same
+_FEWEST_POINTS = 25
+_ONE_PX, _SMALL_PX = 380, 210
+
+Curve = list[float | None]  # percent at each of the epochs that are kept; no entry without a file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Course:
+    """How the cells of one place went."""
+
+    place: Place
+    curves: dict[str, Curve]  # {name of the cell: its curve}, also of those without a file
+
+    @property
+    def seen(self) -> dict[str, Curve]:
+        """The curves of which there is something to be seen."""
+        return {name: curve for name, curve in self.curves.items() if any(value is not None for value in curve)}
+
+    @property
+    def mean(self) -> Curve:
+        """The mean over cells at each epoch where all have a number; empty where there is a hole."""
+        if self.place.hole or len(self.curves) < 2 or not all(self.curves.values()):
+            return []
+        return [_mean(values) for values in zip(*self.curves.values(), strict=True)]
+
+
+def learning_curves(sheet: Sheet) -> Figure | None:
+    """Return the error over epochs of every cell that wrote any down; None if none did.
+
+    On held-out images where all of the sweep's cells have them, else on training images. A place with a hole has no
+    mean.
+    """
+    cells = sheet.loaded.cells
+    most = int(cells["epochs_planned"].max())
+    epochs = _kept(most, max(_FEWEST_POINTS, min(_MOST_POINTS, _ALL_POINTS // len(cells))))
+    held_out = bool((cells["data.val_images"] > 0).all())
+    courses = _courses(sheet, "val_error" if held_out else "train_error", epochs)
+    curves = [curve for course in courses for curve in course.seen.values()]
+    points = [value for curve in curves for value in curve if value is not None]
+    if not points:
+        return None
+    span = min(points), max(points)
+    images = "held-out images" if held_out else "training images, as trained"
+    step = epochs[2] - epochs[1] if len(epochs) > 2 else 1
+    every = f", every {step} epochs" if step > 1 else ""
+    many = any(len(course.curves) > 1 for course in courses)
+    lines_are = "Thin: each cell. Thick: the mean, where all cells are done." if many else "Each line is one cell."
+    scale = " The axis is logarithmic." if _logarithmic(span) else ""
+    panels, lines = series_of(sheet)
+    plots = _panels(courses, panels, lines, epochs)
+    return Figure(
+        name="curves",
+        title="Learning curves",
+        caption=f"Error in percent on {images}{every}. {lines_are}{scale}",
+        alt=f"Errors over {most} epochs of {len(curves)} cells.",
+        panels=tuple(plots),
+        layout=_layout(_ONE_PX if len(plots) == 1 else _SMALL_PX, span, epochs),
+        legend=line_keys(lines.values()),
+    )
+
+
+def _kept(most: int, points: int) -> list[int]:
+    """Return the epochs that are shown: so many of 1 to `most`, the first, and the last."""
+    step = -(-most // points)
+    return sorted({1, *range(step, most + 1, step), most})
+
+
+def _courses(sheet: Sheet, column: str, epochs: Sequence[int]) -> list[_Course]:
+    folders = dict(zip(sheet.loaded.cells["cell"], sheet.loaded.cells["folder"], strict=True))
+    names = _names(sheet)
+    return [
+        _Course(
+            place=place,
+            # A missing cell has no folder, and "" would be the one that the command was started in.
+            curves={
+                names[cell]: _curve(Path(folders[cell]), column, epochs) if folders[cell] else []
+                for cell in place.cells["cell"]
+            },
+        )
+        for place in sheet.places
+    ]
+
+
+def _names(sheet: Sheet) -> dict[str, str]:
+    """Return {cell id: what tells it from the others of its place}."""
+    keys = sheet.layout.pair
+    names = {}
+    for cell, status, *values in sheet.loaded.cells[["cell", "status", *keys]].to_numpy(object).tolist():
+        pair = ", ".join(f"{knob_title(key)} {value_text(key, value)}" for key, value in zip(keys, values, strict=True))
+        names[cell] = pair if status == "done" else f"{pair} ({status.replace('_', ' ')})"
+    return names
+
+
+def _curve(folder: Path, column: str, epochs: Sequence[int]) -> Curve:
+    """Return a cell's errors in percent at some epochs, None where it has none; [] without a file.
+
+    Unlike curves.read_epochs it parses no other lines: for a thousand cells with 350 epochs that would take seconds.
+    """
+    try:
+        lines = (folder / "epochs.jsonl").read_bytes().splitlines()
+    except OSError:
+        return []
+    return [_error(lines[epoch - 1], column, epoch) if epoch <= len(lines) else None for epoch in epochs]
+
+
+def _error(line: bytes, column: str, epoch: int) -> float | None:
+    try:
+        content = json.loads(line)
+        share = content[column] if content["epoch"] == epoch else None
+        return round(100 * share, 2) if isinstance(share, int | float) and 0 <= share <= 1 else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    # Where one cell has no number there is no mean.
+    return round(math.fsum(numbers) / len(numbers), 2) if len(numbers) == len(values) else None
+
+
+def _panels(
+    courses: Sequence[_Course],
+    panels: Mapping[str, tuple[str, str]],
+    lines: Mapping[str, tuple[str, str]],
+    epochs: Sequence[int],
+) -> list[Panel]:
+    """Return a plot for each panel in which there is something to be seen. panels, lines: as of series_of."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(lines.values()))}
+    found: dict[str, list[Spec]] = {}
+    for course in courses:
+        traces = found.setdefault(" ".join(filter(None, panels[course.place.ref])), [])
+        traces += _traces(course, epochs, numbers[lines[course.place.ref]])
+    return [Panel(title=title, traces=traces) for title, traces in found.items() if traces]
+
+
+def _traces(course: _Course, epochs: Sequence[int], number: int) -> list[Spec]:
+    """Return a line for each cell of a place, and one for their mean. number: of the line's style."""
+    many = len(course.curves) > 1
+    named = [(name, curve, many) for name, curve in course.seen.items()]
+    if any(value is not None for value in course.mean):
+        named.append(("mean", course.mean, False))
+    return [
+        _trace(course.place, f"{course.place.label}, {name}", epochs, curve, number, thin=thin)
+        for name, curve, thin in named
+    ]
+
+
+def _trace(place: Place, name: str, epochs: Sequence[int], curve: Curve, number: int, *, thin: bool) -> Spec:
+    colour, dash = style(number)
+    kept = [(epoch, value) for epoch, value in zip(epochs, curve, strict=True) if value is not None]
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(kept) > 1 else "markers",
+        "name": plain(name),
+        "x": [epoch for epoch, _ in kept],
+        "y": [value for _, value in kept],
+        "line": {"color": COLOURS[colour], "width": 1 if thin else 2.5, "dash": "solid" if thin else dash},
+        "opacity": 0.45 if thin else 1,
+        "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.2f}%<extra></extra>",
+        "showlegend": False,
+        "meta": {"factors": value_texts(place.key), "colour": colour},
+    }
+
+
+def _layout(height: int, span: tuple[float, float], epochs: Sequence[int]) -> Spec:
+    """Return what all plots share, their axes too, so that they can be compared. span: smallest and largest error."""
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False}
+    # There is no epoch 2.5.
+    whole = {"dtick": 1} if epochs[-1] <= 8 else {}
+    return {
+        "height": height,
+        "margin": {"l": 40, "r": 8, "t": 8, "b": 36},
+        "hovermode": "closest",
+        "dragmode": False,
+        "showlegend": False,
+        "xaxis": axis | {"title": {"text": "epoch"}, "range": [0, 1.02 * epochs[-1]]} | whole,
+        "yaxis": axis | {"title": {"text": "error, %"}} | _error_axis(span),
+    }
+
+
+def _logarithmic(span: tuple[float, float]) -> bool:
+    """Return whether errors fall so far that a linear axis would show their ends as one line."""
+    return 0 < span[0] < span[1] / 5
+
+
+def _error_axis(span: tuple[float, float]) -> Spec:
+    low, high = 0.9 * span[0], 1.05 * span[1]
+    if not _logarithmic(span):
+        return {"range": [round(low, 2), round(high, 2)]}
+    ticks = [factor * 10**power for power in range(-2, 3) for factor in (1, 2, 5)]
+    return {
+        "type": "log",
+        "range": [round(math.log10(low), 3), round(math.log10(high), 3)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }

@@ -1,0 +1,189 @@
+"""Sheets as one HTML file that needs no network: a question, its answer, and everything behind it."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+from strive.report.curves import learning_curves
+from strive.report.html_table import MOST_LINES, web_table
+from strive.report.pictures import MOST_BYTES, Picture, pictures
+from strive.report.plots import Figure, effect_plot, mean_plot, paper_plot
+from strive.results.failures import FailureGroup, failure_groups
+from strive.results.labels import knob_title, value_text, value_texts
+from strive.results.sources import Behind, behind, refs
+from strive.results.summary import Sheet
+from strive.tables.costs import cost_table
+from strive.tables.table import Column, Table
+
+_PAGE = Path(__file__).with_name("assets")
+_FIRST = ("overview", "errors", "differences")  # tables in front of the figures
+_ELSEWHERE = ("holes",)  # tables of which the page has a section of its own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _WebTable:
+    """A table on the page."""
+
+    name: str  # its id
+    table: Table
+    html: Markup
+    left_out: int  # lines
+
+    @property
+    def help(self) -> list[Column]:
+        return [column for column in self.table.columns if column.help]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Section:
+    """One sweep on the page."""
+
+    name: str  # its id
+    sheet: Sheet
+    count: str  # of its cells, by status
+    filters: dict[str, tuple[str, list[str]]]  # {knob: (title, values)}
+    first: list[_WebTable]
+    figures: list[tuple[str, Figure]]  # (id, figure)
+    further: list[_WebTable]
+    cost: _WebTable | None
+    failures: list[FailureGroup]
+    pictures: list[Picture]
+    setup: list[tuple[str, str]]  # knobs that all cells share
+    behind: Behind
+
+
+def render_report(sheets: Sequence[Sheet], comparison: Sequence[Table]) -> str:
+    """Return the page. The same records give the same text."""
+    sections = []
+    room = MOST_BYTES
+    for number, sheet in enumerate(sheets, 1):
+        sections.append(_section(f"s{number}", sheet, room))
+        room -= sum(len(picture.uri) * 3 // 4 for picture in sections[-1].pictures)
+    compared = [_web_table("paper", table) for table in comparison]
+    figures = {name: figure for section in sections for name, figure in section.figures}
+    tables = [table for section in sections for table in (*section.first, *section.further, section.cost) if table]
+    scripts = [_script("report.js")]
+    if figures:
+        # Plotly is most of the page: no figure, no plotly.
+        scripts.insert(0, Markup(get_plotlyjs()))  # of a pinned package, and without </script
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=_title(sheets),
+            count=_count_of([status for sheet in sheets for status in sheet.loaded.cells["status"]]),
+            sections=sections,
+            comparison=compared,
+            content={
+                "figures": {name: _figure(figure) for name, figure in figures.items()},
+                "tables": {table.name: _lines(table.table) for table in (*tables, *compared)},
+            },
+            scripts=scripts,
+            policy=_policy(scripts),
+            css=_script("report.css"),
+            most_lines=MOST_LINES,
+        )
+    )
+
+
+def _section(name: str, sheet: Sheet, room: int) -> _Section:
+    cells = sheet.loaded.cells
+    found = behind(sheet)
+    links = refs(found.groups)
+    tables = [_web_table(name, table, links) for table in sheet.tables if table.name not in _ELSEWHERE]
+    split = max((number for number, each in enumerate(tables, 1) if each.table.name in _FIRST), default=1)
+    figures = [effect_plot(sheet) or mean_plot(sheet), paper_plot(sheet), learning_curves(sheet)]
+    cost = cost_table(sheet)
+    return _Section(
+        name=name,
+        sheet=sheet,
+        count=_count_of(list(cells["status"])),
+        filters=_filters(sheet),
+        first=tables[:split],
+        figures=[(f"{name}-{figure.name}", figure) for figure in figures if figure is not None],
+        further=tables[split:],
+        cost=None if cost is None else _web_table(name, cost),
+        failures=failure_groups(cells),
+        pictures=pictures(list(zip(cells["cell"], cells["folder"], strict=True)), max(0, room)),
+        setup=[(key, value_text(key, value)) for key, value in sheet.loaded.common.items()],
+        behind=found,
+    )
+
+
+def _web_table(section: str, table: Table, links: frozenset[str] = frozenset()) -> _WebTable:
+    name = f"{section}-{table.name}"
+    return _WebTable(
+        name=name, table=table, html=web_table(table, name, links), left_out=max(0, len(table.rows) - MOST_LINES)
+    )
+
+
+def _filters(sheet: Sheet) -> dict[str, tuple[str, list[str]]]:
+    """Return what tables and figures can be filtered by: knobs with two values and more."""
+    values: dict[str, dict[str, None]] = {}
+    rows = [row.factors for table in sheet.tables for row in table.rows]
+    for factors in (*(value_texts(place.key) for place in sheet.places), *rows):
+        for key, text in factors.items():
+            values.setdefault(key, {}).setdefault(text)
+    return {key: (knob_title(key), list(texts)) for key, texts in values.items() if len(texts) > 1}
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {"panels": [panel.traces for panel in figure.panels], "layout": figure.layout, "most": figure.most}
+
+
+def _lines(table: Table) -> dict[str, Any]:
+    """Return what the page filters and sorts a table by."""
+    rows = table.rows[:MOST_LINES]
+    return {
+        "factors": [dict(row.factors) for row in rows],
+        "values": [[entry.value for entry in row.entries] for row in rows],
+    }
+
+
+def _title(sheets: Sequence[Sheet]) -> str:
+    return sheets[0].title if len(sheets) == 1 else f"{len(sheets)} sweeps"
+
+
+def _count_of(statuses: Sequence[str]) -> str:
+    """Return such as "57 of 60 cells done, 1 diverged, 2 missing"."""
+    counts: dict[str, int] = {}
+    for status in statuses:
+        counts[status] = counts.get(status, 0) + 1
+    done = counts.pop("done", 0)
+    if not counts:
+        return f"all {done} cells done" if done != 1 else "1 cell, done"
+    rest = [f"{count} {status.replace('_', ' ')}" for status, count in counts.items()]
+    return ", ".join([f"{done} of {len(statuses)} cells done", *rest])
+
+
+def _environment() -> Environment:
+    # Everything that is not of this folder is text from somebody's records.
+    return Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _script(name: str) -> Markup:
+    return Markup((_PAGE / name).read_text(encoding="utf-8"))
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Return a policy under which a browser loads nothing and runs these scripts alone."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src " + " ".join(f"'sha256-{each}'" for each in hashes),
+            "style-src 'unsafe-inline'",  # plotly writes style attributes
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )

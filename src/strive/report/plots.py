@@ -1,0 +1,341 @@
+"""Plotly's figures as plain dicts, for a page that draws them; no plotly is imported to make them.
+
+What the page changes is marked: a trace's meta has `colour`, its number in the page's palette, and `factors`, what it
+is filtered by; a shape's name says what it is. Every text is escaped: plotly reads tags and entities in it.
+"""
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from strive.results.conditions import Place
+from strive.results.labels import knob_title, place_label, value_text, value_texts
+from strive.results.summary import Sheet
+from strive.statistics.inference import Verdict
+from strive.tables.sweep_tables import value_title
+
+Spec = dict[str, Any]  # a trace or a layout
+Name = tuple[str, str]  # what a value is of, or "", and the value
+
+# Okabe and Ito (2008), told apart without red or green vision. The page's style sheet has the same for light and dark.
+COLOURS = ("#0072b2", "#d55e00", "#1a1a1a", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a3b8f")
+DASHES = ("solid", "dash", "dot", "dashdot")
+_MOST_LINES = 60  # of an effect plot, at once: the filter brings the others
+_LINE_PX, _AROUND_PX = 26, 90
+_INK = 2  # the colour of text
+_MOST_NAMED = 6  # in a sentence
+_MOST_SERIES = 8  # places that one plot can tell apart
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+# A verdict is told by its form, too.
+_VERDICTS = {Verdict.no_loss: (0, "circle"), Verdict.loss: (1, "square"), Verdict.undecided: (2, "diamond-open")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """One entry of a figure's legend, which the page writes as text."""
+
+    group: str  # what the entries with the same group are values of; "" if each speaks for itself
+    text: str
+    colour: int
+    form: str  # one of DASHES, or a symbol of plotly's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One plot."""
+
+    title: str
+    traces: list[Spec]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """Plots that belong together."""
+
+    name: str  # letters, digits and _ alone
+    title: str
+    caption: str  # whole sentences
+    alt: str  # what a reader who does not see it must know, a sentence
+    panels: tuple[Panel, ...]
+    layout: Spec  # of each of them
+    legend: tuple[Key, ...] = ()
+    most: int = 24  # panels, or lines of a plot, that are shown at once
+
+
+def effect_plot(sheet: Sheet) -> Figure | None:
+    """Return each place's difference from its baseline with its interval; None where there is no baseline.
+
+    Points of error, or nats: above 0 is worse.
+    """
+    shown = [place for place in sheet.places if place.difference is not None]
+    if not shown:
+        return None
+    unit = sheet.layout.value.unit
+    traces = [_difference_trace(place, number, unit) for number, place in enumerate(shown)]
+    margin = sheet.layout.margin
+    shapes = [
+        {"name": "margin", "type": "rect", "x0": 0, "x1": margin, "layer": "below", "line": {"width": 0}},
+        {"name": "zero", "type": "line", "x0": 0, "x1": 0, "layer": "below", "line": {"width": 1}},
+    ]
+    layout = _lines_layout(shown, f"difference, {unit}")
+    layout["shapes"] = [shape | {"yref": "paper", "y0": 0, "y1": 1} for shape in shapes]
+    baselines = list(dict.fromkeys(place.baseline for place in shown))
+    against = ", ".join(baselines) if len(baselines) <= _MOST_NAMED else "the baseline of each"
+    caption = (
+        f"Mean difference from {against}, paired by {', '.join(sheet.layout.pair)}, with its 95% interval;"
+        f" to the right is worse. The band is the margin of {margin:g} {unit}."
+    )
+    verdicts = [place.judgement.verdict for place in shown if place.judgement]
+    return Figure(
+        name="effect",
+        title="Differences with their intervals",
+        caption=caption + _left_out([place for place in sheet.places if place.no_difference]),
+        alt=f"{len(shown)} differences from {against}; the table of differences has their numbers.",
+        panels=(Panel(title="", traces=traces),),
+        layout=layout,
+        legend=tuple(
+            Key(group="", text=verdict.value, colour=colour, form=form)
+            for verdict, (colour, form) in _VERDICTS.items()
+            if verdict in verdicts
+        ),
+        most=_MOST_LINES,
+    )
+
+
+def mean_plot(sheet: Sheet) -> Figure | None:
+    """Return each place's mean with its interval; None if there are not two of them."""
+    shown = [place for place in sheet.places if place.summary is not None]
+    if len(shown) < 2:
+        return None
+    what = value_title(sheet.layout)
+    caption = "Mean with its 95% interval (Student's t); small points are the single cells."
+    if all(place.summary.n == 1 for place in shown if place.summary):
+        caption = "The one value of each: without a second seed there is no interval."
+    traces = [_mean_trace(place, number, what) for number, place in enumerate(shown)]
+    return Figure(
+        name="means",
+        title=what[:1].upper() + what[1:],
+        caption=caption + _left_out([place for place in sheet.places if place.hole]),
+        alt=f"{len(shown)} means; the table of errors has their numbers.",
+        panels=(Panel(title="", traces=traces),),
+        layout=_lines_layout(shown, what),
+        most=_MOST_LINES,
+    )
+
+
+def paper_plot(sheet: Sheet) -> Figure | None:
+    """Return our mean over the paper's value, in percent; None where the paper has no value for any of ours."""
+    shown = [place for place in sheet.places if place.summary and place.paper and place.paper.error is not None]
+    if not shown:
+        return None
+    panels, lines = series_of(sheet)
+    colours = {name: number for number, name in enumerate(dict.fromkeys(panels.values()))}
+    symbols = {name: _SYMBOLS[number % len(_SYMBOLS)] for number, name in enumerate(dict.fromkeys(lines.values()))}
+    traces = [_paper_trace(place, colours[panels[place.ref]], symbols[lines[place.ref]]) for place in shown]
+    theirs = _range([place.paper.error for place in shown if place.paper and place.paper.error is not None])
+    ours = _range([value for place in shown if place.summary for value in _reach(place)])
+    low, high = max(theirs[0], ours[0]), min(theirs[1], ours[1])
+    certain = all(place.paper.certain for place in shown if place.paper)
+    shapes = [{"name": "zero", "type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "layer": "below"}]
+    layout = _layout(height=420) | {
+        "xaxis": _axis("the paper's error, %") | {"range": theirs},
+        "yaxis": _axis("our mean error, %") | {"range": ours},
+        "shapes": shapes if low < high else [],
+    }
+    return Figure(
+        name="paper",
+        title="The paper's errors and ours",
+        caption="Our mean with its 95% interval over the number the paper prints."
+        + (" On the line they are equal." if low < high else " The line of equal errors lies outside.")
+        + ("" if certain else " Open: the paper's number is not certain."),
+        alt=f"{len(shown)} errors over the paper's; the table of errors has both.",
+        panels=(Panel(title="", traces=traces),),
+        layout=layout,
+        legend=tuple(
+            [_key(name, number % len(COLOURS), "solid") for name, number in colours.items() if len(colours) > 1]
+            + [_key(name, _INK, symbol) for name, symbol in symbols.items() if len(symbols) > 1]
+        ),
+    )
+
+
+def series_of(sheet: Sheet) -> tuple[dict[str, Name], dict[str, Name]]:
+    """Return {place's ref: what names its panel} and {place's ref: what names its line in the panel}.
+
+    The first row key names the panel, and more while a panel holds too many lines; a few places have one panel.
+    """
+    keys = sheet.layout.keys
+    for depth in range(min(1, len(keys) - 1), len(keys) + 1):
+        panels = {place.ref: _name(place, keys[:depth]) for place in sheet.places}
+        if max(Counter(panels.values()).values()) <= _MOST_SERIES:
+            break
+    return panels, {place.ref: _name(place, keys[depth:]) for place in sheet.places}
+
+
+def line_keys(names: Iterable[Name]) -> tuple[Key, ...]:
+    """Return the legend of lines, numbered as style() has them; none for a single one."""
+    found = list(dict.fromkeys(names))
+    return tuple(_key(name, *style(number)) for number, name in enumerate(found)) if len(found) > 1 else ()
+
+
+def plain(text: str) -> str:
+    """Return the text so that plotly shows it as it is: with neither tags nor mathematics."""
+    return escape(text, quote=False).replace("$", "&#36;")
+
+
+def style(number: int) -> tuple[int, str]:
+    """Return colour and dash of a line; the first 32 all differ."""
+    return number % len(COLOURS), DASHES[(number + number // len(COLOURS)) % len(DASHES)]
+
+
+def _difference_trace(place: Place, number: int, unit: str) -> Spec:
+    found = place.difference
+    assert found is not None
+    verdict = place.judgement.verdict if place.judgement else Verdict.undecided
+    colour, symbol = _VERDICTS[verdict]
+    text = [
+        f"{found.mean:+.2f} {unit} from {place.baseline}",
+        f"{_interval(found.low, found.high, '+.2f')}n = {found.n}",
+        verdict.value,
+    ]
+    return _point(place, number, colour, symbol, text=text) | {
+        "x": [round(found.mean, 4)],
+        "error_x": _bars(found.mean, found.low, found.high, colour),
+    }
+
+
+def _mean_trace(place: Place, number: int, what: str) -> Spec:
+    found = place.summary
+    assert found is not None
+    text = [f"{what}: {found.mean:.2f}", f"{_interval(found.low, found.high, '.2f')}n = {found.n}"]
+    values = [round(value, 4) for value in place.values.values()] if found.n > 1 else []
+    # The mean first, then the cells: arrays of marks, so that a line of the plot is one trace.
+    return _point(place, number, 0, "circle", text=text) | {
+        "x": [round(found.mean, 4), *values],
+        "y": [number] * (1 + len(values)),
+        "text": [_lines(place.label, *text), *[_lines(place.label, f"one cell: {value:.2f}") for value in values]],
+        "error_x": _bars(found.mean, found.low, found.high, 0, len(values)),
+        "marker": {
+            "color": COLOURS[0],
+            "size": [9] + [5] * len(values),
+            "symbol": ["circle"] + ["circle-open"] * len(values),
+        },
+    }
+
+
+def _name(place: Place, keys: Sequence[str]) -> Name:
+    if len(keys) == 1:
+        return knob_title(keys[0]), value_text(keys[0], place.key[keys[0]])
+    return "", place_label({key: place.key[key] for key in keys}) if keys else ""
+
+
+def _key(name: Name, colour: int, form: str) -> Key:
+    return Key(group=name[0], text=name[1], colour=colour, form=form)
+
+
+def _paper_trace(place: Place, colour: int, symbol: str) -> Spec:
+    ours, theirs = place.summary, place.paper
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.error is not None
+    number = colour % len(COLOURS)
+    certain = "" if theirs.certain else " (not certain)"
+    text = [f"ours: {ours.mean:.2f}%, {_interval(ours.low, ours.high, '.2f')}n = {ours.n}"]
+    text += [f"{theirs.place}: {theirs.error:.2f}%{certain}"]
+    return _point(place, 0, number, symbol + ("" if theirs.certain else "-open"), text=text) | {
+        "x": [theirs.error],
+        "y": [round(ours.mean, 4)],
+        "error_y": _bars(ours.mean, ours.low, ours.high, number),
+    }
+
+
+def _point(place: Place, number: int, colour: int, symbol: str, *, text: Sequence[str]) -> Spec:
+    """Return a trace of one point without its x. number: its line from the top."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "y": [number],
+        "marker": {"color": COLOURS[colour], "size": 9, "symbol": symbol},
+        "text": [_lines(place.label, *text)],
+        "hoverinfo": "text",
+        "showlegend": False,
+        "cliponaxis": False,
+        "meta": {"factors": value_texts(place.key), "colour": colour, "label": _tick(place.label)},
+    }
+
+
+def _bars(mean: float, low: float | None, high: float | None, colour: int, further: int = 0) -> Spec:
+    """Return an error bar of the first point. further: points behind it, which have none."""
+    if low is None or high is None:
+        return {"visible": False}
+    zeros = [0] * further
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [round(high - mean, 4), *zeros],
+        "arrayminus": [round(mean - low, 4), *zeros],
+        "color": COLOURS[colour],
+        "thickness": 1.5,
+        "width": 0,
+    }
+
+
+def _lines_layout(places: Sequence[Place], title: str) -> Spec:
+    """Return the layout of a plot with one line for each place, the first on top."""
+    count = min(len(places), _MOST_LINES)
+    ticks = {"tickvals": list(range(count)), "ticktext": [_tick(place.label) for place in places[:count]]}
+    return _layout(height=_AROUND_PX + _LINE_PX * count) | {
+        "xaxis": _axis(title),
+        "yaxis": {"range": [count - 0.5, -0.5], "automargin": True, "fixedrange": True, "zeroline": False}
+        | ticks
+        | {"showgrid": False},
+        "meta": {"lines": True, "line_px": _LINE_PX, "around_px": _AROUND_PX},
+    }
+
+
+def _layout(*, height: int) -> Spec:
+    return {
+        "height": height,
+        "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
+        "hovermode": "closest",
+        "dragmode": False,
+        "showlegend": False,
+    }
+
+
+def _axis(title: str) -> Spec:
+    return {"title": {"text": plain(title)}, "automargin": True, "fixedrange": True, "zeroline": False}
+
+
+def _range(values: Sequence[float]) -> list[float]:
+    """Return an axis' ends with some room."""
+    low, high = min(values), max(values)
+    room = 0.12 * (high - low) or 0.5
+    return [round(max(0.0, low - room), 4), round(high + room, 4)]
+
+
+def _reach(place: Place) -> list[float]:
+    summary = place.summary
+    assert summary is not None
+    return [value for value in (summary.low, summary.mean, summary.high) if value is not None]
+
+
+def _lines(*texts: str) -> str:
+    return "<br>".join(map(plain, texts))
+
+
+def _tick(label: str) -> str:
+    return "<br>".join(map(plain, textwrap.wrap(label, 28, max_lines=3, placeholder=" …") or [label]))
+
+
+def _interval(low: float | None, high: float | None, form: str) -> str:
+    return "" if low is None or high is None else f"95% interval {low:{form}} to {high:{form}}, "
+
+
+def _left_out(places: Iterable[Place]) -> str:
+    labels = [f"{place.label} ({place.no_difference or place.hole})" for place in places]
+    more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
+    named = ", ".join(labels[:_MOST_NAMED]) + more
+    return f" Not shown: {named}." if labels else ""

@@ -1,0 +1,1 @@
+"""From records to conditions and the answer, with every hole said."""

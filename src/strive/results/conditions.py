@@ -1,0 +1,246 @@
+"""The places of a sweep's table: the cells that share one, and what they say together."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from strive import identity
+from strive.config import Config, knobs
+from strive.results.code_versions import versions
+from strive.results.labels import place_label
+from strive.results.load import Loaded
+from strive.results.published import PaperValue, off_paper, paper_value
+from strive.results.selection import Selection, select
+from strive.statistics.inference import Difference, Judgement, Summary, best, difference, holm, judge, summarise
+from strive.sweeps.table_spec import ARM, Table, Value
+
+Pairs = Mapping[tuple[Any, ...], float]
+
+# {knob: its legal values as JSON text} of those that are one of several names
+_OPTIONS = {
+    key: [json.dumps(option.value) for option in type(value)]
+    for key, _, value in knobs(Config())
+    if isinstance(value, StrEnum)
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """One combination of the table's rows and columns. Errors in percent, losses in nats."""
+
+    ref: str  # its number in the footnote file, from "1"
+    key: Mapping[str, Any]  # {knob of the table, or arm: value}
+    label: str  # a name for a reader: ALL-CNN-C, or model.width 0.5
+    cells: pd.DataFrame  # its rows of Loaded.cells, after the selection
+    hole: str  # why there is no mean, such as "2 of 3 done, 1 missing"; "" where there is one
+    values: Pairs  # {what pairs it: value} of its finished cells that did not diverge
+    summary: Summary | None  # None where there is a hole
+    parameters: int | None  # None: no cell has finished, or they differ
+    baseline: str = ""  # label of the place that it is compared with
+    difference: Difference | None = None  # own minus baseline; None: is a baseline, or there is a hole in either
+    no_difference: str = ""  # why not, where there is a baseline and no difference
+    p_holm: float | None = None  # of the difference, over all differences of the table
+    judgement: Judgement | None = None
+    best: bool = False  # shown to be better than every other place on the same images
+    paper: PaperValue | None = None  # None: the table mirrors none of the paper's
+    selection: Selection | None = None  # what the table's `select` took
+
+    @property
+    def dead(self) -> int:
+        """Number of its done cells that never left chance."""
+        return sum(map(bool, self.cells["dead"]))
+
+
+def make_places(loaded: Loaded, layout: Table, *, mix: bool) -> list[Place]:
+    """Return the places of a table, row by row. mix: average cells of different code or images, too."""
+    places = [
+        _place(str(number), key, cells, layout, mix) for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
+    ]
+    return _with_best(_compared(places, layout, mix), mix)
+
+
+def split_further(loaded: Loaded, layout: Table) -> list[str]:
+    """Return knobs that a table must have as rows, too, because cells of one place differ in them.
+
+    Where the command line sweeps one more knob, its values must not be averaged.
+    """
+    keys, added = list(layout.keys), list[str]()
+    silent = {*layout.pair, *layout.select, ARM}
+    for knob in loaded.factors:
+        if identity.decides(knob) and knob not in {*silent, *keys}:
+            texts = loaded.cells[knob].map(json.dumps)
+            groups = _texts(loaded.cells, keys)
+            if texts.groupby(groups, sort=False).nunique().max() > 1:
+                keys.append(knob)
+                added.append(knob)
+    return added
+
+
+def _texts(cells: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
+    """Return what tells the places of cells apart: values may be lists, infinite, or of several types."""
+    return pd.Series(
+        list(map(json.dumps, cells[list(keys)].to_numpy(object).tolist())), index=cells.index, dtype=object
+    )
+
+
+def _grouped(loaded: Loaded, layout: Table) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield (key, cells) of each place: row by row, and in each row the columns."""
+    cells = loaded.cells
+    ranks = {key: _ranks(key, cells[key]) for key in layout.keys}
+    groups = [
+        ({key: group[key].iloc[0] for key in layout.keys}, group)
+        for _, group in cells.groupby(_texts(cells, layout.keys), sort=False)
+    ]
+    yield from sorted(groups, key=lambda each: [ranks[key][json.dumps(each[0][key])] for key in layout.keys])
+
+
+def _ranks(key: str, values: pd.Series) -> dict[str, int]:
+    """Return {value: its place in the order}: of named options the paper's, which config.py has; else the plan's."""
+    order = list(dict.fromkeys(map(json.dumps, values)))
+    if key in _OPTIONS:
+        order.sort(key=lambda text: _OPTIONS[key].index(text) if text in _OPTIONS[key] else len(_OPTIONS[key]))
+    return {text: rank for rank, text in enumerate(order)}
+
+
+def _place(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table, mix: bool) -> Place:
+    selection = None
+    for knob, by in layout.select.items():
+        selection = select(cells, knob, by)
+        if selection.value is not None:
+            cells = cells[cells[knob].map(json.dumps) == json.dumps(selection.value)]
+    hole = selection.why if selection and selection.value is None else _hole(cells, layout, mix)
+    good = cells[(cells["status"] == "done") & cells[layout.value.value].notna()]
+    scale = 100 if layout.value.is_error else 1
+    # Shares are counts over images; twelve digits keep them apart, and 100 x 0.0908 at 9.08.
+    values = {
+        tuple(pair): round(scale * value, 12)
+        for pair, value in zip(good[list(layout.pair)].to_numpy(object).tolist(), good[layout.value.value], strict=True)
+    }
+    parameters = set(cells["parameters"].dropna())
+    return Place(
+        ref=ref,
+        key=key,
+        label=place_label(key),
+        cells=cells,
+        hole=hole,
+        values=values,
+        summary=None if hole else summarise(list(values.values())),
+        parameters=int(parameters.pop()) if len(parameters) == 1 else None,
+        paper=_paper(layout, key, cells.iloc[0].to_dict()),
+        selection=selection,
+    )
+
+
+def _paper(layout: Table, key: Mapping[str, Any], config: Mapping[Any, Any]) -> PaperValue | None:
+    """Return the paper's number: it has test errors alone, and none for a place that the table sets off from it."""
+    if layout.value is not Value.test_error:
+        return None
+    # Any learning rate may have been the paper's, and JPEG is said in a note.
+    own = {knob: value for knob, value in key.items() if knob not in ("optimizer.lr", "data.name")}
+    return PaperValue(error=None) if off_paper(layout.paper, own) else paper_value(layout.paper, config)
+
+
+def _hole(cells: pd.DataFrame, layout: Table, mix: bool) -> str:
+    counts = Counter(cells["status"])
+    done = counts.pop("done", 0)
+    if counts:
+        rest = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+        if len(cells) == 1:
+            return rest.partition(" ")[2]
+        return f"{done} of {len(cells)} done, {rest}" if done or len(counts) > 1 else f"all {rest}"
+    if cells[layout.value.value].isna().any():
+        return f"no {layout.value.value}" + (", nothing held out" if layout.value.value.startswith("val") else "")
+    if not mix:
+        if (found := versions(cells)) > 1:
+            return f"{found} versions of the code"
+        if (found := cells["data_fingerprint"].nunique()) > 1:
+            return f"{found} versions of the data"
+    return ""
+
+
+def _compared(places: Sequence[Place], layout: Table, mix: bool) -> list[Place]:
+    """Return the places with their differences from their baselines, Holm's correction over all of them."""
+    by_key = {_key(place.key): place for place in places}
+    compared = [_with_difference(place, by_key, layout, mix) for place in places]
+    having = [place for place in compared if place.difference is not None]
+    differences = [place.difference for place in having if place.difference is not None]
+    corrected = holm([each.p for each in differences])
+    judged = judge(differences, layout.margin)
+    found = {
+        place.ref: replace(place, p_holm=p, judgement=judgement)
+        for place, p, judgement in zip(having, corrected, judged, strict=True)
+    }
+    return [found.get(place.ref, place) for place in compared]
+
+
+def _with_difference(place: Place, by_key: Mapping[str, Place], layout: Table, mix: bool) -> Place:
+    wanted = baseline_key(place.key, layout)
+    if wanted is None or wanted == dict(place.key):
+        return place
+    other = by_key.get(_key(wanted))
+    if other is None:
+        return replace(place, baseline=place_label(wanted), no_difference="the sweep has no such baseline")
+    place = replace(place, baseline=other.label)
+    if place.hole or other.hole:
+        return replace(place, no_difference=place.hole or f"{other.label}: {other.hole}")
+    if not mix and (why := _differ(place, other)):
+        return replace(place, no_difference=why)
+    if lacking := set(place.values) ^ set(other.values):
+        return replace(
+            place, no_difference=f"unpaired: {len(lacking)} of the {', '.join(layout.pair)} on one side alone"
+        )
+    return replace(place, difference=difference(place.values, other.values))
+
+
+def baseline_key(key: Mapping[str, Any], layout: Table) -> dict[str, Any] | None:
+    """Return the key of the place that this one is compared with; its own for a baseline; None for neither."""
+    if not layout.baseline:
+        return None
+    wanted = dict(key)
+    for knob, rule in layout.baseline.items():
+        if not isinstance(rule, Mapping):
+            wanted[knob] = rule
+        elif key[knob] in rule:
+            wanted[knob] = rule[key[knob]]
+        elif key[knob] not in rule.values():
+            return None
+    return wanted
+
+
+def _differ(one: Place, other: Place) -> str:
+    """Return why two places must not be compared: other code trained them, or on other images."""
+    ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
+    # A builder's files are part of the hash: another net of a user's own has another one by right.
+    if ours["model.builder"] == theirs["model.builder"] and versions(one.cells, other.cells) > 1:
+        return f"other code than {other.label}"
+    data = [key for key in identity.SCIENCE_KEYS if key.startswith("data.")]
+    if all(ours[key] == theirs[key] for key in data) and ours["data_fingerprint"] != theirs["data_fingerprint"]:
+        return f"other images than {other.label}"
+    return ""
+
+
+def _with_best(places: list[Place], mix: bool) -> list[Place]:
+    """Return the places with a mark at the one that is shown to be best, on each data set."""
+    by_data: dict[str, list[Place]] = {}
+    for place in places:
+        row = place.cells.iloc[0]
+        by_data.setdefault(f"{row['data.name']} {row['data.val_images']}", []).append(place)
+    winners = set()
+    for group in by_data.values():
+        # Where there is a hole, the best may be in it.
+        if any(place.hole or (not mix and _differ(group[0], place)) for place in group):
+            continue
+        if len(group) > 1:
+            number = best([place.values for place in group])
+            if number is not None:
+                winners.add(group[number].ref)
+    return [replace(place, best=True) if place.ref in winners else place for place in places]
+
+
+def _key(key: Mapping[str, Any]) -> str:
+    return json.dumps(dict(key), sort_keys=True)

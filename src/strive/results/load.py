@@ -1,0 +1,278 @@
+"""A sweep as its plan and its records say: one frame, one row for each cell. Imports no torch."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from strive import identity
+from strive.config import Config
+from strive.records import RecordError, Status
+from strive.results.contradictions import blank, contradictions, fill_chance
+from strive.results.index import records_in
+from strive.results.record_row import (
+    CONTRADICTORY,
+    EMPTY,
+    MISSING,
+    RESULTS,
+    UNREADABLE,
+    Columns,
+    no_rows,
+    objects,
+    plain,
+)
+from strive.sweeps.audit import Audit, audit_plan
+from strive.sweeps.plan import Chosen, StoredPlan
+
+_KNOBS = tuple(identity.flat(Config()))
+_FINISHED = [status.value for status in Status if status.finished]
+
+
+class LoadError(ValueError):
+    """What a user got wrong: a folder or a sweep that is not there, a plan that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """One sweep, as its plan and its records say."""
+
+    name: str  # the plan's: table3, or table3-1a2b3c4d where the command line changed it, or multirun-1a2b3c4d
+    file: str  # the sweep file's name; "" for a multirun without one
+    changes: list[str]  # overrides of the command line that change the cells
+    question: str
+    common: dict[str, Any]  # {knob: value} that all cells share, as identity.flat has it
+    factors: list[str]  # knobs that vary over the cells, in the plan's order; arm is not among them
+    choices: list[Chosen]  # values taken from other sweeps
+    excluded: list[list[str]]  # [overrides, reason]
+    text: str  # of the sweep file when the plan was made; "" for a multirun, and in an older plan
+    plan: StoredPlan  # as it lies there
+    folders: tuple[Path, ...]  # of records
+    cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep says which columns
+    warnings: list[str]  # such as: two folders hold different results of one cell
+
+
+def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return {plan name: its folder, RUNS/sweeps/NAME}; of two with one name, that of the first runs folder."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise LoadError(
+                f"--runs {folder}: there is no such folder; give one that records were written to,"
+                " as runs=DIR of the command that trained them"
+            )
+        for path in sorted((folder / "sweeps").glob("*/plan.json")):
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def file_of(plan: Path) -> str:
+    """Return the name of the sweep file that a plan is of; "" if the plan cannot be read, too."""
+    try:
+        return StoredPlan.read(plan).file
+    except (RecordError, OSError):
+        return ""
+
+
+def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
+    """Return a sweep with all its cells, those without a record too.
+
+    Columns of its cells: cell (its id), arm, epochs_planned (int); those of read_cells; every knob by
+    its dotted key, from the plan, so that holes have them, lists and dicts as JSON text. All but
+    epochs_planned and the numbers of a record are of object dtype.
+
+    Raises LoadError.
+    """
+    plan = _plan(name, folders)
+    audit = audit_plan(plan, name, folders)
+    records = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
+    warnings = [text for text in records.pop("warning") if text]
+    records, contradicted = _contradicted(records, plan, audit)
+    warnings += [*map(plain, audit.problems), *contradicted]
+    columns: Columns = {
+        "cell": records.pop("cell").to_numpy(),
+        "arm": objects([plain(cell.arm) for cell in plan.cells]),
+        "epochs_planned": np.array([cell.epochs for cell in plan.cells], dtype=np.int64),
+    }
+    columns |= {str(name): records[name].to_numpy() for name in records}
+    return Loaded(
+        name=name,
+        file=plain(plan.file),
+        changes=_plain(plan.changes),
+        question=plain(plan.question),
+        common=_plain(identity.spread(plan.common)),
+        factors=plan.varying,
+        choices=[Chosen(**_plain(dataclasses.asdict(each))) for each in plan.choices],
+        excluded=_plain(plan.excluded),
+        text=plain(plan.text),
+        plan=plan,
+        folders=tuple(folders),
+        cells=_frame(columns | _knob_columns(plan)),
+        warnings=warnings,
+    )
+
+
+def _contradicted(records: pd.DataFrame, plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:
+    """Return the records without the numbers that something contradicts, and what the audit has not said of them."""
+    columns: Columns = {str(name): records[name].to_numpy(copy=True) for name in records}
+    cells = columns["cell"].tolist()
+    fill_chance(columns)
+    found = contradictions(columns, cells, [plan.config(cell).get("seed") for cell in plan.cells])
+    found |= {row: plain(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
+    for row, why in found.items():
+        if columns["status"][row] != MISSING:
+            columns["status"][row], columns["cause"][row] = CONTRADICTORY, why
+            blank(columns, row)
+    rows = np.flatnonzero((columns["status"] == CONTRADICTORY) | (columns["status"] == UNREADABLE)).tolist()
+    named = [f"{cells[row]}: {columns['cause'][row]}" for row in rows if plan.cells[row].cell not in audit.cells]
+    return _frame(columns), named
+
+
+def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
+    """Return what the records of some cells say, one row for each cell in the order given.
+
+    The one seam behind which another source than records can stand. Columns: cell; status (of
+    records.Status, or missing, or unreadable), cause (one line), traceback, record_sha256; folder
+    and record (paths, "" if missing); every field of records.Result and records.Provenance but
+    code_files, numbers as float64, NaN where there is none, compiled as True, False or None, inexact as one text;
+    warning ("" if there is none).
+
+    A cell that lies in several folders: a finished record before another, else the earlier folder.
+    """
+    nowhere = objects([""] * len(cells))
+    best = _in_folder(folders[0], cells) if folders else no_rows(len(cells)) | {"folder": nowhere}
+    warning = [""] * len(cells)
+    for folder in folders[1:]:
+        found = _in_folder(folder, cells)
+        _warn(warning, best, found, cells)
+        better = (best["status"] == MISSING) | (_finished(found) & ~_finished(best))
+        for name, column in found.items():
+            best[name][better] = column[better]
+    best["cell"] = objects(list(cells))
+    best["record"] = objects([f"{folder}/record.json" if folder else "" for folder in best["folder"]])
+    best["warning"] = objects(warning)
+    ahead = ("cell", "status", "cause", "traceback", "folder", "record")
+    return _frame({name: best[name] for name in dict.fromkeys((*ahead, *EMPTY, "warning"))})
+
+
+def _in_folder(folder: Path, cells: Sequence[str]) -> Columns:
+    """Return what the records in one runs folder say, and where they lie."""
+    try:
+        columns = records_in(folder, cells)
+    except OSError as error:
+        raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
+    inside = os.path.join(folder, "")
+    there = columns["status"] != MISSING
+    columns["folder"] = objects([f"{inside}{cell}" if found else "" for cell, found in zip(cells, there, strict=True)])
+    return columns
+
+
+def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
+    plans = find_plans(folders)
+    if name not in plans:
+        where = ", ".join(map(str, folders))
+        there = f"there are: {', '.join(plans)}" if plans else f"python src/run.py -m sweeps={name} launches it"
+        raise LoadError(f"{name} was not launched into {where}: no plan below sweeps/ has this name; {there}")
+    try:
+        plan = StoredPlan.read(plans[name])
+        if _is_plan(plan):
+            return plan
+    except (RecordError, OSError) as error:
+        raise LoadError(str(error)) from None
+    except (TypeError, AttributeError, RecursionError):
+        pass
+    raise LoadError(f"{plans[name] / 'plan.json'}: not a plan of this version; start the sweep again")
+
+
+def _is_plan(plan: StoredPlan) -> bool:
+    """Return whether everything has the type that write_plan gave it."""
+    keys = plan.cells[0].factors.keys() if plan.cells else ()
+    texts = [plan.file, plan.question, plan.text, *plan.changes, *(text for pair in plan.excluded for text in pair)]
+    for each in plan.choices:
+        texts += [each.key, each.by, each.why, *each.sweeps, *each.per.keys()]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(plan.common, dict)
+        and all(isinstance(cell.cell, str) and isinstance(cell.arm, str) for cell in plan.cells)
+        and all(type(cell.epochs) is int and cell.factors.keys() == keys for cell in plan.cells)
+    )
+
+
+def _knob_columns(plan: StoredPlan) -> Columns:
+    """Return {knob: its values}, also for knobs of another version; None for one that this plan lacks.
+
+    An argument of a builder has a column of its own, None in a cell whose builder has no such argument.
+    """
+    varying = set(plan.cells[0].factors) if plan.cells else set()
+    columns: Columns = {}
+    for key in dict.fromkeys((*_KNOBS, *plan.common, *varying)):
+        if key in varying:
+            columns[key] = _column([cell.factors[key] for cell in plan.cells])
+        else:
+            columns[key] = np.full(len(plan.cells), column_value(plan.common.get(key)), dtype=object)
+    for key in filter(identity.is_argument, identity.spread(plan.common)):
+        columns[key] = np.full(len(plan.cells), column_value(identity.spread(plan.common)[key]), dtype=object)
+    if identity.KWARGS in varying:
+        spread = [identity.spread(cell.factors) for cell in plan.cells]
+        for key in dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each)):
+            columns[key] = _column([each.get(key) for each in spread])
+    return columns
+
+
+def _column(values: list[Any]) -> npt.NDArray[np.object_]:
+    # Of numbers there is nothing to translate, and there may be 100,000.
+    texts = any(isinstance(value, str | list | dict) for value in values)
+    return objects(list(map(column_value, values)) if texts else values)
+
+
+def column_value(value: Any) -> Any:
+    """Return the value, or a list or dict as text, so that cells can be grouped by it."""
+    if type(value) is str:  # most are
+        return plain(value)
+    if isinstance(value, list | dict):
+        # Sorted, because the id of a cell does not depend on the order either.
+        value = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON value with text that can be written as UTF-8."""
+    if isinstance(value, dict):
+        return {plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
+    return np.isin(columns["status"].astype(str), _FINISHED)
+
+
+def _warn(warning: list[str], best: Columns, found: Columns, cells: Sequence[str]) -> None:
+    """Say where a folder contradicts an earlier one, or stands in for it."""
+    finished = _finished(found)
+    # NaN where nothing was held out is no contradiction.
+    differ = [(best[name] != found[name]) & ~(_is_nan(best[name]) & _is_nan(found[name])) for name in RESULTS]
+    other = _finished(best) & finished & np.any(differ, axis=0)
+    damaged = (best["status"] == UNREADABLE) | (best["status"] == CONTRADICTORY)
+    for row in np.flatnonzero(other | (damaged & finished)).tolist():
+        first, second = best["folder"][row], found["folder"][row]
+        text = f"{first} and {second} hold different results; the first counts."
+        if damaged[row]:
+            text = f"{best['cause'][row]}; {second} counts."
+        warning[row] = f"{warning[row]} {cells[row]}: {text}".strip()
+
+
+def _is_nan(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.asarray(column != column)
+
+
+def _frame(columns: Columns) -> pd.DataFrame:
+    # As Series, because pandas would make strings of object arrays.
+    return pd.DataFrame({name: pd.Series(column, dtype=column.dtype) for name, column in columns.items()})

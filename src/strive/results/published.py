@@ -1,0 +1,141 @@
+"""The paper's own numbers, and in what a cell's set-up is not the paper's."""
+
+import contextlib
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# A cell's knobs, {dotted key: value}, are Mapping[Any, Any] here: a row of a pandas frame has keys of type Hashable.
+_FILE = Path(__file__).resolve().parents[3] / "analysis" / "paper.yaml"
+
+
+class PaperError(ValueError):
+    """A table that paper.yaml does not have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaperValue:
+    """What the paper says of one place of a table."""
+
+    error: float | None  # percent; None: the paper has no number here
+    parameters: str = ""  # as printed; "" if none
+    place: str = ""  # where in the paper, such as Table 3
+    certain: bool = True  # False: remembered, not read again
+    source: str = ""  # where the number was read, or that it was not
+
+
+def paper_value(table: str, config: Mapping[Any, Any]) -> PaperValue | None:
+    """Return what the paper has for a cell; without an error if it has nothing, None if `table` is "".
+
+    table: a name under `tables` in paper.yaml. config: the cell's knobs, {dotted key: value}; lists may be JSON text.
+    A cell whose training set-up is another (off_paper) has the value of its net, images and augmentation all the same.
+
+    Raises PaperError for an unknown table.
+    """
+    if not table:
+        return None
+    entry = _entry(table)
+    if fits(config, {"data.name": entry["data"]} | entry["when"]):
+        for value in entry["values"]:
+            if fits(config, value["when"]):
+                return PaperValue(**{name: each for name, each in value.items() if name != "when"})
+    return PaperValue(error=None)
+
+
+def off_paper(table: str, config: Mapping[Any, Any], ignore: Collection[str] = ()) -> list[str]:
+    """Return in what a cell's set-up is not the paper's, such as 'model.width=0.125 (the paper: 1)'.
+
+    Where the paper leaves a choice open, any is the paper's. A knob that config lacks is not looked at, so that
+    off_paper(table, place.key) says which of a place's own keys the paper does not have.
+    table, config: as in paper_value; "" gives no lines. ignore: knobs that are not looked at.
+
+    Raises PaperError for an unknown table.
+    """
+    return [
+        f"{key}={_text(config[key])} (the paper: {_either([_text(value) for value in legal])})"
+        for key, legal in setup(table).items()
+        if key in config and key not in ignore and not fits(config, {key: legal})
+    ]
+
+
+def setup(table: str) -> dict[str, list[Any]]:
+    """Return {knob: the values that are the paper's} for the cells of a table; {} if it is ""."""
+    if not table:
+        return {}
+    entry = _entry(table)
+    wanted: dict[str, list[Any]] = content()["setup"] | entry.get("setup", {})
+    return {key: legal for key, legal in wanted.items() if key not in entry.get("free", ())}
+
+
+def fits(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
+    """Return whether a cell has, for each key of `when`, its value or one of its list of values."""
+    for key, legal in when.items():
+        wanted = legal if isinstance(legal, list) else [legal]
+        if key not in config or _plain(config[key]) not in [_plain(value) for value in wanted]:
+            return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def content() -> dict[str, Any]:
+    """Return paper.yaml."""
+    found: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def _entry(table: str) -> dict[str, Any]:
+    tables: dict[str, dict[str, Any]] = content()["tables"]
+    if table not in tables:
+        legal = "".join(f"\n  {name}: {entry['title']}" for name, entry in tables.items())
+        raise PaperError(f"table: paper: there is no table {table!r} in {_FILE.name}; legal:{legal}")
+    return tables[table]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value such that equal settings are equal: inf and "inf", 200/350 and 4/7, but not 1 and true."""
+    value = _decoded(value)
+    if isinstance(value, bool) or (isinstance(value, float) and math.isinf(value)):
+        return str(value)
+    if isinstance(value, list):
+        return [_fraction(each) for each in value]
+    return value
+
+
+def _fraction(value: Any) -> Any:
+    try:
+        return Fraction(value) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def _text(value: Any) -> str:
+    """Return a value as one would type it behind key=."""
+    value = _decoded(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value)
+
+
+def _decoded(value: Any) -> Any:
+    """Return a value of a table of cells, which holds numpy's numbers, and lists as JSON text, as a record has it."""
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+def _either(texts: list[str]) -> str:
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -1,0 +1,130 @@
+"""What stands behind each number, as a page lists it: the cells of each place, and what all of them share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from strive.results.labels import value_text, value_texts
+from strive.results.summary import Sheet
+from strive.trackers.upload_state import read_receipt
+
+_TITLES = {
+    "test_error": "test error, %",
+    "val_error": "held-out error, %",
+    "train_error": "training error, %",
+    "record": "record",
+    "record_sha256": "record's sha256",
+    "code_hash": "code",
+    "data_fingerprint": "images",
+    "train_seconds": "seconds",
+    "finished": "finished, UTC",
+    "wandb": "W&B",
+    "not_checked": "not checked",
+}
+_SHORT = ("record_sha256", "data_fingerprint")  # hashes that are told apart by their first digits
+_SHARED = ("record", "code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
+_SOME = ("wandb", "not_checked", "dead")  # that no cell may have
+_ELSEWHERE = ("ref", "place", "cause")  # the headings of the groups, and the page's list of failures
+_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """One entry of the list."""
+
+    text: str
+    whole: str = ""  # what was shortened
+    link: str = ""  # an address on the web
+    code: bool = False  # a name for machines
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """The cells behind the lines with one ref."""
+
+    ref: str
+    place: str
+    factors: dict[str, str]
+    rows: tuple[tuple[Text, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behind:
+    """The cells behind a sheet's numbers."""
+
+    shared: tuple[tuple[str, Text], ...]  # (title, entry) of what all cells with a record have in common
+    titles: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+
+def behind(sheet: Sheet) -> Behind:
+    """Return the sheet's footnotes by place, without the columns in which nothing differs."""
+    notes = sheet.footnotes.astype(object).where(sheet.footnotes.notna(), "")
+    notes = notes.assign(wandb=list(map(_address, notes["record"])))
+    notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
+    shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
+    columns = [name for name in notes.columns if name not in {*_ELSEWHERE, *shared}]
+    columns = [name for name in columns if name not in _SOME or notes[name].any()]
+    factors = {place.ref: value_texts(place.key) for place in sheet.places}
+    rows: dict[tuple[str, str], list[tuple[Text, ...]]] = {}
+    for ref, place, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
+        row = tuple(_text(name, value) for name, value in zip(columns, values, strict=True))
+        rows.setdefault((ref, place), []).append(row)
+    groups = [
+        Group(ref=ref, place=place, factors=factors[ref], rows=tuple(found)) for (ref, place), found in rows.items()
+    ]
+    return Behind(
+        shared=tuple((_title(name), _text(name, value)) for name, value in shared.items() if value != ""),
+        titles=tuple(map(_title, columns)),
+        groups=tuple(groups),
+    )
+
+
+def _address(record: str) -> str:
+    """Return where W&B shows the cell of a record, as its receipt says; "" if it does not."""
+    receipt = read_receipt(Path(record).parent) if record else None
+    return receipt.url if receipt is not None else ""
+
+
+def _pattern(record: str, cell: str) -> str:
+    """Return a record's path with the word CELL for the cell's id, which stands beside it."""
+    path = PurePath(record)
+    return str(path.parent.parent / "CELL" / path.name) if record and path.parent.name == cell else record
+
+
+def _common(values: "pd.Series[Any]") -> Any | None:
+    """Return the one value of all cells that have one, "" if none has; None if they differ."""
+    found = list(dict.fromkeys(value for value in values if value != ""))
+    return None if len(found) > 1 else (found or [""])[0]
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name, name.replace("_", " "))
+
+
+def _text(name: str, value: Any) -> Text:
+    if value == "":
+        return Text(text="")
+    if name.endswith("_error"):
+        return Text(text=f"{100 * value:.2f}")
+    if name.endswith("_loss"):
+        return Text(text=f"{value:.4f}")
+    if name == "train_seconds":
+        return Text(text=f"{value:,.0f}" if value >= 10 else f"{value:.2g}")
+    text = str(value).replace("_", " ") if name == "status" else value_text(name, value)
+    if name in _SHORT:
+        return Text(text=text[:_DIGITS], whole=text, code=True)
+    if text.startswith(("https://", "http://")):
+        return Text(text=urlsplit(text).netloc if name == "wandb" else text, link=text)
+    if name == "finished":
+        return Text(text=text[:16].replace("T", " "), whole=text)
+    return Text(text=text, code=name in ("cell", "record", "code_hash"))
+
+
+def refs(groups: Sequence[Group]) -> frozenset[str]:
+    """Return the refs that lines can link to."""
+    return frozenset(group.ref for group in groups)

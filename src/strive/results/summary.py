@@ -1,0 +1,239 @@
+"""What one sweep says: its answer, its tables, and the cells behind every number."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from strive import identity
+from strive.evidence import EPOCHS, PREDICTIONS
+from strive.results.agreement import agreement_table, agreements
+from strive.results.answer import answer
+from strive.results.code_versions import versions, versions_text
+from strive.results.conditions import Place, make_places
+from strive.results.file_check import file_check
+from strive.results.load import Loaded
+from strive.results.published import off_paper
+from strive.results.table_choice import declared_table
+from strive.statistics.factorial import Effects, EffectsError, factorial_effects
+from strive.sweeps import table_spec
+from strive.sweeps.table_spec import ARM
+from strive.tables.sweep_tables import (
+    choice_table,
+    difference_table,
+    effect_table,
+    error_table,
+    gap,
+    hole_table,
+    inside,
+    level_table,
+    matrix,
+    paper_rule,
+)
+from strive.tables.table import Table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """One sweep, ready to be rendered."""
+
+    loaded: Loaded
+    layout: table_spec.Table
+    title: str  # table3, or table3 with seed=0,1
+    answer: str  # one sentence
+    places: tuple[Place, ...]  # row by row
+    effects: Effects | None
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]  # what a reader must know, a sentence each
+    problems: tuple[str, ...]  # holes and mixtures, a sentence each: --strict and --check fail on them
+    tidy: pd.DataFrame  # one row for each place
+    footnotes: pd.DataFrame  # one row for each cell: what stands behind each number
+
+
+def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
+    """Return what a sweep says. mix: average and compare cells of different code or images, too.
+
+    Raises ConfigError for a faulty sweep file, PaperError for a table that the paper has not.
+    """
+    table = declared_table(loaded)
+    places = make_places(loaded, table, mix=mix)
+    effects, no_effects = _effects(loaded, places, table)
+    found, no_agreement = agreements(places, table)
+    notes, mixtures = _notes(loaded, places, table), _mixtures(loaded)
+    contradictions, not_compared = file_check(loaded)
+    caption = _caption(loaded, places, table)
+    tables = [matrix(places, table, caption)] if table.columns else []
+    tables.append(error_table(places, table, caption))
+    if any(place.baseline for place in places):
+        tables.append(difference_table(places, table))
+    if effects is not None:
+        tables += [effect_table(effects), level_table(effects, table)]
+    if found:
+        tables.append(agreement_table(found, table))
+    tables += [each for each in (choice_table(loaded, places, table), hole_table(loaded)) if each is not None]
+    return Sheet(
+        loaded=loaded,
+        layout=table,
+        title=_title(loaded),
+        answer=answer(places, table),
+        places=tuple(places),
+        effects=effects,
+        tables=tuple(tables),
+        notes=tuple(filter(None, [*notes, *not_compared, *(mixtures if mix else ()), no_effects, no_agreement])),
+        problems=(
+            *(f"{place.label}: {place.hole}" for place in places if place.hole),
+            *mixtures,
+            *loaded.warnings,
+            *contradictions,
+        ),
+        tidy=_tidy(loaded, places, table),
+        footnotes=_footnotes(places, table),
+    )
+
+
+def _title(loaded: Loaded) -> str:
+    name = loaded.file or "multirun"
+    return f"{name} with {' '.join(loaded.changes)}" if loaded.changes else name
+
+
+def _caption(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> str:
+    """Return what the numbers are of: images, split, epochs, choice, number of cells."""
+    cells = loaded.cells
+    data = ", ".join(sorted(map(str, cells["data.name"].unique())))
+    epochs = ", ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
+    split = {"test": "test images", "val": "held-out images", "train": "training images, as trained"}
+    where = split[table.value.value.partition("_")[0]]
+    by = {chosen.by for chosen in loaded.choices} | {criterion.value for criterion in table.select.values()}
+    devices = ", ".join(sorted(filter(None, cells["device"].unique())))
+    dates = sorted(filter(None, cells["finished"]))
+    days = " to ".join(dict.fromkeys(text[:10] for text in (dates[:1] + dates[-1:])))
+    behind = f" Trained on {devices}, {days}." if dates else ""
+    done = int((cells["status"] == "done").sum())
+    return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{behind}"
+
+
+def _effects(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> tuple[Effects | None, str]:
+    """Return the analysis of variance, or why there is none; "" where nobody would expect one."""
+    factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
+    if ARM in table.keys or len(factors) < 2 or table.pair != ("seed",):
+        return None, ""
+    if any(place.hole for place in places):
+        return None, "No analysis of variance: it needs every cell of the sweep."
+    cells = pd.concat([place.cells for place in places])
+    frame = cells[[*factors, "seed"]].assign(value=cells[table.value.value] * (100 if table.value.is_error else 1))
+    try:
+        return factorial_effects(frame, "value", factors), ""
+    except EffectsError as error:
+        return None, f"No analysis of variance: {error}."
+
+
+def _notes(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> list[str]:
+    notes = []
+    if table.paper:
+        varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
+        other = off_paper(table.paper, loaded.cells.iloc[0].to_dict(), varied)
+        if other:
+            notes.append(f"Not the paper's set-up, so the gap is no failure to reproduce: {', '.join(other)}.")
+    if loaded.excluded:
+        reasons = ", ".join(dict.fromkeys(reason for _, reason in loaded.excluded))
+        notes.append(f"Left out by the sweep file: {len(loaded.excluded)} cells ({reasons}).")
+    inexact = loaded.cells[loaded.cells["inexact"].fillna("") != ""]
+    if len(inexact):
+        notes.append(
+            f"{len(inexact)} cells went on in other surroundings than they began in: see `inexact` in their records."
+        )
+    return [*notes, *_dead(places), *_not_checked(loaded.cells)]
+
+
+def _dead(places: Sequence[Place]) -> Iterator[str]:
+    """Yield which means contain replicates that never left chance."""
+    for place in places:
+        if place.dead:
+            chance = place.cells["chance_error"][place.cells["dead"].map(bool)].iloc[0]
+            yield (
+                f"{place.label}: {place.dead} of {len(place.cells)} nets never left chance, their test error is not"
+                f" below the {100 * chance:.2f}% of always naming the largest class. They are dead, and what is said of"
+                " the place contains them."
+            )
+
+
+def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
+    """Yield which numbers had nothing beside their records to be compared with."""
+    done = cells[cells["status"] == "done"]
+    for name, numbers, file in (
+        ("test_error", "test errors", PREDICTIONS),
+        ("epochs", "epochs, training and held-out errors", EPOCHS),
+    ):
+        count = sum(name in str(text).split(", ") for text in done["not_checked"])
+        if count:
+            yield f"Not checked: the {numbers} of {count} of {len(done)} cells, without {file} beside their records."
+
+
+def _mixtures(loaded: Loaded) -> list[str]:
+    """Return where cells that belong together were trained by different code or on different images."""
+    problems = []
+    finished = loaded.cells[loaded.cells["status"] == "done"]
+    for builder, group in finished.groupby("model.builder"):
+        if (count := versions(group)) > 1:
+            net = f" of {builder!s}" if builder else ""
+            problems.append(f"the cells{net} were trained by {count} versions of the code: {versions_text(group)}")
+    data = sorted(key for key in identity.SCIENCE_KEYS if key.startswith("data."))
+    for _, group in finished.groupby([finished[key].map(str) for key in data]):
+        if (count := group["data_fingerprint"].nunique()) > 1:
+            problems.append(f"{count} versions of the images: {_counts(group, 'data_fingerprint')}")
+    return problems
+
+
+def _counts(cells: pd.DataFrame, column: str) -> str:
+    return ", ".join(f"{value} ({count} cells)" for value, count in Counter(map(str, cells[column])).most_common())
+
+
+def _tidy(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> pd.DataFrame:
+    """Return one row for each place; empty where there is no number."""
+    rows = []
+    for place in places:
+        row: dict[str, object] = {"sweep": loaded.name, "ref": place.ref, "label": place.label}
+        row |= {key: str(value) for key, value in place.key.items()}
+        row |= {"value": table.value.value, "unit": "percent" if table.value.is_error else "nats"}
+        row |= {"cells": len(place.cells), "n": len(place.values), "hole": place.hole, "parameters": place.parameters}
+        row |= _parts("", place.summary, ("mean", "sd", "low", "high"))
+        row |= {"baseline": place.baseline, "no_difference": place.no_difference}
+        row |= _parts("difference_", place.difference, ("n", "mean", "sd", "low", "high", "p"))
+        row |= {"difference_p_holm": place.p_holm, "margin": table.margin if place.judgement else None}
+        row |= _parts("", place.judgement, ("verdict", "p_no_loss", "p_loss", "more_seeds"))
+        row |= _parts("paper_", place.paper, ("error", "parameters", "certain", "place"))
+        row |= {"gap": gap(place), "paper_in_interval": inside(place)}
+        row |= {"dead": place.dead, "not_checked": int((place.cells["not_checked"] != "").sum())}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _parts(prefix: str, source: object, names: Sequence[str]) -> dict[str, object]:
+    """Return {prefix and name: its value}; None for all where there is no source."""
+    return {prefix + name: getattr(source, name, None) for name in names}
+
+
+_BEHIND = (
+    "cell",
+    "status",
+    "cause",
+    "record",
+    "record_sha256",
+    "code_hash",
+    "data_fingerprint",
+    "device",
+    "host",
+    "torch",
+)
+_WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
+
+
+def _footnotes(places: Sequence[Place], table: table_spec.Table) -> pd.DataFrame:
+    """Return the cells behind each place, in its order."""
+    columns = list(dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN)))
+    frame = pd.concat([place.cells for place in places], ignore_index=True)[columns]
+    frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]
+    frame.insert(0, "place", [place.label for place in places for _ in range(len(place.cells))])
+    frame.insert(0, "ref", [place.ref for place in places for _ in range(len(place.cells))])
+    return frame

@@ -1,0 +1,97 @@
+"""The table that a sweep file declares, or the one that a multirun without a file gets."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from yaml import YAMLError
+
+from strive import identity
+from strive.config import ConfigError
+from strive.decide.choice import Criterion
+from strive.results.conditions import split_further
+from strive.results.load import Loaded, column_value
+from strive.sweeps.sweep_file import Sweep, parse_sweep
+from strive.sweeps.table_spec import ARM, Table
+
+SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
+
+
+def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> Table:
+    """Return how a sweep's answer is laid out.
+
+    As the file says now, where it still declares the cells that the plan is of: a table that was corrected
+    needs no cell trained again. Else as the file said when the plan was made: it may lie anywhere. Where
+    the command line varied a knob that the file does not know, it becomes a row.
+
+    Raises ConfigError with every fault of the file.
+    """
+    table = _declared(loaded, sweeps)
+    if table is None or not set(table.keys) <= set(loaded.cells.columns):
+        table = _default(loaded)
+    added = split_further(loaded, table)
+    baseline = {key: _as_in(loaded.cells[key], rule) for key, rule in table.baseline.items()}
+    return replace(table, rows=(*table.rows, *added), baseline=baseline)
+
+
+def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
+    """Return a baseline's value as the cells have it: 0 for a builder's 0.0, and a list as text."""
+    if isinstance(rule, Mapping):
+        return {_as_in(column, own): _as_in(column, other) for own, other in rule.items()}
+    value = column_value(rule)
+    same = (each for each in column if each == value and isinstance(each, bool) == isinstance(value, bool))
+    return next(same, value)
+
+
+def _declared(loaded: Loaded, sweeps: Path) -> Table | None:
+    here = bool(loaded.file) and (sweeps / f"{loaded.file}.yaml").exists()
+    if not loaded.text:
+        return read_file(loaded.file, sweeps).table if here else None
+    planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it")
+    if here and same_cells(now := read_file(loaded.file, sweeps), planned):
+        return now.table
+    return planned.table
+
+
+def same_cells(one: Sweep, other: Sweep) -> bool:
+    """Return whether two files declare the same cells, whatever else they say."""
+    first, second = (replace(each, question="", table=None, text="") for each in (one, other))
+    return first == second
+
+
+def read_file(name: str, sweeps: Path) -> Sweep:
+    """Return what a sweep's file declares; raise ConfigError with every fault of it."""
+    path = sweeps / f"{name}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a YAML file ({error})") from None
+    return parse(name, text, str(path))
+
+
+def parse(name: str, text: str, place: str) -> Sweep:
+    """Return what a text declares; raise ConfigError with every fault, or with the place of what is no YAML."""
+    try:
+        return parse_sweep(name, text)
+    except YAMLError as error:
+        raise ConfigError(f"{place}: not a YAML file ({' '.join(str(error).split())})") from None
+
+
+def _default(loaded: Loaded) -> Table:
+    """Return a table with a row for each value of whatever varies but the seed."""
+    varying = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
+    select: dict[str, Criterion] = {}
+    if "optimizer.lr" in varying and loaded.common.get("data.val_images", 0) > 0:
+        select["optimizer.lr"] = Criterion.val_error
+        varying.remove("optimizer.lr")
+    rows = [ARM] if loaded.cells[ARM].any() else []
+    # What moves with another knob names no place of its own.
+    table = Table(rows=tuple(rows), columns=(), select=select)
+    first: list[str] = [key for key in ("model.base", "model.variant") if key in varying]
+    while added := split_further(loaded, replace(table, rows=(*table.rows, *first))):
+        first += added
+    variants = set(loaded.cells["model.variant"])
+    baseline = {"model.variant": "base"} if "model.variant" in first and "base" in variants else {}
+    return replace(table, rows=(*table.rows, *first), baseline=baseline)

@@ -1,0 +1,222 @@
+"""Main effects and interactions of a factorial sweep: which of the factors matters, and how much."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy import special  # type: ignore[import-untyped]
+
+from strive.statistics.inference import LEVEL
+
+MOST_COMBINATIONS = 500  # least squares take a second there, with the cube of it, and hundreds say nothing to a reader
+
+
+class EffectsError(ValueError):
+    """The cells allow no analysis of variance; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """One line of the analysis of variance."""
+
+    source: tuple[str, ...]  # factors: one is a main effect, two are an interaction, ...
+    df: int
+    f: float
+    p: float  # of this effect alone: not corrected for the other lines
+    share: float  # partial eta squared: SS / (SS + residual SS), in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """The marginal mean of a level: over all cells that have it, in equal parts from the other factors' levels."""
+
+    factor: str
+    value: Any
+    mean: float
+    low: float  # its 95% interval
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effects:
+    """An analysis of variance, in the unit of its values."""
+
+    effects: tuple[Effect, ...]  # main effects in the order of the factors, then interactions of two, of three, ...
+    levels: tuple[Level, ...]  # factor by factor, in the order in which they appear
+    residual_df: int
+    residual_sd: float
+    blocked: bool  # every combination has the same seeds, and what they share is taken out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Design:
+    """A complete and balanced factorial: N = combinations x cells of each."""
+
+    factors: tuple[str, ...]
+    levels: tuple[list[Any], ...]  # of each factor
+    codes: list[list[int]]  # [factors][N]: the index of each cell's level
+    blocks: list[int]  # [N]
+    values: list[float]  # [N]
+    seeds: int  # cells of each combination
+    blocked: bool
+
+    def said(self, combination: Sequence[int]) -> str:
+        named = zip(self.factors, self.levels, combination, strict=True)
+        return ", ".join(f"{factor}={values[code]}" for factor, values, code in named)
+
+
+class _Line(NamedTuple):
+    df: int
+    square: float  # sum of squares
+    f: float
+    p: float
+
+    @property
+    def mean_square(self) -> float:
+        return self.square / self.df
+
+
+def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], block: str = "seed") -> Effects:
+    """Return the fixed-effects analysis of variance of a complete, balanced factorial, with all interactions.
+
+    frame: one row for each cell. The model is least squares with sum coding (statsmodels), as in Montgomery, Design
+    and Analysis of Experiments, chapter 5; in a balanced design the sums of squares of types I, II and III are equal.
+    Where every combination has the same seeds, the seed is a block (section 5.6): what a seed does to all nets alike
+    is neither an effect nor noise, as in a paired test, and the residual is how the effects differ between seeds,
+    with (seeds - 1)(combinations - 1) degrees of freedom; else it is the spread within combinations, with
+    combinations x (cells of each - 1). It is taken to be normal, and of one size everywhere.
+
+    The interval of a level's mean is about further seeds, so a block counts as drawn at random; see `_half`. To
+    compare levels look at the F test: what seeds share is in the intervals and not in it.
+
+    Raises EffectsError for fewer than two factors, a factor of one level, a value that is missing, a combination
+    that is missing or has another number of cells, one cell for each, two cells of one seed in a combination, more
+    than MOST_COMBINATIONS, and for no spread to compare with.
+    """
+    design = _design(frame, value, tuple(factors), block)
+    lines = _analysis(design)
+    residual = lines.pop("Residual")
+    blocks = lines.pop("block", None)
+    # Else F would be the ratio of two rounding errors.
+    if math.sqrt(residual.mean_square) <= 1e-10 * max(map(abs, design.values)):
+        raise EffectsError(f"{value} leaves no spread over {block} to compare effects with")
+    effects = []
+    for term, line in lines.items():
+        source = tuple(design.factors[int(name[1:])] for name in term.split(":"))
+        share = line.square / (line.square + residual.square)
+        effects.append(Effect(source=source, df=line.df, f=line.f, p=line.p, share=share))
+    return Effects(
+        effects=tuple(effects),
+        levels=_levels(design, residual, blocks),
+        residual_df=residual.df,
+        residual_sd=math.sqrt(residual.mean_square),
+        blocked=design.blocked,
+    )
+
+
+def _design(frame: pd.DataFrame, value: str, factors: tuple[str, ...], block: str) -> _Design:
+    if len(factors) < 2:
+        raise EffectsError(f"effects need at least two factors, got {', '.join(factors) or 'none'}")
+    if frame.empty:
+        raise EffectsError("effects need cells, got none")
+    codes, levels = [], []
+    for factor in factors:
+        code, found = pd.factorize(frame[factor], use_na_sentinel=False)
+        codes.append(code.tolist())
+        levels.append([None if pd.isna(each) else each for each in found.tolist()])  # pandas makes NaN of null
+        if len(found) == 1:
+            raise EffectsError(f"{factor} does not vary: it is {levels[-1][0]} in every cell")
+    values = pd.to_numeric(frame[value], errors="coerce").astype(float).tolist()
+    if holes := sum(not math.isfinite(each) for each in values):
+        raise EffectsError(f"{holes} of {len(values)} cells have no {value}; effects need them all")
+    combinations = list(zip(*codes, strict=True))
+    blocks = pd.factorize(frame[block], use_na_sentinel=False)[0].tolist()
+    design = _Design(
+        factors=factors,
+        levels=tuple(levels),
+        codes=codes,
+        blocks=blocks,
+        values=values,
+        seeds=combinations.count(combinations[0]),
+        # Each combination has this many cells of different seeds, as checked below, and so it has each seed.
+        blocked=len(set(blocks)) == combinations.count(combinations[0]),
+    )
+    _check_balance(design, Counter(combinations), block)
+    return design
+
+
+def _check_balance(design: _Design, counts: Counter[tuple[int, ...]], block: str) -> None:
+    number = math.prod(len(values) for values in design.levels)
+    if number > MOST_COMBINATIONS:
+        raise EffectsError(f"{number} combinations of factors; effects are worked out for up to {MOST_COMBINATIONS}")
+    every = list(product(*(range(len(values)) for values in design.levels)))
+    missing = [each for each in every if each not in counts]
+    if missing:
+        example = design.said(missing[0])
+        raise EffectsError(f"{len(missing)} of {len(every)} combinations have no cell, such as {example}")
+    few, many = min(every, key=lambda each: counts[each]), max(every, key=lambda each: counts[each])
+    if counts[few] != counts[many]:
+        raise EffectsError(
+            f"unbalanced: {design.said(few)} has {counts[few]} cells, {design.said(many)} has {counts[many]};"
+            " effects need equally many"
+        )
+    if design.seeds < 2:
+        raise EffectsError(f"one cell for each combination: effects need at least 2 that differ in {block}")
+    (*combination, _), cells = Counter(zip(*design.codes, design.blocks, strict=True)).most_common(1)[0]
+    if cells > 1:
+        raise EffectsError(
+            f"{design.said(combination)} has {cells} cells of one {block}: they differ in something that is no factor"
+        )
+
+
+def _analysis(design: _Design) -> dict[str, _Line]:
+    """Return the lines block (if there are blocks), f0, f1, f0:f1, ..., Residual; f0 is the first factor."""
+    # Here, as it takes most of a second to import.
+    from statsmodels.formula.api import ols  # type: ignore[import-untyped]
+    from statsmodels.stats.anova import anova_lm  # type: ignore[import-untyped]
+
+    # Names of our own: a knob's could be read as code in the model's formula.
+    coded = pd.DataFrame({f"f{index}": code for index, code in enumerate(design.codes)})
+    terms = "*".join(f"C({name}, Sum)" for name in coded)
+    if design.blocked:
+        terms = f"C(block, Sum) + {terms}"
+    # Type I alone needs no more than one QR decomposition.
+    table = anova_lm(ols(f"y ~ {terms}", coded.assign(block=design.blocks, y=design.values)).fit(method="qr"), typ=1)
+    return {
+        name.replace("C(", "").replace(", Sum)", ""): _Line(int(df), square, f, p)
+        for name, square, df, f, p in table[["sum_sq", "df", "F", "PR(>F)"]].itertuples()
+    }
+
+
+def _levels(design: _Design, residual: _Line, blocks: _Line | None) -> tuple[Level, ...]:
+    found = []
+    for factor, values, codes in zip(design.factors, design.levels, design.codes, strict=True):
+        half = _half(design, len(values), residual, blocks)
+        for code, value in enumerate(values):
+            own = [each for each, its in zip(design.values, codes, strict=True) if its == code]
+            mean = math.fsum(own) / len(own)
+            found.append(Level(factor=factor, value=value, mean=mean, low=mean - half, high=mean + half))
+    return tuple(found)
+
+
+def _half(design: _Design, levels: int, residual: _Line, blocks: _Line | None) -> float:
+    """Return half the 95% interval of the mean of a level of a factor that has this many.
+
+    Without blocks its variance is the residual mean square over the level's cells, N / levels. With random blocks it is
+    var(block) / seeds + levels var(residual) / N. As the mean squares MS estimate
+    MS(block) = (N / seeds) var(block) + var(residual) and MS(residual) = var(residual), that is
+    (MS(block) + (levels - 1) MS(residual)) / N, with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin
+    2:110).
+    """
+    cells = len(design.values)
+    if blocks is None:
+        variance, df = residual.mean_square * levels / cells, float(residual.df)
+    else:
+        rest = (levels - 1) * residual.mean_square
+        variance = (blocks.mean_square + rest) / cells
+        df = (blocks.mean_square + rest) ** 2 / (blocks.mean_square**2 / blocks.df + rest**2 / residual.df)
+    return float(special.stdtrit(df, (1 + LEVEL) / 2)) * math.sqrt(variance)

@@ -1,0 +1,93 @@
+"""What a sweep cost: seconds, speed and device hours of each net on each device."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from strive.results.labels import place_label
+from strive.results.load import Loaded
+from strive.results.summary import Sheet
+from strive.sweeps.table_spec import ARM
+from strive.tables.table import Column, Entry, Row, Table
+
+_HOUR = 3600.0  # seconds
+
+
+def cost_table(sheet: Sheet) -> Table | None:
+    """Return one line for each net and device, and the total; None where no cell says how long it took."""
+    cells = _in_order(sheet)
+    timed = cells[cells["train_seconds"].notna()]
+    if timed.empty:
+        return None
+    total = math.fsum(timed["train_seconds"])
+    digits = next((digits for digits, least in enumerate((100, 10, 1)) if total >= least * _HOUR), 3)
+    groups = timed.groupby([_nets(sheet.loaded, timed), "device"], sort=False)
+    rows = [_row(str(net), str(device), group, digits) for (net, device), group in groups]
+    if len(rows) > 1:
+        entries = (Entry(text="all"), Entry(), _count(len(timed)), Entry(), Entry(), _hours(total, digits))
+        rows.append(Row(entries=entries, rule=True))
+    return Table(
+        name="costs",
+        title="Time and cost",
+        caption=(
+            "Seconds in training steps alone, over all sittings: loading and scoring are not counted. Cells that"
+            " shared a device are counted one by one. Of the seconds and of the speed, the median over cells is shown;"
+            " the hours are a sum, failed cells among them."
+        ),
+        columns=(
+            Column(title="net", numeric=False),
+            Column(title="device", numeric=False),
+            Column(title="cells"),
+            Column(title="seconds a cell"),
+            Column(title="images/s"),
+            Column(title="device hours"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _in_order(sheet: Sheet) -> pd.DataFrame:
+    """Return all cells, those of the table first and in its order."""
+    order = [index for place in sheet.places for index in place.cells.index]
+    cells = sheet.loaded.cells
+    return cells.loc[[*order, *cells.index.difference(order)]]
+
+
+def _nets(loaded: Loaded, cells: pd.DataFrame) -> "pd.Series[Any]":
+    """Return what names each cell's net: its arm, or else the knobs of the net that vary."""
+    if cells[ARM].any():
+        return cells[ARM]
+    knobs = [key for key in loaded.factors if key.startswith("model.")]
+    labels = [place_label(dict(zip(knobs, values, strict=True))) for values in cells[knobs].to_numpy(object).tolist()]
+    return pd.Series(labels, index=cells.index, dtype=object)
+
+
+def _row(net: str, device: str, cells: pd.DataFrame, digits: int) -> Row:
+    done = cells[cells["status"] == "done"]
+    return Row(
+        entries=(
+            Entry(text=net),
+            Entry(text=device),
+            _count(len(cells)),
+            # What a failed cell took says nothing about the next.
+            _median(done["train_seconds"]),
+            _median(done["images_per_second"]),
+            _hours(math.fsum(cells["train_seconds"]), digits),
+        )
+    )
+
+
+def _count(value: int) -> Entry:
+    return Entry(text=f"{value:,}", value=value)
+
+
+def _median(values: "pd.Series[float]") -> Entry:
+    if values.notna().any():
+        value = float(values.median())
+        return Entry(text=f"{value:,.0f}" if value >= 10 else f"{value:.2g}", value=value)
+    return Entry(text="none done", hole=True)
+
+
+def _hours(seconds: float, digits: int) -> Entry:
+    return Entry(text=f"{seconds / _HOUR:,.{digits}f}", value=seconds / _HOUR)

@@ -1,0 +1,47 @@
+"""A frame as comma-separated values for programs and for spreadsheets."""
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from strive.plain_text import visible
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return the frame as RFC 4180 has it, its index left out."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\r\n")
+    writer.writerow([_field(name) for name in frame.columns])
+    for row in frame.itertuples(index=False, name=None):
+        writer.writerow([_field(value) for value in row])
+    return file.getvalue()
+
+
+def _field(value: Any) -> str:
+    """Return one field: numbers in full, nothing for a missing one, text that no spreadsheet takes for a formula."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, dict | list | tuple):
+        value = json.dumps(value)
+    if isinstance(value, str):
+        return _text_field(visible(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return _text_field(str(value)) if not isinstance(value, int | float) else repr(value)
+
+
+def _text_field(text: str) -> str:
+    """Return text with an apostrophe in front if a spreadsheet would calculate it; numbers stay as they are."""
+    if len(text) > 1 and text[0] in "=+-@\uff1d\uff0b\uff0d\uff20":
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text

@@ -1,0 +1,191 @@
+r"""Untrusted text as LaTeX that needs no package: pure ASCII, and how wide it comes out.
+
+The fonts of pdflatex have few letters. Accents and common signs are spelled out, and what is left is shown by its
+number, [U+6570], which compiles everywhere and can be looked up.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from strive.plain_text import one_line
+
+# None of these is from the companion fonts (TS1), which a small installation lacks or has as pixels.
+_WORDS = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\ensuremath{\mathdollar}",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    # In the oldest font encoding, which is the default, these three print as other signs.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedblright{}",
+    "`": r"\ensuremath{\grave{\ }}",
+    # Behind \\ these two are an argument of it.
+    "[": "{[}",
+    "*": "{*}",
+    "]": "{]}",
+    "\u2212": r"\ensuremath{-}",
+    "±": r"\ensuremath{\pm}",
+    "\u00d7": r"\ensuremath{\times}",
+    "÷": r"\ensuremath{\div}",
+    "≤": r"\ensuremath{\leq}",
+    "≥": r"\ensuremath{\geq}",
+    "≠": r"\ensuremath{\neq}",
+    "≈": r"\ensuremath{\approx}",
+    "∞": r"\ensuremath{\infty}",
+    "→": r"\ensuremath{\rightarrow}",
+    "←": r"\ensuremath{\leftarrow}",
+    "·": r"\ensuremath{\cdot}",
+    "√": r"\ensuremath{\surd}",
+    "∑": r"\ensuremath{\sum}",
+    "°": r"\ensuremath{^{\circ}}",
+    "²": r"\ensuremath{^{2}}",
+    "³": r"\ensuremath{^{3}}",
+    "µ": r"\ensuremath{\mu}",
+    "\u2013": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "\u2018": r"\textquoteleft{}",
+    "\u2019": r"\textquoteright{}",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "…": r"\ldots{}",
+    "•": r"\ensuremath{\bullet}",
+    "†": r"\ensuremath{\dagger}",
+    "‡": r"\ensuremath{\ddagger}",
+    "§": r"\ensuremath{\mathsection}",
+    "©": "(c)",
+    "£": r"\ensuremath{\mathsterling}",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "\u0131": r"\i{}",
+}
+# Characters of cmr10 by width, in thousandths of the font size; the others of ASCII are 500.
+_WIDTHS = {
+    278: " !',.:;[]|il",
+    306: "fj",
+    333: "-",
+    361: "I",
+    392: "()rst",
+    444: "cez",
+    514: "J",
+    528: "kqvxy",
+    556: "Sbdhnpu",
+    625: "LZ",
+    681: "EFP",
+    722: "BCTw",
+    750: "AHNRUVXY",
+    785: "&+=<>@DGKOQ",
+    833: "#%m",
+    917: "M",
+    1028: "W",
+}
+_SIZES = {char: size / 100 for size, chars in _WIDTHS.items() for char in chars}
+_BOLD = 1.19  # how much wider cmbx10 is, at most
+_WORD = 110.0  # points of a word in running text that may stay whole
+_DIGIT = 5.0  # points; of the other letters, too
+_SIGN = 7.8  # points, of a sign of mathematics
+_WIDE = dict.fromkeys("—…∑∞→←ÆŒ", 12.0)
+_ACCENTS = {  # those that the oldest encoding has
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0323": "d",
+    "\u0327": "c",
+}
+_BELOW = "\u0323\u0327"
+# Greek letters that mathematics has under their own names; the other capitals look like Latin ones.
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
+    "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+)
+
+
+def tex(text: str, *, bold: bool = False) -> str:
+    """Return untrusted text as LaTeX, in one line."""
+    # Two of these in a row would become another sign.
+    parts = re.split(r"(?<=([-',]))(?=\1)", _composed(text))
+    latex = "{}".join("".join(_char(char)[0] for char in part) for part in parts[::2])
+    return rf"\textbf{{{latex}}}" if bold and latex else latex
+
+
+def running(text: str) -> str:
+    """Return untrusted text as LaTeX for a paragraph: words that might leave the page, such as ids, may break."""
+    return " ".join(r"\hspace{0pt}".join(map(tex, _syllables(word))) for word in one_line(text).split())
+
+
+def _syllables(word: str) -> list[str]:
+    """Return a word in pieces, if it is a long one: cut behind - _ / . = : , ; ) > ] or where one grows too long."""
+    if width(word) <= _WORD:
+        return [word]
+    pieces = [""]
+    for char in word:
+        if pieces[-1] and (pieces[-1][-1] in "-_/.=:,;)>]" or width(pieces[-1] + char) > _WORD / 2):
+            pieces.append("")
+        pieces[-1] += char
+    return pieces
+
+
+def width(text: str, *, bold: bool = False) -> float:
+    """Return how wide a text is at a font size of 10, in points, or a little more."""
+    return sum(_char(char)[1] for char in _composed(text)) * (_BOLD if bold else 1)
+
+
+def _composed(text: str) -> str:
+    text = re.sub(r"(?<!\S)'(?=\w)", "\u2018", one_line(text))
+    return unicodedata.normalize("NFC", re.sub(r'(?<!\S)"(?=\w)', "\u201c", text))
+
+
+@lru_cache(maxsize=4096)
+def _char(char: str) -> tuple[str, float]:
+    """Return one character as LaTeX, and its width."""
+    if char.isascii():
+        return _WORDS.get(char, char), _SIZES.get(char, _DIGIT)
+    if char in _WORDS:
+        return _WORDS[char], _WIDE.get(char, _SIGN)
+    return _accented(char) or _greek(char) or _number(char)
+
+
+def _accented(char: str) -> tuple[str, float] | None:
+    apart = unicodedata.normalize("NFD", char)
+    letter, mark = apart[0], apart[1:]
+    if mark not in _ACCENTS or not (letter.isascii() and letter.isalpha()):
+        return None
+    base = rf"\{letter}" if letter in "ij" and mark not in _BELOW else letter
+    return rf"\{_ACCENTS[mark]}{{{base}}}", _char(letter)[1]
+
+
+def _greek(char: str) -> tuple[str, float] | None:
+    words = unicodedata.name(char, "").split()
+    if words[:1] != ["GREEK"] or words[2:3] != ["LETTER"] or len(words) != 4:
+        return None
+    name = words[3].replace("LAMDA", "LAMBDA")
+    name = name.capitalize() if words[1] == "CAPITAL" else name.lower()
+    return (rf"\ensuremath{{\{name}}}", _SIGN) if _GREEK.fullmatch(name) else None
+
+
+def _number(char: str) -> tuple[str, float]:
+    text = f"[U+{ord(char):04X}]"
+    return text.replace("[", "{[}").replace("]", "{]}"), sum(_char(each)[1] for each in text)

@@ -1,0 +1,93 @@
+"""GitHub's Markdown, readable on a terminal too: untrusted text, paragraphs, tables."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+
+from strive.plain_text import one_line
+from strive.tables.table import Entry, Row, Table
+
+_WIDTH = 110  # columns of a paragraph
+# What Markdown would read as more than text, and no more: '<0.001', '[8.9, 9.4]' and all_cnn_c are common and safe.
+_SPECIAL = re.compile(
+    r"[\\`*|]"
+    r"|(?<![^\W_])_++|_++(?![^\W_])"  # an underscore inside a word is one
+    r"|<(?!\s|$|[\d.,]++(?:\s|$))"  # a tag or an address
+    r"|&(?=\#?\w+;)"
+    r"|\](?=[(\[:])|\[(?=\^)"  # links, definitions, footnotes
+    r"|(?<!\S)\#"  # behind a heading, too
+)
+_PAIRED = "~$"  # struck out, formula: one alone is harmless
+# At the start of a line: list, quotation, underlined heading, table, numbered list, box to tick.
+_STARTS = re.compile(r"^([-+=>:]|\[(?=[ xX]\])|\d{1,9}(?=[.)](?:\s|$)))")
+
+
+def escaped(text: str) -> str:
+    """Return untrusted text such that Markdown shows it as it is, within a line."""
+    text = one_line(text)
+    paired = "".join(char for char in _PAIRED if text.count(char) > 1)
+    text = _SPECIAL.sub(lambda found: "".join("\\" + char for char in found.group()), text)
+    return re.sub(f"[{re.escape(paired)}]", r"\\\g<0>", text) if paired else text
+
+
+def heading(text: str, level: int) -> str:
+    """Return a heading of untrusted text."""
+    return f"{'#' * level} {escaped(text)}"
+
+
+def paragraph(text: str, *, bold: bool = False) -> str:
+    """Return a paragraph of untrusted text, in lines that fit a terminal."""
+    return _lines(f"**{escaped(text)}**" if bold and one_line(text) else escaped(text))
+
+
+def bullets(texts: Iterable[str]) -> str:
+    """Return a list with an untrusted text in each item."""
+    return "\n".join("- " + _lines(escaped(text)).replace("\n", "\n  ") for text in texts)
+
+
+def table_lines(table: Table) -> str:
+    """Return rows and columns, aligned; a last column leads to the cells behind each line."""
+    refs = any(row.ref for row in table.rows)
+    numeric = [column.numeric for column in table.columns] + [False] * refs
+    header = [escaped(column.title) for column in table.columns] + ["cells"] * refs
+    grid = [header, *(_cells(row, refs) for row in table.rows)]
+    widths = [max(3, *(cell_len(line[i]) for line in grid)) for i in range(len(header))]
+    rule = ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
+    lines = [_line(grid[0], widths, numeric), _line(rule, widths, numeric)]
+    return "\n".join(lines + [_line(line, widths, numeric) for line in grid[1:]])
+
+
+def legend(table: Table) -> str:
+    """Return what the columns mean, in one paragraph; "" if they need no word."""
+    return "; ".join(f"{column.title}: {column.help}" for column in table.columns if column.help)
+
+
+def _lines(text: str) -> str:
+    wrapped = textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(_STARTS.sub(_start, line) for line in wrapped)
+
+
+def _start(found: re.Match[str]) -> str:
+    """Return the start of a line that would begin a list or the like; of a number, it is the dot that would."""
+    text = found.group()
+    return text + "\\" if text.isdigit() else "\\" + text
+
+
+def _cells(row: Row, refs: bool) -> list[str]:
+    cells = [_cell(entry) for entry in row.entries]
+    return cells + [f"[{escaped(row.ref)}]" if row.ref else ""] * refs
+
+
+def _cell(entry: Entry) -> str:
+    text = escaped(entry.text)
+    return f"**{text}**" if entry.bold and text else text
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    padded = []
+    for cell, width, right in zip(cells, widths, numeric, strict=True):
+        space = " " * (width - cell_len(cell))
+        padded.append(space + cell if right else cell + space)
+    return f"| {' | '.join(padded)} |"

@@ -1,0 +1,88 @@
+"""A sheet as text: Markdown, LaTeX and CSV. Everything in it comes from records and is escaped."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strive.plain_text import one_line
+from strive.tables.csv_text import csv_text
+from strive.tables.latex_floats import floats, label
+from strive.tables.latex_text import running
+from strive.tables.markdown import bullets, heading, legend, paragraph, table_lines
+from strive.tables.table import Table
+
+if TYPE_CHECKING:
+    from strive.results.summary import Sheet
+
+_COMPARISONS = "The paper's comparisons"
+
+
+def markdown(sheet: "Sheet") -> str:
+    """Return the whole sheet as Markdown: question and answer, tables, notes, what is missing."""
+    blocks = [heading(sheet.title, 1), paragraph(sheet.loaded.question), paragraph(sheet.answer, bold=True)]
+    blocks += _markdown_blocks(sheet.tables)
+    for title, texts in (("Notes", sheet.notes), ("Missing or mixed", sheet.problems)):
+        blocks += [heading(title, 2), bullets(texts)] if texts else []
+    if any(row.ref for table in sheet.tables for row in table.rows):
+        blocks.append(
+            paragraph(f"[1] leads to the cells behind a line: the rows of {sheet.loaded.name}.cells.csv with ref 1.")
+        )
+    return _joined(blocks)
+
+
+def markdown_tables(tables: Sequence[Table], title: str = _COMPARISONS) -> str:
+    """Return tables of no single sweep as Markdown."""
+    return _joined([heading(title, 1), *_markdown_blocks(tables)]) if tables else ""
+
+
+def latex(sheet: "Sheet") -> str:
+    """Return the sheet's tables as LaTeX for a document with booktabs; notes and what is missing below."""
+    name = sheet.loaded.name
+    lines = [
+        f"% {one_line(sheet.title)}: {one_line(sheet.loaded.question)}",
+        f"% {one_line(sheet.answer)}",
+        r"% Needs \usepackage{booktabs}. `cells [1]` behind a line leads to its cells: the rows of",
+        f"% {one_line(name)}.cells.csv with ref 1.",
+        *(block for table in sheet.tables for block in floats(table, name)),
+    ]
+    texts = (*sheet.notes, *(f"Missing or mixed: {problem}." for problem in sheet.problems))
+    items = [rf"  \item[\textendash] {running(text)}" for text in texts]
+    if items:
+        # By the table's number: a float may stand on another page than the list.
+        of = rf"\noindent Notes to Table~\ref{{{label(sheet.tables[0], name)}}}, {running(sheet.title)}:"
+        lines += ["", of, r"\begin{itemize}\sloppy", *items, r"\end{itemize}"]
+    return "\n".join(lines) + "\n"
+
+
+def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
+    """Return tables of no single sweep as LaTeX for a document with booktabs."""
+    lines = [r"% Needs \usepackage{booktabs}. `cells [NAME 1]` behind a line: the rows of NAME.cells.csv with ref 1."]
+    return "\n".join(lines + [block for table in tables for block in floats(table, name)]) + "\n" if tables else ""
+
+
+def tidy_csv(sheet: "Sheet") -> str:
+    """Return one line for each place of the table, in full precision (RFC 4180)."""
+    return csv_text(sheet.tidy)
+
+
+def footnotes_csv(sheet: "Sheet", out: Path) -> str:
+    """Return one line for each cell behind each place (RFC 4180).
+
+    out: the folder it is for. Records are named from there, so that it is the same file from wherever it is written.
+    """
+    there = out.resolve()
+    records = [os.path.relpath(os.path.realpath(each), there) if each else "" for each in sheet.footnotes["record"]]
+    return csv_text(sheet.footnotes.assign(record=records))
+
+
+def _markdown_blocks(tables: Sequence[Table]) -> list[str]:
+    blocks = []
+    for table in tables:
+        blocks += [heading(table.title, 2), paragraph(table.caption), table_lines(table), paragraph(legend(table))]
+        blocks.append(bullets(table.notes))
+    return blocks
+
+
+def _joined(blocks: Sequence[str]) -> str:
+    return "\n\n".join(block for block in blocks if block) + "\n"

@@ -1,0 +1,121 @@
+"""The process that shows cells on W&B, as who started it sees it. Imports neither W&B nor torch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from strive.environment import own_source_first
+from strive.trackers.protocol import Kind, News, Order
+
+# Its telemetry would hold up the end where a firewall swallows packets.
+_QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false")}
+_FOLDERS = ("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
+
+
+class MirrorProcess:
+    """A child process with orders going in and news coming out."""
+
+    def __init__(
+        self, runs: Path, *, log: Path, on_news: Callable[[News], object], wish: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it.
+
+        runs: folder of the cells. log: gets what W&B's client prints, if anything, in the end. on_news: called in
+        another thread. wish: entity and project, where they are not the cells' own. Raises OSError.
+        """
+        self.news: list[News] = []
+        self._on_news = on_news
+        self._answered = threading.Event()
+        self._last = time.monotonic()
+        # Whatever W&B's client keeps while it sends: not in the cell's folder, where all of it is already.
+        self._scratch = tempfile.TemporaryDirectory(prefix="strive-wandb-", ignore_cleanup_errors=True)
+        scratch = self._scratch.name
+        self._log, self._said = log, Path(scratch) / "said.txt"
+        program = [sys.executable, "-P", "-m", "strive.trackers.daemon"]
+        with self._said.open("wb") as file:
+            # In a session of its own: a Ctrl-C is for the cells, which then have something more to show.
+            self._process = subprocess.Popen(
+                [*program, str(runs.absolute()), scratch, json.dumps(dict(wish or {}))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                env=own_source_first(os.environ) | _QUIET | dict.fromkeys(_FOLDERS, scratch),
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders = self._process.stdin
+        self._reader = threading.Thread(target=self._listen, args=(self._process.stdout,), name="news", daemon=True)
+        self._reader.start()
+
+    def order(self, *, cells: Iterable[str] = (), plans: Sequence[str] = ()) -> None:
+        """Have these shown from now on."""
+        with suppress(OSError, ValueError):  # it is gone, or was told to leave
+            self._orders.write(Order(cells=list(cells), plans=list(plans)).to_json() + "\n")
+            self._orders.flush()
+
+    def wait_for_server(self, seconds: float) -> News | None:
+        """Return its word on the server, or None if there was none in time."""
+        self._answered.wait(seconds)
+        return next((news for news in self.news if news.kind in _ON_SERVER), None)
+
+    def leave(self) -> None:
+        """Have it send what is there and end."""
+        with suppress(OSError):
+            self._orders.close()
+        self._last = time.monotonic()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long it has said nothing."""
+        return time.monotonic() - self._last
+
+    def kill(self) -> None:
+        """End it at once; what W&B has then, W&B is asked next time. W&B's helper process leaves by itself."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(timeout=5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        with suppress(OSError):
+            self._keep_log()
+        self._scratch.cleanup()
+
+    def _keep_log(self) -> None:
+        """Put what W&B's client printed, if anything, where the user finds it; not into a folder that nobody made."""
+        said = self._said.read_bytes()
+        if said and self._log.parent.is_dir():
+            with self._log.open("ab") as log:
+                log.write(said)
+
+    def _listen(self, lines: IO[str]) -> None:
+        with suppress(ValueError):  # closed meanwhile
+            for line in lines:
+                news = News.from_json(line)
+                self._last = time.monotonic()
+                self._on_news(news)
+                self.news.append(news)
+                if news.kind in _ON_SERVER:
+                    self._answered.set()
+        self._answered.set()
+
+
+_ON_SERVER = (Kind.online, Kind.offline, Kind.trouble)

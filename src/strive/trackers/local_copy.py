@@ -1,0 +1,115 @@
+"""A project of W&B on this disk, as a folder that looks like a runs folder."""
+
+import datetime
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from platformdirs import user_cache_dir
+
+from strive.records import write_whole
+from strive.results.load import LoadError
+from strive.trackers.mirrored import Mirrored
+from strive.trackers.project import PLAN_FILE
+from strive.trackers.upload_state import Receipt, write_receipt
+
+SWEEPS = "sweeps"  # folder of the plans, among those of the cells
+_FETCHED = ".fetched"  # file: when
+_CURVE = ".curve"  # file in a cell's folder: which history its epochs.jsonl was made of
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCopy:
+    """The copy of one project."""
+
+    folder: Path
+
+    def plan(self, name: str) -> bytes:
+        """Return a plan; empty if there is none."""
+        return _read(self._plan_path(name)) or b""
+
+    def keep(self, records: Mapping[str, Mirrored], plans: Mapping[str, bytes]) -> None:
+        """Write what changed, and remove what W&B has no more. records: by cell. plans: by name."""
+        for name, content in plans.items():
+            _write(self._plan_path(name), content)
+        for cell, record in records.items():
+            path = self.folder / cell / "record.json"
+            if _read(path) != record.content:
+                for stale in ("epochs.jsonl", _CURVE):  # of the training that the old record is of
+                    path.with_name(stale).unlink(missing_ok=True)
+                _write(path, record.content)
+                write_receipt(path.parent, _receipt(record))
+        for parent, names in ((self.folder, {*records, SWEEPS, _FETCHED}), (self.folder / SWEEPS, {*plans})):
+            for path in parent.iterdir():
+                if path.name not in names:
+                    shutil.rmtree(path, ignore_errors=True)
+        now = datetime.datetime.now(datetime.UTC)
+        _write(self.folder / _FETCHED, now.strftime("%Y-%m-%d %H:%M UTC").encode())
+
+    def has_curve(self, record: Mirrored) -> bool:
+        """Return whether epochs.jsonl is of the history that W&B has now."""
+        return _read(self.folder / record.cell / _CURVE) == _mark(record)
+
+    def keep_curve(self, record: Mirrored, lines: Sequence[str], *, whole: bool) -> None:
+        """Write epochs.jsonl; no lines, no file. whole: there is nothing more to come."""
+        folder = self.folder / record.cell
+        if lines:
+            _write(folder / "epochs.jsonl", "".join(lines).encode())
+        if whole:
+            _write(folder / _CURVE, _mark(record))
+
+    def _plan_path(self, name: str) -> Path:
+        return self.folder / SWEEPS / name / PLAN_FILE
+
+
+def copy_of(host: str, entity: str, name: str) -> LocalCopy:
+    """Return the copy of a project, in the folder that STRIVE_CACHE names, or the user's cache folder."""
+    return LocalCopy(_server_folder(host).joinpath(_part(entity), _part(name)))
+
+
+def last_fetched(host: str, entity: str, name: str) -> tuple[Path, str] | None:
+    """Return the folder of a project's copy and when it was made. entity: "" for any."""
+    found = _server_folder(host).glob(f"{_part(entity) or '*'}/{_part(name)}/{_FETCHED}")
+    last = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return (last.parent, last.read_text()) if last else None
+
+
+def _server_folder(host: str) -> Path:
+    try:
+        cache = Path(os.environ.get("STRIVE_CACHE") or user_cache_dir("strive")).expanduser().absolute()
+    except RuntimeError:
+        raise LoadError("there is no home folder to keep a copy in; STRIVE_CACHE=FOLDER names another") from None
+    return cache / "wandb" / _part(host)
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _receipt(record: Mirrored) -> Receipt:
+    """Return what leads from the copy of a cell to its page."""
+    run = record.run
+    return Receipt(server="", entity=run.entity, project=run.project, id=run.id, url=run.url)
+
+
+def _mark(record: Mirrored) -> bytes:
+    """Return what changes whenever a cell's history has to be read again."""
+    digest = hashlib.sha256(record.content).hexdigest()
+    return f"{record.run.id} {record.run.historyLineCount} {digest}".encode()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    if _read(path) != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content, durable=False)

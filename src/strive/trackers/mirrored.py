@@ -1,0 +1,108 @@
+"""What W&B runs hold of cells and plans, as the files on disk that were mirrored there."""
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strive.results.history import COLUMNS
+from strive.results.record_row import UNREADABLE, read_row
+
+if TYPE_CHECKING:
+    from wandb.apis.public import Run
+
+_FINISHED, _EPOCHS = ("provenance", "finished"), ("result", "epochs")  # where a record says it
+_MOST_BYTES = 255  # of a name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mirrored:
+    """A record as a W&B run holds it. Somebody may have edited it there."""
+
+    cell: str  # as the record says; the id of the W&B run where it says nothing
+    content: bytes
+    finished: str  # UTC, ISO 8601; "" where the record says nothing
+    epochs: int | None  # of a result
+    run: "Run"
+
+    @property
+    def valid(self) -> bool:
+        """Whether it can be read where it belongs, in a folder with the cell's name."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self.cell / "record.json"
+            path.parent.mkdir()
+            path.write_bytes(self.content)
+            return bool(read_row(path)["status"] != UNREADABLE)
+
+
+def record_in(run: "Run") -> Mirrored | None:
+    """Return the record in a W&B run's summary; None if there is none, as while the cell trains."""
+    text = run.summary_metrics.get("record")
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        text = json.dumps(text)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    cell, finished, epochs = (_value(content, *keys) for keys in (("cell",), _FINISHED, _EPOCHS))
+    return Mirrored(
+        cell=cell if isinstance(cell, str) else str(run.id),
+        content=text.encode("utf-8", "surrogatepass"),
+        finished=finished if isinstance(finished, str) else "",
+        epochs=epochs if type(epochs) is int else None,
+        run=run,
+    )
+
+
+def newest(records: Sequence[Mirrored]) -> Mirrored:
+    """Return of one cell's records the one that finished last; one that cannot be read only if there is no other."""
+    if len(records) == 1:
+        return records[0]
+    return max(records, key=lambda record: (record.valid, record.finished))
+
+
+def plan_name(run: "Run") -> str:
+    """Return the name of the plan that a W&B run holds."""
+    return str(run.group or run.id.removeprefix("plan-"))
+
+
+def is_name(text: str) -> bool:
+    """Return whether a folder can have this name, here and on other systems."""
+    return (
+        text.isprintable()
+        and not text.startswith(".")
+        and not set(text) & set("/\\")
+        and 0 < len(text.encode()) <= _MOST_BYTES
+    )
+
+
+def epoch_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of epochs.jsonl that became these rows of a history; of an epoch twice the later row."""
+    epochs: dict[int, dict[str, float | int | None]] = {}
+    for row in rows:
+        numbers = {name: _number(row.get(name)) for name in COLUMNS}
+        # A row of pictures has the epoch, but not its numbers.
+        epoch = numbers["epoch"]
+        if epoch is not None and epoch >= 1 and numbers["lr"] is not None and numbers["train_error"] is not None:
+            epochs[int(epoch)] = numbers | {"epoch": int(epoch)}
+    return [json.dumps(numbers) + "\n" for _, numbers in sorted(epochs.items())]
+
+
+def _number(value: Any) -> float | None:
+    """Return the number as a float: W&B keeps 1.0 as 1. None for what is none, such as its text "NaN"."""
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        number = math.nan
+    return number if math.isfinite(number) else None
+
+
+def _value(content: Any, *keys: str) -> Any:
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content

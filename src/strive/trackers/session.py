@@ -1,0 +1,237 @@
+"""Shows cells on W&B while they train, and tells the user what comes of it. Imports neither W&B nor torch."""
+
+import importlib.util
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from strive import stop
+from strive.config import ConfigError, Tracker
+from strive.launch.task import Task
+from strive.trackers.daemon_process import MirrorProcess
+from strive.trackers.protocol import Kind, News
+from strive.trackers.server import seconds as answer_seconds
+
+_PATIENCE_SECONDS = 6.0  # at the end, without a word from the process, beside the time for one answer of the server
+_TOTAL_SECONDS = 60.0  # at the end, in all; what is left then is for sync.py
+_LEAVE_SECONDS = 8.0  # the same after a signal: SLURM kills half a minute after it
+_LATER = "python src/sync.py"
+_STAY = f"epochs stay in the cells' folders, and {_LATER} uploads them"
+_STARTS = 3  # of the process, should it end by itself
+_WHOLE = (Kind.uploaded, Kind.done)
+
+
+class Mirroring:
+    """Cells on W&B, in a process of its own; use as a context manager.
+
+    Nothing waits for it but the end, which is bounded; whatever goes wrong is one line.
+    """
+
+    def __init__(
+        self,
+        runs: Path,
+        kind: Tracker,
+        *,
+        log: Path,
+        say: Callable[[str], object],
+        plans: Sequence[str] = (),
+        leave_seconds: float = _LEAVE_SECONDS,
+        hidden: Iterable[str] = (),
+    ) -> None:
+        """Nothing starts before `with`.
+
+        runs: folder of the cells. log: what W&B's client prints. say: shows a line to the user. plans: of the
+        sweeps that the cells belong to. leave_seconds: that the end may take after a signal. hidden: cells with
+        tracker=none, which are not shown.
+        """
+        self._leave_seconds, self._hidden = leave_seconds, frozenset(hidden)
+        self._runs, self.kind, self._log, self._say, self._plans = runs, kind, log, say, plans
+        self._process: MirrorProcess | None = None
+        self._shown: set[str] = set()
+        self._leaving = False
+        self._starts = self._pages = 0
+
+    def __enter__(self) -> Self:
+        """Start the process.
+
+        Raises ConfigError for tracker=wandb without W&B's client, or without a key.
+        """
+        if reason := missing():
+            self._refuse(reason)
+            if self.kind is Tracker.auto and os.environ.get("WANDB_MODE") != "disabled":
+                self._say(f"W&B: {reason}; {_STAY}")
+        elif self.kind is not Tracker.none:
+            self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait, for a bounded time, until it has sent what is there, and say what it has not; raises nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            # What failed before there was anything to show needs no word on W&B.
+            if error is None or any(news.kind is Kind.shown for news in process.news):
+                self._wait(process)
+                error = None
+        except KeyboardInterrupt:
+            self._say(f"W&B: left; {_LATER} uploads the rest")
+        finally:
+            lost = process.has_ended and not self._leaving
+            process.kill()
+        if error is None or isinstance(error, stop.StoppedError):
+            why = f"its process ended; {self._log} has its last words" if lost else ""
+            if text := summary(process.news, self._shown, self._runs, why):
+                self._say(text)
+
+    def show(self, cells: Iterable[str]) -> None:
+        """Show these cells from now on; one that was shown already is no news."""
+        new = [cell for cell in cells if cell not in self._shown and cell not in self._hidden]
+        self._shown.update(new)
+        if self._process is None:
+            return
+        if self._process.has_ended and self._starts < _STARTS:
+            self._say("W&B: its process ended, and is started again")
+            self._process.kill()
+            self._start()
+            new = sorted(self._shown)
+        if new:
+            self._process.order(cells=new)
+
+    def _start(self) -> None:
+        self._starts += 1
+        try:
+            self._process = MirrorProcess(self._runs, log=self._log, on_news=self._speak)
+        except OSError as error:
+            self._say(f"W&B: its process cannot be started ({error}); {_LATER} uploads the cells later")
+            return
+        self._process.order(plans=self._plans)
+        if self.kind is Tracker.wandb:
+            news = self._process.wait_for_server(_PATIENCE_SECONDS + answer_seconds())
+            if news is not None and news.kind is Kind.offline:
+                self._process.kill()
+                self._refuse(news.text)
+
+    def _refuse(self, reason: str) -> None:
+        if self.kind is Tracker.wandb:
+            raise ConfigError(f"tracker=wandb: {reason}; or say tracker=auto, or tracker=none")
+
+    def _speak(self, news: News) -> None:
+        if self._leaving and news.kind is Kind.trouble:
+            return  # the summary says it
+        if self.kind is Tracker.wandb and news.kind is Kind.offline:
+            return  # the refusal says it
+        if news.kind is Kind.shown:
+            self._pages += 1
+        if text := spoken(news, first=self._pages == 1, lone=len(self._shown) == 1 and not self._plans):
+            self._say(text)
+
+    def _wait(self, process: MirrorProcess) -> None:
+        self._leaving, asked_before = not process.has_ended, stop.requested()
+        process.leave()
+        begun, told = time.monotonic(), False
+        patience = _PATIENCE_SECONDS + answer_seconds()
+        while not process.has_ended and process.silent_seconds < patience:
+            seconds = time.monotonic() - begun
+            if seconds > (self._leave_seconds if asked_before else _TOTAL_SECONDS):
+                return
+            if stop.requested() != asked_before:
+                raise KeyboardInterrupt  # the signal was for this wait
+            if seconds > 1 and not told:
+                told = True
+                self._say(f"W&B: sending what is left (Ctrl-C leaves that to {_LATER})")
+            time.sleep(0.02)
+
+
+def mirroring_of(
+    tasks: Sequence[Task],
+    *,
+    log: Path,
+    say: Callable[[str], object],
+    plans: Sequence[str],
+    strict: bool = True,
+    leave_seconds: float = _LEAVE_SECONDS,
+) -> Mirroring:
+    """Return what shows the cells of a launch, or of one of its jobs; the arguments are Mirroring's.
+
+    strict: refuse tracker=wandb where W&B cannot be had, rather than do without.
+    """
+    if strict and len(tasks) > 1 and os.environ.get("WANDB_SWEEP_ID"):
+        raise ConfigError("a W&B agent gives one W&B run to each command, so train one cell in each: leave out -m")
+    kinds = {Tracker(task.config.get("tracker.kind", Tracker.auto)) for task in tasks}
+    kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
+    return Mirroring(
+        Path(tasks[0].config["runs"]) if tasks else Path("runs"),
+        Tracker.auto if kind is Tracker.wandb and not strict else kind,
+        log=log,
+        say=say,
+        plans=plans,
+        leave_seconds=min(leave_seconds, _LEAVE_SECONDS),
+        hidden=[task.cell for task in tasks if task.config.get("tracker.kind") == Tracker.none],
+    )
+
+
+def check_wandb(kinds: Iterable[str], say: Callable[[str], object]) -> None:
+    """Raise ConfigError for tracker=wandb without W&B's client or a key, before a cluster finds out."""
+    if Tracker.wandb.value in kinds:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Mirroring(Path(folder), Tracker.wandb, log=Path(folder) / "wandb.log", say=say),
+        ):
+            pass
+
+
+def missing() -> str:
+    """Return why W&B is not even asked; "" if it is."""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in ("offline", "dryrun", "disabled"):
+        return f"WANDB_MODE={mode}"
+    if importlib.util.find_spec("wandb") is None:
+        return "its client is not installed (pip install 'strive[wandb]')"
+    return ""
+
+
+def spoken(news: News, *, first: bool, lone: bool) -> str:
+    """Return what to tell the user at once; "" for what the end sums up.
+
+    first: it is of the first page. lone: there is one cell, so that its page is what to look at.
+    """
+    match news.kind:
+        case Kind.offline:
+            return f"W&B: {news.text}; {_STAY}"
+        case Kind.trouble:
+            return f"W&B: {news.cell + ': ' if news.cell else ''}{news.text}; training goes on, it is tried again"
+        case Kind.shown if first:
+            return f"W&B: {news.url if lone else news.url.rpartition('/runs/')[0]}"
+        case _:
+            return ""
+
+
+def summary(news: Sequence[News], cells: Iterable[str], runs: Path, why: str = "") -> str:
+    """Return what is on W&B in the end, and what is not, in one line; "" if W&B was never asked.
+
+    why: something is not, where the news do not say.
+    """
+    wanted = set(cells)
+    last = {each.cell: each for each in news if each.cell}
+    # Another process has those, or there was nothing of them to show.
+    wanted -= {cell for cell in wanted if cell in last and last[cell].kind in (Kind.elsewhere, Kind.nothing)}
+    whole = {cell for cell in wanted if cell in last and last[cell].kind in _WHOLE}
+    if not wanted or any(each.kind is Kind.offline for each in news):
+        return ""
+    if whole == wanted:
+        return f"W&B has all of {len(whole)} cell{'s' if len(whole) > 1 else ''}"
+    reasons = [each.text for each in news if each.kind in (Kind.trouble, Kind.failed)]
+    stopped = all(cell in last and last[cell].kind is Kind.partly for cell in wanted - whole)
+    why = why or (reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more")
+    where = "" if runs == Path("runs") else f" runs={shlex.quote(str(runs))}"
+    return (
+        f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}{where}"
+    )

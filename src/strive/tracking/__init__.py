@@ -1,1 +1,0 @@
-"""W&B as a mirror of what cells leave on disk. Training imports nothing from here but the process's starter."""

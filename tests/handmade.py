@@ -1,0 +1,69 @@
+"""Sheets with a layout of the test's own, and what their figures show."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from golden import Golden
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from strive.results.conditions import make_places
+from strive.results.load import load_sweep
+from strive.results.summary import Sheet
+from strive.sweeps.table_spec import Table
+
+MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
+
+
+def sheet_of(sweep: Golden, **layout: Any) -> Sheet:
+    loaded = load_sweep(sweep.name or sweep.file, [sweep.write()])
+    table = Table(**({"rows": ("model.variant",), "columns": ()} | layout))
+    return Sheet(
+        loaded=loaded,
+        layout=table,
+        title=loaded.name,
+        answer="",
+        places=tuple(make_places(loaded, table, mix=False)),
+        effects=None,
+        tables=(),
+        notes=(),
+        problems=(),
+        tidy=pd.DataFrame(),
+        footnotes=pd.DataFrame(),
+    )
+
+
+def epochs(*train_errors: float | None, val_errors: tuple[float, ...] = (), **more: Any) -> list[dict[str, Any]]:
+    """Lines of an epochs.jsonl: errors as shares, a loss twice the error; None: not finite."""
+    lines = []
+    for number, error in enumerate(train_errors, 1):
+        val = val_errors[number - 1] if val_errors else None
+        numbers = {
+            "train_loss": None if error is None else 2 * error,
+            "train_error": 0.9 if error is None else error,
+            "val_loss": None if val is None else 2 * val,
+            "val_error": val,
+        }
+        lines.append({"epoch": number, "lr": 0.05, **numbers, **more})
+    return lines
+
+
+def texts(figure: Figure) -> list[str]:
+    """Return every text of a figure."""
+    found = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+    return [text for text in found if text]
+
+
+def drawn(figure: Figure, *, marker: str | None = None, width: float | None = None) -> list[list[tuple[float, float]]]:
+    """Return the points of every line with this marker or width, not the legend's."""
+    found = []
+    for axes in figure.axes:
+        for line in axes.lines:
+            assert isinstance(line, Line2D)
+            fits = marker is None or line.get_marker() == marker
+            if fits and (width is None or math.isclose(line.get_linewidth(), width)):
+                found.append([(float(x), float(y)) for x, y in line.get_xydata()])
+    return found

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+from golden import Golden
+
+from strive.results.answer import answer
+from strive.results.conditions import make_places
+from strive.results.load import load_sweep
+from strive.sweeps.table_spec import Table
+
+ALONE = Table(rows=("model.variant",), columns=())
+COMPARED = Table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Golden:
+    return Golden(tmp_path / "runs")
+
+
+def said(sweep: Golden, table: Table) -> str:
+    return answer(make_places(load_sweep("golden", [sweep.write()]), table, mix=False), table)
+
+
+def add(sweep: Golden, variant: str, *errors: float | None) -> None:
+    for seed, error in enumerate(errors):
+        sweep.cell({"model.variant": variant, "seed": seed}, error)
+
+
+def test_nothing_is_known_while_no_cell_is_done(sweep: Golden):
+    add(sweep, "base", None, None)
+    assert said(sweep, ALONE) == "Nothing is known yet: none of 2 cells is done."
+
+
+def test_each_verdict_names_its_nets(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0, 12.0)
+    add(sweep, "all_cnn", 9.0, 10.1, 11.0)
+    add(sweep, "strided", 12.0, 13.1, 14.0)
+    add(sweep, "convpool", 9.0, 12.0, 12.0)
+    assert said(sweep, COMPARED) == (
+        "Against variant base, with a margin of 0.5 points: no loss shown for variant ALL-CNN; loss shown for variant"
+        " Strided; not enough seeds for variant ConvPool."
+    )
+
+
+def test_the_smallest_is_not_called_best_where_that_is_not_shown(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0)
+    add(sweep, "strided", 9.0, 11.5)
+    assert said(sweep, ALONE) == (
+        "variant Strided has the smallest test error 10.25%, but is not shown to be better than every other."
+    )
+
+
+def test_what_is_shown_to_be_best_is_called_so(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0, 12.1)
+    add(sweep, "strided", 9.0, 10.0, 11.0)
+    assert said(sweep, ALONE) == "variant Strided is best, test error 10.00%, and shown to be better than every other."
+
+
+def test_places_without_a_mean_are_counted_behind_the_answer(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0)
+    add(sweep, "strided", 9.0, None)
+    assert said(sweep, ALONE).endswith("every other. 1 place is without a mean, for want of cells.")
+
+
+def test_one_place_alone_is_told_with_its_n(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0)
+    assert said(sweep, ALONE) == "Variant base: test error 10.50%, n = 2."
+
+
+def test_without_a_difference_nothing_is_compared(sweep: Golden):
+    add(sweep, "base", 10.0, None)
+    add(sweep, "strided", 10.0, 11.0)
+    assert said(sweep, COMPARED).startswith("No difference from variant base can be told yet.")
+
+
+def test_a_table_with_columns_says_which_of_them_is_smallest_in_which_rows(sweep: Golden):
+    for variant, at_low, at_high in (("base", 10.0, 11.0), ("strided", 10.0, 9.0), ("convpool", 8.0, None)):
+        sweep.cell({"model.variant": variant, "optimizer.lr": 0.05}, at_low)
+        sweep.cell({"model.variant": variant, "optimizer.lr": 0.1}, at_high)
+    assert said(sweep, Table(rows=("model.variant",), columns=("optimizer.lr",))) == (
+        "Smallest test error: lr 0.05 for variant base; lr 0.1 for variant Strided."
+        " 1 place is without a mean, for want of cells."
+    )
+
+
+def test_many_baselines_are_counted(sweep: Golden):
+    for number in range(5):
+        for variant in ("base", "strided"):
+            sweep.cell({"model.variant": variant, "optimizer.lr": 0.1 + number}, 10.0)
+    table = Table(rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"})
+    assert said(sweep, table).startswith(
+        "Against 5 baselines, with a margin of 0.5 points: not enough seeds for 5 of 5."
+    )
+
+
+def test_places_of_several_versions_are_told_apart_from_those_that_lack_cells(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0)
+    for seed, code in enumerate(("c0de", "0ther")):
+        sweep.cell({"model.variant": "strided", "seed": seed}, 12.0 + seed, code_hash=code)
+    for seed in range(2):
+        sweep.cell({"model.variant": "all_cnn", "seed": seed}, 12.0 + seed, code_hash="0ther")
+    assert said(sweep, COMPARED) == (
+        "No difference from variant base can be told yet. 1 place is without a mean, with cells of several versions."
+        " Not compared, for other code or images: variant ALL-CNN."
+    )

@@ -1,0 +1,93 @@
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from strive.results.history import COLUMNS, mean_curve, read_epochs
+
+LINES = [
+    {"epoch": 1, "lr": 0.05, "train_loss": 2.25, "train_error": 0.75, "val_loss": 2.0, "val_error": 0.625},
+    {"epoch": 2, "lr": 0.005, "train_loss": None, "train_error": 0.5, "val_loss": None, "val_error": None},
+]
+
+
+def written(folder: Path, content: bytes) -> Path:
+    (folder / "epochs.jsonl").write_bytes(content)
+    return folder
+
+
+def text_of(*lines: object) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def test_an_epoch_is_a_row_with_the_numbers_of_its_line(tmp_path: Path):
+    found = read_epochs(written(tmp_path, text_of(*LINES)))
+    assert tuple(found.columns) == COLUMNS
+    assert found.iloc[0].to_list() == [1, 0.05, 2.25, 0.75, 2.0, 0.625]
+
+
+def test_what_was_not_held_out_or_not_finite_is_nan(tmp_path: Path):
+    second = read_epochs(written(tmp_path, text_of(*LINES))).iloc[1]
+    assert second[["epoch", "lr", "train_error"]].to_list() == [2, 0.005, 0.5]
+    assert second[["train_loss", "val_loss", "val_error"]].isna().all()
+
+
+def test_wherever_a_file_is_cut_off_the_whole_lines_before_are_read(tmp_path: Path):
+    content = text_of(*LINES)
+    first = content.index(b"\n")
+    for length in range(len(content) + 1):
+        # A line that lacks its newline alone is whole.
+        wanted = int(length >= first) + int(length >= len(content) - 1)
+        assert len(read_epochs(written(tmp_path, content[:length]))) == wanted
+
+
+def test_a_cell_without_the_file_has_no_rows_but_all_columns(tmp_path: Path):
+    found = read_epochs(tmp_path / "never")
+    assert (len(found), tuple(found.columns)) == (0, COLUMNS)
+    assert set(found.dtypes) == {pd.Series(dtype=float).dtype}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"3",
+        b"null",
+        b"",
+        b"\xff\xfe",
+        b'{"epoch": 3}',
+        json.dumps(LINES[0] | {"epoch": 0}).encode(),
+        json.dumps(LINES[0] | {"epoch": None}).encode(),
+        json.dumps(LINES[0] | {"train_error": "0.5"}).encode(),
+        json.dumps(LINES[0] | {"train_error": [0.5]}).encode(),
+        json.dumps(LINES[0] | {"train_loss": math.nan}).encode(),
+        json.dumps(LINES[0] | {"train_loss": math.inf}).encode(),
+        json.dumps(LINES[0] | {"train_loss": 10**400}).encode(),
+    ],
+)
+def test_a_line_that_is_no_epoch_is_left_out(tmp_path: Path, line: bytes):
+    found = read_epochs(written(tmp_path, line + b"\n" + text_of(LINES[1])))
+    assert found["epoch"].to_list() == [2]
+
+
+def curve(*errors: float, first: int = 1) -> pd.DataFrame:
+    rows = [{"epoch": float(number), "train_error": error} for number, error in enumerate(errors, first)]
+    return pd.DataFrame(rows)
+
+
+def test_a_mean_curve_is_the_mean_over_cells_at_each_epoch():
+    found = mean_curve([curve(0.5, 0.25), curve(0.75, 0.75)], "train_error")
+    assert found.to_dict() == {1: 0.625, 2: 0.5}
+
+
+def test_where_one_cell_has_no_number_there_is_no_mean():
+    found = mean_curve([curve(0.5, math.nan), curve(0.75, 0.75)], "train_error")
+    assert found[1] == 0.625
+    assert math.isnan(found[2])
+
+
+@pytest.mark.parametrize("curves", [[], [curve(0.5, 0.25), curve(0.5)], [curve(0.5), curve(0.5, first=2)]])
+def test_cells_with_other_epochs_have_no_mean_curve(curves: list[pd.DataFrame]):
+    assert mean_curve(curves, "train_error").empty

@@ -1,0 +1,198 @@
+from pathlib import Path
+
+import pytest
+from golden import Golden
+
+from strive.decide.choice import Criterion
+from strive.results.conditions import Place, make_places
+from strive.results.load import load_sweep
+from strive.statistics.factorial import Effect, Effects, Level
+from strive.sweeps import table_spec
+from strive.sweeps.plan import Chosen
+from strive.tables.sweep_tables import (
+    choice_table,
+    difference_table,
+    effect_table,
+    error_table,
+    hole_table,
+    level_table,
+    matrix,
+    p_text,
+)
+from strive.tables.table import Table
+
+PAPERS = table_spec.Table(
+    rows=("model.base", "model.variant"), columns=(), baseline={"model.variant": "base"}, paper="table3"
+)
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[entry.text for entry in row.entries] for row in table.rows]
+
+
+def add(sweep: Golden, base: str, variant: str, *errors: float | None, **changes: object) -> None:
+    for seed, error in enumerate(errors):
+        changed = {"model.base": base, "model.variant": variant, "seed": seed} | changes
+        sweep.cell(changed, error, **({} if error is None else {"parameters": 1369738}))
+
+
+def made(sweep: Golden, table: table_spec.Table) -> list[Place]:
+    return make_places(load_sweep("golden", [sweep.write()]), table, mix=False)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Golden:
+    return Golden(tmp_path / "runs")
+
+
+def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_it_lies_in_the_interval(sweep: Golden):
+    add(sweep, "a", "base", 12.0, 12.5, 13.0)
+    add(sweep, "a", "strided", 13.0, 13.0)
+    add(sweep, "b", "base", 10.0, None)
+    add(sweep, "c", "all_cnn", 8.0)
+    add(sweep, "c", "all_cnn", 7.0, **{"augment.kind": "flip_shift", "model.base": "b"})
+    found = error_table(made(sweep, PAPERS), PAPERS, "What it is.")
+    assert [column.title for column in found.columns] == [
+        "net", "parameters", "n", "test error, %", "sd", "95% interval",
+        "paper", "paper's parameters", "gap", "in interval",
+    ]  # fmt: skip
+    # Two equal values have no interval.
+    # Model A: sd 0.5, 4.3027 * 0.5 / sqrt(3) = 1.2421. The paper's Table 3: 12.47, 13.46, 10.20, 9.08.
+    assert texts(found) == [
+        ["Model A", "1,369,738", "3", "12.50", "0.50", "11.26 to 13.74", "12.47", "0.9M", "+0.03", "yes"],
+        ["Strided-CNN-A", "1,369,738", "2", "13.00", "0.00", "-", "13.46", "0.9M", "-0.46", "-"],
+        ["Model B", "1,369,738", "1", "1 of 2 done, 1 missing", "-", "-", "10.20", "1M", "-", "-"],
+        # With augmentation the paper has All-CNN-C alone.
+        ["ALL-CNN-B", "1,369,738", "1", "7.00", "-", "-", "new", "-", "-", "-"],
+        ["ALL-CNN-C", "1,369,738", "1", "8.00", "-", "-", "9.08", "1.4M", "-1.08", "-"],
+    ]
+    assert [row.ref for row in found.rows] == ["1", "2", "3", "4", "5"]
+    assert [row.rule for row in found.rows] == [False, False, True, False, True]
+    assert found.rows[1].factors == {"model.base": "A", "model.variant": "Strided"}
+    assert found.rows[2].entries[3].hole
+
+
+def test_without_a_table_of_the_paper_there_is_no_column_for_it(sweep: Golden):
+    add(sweep, "a", "base", 12.0)
+    table = table_spec.Table(rows=("model.base",), columns=())
+    assert len(error_table(made(sweep, table), table, "").columns) == 6
+
+
+def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(sweep: Golden):
+    table = table_spec.Table(rows=("model.base",), columns=("model.variant",))
+    add(sweep, "a", "base", 12.0, 12.5, 13.0)
+    add(sweep, "a", "strided", 13.0, 13.0, None)
+    add(sweep, "b", "strided", 10.0)
+    found = matrix(made(sweep, table), table, "What it is.")
+    assert [column.title for column in found.columns] == ["base", "base", "Strided"]
+    assert texts(found) == [
+        ["A", "12.50 ± 0.50", "2 of 3 done, 1 missing"],
+        ["B", "excluded", "10.00"],
+    ]
+    assert [[entry.ref for entry in row.entries] for row in found.rows] == [["", "1", "2"], ["", "", "3"]]
+
+
+def test_n_stands_in_the_matrix_s_caption_only_where_it_is_the_same_everywhere(sweep: Golden):
+    table = table_spec.Table(rows=("model.base",), columns=("model.variant",))
+    add(sweep, "a", "base", 12.0, 12.5)
+    add(sweep, "b", "base", 12.0, 12.5)
+    assert matrix(made(sweep, table), table, "").caption.endswith("over seeds. n = 2.")
+    add(sweep, "c", "base", 12.0)
+    assert matrix(made(sweep, table), table, "").caption.endswith("over seeds.")
+
+
+def test_the_table_of_differences_says_what_is_shown_and_how_many_seeds_are_wanting(sweep: Golden):
+    add(sweep, "a", "base", 10.0, 11.0, 12.0)
+    add(sweep, "a", "strided", 12.0, 13.1, 14.0)
+    add(sweep, "a", "convpool", 10.0, 11.0, None)
+    add(sweep, "a", "all_cnn", 10.0, 11.4, 11.9)
+    strided, convpool, all_cnn = texts(difference_table(made(sweep, PAPERS), PAPERS))
+    # 2, 2.1, 2: mean 2.0333, sd 0.057735; p as in test_places, here times 2.
+    assert strided == [
+        "Strided-CNN-A", "Model A", "3", "+2.03", "+1.89 to +2.18", "<0.001", "<0.001", "loss shown", "-",
+    ]  # fmt: skip
+    assert convpool == [
+        "ConvPool-CNN-A", "Model A", "-", "2 of 3 done, 1 missing", "-", "-", "-", "-", "-",
+    ]  # fmt: skip
+    # 0, 0.4, -0.1: mean 0.1, sd 0.26458, se 0.15275, 4.3027 * se = 0.65725; t = 0.65465,
+    # p = 1 - t / sqrt(t^2 + 2) = 0.58.
+    assert all_cnn[:8] == [
+        "ALL-CNN-A", "Model A", "3", "+0.10", "-0.56 to +0.76", "0.580", "0.580", "not enough seeds",
+    ]  # fmt: skip
+    assert int(all_cnn[8]) > 0
+
+
+def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
+    per = {"data.name": "cifar10", "model.base": "a", "model.variant": "base"}
+    chosen = {"key": "optimizer.lr", "sweeps": ["mine_lr"], "by": "val_error", "value": 0.05, "why": "val error 9.00%"}
+    sweep.choices = [Chosen(per=per, **chosen)]  # type: ignore[arg-type]
+    add(sweep, "a", "base", 10.0)
+    add(sweep, "b", "base", 10.0)
+    add(sweep, "b", "strided", 10.0)
+    places = made(sweep, PAPERS)
+    found = choice_table(load_sweep("golden", [sweep.runs]), places, PAPERS)
+    assert found is not None
+    assert texts(found) == [["Model A", "lr", "0.05", "val error 9.00%"]]
+    assert found.caption == "Chosen by val error from the cells of mine_lr."
+
+
+def test_a_choice_on_test_images_is_said_in_the_caption(sweep: Golden):
+    table = table_spec.Table(rows=(), columns=(), select={"optimizer.lr": Criterion.test_error})
+    for lr in (0.1, 0.05):
+        sweep.cell({"optimizer.lr": lr}, 10.0 - lr)
+    found = choice_table(load_sweep("golden", [sweep.write()]), made(sweep, table), table)
+    assert found is not None
+    assert "so the errors are too small" in found.caption
+    assert texts(found)[0][1:3] == ["lr", "0.1"]
+
+
+def test_a_sweep_without_choices_or_holes_has_no_table_of_them(sweep: Golden):
+    add(sweep, "a", "base", 10.0)
+    places = made(sweep, PAPERS)
+    loaded = load_sweep("golden", [sweep.runs])
+    assert choice_table(loaded, places, PAPERS) is None
+    assert hole_table(loaded) is None
+
+
+def test_every_cell_without_a_number_is_listed_with_its_cause(sweep: Golden):
+    add(sweep, "a", "base", 10.0, None)
+    sweep.cell({"seed": 7}, None, status="out_of_memory", cause="CUDA out of memory")
+    sweep.cell({"seed": 8}, None, status="diverged")
+    found = hole_table(load_sweep("golden", [sweep.write()]))
+    assert found is not None
+    assert [row[1:] for row in texts(found)] == [
+        ["missing", ""],
+        ["out of memory", "CUDA out of memory"],
+        ["diverged", "all class outputs were zero on every training image of epoch 350 of 350"],
+    ]
+    assert found.caption.startswith("Of 4 cells: 1 missing, 1 out of memory, 1 diverged.")
+
+
+def test_effects_and_levels_are_told_in_words():
+    effects = Effects(
+        effects=(
+            Effect(source=("model.base",), df=2, f=12.345, p=0.0004, share=0.75),
+            Effect(source=("model.base", "augment.kind"), df=2, f=1.0, p=0.4, share=0.1),
+        ),
+        levels=(
+            Level(factor="model.base", value="a", mean=10.0, low=9.0, high=11.0),
+            Level(factor="augment.kind", value="none", mean=12.0, low=11.5, high=12.5),
+        ),
+        residual_df=10,
+        residual_sd=0.5,
+        blocked=True,
+    )
+    assert texts(effect_table(effects)) == [
+        ["base", "2", "12.35", "<0.001", "0.75"],
+        ["base x augmentation", "2", "1.00", "0.400", "0.10"],
+    ]
+    assert "with the seed as a block" in effect_table(effects).caption
+    assert texts(level_table(effects, PAPERS)) == [
+        ["base", "A", "10.00", "9.00 to 11.00"],
+        ["augmentation", "none", "12.00", "11.50 to 12.50"],
+    ]
+
+
+@pytest.mark.parametrize(("p", "text"), [(None, "-"), (0.00099, "<0.001"), (0.001, "0.001"), (0.0499, "0.050")])
+def test_p_values_are_printed_as_papers_print_them(p: float | None, text: str):
+    assert p_text(p) == text

@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from strive.config import Tracker
+from strive.launch.task import Task
+from strive.trackers.protocol import Kind, News, Order
+from strive.trackers.session import Mirroring, mirroring_of, spoken, summary
+
+RUNS = Path("runs")
+
+
+def news(kind: Kind, cell: str = "", text: str = "", url: str = "") -> News:
+    return News(kind=kind, cell=cell, text=text, url=url)
+
+
+def test_orders_and_news_read_back_as_they_were_said():
+    order = Order(cells=["a", "b"], plans=["p"])
+    assert Order.from_json(order.to_json()) == order
+    said = news(Kind.uploaded, "a", "done", "http://x/é\n")
+    assert News.from_json(said.to_json()) == said
+    assert "\n" not in said.to_json()
+
+
+def test_the_last_word_on_each_cell_counts():
+    said = [news(Kind.trouble, "a", "429"), news(Kind.uploaded, "a"), news(Kind.done, "b")]
+    assert summary(said, ["a", "b"], RUNS) == "W&B has all of 2 cells"
+    assert summary([news(Kind.uploaded, "a")], ["a"], RUNS) == "W&B has all of 1 cell"
+
+
+def test_what_is_not_there_is_counted_with_the_reason_and_the_command_for_later():
+    said = [news(Kind.uploaded, "a"), news(Kind.failed, "b", "too many requests")]
+    text = summary(said, ["a", "b", "c"], Path("my runs"))
+    assert text == (
+        "W&B: 2 of 3 cells not uploaded to their end (too many requests); later: python src/sync.py runs='my runs'"
+    )
+
+
+def test_cells_that_have_not_ended_are_no_failure_of_w_and_b():
+    text = summary([news(Kind.partly, "a", "3 epochs, stopped")], ["a"], RUNS)
+    assert "(the cells have not ended)" in text
+    assert "(there was no time for more)" in summary([], ["a"], RUNS)
+
+
+def test_cells_that_another_process_shows_or_that_never_began_are_not_missed():
+    said = [news(Kind.elsewhere, "a"), news(Kind.nothing, "b"), news(Kind.uploaded, "c")]
+    assert summary(said, ["a", "b", "c"], RUNS) == "W&B has all of 1 cell"
+    assert summary(said[:2], ["a", "b"], RUNS) == ""
+
+
+def test_without_a_key_the_line_at_the_start_is_all_that_is_said():
+    assert summary([news(Kind.offline, text="no key")], ["a"], RUNS) == ""
+    assert "python src/sync.py" in spoken(news(Kind.offline, text="no key"), first=False, lone=False)
+
+
+def test_a_lone_cell_is_led_to_its_page_and_a_sweep_to_its_project_once():
+    shown = news(Kind.shown, "a", url="https://w/e/p/runs/a")
+    assert spoken(shown, first=True, lone=True) == "W&B: https://w/e/p/runs/a"
+    assert spoken(shown, first=True, lone=False) == "W&B: https://w/e/p"
+    assert spoken(news(Kind.shown, "b", url="https://w/e/p/runs/b"), first=False, lone=False) == ""
+
+
+def task(kind: str | None) -> Task:
+    return Task(cell="c", config={"runs": "runs"} | ({"tracker.kind": kind} if kind else {}))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "strict", "kind"),
+    [
+        (["none", "none"], True, Tracker.none),
+        (["none", "auto"], True, Tracker.auto),
+        (["auto", "wandb"], True, Tracker.wandb),
+        (["wandb"], False, Tracker.auto),
+        ([None], True, Tracker.auto),
+        ([], True, Tracker.none),
+    ],
+)
+def test_a_launch_is_as_strict_as_its_strictest_cell_but_for_a_job(
+    tmp_path: Path, kinds: list[str | None], strict: bool, kind: Tracker
+):
+    made = mirroring_of([task(each) for each in kinds], log=tmp_path / "log", say=print, plans=[], strict=strict)
+    assert made.kind is kind
+
+
+def test_nothing_is_started_and_nothing_said_for_tracker_none(tmp_path: Path):
+    lines: list[str] = []
+    with Mirroring(tmp_path, Tracker.none, log=tmp_path / "log", say=lines.append) as mirroring:
+        mirroring.show(["a"])
+    assert lines == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["offline", "dryrun", "disabled"])
+def test_the_clients_own_switch_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    lines: list[str] = []
+    with Mirroring(tmp_path, Tracker.auto, log=tmp_path / "log", say=lines.append):
+        pass
+    assert len(lines) == (mode != "disabled")
+    assert list(tmp_path.iterdir()) == []

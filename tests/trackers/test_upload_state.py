@@ -1,0 +1,37 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from strive.trackers.upload_state import NAME, Receipt, checksum, read_receipt, write_receipt
+
+RECEIPT = Receipt(server="http://s", entity="e", project="p", id="cell", url="http://s/e/p/runs/cell", sha256="ab")
+
+
+def test_a_receipt_reads_back_as_it_was_written(tmp_path: Path):
+    write_receipt(tmp_path, RECEIPT)
+    assert read_receipt(tmp_path) == RECEIPT
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"server": 1}', "\x00"])
+def test_a_damaged_receipt_is_as_none_so_that_the_server_is_asked(tmp_path: Path, text: str):
+    (tmp_path / NAME).write_text(text)
+    assert read_receipt(tmp_path) is None
+    write_receipt(tmp_path, RECEIPT)
+    content = json.loads((tmp_path / NAME).read_text())
+    (tmp_path / NAME).write_text(json.dumps(content | {"epochs": "all"}))
+    assert read_receipt(tmp_path) is None
+
+
+def test_epochs_contradict_only_where_both_have_them():
+    receipt = Receipt(server="", entity="", project="", id="", url="", epochs=[checksum("a"), checksum("b")])
+    assert not receipt.contradicts([])
+    assert not receipt.contradicts(["a"])
+    assert not receipt.contradicts(["a", "b", "c"])
+    assert receipt.contradicts(["a", "c"])
+    assert receipt.contradicts(["b"])
+
+
+def test_a_checksum_is_the_crc_32_of_its_line():
+    # The check value of CRC-32/ISO-HDLC: crc("123456789") = cbf43926.
+    assert checksum("123456789") == "cbf43926"
