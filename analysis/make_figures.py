@@ -7,9 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from strive.cells.records import write_whole
 from strive.figures.effects import FIGURES
 from strive.figures.style import FORMATS, to_bytes
-from strive.records import write_whole
 from strive.results.command import add_arguments, guarded, sheets_of
 
 _HELP = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from literature import comparison_tables
 
-from strive.records import write_whole
+from strive.cells.records import write_whole
 from strive.report.page import render_report
 from strive.results.command import add_arguments, guarded, sheets_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from literature import comparison_tables
 
-from strive.records import write_whole
+from strive.cells.records import write_whole
 from strive.results.command import add_arguments, guarded, sheets_of
 from strive.results.summary import Sheet
 from strive.tables.render import footnotes_csv, latex, latex_tables, markdown, markdown_tables, tidy_csv

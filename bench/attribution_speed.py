@@ -16,13 +16,13 @@ import torch
 from machine import machine
 from torch import Tensor, nn
 
-from strive.attribution import activations, attribute
-from strive.attribution.ranking import rank
-from strive.attribution.rules import Rule
-from strive.attribution.units import Units, chosen
-from strive.config import Init, ModelConfig
-from strive.data.splits import ResidentSplit
-from strive.networks import build_network
+from allcnn.attribution import activations, attribute
+from allcnn.attribution.rules import Rule
+from allcnn.attribution.top_patches import rank
+from allcnn.attribution.units import Units, chosen
+from allcnn.config import Init, ModelConfig
+from allcnn.data.splits import ResidentSplit
+from allcnn.networks import build_network
 
 LOGITS = "logits"
 LAYERS = ("conv1", "conv2", "conv3", "conv6", "conv9", LOGITS)
@@ -45,7 +45,7 @@ def draw(count: int, device: torch.device) -> Tensor:
 
 
 def ours(net: nn.Module, images: Tensor, layer: str, rule: Rule, units: Units) -> Maps:
-    """Return what computes the maps by strive.attribution."""
+    """Return what computes the maps by allcnn.attribution."""
     name = "" if layer == LOGITS else layer
     unit = {"channels": units.channels, "positions": units.positions}
     return lambda: attribute(net, images, rule=rule, layer=name, **unit).maps

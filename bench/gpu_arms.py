@@ -10,7 +10,7 @@ import numpy as np
 import roofline
 import torch
 
-from strive.config import (
+from allcnn.config import (
     Augment,
     AugmentConfig,
     BudgetConfig,
@@ -25,8 +25,8 @@ from strive.config import (
     TrainerConfig,
     checked,
 )
-from strive.data import ResidentSplit, Splits, load_splits
-from strive.training import (
+from allcnn.data import ResidentSplit, Splits, load_splits
+from allcnn.training import (
     Execution,
     Executor,
     GraphExecutor,

@@ -29,8 +29,8 @@ try:
     from gpu_speed import Ceilings, measure
     from machine import facts
 
-    from strive.config import DataConfig
-    from strive.training import Training, cells_at_once, enter_execution
+    from allcnn.config import DataConfig
+    from allcnn.training import Training, cells_at_once, enter_execution
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"error: {missing.name} is not there; the project's src/ must be in PYTHONPATH, as in `make gpu-check`, and"

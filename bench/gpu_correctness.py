@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
-from strive.config import Augment, Config, Precision
-from strive.data import ResidentSplit
-from strive.networks import build_network
-from strive.training import (
+from allcnn.config import Augment, Config, Precision
+from allcnn.data import ResidentSplit
+from allcnn.networks import build_network
+from allcnn.training import (
     EagerExecutor,
     Execution,
     Executor,
@@ -27,7 +27,7 @@ from strive.training import (
     peak_memory_bytes,
     train_epoch,
 )
-from strive.training.working import with_less_work
+from allcnn.training.fast_forward import with_less_work
 
 EPOCHS = 2
 LR = 0.02  # at which some steps move the weights by much more than rounding does

@@ -20,9 +20,9 @@ import torch
 from gpu_arms import Arm, Ground, PlainArm, StriveArm, Way, now, random_splits, real_splits
 from machine import facts, machine
 
-from strive.config import DataConfig
-from strive.networks import spec
-from strive.training import enter_execution
+from allcnn.config import DataConfig
+from allcnn.networks import spec
+from allcnn.training import enter_execution
 
 
 @dataclass(kw_only=True)

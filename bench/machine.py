@@ -12,8 +12,8 @@ def facts(threads: int) -> dict[str, str]:
     # Here and not above: a script that imports torch makes the peak memory of its children larger.
     import torch
 
-    from strive.config import Precision
-    from strive.training import Bf16, bf16_of, device_name
+    from allcnn.config import Precision
+    from allcnn.training import Bf16, bf16_of, device_name
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""

@@ -76,9 +76,10 @@ def _timed(command: Sequence[str], codes: Sequence[int] = (0,)) -> tuple[float, 
 
 def _write_records(runs: Path, cells: int) -> None:
     """Write valid records of cells that nobody trained, and their plan."""
-    from strive import identity, records
-    from strive.config import Config, checked
-    from strive.records import Failure, Provenance, Record, Result, Status
+    from allcnn.config import Config, checked
+    from strive.cells import records
+    from strive.cells.records import Failure, Provenance, Record, Result, Status
+    from strive.config import identity
     from strive.sweeps.plan import Action, Plan, Planned, write_plan
 
     now = "2026-01-01T00:00:00+00:00"
@@ -120,7 +121,7 @@ def _compose(cells: int) -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from strive.config import Config
+    from allcnn.config import Config
 
     ConfigStore.instance().store(name="schema", node=Config)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

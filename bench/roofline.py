@@ -15,9 +15,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from strive.config import Base, ModelConfig, Variant
-from strive.networks import spec
-from strive.networks.spec import Conv, Layer, Pool
+from allcnn.config import Base, ModelConfig, Variant
+from allcnn.networks import spec
+from allcnn.networks.spec import Conv, Layer, Pool
 
 # What one H200 does on random numbers, not its datasheet: a bf16 matrix product of side 8192 (datasheet: 990), and a
 # copy within its memory, bytes read plus bytes written (datasheet: 4.8).

@@ -77,9 +77,9 @@ def _load(data: Path) -> None:
     # Not above: the parent's memory counts as its children's peak until they replace it.
     import torch
 
-    from strive.config import Config, DataConfig, Source, checked
-    from strive.data import load_splits
-    from strive.training import peak_memory_bytes
+    from allcnn.config import Config, DataConfig, Source, checked
+    from allcnn.data import load_splits
+    from allcnn.training import peak_memory_bytes
 
     config = checked(Config(data=DataConfig(source=Source.image_folder, name="bench", root=str(data))))
     device = torch.device("cpu")

@@ -20,7 +20,7 @@ from machine import machine
 
 # What the workers import is imported in them: the parent's memory counts as its children's peak.
 if TYPE_CHECKING:
-    from strive.config import Config
+    from allcnn.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 ANALYSIS = ROOT / "analysis"
@@ -144,7 +144,7 @@ def _read(runs: Path, cells: int) -> dict[str, float]:
 
 def _settings() -> Iterator["Config"]:
     """Yield the baseline cell in each of the paper's nets and learning rates."""
-    from strive.config import Base, Config, ModelConfig, OptimizerConfig, Variant, checked
+    from allcnn.config import Base, Config, ModelConfig, OptimizerConfig, Variant, checked
 
     for base in Base:
         for variant in Variant:
@@ -162,7 +162,7 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None
 
     import numpy as np
 
-    from strive import identity
+    from strive.config import identity
     from strive.sweeps.plan import Action, Plan, Planned, write_plan
 
     random = np.random.default_rng(0)

@@ -23,7 +23,7 @@ import plain_loop
 import torch
 from machine import machine
 
-from strive.config import (
+from allcnn.config import (
     Augment,
     AugmentConfig,
     Base,
@@ -40,9 +40,9 @@ from strive.config import (
     Variant,
     checked,
 )
-from strive.data import load_splits
-from strive.data.cache import cache_folder
-from strive.training import Bf16, Training, bf16_of, choose_execution, enter_execution, make_executor, train_epoch
+from allcnn.data import load_splits
+from allcnn.data.cache import cache_folder
+from allcnn.training import Bf16, Training, bf16_of, choose_execution, enter_execution, make_executor, train_epoch
 
 ARMS = {
     "strive": "strive bf16",

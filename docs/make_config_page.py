@@ -1,16 +1,16 @@
-"""Write docs/config.md from the meanings in src/strive/config.py: `python docs/make_config_page.py`."""
+"""Write docs/config.md from the meanings in src/allcnn/config.py: `python docs/make_config_page.py`."""
 
 import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from strive.config import Config, Meaning, knobs
+from allcnn.config import Config, Meaning, knobs
 
 PAGE = Path(__file__).with_name("config.md")
 HEAD = """# Every key
 
-Written by `python docs/make_config_page.py` from `src/strive/config.py`; do not edit.
+Written by `python docs/make_config_page.py` from `src/allcnn/config.py`; do not edit.
 
 A key is given on the command line as `KEY=VALUE`, a group as `GROUP=OPTION`. **Science** keys decide a cell's
 numbers and are part of its id; **logistics** keys do not and are not. A key that a cell ignores must stay at

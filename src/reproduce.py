@@ -5,14 +5,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from strive import records, stop, streams
-from strive.claim import ClaimedError, LostClaimError
-from strive.command_line import complain
-from strive.complaint import complaint
-from strive.config import Config, ConfigError
+from allcnn.config import Config, ConfigError
+from strive import signals, streams
+from strive.cells import records
+from strive.cells.lease import ClaimedError, LostClaimError
+from strive.cells.records import Record
+from strive.cells.reproduce import find_record, foreseen, repeated, verdict, without_result
+from strive.cli import complain
+from strive.error_text import complaint
 from strive.launch.live_view import printable
-from strive.records import Record
-from strive.reproduction import find_record, foreseen, repeated, verdict, without_result
 
 _HELP = """\
 Train one cell again from its record, and say whether its numbers agree to the last bit.
@@ -52,13 +53,13 @@ def main() -> int:
 
 def _train(record: Record, config: Config, again: Path) -> None:
     # torch is imported only here: --help and errors answer at once.
-    from strive.cell import run_cell
+    from strive.cells.runner import run_cell
 
     differences = foreseen(record, config)
     print(f"trains {record.cell} again, into {config.runs}", file=sys.stderr)
     if differences:
         print("\n".join(["not as it was, so the last bits may differ:", *differences]), file=sys.stderr)
-    stop.listen()
+    signals.listen()
     run_cell(config, replaces=records.file_hash(again) if again.exists() else "")
 
 
@@ -93,7 +94,7 @@ def _split(texts: Sequence[str]) -> tuple[Path, dict[str, str]]:
 def _run() -> int:
     try:
         return main()
-    except stop.StoppedError as error:
+    except signals.StoppedError as error:
         print(f"{error}; the same command goes on from there", file=sys.stderr)
         return 130
     except KeyboardInterrupt:

@@ -9,9 +9,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from strive import stop, streams
-from strive.complaint import CellsFailedError, complaint
-from strive.config import Config, ConfigError, to_config
+from allcnn.config import Config, ConfigError, to_config
+from strive import signals, streams
+from strive.error_text import CellsFailedError, complaint
 from strive.sweeps.override_syntax import check_options
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -33,14 +33,14 @@ def main(composed: DictConfig) -> None:
             raise ConfigError("sweeps=NAME is many cells: add -m")
         config = to_config(composed)
         # torch is imported only here: --help and tab completion answer at once.
-        from strive import identity
-        from strive.builder_arguments import as_recorded
-        from strive.cell import run_when_free
-        from strive.progress import CONSOLE
+        from allcnn.builder_arguments import as_recorded
+        from strive.cells.progress import CONSOLE
+        from strive.cells.runner import run_when_free
+        from strive.config import identity
         from strive.trackers.session import Mirroring
 
         # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.
-        stop.listen()
+        signals.listen()
         config = as_recorded(config)
         runs, cell = Path(config.runs), identity.cell_id(config)
         with Mirroring(runs, config.tracker.kind, log=runs / cell / "wandb.log", say=CONSOLE.print) as mirroring:
@@ -79,7 +79,7 @@ if __name__ == "__main__":
         main()
         for error in raised:
             raise error
-    except stop.StoppedError as error:
+    except signals.StoppedError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         sys.exit(130)
     except KeyboardInterrupt:

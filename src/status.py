@@ -11,9 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from strive import streams
-from strive.command_line import command_parser, complain
+from strive.cells.records import RecordError
+from strive.cli import command_parser, complain
 from strive.launch.live_view import printable
-from strive.records import RecordError
 from strive.status.cell_status import Standing, Watcher
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
 from strive.sweeps.find_plan import UsageError, plans, split, wanted

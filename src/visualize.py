@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allcnn.config import Config, ConfigError, knobs, to_config
+from allcnn.visualize_options import TAKES, Wish, pair, wish_of
 from strive import streams
-from strive.command_line import command_parser, complain
-from strive.complaint import complaint
-from strive.config import Config, ConfigError, knobs, to_config
+from strive.cells.progress import CONSOLE
+from strive.cells.records import RecordError, Status, read_record, record_path
+from strive.cells.reproduce import find_record
+from strive.cli import command_parser, complain
+from strive.error_text import complaint
 from strive.launch.live_view import printable
-from strive.progress import CONSOLE
-from strive.records import RecordError, Status, read_record, record_path
-from strive.reproduction import find_record
 from strive.sweeps.find_plan import UsageError, wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
-from strive.wish import TAKES, Wish, pair, wish_of
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help and most errors need none of it
-    from strive.attribution.figure import Figure
-    from strive.attribution.subject import Subject
+    from allcnn.attribution.figure import Figure
+    from allcnn.attribution.trained_cell import Subject
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 _USAGE = "python src/visualize.py cell=ID|sweeps=NAME|weights=FILE [figure=NAME] [KEY=VALUE ...]"
@@ -98,7 +98,7 @@ def _record(wish: Wish) -> Path:
 
 def _cell(record: Path, wish: Wish) -> "Subject":
     # torch is imported only here: --help and most errors answer at once.
-    from strive.attribution.subject import cell_subject
+    from allcnn.attribution.trained_cell import cell_subject
 
     return cell_subject(record, device=wish.device, overrides=dict(map(pair, wish.overrides)))
 
@@ -108,7 +108,7 @@ def _weights(wish: Wish) -> "Subject":
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
 
-    from strive.attribution.subject import weights_subject
+    from allcnn.attribution.trained_cell import weights_subject
     from strive.sweeps.override_syntax import check_options
 
     check_options(wish.overrides)
@@ -161,8 +161,8 @@ def _made(path: Path, wish: Wish) -> bool:
 
 def _make(subject: "Subject", wish: Wish) -> None:
     """Make, draw and write the figures of one subject."""
-    from strive.attribution.grid import draw
-    from strive.training import choose_execution, enter_execution
+    from allcnn.attribution.figure_image import draw
+    from allcnn.training import choose_execution, enter_execution
 
     enter_execution(choose_execution(subject.config.trainer))
     if wish.out is not None:
@@ -179,7 +179,7 @@ def _make(subject: "Subject", wish: Wish) -> None:
 
 
 def _figure(name: str, subject: "Subject", wish: Wish) -> "Figure":
-    from strive.attribution.figures import filters, methods, patches, sanity
+    from allcnn.attribution.figures import filters, methods, patches, sanity
 
     renamed = {"batch": "batch_size"}
     options = {renamed.get(key, key): value for key, value in wish.options.items() if key in TAKES[name]}
@@ -202,7 +202,7 @@ def _figure(name: str, subject: "Subject", wish: Wish) -> "Figure":
 def _told(error: BaseException) -> str | None:
     """Return what to tell the user, or None if the error is ours and needs its stack trace."""
     # Where torch was not imported yet there is no such error, and telling another does not wait for it.
-    module = sys.modules.get("strive.attribution.overriding")
+    module = sys.modules.get("allcnn.attribution.relu_override")
     if isinstance(error, UsageError) or (module is not None and isinstance(error, module.AttributionError)):
         return str(error)
     if type(error).__name__ == "OutOfMemoryError":

@@ -16,12 +16,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig, MakePlan
 
-from strive.config import Config, ConfigError, to_config
+from allcnn.config import Config, ConfigError, to_config
+from allcnn.training.compile import cache_folder
 from strive.sweeps.compose import Composer
 from strive.sweeps.plan import Plan
 from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
-from strive.training.compilation import cache_folder
 
 # No test but those of tests/trackers shows anything on W&B; what tests start inherits this.
 os.environ["WANDB_MODE"] = "disabled"

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from strive import identity, records
-from strive.config import Config
-from strive.records import Failure, Provenance, Record, Result, Status
+from allcnn.config import Config
+from strive.cells import records
+from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.config import identity
 from strive.sweeps.plan import Action, Chosen, Plan, Planned, write_plan
 
 CODE = "c0de000000"

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from strive import identity, records, stop
-from strive.cell import run_cell
-from strive.config import Config, Precision
-from strive.records import Provenance, Record, Result, Status
+from allcnn.config import Config, Precision
+from allcnn.training import Bf16, bf16_of
+from strive import signals
+from strive.cells import records
+from strive.cells.records import Provenance, Record, Result, Status
+from strive.cells.runner import run_cell
+from strive.config import identity
 from strive.sweeps.plan import Plan
-from strive.training import Bf16, bf16_of
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small enough to train in seconds; every test of a whole cell starts from these.
@@ -52,9 +54,9 @@ def write_result(runs: Path, config: Config, status: Status, test_error: float, 
 
 def stop_after_one_step(config: Config) -> None:
     """Train a cell for one step, so that it leaves a checkpoint."""
-    stop.request("SIGTERM")
+    signals.request("SIGTERM")
     try:
-        with pytest.raises(stop.StoppedError):
+        with pytest.raises(signals.StoppedError):
             run_cell(config)
     finally:
-        stop.forget()
+        signals.forget()

@@ -3,8 +3,8 @@ import json
 import pytest
 from support import ROOT
 
-from strive.code_hash import code_hash
-from strive.same_code import is_stale
+from strive.code.hash import code_hash
+from strive.code.same_code import is_stale
 
 RECORDS = [json.loads(path.read_text()) for path in (ROOT / "results").glob("*/*/record.json")]
 # Strided-CNN-B without batch normalisation changed in its last bits; no record of it is committed.
@@ -23,7 +23,7 @@ def test_the_code_of_today_trains_the_numbers_of_the_committed_records():
             f"{len(stale)} of {len(RECORDS)} committed records are of other code ({', '.join(made)}) than this ({now}):"
             " the files that decide numbers have changed. Commit, then run\n"
             "  .venv/bin/python tools/same_code.py --write f888b26\n"
-            "which trains both versions (minutes) and writes src/strive/same_code.json; commit that. If it says that"
+            "which trains both versions (minutes) and writes strive/code/same_code.json; commit that. If it says that"
             " numbers have moved, the records are to be trained again, or the change is to be taken back.",
             pytrace=False,
         )

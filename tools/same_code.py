@@ -1,6 +1,6 @@
 """Does other code still train the same numbers? Trained, not argued: the paper's 12 nets at two commits, bit for bit.
 
-python tools/same_code.py                       check every row of src/strive/same_code.json: what `make same-code` does
+python tools/same_code.py                       check every row of the table: what `make same-code` does
 python tools/same_code.py --write OLD_COMMIT    compare that commit with HEAD, and write the row
 python tools/same_code.py --write OLD NEW       the same for two commits
 
@@ -34,9 +34,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from strive.config import Precision  # noqa: E402
-from strive.same_code import TABLE, Row, Side, compared, net, rows_of, setting  # noqa: E402
-from strive.training import Bf16, bf16_of, device_name  # noqa: E402
+from allcnn.config import Precision  # noqa: E402
+from allcnn.training import Bf16, bf16_of, device_name  # noqa: E402
+from strive.code.same_code import TABLE, Row, Side, compared, net, rows_of, setting  # noqa: E402
 
 _EACH = ("model=glob(*)", "precision=bf16,fp32", "model.batch_norm=true,false")
 _NETS, _SETTINGS = 12, 4
@@ -114,8 +114,8 @@ def write(old: str, new: str = "HEAD") -> int:
     commits = commit(old), commit(new)
     if not _has_bf16():
         raise CompareError("this processor has no instructions for bf16; write the row on one that has")
-    if new == "HEAD" and _git("status", "--porcelain", "--untracked-files=no", "--", "src/strive").strip():
-        raise CompareError("src/strive has changes that are in no commit; commit them first, then compare HEAD")
+    if new == "HEAD" and _git("status", "--porcelain", "--untracked-files=no", "--", "src").strip():
+        raise CompareError("src has changes that are in no commit; commit them first, then compare HEAD")
     row = compare(*commits)
     if row.old.code_hash == row.new.code_hash:
         print(f"both commits have the code {row.new.code_hash}: nothing to write")

@@ -13,10 +13,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from strive.cells.progress import CONSOLE
 from strive.launch.local import LocalOptions, train_locally
 from strive.launch.submission import Submission
 from strive.launch.task import Ended
-from strive.progress import CONSOLE
 from strive.slurm.options import SlurmOptions
 from strive.trackers.session import check_wandb
 

@@ -13,12 +13,12 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import OmegaConf
 
+from allcnn.config import Config, ConfigError
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
-from strive.complaint import no_text
-from strive.config import Config, ConfigError
-from strive.progress import CONSOLE
+from strive.cells.progress import CONSOLE
+from strive.error_text import no_text
+from strive.errors import TroubleError
 from strive.sweeps.plan import Retrain
-from strive.trouble import TroubleError
 
 if TYPE_CHECKING:
     from strive.sweeps.planner import Planner

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from literature import comparison_tables
 
-from strive import identity
-from strive.config import Config
+from allcnn.config import Config
+from strive.config import identity
 from strive.decide.choice import Criterion
 from strive.results.conditions import Place
 from strive.statistics.inference import Summary

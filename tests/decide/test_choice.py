@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from strive import identity
-from strive.config import Base, Config, ConfigError, Variant
+from allcnn.config import Base, Config, ConfigError, Variant
+from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.config import identity
 from strive.decide.choice import Choice, ChoiceSpec, Criterion, MissingParentsError, choose, chooser, together
-from strive.records import Failure, Provenance, Record, Result, Status
 
 SPEC = ChoiceSpec(key="optimizer.lr", sweeps=("table3_lr",), by=Criterion.val_error, per=("model.base",))
 WHERE = Provenance(

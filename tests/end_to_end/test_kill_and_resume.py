@@ -16,8 +16,8 @@ import pytest
 import torch
 from support import ROOT
 
-from strive.config import Precision
-from strive.training import Bf16, bf16_of
+from allcnn.config import Precision
+from allcnn.training import Bf16, bf16_of
 
 KILLS = 5  # of each net; 20 in all
 STEPS_PER_EPOCH = 22  # 1,397 images in batches of 64

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support import ROOT, CommandLine
 
-from strive.data.digits import read_digits
+from allcnn.data.digits import read_digits
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 # What makes a command of the README short. It comes last, and the last value of a key counts.

@@ -5,8 +5,8 @@ import torch
 from gpu_arms import Ground, random_splits
 from support import needs_gpu
 
-from strive.config import DataConfig
-from strive.training import enter_execution
+from allcnn.config import DataConfig
+from allcnn.training import enter_execution
 
 pytestmark = [
     pytest.mark.gpu,

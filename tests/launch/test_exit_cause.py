@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from strive.cells.records import Status
 from strive.launch import exit_cause
 from strive.launch.exit_cause import oom_kills, verdict
-from strive.records import Status
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from support import MakeConfig
 
-from strive import identity, records
-from strive.cell import run_cell
-from strive.claim import ClaimedError, owner_of, take_claim
+from strive.cells import records
+from strive.cells.lease import ClaimedError, owner_of, take_claim
+from strive.cells.records import RecordError, Status
+from strive.cells.runner import run_cell
+from strive.config import identity
 from strive.launch.failure_record import tail, write_failure
 from strive.launch.task import Task
-from strive.records import RecordError, Status
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_a_cell_with_a_living_owner_is_left_to_it(task: Task, tmp_path: Path):
 
 def test_the_owner_that_died_says_where_and_since_when(task: Task):
     task.folder.mkdir(parents=True)
-    code = f"from pathlib import Path; from strive.claim import take_claim; take_claim(Path({str(task.folder)!r}), 60)"
+    code = "from pathlib import Path; from strive.cells.lease import take_claim"
+    code += f"; take_claim(Path({str(task.folder)!r}), 60)"
     subprocess.run([sys.executable, "-c", code], check=True)
     owner = owner_of(task.folder)
     assert owner is not None

@@ -8,13 +8,14 @@ import pytest
 from rich.console import Console
 from support import MakeConfig, write_result
 
-from strive import claim, identity, progress
-from strive.cell import run_cell
-from strive.claim import take_claim
+from strive.cells import lease, progress
+from strive.cells.lease import take_claim
+from strive.cells.records import Status
+from strive.cells.runner import run_cell
+from strive.config import identity
 from strive.launch import live_view as module
 from strive.launch.live_view import View, duration, short_names, shortened
 from strive.launch.task import Ended
-from strive.records import Status
 
 
 class Clock:
@@ -62,7 +63,7 @@ def cells(root: Path, count: int, net: str = "strided_cnn_c") -> dict[str, Path]
 def beat(folder: Path, step: int, *, host: str = "node1", job: str = "") -> None:
     """Let the owner of a cell say how far it is, of 1000 steps in 10 epochs."""
     claim = folder / "claim" / "token"
-    claim.mkdir(parents=True, exist_ok=True)
+    lease.mkdir(parents=True, exist_ok=True)
     owner = {
         "token": "token", "host": host, "boot": "", "pid": 1, "pid_started": "", "job": job, "restart": 0,
         "lease_seconds": 60.0, "since": "2026-01-01T00:00:00+00:00",
@@ -313,7 +314,7 @@ def test_a_cell_whose_note_is_of_another_version_ends_no_launch(tmp_path: Path, 
     folder = tmp_path / "cell"
     folder.mkdir()
     with take_claim(folder, 60) as mine, View({"cell": folder}, 1, 0, "t", console=console()) as view:
-        claim._write_beat(mine.scratch, 1, {"images": 3})
+        lease._write_beat(mine.scratch, 1, {"images": 3})
         for _ in range(2):
             clock.now += 60
             view.refresh(["cell"], 0)

@@ -4,8 +4,8 @@ import sys
 import pytest
 from support import MakeConfig
 
-from strive import identity
-from strive.config import Config, knobs
+from allcnn.config import Config, knobs
+from strive.config import identity
 from strive.launch.packing import together
 from strive.launch.task import Task
 

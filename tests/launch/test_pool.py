@@ -15,15 +15,17 @@ import pytest
 from programs import stand_in
 from support import MakeConfig
 
-from strive import identity, records, stop
-from strive.cell import run_cell
-from strive.claim import owner_of, take_claim
+from strive import signals
+from strive.cells import records
+from strive.cells.lease import owner_of, take_claim
+from strive.cells.records import Record, Status
+from strive.cells.runner import run_cell
+from strive.config import identity
 from strive.launch import exit_cause, leased_elsewhere
 from strive.launch import pool as module
 from strive.launch.pool import Pool, Slot
 from strive.launch.retries import Retries
 from strive.launch.task import Ended, Task, write_tasks
-from strive.records import Record, Status
 
 # A net that does in training what it is told.
 NETS = """
@@ -75,7 +77,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "nets.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
     yield
-    stop.forget()
+    signals.forget()
 
 
 MakeTask = Callable[..., Task]
@@ -376,7 +378,7 @@ def test_a_signal_to_a_worker_stops_the_pool_which_says_which(make_task: MakeTas
 
 def test_a_signal_to_the_launcher_stops_the_pool_which_says_which(make_task: MakeTask):
     slow = make_task("budget.epochs=1000", told=SLOW)
-    launch = Launch([slow], on_tick=lambda pool: stop.request("SIGTERM") if began(slow) else None)
+    launch = Launch([slow], on_tick=lambda pool: signals.request("SIGTERM") if began(slow) else None)
     assert launch.run()[slow.cell].status is None
     assert launch.pool.interrupted == "SIGTERM"
     assert (slow.folder / "checkpoint.pt").exists()

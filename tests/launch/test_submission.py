@@ -5,7 +5,7 @@ import sys
 
 from support import MakePlan
 
-from strive import identity
+from strive.config import identity
 from strive.launch.submission import write_submission
 from strive.launch.task import read_tasks
 

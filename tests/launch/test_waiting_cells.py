@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from support import MakeConfig
 
-from strive import identity
+from strive.config import identity
 from strive.launch.devices import MAX_ROOM, Slot
 from strive.launch.protocol import Order
 from strive.launch.task import Task

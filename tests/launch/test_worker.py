@@ -13,17 +13,18 @@ import pytest
 from support import MakeConfig
 
 import strive
-from strive import code_hash as code_hash_module
-from strive import identity, records
-from strive.cell import run_cell
-from strive.claim import take_claim
-from strive.code_hash import code_hash
-from strive.config import Config
+from allcnn.config import Config
+from strive.cells import records
+from strive.cells.lease import take_claim
+from strive.cells.records import Status
+from strive.cells.runner import run_cell
+from strive.code import hash as code_hash_module
+from strive.code.hash import code_hash
+from strive.config import identity
 from strive.launch.devices import Slot
 from strive.launch.protocol import Answer, Kind, Order
 from strive.launch.task import Task
 from strive.launch.worker_process import Worker, _environment
-from strive.records import Status
 
 NETS = """
 import os

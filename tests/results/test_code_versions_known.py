@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from golden import Golden
 
-from strive import same_code
+from strive.code import same_code
+from strive.code.same_code import Row, Side, compared
 from strive.results.code_versions import versions, versions_text
 from strive.results.load import load_sweep
-from strive.same_code import Row, Side, compared
 
 
 @pytest.fixture

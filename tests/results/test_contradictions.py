@@ -11,7 +11,8 @@ import pytest
 from golden import Golden, handmade_epochs
 from make_tables import main
 
-from strive import identity, records
+from strive.cells import records
+from strive.config import identity
 
 VARIANTS = ("base", "strided")
 Cells = dict[tuple[str, int], Path]  # {(variant, seed): folder}

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from golden import Golden
 
-from strive import identity
-from strive.config import Config
-from strive.records import Provenance, Result
+from allcnn.config import Config
+from strive.cells.records import Provenance, Result
+from strive.config import identity
 from strive.results.load import LoadError, find_plans, load_sweep, read_cells
 from strive.sweeps.plan import Action, Chosen, plan_name
 

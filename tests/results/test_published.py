@@ -7,8 +7,8 @@ import pytest
 import yaml
 from support import ROOT, MakeConfig
 
-from strive import identity
-from strive.config import Config
+from allcnn.config import Config
+from strive.config import identity
 from strive.results.published import PaperError, content, off_paper, paper_value, setup
 
 # As two public reproductions print the paper's Table 3: base, Strided, ConvPool, ALL-CNN.

@@ -5,7 +5,7 @@ import yaml
 from golden import Golden
 from support import ROOT
 
-from strive.config import ConfigError
+from allcnn.config import ConfigError
 from strive.decide.choice import Criterion
 from strive.results.conditions import Place, make_places
 from strive.results.load import load_sweep

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from torch import nn
 
-from strive import stop
+from strive import signals
 
 
 class Net(nn.Module):
@@ -55,7 +55,7 @@ class Net(nn.Module):
         if self.steps == 2 and self.name == "kills-itself":
             os.kill(os.getpid(), signal.SIGKILL)
         hold = Path("hold", self.name)
-        while hold.exists() and int(hold.read_text() or 0) == self.steps and not stop.requested():
+        while hold.exists() and int(hold.read_text() or 0) == self.steps and not signals.requested():
             time.sleep(0.02)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
-from strive import identity, stop
+from strive import signals
+from strive.cells.records import Status
+from strive.config import identity
 from strive.launch import devices
 from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
 from strive.launch.retries import Retries
 from strive.launch.task import Ended, Task, write_tasks
-from strive.records import Status
 from strive.slurm import job as packs
 from strive.slurm.job import Pack, allocated_slots
 from strive.slurm.job_log import JobLog, Start, starts, worn_out
@@ -50,7 +51,7 @@ def in_job(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     # The test's own process must keep its signals.
-    monkeypatch.setattr(stop, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
 
 
 class FakePool:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from strive.records import Status
+from strive.cells.records import Status
 from strive.slurm.job_log import JobLog
 from strive.slurm.job_outcome import Fate, fate_of, telling_line
 from strive.slurm.squeue import Kind, Verdict

@@ -16,12 +16,12 @@ from hydra.types import RunMode
 from programs import Cluster
 from support import ROOT, MakeConfig
 
+from allcnn.config import ConfigError
 from hydra_plugins import strive_sweeper
-from strive import identity
-from strive.config import ConfigError
+from strive.cells.records import Status
+from strive.config import identity
 from strive.launch.failure_record import write_failure
 from strive.launch.task import Task, write_tasks
-from strive.records import Status
 from strive.slurm.jobs import Array, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import NoAnswerError, SubmitError, TooManyJobsError, outside_of_a_job

@@ -34,7 +34,7 @@ def test_queued_cells_train_with_the_config_and_the_code_that_were_submitted(cop
         wait_until(study.jobs, 180, "a job in the queue")
         edited = {
             study.project / "conf" / "config.yaml": "this: [is no config",
-            study.project / "src" / "strive" / "training" / "loop.py": "raise RuntimeError('edited')",
+            study.project / "src" / "allcnn" / "training" / "train.py": "raise RuntimeError('edited')",
             study.project / "src" / "strive" / "slurm" / "job.py": "raise RuntimeError('edited')",
             study.folder / "nets.py": "raise RuntimeError('edited')",
         }

@@ -7,13 +7,14 @@ import pytest
 from programs import Cluster
 from support import MakeConfig
 
-from strive import identity, records
-from strive.claim import take_claim
+from strive.cells import records
+from strive.cells.lease import take_claim
+from strive.cells.records import Status
+from strive.config import identity
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import View
 from strive.launch.retries import Retries
 from strive.launch.task import Task, write_tasks
-from strive.records import Status
 from strive.slurm import submit_queue
 from strive.slurm.changed_options import unheeded
 from strive.slurm.job_log import JobLog

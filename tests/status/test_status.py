@@ -15,11 +15,12 @@ import pytest
 from rich.console import Console, Group
 from support import ROOT, SMALL, CommandLine
 
-from strive import identity, records
-from strive.claim import owner_of, take_claim
-from strive.config import Config, checked
+from allcnn.config import Config, checked
+from strive.cells import records
+from strive.cells.lease import owner_of, take_claim
+from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.config import identity
 from strive.launch.task import Task, write_tasks
-from strive.records import Failure, Provenance, Record, Result, Status
 from strive.slurm import launches
 from strive.slurm.job_log import JobLog
 from strive.status import cell_status
@@ -149,9 +150,8 @@ def test_each_cell_stands_as_its_folder_says(make_runs: Callable[..., Runs]):
 
 def test_a_cell_whose_process_is_gone_has_stopped(make_runs: Callable[..., Runs]):
     runs = make_runs(1)
-    code = (
-        "import sys; from pathlib import Path; from strive.claim import take_claim; take_claim(Path(sys.argv[1]), 60)"
-    )
+    code = "import sys; from pathlib import Path; from strive.cells.lease import take_claim"
+    code += "; take_claim(Path(sys.argv[1]), 60)"
     subprocess.run([sys.executable, "-c", code, str(runs.cell(0))], check=True)
     (found,) = runs.look()
     assert found.state is State.stopped

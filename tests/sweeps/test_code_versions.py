@@ -7,8 +7,8 @@ import pytest
 from make_tables import main as make_tables
 from support import MakeConfig, MakePlan, stop_after_one_step
 
-from strive import code_hash
-from strive.cell import run_cell
+from strive.cells.runner import run_cell
+from strive.code import hash
 from strive.results.command import guarded
 from strive.status.cell_status import Watcher
 from strive.status.status_text import sweep_report
@@ -50,7 +50,7 @@ def in_a_new_process() -> None:
     """Forget what this process has imported and hashed."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "mypkg"]:
         del sys.modules[name]
-    code_hash._code.cache_clear()
+    hash._code.cache_clear()
 
 
 def status(plan_folder: Path, runs: Path) -> str:

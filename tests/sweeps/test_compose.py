@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from overrides import parsed
 from support import MakeConfig
 
-from strive.complaint import complaint
-from strive.config import Config, ConfigError
+from allcnn.config import Config, ConfigError
+from strive.error_text import complaint
 from strive.sweeps.compose import Composer
 from strive.sweeps.planner import Planner
 

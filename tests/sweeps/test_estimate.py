@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from support import MakeConfig
 
-from strive import identity, records
-from strive.cell import run_cell
-from strive.config import Config
-from strive.records import Record
+from allcnn.config import Config
+from strive.cells import records
+from strive.cells.records import Record
+from strive.cells.runner import run_cell
+from strive.config import identity
 from strive.sweeps.estimate import Work, device_of, estimate_hours
 
 

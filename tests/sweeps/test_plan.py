@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
-from strive import identity, records
-from strive.cell import run_cell
-from strive.claim import take_claim
-from strive.config import Config, knobs
+from allcnn.config import Config, knobs
+from allcnn.training import write_state
+from strive.cells import records
+from strive.cells.lease import take_claim
+from strive.cells.runner import run_cell
+from strive.config import identity
 from strive.sweeps.plan import Action, Planned, Retrain, look_up, names_in, plan_name
-from strive.training import write_state
 
 Look = Callable[..., Planned]
 
@@ -117,7 +118,7 @@ def test_a_cell_that_another_process_trains_is_waited_for(look: Look, make_small
 
 def test_a_cell_whose_process_is_gone_is_not(look: Look, make_small: MakeConfig):
     config = make_small()
-    code = "import sys, pathlib; from strive.claim import take_claim; take_claim(pathlib.Path(sys.argv[1]), 60)"
+    code = "import sys, pathlib; from strive.cells.lease import take_claim; take_claim(pathlib.Path(sys.argv[1]), 60)"
     subprocess.run([sys.executable, "-c", code, str(folder(config))], check=True)
     assert (folder(config) / "claim").exists()
     assert look(config).action is Action.train

@@ -5,10 +5,10 @@ import pytest
 from rich.console import Console
 from support import MakeConfig, MakePlan, write_result
 
-from strive import records
-from strive.cell import run_cell
+from strive.cells import records
+from strive.cells.records import Status
+from strive.cells.runner import run_cell
 from strive.launch.task import Ended
-from strive.records import Status
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
 from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines, result_table

@@ -5,12 +5,13 @@ import pytest
 import torch
 from support import MakeConfig, MakePlan
 
-from strive import identity, records
-from strive.cell import CellFacts, run_cell
-from strive.config import Config, ConfigError
+from allcnn.config import Config, ConfigError
+from strive.cells import records
+from strive.cells.records import RecordError
+from strive.cells.runner import CellFacts, run_cell
+from strive.config import identity
 from strive.decide.choice import MissingParentsError
 from strive.launch.submission import write_submission
-from strive.records import RecordError
 from strive.sweeps import planner
 from strive.sweeps.plan import Action, Plan, Retrain, StoredPlan, write_plan
 

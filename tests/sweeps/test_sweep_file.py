@@ -10,8 +10,8 @@ import yaml
 from overrides import expand, parsed
 from support import ROOT, MakeConfig
 
-from strive import identity
-from strive.config import Config, ConfigError, checked
+from allcnn.config import Config, ConfigError, checked
+from strive.config import identity
 from strive.sweeps.override_syntax import override
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
 

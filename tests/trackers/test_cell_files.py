@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from support import ROOT, MakeConfig
 
-from strive import identity
-from strive.claim import take_claim
-from strive.records import RecordError
+from strive.cells.lease import take_claim
+from strive.cells.records import RecordError
+from strive.config import identity
 from strive.trackers.cell_files import read_trail
 
 LINES = [json.dumps({"epoch": n, "lr": 0.1, "train_loss": 2 / n, "val_error": None}) for n in (1, 2)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support import ROOT, MakeConfig
 
-from strive import identity
+from strive.config import identity
 from strive.sweeps.plan import Action, Plan, Planned, write_plan
 from strive.trackers.cell_files import Trail, read_trail
 from strive.trackers.naming import CONFIG_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of

@@ -24,7 +24,8 @@ from support import ROOT
 from wandb.apis.public import Run
 from wandb_peer import Peer, PeerRun
 
-from strive.artifacts import epoch_line
+from allcnn.result import epoch_line
+from allcnn.training import EpochLine
 from strive.results import load
 from strive.results.command import guarded
 from strive.results.history import COLUMNS
@@ -32,7 +33,6 @@ from strive.results.load import LoadError
 from strive.trackers import local_copy, server
 from strive.trackers.mirrored import epoch_lines
 from strive.trackers.source import open_source
-from strive.training import EpochLine
 
 SOURCE = "wandb:me/paper"
 

@@ -15,7 +15,7 @@ import wandb
 from support import ROOT
 from wandb_peer import Peer
 
-from strive.claim import take_claim
+from strive.cells.lease import take_claim
 
 LOCK = ".showing"  # folder, in the cell's, of the claim of the process that shows it
 RESULTS = ROOT / "results" / "table3_small"

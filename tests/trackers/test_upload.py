@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from strive.records import Status
+from strive.cells.records import Status
 from strive.trackers import upload
 from strive.trackers.cell_files import Trail, read_trail
 from strive.trackers.client import PREEMPTED, Target

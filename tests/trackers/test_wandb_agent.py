@@ -10,8 +10,8 @@ import yaml
 from support import ROOT, SMALL
 from wandb_peer import Peer
 
-from strive import identity
-from strive.config import Config
+from allcnn.config import Config
+from strive.config import identity
 
 WANDB = [sys.executable, "-m", "wandb"]
 

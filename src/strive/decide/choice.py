@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
-from strive import identity
-from strive.config import Config, ConfigError
-from strive.records import Record, Status
+from allcnn.config import Config, ConfigError
+from strive.cells.records import Record, Status
+from strive.config import identity
 
 Parents = Sequence[tuple[Config, Record | None]]
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from strive import records, stop
-from strive.complaint import CellsFailedError
-from strive.config import ConfigError
+from allcnn.config import ConfigError
+from strive import signals
+from strive.cells import records
+from strive.cells.progress import CONSOLE, OUTPUT
+from strive.cells.records import Record
 from strive.decide.choice import MissingParentsError
+from strive.error_text import CellsFailedError
 from strive.launch.submission import Submission, write_submission
 from strive.launch.task import Ended
-from strive.progress import CONSOLE, OUTPUT
-from strive.records import Record
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
 from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
 from strive.sweeps.plan_text import (
@@ -136,7 +137,7 @@ class Sweeping:
             return {}
         submission = write_submission(plan, todo, self.launcher.name)
         # From here on a signal is a wish: cells are left between two steps, with checkpoints.
-        stop.listen()
+        signals.listen()
         return self.launcher.train(submission, title=plan.sweep)
 
 
@@ -162,11 +163,11 @@ def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
         OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
     for line in remark_lines(finished):
         CONSOLE.print(line)
-    if reason := stop.requested():
+    if reason := signals.requested():
         failed = [planned for planned in plan.cells if (end := ended.get(planned.cell)) and end.status is not None]
         lines = failure_lines(failed, finished, ended)
         left = len(plan.cells) - len(finished)
-        raise stop.StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
+        raise signals.StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
     if lines := failure_lines(plan.cells, finished, ended):
         raise CellsFailedError(
             f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "

@@ -15,7 +15,7 @@ class CtrlC:
 
     KeyboardInterrupt may come between any two instructions, and a process that was started just then
     would be lost. The third press raises it all the same. A program that already listens to signals
-    (strive.stop) keeps its own handler, and so does one that waits in another thread.
+    (strive.signals) keeps its own handler, and so does one that waits in another thread.
 
     The selector's keys carry functions as their data; the one for signals has nothing to do.
     """

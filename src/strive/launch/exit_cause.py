@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from strive.records import Status
+from strive.cells.records import Status
 
 _VMSTAT = Path("/proc/vmstat")
 _CGROUP = Path("/proc/self/cgroup")

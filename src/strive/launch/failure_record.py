@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from strive import __version__, records
-from strive.claim import owner_of, take_claim
-from strive.code_hash import code_of
+from strive import __version__
+from strive.cells import records
+from strive.cells.lease import owner_of, take_claim
+from strive.cells.records import Failure, Provenance, Record, Status
+from strive.code.hash import code_of
 from strive.launch.task import Task
-from strive.records import Failure, Provenance, Record, Status
 
 _TAIL_LINES = 50
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from strive import records
-from strive.claim import Owner, Silence, owner_of
+from strive.cells import records
+from strive.cells.lease import Owner, Silence, owner_of
+from strive.cells.records import Record, RecordError
 from strive.launch.protocol import Order
 from strive.launch.task import Task
-from strive.records import Record, RecordError
 
 _LOOK_SECONDS = 1.0  # between two looks: an owner's end comes without a word
 

@@ -15,12 +15,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from strive import records
-from strive.claim import owner_of
-from strive.evidence import remark
+from strive.cells import records
+from strive.cells.evidence import remark
+from strive.cells.lease import owner_of
+from strive.cells.progress import CONSOLE, OUTPUT, only_shown
+from strive.cells.records import Record, RecordError, Status
 from strive.launch.task import Ended
-from strive.progress import CONSOLE, OUTPUT, only_shown
-from strive.records import Record, RecordError, Status
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames
 _QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is no terminal

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from strive.config import ConfigError
+from allcnn.config import ConfigError
+from strive.cells.progress import CONSOLE
 from strive.launch.live_view import View
 from strive.launch.pool import Pool, slots
 from strive.launch.retries import Retries
 from strive.launch.submission import Submission
 from strive.launch.task import Ended
-from strive.progress import CONSOLE
 from strive.trackers.session import mirroring_of
 
 
@@ -28,7 +28,7 @@ class LocalOptions:
 def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, Ended]:
     """Train the cells and return how each one ended.
 
-    On a signal (strive.stop) each cell that trains writes a checkpoint first, and has not ended.
+    On a signal (strive.signals) each cell that trains writes a checkpoint first, and has not ended.
 
     Raises ConfigError for tracker=wandb where W&B cannot be had.
     """

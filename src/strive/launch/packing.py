@@ -2,7 +2,7 @@
 
 import json
 
-from strive.config import Augment
+from allcnn.config import Augment
 from strive.launch.task import Task
 
 # What may differ from cell to cell: it changes values in a training step, not what the step computes.

@@ -12,8 +12,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from strive import stop
-from strive.claim import ClaimedError, Owner
+from strive import signals
+from strive.cells.lease import ClaimedError, Owner
+from strive.cells.records import Record, RecordError, Status
 from strive.launch.ctrl_c import CtrlC
 from strive.launch.devices import Slot, slots
 from strive.launch.exit_cause import oom_kills, verdict
@@ -24,7 +25,6 @@ from strive.launch.retries import Retries
 from strive.launch.task import Ended, Task
 from strive.launch.waiting_cells import Offer
 from strive.launch.worker_process import Worker
-from strive.records import Record, RecordError, Status
 
 __all__ = ["Pool", "Slot", "slots"]
 
@@ -101,7 +101,7 @@ class Pool:
     def run(self) -> dict[str, Ended]:
         """Train all cells and return how each one ended.
 
-        After a signal to this process (strive.stop) or to its workers the cells are left with
+        After a signal to this process (strive.signals) or to its workers the cells are left with
         checkpoints and `interrupted` names the signal. On KeyboardInterrupt the same is done, a
         second one kills, and KeyboardInterrupt is raised again.
         """
@@ -166,8 +166,8 @@ class Pool:
         elif self._ctrl_c.presses:
             self._say("stopping: each cell writes a checkpoint first; Ctrl-C again does not wait for that")
             self.stop(STOP_SECONDS)
-        elif stop.requested():
-            self._interrupt(stop.requested())
+        elif signals.requested():
+            self._interrupt(signals.requested())
 
     def _interrupt(self, signal_name: str) -> None:
         self.interrupted = signal_name
@@ -288,7 +288,7 @@ class Pool:
         returncode = worker.bury()
         del self._workers[worker.number]
         held = [worker.take_back(cell) for cell in list(worker.orders)]
-        if self._deadline is not None or stop.requested():
+        if self._deadline is not None or signals.requested():
             held = [(order, None) for order, _ in held]  # left as they were asked to
         # What had not begun is not to blame.
         self._offer.put_back([order for order, began in held if began is None])

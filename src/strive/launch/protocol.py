@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Self
 
+from strive.cells.records import Status
 from strive.launch.task import Task
-from strive.records import Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

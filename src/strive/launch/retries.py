@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from strive.config import ConfigError
-from strive.records import Status
+from allcnn.config import ConfigError
+from strive.cells.records import Status
 
 
 @dataclass(kw_only=True, slots=True)

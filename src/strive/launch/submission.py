@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from strive import identity, records
+from strive.cells import records
+from strive.config import identity
 from strive.launch.task import Task, write_tasks
 from strive.sweeps.plan import Plan, Planned
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from strive import records
-from strive.records import Status
+from strive.cells import records
+from strive.cells.records import Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

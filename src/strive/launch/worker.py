@@ -18,26 +18,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from strive import stop, streams
+from strive import signals, streams
 
 # First of all: a signal during the seconds that torch takes to load is a wish too.
-stop.listen()
+signals.listen()
 streams.guard()
 
 import torch  # noqa: E402
 
-from strive import identity  # noqa: E402
-from strive.attempt import NoRoomError  # noqa: E402
-from strive.builder_arguments import as_called  # noqa: E402
-from strive.cell import Pack  # noqa: E402
-from strive.claim import ClaimedError, LostClaimError  # noqa: E402
-from strive.code_hash import code_hash  # noqa: E402
-from strive.config import Config, ConfigError  # noqa: E402
+from allcnn.builder_arguments import as_called  # noqa: E402
+from allcnn.config import Config, ConfigError  # noqa: E402
+from allcnn.training import LAYOUT, choose_execution, device_name  # noqa: E402
+from strive.cells.attempt import NoRoomError  # noqa: E402
+from strive.cells.lease import ClaimedError, LostClaimError  # noqa: E402
+from strive.cells.records import Record, RecordError, Status  # noqa: E402
+from strive.cells.runner import Pack  # noqa: E402
+from strive.code.hash import code_hash  # noqa: E402
+from strive.config import identity  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
 from strive.launch.packing import together  # noqa: E402
 from strive.launch.protocol import Answer, Kind, Order  # noqa: E402
-from strive.records import Record, RecordError, Status  # noqa: E402
-from strive.training import LAYOUT, choose_execution, device_name  # noqa: E402
 
 # A net that hangs when the launcher has died must not stay for ever. Long enough for a test split.
 _GRACE_SECONDS = 300.0
@@ -83,7 +83,7 @@ def _listen(source: int, orders: _Orders) -> None:
             for line in lines:
                 orders.put(Order.from_json(line))
     finally:
-        stop.request("the end of its launcher")
+        signals.request("the end of its launcher")
         orders.put(None)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)
@@ -94,7 +94,7 @@ def _say(pool: BinaryIO, answer: Answer) -> None:
         pool.write((answer.to_json() + "\n").encode())
         pool.flush()
     except OSError:  # nobody listens any more
-        stop.request("the end of its launcher")
+        signals.request("the end of its launcher")
 
 
 class _Bench:
@@ -146,7 +146,7 @@ class _Bench:
             if self._leaves:
                 break
         # After a signal there are checkpoints to write; after an error there is nothing more to be had from the GPU.
-        if len(self._pack) and (stop.requested() or not self._leaves):
+        if len(self._pack) and (signals.requested() or not self._leaves):
             self._beside = len(self._pack) - 1
             self._pack.run_epoch()
             if self._pack.room or self._pack.measured == MAX_ROOM:
@@ -155,8 +155,8 @@ class _Bench:
     def _begin(self, order: Order) -> None:
         cell, self._beside = order.task.cell, len(self._pack)
         try:
-            if stop.requested():
-                raise stop.StoppedError(stop.requested())
+            if signals.requested():
+                raise signals.StoppedError(signals.requested())
             config = _config(order, self._threads)
             seen = _seen(config)
         except BaseException as error:
@@ -194,8 +194,8 @@ def _left(cell: str, error: BaseException, beside: int) -> Answer:
     if isinstance(error, NoRoomError):
         room, cause = error.room, _line(error)
         return Answer(kind=Kind.returned, cell=cell, cause=cause, leaves=error.spoilt, beside=beside, room=room)
-    if isinstance(error, stop.StoppedError | KeyboardInterrupt):
-        return Answer(kind=Kind.stopped, cell=cell, cause=stop.requested() or _line(error), leaves=True)
+    if isinstance(error, signals.StoppedError | KeyboardInterrupt):
+        return Answer(kind=Kind.stopped, cell=cell, cause=signals.requested() or _line(error), leaves=True)
     # One cell's trouble, even a sys.exit or a fault of ours, must not cost the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from strive import identity
-from strive.code_hash import changed_files
-from strive.records import RecordError, read_record
-from strive.same_code import same_code
+from strive.cells.records import RecordError, read_record
+from strive.code.hash import changed_files
+from strive.code.same_code import same_code
+from strive.config import identity
 
 _KEYS = sorted(identity.SCIENCE_KEYS)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from strive import identity
-from strive.config import Config, knobs
+from allcnn.config import Config, knobs
+from strive.config import identity
 from strive.results.code_versions import versions
 from strive.results.labels import place_label
 from strive.results.load import Loaded

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from strive.evidence import is_dead
+from strive.cells.evidence import is_dead
 from strive.results.record_row import EMPTY, RESULTS, Columns
 
 

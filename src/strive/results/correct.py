@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from strive.evidence import PREDICTIONS
-from strive.predicted import PredictionsError, read_predictions
+from strive.cells.evidence import PREDICTIONS
+from strive.cells.predictions import PredictionsError, read_predictions
 
 __all__ = ["PredictionsError", "correct"]
 

@@ -19,9 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 from platformdirs import user_cache_dir
 
-from strive import config, evidence, identity, predicted, records
-from strive.evidence import EPOCHS, PREDICTIONS
-from strive.records import Status, write_whole
+from allcnn import config
+from strive.cells import evidence, predictions, records
+from strive.cells.evidence import EPOCHS, PREDICTIONS
+from strive.cells.records import Status, write_whole
+from strive.config import identity
 from strive.results import record_row
 from strive.results.record_row import NUMBERS, Columns, no_rows, objects, read_row
 
@@ -177,6 +179,6 @@ def _decoded(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 @cache
 def _source() -> bytes:
     """Return a hash of the source that decides what a row says."""
-    files = (module.__file__ for module in (config, evidence, identity, predicted, records, record_row))
+    files = (module.__file__ for module in (config, evidence, identity, predictions, records, record_row))
     content = b"".join(Path(file).read_bytes() for file in (*files, __file__) if file is not None)
     return hashlib.sha256(content).hexdigest().encode()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from strive import identity
+from strive.config import identity
 
 _TITLES = {
     "model.base": "base",

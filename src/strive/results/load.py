@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from strive import identity
-from strive.config import Config
-from strive.records import RecordError, Status
+from allcnn.config import Config
+from strive.cells.records import RecordError, Status
+from strive.config import identity
 from strive.results.contradictions import blank, contradictions, fill_chance
 from strive.results.index import records_in
 from strive.results.record_row import (

@@ -8,8 +8,8 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from strive.evidence import is_dead, weigh
-from strive.records import Provenance, Record, RecordError, Result, Status, divergence, file_hash, read_record
+from strive.cells.evidence import is_dead, weigh
+from strive.cells.records import Provenance, Record, RecordError, Result, Status, divergence, file_hash, read_record
 
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 

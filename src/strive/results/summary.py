@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from strive import identity
-from strive.evidence import EPOCHS, PREDICTIONS
+from strive.cells.evidence import EPOCHS, PREDICTIONS
+from strive.config import identity
 from strive.results.agreement import agreement_table, agreements
 from strive.results.answer import answer
 from strive.results.code_versions import versions, versions_text

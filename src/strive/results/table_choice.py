@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from yaml import YAMLError
 
-from strive import identity
-from strive.config import ConfigError
+from allcnn.config import ConfigError
+from strive.config import identity
 from strive.decide.choice import Criterion
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value

@@ -18,14 +18,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strive import records, stop, streams
-from strive.claim import ClaimedError, owner_of
+from strive import signals, streams
+from strive.cells import records
+from strive.cells.lease import ClaimedError, owner_of
+from strive.cells.records import RecordError, Status
 from strive.launch.devices import Slot, slots, usable_cores
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import Pool
 from strive.launch.retries import Retries
 from strive.launch.task import Ended, Task
-from strive.records import RecordError, Status
 from strive.slurm.job_log import JobLog, starts, worn_out
 from strive.slurm.snapshot import check_code
 from strive.trackers.session import Mirroring, mirroring_of
@@ -80,7 +81,7 @@ class _Work:
         self._failed = self._has_left = self._gives_way = False
 
     def run(self) -> None:
-        stop.listen()
+        signals.listen()
         pack = self.pack
         job, restart = job_id(), restart_count()
         earlier = [start for start in starts(pack.logs, job) if start.restart < restart]
@@ -117,7 +118,7 @@ class _Work:
                 on_tick=self._tick,
             )
             ended = self._pool.run()
-        signal_name = self._pool.interrupted or stop.requested()
+        signal_name = self._pool.interrupted or signals.requested()
         if not signal_name or all(end.status is not None for end in ended.values()):
             return
         self._leave(signal_name)
@@ -136,12 +137,12 @@ class _Work:
         elif self._gives_way:
             self.log.write("elsewhere", cell=ended.cell)
             print(f"{ended.cell}: left to the process that trains it", flush=True)
-        elif not stop.requested() and self._pool is not None and self._pool.broken:
+        elif not signals.requested() and self._pool is not None and self._pool.broken:
             # The node's fault, not the cell's.
             self._failed = True
             self.log.write("unfit", cause=ended.cause)
             print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
-        elif not stop.requested():
+        elif not signals.requested():
             self._failed = True
             self.log.write("refused", cell=ended.cell, cause=ended.cause)
             print(f"{ended.cell}: not trained: {ended.cause}", flush=True)

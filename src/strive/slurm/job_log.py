@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from strive.cells.records import Status
 from strive.launch.retries import Retries
 from strive.launch.task import Ended
-from strive.records import Status
 
 
 class JobLog:

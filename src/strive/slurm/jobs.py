@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import strive
-from strive import records
+from strive.cells import records
+from strive.cells.progress import CONSOLE
 from strive.launch.task import Task, read_tasks
-from strive.progress import CONSOLE
 from strive.slurm import sbatch, squeue
 from strive.slurm.job import Pack, has_result
 from strive.slurm.launches import is_of, read_jobs, read_launch

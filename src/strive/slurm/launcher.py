@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from strive import stop
+from strive import signals
 from strive.launch.live_view import View
 from strive.launch.submission import Submission
 from strive.launch.task import Ended
@@ -50,8 +50,8 @@ def train_on_slurm(
         while not watch.over:
             with view:
                 watch.wait()
-            if reason := stop.requested():
-                stop.forget()
+            if reason := signals.requested():
+                signals.forget()
                 _heed(reason, watch)
     return watch.ended
 
@@ -59,14 +59,14 @@ def train_on_slurm(
 @contextmanager
 def _signals_noted() -> Iterator[None]:
     """Heed Ctrl-C between two looks: anywhere else it would leave a cell that belongs to nobody."""
-    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
-    stop.listen()
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    signals.listen()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        stop.forget()
+        signals.forget()
 
 
 def _heed(reason: str, watch: Watch) -> None:

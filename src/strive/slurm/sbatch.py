@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from strive.errors import TroubleError
 from strive.slurm.squeue import QueueError, job_with
-from strive.trouble import TroubleError
 
 _CALL_SECONDS = 120.0  # sbatch itself tries for long where slurmctld is busy
 _PAUSE_SECONDS = 20.0  # between two tries where SLURM does not answer

@@ -11,8 +11,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import strive
-from strive.code_hash import code_of
-from strive.trouble import TroubleError
+from strive.code.hash import code_of
+from strive.errors import TroubleError
 
 # Where a job looks for the modules of custom nets, in place of the directory it was launched from.
 MODULES = "STRIVE_MODULES"

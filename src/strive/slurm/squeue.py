@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from strive.trouble import TroubleError
+from strive.errors import TroubleError
 
 _POLLS = 3  # in a row without a live job: SLURM shows passing states while it puts a job back into the queue
 _DOUBT_SECONDS = 600.0  # how long one source may contradict the other before it counts as left behind

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from strive import records, stop
-from strive.claim import ClaimedError, Owner, Silence, owner_of, surely_dead
+from strive import signals
+from strive.cells import records
+from strive.cells.lease import ClaimedError, Owner, Silence, owner_of, surely_dead
+from strive.cells.records import RecordError, Status
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import View
 from strive.launch.task import Ended
-from strive.records import RecordError, Status
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
 from strive.slurm.changed_options import unheeded
@@ -83,19 +84,19 @@ class Watch:
         self._submit()
         if self._options.detach:
             # What SLURM has not answered for may be in the queue: nobody else would find it.
-            while self._intake.unanswered and not stop.requested():
+            while self._intake.unanswered and not signals.requested():
                 time.sleep(_SLICE_SECONDS)
                 self._submit()
             self.detach()
 
     def wait(self) -> None:
         """Look at records and the queue until every cell has ended, or a signal comes."""
-        while not self.over and not stop.requested():
+        while not self.over and not signals.requested():
             self._look()
             self._show()
             self.over = not self._open
             end = time.monotonic() + (0 if self.over else self._options.poll_seconds)
-            while time.monotonic() < end and not stop.requested():
+            while time.monotonic() < end and not signals.requested():
                 time.sleep(_SLICE_SECONDS)
 
     def num_jobs(self) -> int:

@@ -7,12 +7,12 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
-from strive import records
-from strive.claim import Owner, is_older, owner_of, surely_dead
-from strive.code_hash import code_hash
-from strive.evidence import EPOCHS, PREDICTIONS, dead_text, is_dead, weigh
-from strive.records import RecordError, Status
-from strive.same_code import is_stale
+from strive.cells import records
+from strive.cells.evidence import EPOCHS, PREDICTIONS, dead_text, is_dead, weigh
+from strive.cells.lease import Owner, is_older, owner_of, surely_dead
+from strive.cells.records import RecordError, Status
+from strive.code.hash import code_hash
+from strive.code.same_code import is_stale
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import fate_of
 from strive.slurm.launches import Job, Launch, Launches

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from strive.claim import Owner
+from strive.cells.lease import Owner
 from strive.launch.live_view import duration, printable, short_names, shortened
 from strive.slurm.launches import Launch
 from strive.status.cell_status import Standing, State

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from strive import identity, records
-from strive.config import ConfigError
+from allcnn.config import ConfigError
+from strive.cells import records
+from strive.cells.records import Record, RecordError
+from strive.config import identity
 from strive.decide.choice import ChoiceSpec, MissingParentsError, chooser
-from strive.records import Record, RecordError
 from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # it takes Hydra, which `src/status.py` starts without

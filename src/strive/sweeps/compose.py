@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from strive.config import Config, ConfigError, checked, to_dataclass
+from allcnn.config import Config, ConfigError, checked, to_dataclass
 from strive.sweeps.override_syntax import GROUPS, PLAIN_KEYS, flattened
 
 _MOST = 1_000_000  # values of one sweep: more were never meant, and would fill the memory

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from strive import identity, records
-from strive.config import Config
-from strive.records import Record, RecordError
+from allcnn.config import Config
+from strive.cells import records
+from strive.cells.records import Record, RecordError
+from strive.config import identity
 
 _SAMPLES = 8  # records read for one net: their speeds differ by little
 

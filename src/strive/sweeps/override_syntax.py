@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from strive.config import Config, ConfigError, knobs
+from allcnn.config import Config, ConfigError, knobs
 
 if TYPE_CHECKING:  # elsewhere only where its grammar is needed: status starts without Hydra
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -11,12 +11,13 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any, Self
 
-from strive import identity, records
-from strive.claim import owner_of, surely_dead
-from strive.config import Config, knobs
-from strive.evidence import remark
-from strive.records import Record, RecordError
-from strive.same_code import is_stale
+from allcnn.config import Config, knobs
+from strive.cells import records
+from strive.cells.evidence import remark
+from strive.cells.lease import owner_of, surely_dead
+from strive.cells.records import Record, RecordError
+from strive.code.same_code import is_stale
+from strive.config import identity
 from strive.sweeps.override_syntax import GROUPS, counting, flattened, keys_of
 
 SCHEMA = 3

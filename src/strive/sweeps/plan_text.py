@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from strive import identity
-from strive.evidence import remark
+from strive.cells.evidence import remark
+from strive.cells.records import Record, Status
+from strive.config import identity
 from strive.launch.live_view import duration, printable
 from strive.launch.task import Ended
-from strive.records import Record, Status
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned
 

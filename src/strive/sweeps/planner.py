@@ -8,18 +8,19 @@ from pathlib import Path
 
 from rich.progress import track
 
-from strive import identity, records
-from strive.builder_arguments import as_recorded, filled_in
-from strive.cell import CellFacts, check_cell
-from strive.code_hash import changed_files, code_hash, code_of
-from strive.complaint import complaint
-from strive.config import Config, ConfigError, checked
-from strive.data import files_on_disk
+from allcnn.builder_arguments import as_recorded, filled_in
+from allcnn.config import Config, ConfigError, checked
+from allcnn.data import files_on_disk
+from allcnn.same_images import other_images
+from strive.cells import records
+from strive.cells.progress import CONSOLE
+from strive.cells.records import Record, RecordError
+from strive.cells.runner import CellFacts, check_cell
+from strive.code.hash import changed_files, code_hash, code_of
+from strive.config import identity
 from strive.decide.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
+from strive.error_text import complaint
 from strive.launch.task import read_tasks
-from strive.progress import CONSOLE
-from strive.records import Record, RecordError
-from strive.same_images import other_images
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import counting, override
 from strive.sweeps.plan import (

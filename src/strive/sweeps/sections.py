@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from strive import identity
-from strive.config import Config, knobs
+from allcnn.config import Config, knobs
+from strive.config import identity
 from strive.decide.choice import ChoiceSpec, Criterion
 from strive.sweeps.override_syntax import GROUPS, NAME, bare_key
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from strive import identity
-from strive.config import Config, ConfigError
+from allcnn.config import Config, ConfigError
+from strive.config import identity
 from strive.decide.choice import ChoiceSpec
 from strive.sweeps import sections
 from strive.sweeps.override_syntax import bare_key, counting, flattened, keys_of, no_value, override, typed_key

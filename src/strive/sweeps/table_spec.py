@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Any
 
-from strive import identity
+from strive.config import identity
 from strive.decide.choice import Criterion
 from strive.sweeps.sections import Faults, knob_list, record_values
 

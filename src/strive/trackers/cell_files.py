@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from strive import records
-from strive.claim import Owner, is_older, owner_of, surely_dead
-from strive.records import Record, RecordError
+from strive.cells import records
+from strive.cells.lease import Owner, is_older, owner_of, surely_dead
+from strive.cells.records import Record, RecordError
 
 _EPOCHS = "epochs.jsonl"
 _CONFIG = "config.yaml"

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TextIO
 
 from strive import streams
-from strive.claim import ClaimedError, Silence
-from strive.records import RETRAINING, RecordError
+from strive.cells.lease import ClaimedError, Silence
+from strive.cells.records import RETRAINING, RecordError
 from strive.trackers.cell_files import Trail, read_trail
 from strive.trackers.client import Client, NotUploadedError, ServiceGoneError
 from strive.trackers.naming import Plans

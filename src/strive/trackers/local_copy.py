@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from platformdirs import user_cache_dir
 
-from strive.records import write_whole
+from strive.cells.records import write_whole
 from strive.results.load import LoadError
 from strive.trackers.mirrored import Mirrored
 from strive.trackers.project import PLAN_FILE

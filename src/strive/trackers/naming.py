@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strive import identity
-from strive.config import Config, Family
-from strive.records import Provenance, RecordError
+from allcnn.config import Config, Family
+from strive.cells.records import Provenance, RecordError
+from strive.config import identity
 from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import Trail
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strive import identity
+from strive.config import identity
 from strive.results.load import LoadError, file_of, find_plans, load_sweep
 from strive.results.table_choice import SWEEPS, declared_table, read_file
 from strive.sweeps.table_spec import ARM, Table, Value

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from strive import stop
-from strive.config import ConfigError, Tracker
+from allcnn.config import ConfigError, Tracker
+from strive import signals
 from strive.launch.task import Task
 from strive.trackers.daemon_process import MirrorProcess
 from strive.trackers.protocol import Kind, News
@@ -86,7 +86,7 @@ class Mirroring:
         finally:
             lost = process.has_ended and not self._leaving
             process.kill()
-        if error is None or isinstance(error, stop.StoppedError):
+        if error is None or isinstance(error, signals.StoppedError):
             why = f"its process ended; {self._log} has its last words" if lost else ""
             if text := summary(process.news, self._shown, self._runs, why):
                 self._say(text)
@@ -134,7 +134,7 @@ class Mirroring:
             self._say(text)
 
     def _wait(self, process: MirrorProcess) -> None:
-        self._leaving, asked_before = not process.has_ended, stop.requested()
+        self._leaving, asked_before = not process.has_ended, signals.requested()
         process.leave()
         begun, told = time.monotonic(), False
         patience = _PATIENCE_SECONDS + answer_seconds()
@@ -142,7 +142,7 @@ class Mirroring:
             seconds = time.monotonic() - begun
             if seconds > (self._leave_seconds if asked_before else _TOTAL_SECONDS):
                 return
-            if stop.requested() != asked_before:
+            if signals.requested() != asked_before:
                 raise KeyboardInterrupt  # the signal was for this wait
             if seconds > 1 and not told:
                 told = True

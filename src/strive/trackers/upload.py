@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from strive.claim import Claim, take_claim
-from strive.records import Status
+from strive.cells.lease import Claim, take_claim
+from strive.cells.records import Status
 from strive.trackers.cell_files import Trail
 from strive.trackers.client import PREEMPTED, Client, DeletedError, NotUploadedError, OpenRun, Target
 from strive.trackers.naming import Label, Plans, label_of, summary_of

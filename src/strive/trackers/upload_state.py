@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strive import records
+from strive.cells import records
 
 NAME = "wandb.json"
 

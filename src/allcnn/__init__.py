@@ -1,0 +1,1 @@
+"""The first study: 'Striving for Simplicity: The All Convolutional Net' (arXiv 1412.6806)."""

@@ -1,0 +1,95 @@
+"""The paper's figures 2, 3 and 4, and their controls: from a Subject to a Figure."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from allcnn.attribution.trained_cell import Subject
+from allcnn.config import ConfigError, Family, Preprocess
+from allcnn.data import Split
+from allcnn.networks.pooling import NormPool
+from strive.cells.progress import CONSOLE
+
+# Units that a user asks for: so many, or these.
+Units = int | tuple[int, ...]
+
+_POOLS = (NormPool, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+
+
+def source(subject: Subject) -> str:
+    """Return the sentence of a caption that says what was looked at."""
+    config, error = subject.config, subject.test_error
+    width = "" if config.model.width == 1 else f" at width {config.model.width:g}"
+    trained = f", test error {100 * error:.2f}%" if error is not None else ""
+    kind = "cell" if error is not None else "weights"
+    return f"Net: {config.model.name}{width} on {config.data.name}{trained} ({kind} {subject.name})."
+
+
+def adaptation(subject: Subject) -> str:
+    """Return the sentence that says how far this is from the paper's own figures; "" for its ImageNet net."""
+    if subject.config.model.family is Family.all_cnn_b_imagenet:
+        return ""
+    return (
+        "The paper's figures show a net of 12 convolutions trained on ImageNet; here they are adapted to"
+        f" {subject.config.model.name} on {subject.config.data.name}."
+    )
+
+
+def map_space(subject: Subject) -> str:
+    """Return the sentence that says what a map's colours are."""
+    whitened = subject.config.preprocess.kind is Preprocess.gcn_zca
+    space = "whitened images" if whitened else "standardised images"
+    return f"Maps are signed and in the colours of the {space} that the net sees: mid grey is zero."
+
+
+def pools(subject: Subject) -> bool:
+    """Return whether the net has max- or p-norm pooling, and so switches."""
+    return any(isinstance(module, _POOLS) for module in subject.network.modules())
+
+
+def split_of(subject: Subject, name: str) -> Split:
+    """Return the split of that name; raise ConfigError where nothing was held out for it."""
+    split: Split | None = getattr(subject.splits, name)
+    if split is None:
+        raise ConfigError(f"split={name}: nothing was held out for it (data.val_images=0); take train or test")
+    return split
+
+
+def read(split: Split, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images [n, 3, h, w] of these rows of a split, on its device, and their labels [n]."""
+    ((images, labels),) = split.batches([rows])
+    return images, labels
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Show on stderr, where that is a terminal, how far something long is; yield what to tell how much is done."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=CONSOLE,
+        disable=not CONSOLE.is_terminal,
+        transient=True,
+    )
+    task = bar.add_task(what, total=total)
+    with bar:
+        yield lambda done: bar.update(task, completed=done)
+
+
+def picked(units: Units | None, layer: str, count: int) -> list[int]:
+    """Return the channels that are asked for of a layer with so many: the first so many, or these, or all.
+
+    Raises ConfigError for channels that the layer does not have.
+    """
+    if units is None or isinstance(units, int):
+        return list(range(min(count, count if units is None else units)))
+    if beyond := [unit for unit in units if unit >= count]:
+        raise ConfigError(
+            f"units={','.join(map(str, units))}: {layer} has {count} channels, 0 to {count - 1},"
+            f" so there is no {', '.join(map(str, beyond))}"
+        )
+    return list(units)

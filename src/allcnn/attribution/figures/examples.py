@@ -1,0 +1,75 @@
+"""The images of a figure: which of the test split, what they are, and the unit of the net that is looked at in each.
+
+Shapes: n images, m images of the test split, s side of an image.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from allcnn.attribution.activations import activations
+from allcnn.attribution.baselines import wrong_class
+from allcnn.attribution.deprocess import as_pixels
+from allcnn.attribution.figures import read
+from allcnn.attribution.sanity_checks import without_class_relu
+from allcnn.attribution.trained_cell import Subject
+from allcnn.attribution.units import chosen
+from allcnn.config import ConfigError
+
+
+class Shown(NamedTuple):
+    """The images of the rows."""
+
+    rows: Tensor  # int64 [n], of the test split
+    images: Tensor  # [n, 3, s, s], as the network sees them
+    pixels: Any  # [n, s, s, 3]
+    names: list[str]  # their classes
+    channels: Tensor  # int64 [n], of the unit that is looked at: the class that the net predicts
+    positions: Tensor  # int64 [n, 2], where the net is most active for it; [n, 0] where it has no map
+    wrong: Tensor  # int64 [n], of a wrong class
+
+
+def rows_of(subject: Subject, images: int | tuple[int, ...], predicted: Tensor) -> Tensor:
+    """Return the rows of the test split to show: those, or the first correct ones, each class once before again.
+
+    predicted: the class [m] that the net gives to each test image. Raises ConfigError for images that the test split
+    does not have, or more than the net is right about.
+    """
+    labels = subject.splits.test.labels
+    if isinstance(images, tuple):
+        if beyond := [row for row in images if row >= len(labels)]:
+            raise ConfigError(
+                f"images={','.join(map(str, images))}: the test split has {len(labels):,} images, 0 to"
+                f" {len(labels) - 1}, so there is no {', '.join(map(str, beyond))}"
+            )
+        return torch.tensor(images)
+    seen: dict[int, int] = {}
+    order = []
+    for row in (predicted == labels).nonzero().flatten().tolist():
+        label = int(labels[row])
+        seen[label] = seen.get(label, -1) + 1
+        order.append((seen[label], row))
+    if len(order) < images:
+        raise ConfigError(
+            f"images={images}: the net is right about {len(order)} test images only; take as many, or name images by"
+            " their numbers, such as images=0,1"
+        )
+    return torch.tensor([row for _, row in sorted(order)[:images]])
+
+
+def shown_of(subject: Subject, layer: str, rows: Tensor) -> Shown:
+    """Return these rows of the test split; layer: where the net's classes are, "" for its output."""
+    images, labels = read(subject.splits.test, rows)
+    classes = subject.splits.class_names
+    with torch.no_grad():
+        channels = subject.network(images).argmax(1)
+        # The least likely class is told apart only before the ReLU, behind which several are 0.
+        wrong = wrong_class(without_class_relu(subject.network)(images), channels)
+        units = chosen(activations(subject.network, images, layer), channels, None)
+    names = [
+        classes[label] + (f", taken for {classes[taken]}" if label != taken else "")
+        for label, taken in zip(labels.tolist(), channels.tolist(), strict=True)
+    ]
+    pixels = as_pixels(images, subject.config, subject.splits)
+    return Shown(rows, images, pixels, names, channels, units.positions, wrong)

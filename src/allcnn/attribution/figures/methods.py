@@ -1,0 +1,205 @@
+"""What in an image a net answers to: three methods side by side, with and without switches, and their controls.
+
+Paper, figure 4. Shapes: n images, m images of a split, s side of an image.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from allcnn.attribution.accuracy import accuracy, predictions
+from allcnn.attribution.attribute import Attribution, attribute
+from allcnn.attribution.baselines import contrast_map, layers_from_top, reset_layers
+from allcnn.attribution.deprocess import how_shown, map_picture
+from allcnn.attribution.figure import Figure, Row, Tile
+from allcnn.attribution.figures import adaptation, counting, map_space, pools, source
+from allcnn.attribution.figures.examples import Shown, rows_of, shown_of
+from allcnn.attribution.pool_switches import pooled_twin
+from allcnn.attribution.receptive_field import Box
+from allcnn.attribution.receptive_field_probe import fields
+from allcnn.attribution.relu_override import AttributionError
+from allcnn.attribution.rules import Pooling, Rule
+from allcnn.attribution.trained_cell import Subject, convolutions
+from allcnn.config import Precision
+from allcnn.networks.build import GlobalMean
+
+_RANDOM, _WRONG = "control: guided, random weights", "control: guided, wrong class"
+_CONTRAST = "control: contrast, no net"
+_NAMES = {Rule.backprop: "backpropagation", Rule.deconvnet: "deconvnet", Rule.guided: "guided backpropagation"}
+_COLUMNS = ("image", *_NAMES.values(), _RANDOM, _WRONG, _CONTRAST)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What can be chosen of this figure."""
+
+    images: int | tuple[int, ...] = 4  # so many test images, or these
+    seed: int = 0  # of the random weights
+    batch_size: int = 250
+
+
+class Block(NamedTuple):
+    """One way through the net: the rows that show it."""
+
+    heading: str
+    network: nn.Module
+    pooling: Pooling
+    test_accuracy: float
+
+
+def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Figure:
+    """Return a row for each image in each block: with switches, and without.
+
+    Raises ConfigError for images that the test split does not have, AttributionError for a net that cannot be
+    attributed.
+    """
+    layer = class_layer(subject.network)
+    predicted = _predicted(subject, subject.network, "test images", options.batch_size)
+    blocks = _blocks(subject, predicted, options.batch_size)
+    shown = shown_of(subject, layer, rows_of(subject, options.images, predicted))
+    rows, numbers = [], []
+    for block in blocks:
+        maps = _maps(subject, block, layer, shown, options.seed)
+        rows += list(_tiles(block, maps, shown))
+        numbers += list(_numbers(subject, block, layer, maps, shown))
+    return Figure(
+        name="methods",
+        title="What in an image the net answers to: three methods and their controls",
+        caption=_caption(subject, layer, blocks, options),
+        columns=_COLUMNS,
+        rows=tuple(rows),
+        numbers=tuple(numbers),
+        facts={
+            "layer": layer,
+            "blocks": [{"block": block.heading, "test_accuracy": block.test_accuracy} for block in blocks],
+            "test_images": len(predicted),
+            "seed": options.seed,
+        },
+    )
+
+
+def class_layer(network: nn.Module) -> str:
+    """Return where the classes are: the last convolution, before its ReLU, where only an average follows; else ""."""
+    modules = list(network.children()) if isinstance(network, nn.Sequential) else []
+    return convolutions(network)[-1] if modules and isinstance(modules[-1], GlobalMean) else ""
+
+
+def _predicted(subject: Subject, network: nn.Module, what: str, batch_size: int) -> Tensor:
+    """Return the class [m] that the network gives to each test image, and show how far that is."""
+    test = subject.splits.test
+    with counting(what, len(test)) as told:
+        return predictions(network, test, batch_size=batch_size, on_batch=told)
+
+
+def _blocks(subject: Subject, predicted: Tensor, batch_size: int) -> list[Block]:
+    """Return the ways that a signal can take: by switches, and without."""
+    network, labels = subject.network, subject.splits.test.labels
+    own = accuracy(predicted, labels)
+    if pools(subject):
+        return [
+            Block("with pooling and its switches", network, Pooling.switches, own),
+            Block("with pooling, but without switches", network, Pooling.switchless, own),
+        ]
+    plain = Block("without pooling: the net itself", network, Pooling.switches, own)
+    try:
+        twin = pooled_twin(network)
+    except AttributionError:
+        return [plain]
+    pooled = accuracy(_predicted(subject, twin, "test images, with pooling", batch_size), labels)
+    return [Block("with pooling in the strides' place, and its switches", twin, Pooling.switches, pooled), plain]
+
+
+def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -> dict[str, Attribution | Tensor]:
+    """Return the maps of each column but the image's own."""
+
+    def of(network: nn.Module, rule: Rule, channels: Tensor) -> Attribution:
+        return attribute(
+            network,
+            shown.images,
+            rule=rule,
+            layer=layer,
+            channels=channels,
+            # The same place everywhere: elsewhere a map would differ for that alone.
+            positions=shown.positions if shown.positions.shape[1] else None,
+            pooling=block.pooling,
+        )
+
+    maps: dict[str, Attribution] = {rule: of(block.network, rule, shown.channels) for rule in Rule}
+    layers = layers_from_top(block.network, shown.images)
+    random = reset_layers(block.network, subject.config.model, layers, seed)
+    return {
+        **maps,
+        _RANDOM: of(random, Rule.guided, shown.channels),
+        _WRONG: of(block.network, Rule.guided, shown.wrong),
+        _CONTRAST: contrast_map(shown.images),
+    }
+
+
+def _tiles(block: Block, maps: dict[str, Attribution | Tensor], shown: Shown) -> Iterator[Row]:
+    headings = [f"{block.heading} (test accuracy {100 * block.test_accuracy:.2f}%)"]
+    for place, (row, name) in enumerate(zip(shown.rows.tolist(), shown.names, strict=True)):
+        tiles = [Tile(shown.pixels[place])]
+        tiles += [_tile(_map(made)[place]) for made in maps.values()]
+        yield Row(f"{name}\ntest image {row}", tuple(tiles), heading=headings.pop() if headings else "")
+
+
+def _tile(signal: Tensor) -> Tile:
+    return Tile(map_picture(signal), "" if bool(signal.any()) else "nothing comes back")
+
+
+def _map(made: Attribution | Tensor) -> Tensor:
+    return made.maps if isinstance(made, Attribution) else made
+
+
+def _numbers(
+    subject: Subject, block: Block, layer: str, maps: dict[str, Attribution | Tensor], shown: Shown
+) -> Iterator[dict[str, Any]]:
+    seen, names = fields(block.network, layer, subject.image_size), subject.splits.class_names
+    for column, made in maps.items():
+        for place, image in enumerate(shown.rows.tolist()):
+            line: dict[str, Any] = {
+                "block": block.heading,
+                "map": str(column),
+                "image": image,
+                "class": shown.names[place],
+                **dict.fromkeys(["layer", "channel", "channel_class", "row", "column", "value", *Box._fields]),
+            }
+            if isinstance(made, Attribution):
+                channel = int(made.units.channels[place])
+                row, col = made.units.positions[place].tolist() or (None, None)
+                line |= {"layer": layer, "channel": channel, "channel_class": names[channel]}
+                line |= {"row": row, "column": col, "value": float(made.values[place])}
+                line |= seen.box(row, col)._asdict()
+            yield line | {"largest": float(_map(made)[place].abs().max())}
+
+
+def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Options) -> str:
+    where = f"of {layer}, the class convolution, before any ReLU" if layer else "of the net's output"
+    if isinstance(options.images, tuple):
+        images = "The images were named by hand."
+    else:
+        images = "Images: the first test images of different classes that the net is right about."
+    surgery = (
+        "Switches need pooling, which this net does not have: as in the paper, after training, 2x2 max-pooling"
+        " was put in the place of each stride, and that changes the net: see the accuracies."
+        if blocks[0].network is not subject.network
+        else ""
+    )
+    bf16 = subject.test_error is not None and subject.config.precision is Precision.bf16
+    parts = [
+        f"Each map: a 1 at one unit {where}, sent back to the image by the three rules. The unit is that of the class"
+        " which the net predicts, at the place where it is most active for it; the same in every map of an image.",
+        images,
+        surgery,
+        "Accuracies are in float32, the record's test error in bf16." if bf16 else "",
+        "Controls: guided backpropagation in the same net with fresh random weights in all layers; for the class that"
+        " the net finds least likely; and each pixel minus the image's median,"
+        " without any net. Where a map looks like its controls, it shows the image, not what the net has learned.",
+        map_space(subject) + " Each is scaled by its own largest absolute value.",
+        how_shown(subject.config),
+        source(subject),
+        adaptation(subject),
+    ]
+    return " ".join(part for part in parts if part)

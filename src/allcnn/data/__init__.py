@@ -1,0 +1,32 @@
+"""Images from disk to batches on the device: read, hold out, preprocess, augment."""
+
+from allcnn.data.augment import augment, eval_view, output_size
+from allcnn.data.augment import purposes as augment_purposes
+from allcnn.data.listing import NO_FILES, DataFiles
+from allcnn.data.splits import (
+    DataFacts,
+    ResidentSplit,
+    Split,
+    Splits,
+    check_data,
+    files_on_disk,
+    images_now,
+    load_splits,
+)
+
+__all__ = [
+    "NO_FILES",
+    "DataFacts",
+    "DataFiles",
+    "ResidentSplit",
+    "Split",
+    "Splits",
+    "augment",
+    "augment_purposes",
+    "check_data",
+    "eval_view",
+    "files_on_disk",
+    "images_now",
+    "load_splits",
+    "output_size",
+]

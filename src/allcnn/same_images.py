@@ -1,0 +1,33 @@
+"""Whether a record's images are those that lie at data.root now: a cell's id knows a data set by its name alone."""
+
+from allcnn.config import Config, ConfigError, Source
+from allcnn.data import files_on_disk, images_now
+from strive.cells.records import Record
+
+
+def other_images(config: Config, record: Record) -> str | None:
+    """Return why the images at data.root are not those that the record was trained on; "" where they are.
+
+    None: there is nothing at data.root to compare with.
+
+    Files of the same names, sizes and times are taken for the same. Where these differ, as they do in any copy,
+    or an old record has none, the fingerprint decides, for which the images are decoded if they were not yet.
+    """
+    data, made = config.data, record.provenance
+    if data.source is Source.digits:
+        return ""  # they come with the installation
+    try:
+        stamp = files_on_disk(data).stamp
+        if stamp == made.data_stamp != "":
+            return ""
+        if not made.data_stamp and data.source is Source.imagenet:
+            return None  # an old record's fingerprint is of the names alone
+        now = images_now(data)
+    except ConfigError:
+        return None
+    if now == made.data_fingerprint:
+        return ""
+    return (
+        f"it was trained on other images, with fingerprint {made.data_fingerprint},"
+        f" than data.root={data.root} holds now, {now}"
+    )

@@ -1,0 +1,1 @@
+"""One cell: its lease, checkpoints, history and record."""

@@ -1,0 +1,125 @@
+"""A cell's predictions.npz: the labels of the test images, and what its net made of them. Imports no torch.
+
+Shapes: n test images.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from strive.cells.evidence import PREDICTIONS
+from strive.cells.records import Result
+
+_ROWS = 10_000  # test images whose loss is computed at once, in float64
+_CLOSE = 1e-6  # relative: torch and NumPy add up a loss in another order
+
+
+class PredictionsError(ValueError):
+    """A cell's predictions are missing or damaged, or are not of the same images."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """What a cell's predictions say of its result."""
+
+    contradictions: tuple[str, ...]  # a sentence each, which names both sides
+    chance_error: float | None = None  # share in [0, 1]: of always naming the largest class; None: cannot be read
+    labels_sha256: str = ""  # "" if they cannot be read
+
+    @classmethod
+    def of(cls, result: Result, folder: Path) -> Self:
+        """Compare a result with the predictions.npz in its folder, which is there."""
+        try:
+            labels, logits = read_predictions(folder, result.predictions_sha256)
+        except (FileNotFoundError, PredictionsError) as error:
+            return cls(contradictions=(str(error),))
+        return cls(
+            contradictions=tuple(_contradictions(result, labels, logits)),
+            chance_error=largest_class_error(labels),
+            labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
+        )
+
+
+def read_predictions(folder: Path, sha256: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating[Any]]]:
+    """Return labels int64 [n] and logits float [n, classes] of a cell's predictions.npz.
+
+    sha256: of the logits, as the cell's record has it.
+    Raises FileNotFoundError, and PredictionsError where the file is damaged or another cell's.
+    """
+    path = folder / PREDICTIONS
+    labels, logits = _arrays(path)
+    if labels.ndim != 1 or not labels.size or labels.dtype != np.int64:
+        raise PredictionsError(
+            f"{_named(path)}: labels must be int64 [n], n above 0, got {labels.dtype} {list(labels.shape)}"
+        )
+    if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating) or len(logits) != len(labels):
+        got = f"{logits.dtype} {list(logits.shape)}"
+        raise PredictionsError(f"{_named(path)}: logits must be float [n, classes], n = {len(labels)}, got {got}")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        got = f"{labels.min()} to {labels.max()}"
+        raise PredictionsError(
+            f"{_named(path)}: labels must be 0 to {logits.shape[1] - 1}, one of the classes, got {got}"
+        )
+    if hashlib.sha256(np.ascontiguousarray(logits).tobytes()).hexdigest() != sha256:
+        raise PredictionsError(f"{_named(path)} does not hold the predictions that the record beside it speaks of")
+    return labels, logits
+
+
+def largest_class_error(labels: npt.NDArray[np.int64]) -> float:
+    """Return the share in [0, 1] of labels [n] that are not of their largest class."""
+    return 1 - int(np.bincount(labels).max()) / len(labels)
+
+
+def _contradictions(
+    result: Result, labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]
+) -> Iterator[str]:
+    """Yield where a result says something else than labels int64 [n] and logits float [n, classes] give."""
+    # As the cell's own scoring has it: of equal logits the first, and one that is not a number counts as the largest.
+    error = int((logits.argmax(axis=1) != labels).sum()) / len(labels)
+    if not math.isclose(result.test_error, error, abs_tol=1e-12):
+        yield f"record.json says test_error {result.test_error}, {PREDICTIONS} beside it gives {error}"
+    loss = _loss(labels, logits)
+    if (loss is None) != (result.test_loss is None) or (
+        loss is not None
+        and result.test_loss is not None
+        and not math.isclose(result.test_loss, loss, rel_tol=_CLOSE, abs_tol=_CLOSE)
+    ):
+        yield f"record.json says test_loss {_text(result.test_loss)}, {PREDICTIONS} beside it gives {_text(loss)}"
+
+
+def _loss(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]) -> float | None:
+    """Return the mean cross-entropy in nats; None if it is not finite."""
+    total = 0.0
+    with np.errstate(all="ignore"):
+        for start in range(0, len(labels), _ROWS):
+            part = logits[start : start + _ROWS].astype(np.float64)
+            part -= part.max(axis=1, keepdims=True)
+            own = np.take_along_axis(part, labels[start : start + _ROWS, None], axis=1)[:, 0]
+            total += float((np.log(np.exp(part).sum(axis=1)) - own).sum())
+    return total / len(labels) if math.isfinite(total) else None
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _named(path: Path) -> str:
+    """Return the file as tables name it: the same from whatever folder they are made."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    try:
+        # Opened here, as NumPy leaves a file open that it finds damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return arrays["labels"], arrays["logits"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except Exception as error:  # whatever zip, zlib and NumPy raise on bytes that are not what they expect
+        raise PredictionsError(f"{_named(path)} cannot be read: {type(error).__name__}: {error}") from error

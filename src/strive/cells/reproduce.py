@@ -1,0 +1,233 @@
+"""A cell trained again from its record, and whether the numbers agree.
+
+Imports torch only where something is going to be trained: to compare, or to refuse, takes no time.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from allcnn.builder_arguments import as_called
+from allcnn.config import Config, ConfigError, DeviceChoice, knobs, to_config
+from strive.cells import records
+from strive.cells.records import Provenance, Record, RecordError, Result
+from strive.code.hash import changed_files, code_of
+from strive.code.same_code import same_code
+from strive.config import identity
+
+# What may change the last bits, and what says that something else was trained.
+_SURROUNDINGS = (
+    "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "bf16", "fast", "torch", "python",
+    "strive", "inexact", "host",
+)  # fmt: skip
+_SETTABLE = ("data.", "trainer.")
+
+
+def find_record(runs: Path, name: str) -> Path:
+    """Return the record of the cell that is meant: its id, the id's start or last ten digits, or its folder.
+
+    Raises ConfigError if there is none, or more than one.
+    """
+    for place in (Path(name), Path(name) / "record.json"):
+        if place.name == "record.json" and place.is_file():
+            return place.resolve()
+    cells = sorted(path.parent.name for path in runs.glob("*/record.json"))
+    if name in cells:
+        return records.record_path(runs, name)
+    matches = [cell for cell in cells if cell.startswith(name) or cell.endswith(f"-{name}")]
+    if len(matches) == 1:
+        return records.record_path(runs, matches[0])
+    if matches:
+        raise ConfigError(f"{name} is the start of {len(matches)} cells in {runs}; say more of one:{_listed(matches)}")
+    if not cells:
+        raise ConfigError(f"there is no record in {runs}; runs=DIR looks in another folder")
+    raise ConfigError(f"there is no record of {name} in {runs}; it has {len(cells)}:{_listed(cells)}")
+
+
+def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Config:
+    """Return the config that trains a record's cell again, with the threads and the device that it had.
+
+    into: the folder for the new record. overrides: {key: value} of logistics.
+
+    Raises ConfigError for an override that would make it another cell, or a value that is not legal;
+    OmegaConf's errors for a value of the wrong type; RecordError for a record whose config this
+    version gives another id.
+    """
+    _check(overrides)
+    made = record.provenance
+    given = {
+        "trainer.threads": made.threads,
+        "trainer.compile": made.compiled,
+        "trainer.fast": made.fast,
+        "trainer.device": _device(record),
+        "trainer.progress": True,
+    }
+    node = OmegaConf.structured(identity.config_of(record.config | given | {"runs": str(into)}))
+    for key, value in overrides.items():
+        OmegaConf.update(node, key, value)
+    config = as_called(to_config(node))
+    if (cell := identity.cell_id(config)) != record.cell:
+        raise RecordError(f"{record.cell}: in this version of strive its config is that of {cell}")
+    return config
+
+
+def foreseen(record: Record, config: Config) -> list[str]:
+    """Return the lines on what already differs before the cell is trained again, so that the bits may."""
+    import torch
+
+    from allcnn.training import bf16_of, choose_execution, device_name
+
+    execution, code = choose_execution(config.trainer), code_of(config.model.builder)
+    here = {
+        "code_hash": code.hash,
+        "device": device_name(execution.device),
+        "threads": execution.threads,
+        "compiled": execution.compiled,
+        "bf16": bf16_of(config.precision, execution.device) or "",
+        "fast": execution.fast,
+        "torch": str(torch.__version__),
+    }
+    if code.hash in same_code(record.provenance.code_hash, record.config):
+        del here["code_hash"]
+    pairs = {name: (getattr(record.provenance, name), value) for name, value in here.items()}
+    lines = [f"  {name}: {before}, here {now}" for name, (before, now) in _unlike(pairs).items()]
+    changed = changed_files(record.provenance.code_files, code.files) if "code_hash" in here else ""
+    return [*lines, *([f"    changed since: {changed}"] if changed else [])]
+
+
+def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
+    """Return {field: (value, value again)} where two results are not the same to the last bit."""
+    pairs = {item.name: (getattr(first, item.name), getattr(again, item.name)) for item in fields(Result)}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def surroundings(first: Provenance, again: Provenance) -> dict[str, tuple[Any, Any]]:
+    """Return {field: (value, value again)} of what else differs and may be the reason."""
+    return _unlike({name: (getattr(first, name), getattr(again, name)) for name in _SURROUNDINGS})
+
+
+def _unlike(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    # Records that were written before the field was there do not say how they computed in bf16.
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not (name == "bf16" and "" in pair)}
+
+
+def verdict(first: Path, again: Path) -> tuple[bool, list[str]]:
+    """Return whether two records of a cell agree to the last bit, and the lines that say where they do not.
+
+    Raises RecordError for a file that cannot be trusted, or a record without a result.
+    """
+    old, new = records.read_record(first), records.read_record(again)
+    if old.result is None:
+        raise RecordError(without_result(old))
+    if new.result is None:
+        assert new.failure is not None
+        lines = [f"different: it was {old.status.value}, and now ended as {new.status.value}: {new.failure.cause}"]
+        same = False
+    else:
+        found = differing(old.result, new.result)
+        same = not found and old.status is new.status
+        lines = list(_result_lines(old, new, found))
+        if "predictions_sha256" in found:
+            lines += _prediction_lines(first.parent, again.parent)
+    return same, lines + list(_surrounding_lines(old, new))
+
+
+def without_result(record: Record) -> str:
+    """Return what to tell who wants to compare with a record of a failure."""
+    cause = record.failure.cause if record.failure else ""
+    return (
+        f"{record.cell} has no result to compare with: {record.status.value}: {cause}\n"
+        "  train it with the command that it was launched with; what failed is tried again"
+    )
+
+
+def _check(overrides: Mapping[str, str]) -> None:
+    science = {key: meaning.science for key, meaning, _ in knobs(Config())}
+    logistics = ", ".join(key for key, decides in science.items() if not decides and key.startswith(_SETTABLE))
+    for key, value in overrides.items():
+        if science.get(key):
+            raise ConfigError(
+                f"{key}={value} would make it another cell; here only {logistics} can be set."
+                f" For another cell: python src/run.py {key}={value}"
+            )
+        if key not in science or not key.startswith(_SETTABLE):
+            raise ConfigError(f"there is no key {key}; here {logistics} can be set")
+
+
+def _device(record: Record) -> str:
+    """Return trainer.device so that the cell trains where it did, if that is here."""
+    import torch
+
+    from allcnn.training import device_name
+
+    if torch.cuda.is_available() and record.provenance.device == device_name(torch.device("cuda")):
+        return DeviceChoice.cuda.value
+    if record.provenance.device == device_name(torch.device("cpu")):
+        return DeviceChoice.cpu.value
+    return DeviceChoice.auto.value
+
+
+def _result_lines(old: Record, new: Record, found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    assert new.result is not None
+    if not found and old.status is new.status:
+        yield f"identical: all {len(fields(Result))} numbers of the result agree to the last bit"
+        yield f"  {new.status.value}, test error {new.result.test_error:.2%}"
+        return
+    yield f"different: {len(found)} of {len(fields(Result))} numbers of the result"
+    if old.status is not new.status:
+        yield f"  status: {old.status.value}, now {new.status.value}"
+    for name, (before, after) in found.items():
+        yield f"  {name}: {_text(before)}, now {_text(after)}{_change(before, after)}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    # Two hashes differ or do not; where in them says nothing.
+    return f"{value[:10]}..." if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _change(before: Any, after: Any) -> str:
+    if not all(isinstance(value, int | float) for value in (before, after)):
+        return ""
+    share = f", {abs(after - before) / abs(before):.2g} of it" if before else ""
+    return f" ({after - before:+.3g}{share})"
+
+
+def _prediction_lines(first: Path, again: Path) -> list[str]:
+    """Say how far the predictions for the test images are apart, where both are still there."""
+    try:
+        old, new = (np.load(folder / "predictions.npz")["logits"] for folder in (first, again))
+    except (OSError, ValueError, KeyError):
+        return []
+    if old.shape != new.shape:
+        return [f"  predictions: {list(old.shape)} numbers, now {list(new.shape)}"]
+    others = int((old.argmax(axis=1) != new.argmax(axis=1)).sum())
+    largest = float(np.abs(old - new).max())
+    far = f"{largest:.3g}" if math.isfinite(largest) else "not finite"
+    return [f"  {others} of {len(old)} test images get another class; largest difference of a logit: {far}"]
+
+
+def _surrounding_lines(old: Record, new: Record) -> Iterator[str]:
+    found = surroundings(old.provenance, new.provenance)
+    if not found:
+        yield "nothing else differs: code, images, device, threads and versions are the same"
+        return
+    yield "what else differs:"
+    for name, (before, after) in found.items():
+        yield f"  {name}: {before}, now {after}"
+    if "code_hash" in found:
+        if new.provenance.code_hash in same_code(old.provenance.code_hash, old.config):
+            yield "    which is known to train the same numbers"
+        elif changed := changed_files(old.provenance.code_files, new.provenance.code_files):
+            yield f"    changed: {changed}"
+
+
+def _listed(cells: list[str], most: int = 20) -> str:
+    more = [f"and {len(cells) - most} more"] if len(cells) > most else []
+    return "".join(f"\n  {line}" for line in (*cells[:most], *more))

@@ -1,0 +1,308 @@
+"""One cell from its config to its record. The command line, a sweep and the tests all call `run_cell`."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from allcnn.config import Config, ConfigError
+from allcnn.data import Splits, check_data, load_splits, output_size
+from allcnn.networks import check_network
+from allcnn.same_images import other_images
+from allcnn.training import (
+    EagerExecutor,
+    Executor,
+    Training,
+    cells_at_once,
+    choose_execution,
+    make_executor,
+    train_epoch,
+)
+from strive import signals
+from strive.cells import records
+from strive.cells.attempt import Attempt, NoRoomError, out_of_memory, remove_checkpoints
+from strive.cells.evidence import remark
+from strive.cells.lease import ClaimedError, Silence, owner_of
+from strive.cells.progress import CONSOLE
+from strive.cells.records import Record, Status
+from strive.config import identity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellFacts:
+    """What is known of a cell before it is trained."""
+
+    num_train: int  # training images in an epoch
+    flops: int  # of the net's forward pass of one image; a multiply-add is two
+
+
+def check_cell(config: Config) -> CellFacts:
+    """Return how much there is to train, or raise ConfigError for what cannot train.
+
+    Builds the net on the meta device, looks for the data, the device and the runs folder; trains nothing.
+    """
+    choose_execution(config.trainer)
+    _check_runs(Path(config.runs))
+    facts = check_data(config)
+    network = check_network(config.model, num_classes=facts.num_classes, image_size=output_size(config))
+    return CellFacts(num_train=facts.num_train, flops=network.flops)
+
+
+def finished_record(config: Config) -> Record | None:
+    """Return the cell's record if there is nothing left to train.
+
+    Raises records.RecordError if a file is there that cannot be trusted.
+    """
+    record = records.record_of(config)
+    return record if record is not None and record.status.finished else None
+
+
+def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
+    """Train a cell, or go on where it was stopped, and write its record; a done cell is left alone.
+
+    What goes wrong in training becomes a record with status `error` or `out_of_memory`.
+
+    replaces: sha256 of the record file to train again; any other finished record is left alone.
+    fence: the token of a dead process's claim on the cell (claim.Silence); it is shut out.
+
+    Raises ConfigError or RecordError for what a user must put right first, ClaimedError while
+    another process trains the cell, StoppedError when a signal asked to stop, with a checkpoint,
+    and LostClaimError when another process took the cell over.
+    """
+    ended: list[Record | BaseException] = []
+    pack = Pack(lambda cell, outcome: ended.append(outcome), room=1)
+    pack.add(config, replaces=replaces, fence=fence)
+    while len(pack):
+        pack.run_epoch()
+    (outcome,) = ended
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+class Pack:
+    """Cells that train side by side in this process, an epoch of all of them at a time.
+
+    They share the device and the data set; each has its own claim, checkpoints and record, and ends alone.
+    """
+
+    def __init__(self, on_ended: Callable[[str, Record | BaseException], object], *, room: int = 0) -> None:
+        """on_ended: gets each added cell's id once, with its record or with what `run_cell` would raise.
+
+        room: most cells at once; 0: as many as are fastest, measured when two or more are there. The
+        others are given back with NoRoomError.
+        """
+        self.room = room
+        self._on_ended = on_ended
+        self._attempts: list[Attempt] = []
+        self._executor: Executor = EagerExecutor()
+        self.measured = 1  # how many cells at once were tried
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def add(self, config: Config, *, replaces: str = "", fence: str = "") -> None:
+        """Take a cell in; it trains from the next epoch on. replaces, fence: as for run_cell."""
+        try:
+            begun = self._begun(config, replaces, fence)
+        except BaseException as error:
+            self._on_ended(identity.cell_id(config), error)
+            return
+        if isinstance(begun, Attempt):
+            self._attempts.append(begun)
+        else:
+            self._on_ended(begun.cell, begun)
+
+    def run_epoch(self) -> None:
+        """Train all cells to the end of their epoch, and end those that have no more to train."""
+        for attempt in [attempt for attempt in self._attempts if attempt.training.finished]:
+            self._end(attempt, None)  # when it was trained, the disk did not take its record
+        if not self._attempts:
+            return
+        try:
+            self._calibrate()
+        except BaseException as error:
+            fault = self._shared_fault(error)
+            for attempt in list(self._attempts):
+                self._end(attempt, fault)
+            return
+        attempts = {id(attempt.training): attempt for attempt in self._attempts}
+        for attempt in self._attempts:
+            attempt.sitting.packed = max(attempt.sitting.packed, len(attempts))
+        errors = self._trained(attempts)
+        for key, attempt in attempts.items():
+            try:
+                if key not in errors:
+                    attempt.sitting.on_epoch()
+            except BaseException as error:
+                errors[key] = error
+            if key in errors or attempt.training.finished:
+                self._end(attempt, errors.get(key))
+
+    def _trained(self, attempts: dict[int, Attempt]) -> dict[int, BaseException]:
+        """Train an epoch; return what ended which cells."""
+        errors: dict[int, BaseException] = {}
+
+        def on_step(training: Training) -> None:
+            heard = [id(training)]
+            if signals.requested():
+                # Those that wait for one in the middle of its epoch are to hear of it, too.
+                heard += attempts
+            for key in heard:
+                if key in errors:
+                    continue
+                try:
+                    attempts[key].sitting.on_step()
+                except BaseException as error:
+                    errors[key] = error
+            # One that has left goes on being computed to the epoch's end, and nobody listens.
+            if len(errors) == len(attempts):
+                raise _NobodyLeftError
+
+        try:
+            train_epoch([attempt.training for attempt in attempts.values()], self._executor, on_step)
+        except _NobodyLeftError:
+            pass
+        except BaseException as error:
+            shared = self._shared_fault(error) if len(attempts) > 1 else error
+            return dict.fromkeys(attempts, shared) | errors
+        return errors
+
+    def _shared_fault(self, error: BaseException) -> BaseException:
+        """Return what each of several cells is told of an error that may be any one's."""
+        if not isinstance(error, Exception | SystemExit):
+            return error
+        room = len(self) - 1 if out_of_memory(error) else 1
+        why = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
+        spoilt = torch.cuda.is_initialized() and not out_of_memory(error)
+        return NoRoomError(room, f"{why}, with {len(self)} cells side by side", spoilt=spoilt)
+
+    def _calibrate(self) -> None:
+        if self.room or len(self) <= self.measured:
+            return
+        self.measured = len(self)
+        best = cells_at_once([attempt.training for attempt in self._attempts], self._executor)
+        if best == len(self):
+            return  # perhaps more would be better still
+        self.room = best
+        for attempt in self._attempts[best:]:
+            attempt.sitting.keep()
+            self._end(attempt, NoRoomError(best, f"{best} cells at once are the fastest here"))
+
+    def _begun(self, config: Config, replaces: str, fence: str) -> Attempt | Record:
+        path = records.record_path(Path(config.runs), identity.cell_id(config))
+        if (earlier := _left_alone(config, path, replaces)) is not None:
+            return earlier
+        check_cell(config)
+        execution = choose_execution(config.trainer)
+        with ExitStack() as stack:
+            attempt = stack.enter_context(Attempt(config, replaces=replaces, fence=fence))
+            # Another process may have finished it a moment ago.
+            if (earlier := _left_alone(config, path, replaces)) is not None:
+                return earlier
+            failed = attempt.begin(execution, _splits)
+            if failed is None:
+                if not self._attempts:
+                    self._executor = make_executor(attempt.sitting.execution)
+                stack.pop_all()
+                return attempt
+        return _told(failed)
+
+    def _end(self, attempt: Attempt, error: BaseException | None) -> None:
+        self._attempts.remove(attempt)
+        outcome: Record | BaseException
+        try:
+            with attempt:
+                record = attempt.finish() if error is None else attempt.fail(error)
+            outcome = _told(record)
+        except BaseException as raised:
+            outcome = raised
+        if not self._attempts:
+            self._executor = EagerExecutor()  # the graphs hold memory
+        self._on_ended(attempt.cell, outcome)
+
+
+class _NobodyLeftError(Exception):
+    """All cells of a pack have ended before their epoch."""
+
+
+def _told(record: Record) -> Record:
+    CONSOLE.print(summary(record))
+    print(records.record_path(Path(str(record.config["runs"])), record.cell))
+    return record
+
+
+def run_when_free(config: Config) -> Record:
+    """Run the cell; while another process trains it, wait until that one ends or is found dead."""
+    silence, fence, told = Silence(), "", ""
+    while True:
+        try:
+            return run_cell(config, fence=fence)
+        except ClaimedError as error:
+            if error.owner.token != told:
+                told = error.owner.token
+                CONSOLE.print(
+                    f"{error}; waits until it ends, or has given no sign of life for"
+                    f" {error.owner.lease_seconds:g} s (Ctrl-C leaves it alone)"
+                )
+            folder = Path(config.runs) / identity.cell_id(config)
+            while (owner := owner_of(folder)) is not None:
+                if (dead := silence.stale(folder)) is not None:
+                    fence = dead.token
+                    break
+                if signals.requested():
+                    raise signals.StoppedError(f"stopped by {signals.requested()}; {owner} goes on") from None
+                time.sleep(1)
+
+
+def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
+    earlier = finished_record(config)
+    if earlier is None or (replaces and records.file_hash(path) == replaces):
+        return None
+    CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
+    # Left there if the process was killed right after it wrote the record.
+    remove_checkpoints(path.parent)
+    print(path)
+    return earlier
+
+
+def summary(record: Record) -> str:
+    """Return one line on how a cell ended."""
+    if record.failure is not None:
+        return f"{record.cell}: {record.status.value}: {record.failure.cause}"
+    assert record.result is not None
+    # Why a cell diverged stands above this line already.
+    why = f"; {remark(record)}" if record.status is Status.done and remark(record) else ""
+    return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%{why}"
+
+
+def _other_images(config: Config, record: Record) -> str:
+    why, before = other_images(config, record), record.config.get("data.root")
+    if why is None and before != config.data.root:
+        why = f"its images came from data.root={before}"
+    return f"\n  {why}; other images need another data.name" if why else ""
+
+
+def _check_runs(runs: Path) -> None:
+    place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "cannot be written to" if place.is_dir() else "is not a folder"
+        raise ConfigError(f"runs={runs}: {place} {what}; name a folder that records can be written to")
+
+
+# The cells of a sweep in one process share their images: the last two data sets stay loaded.
+_LOADED: dict[str, Splits] = {}
+
+
+def _splits(config: Config, device: torch.device) -> Splits:
+    parts = (asdict(config.data), asdict(config.preprocess), config.trainer.workers, str(device))
+    key = repr(parts)
+    if key not in _LOADED:
+        while len(_LOADED) >= 2:
+            del _LOADED[next(iter(_LOADED))]
+        _LOADED[key] = load_splits(config, device)
+    return _LOADED[key]

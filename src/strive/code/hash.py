@@ -1,0 +1,110 @@
+"""A hash of the source that decides numbers: nets, data, training, and what a user's own net imports."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from strive.code.files import LOOP, Module, reached
+from strive.code.form import Import, Use
+from strive.user_modules import importable, user_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code that trains a cell."""
+
+    hash: str  # ten hex digits
+    files: Mapping[str, str]  # {file: ten hex digits of its own}, in the order of their names
+
+
+def code_hash(builder: str = "") -> str:
+    """Return ten hex digits that change with the deciding source and with nothing else.
+
+    Comments, docstrings, import statements, files' names and places do not count, what is imported does.
+    "" if the builder's module is not found.
+
+    builder: model.builder of a custom net, package.module:function.
+    """
+    return code_of(builder).hash
+
+
+def code_of(builder: str = "") -> Code:
+    """Return the code that trains a cell as it is when first asked for. builder: as for code_hash."""
+    return _code(builder.partition(":")[0], user_folder())
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return which files are not what they were, "" where that is not known or only their use of each other is.
+
+    before, now: Code.files. A file that has another name now is not one of them.
+    """
+    if not before:
+        return ""
+    names = {name for name, its in now.items() if its not in before.values()}
+    names |= {name for name, its in before.items() if its not in now.values()}
+    shown = sorted(names)[:_SHOWN]
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join((*shown, *more))
+
+
+_SHOWN = 5
+
+
+# A process has imported what it trains with; what is edited later does not count.
+@lru_cache(maxsize=64)
+def _code(builder: str, folder: str) -> Code:
+    with importable():
+        modules = reached([LOOP, builder] if builder else [LOOP])
+    if builder and builder not in modules:
+        return Code("", {})
+    decide = {name: module for name, module in modules.items() if module.form.text}
+    uses = {name: [_meant(module, use, modules) for use in module.form.uses] for name, module in decide.items()}
+    own = {name: _digest(module.form.text, *(text for _, text in uses[name])) for name, module in decide.items()}
+    whole = _with_what_they_use(own, uses)
+    # A set: no matter in how many files, and which; but a user's net begins in one of them.
+    digest = _digest(whole.get(builder, ""), *sorted(set(whole.values())))
+    files = {decide[name].file: its[:10] for name, its in own.items()}
+    return Code(digest[:10], dict(sorted(files.items())))
+
+
+def _with_what_they_use(own: Mapping[str, str], uses: Mapping[str, list[tuple[str, str]]]) -> dict[str, str]:
+    """Return {module: hash of its form and of the forms that it uses, of those that they use, and so on}.
+
+    Modules stand in each other's text by hash, not by name, and may import in circles: so all hashes are
+    taken again until that tells no two more of them apart.
+    """
+    whole, apart = dict(own), 0
+    while len(set(whole.values())) > apart:
+        apart = len(set(whole.values()))
+        whole = {name: _digest(own[name], *(whole.get(used, "") for used, _ in uses[name])) for name in own}
+    return whole
+
+
+def _meant(module: Module, use: Use, modules: Mapping[str, Module]) -> tuple[str, str]:
+    """Return the module of `modules` that a use is of, "" if of none, and what of it is used.
+
+    Follows names to where they are made: through packages that import them from their modules.
+    """
+    seen = set[tuple[str, Use]]()
+    while True:
+        seen.add((module.name, use))
+        place = module.source(use.source)
+        rest = [*filter(None, (use.source.name,)), *use.attributes]
+        while rest and f"{place}.{rest[0]}" in modules and rest[0] not in _names(modules, place):
+            place = f"{place}.{rest.pop(0)}"
+        if place not in modules:
+            return "", ".".join((place, *rest))
+        further = _names(modules, place).get(rest[0]) if rest else None
+        following = Use(further, tuple(rest[1:])) if further else None
+        if following is None or (place, following) in seen:
+            return place, ".".join(("", *rest))
+        module, use = modules[place], following
+
+
+def _names(modules: Mapping[str, Module], name: str) -> Mapping[str, Import]:
+    return modules[name].form.names if name in modules else {}
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,0 +1,166 @@
+"""A cell's name, derived from what decides its numbers. Imports no torch."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from types import NoneType
+from typing import Any
+
+import yaml
+
+from allcnn.config import Config, ConfigError, checked, knobs
+
+# Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
+SCHEMA = 1
+KWARGS = "model.kwargs"
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return every knob as {dotted key: JSON value}, science and logistics."""
+    return {key: _json_value(value) for key, _, value in knobs(config)}
+
+
+def spread(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `flat(config)`, or the config of a record, with each argument of a builder as a key of its own, too.
+
+    model.kwargs.channels, and model.kwargs.norm.eps of a mapping in it: as they are typed.
+    """
+    return {**flat_config, **_leaves(KWARGS, flat_config.get(KWARGS) or {})}
+
+
+def decides(key: str) -> bool:
+    """Return whether a key, of `flat` or of `spread`, decides a cell's numbers."""
+    return key in SCIENCE_KEYS or is_argument(key)
+
+
+def is_argument(key: str) -> bool:
+    """Return whether a key is an argument of a builder, such as model.kwargs.channels."""
+    return key.startswith(f"{KWARGS}.")
+
+
+def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        key = f"{prefix}.{name}"
+        found |= _leaves(key, each) if isinstance(each, Mapping) and each else {key: each}
+    return found
+
+
+def config_of(flat_config: Mapping[str, Any]) -> Config:
+    """Return the config that `flat` was made of; raise ConfigError if it is none.
+
+    Keys that this version does not know are left out where they are logistics of another version:
+    the caller compares the cell's id.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    for key, _, default in knobs(Config()):
+        group, _, name = key.rpartition(".")
+        parts.setdefault(group, {})[name] = _typed(key, flat_config.get(key, default), type(default))
+    top = parts.pop("")
+    groups = {name: replace(getattr(Config(), name), **values) for name, values in parts.items()}
+    return checked(Config(**top, **groups))
+
+
+def to_yaml(config: Config) -> str:
+    """Return every knob as YAML, which Hydra reads back."""
+    nested: dict[str, Any] = {}
+    for key, value in flat(config).items():
+        group, dot, name = key.partition(".")
+        if dot:
+            nested.setdefault(group, {})[name] = value
+        else:
+            nested[group] = value
+    return yaml.safe_dump(nested, sort_keys=False)
+
+
+def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of `flat(config)` that decides the numbers."""
+    return {key: value for key, value in flat_config.items() if key in SCIENCE_KEYS}
+
+
+def cell_id(config: Config) -> str:
+    """Return the cell's name, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0-1a2b3c4d5e.
+
+    The last ten digits depend on the whole science part, not on its difference from the
+    defaults: a changed default must give a new name, or old and new results would share a folder.
+    """
+    readable = (
+        f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-lr{config.optimizer.lr:g}-s{config.seed}"
+    )
+    return f"{readable}-{science_hash(flat(config))}"
+
+
+def science_hash(flat_config: Mapping[str, Any]) -> str:
+    """Return ten hex digits that depend on the science part and the schema version alone."""
+    text = json.dumps([SCHEMA, science(flat_config)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def science_hashes(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return science_hash(common | each) of many cells that differ in the same few keys.
+
+    What they share is turned into text once: a plan may have 100,000 cells.
+    """
+    keys = sorted(SCIENCE_KEYS.intersection(common).union(*(SCIENCE_KEYS.intersection(each) for each in own[:1])))
+    texts = {key: f"{json.dumps(key)}: {_text(common[key])}" for key in keys if key in common}
+    varying = [key for key in keys if own and key in own[0]]
+    found = []
+    for each in own:
+        texts |= {key: f"{json.dumps(key)}: {_text(each[key])}" for key in varying}
+        text = f"[{SCHEMA}, {{{', '.join([texts[key] for key in keys])}}}]"
+        found.append(hashlib.sha256(text.encode()).hexdigest()[:10])
+    return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return {key: (value in a, value in b)} of the science keys that make two ids differ; None where one is not there.
+
+    Takes what `flat` returns, or the config of a record.
+    """
+    ours, theirs = ({key: each for key, each in spread(science(one)).items() if key != KWARGS} for one in (a, b))
+    absent = object()
+    return {
+        key: (ours.get(key), theirs.get(key))
+        for key in dict.fromkeys((*ours, *theirs))
+        if ours.get(key, absent) != theirs.get(key, absent)
+    }
+
+
+def _typed(key: str, value: Any, kind: type) -> Any:
+    """Return the JSON value as the knob's type; a knob whose default is null takes true and false."""
+    if kind is NoneType:
+        if value is None:
+            return None
+        kind = bool
+    try:
+        if issubclass(kind, StrEnum) or kind is float:
+            return kind(value)  # "inf" is a number here
+    except (TypeError, ValueError):
+        pass
+    else:
+        if type(value) is kind:
+            return value.copy() if isinstance(value, list | dict) else value
+    raise ConfigError(f"{key}={value!r} is no {kind.__name__}")
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, dict):
+        return {name: _json_value(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    if isinstance(value, float):
+        # -0.0 is 0.0, and JSON has no infinity.
+        return value + 0.0 if math.isfinite(value) else str(value)
+    return value
+
+
+SCIENCE_KEYS = frozenset(key for key, meaning, _ in knobs(Config()) if meaning.science)

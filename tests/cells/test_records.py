@@ -1,0 +1,175 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from allcnn.config import Config
+from strive.cells import records
+from strive.cells.records import Failure, Provenance, Record, RecordError, Result, Status, read_record, write_record
+from strive.config import identity
+
+PROVENANCE = Provenance(
+    host="laptop", device="CPU", threads=2, layout="channels_last", compiled=False, train_seconds=1.5,
+    images_per_second=100.0, peak_memory_bytes=10**9, resumes=0, inexact=[], torch="2.14.1", python="3.11.7",
+    strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", started="2026-01-01T00:00:00+00:00",
+    finished="2026-01-01T00:00:02+00:00",
+)  # fmt: skip
+RESULT = Result(
+    epochs=2, steps=44, parameters=22042, train_loss=2.3, train_error=0.89, val_loss=None, val_error=None,
+    test_loss=2.3, test_error=0.9, predictions_sha256="0" * 64, weights_sha256="1" * 64,
+)  # fmt: skip
+
+
+def record(**changes: object) -> Record:
+    config = Config()
+    whole = Record(
+        schema=records.SCHEMA,
+        cell=identity.cell_id(config),
+        status=Status.done,
+        config=identity.flat(config),
+        result=RESULT,
+        failure=None,
+        provenance=PROVENANCE,
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+def altered(path: Path, **changes: object) -> Path:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    assert path == tmp_path / record().cell / "record.json"
+    assert read_record(path) == record()
+
+
+def test_a_failure_is_a_record_too(tmp_path: Path):
+    failed = record(status=Status.error, result=None, failure=Failure(cause="ValueError: no", traceback="..."))
+    assert read_record(write_record(tmp_path, failed)) == failed
+
+
+def test_an_earlier_record_is_kept_beside_the_new_one(tmp_path: Path):
+    for cause in ("first", "second"):
+        write_record(tmp_path, record(status=Status.error, result=None, failure=Failure(cause=cause, traceback="")))
+    path = write_record(tmp_path, record())
+    assert read_record(path).status is Status.done
+    assert sorted(file.name for file in path.parent.iterdir()) == ["record-1.json", "record-2.json", "record.json"]
+    assert json.loads(path.with_name("record-2.json").read_text())["failure"]["cause"] == "second"
+
+
+def test_a_write_that_fails_leaves_the_old_record_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_record(tmp_path, record())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(tmp_path, record(result=dataclasses.replace(RESULT, test_error=0.5)))
+    assert read_record(path) == record()
+    assert not list(path.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_record_is_refused(tmp_path: Path, share: float):
+    path = write_record(tmp_path, record())
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(RecordError, match=r"record\.json: not a whole JSON file"):
+        read_record(path)
+
+
+def test_a_file_that_is_no_record_is_refused(tmp_path: Path):
+    path = tmp_path / "record.json"
+    path.write_text("[1, 2]")
+    with pytest.raises(RecordError, match="not a record"):
+        read_record(path)
+
+
+def test_a_record_of_another_schema_is_refused(tmp_path: Path):
+    path = altered(write_record(tmp_path, record()), schema=0)
+    with pytest.raises(RecordError, match="schema 0, this version reads schema 1"):
+        read_record(path)
+
+
+def test_a_record_in_another_cells_folder_is_refused(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    moved = path.parent.rename(tmp_path / "model_a-cifar10-none-lr0.05-s0-0000000000") / "record.json"
+    with pytest.raises(RecordError, match="but lies in model_a"):
+        read_record(moved)
+
+
+def test_a_record_whose_config_was_edited_is_refused(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    config = identity.flat(Config()) | {"optimizer.lr": 0.1}
+    with pytest.raises(RecordError, match="its config belongs to a cell whose id ends in"):
+        read_record(altered(path, config=config))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("result", "test_error", "0.1", "result: test_error: must be float, got '0.1'"),
+        ("result", "test_error", None, "result: test_error: must be float, got None"),
+        ("result", "epochs", 2.5, "result: epochs: must be int, got 2.5"),
+        ("result", "epochs", True, "result: epochs: must be int, got True"),
+        ("result", "test_error", 7.3, "result: test_error must be in [0, 1], got 7.3"),
+        ("result", "test_error", float("nan"), "NaN is not a number of JSON"),
+        ("provenance", "inexact", "no", "provenance: inexact: must be list, got 'no'"),
+    ],
+)
+def test_a_value_of_another_type_is_never_read_as_a_number(
+    tmp_path: Path, part: str, field: str, value: object, message: str
+):
+    path = write_record(tmp_path, record())
+    content = json.loads(path.read_text())
+    content[part][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+    assert message in str(caught.value)
+
+
+def test_a_lacking_or_unknown_field_is_refused(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    with pytest.raises(RecordError, match="Record must have exactly"):
+        read_record(altered(path, extra=1))
+
+
+def test_a_result_without_its_status_is_refused(tmp_path: Path):
+    path = altered(write_record(tmp_path, record()), status="error")
+    with pytest.raises(RecordError, match="status error does not fit"):
+        read_record(path)
+
+
+def test_every_field_of_a_record_is_in_its_documentation():
+    text = (ROOT / "docs" / "record.md").read_text()
+    for part in (Record, Result, Failure, Provenance):
+        for field in dataclasses.fields(part):
+            assert f"`{field.name}`" in text, field.name
+
+
+@pytest.mark.parametrize("module", ["records", "identity", "config", "code_hash"])
+def test_what_analysis_reads_needs_no_torch(module: str):
+    code = f"import strive.{module}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src").returncode == 0
+
+
+def test_a_record_without_a_science_key_is_refused_and_other_logistics_keys_are_read(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    flat = identity.flat(Config())
+    other = {key: value for key, value in flat.items() if key != "trainer.progress"} | {"trainer.new": 1}
+    assert read_record(altered(path, config=other)).config == other
+    lacking = {key: value for key, value in flat.items() if key != "optimizer.lr"}
+    with pytest.raises(RecordError, match=r"its config lacks optimizer\.lr"):
+        read_record(altered(path, config=lacking))
+
+
+def test_a_status_of_another_type_is_refused(tmp_path: Path):
+    with pytest.raises(RecordError, match="status: must be one of"):
+        read_record(altered(write_record(tmp_path, record()), status=[]))

@@ -1,0 +1,121 @@
+import json
+
+import pytest
+from support import MakeConfig
+
+from allcnn.config import Config, knobs
+from strive.config import identity
+from strive.config.identity import SCIENCE_KEYS, cell_id, differences
+
+
+def test_an_id_reads_net_data_augment_lr_seed_and_ten_hex_digits(make_config: MakeConfig):
+    readable, _, digits = cell_id(make_config("augment=flip_shift")).rpartition("-")
+    assert readable == "all_cnn_c-cifar10-flip_shift-lr0.05-s0"
+    assert len(digits) == 10
+    assert int(digits, 16) >= 0
+
+
+def test_an_explicit_default_gives_the_same_id(make_config: MakeConfig):
+    assert cell_id(make_config()) == cell_id(make_config("seed=0", "optimizer.lr=5e-2", "model.width=1"))
+
+
+def test_the_same_schedule_in_other_words_gives_the_same_id(make_config: MakeConfig):
+    assert cell_id(make_config()) == cell_id(make_config("optimizer.drop_at=[4/7,5/7,6/7]"))
+
+
+OTHER_VALUES = {
+    "optimizer.drop_at": "[1/2]",
+    "data.source": "cifar100",
+    "data.name": "other",
+    "model.builder": "a.b:c",
+    "model.kwargs": "{depth: 3}",
+}
+
+
+@pytest.mark.parametrize("key", sorted(SCIENCE_KEYS))
+def test_every_science_key_changes_the_id(key: str):
+    # On the flat config: here it does not matter whether the combination could train.
+    flat = identity.flat(Config())
+    changed = flat | {key: OTHER_VALUES.get(key, f"not {flat[key]}")}
+    assert identity.science_hash(flat) != identity.science_hash(changed)
+
+
+def test_no_logistics_key_changes_the_id():
+    flat = identity.flat(Config())
+    logistics = {key: "other" for key, meaning, _ in knobs(Config()) if not meaning.science}
+    assert set(logistics) == {
+        "data.root",
+        "data.download",
+        "runs",
+        "trainer.device",
+        "trainer.threads",
+        "trainer.workers",
+        "trainer.checkpoint_minutes",
+        "trainer.engine",
+        "trainer.compile",
+        "trainer.fast",
+        "trainer.lease_seconds",
+        "trainer.progress",
+        "tracker.kind",
+        "tracker.project",
+        "tracker.entity",
+        "tracker.images",
+        "tracker.weights",
+        "needs.timeout_min",
+        "needs.mem_gb",
+        "needs.gres",
+    }
+    assert identity.science_hash(flat) == identity.science_hash(flat | logistics)
+
+
+def test_a_config_comes_back_from_its_flat_form(make_config: MakeConfig):
+    for overrides in (
+        ("model=model_a", "model.pool_norm=2", "optimizer.drop_at=[1/2]", "optimizer.lr=1e-3", "augment=flip_shift"),
+        ("model=extra/custom", "model.builder=a.b:c", "+model.kwargs={depth: 3, names: [x, y]}", "trainer.threads=1"),
+        ("model=convpool_cnn_c", "needs.gres='gpu:1'", "trainer.device=cpu", "precision=fp32"),
+    ):
+        config = make_config(*overrides)
+        assert identity.config_of(json.loads(json.dumps(identity.flat(config)))) == config
+    newer = identity.flat(config) | {"trainer.of_a_later_version": 1}
+    assert identity.config_of(newer) == config
+
+
+def test_a_changed_default_gives_a_new_id(monkeypatch: pytest.MonkeyPatch, make_config: MakeConfig):
+    before = cell_id(make_config())
+    config = make_config()
+    config.optimizer.momentum = 0.8
+    assert cell_id(config) != before
+
+
+def test_a_change_of_schema_gives_a_new_id(monkeypatch: pytest.MonkeyPatch):
+    before = cell_id(Config())
+    monkeypatch.setattr(identity, "SCHEMA", identity.SCHEMA + 1)
+    assert cell_id(Config()) != before
+
+
+def test_differences_names_the_keys_that_make_two_ids_differ(make_config: MakeConfig):
+    a, b = make_config(), make_config("seed=3", "augment=flip_shift", "trainer.threads=1")
+    assert differences(identity.flat(a), identity.flat(b)) == {"augment.kind": ("none", "flip_shift"), "seed": (0, 3)}
+
+
+def test_cells_without_differences_have_one_id(make_config: MakeConfig):
+    a, b = make_config("trainer.device=cpu"), make_config("runs=elsewhere")
+    assert differences(identity.flat(a), identity.flat(b)) == {}
+    assert cell_id(a) == cell_id(b)
+
+
+def test_a_flat_config_is_plain_json(make_config: MakeConfig):
+    flat = identity.flat(make_config("model=model_a"))
+    assert json.loads(json.dumps(flat, allow_nan=False)) == flat
+    assert flat["model.pool_norm"] == "inf"
+
+
+def test_two_spellings_of_one_number_give_one_id(make_config: MakeConfig):
+    cells = [make_config(f"optimizer.weight_decay={zero}") for zero in ("0", "0.0", "-0.0")]
+    assert len({cell_id(config) for config in cells}) == 1
+
+
+def test_the_arguments_of_a_builder_may_hold_any_number(make_config: MakeConfig):
+    custom = ("model=extra/custom", "model.builder=a:b")
+    ids = {cell_id(make_config(*custom, f"+model.kwargs={{x: [{value}]}}")) for value in ("1", "inf", "nan")}
+    assert len(ids) == 3
