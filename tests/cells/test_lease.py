@@ -22,7 +22,7 @@ import sys, time
 from pathlib import Path
 from strive.cells.lease import take_claim
 with take_claim(Path(sys.argv[1]), float(sys.argv[2])) as claim:
-    lease.note(step=7)
+    claim.note(step=7)
     print("held", flush=True)
     time.sleep(60)
 """

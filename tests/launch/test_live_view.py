@@ -63,7 +63,7 @@ def cells(root: Path, count: int, net: str = "strided_cnn_c") -> dict[str, Path]
 def beat(folder: Path, step: int, *, host: str = "node1", job: str = "") -> None:
     """Let the owner of a cell say how far it is, of 1000 steps in 10 epochs."""
     claim = folder / "claim" / "token"
-    lease.mkdir(parents=True, exist_ok=True)
+    claim.mkdir(parents=True, exist_ok=True)
     owner = {
         "token": "token", "host": host, "boot": "", "pid": 1, "pid_started": "", "job": job, "restart": 0,
         "lease_seconds": 60.0, "since": "2026-01-01T00:00:00+00:00",
