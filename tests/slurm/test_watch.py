@@ -16,6 +16,7 @@ from strive.launch.live_view import View
 from strive.launch.retries import Retries
 from strive.launch.task import Task, write_tasks
 from strive.slurm import submit_queue
+from strive.slurm import watch as watch_module
 from strive.slurm.changed_options import unheeded
 from strive.slurm.job_log import JobLog
 from strive.slurm.jobs import SlurmJobs
@@ -282,7 +283,7 @@ def test_the_queue_is_asked_less_and_less_often_and_at_once_where_a_job_is_in_do
     watch = make_watch(poll_seconds=5.0)
     cluster.shows(j41="RUNNING")
     now = 1000.0
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now)
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: now)
 
     def asked(seconds: int) -> int:
         nonlocal now
@@ -306,7 +307,7 @@ def test_a_slurm_that_does_not_answer_is_asked_less_and_less_often_too(
     watch = make_watch(poll_seconds=5.0)
     cluster.set("squeue", err="slurm_load_jobs error: Socket timed out on send/recv operation", rc=1)
     now = 1000.0
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now)
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: now)
     for _ in range(120):
         watch._look()
         now += 5
