@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig, MakePlan
 
 from allcnn.config import Config, ConfigError, to_config
-from allcnn.training.compile import cache_folder
+from allcnn.training.compile import compiled_code_folder
 from strive.sweeps.compose import Composer
 from strive.sweeps.plan import Plan
 from strive.sweeps.planner import Planner
@@ -55,7 +55,7 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     # One for the whole session, whitening digits takes seconds; never the user's.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRIVE_CACHE", str(tmp_path_factory.getbasetemp().parent / "strive-cache"))
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled_code_folder()))
         yield
 
 

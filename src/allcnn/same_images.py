@@ -1,7 +1,7 @@
 """Whether a record's images are those that lie at data.root now: a cell's id knows a data set by its name alone."""
 
 from allcnn.config import Config, ConfigError, Source
-from allcnn.data import files_on_disk, images_now
+from allcnn.data import current_fingerprint, files_on_disk
 from strive.cells.records import Record
 
 
@@ -22,7 +22,7 @@ def other_images(config: Config, record: Record) -> str | None:
             return ""
         if not made.data_stamp and data.source is Source.imagenet:
             return None  # an old record's fingerprint is of the names alone
-        now = images_now(data)
+        now = current_fingerprint(data)
     except ConfigError:
         return None
     if now == made.data_fingerprint:

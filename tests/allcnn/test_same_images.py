@@ -64,7 +64,7 @@ def test_files_that_were_not_touched_are_the_same_without_a_look_into_them(
 ):
     config = folder(make_small, root)
     record = trained(config)
-    monkeypatch.setattr(same_images, "images_now", None)
+    monkeypatch.setattr(same_images, "current_fingerprint", None)
     assert other_images(config, record) == ""
 
 

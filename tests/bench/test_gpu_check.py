@@ -115,7 +115,7 @@ def test_a_net_that_is_not_the_papers_is_noticed(ground: Ground, monkeypatch: py
             logits: Tensor = self.net(images)
             return logits * 1.0001
 
-    monkeypatch.setattr(correctness, "with_less_work", lambda net, channels: Larger(net))
+    monkeypatch.setattr(correctness, "with_moved_strides", lambda net, channels: Larger(net))
     assert not correctness.net_is_as_written(NET, ground, False).passed
 
 

@@ -9,8 +9,8 @@ from allcnn.data.splits import (
     Split,
     Splits,
     check_data,
+    current_fingerprint,
     files_on_disk,
-    images_now,
     load_splits,
 )
 
@@ -24,9 +24,9 @@ __all__ = [
     "augment",
     "augment_purposes",
     "check_data",
+    "current_fingerprint",
     "eval_view",
     "files_on_disk",
-    "images_now",
     "load_splits",
     "output_size",
 ]

@@ -25,13 +25,13 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's entry
 _METHODS = {9: "deflate64", 93: "zstd", 95: "xz", 98: "ppmd"}  # those that not every Python can read
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What an entry of an archive is."""
 
     file = auto()
     folder = auto()
     link = auto()  # symbolic
-    lost = auto()  # a link to what is no file of the archive
+    broken_link = auto()  # a link to what is no file of the archive
     other = auto()  # a device or a pipe
     replaced = auto()  # a file whose name comes again further on, which unpacking would write over it
 
@@ -41,7 +41,7 @@ class Entry:
     """A name in an archive. Links that lead to a file of the archive are that file."""
 
     name: str  # as stored, with / between folders
-    kind: Kind
+    kind: EntryKind
     place: int = -1  # of a file: where its bytes are, as `contents` takes it
     target: str = ""  # of a link
 
@@ -56,10 +56,10 @@ def list_archive(root: Path) -> list[Entry]:
     known = {key: entries[number] for key, number in last.items()}
     listed = []
     for number, entry in enumerate(entries):
-        if entry.kind is Kind.link:
-            entry = _followed(entry, known)
-        if entry.kind is not Kind.folder and last[_key(entry.name)] != number:
-            entry = replace(entry, kind=Kind.replaced)
+        if entry.kind is EntryKind.link:
+            entry = _follow_link(entry, known)
+        if entry.kind is not EntryKind.folder and last[_key(entry.name)] != number:
+            entry = replace(entry, kind=EntryKind.replaced)
         listed.append(entry)
     return listed
 
@@ -94,18 +94,18 @@ def _key(name: str) -> str:
     return posixpath.normpath(name)
 
 
-def _followed(link: Entry, known: dict[str, Entry]) -> Entry:
+def _follow_link(link: Entry, known: dict[str, Entry]) -> Entry:
     entry = link
     for _ in range(_LINKS):
         target = _key(posixpath.join(posixpath.dirname(entry.name), entry.target))
         if target not in known:
             break
         entry = known[target]
-        if entry.kind is Kind.file:
+        if entry.kind is EntryKind.file:
             return replace(entry, name=link.name)
-        if entry.kind is not Kind.link:
+        if entry.kind is not EntryKind.link:
             break
-    return replace(link, kind=Kind.lost)
+    return replace(link, kind=EntryKind.broken_link)
 
 
 def _is_zip(root: Path) -> bool:
@@ -180,16 +180,18 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 def _tar_entry(member: tarfile.TarInfo, known: dict[str, Entry]) -> Entry:
     if member.isreg():
-        return Entry(member.name, Kind.file, place=member.offset)
+        return Entry(member.name, EntryKind.file, place=member.offset)
     if member.isdir():
-        return Entry(member.name, Kind.folder)
+        return Entry(member.name, EntryKind.folder)
     if member.issym():
-        return Entry(member.name, Kind.link, target=member.linkname)
+        return Entry(member.name, EntryKind.link, target=member.linkname)
     if member.islnk():
         # Of what has that name by now: a later member of the same name is another file.
         first = known.get(_key(member.linkname))
-        return replace(first, name=member.name) if first else Entry(member.name, Kind.lost, target=member.linkname)
-    return Entry(member.name, Kind.other)
+        if first is None:
+            return Entry(member.name, EntryKind.broken_link, target=member.linkname)
+        return replace(first, name=member.name)
+    return Entry(member.name, EntryKind.other)
 
 
 @contextmanager
@@ -212,18 +214,18 @@ def _zip_entries(root: Path) -> list[Entry]:
             name = info.filename
             if "\\" in name and "/" not in name:  # packed on Windows, against zip's rules
                 name = name.replace("\\", "/")
-            kind = stat.S_IFMT(info.external_attr >> 16)
+            file_type = stat.S_IFMT(info.external_attr >> 16)
             if name.endswith("/"):
-                entries.append(Entry(name, Kind.folder))
-            elif kind == stat.S_IFLNK:
+                entries.append(Entry(name, EntryKind.folder))
+            elif file_type == stat.S_IFLNK:
                 # As zipfile decodes names, so that the target's is found.
                 encoding = "utf-8" if info.flag_bits & _UTF8 else "cp437"
                 target = _zip_content(root, archive, info).decode(encoding, "surrogateescape")
-                entries.append(Entry(name, Kind.link, target=target))
-            elif kind in (0, stat.S_IFREG):
-                entries.append(Entry(name, Kind.file, place=place))
+                entries.append(Entry(name, EntryKind.link, target=target))
+            elif file_type in (0, stat.S_IFREG):
+                entries.append(Entry(name, EntryKind.file, place=place))
             else:
-                entries.append(Entry(name, Kind.other))
+                entries.append(Entry(name, EntryKind.other))
     return entries
 
 

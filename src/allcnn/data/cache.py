@@ -46,12 +46,12 @@ def cached_arrays(name: str, key: str, make: Callable[[], Mapping[str, npt.NDArr
         if found is not None:
             return found
         if folder.exists():
-            _say(f"the cache entry {folder} is damaged and is made again")
+            _warn(f"the cache entry {folder} is damaged and is made again")
         made = dict(make())
         try:
             _write(folder, made)
         except OSError as error:
-            _say(f"not cached, so the next cell makes it again: {folder} ({error})")
+            _warn(f"not cached, so the next cell makes it again: {folder} ({error})")
             return made
     found = _read(folder)
     return made if found is None else found
@@ -112,7 +112,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            _say(f"waiting for another process that makes {folder}")
+            _warn(f"waiting for another process that makes {folder}")
             lock.acquire()
     except (OSError, NotImplementedError):
         pass  # no place for a lock is no place for an entry either: _write will say so
@@ -122,5 +122,5 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _say(line: str) -> None:
+def _warn(line: str) -> None:
     print(f"strive: {line}", file=sys.stderr)

@@ -14,7 +14,7 @@ from allcnn.data.images import RawData, RawSplit
 from allcnn.data.listing import NO_FILES, DataFiles, stamp_of
 
 # What a pickled numpy array and Python 2's or 3's plain values need; nothing that can act.
-_HARMLESS = {
+_ALLOWED_NAMES = {
     (module, name)
     for package in ("numpy.core", "numpy._core")
     for module, name in ((f"{package}.multiarray", "_reconstruct"), (f"{package}.numeric", "_frombuffer"))
@@ -183,6 +183,6 @@ def load_plain_pickle(file: Path) -> Any:
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _HARMLESS:
+        if (module, name) not in _ALLOWED_NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which plain image data never does")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

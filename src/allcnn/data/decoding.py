@@ -53,7 +53,7 @@ def decode_square(source: bytes | Path, size: int, name: str) -> npt.NDArray[np.
         raise
     except UnidentifiedImageError:
         # Pillow's own text names its buffer in memory.
-        raise ConfigError(f"{name} is not a readable image: {_beginning(source)}") from None
+        raise ConfigError(f"{name} is not a readable image: {_first_bytes(source)}") from None
     except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
         text = str(error) or type(error).__name__
         raise ConfigError(f"{name} is not a readable image: {text}") from error
@@ -110,7 +110,7 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     return pixels if turn is None else pixels.transpose(turn)
 
 
-def _beginning(source: bytes | Path) -> str:
+def _first_bytes(source: bytes | Path) -> str:
     if isinstance(source, Path):
         with source.open("rb") as file:
             source = file.read(16)

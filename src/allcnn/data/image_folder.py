@@ -17,11 +17,21 @@ from rich.console import Console
 from rich.progress import Progress
 
 from allcnn.config import ConfigError, DataConfig
-from allcnn.data.archive import Kind, contents, has_checksums, list_archive
+from allcnn.data.archive import EntryKind, contents, has_checksums, list_archive
 from allcnn.data.cache import Arrays, cached_arrays
 from allcnn.data.decoding import decode_square, is_image
 from allcnn.data.images import RawData, RawSplit
-from allcnn.data.listing import EMPTY, HIDDEN, IN_FOLDERS, DataFiles, LeftOut, beside, list_folder, readable, stamp_of
+from allcnn.data.listing import (
+    EMPTY,
+    HIDDEN,
+    IN_FOLDERS,
+    DataFiles,
+    LeftOut,
+    left_out_text,
+    list_folder,
+    readable,
+    stamp_of,
+)
 
 _FORMAT = 2  # raise it when a change here changes pixels, labels or their order
 _SPLITS = ("train", "test")
@@ -90,49 +100,49 @@ def _list_folder(root: Path) -> Listing:
     found, left_out = list_folder(root, _SPLITS)
     folders = [folder for split in _SPLITS for folder in found[split]]
     stamp = stamp_of(folder.stamp for folder in folders)
-    return _listing(root, [name for folder in folders for name in folder.names], {}, left_out.lines(), stamp)
+    return _to_listing(root, [name for folder in folders for name in folder.names], {}, left_out.lines(), stamp)
 
 
 def _list_archive(root: Path, stamp: str) -> Listing:
-    listed = _listed_archive(root, stamp)
+    listed = _listing_or_error(root, stamp)
     if isinstance(listed, ConfigError):
         raise ConfigError(str(listed)) from listed
     return listed
 
 
 @lru_cache(maxsize=8)
-def _listed_archive(root: Path, stamp: str) -> Listing | ConfigError:
+def _listing_or_error(root: Path, stamp: str) -> Listing | ConfigError:
     """List an archive, or say what is wrong with it; a large one takes seconds, so a sweep's cells share that."""
     key = stamp_of((str(_FORMAT), str(root), stamp))
     try:
-        return _listed(root, stamp, cached_arrays("listing", key, lambda: _found_in(root)))
+        return _cached_listing(root, stamp, cached_arrays("listing", key, lambda: _scan_archive(root)))
     except ConfigError as error:
         return error
 
 
-def _listed(root: Path, stamp: str, found: Arrays) -> Listing:
+def _cached_listing(root: Path, stamp: str, found: Arrays) -> Listing:
     names, places = found["names"].tolist(), found["places"].tolist()
-    return _listing(root, names, dict(zip(names, places, strict=True)), tuple(found["left_out"].tolist()), stamp)
+    return _to_listing(root, names, dict(zip(names, places, strict=True)), tuple(found["left_out"].tolist()), stamp)
 
 
-def _found_in(root: Path) -> Arrays:
+def _scan_archive(root: Path) -> Arrays:
     """Return an archive's images, where their bytes are, and what is left out; complete, or ConfigError."""
     left_out = LeftOut()
     images: dict[str, int] = {}
     folders, filled = set[str](), set[str]()
     for entry in list_archive(root):
         parts = _parts(entry.name)
-        where = _where(parts)
-        if entry.kind is Kind.lost and (where == _IMAGE or _is_class_folder(parts) or parts[-1] in _SPLITS):
+        where = _image_or_reason(parts)
+        if entry.kind is EntryKind.broken_link and (where == _IMAGE or _is_class_folder(parts) or parts[-1] in _SPLITS):
             raise ConfigError(
                 f"data.root={root}: {readable(entry.name)} is a link to {readable(entry.target)}, which is no file in"
                 " the archive; without it the set is not complete. Pack the file itself (tar --dereference)"
             )
-        if entry.kind is Kind.folder:
+        if entry.kind is EntryKind.folder:
             if _is_class_folder(parts) and not any(part.startswith(".") for part in parts):
                 folders.add("/".join(parts[-2:]))
-        elif entry.kind is not Kind.file:
-            left_out.add(_KINDS[entry.kind], entry.name)
+        elif entry.kind is not EntryKind.file:
+            left_out.add(_REASONS[entry.kind], entry.name)
         elif where == _IMAGE:
             images[entry.name] = entry.place
             filled.add("/".join(parts[-3:-1]))
@@ -153,11 +163,11 @@ def _found_in(root: Path) -> Arrays:
 
 
 _IMAGE = "image"
-_KINDS = {
-    Kind.lost: "links to what is no file in the archive",
-    Kind.link: "links",
-    Kind.other: "neither files nor folders",
-    Kind.replaced: "files whose name comes again further on, and the last one counts",
+_REASONS = {
+    EntryKind.broken_link: "links to what is no file in the archive",
+    EntryKind.link: "links",
+    EntryKind.other: "neither files nor folders",
+    EntryKind.replaced: "files whose name comes again further on, and the last one counts",
 }
 
 
@@ -165,7 +175,7 @@ def _parts(name: str) -> list[str]:
     return name.removeprefix("./").rstrip("/").split("/")
 
 
-def _where(parts: list[str]) -> str:
+def _image_or_reason(parts: list[str]) -> str:
     """Return _IMAGE for [TOP/]train/CLASS/FILE, why a file elsewhere is left out, or "" for one that is no image."""
     if parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts):
         return "files whose path leads upwards" if ".." in parts else HIDDEN
@@ -183,7 +193,7 @@ def _is_class_folder(parts: list[str]) -> bool:
     return len(parts) in (2, 3) and parts[-2] in _SPLITS
 
 
-def _listing(root: Path, names: list[str], places: dict[str, int], left_out: tuple[str, ...], stamp: str) -> Listing:
+def _to_listing(root: Path, names: list[str], places: dict[str, int], left_out: tuple[str, ...], stamp: str) -> Listing:
     found: dict[str, list[tuple[str, str]]] = {split: [] for split in _SPLITS}  # split -> (class, name)
     for name in names:
         split, label = _parts(name)[-3:-1]
@@ -203,7 +213,7 @@ def _listing(root: Path, names: list[str], places: dict[str, int], left_out: tup
 
 
 def _class_names(root: Path, classes: dict[str, set[str]], left_out: tuple[str, ...]) -> tuple[str, ...]:
-    has = beside(left_out)
+    has = left_out_text(left_out)
     for split in _SPLITS:
         if not classes[split]:
             raise ConfigError(f"data.root={root} has no images under {split}/; it must hold {split}/CLASS/FILE{has}")
@@ -224,11 +234,11 @@ def _decode(root: Path, listing: Listing, size: int) -> Arrays:
         split, row = rows[name]
         arrays[split][row] = decode_square(content, size, f"{readable(name)} in {root}")
 
-    _for_all(decode_one, _folder_files(root, rows) if root.is_dir() else _archive_files(root, listing), len(rows))
+    _in_threads(decode_one, _folder_files(root, rows) if root.is_dir() else _archive_files(root, listing), len(rows))
     return dict(arrays)
 
 
-def _for_all(work: Callable[[tuple[str, bytes]], None], items: Iterator[tuple[str, bytes]], total: int) -> None:
+def _in_threads(work: Callable[[tuple[str, bytes]], None], items: Iterator[tuple[str, bytes]], total: int) -> None:
     """Work on all items in threads; show progress on stderr once it has taken a second."""
     started, shown = time.monotonic(), False
     console = Console(stderr=True)

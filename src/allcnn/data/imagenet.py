@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from allcnn.config import ConfigError, DataConfig
 from allcnn.data.decoding import decode_square
-from allcnn.data.listing import DataFiles, beside, list_folder, readable, stamp_of
+from allcnn.data.listing import DataFiles, left_out_text, list_folder, readable, stamp_of
 
 # Of images in [0, 1], red, green, blue; from fb.resnet.torch (Gross and Wilber, 2016), and since
 # then in torchvision and nearly every ImageNet recipe.
@@ -61,7 +61,7 @@ def _list_root(root: Path) -> ImageNetFiles:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
         raise ConfigError(
             f"{root}: train/ and val/ must have the same classes; only one of them has {', '.join(odd[:10])}"
-            f"{beside(left_out.lines())}"
+            f"{left_out_text(left_out.lines())}"
         )
     lists = {
         split: FileList(
@@ -86,7 +86,8 @@ def _missing(folder: Path, left_out: tuple[str, ...]) -> str:
     return (
         f"data=imagenet is not there: no images in {folder}; it must hold {folder.name}/WNID/FILE.JPEG."
         " ImageNet cannot be fetched with data.download=true: its licence wants an account at"
-        f" image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME{beside(left_out)}"
+        f" image-net.org. Any other folder of images: data=image_folder data.root=DIR data.name=NAME"
+        f"{left_out_text(left_out)}"
     )
 
 
@@ -95,7 +96,7 @@ def decoded_size(image_size: int) -> int:
     return round(image_size * 256 / 224)
 
 
-class _Files(Dataset[Tensor]):
+class _ImageFiles(Dataset[Tensor]):
     """Decoded images, uint8 [size, size, 3], by their number."""
 
     def __init__(self, files: np.ndarray[tuple[int], np.dtype[np.bytes_]], size: int) -> None:
@@ -116,7 +117,7 @@ class LazySplit:
     def __init__(self, part: FileList, image_size: int, *, workers: int, device: torch.device) -> None:
         self.labels = part.labels  # [n], on the CPU
         self.device = device
-        self._files = _Files(part.files, decoded_size(image_size))
+        self._files = _ImageFiles(part.files, decoded_size(image_size))
         self._workers = workers
 
     def __len__(self) -> int:
@@ -137,13 +138,13 @@ class LazySplit:
             generator=torch.Generator(),  # without one it would draw from torch's global state
         )
         mean, std = (torch.tensor(values, device=self.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        for index, pixels in zip(index_batches, _plain_errors(loader), strict=True):
+        for index, pixels in zip(index_batches, _without_worker_trace(loader), strict=True):
             images = pixels.to(self.device, non_blocking=True).to(torch.float32).div_(255)
             images = images.sub_(mean).div_(std).permute(0, 3, 1, 2)
             yield images, self.labels[index].to(self.device)
 
 
-def _plain_errors(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
+def _without_worker_trace(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
     """Yield the loader's batches; a worker's ConfigError comes without the worker's stack trace."""
     try:
         yield from loader

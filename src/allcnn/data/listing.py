@@ -16,7 +16,7 @@ from allcnn.data.decoding import is_image
 HIDDEN = "hidden files"
 IN_FOLDERS = "folders inside a class folder"
 EMPTY = "class folders without an image"
-_ODD = "neither files nor folders"
+_NO_FILE = "neither files nor folders"
 _ENDINGS = 6  # how many kinds of other files are told apart
 
 
@@ -41,7 +41,7 @@ class LeftOut:
 
     def add(self, kind: str, name: str) -> None:
         """Count one more, by its name in the data set."""
-        self._take(kind, 1, name)
+        self._add_count(kind, 1, name)
 
     def add_other(self, name: str) -> None:
         """Count a file whose name is no image's."""
@@ -54,7 +54,7 @@ class LeftOut:
     def merge(self, other: "LeftOut") -> None:
         """Count what another has counted."""
         for kind, count in other._counts.items():
-            self._take(kind, count, other._examples[kind])
+            self._add_count(kind, count, other._examples[kind])
 
     def lines(self) -> tuple[str, ...]:
         """Return one line for each kind."""
@@ -68,12 +68,12 @@ class LeftOut:
             for kind, count in sorted(counts.items())
         )
 
-    def _take(self, kind: str, count: int, name: str) -> None:
+    def _add_count(self, kind: str, count: int, name: str) -> None:
         self._counts[kind] += count
         self._examples[kind] = min(name, self._examples.get(kind, name))
 
 
-def beside(left_out: Sequence[str]) -> str:
+def left_out_text(left_out: Sequence[str]) -> str:
     """Return the end of a message on images that are missing: what was found that is none, if anything was."""
     return f". What is left out: {'; '.join(left_out)}" if left_out else ""
 
@@ -102,8 +102,8 @@ def list_folder(root: Path, splits: Sequence[str]) -> tuple[dict[str, list[Class
     left_out = LeftOut()
     for entry in _entries(root):
         if entry.name not in splits:
-            beside = f"files and folders beside {' and '.join(f'{split}/' for split in splits)}"
-            left_out.add(HIDDEN if entry.name.startswith(".") else beside, entry.name)
+            outside = f"files and folders beside {' and '.join(f'{split}/' for split in splits)}"
+            left_out.add(HIDDEN if entry.name.startswith(".") else outside, entry.name)
     return {split: _class_folders(root, split, left_out) for split in splits}, left_out
 
 
@@ -149,7 +149,7 @@ def _class_folder(folder: os.DirEntry[str], split: str) -> ClassFolder:
             # moves that alone.
             stamps.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         else:
-            left_out.add(IN_FOLDERS if stat.S_ISDIR(status.st_mode) else _ODD, name)
+            left_out.add(IN_FOLDERS if stat.S_ISDIR(status.st_mode) else _NO_FILE, name)
     return ClassFolder(
         label=folder.name,
         names=tuple(name for name, *_ in stamps),

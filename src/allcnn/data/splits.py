@@ -151,7 +151,7 @@ def files_on_disk(data: DataConfig) -> DataFiles:
             return imagenet.list_imagenet(data).on_disk
 
 
-def images_now(data: DataConfig) -> str:
+def current_fingerprint(data: DataConfig) -> str:
     """Return the fingerprint of the data set as it is on disk now.
 
     Raises ConfigError when an image is missing or cannot be read.

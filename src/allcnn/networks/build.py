@@ -80,9 +80,9 @@ def check_network(model: ModelConfig, *, num_classes: int, image_size: int) -> N
         _check_image_size(model, num_classes, image_size)
     # Meta tensors have shapes and no values, which costs next to nothing.
     with contextlib.suppress(Exception):
-        return _push_one_image(model, num_classes, image_size, torch.device("meta"))
+        return _measure(model, num_classes, image_size, torch.device("meta"))
     # Builders that read values (.item(), .numpy()) are sound, but fail on meta tensors.
-    return _push_one_image(model, num_classes, image_size, torch.device("cpu"))
+    return _measure(model, num_classes, image_size, torch.device("cpu"))
 
 
 def _assemble(layers: Sequence[Layer]) -> nn.Sequential:
@@ -125,13 +125,13 @@ def _check_image_size(model: ModelConfig, num_classes: int, image_size: int) -> 
         return
     least = next(size for size in itertools.count(1) if min(spec.sides(layers, size)) >= 1)
     raise ConfigError(
-        f"{_typed(model)} needs images of at least {least}x{least} pixels, got {image_size}x{image_size};"
+        f"{_model_override(model)} needs images of at least {least}x{least} pixels, got {image_size}x{image_size};"
         f" raise data.image_size (with augment=extreme: augment.canvas_px) to {least} or more,"
         " or choose another model"
     )
 
 
-def _push_one_image(model: ModelConfig, num_classes: int, image_size: int, device: torch.device) -> NetworkFacts:
+def _measure(model: ModelConfig, num_classes: int, image_size: int, device: torch.device) -> NetworkFacts:
     """Build the net on the device, check the shape of its logits for one image, count what it does."""
     with device:
         if model.family is Family.custom:
@@ -144,18 +144,18 @@ def _push_one_image(model: ModelConfig, num_classes: int, image_size: int, devic
             logits = network.eval()(image)
     except Exception as error:
         raise ConfigError(
-            f"{_typed(model)}: the net failed on images {list(image.shape)}: {type(error).__name__}: {error}"
+            f"{_model_override(model)}: the net failed on images {list(image.shape)}: {type(error).__name__}: {error}"
         ) from error
     got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if got != [1, num_classes]:
         raise ConfigError(
-            f"{_typed(model)}: the net must map images {list(image.shape)} to logits [1, {num_classes}]"
+            f"{_model_override(model)}: the net must map images {list(image.shape)} to logits [1, {num_classes}]"
             f" (one row for each image, one column for each class), got {got}"
         )
     return NetworkFacts(parameters=count_parameters(network), flops=counter.get_total_flops())
 
 
-def _typed(model: ModelConfig) -> str:
+def _model_override(model: ModelConfig) -> str:
     """Return the choice as the user typed it."""
     match model.family:
         case Family.paper:

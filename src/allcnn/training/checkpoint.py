@@ -19,17 +19,17 @@ def write_state(path: Path, state: State, *, scratch: Path | None = None) -> Non
 
 
 def _save(state: State, file: BinaryIO) -> None:
-    watched = _Watched(file)
+    checked = _ErrorKeepingFile(file)
     try:
-        torch.save(state, watched)  # type: ignore[arg-type]
+        torch.save(state, checked)  # type: ignore[arg-type]
     except RuntimeError:
         # torch says only how many bytes it expected; a full disk has a name.
-        if watched.error is not None:
-            raise watched.error from None
+        if checked.error is not None:
+            raise checked.error from None
         raise
 
 
-class _Watched:
+class _ErrorKeepingFile:
     """A file that remembers why a write failed."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -24,7 +24,7 @@ def compiled(
     shapes: of the batches [n, c, h, w] that it will get, each a graph of its own. context: what it runs in.
     compare: whether it computes the same twice, so that the compiled one can be held to it.
     """
-    _prepare()
+    _configure_compiler()
     # dynamic=False: graphs of exact shapes, for the batch size and for the last batch.
     forward = torch.compile(module, dynamic=False)
     statistics = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -43,7 +43,7 @@ def compiled(
     return forward, ""
 
 
-def cache_folder() -> Path:
+def compiled_code_folder() -> Path:
     """Return where compiled code is kept: a folder for each kind of processor.
 
     torch's default asks only for the user: on a disk that two kinds of processors share, code for one crashes the
@@ -54,16 +54,16 @@ def cache_folder() -> Path:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux, where such a disk is rare
         lines = []
-    able = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    kind = hashlib.sha256(f"{capability} {able}".encode()).hexdigest()[:10]
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    kind = hashlib.sha256(f"{capability} {features}".encode()).hexdigest()[:10]
     return Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}_{kind}")
 
 
-def _prepare() -> None:
+def _configure_compiler() -> None:
     import torch._dynamo
     import torch._inductor.config
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_code_folder()))
     # Each net has a graph for each shape; by default torch stops compiling at eight, in silence.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1_000_000
     if hasattr(torch._inductor.config, "deterministic"):  # torch 2.12

@@ -57,13 +57,13 @@ class WorkingNetwork:
         if self._custom:
             return
         with_copies = device.type == "cuda" and bf16_of(config.precision, device) is Bf16.native
-        self.module = with_less_work(network, channels=_GPU_CHANNELS if with_copies else 0)
+        self.module = with_moved_strides(network, channels=_GPU_CHANNELS if with_copies else 0)
         if with_copies:
-            self.read_copies()
+            self.use_bf16_copies()
         elif device.type == "cuda":
-            self.keep_gradients()
+            self.allocate_gradients()
 
-    def read_copies(self) -> None:
+    def use_bf16_copies(self) -> None:
         """Let the convolutions read bf16 copies of their parameters from now on."""
         copies = {}
         for conv in self.module.modules():
@@ -74,9 +74,9 @@ class WorkingNetwork:
         self._leaves = [copies.get(id(parameter), parameter) for parameter in self._parameters]
         self._copied = [parameter for parameter in self._parameters if id(parameter) in copies]
         self.copies = [copies[id(parameter)] for parameter in self._copied]
-        self.keep_gradients()
+        self.allocate_gradients()
 
-    def keep_gradients(self) -> None:
+    def allocate_gradients(self) -> None:
         """Let the gradients stay in one place from now on, each laid out and of the type as its parameter is."""
         self._gradients = [torch.empty_like(parameter) for parameter in self._parameters]
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
@@ -104,7 +104,7 @@ class WorkingNetwork:
             torch._foreach_copy_(copies, parameters)  # one kernel
 
 
-def with_less_work(network: nn.Module, *, channels: int = 0) -> nn.Sequential:
+def with_moved_strides(network: nn.Module, *, channels: int = 0) -> nn.Sequential:
     """Return a net that computes what `network`, one of ours, computes, from its modules and parameters.
 
     channels: at least so many go into the first convolution.

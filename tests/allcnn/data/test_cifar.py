@@ -8,7 +8,7 @@ from torchvision import datasets
 from torchvision.datasets import cifar as torchvision_cifar
 
 from allcnn.config import ConfigError, DataConfig, Source
-from allcnn.data import files_on_disk, images_now
+from allcnn.data import current_fingerprint, files_on_disk
 from allcnn.data.cifar import count_cifar, load_plain_pickle, read_cifar
 
 IMAGES_PER_FILE = 7
@@ -80,12 +80,12 @@ def test_cifar100_is_read_as_torchvision_reads_it(cifar100, plain_torchvision):
 def test_a_batch_that_was_replaced_has_another_stamp(cifar10):
     stamp = files_on_disk(cifar10).stamp
     assert files_on_disk(cifar10).stamp == stamp
-    fingerprint = images_now(cifar10)
+    fingerprint = current_fingerprint(cifar10)
     batch = Path(cifar10.root) / "cifar-10-batches-py" / "data_batch_3"
     batch.write_bytes(batch.with_name("data_batch_2").read_bytes())
     os.utime(batch, ns=(1, 1))  # file systems count time in steps of milliseconds
     assert files_on_disk(cifar10).stamp != stamp
-    assert images_now(cifar10) != fingerprint
+    assert current_fingerprint(cifar10) != fingerprint
 
 
 def test_counts_agree_with_what_is_read(cifar10, cifar100):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from allcnn.data import load_splits
 from allcnn.networks.dropout import HashDropout
 from allcnn.training import Execution, Training
-from allcnn.training.compile import cache_folder, compiled
+from allcnn.training.compile import compiled, compiled_code_folder
 
 SHAPES = [(4, 3, 8, 8), (2, 3, 8, 8)]
 PLAIN = torch.autocast("cpu", enabled=False)
@@ -106,15 +106,15 @@ def test_a_net_of_the_users_is_compiled_only_where_the_user_asks_for_it(
 
 
 def test_processors_that_can_do_other_things_share_no_compiled_code(monkeypatch: pytest.MonkeyPatch):
-    here = cache_folder()
-    assert cache_folder() == here
+    here = compiled_code_folder()
+    assert compiled_code_folder() == here
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
-    assert cache_folder() != here
+    assert compiled_code_folder() != here
 
 
 def test_compiled_code_goes_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     instead_of_torch_compile(monkeypatch, lambda module: lambda images: module(images))
-    for given, wanted in [(str(tmp_path), str(tmp_path)), (None, str(cache_folder()))]:
+    for given, wanted in [(str(tmp_path), str(tmp_path)), (None, str(compiled_code_folder()))]:
         with pytest.MonkeyPatch.context() as patch:
             if given:
                 patch.setenv("TORCHINDUCTOR_CACHE_DIR", given)

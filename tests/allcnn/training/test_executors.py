@@ -232,7 +232,7 @@ def test_the_seconds_of_packed_cells_add_up_to_the_devices(make_small: MakeConfi
 def test_bf16_copies_are_those_of_the_parameters_after_a_step_and_after_a_resume(make_small: MakeConfig):
     cells = [training(make_small(*BASE, "precision=bf16", f"seed={seed}")) for seed in range(2)]
     for cell in cells:
-        cell.working.read_copies()  # as on a GPU
+        cell.working.use_bf16_copies()  # as on a GPU
     train_epoch(cells[:1], EagerExecutor(), lambda training: None)
     cells[1].restore(copy.deepcopy(cells[0].snapshot()))
     for cell in cells:

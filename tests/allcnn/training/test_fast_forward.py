@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from allcnn.config import Base, Config, Family, ModelConfig, Precision, Variant
 from allcnn.networks import build_network, reseed
 from allcnn.randomness import streams
-from allcnn.training.fast_forward import WorkingConv, WorkingNetwork, with_less_work
+from allcnn.training.fast_forward import WorkingConv, WorkingNetwork, with_moved_strides
 
 CPU = torch.device("cpu")
 GRID = list(itertools.product(Base, Variant))
@@ -42,7 +42,7 @@ def gradients(net: nn.Module, forward: nn.Module) -> tuple[Tensor, list[Tensor]]
 def test_the_working_net_computes_what_the_net_computes(base: Base, variant: Variant, channels: int, batch_norm: bool):
     net = network(base, variant, batch_norm=batch_norm)
     wanted, wanted_gradients = gradients(net, net)
-    got, got_gradients = gradients(net, with_less_work(net, channels=channels))
+    got, got_gradients = gradients(net, with_moved_strides(net, channels=channels))
     # float32 in the global average, the rest float64.
     torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7)
     for a, b in zip(got_gradients, wanted_gradients, strict=True):
@@ -51,7 +51,7 @@ def test_the_working_net_computes_what_the_net_computes(base: Base, variant: Var
 
 def test_strided_cnn_b_as_written_computes_four_outputs_where_one_is_read():
     net = network(Base.b, Variant.strided)
-    convs = [part for part in with_less_work(net).children() if isinstance(part, WorkingConv)]
+    convs = [part for part in with_moved_strides(net).children() if isinstance(part, WorkingConv)]
     # 5x5, 1x1, 5x5, 1x1, then the head: the paper strides the 1x1.
     assert [conv.stride for conv in convs[:4]] == [(2, 2), (1, 1), (2, 2), (1, 1)]
     assert [part.stride for part in net.children() if isinstance(part, nn.Conv2d)][:4] == [
@@ -66,13 +66,13 @@ def test_strided_cnn_b_with_the_stride_moved_gives_the_same_maps_to_twelve_digit
     net = network(Base.b, Variant.strided)
     assert isinstance(net, nn.Sequential)
     # Without the global average, which is in float32.
-    torch.testing.assert_close(with_less_work(net)[:-1](images()), net[:-1](images()), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(with_moved_strides(net)[:-1](images()), net[:-1](images()), rtol=1e-12, atol=1e-14)
 
 
 def test_batch_normalisation_between_keeps_the_stride_where_it_is():
     # Its statistics are those of all outputs, read or not.
     net = network(Base.b, Variant.strided, batch_norm=True)
-    convs = [part for part in with_less_work(net).children() if isinstance(part, WorkingConv)]
+    convs = [part for part in with_moved_strides(net).children() if isinstance(part, WorkingConv)]
     assert [conv.stride for conv in convs[:4]] == [(1, 1), (2, 2), (1, 1), (2, 2)]
 
 
@@ -82,7 +82,7 @@ def test_bf16_copies_give_the_step_that_autocast_gives(batch_norm: bool):
     net = build_network(config.model, num_classes=10, image_size=32, seed=0).to(memory_format=torch.channels_last)
     twin = copy.deepcopy(net)
     cast, copied = WorkingNetwork(net, config, CPU), WorkingNetwork(twin, config, CPU)
-    copied.read_copies()
+    copied.use_bf16_copies()
     for working, own in ((cast, net), (copied, twin)):
         reseed(own.train(), streams(0, 0, CPU))
         with torch.autocast("cpu", torch.bfloat16):
@@ -110,7 +110,7 @@ def test_refreshed_copies_are_those_of_the_parameters_now():
     config = Config(model=ModelConfig(width=0.1))
     net = build_network(config.model, num_classes=10, image_size=32, seed=0)
     working = WorkingNetwork(net, config, CPU)
-    working.read_copies()
+    working.use_bf16_copies()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(1.0)
