@@ -12,7 +12,8 @@ from strive.cells.records import RecordError
 from strive.config import identity
 from strive.trackers.cell_files import read_trail
 
-LINES = [json.dumps({"epoch": n, "lr": 0.1, "train_loss": 2 / n, "val_error": None}) for n in (1, 2)]
+REST = {"train_error": 0.5, "val_loss": None, "val_error": None}
+LINES = [json.dumps({"epoch": n, "lr": 0.1, "train_loss": 2 / n} | REST) for n in (1, 2)]
 
 
 def begun(folder: Path, config: str = "seed: 3\ntracker:\n  project: p\n", lines: list[str] = LINES) -> Path:
@@ -74,7 +75,7 @@ def test_the_config_is_flat_as_a_record_has_it(tmp_path: Path, make_config: Make
 def test_rows_leave_out_what_has_no_value_and_start_where_asked(tmp_path: Path):
     trail = read_trail(begun(tmp_path / "cell"))
     assert trail is not None
-    assert trail.rows(1) == [{"epoch": 2, "lr": 0.1, "train_loss": 1.0}]
+    assert trail.rows(1) == [{"epoch": 2, "lr": 0.1, "train_loss": 1.0, "train_error": 0.5}]
     assert len(trail.rows(0)) == 2
     assert trail.rows(2) == []
 

@@ -28,7 +28,7 @@ from allcnn.result import epoch_line
 from allcnn.training import EpochLine
 from strive.results import load
 from strive.results.command import guarded
-from strive.results.history import COLUMNS
+from strive.results.learning_curves import COLUMNS
 from strive.results.load import LoadError
 from strive.trackers import local_copy, server
 from strive.trackers.mirrored import epoch_lines

@@ -1,15 +1,15 @@
 """What lies beside a record, compared with what it says: predictions and learning curve. Imports no torch."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strive.cells.history import EPOCHS, epoch_in
 from strive.cells.records import Record, Result, Status, divergence
 
-PREDICTIONS, EPOCHS = "predictions.npz", "epochs.jsonl"
+PREDICTIONS = "predictions.npz"
 _LAST = ("train_loss", "train_error", "val_loss", "val_error")  # that a result takes from its last epoch
 
 
@@ -41,7 +41,7 @@ def weigh(record: Record, folder: Path, *, most_bytes: float = math.inf) -> Evid
         found += _against_epochs(result, (folder / EPOCHS).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         not_checked.append("epochs")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         found.append(f"{EPOCHS} beside it cannot be read ({_first_line(error)})")
     if 0 <= _size(folder / PREDICTIONS) <= most_bytes:
         # NumPy takes a while to import, and most looks at a sweep have no predictions to read.
@@ -93,18 +93,19 @@ def _against_epochs(result: Result, content: bytes) -> Iterator[str]:
     lines = content.splitlines()
     if not lines:
         raise ValueError("it is empty")
-    last = json.loads(lines[-1])
-    if not isinstance(last, dict) or not {"epoch", *_LAST} <= last.keys():
+    last = epoch_in(lines[-1])
+    if last is None:
         raise ValueError("its last line is no epoch")
-    if (last["epoch"], len(lines)) != (result.epochs, result.epochs):
+    if (last.epoch, len(lines)) != (result.epochs, result.epochs):
         yield (
             f"record.json says {result.epochs} epochs, {EPOCHS} beside it has {len(lines)} lines and ends with epoch"
-            f" {last['epoch']}"
+            f" {last.epoch}"
         )
         return
     for name in _LAST:
-        if getattr(result, name) != last[name]:
-            yield f"record.json says {name} {_text(getattr(result, name))}, {EPOCHS} beside it {_text(last[name])}"
+        said, wrote = getattr(result, name), getattr(last, name)
+        if said != wrote:
+            yield f"record.json says {name} {_text(said)}, {EPOCHS} beside it {_text(wrote)}"
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from strive.results.conditions import Place
-from strive.results.history import mean_curve, read_epochs
+from strive.results.learning_curves import mean_curve, read_epochs
 from strive.results.summary import Sheet
 
 MOST_LINES = 8  # places in one panel; more are not told apart

@@ -1,6 +1,5 @@
 """What a person sees while a sweep trains, here or on a cluster: read from disk, so it serves both."""
 
-import json
 import re
 import time
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from strive.cells import records
 from strive.cells.evidence import remark
+from strive.cells.history import epoch_in, read_lines
 from strive.cells.lease import owner_of
 from strive.cells.progress import CONSOLE, OUTPUT, only_shown
 from strive.cells.records import Record, RecordError, Status
@@ -229,9 +229,9 @@ class View:
             if owner.note:
                 running.note(now, owner.note)
                 self._began = self._began or now
-        if (line := _last_line(folder / "epochs.jsonl")) is not None:
-            running.columns["loss"] = _number(line["train_loss"], ".3f")
-            running.columns["val"] = _number(line["val_error"], ".2%") if line["val_error"] is not None else ""
+        if (lines := read_lines(folder)) and (last := epoch_in(lines[-1])) is not None:
+            running.columns["loss"] = _number(last.train_loss, ".3f")
+            running.columns["val"] = "" if last.val_error is None else f"{last.val_error:.2%}"
 
     @only_shown()
     def _show_ended(self, ended: Ended) -> None:
@@ -273,17 +273,6 @@ def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]
 
 def _number(value: float | None, form: str) -> str:
     return "not finite" if value is None else format(value, form)
-
-
-def _last_line(path: Path) -> dict[str, Any] | None:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
-            lines = file.read().splitlines()
-        line = json.loads(lines[-1]) if lines else None
-    except (OSError, ValueError):
-        return None
-    return line if isinstance(line, dict) and {"train_loss", "val_error"} <= line.keys() else None
 
 
 def printable(text: str) -> str:

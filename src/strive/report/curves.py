@@ -1,11 +1,11 @@
 """Learning curves for the page: small plots side by side, every cell thin, the mean of a place thick."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from strive.cells.history import epoch_in, read_lines
 from strive.report.plots import COLOURS, Figure, Panel, Spec, line_keys, plain, series_of, style
 from strive.results.conditions import Place
 from strive.results.labels import knob_title, value_text, value_texts
@@ -107,24 +107,18 @@ def _names(sheet: Sheet) -> dict[str, str]:
 
 
 def _curve(folder: Path, column: str, epochs: Sequence[int]) -> Curve:
-    """Return a cell's errors in percent at some epochs, None where it has none; [] without a file.
-
-    Unlike curves.read_epochs it parses no other lines: for a thousand cells with 350 epochs that would take seconds.
-    """
-    try:
-        lines = (folder / "epochs.jsonl").read_bytes().splitlines()
-    except OSError:
-        return []
-    return [_error(lines[epoch - 1], column, epoch) if epoch <= len(lines) else None for epoch in epochs]
+    """Return a cell's errors in percent at some epochs, None where it has none; [] without a file."""
+    lines = read_lines(folder)
+    # The other lines are not parsed: a thousand cells with 350 epochs each are many.
+    return (
+        [_error(lines[epoch - 1], column, epoch) if epoch <= len(lines) else None for epoch in epochs] if lines else []
+    )
 
 
 def _error(line: bytes, column: str, epoch: int) -> float | None:
-    try:
-        content = json.loads(line)
-        share = content[column] if content["epoch"] == epoch else None
-        return round(100 * share, 2) if isinstance(share, int | float) and 0 <= share <= 1 else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    found = epoch_in(line)
+    share = None if found is None or found.epoch != epoch else getattr(found, column)
+    return round(100 * share, 2) if share is not None and 0 <= share <= 1 else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -21,7 +21,8 @@ from platformdirs import user_cache_dir
 
 from allcnn import config
 from strive.cells import evidence, predictions, records
-from strive.cells.evidence import EPOCHS, PREDICTIONS
+from strive.cells.evidence import PREDICTIONS
+from strive.cells.history import EPOCHS
 from strive.cells.records import Status, write_whole
 from strive.config import identity
 from strive.results import record_row

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells import records
-from strive.cells.evidence import EPOCHS, PREDICTIONS, dead_text, is_dead, weigh
+from strive.cells.evidence import PREDICTIONS, dead_text, is_dead, weigh
+from strive.cells.history import EPOCHS, read_lines
 from strive.cells.lease import Owner, is_older, owner_of, surely_dead
 from strive.cells.records import RecordError, Status
 from strive.code.hash import code_hash
@@ -18,7 +19,7 @@ from strive.slurm.job_outcome import fate_of
 from strive.slurm.launches import Job, Launch, Launches
 from strive.slurm.squeue import Kind
 from strive.sweeps.audit import Audit, audit_plan, changed_file
-from strive.sweeps.plan import StoredCell, StoredPlan, epochs_done, has_checkpoint, names_in
+from strive.sweeps.plan import StoredCell, StoredPlan, has_checkpoint, names_in
 
 _BESIDE = (EPOCHS, PREDICTIONS)
 _SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
@@ -156,7 +157,7 @@ class Watcher:
             batch_size = plan.config(cell)["budget.batch_size"]
             return Standing(
                 cell=cell.cell, state=State.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
-                epochs_done=epochs_done(folder),
+                epochs_done=len(read_lines(folder)),
             )  # fmt: skip
         if record is not None:
             return _ended(cell, folder, record, plan.config(cell))
@@ -164,7 +165,7 @@ class Watcher:
             return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
         why = f"its process is gone ({owner})" if owner else "a checkpoint is there"
         return Standing(
-            cell=cell.cell, state=State.stopped, why=why, epochs=cell.epochs, epochs_done=epochs_done(folder)
+            cell=cell.cell, state=State.stopped, why=why, epochs=cell.epochs, epochs_done=len(read_lines(folder))
         )
 
     def _record(self, folder: Path) -> _Seen | None:

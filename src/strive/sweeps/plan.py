@@ -14,6 +14,7 @@ from typing import Any, Self
 from allcnn.config import Config, knobs
 from strive.cells import records
 from strive.cells.evidence import remark
+from strive.cells.history import read_lines
 from strive.cells.lease import owner_of, surely_dead
 from strive.cells.records import Record, RecordError
 from strive.code.same_code import is_stale
@@ -179,7 +180,7 @@ def look_up(
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
             why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"
             name = records.file_hash(records.record_path(Path(config.runs), cell))
-            begun = epochs_done(folder / records.RETRAINING) if has_checkpoint(folder / records.RETRAINING) else 0
+            begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""
             left = epochs - begun
             return planned(Action.retrain, why, stale=stale, other_images=images, replaces=name, epochs_left=left)
@@ -191,7 +192,7 @@ def look_up(
         return planned(Action.wait, f"trained by {owner}", epochs_left=epochs, job=job)
     if cell in queued:
         return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs, job=queued[cell])
-    done = epochs_done(folder) if cell in folders and has_checkpoint(folder) else None
+    done = len(read_lines(folder)) if cell in folders and has_checkpoint(folder) else None
     left = epochs - (done or 0)
     from_where = f"from epoch {done} of {epochs}" if done is not None else "from the start"
     if record is not None:
@@ -208,14 +209,6 @@ def look_up(
 def has_checkpoint(folder: Path) -> bool:
     """Return whether the cell in a folder can go on."""
     return any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint-previous.pt"))
-
-
-def epochs_done(folder: Path) -> int:
-    """Return how many epochs the cell in a folder has behind it."""
-    try:
-        return (folder / "epochs.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0
 
 
 def names_in(runs: Path) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """What a cell has left in its folder so far, for whoever shows it elsewhere. Imports no torch."""
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any
 import yaml
 
 from strive.cells import records
+from strive.cells.history import epoch_in, read_lines
 from strive.cells.lease import Owner, is_older, owner_of, surely_dead
 from strive.cells.records import Record, RecordError
 
-_EPOCHS = "epochs.jsonl"
 _CONFIG = "config.yaml"
 
 
@@ -58,7 +59,8 @@ def read_trail(folder: Path) -> Trail | None:
         cell=folder.name,
         folder=place,
         config=config,
-        epochs=_lines(place / _EPOCHS),
+        # A file that somebody damaged ends where the damage begins.
+        epochs=[line.decode() for line in itertools.takewhile(epoch_in, read_lines(place))],
         owner=owner,
         record=record,
         record_text=text,
@@ -97,20 +99,3 @@ def _config(path: Path) -> dict[str, Any] | None:
     for key, value in content.items():
         flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
     return flat
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the lines that are whole; a file that somebody damaged ends where the damage begins."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    lines = []
-    for line in text.splitlines():
-        try:
-            if not isinstance(json.loads(line), dict):
-                break
-        except ValueError:
-            break
-        lines.append(line)
-    return lines

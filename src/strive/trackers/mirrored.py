@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strive.results.history import COLUMNS
+from strive.results.learning_curves import COLUMNS
 from strive.results.record_row import UNREADABLE, read_row
 
 if TYPE_CHECKING:

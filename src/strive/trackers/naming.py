@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allcnn.config import Config, Family
+from strive.cells.history import Epoch
 from strive.cells.records import Provenance, RecordError
 from strive.config import identity
 from strive.sweeps.plan import StoredPlan
@@ -23,7 +24,7 @@ _FACTORS = {
 }
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
 CONFIG_KEYS = ("net", *_FACTORS.values(), "sweep", "arm", "arms")
-EPOCH_KEYS = ("epoch", "lr", "train_loss", "train_error", "val_loss", "val_error")
+EPOCH_KEYS = Epoch.__struct_fields__
 SUMMARY_KEYS = (
     "status",
     "cause",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from strive.results.history import COLUMNS, mean_curve, read_epochs
+from strive.results.learning_curves import COLUMNS, mean_curve, read_epochs
 
 LINES = [
     {"epoch": 1, "lr": 0.05, "train_loss": 2.25, "train_error": 0.75, "val_loss": 2.0, "val_error": 0.625},
