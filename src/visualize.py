@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allcnn.config import Config, ConfigError, knobs, to_config
-from allcnn.visualize_options import TAKES, Wish, pair, wish_of
+from allcnn.visualize_options import TAKES, FigureRequest, pair, parse_request
 from strive import streams
 from strive.cells.progress import CONSOLE
 from strive.cells.records import RecordError, Status, read_record, record_path
@@ -21,8 +21,8 @@ from strive.sweeps.find_plan import UsageError, wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help and most errors need none of it
-    from allcnn.attribution.figure import Figure
-    from allcnn.attribution.trained_cell import Subject
+    from allcnn.attribution.figure import FigureContent
+    from allcnn.attribution.trained_cell import TrainedCell
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 _USAGE = "python src/visualize.py cell=ID|sweeps=NAME|weights=FILE [figure=NAME] [KEY=VALUE ...]"
@@ -67,11 +67,11 @@ _NEEDS = "figures are drawn by matplotlib, which is not installed here: pip inst
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the figures; return the exit code."""
-    wish = wish_of(command_parser(_USAGE, _HELP, _EXIT).parse_intermixed_args(argv).overrides)
+    request = parse_request(command_parser(_USAGE, _HELP, _EXIT).parse_intermixed_args(argv).overrides)
     _check_drawing()
-    if wish.kind == "sweeps":
-        return _each(wish)
-    _make(_cell(_record(wish), wish) if wish.kind == "cell" else _weights(wish), wish)
+    if request.kind == "sweeps":
+        return _make_for_sweep(request)
+    _make(_load_cell(_record(request), request) if request.kind == "cell" else _load_weights(request), request)
     return 0
 
 
@@ -83,8 +83,8 @@ def _check_drawing() -> None:
         raise ConfigError(_NEEDS) from None
 
 
-def _record(wish: Wish) -> Path:
-    runs, name = wish.runs, wish.subject
+def _record(request: FigureRequest) -> Path:
+    runs, name = request.runs, request.target
     try:
         return find_record(runs, name)
     except ConfigError:
@@ -96,34 +96,35 @@ def _record(wish: Wish) -> Path:
         raise ConfigError(f"there is no record of {name} in {runs}; is one of these meant?{listed}") from None
 
 
-def _cell(record: Path, wish: Wish) -> "Subject":
+def _load_cell(record: Path, request: FigureRequest) -> "TrainedCell":
     # torch is imported only here: --help and most errors answer at once.
-    from allcnn.attribution.trained_cell import cell_subject
+    from allcnn.attribution.trained_cell import load_cell
 
-    return cell_subject(record, device=wish.device, overrides=dict(map(pair, wish.overrides)))
+    return load_cell(record, device=request.device, overrides=dict(map(pair, request.overrides)))
 
 
-def _weights(wish: Wish) -> "Subject":
+def _load_weights(request: FigureRequest) -> "TrainedCell":
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
 
-    from allcnn.attribution.trained_cell import weights_subject
+    from allcnn.attribution.trained_cell import load_weights
     from strive.sweeps.override_syntax import check_options
 
-    check_options(wish.overrides)
+    check_options(request.overrides)
     ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_config(compose("config", [f"trainer.device={wish.device}", *wish.overrides]))
-    return weights_subject(config, Path(wish.subject))
+        config = to_config(compose("config", [f"trainer.device={request.device}", *request.overrides]))
+    return load_weights(config, Path(request.target))
 
 
-def _each(wish: Wish) -> int:
+def _make_for_sweep(request: FigureRequest) -> int:
     """Make the figures of every cell of a sweep that is done; return the exit code."""
-    runs = wish.runs
-    name = wanted(runs, [*wish.overrides, f"sweeps={wish.subject}"])
-    wish = dataclasses.replace(wish, overrides=[text for text in wish.overrides if pair(text)[0] in _CELL_KEYS])
+    runs = request.runs
+    name = wanted(runs, [*request.overrides, f"sweeps={request.target}"])
+    of_cells = [text for text in request.overrides if pair(text)[0] in _CELL_KEYS]
+    request = dataclasses.replace(request, overrides=of_cells)
     cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(sweep_folder(runs, name)).cells))
     done = [cell for cell in cells if _is_done(record_path(runs, cell))]
     if not done:
@@ -132,7 +133,7 @@ def _each(wish: Wish) -> int:
         )
     if left := len(cells) - len(done):
         CONSOLE.print(f"{left} of {len(cells)} cells are not done, or diverged, and are left out")
-    failed = [cell for cell in done if not _made(record_path(runs, cell), wish)]
+    failed = [cell for cell in done if not _try_to_make(record_path(runs, cell), request)]
     if failed:
         complain(f"{len(failed)} of {len(done)} cells have not all of their figures: {', '.join(failed)}")
     return 1 if failed else 0
@@ -147,59 +148,59 @@ def _is_done(path: Path) -> bool:
         return True  # which then says what is wrong with it
 
 
-def _made(path: Path, wish: Wish) -> bool:
+def _try_to_make(path: Path, request: FigureRequest) -> bool:
     """Make one cell's figures, or say what is wrong; return whether all are made."""
     try:
-        subject = _cell(path, wish)
-        out = wish.out and wish.out / subject.name
-        _make(subject, dataclasses.replace(wish, out=out))
+        cell = _load_cell(path, request)
+        out = request.out and request.out / cell.name
+        _make(cell, dataclasses.replace(request, out=out))
         return True
     except Exception as error:
-        complain(f"{path.parent.name}: {_told(error) or traceback.format_exc()}")
+        complain(f"{path.parent.name}: {_user_message(error) or traceback.format_exc()}")
         return False
 
 
-def _make(subject: "Subject", wish: Wish) -> None:
-    """Make, draw and write the figures of one subject."""
+def _make(cell: "TrainedCell", request: FigureRequest) -> None:
+    """Make, draw and write the figures of one trained cell."""
     from allcnn.attribution.figure_image import draw
     from allcnn.training import choose_execution, enter_execution
 
-    enter_execution(choose_execution(subject.config.trainer))
-    if wish.out is not None:
-        subject = dataclasses.replace(subject, folder=wish.out)
+    enter_execution(choose_execution(cell.config.trainer))
+    if request.out is not None:
+        cell = dataclasses.replace(cell, folder=request.out)
     try:
-        subject.folder.mkdir(parents=True, exist_ok=True)
+        cell.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{subject.folder} cannot be made: {error.strerror}; name another with out=DIR") from None
-    about = {"cell": subject.name, "weights_sha256": subject.weights_sha256, "command": wish.command}
-    for name in wish.figures:
-        figure = _figure(name, subject, wish)
-        for path in (*figure.files, *draw(figure, subject.folder, about)):
+        raise ConfigError(f"{cell.folder} cannot be made: {error.strerror}; name another with out=DIR") from None
+    about = {"cell": cell.name, "weights_sha256": cell.weights_sha256, "command": request.command}
+    for name in request.figures:
+        figure = _figure(name, cell, request)
+        for path in (*figure.files, *draw(figure, cell.folder, about)):
             print(printable(str(path)), flush=True)
 
 
-def _figure(name: str, subject: "Subject", wish: Wish) -> "Figure":
+def _figure(name: str, cell: "TrainedCell", request: FigureRequest) -> "FigureContent":
     from allcnn.attribution.figures import filters, methods, patches, sanity
 
     renamed = {"batch": "batch_size"}
-    options = {renamed.get(key, key): value for key, value in wish.options.items() if key in TAKES[name]}
-    several = len(wish.figures) > 1
+    options = {renamed.get(key, key): value for key, value in request.options.items() if key in TAKES[name]}
+    several = len(request.figures) > 1
     match name:
         case "filters":
             # units=8 of all figures together are those of the patches: these filters are a matter of seconds.
-            return filters.make(subject, filters.Options(**{} if several else options), CONSOLE.print)
+            return filters.make(cell, filters.FiltersOptions(**{} if several else options), CONSOLE.print)
         case "patches":
-            return patches.make(subject, patches.Options(**options), CONSOLE.print)
+            return patches.make(cell, patches.PatchesOptions(**options), CONSOLE.print)
         case "methods":
-            return methods.make(subject, methods.Options(**options), CONSOLE.print)
+            return methods.make(cell, methods.MethodsOptions(**options), CONSOLE.print)
         case _:
             if not isinstance(options.get("images", 0), int):
                 options.pop("images")
             with CONSOLE.status("sanity") as status:  # seen on a terminal alone
-                return sanity.make(subject, sanity.Options(**options), status.update)
+                return sanity.make(cell, sanity.SanityOptions(**options), status.update)
 
 
-def _told(error: BaseException) -> str | None:
+def _user_message(error: BaseException) -> str | None:
     """Return what to tell the user, or None if the error is ours and needs its stack trace."""
     # Where torch was not imported yet there is no such error, and telling another does not wait for it.
     module = sys.modules.get("allcnn.attribution.relu_override")
@@ -217,7 +218,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if (told := _told(error)) is None:
+        if (message := _user_message(error)) is None:
             raise
-        complain(told)
+        complain(message)
         sys.exit(2)

@@ -12,7 +12,7 @@ from typing import Any
 from allcnn.config import Config, ConfigError, DeviceChoice
 
 _FIGURES = ("filters", "patches", "methods", "sanity")
-_SUBJECTS = ("cell", "sweeps", "weights")
+_TARGETS = ("cell", "sweeps", "weights")
 _COMMON = ("figure", "runs", "out", "device")
 TAKES = {
     "filters": ("units",),
@@ -27,11 +27,11 @@ Value = Any  # int, str, or tuple of int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class FigureRequest:
     """What is asked for."""
 
-    kind: str  # of subject: cell, sweeps or weights
-    subject: str  # which one
+    kind: str  # of target: cell, sweeps or weights
+    target: str  # which one
     runs: Path
     figures: tuple[str, ...]
     options: dict[str, Value]  # of the figures
@@ -41,7 +41,7 @@ class Wish:
     command: str
 
 
-def wish_of(texts: Sequence[str]) -> Wish:
+def parse_request(texts: Sequence[str]) -> FigureRequest:
     """Return what KEY=VALUEs ask for; raise ConfigError for what is not legal, before anything is loaded."""
     given = dict(map(pair, texts))
     kind = _kind(given)
@@ -53,12 +53,12 @@ def wish_of(texts: Sequence[str]) -> Wish:
     keys = _option_keys(kind, given, figures)
     if out and Path(out).exists() and not Path(out).is_dir():
         raise ConfigError(f"out={out} is a file; name a folder for the figures")
-    own = {*_SUBJECTS, *_COMMON, *keys}
+    own = {*_TARGETS, *_COMMON, *keys}
     # A launch may have said its runs= twice.
     _check_once(texts, own - {"runs", "sweeps"} if kind == "sweeps" else own)
-    return Wish(
+    return FigureRequest(
         kind=kind,
-        subject=given[kind],
+        target=given[kind],
         runs=Path(given.get("runs", "runs")),
         figures=figures,
         options={key: _value(key, given[key], figure) for key in keys},
@@ -74,11 +74,11 @@ def pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
         raise ConfigError(f"{text} is no KEY=VALUE; is cell={text} meant?")
-    return key, value.strip("'\"") if key in (*_SUBJECTS, *_COMMON, *OPTIONS) else value
+    return key, value.strip("'\"") if key in (*_TARGETS, *_COMMON, *OPTIONS) else value
 
 
 def _kind(given: Mapping[str, str]) -> str:
-    kinds = [key for key in _SUBJECTS if key in given]
+    kinds = [key for key in _TARGETS if key in given]
     if len(kinds) != 1:
         raise ConfigError(
             f"give one of cell=ID, sweeps=NAME or weights=FILE, got {' and '.join(kinds) or 'none'};"
@@ -89,7 +89,7 @@ def _kind(given: Mapping[str, str]) -> str:
 
 def _check_keys(kind: str, given: Mapping[str, str]) -> None:
     """Raise ConfigError for an option that nobody knows; what is below a group is the config's business."""
-    known = [*_SUBJECTS, *_COMMON, *OPTIONS]
+    known = [*_TARGETS, *_COMMON, *OPTIONS]
     groups = [] if kind == "cell" else [item.name for item in dataclasses.fields(Config)]
     for key in given:
         if key in (*known, *groups) or re.search(r"[./+~@]", key):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from allcnn.attribution.activations import activations, check_input, checked_output, modules_of, named
 from allcnn.attribution.crop_window import window_of, window_side
-from allcnn.attribution.receptive_field import Field, field_of
-from allcnn.attribution.relu_override import AttributionError, Overriding
+from allcnn.attribution.receptive_field import ReceptiveField, field_of
+from allcnn.attribution.relu_override import AttributionError, ReluOverride
 from allcnn.attribution.rules import Pooling, Rule, ruled_norm_pool, ruled_relu
-from allcnn.attribution.units import Channels, Positions, Units, chosen, given
+from allcnn.attribution.units import Channels, Positions, Units, choose_units, given_units
 from allcnn.networks.pooling import NormPool
 
 
@@ -55,15 +55,17 @@ def attribute(
         field = field_of(network, layer)
         side = window_side(field, images)
         if field is None or side is None:
-            return _back(network, images, rule, pooling, layer, field, lambda made: chosen(made, channels, positions))
+            return _backward(
+                network, images, rule, pooling, layer, field, lambda made: choose_units(made, channels, positions)
+            )
         units = _units(network, images, layer, channels, positions)
         window = window_of(images, units, field, side)
 
         def within(made: Tensor) -> Units:
-            chosen(window.whole(made), *units)  # that the layer has them
+            choose_units(window.whole(made), *units)  # that the layer has them
             return window.units
 
-        signal, _, values = _back(network, window.images, rule, pooling, layer, field, within)
+        signal, _, values = _backward(network, window.images, rule, pooling, layer, field, within)
     return Attribution(window.pasted(signal), units, values)
 
 
@@ -78,29 +80,29 @@ def _check_finite(images: Tensor) -> None:
         )
 
 
-def _back(
+def _backward(
     network: nn.Module,
     images: Tensor,
     rule: Rule,
     pooling: Pooling,
     layer: str,
-    field: Field | None,
+    field: ReceptiveField | None,
     pick: Callable[[Tensor], Units],
 ) -> Attribution:
     leaf = images.detach().requires_grad_()
-    made = None if field is None else _known(network, leaf, rule, pooling, layer)
+    made = None if field is None else _forward_plain_modules(network, leaf, rule, pooling, layer)
     if made is None:
         try:
-            made = _ruled(network, leaf, rule, pooling, layer, name_modules=False)
+            made = _forward_ruled(network, leaf, rule, pooling, layer, name_modules=False)
         except AttributionError:
-            made = _ruled(network, leaf, rule, pooling, layer, name_modules=True)  # once more, to say where
+            made = _forward_ruled(network, leaf, rule, pooling, layer, name_modules=True)  # once more, to say where
     units = pick(made.detach())
     values = units.of(made)
     (signal,) = torch.autograd.grad(values.sum(), leaf)
     return Attribution(signal, units, values.detach())
 
 
-def _known(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str) -> Tensor | None:
+def _forward_plain_modules(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str) -> Tensor | None:
     """Return the layer's output, whose way back obeys the rule, of a sequence of modules that `field_of` knows.
 
     None where one of them has a rule of its own: there each call has to be watched, which takes as long as a narrow
@@ -125,21 +127,23 @@ def _is_plain(module: nn.Module, pooling: Pooling) -> bool:
     return not (switched or isinstance(module, nn.LeakyReLU))
 
 
-def _ruled(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str, *, name_modules: bool) -> Tensor:
+def _forward_ruled(
+    network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str, *, name_modules: bool
+) -> Tensor:
     """Return the layer's output, whose way back obeys the rule."""
-    with Overriding(network, rule, pooling, named=name_modules) as overriding:
+    with ReluOverride(network, rule, pooling, named=name_modules) as override:
         made = activations(network, leaf, layer)
     if made.grad_fn is None:
         raise AttributionError(f"{named(layer)} does not depend on the image")
-    overriding.check(made)
+    override.check(made)
     return made
 
 
 def _units(network: nn.Module, images: Tensor, layer: str, channels: Channels, positions: Positions) -> Units:
     if channels is not None and positions is not None:
-        return given(images, channels, positions)  # nothing to look for
+        return given_units(images, channels, positions)  # nothing to look for
     with torch.no_grad():
-        return chosen(activations(network, images, layer), channels, positions)
+        return choose_units(activations(network, images, layer), channels, positions)
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)

@@ -37,7 +37,7 @@ def reset_layers(network: nn.Module, model: ModelConfig, layers: Sequence[str], 
     untrained = copy.deepcopy(network)
     if model.family is not Family.custom:
         initialise(untrained, model, seed)
-    followers = _norms_behind(network)
+    followers = _norms_after(network)
     for layer in layers:
         for name in (layer, *followers.get(layer, ())):
             fresh = _submodule(untrained, name)
@@ -53,7 +53,7 @@ def layers_from_top(network: nn.Module, images: Tensor) -> list[str]:
     images: one or more that the network takes, to see the order. A normalisation directly behind a layer belongs
     to that layer. What is never called is last, so that no trained weight is left when all layers are reset.
     """
-    followers = set(itertools.chain.from_iterable(_norms_behind(network).values()))
+    followers = set(itertools.chain.from_iterable(_norms_after(network).values()))
     names = {module: name for name, module in network.named_modules() if _is_trained(module) and name not in followers}
     called: dict[str, None] = {}
 
@@ -124,7 +124,7 @@ def other_images(predicted: Tensor) -> Tensor:
     return order[own, first]
 
 
-def _norms_behind(network: nn.Module) -> dict[str, tuple[str, ...]]:
+def _norms_after(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return for each layer with weights the normalisation that is registered right behind it, if there is one."""
     pairs = itertools.pairwise(network.named_modules())
     return {

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from allcnn.attribution.receptive_field import Field
+from allcnn.attribution.receptive_field import ReceptiveField
 from allcnn.attribution.units import Units
 
 
@@ -38,7 +38,7 @@ class Window(NamedTuple):
         return maps
 
 
-def window_side(field: Field | None, images: Tensor) -> int | None:
+def window_side(field: ReceptiveField | None, images: Tensor) -> int | None:
     """Return s for units of that field, None where there is nothing to gain, or no window would do."""
     if field is None or field.jump == 0:
         return None
@@ -49,7 +49,7 @@ def window_side(field: Field | None, images: Tensor) -> int | None:
     return side if fits else None
 
 
-def window_of(images: Tensor, units: Units, field: Field, side: int) -> Window:
+def window_of(images: Tensor, units: Units, field: ReceptiveField, side: int) -> Window:
     """Cut from each image [n, 3, h, w] a window that holds all that its unit sees."""
     jump, limits = field.jump, torch.tensor([length - side for length in images.shape[2:]])
     begins = (field.start + units.positions.cpu() * jump).clamp_min(0) // jump * jump

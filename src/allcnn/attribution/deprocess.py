@@ -54,7 +54,7 @@ def how_shown(config: Config) -> str:
 def crop(picture: Picture, box: Box, size: tuple[int, int] | None = None) -> Picture:
     """Return what lies in the box; what lies beyond the picture's border is mid grey, and nothing is shifted.
 
-    size: height and width of what is returned, such as `Fields.size`, for a box that the border cuts: the grey
+    size: height and width of what is returned, such as `LayerFields.size`, for a box that the border cuts: the grey
     goes to the side where it touches the border, and of two such sides to each its half.
     """
     high, wide = picture.shape[:2]

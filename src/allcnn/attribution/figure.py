@@ -19,7 +19,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FigureRow:
     """Pictures side by side; the label stands on their left, in lines."""
 
     label: str
@@ -28,14 +28,14 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
+class FigureContent:
     """What is drawn, and what is written beside the drawing."""
 
     name: str  # of its files, such as patches-conv6; letters, digits and - _ .
     title: str
     caption: str  # what is seen, how it was made and scaled: a reader has nothing else
     columns: tuple[str, ...]  # headings, one for each tile of a row; equal neighbours are one group under one heading
-    rows: tuple[Row, ...]
+    rows: tuple[FigureRow, ...]
     table: tuple[tuple[str, ...], ...] = ()  # a few numbers to read beside the pictures; the first line is its heading
     numbers: tuple[dict[str, Any], ...]  # one line of the table behind the figure each, with the same keys
     facts: dict[str, Any] = field(default_factory=dict)  # further numbers that the text names

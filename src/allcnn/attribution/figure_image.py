@@ -1,4 +1,4 @@
-"""A Figure on a page: pictures in rows and columns, with what is written around them. Lengths are in dots."""
+"""A FigureContent on a page: pictures in rows and columns, with what is written around them. Lengths are in dots."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Page
 from PIL import Image
 
-from allcnn.attribution.figure import Figure, Picture, Row
+from allcnn.attribution.figure import FigureContent, FigureRow, Picture
 from strive.cells.records import write_whole
 from strive.figures.text_layout import DPI, SMALL, TEXT, TITLE, house_style, line_height, printable, text_width, wrapped
 
@@ -27,7 +27,7 @@ _MARGIN, _GAP, _GROUP_GAP, _BLOCK_GAP = 24, 6, 30, 24
 _LABEL_WIDTH = 300
 
 
-def draw(figure: Figure, folder: Path, about: Mapping[str, Any] | None = None) -> list[Path]:
+def draw(figure: FigureContent, folder: Path, about: Mapping[str, Any] | None = None) -> list[Path]:
     """Write the figure's NAME.png, NAME.pdf, NAME.csv (its numbers) and NAME.json (its words); return their paths.
 
     about: further entries of the JSON file, such as the cell and the command line. The same figure gives the same
@@ -108,27 +108,27 @@ class _Columns(NamedTuple):
     right: int
 
 
-def _page(figure: Figure) -> Page:
+def _page(figure: FigureContent) -> Page:
     """Return the figure drawn; first everything is placed, then the page is as large as that needs."""
-    sheet = _Sheet(max(1, _columns(figure, 0).right / _WIDTH))
-    labels = [sheet.label(row) for row in figure.rows]
-    wide = max((text_width(line, sheet.small) for lines in labels for line in lines), default=0)
+    layout = _PageLayout(max(1, _columns(figure, 0).right / _WIDTH))
+    labels = [layout.label(row) for row in figure.rows]
+    wide = max((text_width(line, layout.small) for lines in labels for line in lines), default=0)
     columns = _columns(figure, wide)
-    sheet.width = max(_LEAST_WIDTH, columns.right + _MARGIN)
-    sheet.say(_MARGIN, figure.title, sheet.title, "bold")
-    sheet.y += _MARGIN / 2
-    sheet.headings(columns)
+    layout.width = max(_LEAST_WIDTH, columns.right + _MARGIN)
+    layout.paragraph(_MARGIN, figure.title, layout.title, "bold")
+    layout.y += _MARGIN / 2
+    layout.headings(columns)
     for row, label in zip(figure.rows, labels, strict=True):
-        sheet.row(row, label, columns)
-    sheet.y += _MARGIN / 2
+        layout.row(row, label, columns)
+    layout.y += _MARGIN / 2
     if figure.table:
-        sheet.table(figure.table)
-        sheet.y += _MARGIN
-    sheet.say(_MARGIN, figure.caption, sheet.text)
-    return _drawn(math.ceil(sheet.width), math.ceil(sheet.y + _MARGIN), sheet.pictures, sheet.texts)
+        layout.table(figure.table)
+        layout.y += _MARGIN
+    layout.paragraph(_MARGIN, figure.caption, layout.text)
+    return _drawn(math.ceil(layout.width), math.ceil(layout.y + _MARGIN), layout.pictures, layout.texts)
 
 
-class _Sheet:
+class _PageLayout:
     """What has been placed so far, from above to below."""
 
     def __init__(self, scale: float) -> None:
@@ -138,12 +138,12 @@ class _Sheet:
         self.texts: list[_Text] = []
         self.pictures: list[_Placed] = []
 
-    def label(self, row: Row) -> list[str]:
+    def label(self, row: FigureRow) -> list[str]:
         """Return the lines on the left of a row."""
         width = _LABEL_WIDTH * self.small / SMALL
         return [line for part in row.label.split("\n") if part for line in wrapped(part, width, self.small, most=3)]
 
-    def say(self, x: float, text: str, points: float, weight: str = "normal") -> None:
+    def paragraph(self, x: float, text: str, points: float, weight: str = "normal") -> None:
         """Place a paragraph."""
         for part in text.split("\n"):
             lines = wrapped(part, self.width - x - _MARGIN, points, weight)
@@ -163,12 +163,12 @@ class _Sheet:
             self.texts.append(_Text(middle, y, lines, self.small, align="center"))
         self.y += most * line_height(self.small) + _GAP
 
-    def row(self, row: Row, label: Sequence[str], columns: _Columns) -> None:
+    def row(self, row: FigureRow, label: Sequence[str], columns: _Columns) -> None:
         """Place a row, below its heading if it has one."""
         left, side = columns.lefts[0], columns.side
         if row.heading:
             self.y += _BLOCK_GAP if self.pictures else _GAP
-            self.say(left, row.heading, self.text, "bold")
+            self.paragraph(left, row.heading, self.text, "bold")
             self.y += _GAP
         top, beside = round(self.y), len(label) * line_height(self.small)
         self.texts.append(_Text(left - 2 * _GAP, top + (side - beside) / 2, label, self.small, align="right"))
@@ -195,7 +195,7 @@ class _Sheet:
         self.y += len(lines) * line_height(self.small)
 
 
-def _columns(figure: Figure, label_width: float) -> _Columns:
+def _columns(figure: FigureContent, label_width: float) -> _Columns:
     """Place the columns: groups of equal headings stand apart."""
     groups = [(heading, len(list(same))) for heading, same in groupby(figure.columns)]
     apart = _GROUP_GAP if len(groups) < len(figure.columns) else 2 * _GAP

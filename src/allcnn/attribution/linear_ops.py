@@ -50,16 +50,16 @@ _WRITES = frozenset(["copy_", "__setitem__", "zero_", "fill_", "add_", "__iadd__
 _SCALES = frozenset(["mul_", "__imul__", "div_", "__itruediv__"])
 
 
-def against_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> str | None:
+def objection_to_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> str | None:
     """Judge a call that takes what comes from the image, and returned `made`."""
     if "dropout" in name and kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True)):
         return "it drops values at random, as in training"
     if name.endswith(".__set__"):
         return "it changes a tensor behind autograd's back"
-    return against_result(name, args, made)
+    return objection_to_result(name, args, made)
 
 
-def against_result(name: str, args: Sequence[Any], made: Any) -> str | None:
+def objection_to_result(name: str, args: Sequence[Any], made: Any) -> str | None:
     """Judge what such a call returned: it must carry the signal back, or tell nothing of the image."""
     if isinstance(made, Tensor) and made.requires_grad:
         return None
@@ -68,9 +68,9 @@ def against_result(name: str, args: Sequence[Any], made: Any) -> str | None:
     silent = any(isinstance(each, Tensor) and not each.requires_grad for each in results)
     if POOLS.fullmatch(name):
         silent = silent and not any(isinstance(each, Tensor) and each.requires_grad for each in results)
-    told = any(not isinstance(each, Tensor | torch.Size | torch.dtype | str | None) for each in results)
+    reveals = any(not isinstance(each, Tensor | torch.Size | torch.dtype | str | None) for each in results)
     like = _LIKE.fullmatch(name) or (name in _AS and not args[0].requires_grad)
-    if (silent and not like) or (told and not _ASKING.fullmatch(name)):
+    if (silent and not like) or (reveals and not _ASKING.fullmatch(name)):
         return "what it returns depends on the image, but carries no signal back"
     return None
 
@@ -80,7 +80,7 @@ def may_write(name: str, given: Sequence[Tensor], kwargs: Mapping[str, Any]) -> 
     return name in _WRITES or (name in _SCALES and len(given) == 1 and not kwargs)
 
 
-def against_node(node: Node, pooling: Pooling) -> str | None:
+def objection_to_node(node: Node, pooling: Pooling) -> str | None:
     """Judge a node of autograd's graph."""
     if getattr(type(node), "_forward_cls", None) in RULED:
         return None

@@ -12,7 +12,7 @@ from copy import deepcopy
 from torch import nn
 
 from allcnn.attribution.activations import modules_of
-from allcnn.attribution.receptive_field import Field, field_behind
+from allcnn.attribution.receptive_field import ReceptiveField, field_after
 from allcnn.attribution.relu_override import AttributionError
 
 
@@ -49,7 +49,7 @@ def _check_plain(network: nn.Module) -> None:
             " attribute the network as it is"
         )
     for name, module in modules_of(network):
-        if field_behind(Field(), module) is None:
+        if field_after(ReceptiveField(), module) is None:
             raise AttributionError(
                 f"{name} is a {type(module).__name__}, of which is not known what it sees, so that the network's"
                 " strides cannot be exchanged for max-pooling; attribute the network as it is"

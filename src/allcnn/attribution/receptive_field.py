@@ -25,7 +25,7 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class ReceptiveField:
     """What the units of a layer see, in pixels, the same along both axes."""
 
     size: int = 1
@@ -37,9 +37,9 @@ class Field:
         top, left = self.start + row * self.jump, self.start + column * self.jump
         return Box(max(0, top), max(0, left), min(height, top + self.size), min(width, left + self.size))
 
-    def behind(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "Field":
+    def after(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "ReceptiveField":
         """Return the field of a layer that sees this one."""
-        return Field(
+        return ReceptiveField(
             size=self.size + (kernel - 1) * dilation * self.jump,
             jump=self.jump * stride,
             start=self.start - padding * self.jump,
@@ -66,13 +66,13 @@ def _is_changed(module: nn.Module) -> bool:
 
 
 _FAR = 1 << 40
-WHOLE = Field(size=2 * _FAR, jump=0, start=-_FAR)  # all of the image, whatever its size
+WHOLE = ReceptiveField(size=2 * _FAR, jump=0, start=-_FAR)  # all of the image, whatever its size
 
 _POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, HashDropout)
 _SLIDING = (nn.Conv2d, SampledConv, nn.MaxPool2d, nn.AvgPool2d)
 
 
-def field_of(network: nn.Module, layer: str) -> Field | None:
+def field_of(network: nn.Module, layer: str) -> ReceptiveField | None:
     """Return the field of a layer's units; None where the network is no plain sequence of layers known here.
 
     layer: the name of one of its modules; "" is the network's output.
@@ -82,16 +82,16 @@ def field_of(network: nn.Module, layer: str) -> Field | None:
         return None
     if layer and layer not in network._modules:
         return None
-    field = Field()
+    field = ReceptiveField()
     for _, module in modules_of(network, layer):
-        behind = field_behind(field, module)
-        if behind is None:
+        after = field_after(field, module)
+        if after is None:
             return None
-        field = behind
+        field = after
     return field
 
 
-def field_behind(field: Field, module: nn.Module) -> Field | None:
+def field_after(field: ReceptiveField, module: nn.Module) -> ReceptiveField | None:
     """Return the field of a module that sees `field`, None if the module is not known here."""
     if _is_changed(module):
         return None
@@ -100,14 +100,14 @@ def field_behind(field: Field, module: nn.Module) -> Field | None:
     if type(module) in _POINTWISE:
         return field
     if isinstance(module, NormPool) and type(module) is NormPool:
-        return field.behind(KERNEL, STRIDE, module.padding)
+        return field.after(KERNEL, STRIDE, module.padding)
     if type(module) not in _SLIDING or getattr(module, "padding_mode", "zeros") != "zeros":
         return None
     assert isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
     dilation = 1 if isinstance(module, nn.AvgPool2d) else module.dilation
     geometry: tuple[object, ...] = (module.kernel_size, module.stride, module.padding, dilation)
     sides = [_side(each) for each in geometry]
-    return None if None in sides else field.behind(*sides)  # type: ignore[arg-type]
+    return None if None in sides else field.after(*sides)  # type: ignore[arg-type]
 
 
 def _side(value: object) -> int | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.backends import cudnn, mkldnn, nnpack
 
 from allcnn.attribution.activations import activations, check_input, modules_of, named
-from allcnn.attribution.receptive_field import Box, Field, field_behind, field_of
+from allcnn.attribution.receptive_field import Box, ReceptiveField, field_after, field_of
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.networks.build import IMAGE_CHANNELS
 
@@ -23,7 +23,7 @@ Interval = tuple[int, int]  # of pixels, [begin, end)
 _PIXELS_PER_BATCH = 64 * 64 * 64  # of an image whose rows are poisoned one by one
 
 
-class Fields(NamedTuple):
+class LayerFields(NamedTuple):
     """The pixels that each unit of a layer sees in images of one size, cut at the images' border.
 
     Of a layer without a map there is one interval along each axis: all that it sees.
@@ -50,7 +50,7 @@ def _part(axis: Sequence[Interval], place: int | None) -> Interval:
     return min(begin for begin, _ in axis), max(end for _, end in axis)
 
 
-def fields(network: nn.Module, layer: str, image_size: int) -> Fields:
+def fields(network: nn.Module, layer: str, image_size: int) -> LayerFields:
     """Return what the layer's units see: computed where every layer is known, else probed.
 
     network: in eval mode, maps [n, 3, s, s] with s = image_size; layer: a module's name, "" is the output.
@@ -64,14 +64,14 @@ def fields(network: nn.Module, layer: str, image_size: int) -> Fields:
     with torch.no_grad():
         for _, module in modules_of(network, layer):
             maps = module(maps)
-            own = field_behind(Field(), module)
+            own = field_after(ReceptiveField(), module)
             assert own is not None
-            # Not `Field.box`: what a pooling that rounds down leaves out, no layer behind it can see.
-            axis = _axis_behind(axis, own, maps.shape[2] if maps.dim() == 4 else 1)
+            # Not `ReceptiveField.box`: what a pooling that rounds down leaves out, no layer after it can see.
+            axis = _axis_after(axis, own, maps.shape[2] if maps.dim() == 4 else 1)
     return _complete(layer, axis, axis)
 
 
-def _axis_behind(axis: Sequence[Interval], own: Field, count: int) -> list[Interval]:
+def _axis_after(axis: Sequence[Interval], own: ReceptiveField, count: int) -> list[Interval]:
     """Return what `count` units see whose own field is of units that see `axis`."""
     seen = []
     for unit in range(count):
@@ -87,7 +87,7 @@ def _dilated(module: nn.Module) -> bool:
 
 def probed_fields(
     network: nn.Module, layer: str, image_size: int, *, device: torch.device | str | None = None
-) -> Fields:
+) -> LayerFields:
     """Return what the layer's units see, found by 2 s images of which one row or column each is NaN.
 
     network: in eval mode, any module that maps [n, 3, s, s] with s = image_size; device: where it is.
@@ -134,7 +134,7 @@ def _intervals(touched: Tensor) -> list[Interval]:
     return found
 
 
-def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval]) -> Fields:
+def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval]) -> LayerFields:
     for name, axis in (("row", rows), ("column", columns)):
         blind = [place for place, (begin, end) in enumerate(axis) if begin >= end]
         if blind:
@@ -142,7 +142,7 @@ def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval])
                 f"{named(layer)}: the units in {name} {blind[0]} see no pixel of the image; its padding is larger"
                 " than its kernel, or the image too small: choose another layer, or larger images"
             )
-    return Fields(tuple(rows), tuple(columns))
+    return LayerFields(tuple(rows), tuple(columns))
 
 
 def _swallowed(layer: str, what: str) -> AttributionError:

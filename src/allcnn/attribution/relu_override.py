@@ -25,7 +25,7 @@ class AttributionError(ValueError):
     """What cannot be attributed, and why."""
 
 
-class Overriding(TorchFunctionMode):
+class ReluOverride(TorchFunctionMode):
     """While it is entered, the forward pass of `network` obeys the rule; enter it once, and go back outside of it.
 
     Meanwhile no parameter asks for its gradient: what asks for one comes from the image.
@@ -44,7 +44,7 @@ class Overriding(TorchFunctionMode):
         self._asking: list[nn.Parameter] = []  # parameters that ask for their gradient otherwise
         self._stance = ExitStack()
 
-    def __enter__(self) -> "Overriding":
+    def __enter__(self) -> "ReluOverride":
         try:
             # A compiled part is not seen. Where nothing was compiled, dynamo is not loaded, which would take seconds.
             if "torch._dynamo" in sys.modules:
@@ -78,10 +78,10 @@ class Overriding(TorchFunctionMode):
         self._check_given(name, args, kwargs, given)
         made = self._replaced(func, name, args, kwargs)
         if ruled := made is not None:
-            self._check(name, linear_ops.against_result(name, args, made))
+            self._check(name, linear_ops.objection_to_result(name, args, made))
         else:
             made = func(*args, **kwargs)
-            self._check(name, linear_ops.against_call(name, args, kwargs, made))
+            self._check(name, linear_ops.objection_to_call(name, args, kwargs, made))
         # What was given may have been changed in place, which renews the node of the whole that it is a part of.
         changed = [_origin(each) for each in given]
         self._remember(
@@ -98,7 +98,7 @@ class Overriding(TorchFunctionMode):
         while waiting:
             node = waiting.pop()
             if node not in self._vetted:
-                self._check(self._makers.get(node, node.name()), linear_ops.against_node(node, self._pooling))
+                self._check(self._makers.get(node, node.name()), linear_ops.objection_to_node(node, self._pooling))
             before = [each for each, _ in node.next_functions if each is not None]
             waiting += [each for each in dict.fromkeys(before) if each not in seen]
             seen.update(before)

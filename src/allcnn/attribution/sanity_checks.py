@@ -29,7 +29,7 @@ SCORES = ("gini", "deletion", "insertion")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ComparisonLine:
     """One kind of map under one rule."""
 
     rule: Rule
@@ -55,18 +55,18 @@ class Line:
 class Comparison:
     """The lines of a network, the same kinds for each rule, and what they are of."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ComparisonLine, ...]
     layers: tuple[str, ...]  # from the top
     stages: tuple[str, ...]  # names of the lines with fresh weights, from one layer to all
     predicted: Tensor  # int64 [n]: the class whose maps they are
     wrong: Tensor  # int64 [n]
 
-    def line(self, rule: Rule, what: str) -> Line:
+    def line(self, rule: Rule, what: str) -> ComparisonLine:
         """Return the line of that kind."""
         return next(line for line in self.lines if line.rule is rule and line.what == what)
 
 
-def compared(
+def compare_maps(
     network: nn.Module,
     model: ModelConfig,
     images: Tensor,
@@ -97,7 +97,7 @@ def compared(
     free = {CONTRAST: baselines.contrast_map(images), NOISE: baselines.noise_map(images, 0)}
     free_scores = {what: scorer.scores(maps) for what, maps in free.items()}
     kinds = (TRAINED, *stages, WRONG, OTHER, CONTRAST, NOISE)
-    lines: list[Line] = []
+    lines: list[ComparisonLine] = []
 
     def tell(rule: Rule, what: str) -> None:
         if on_line:
@@ -125,7 +125,7 @@ def compared(
     return Comparison(tuple(lines), tuple(layers), tuple(stages), predicted.cpu(), wrong.cpu())
 
 
-def difference(line: Line, other: Line, measure: str) -> tuple[float, float] | None:
+def difference(line: ComparisonLine, other: ComparisonLine, measure: str) -> tuple[float, float] | None:
     """Return the mean of line - other over images and draws, and its standard error; pairs are of one image.
 
     The error is that of the images and, where there are several, of the draws. None where one line was not measured
@@ -188,7 +188,7 @@ class _Scorer:
         *,
         scored: bool = True,
         known: dict[str, Tensor] | None = None,
-    ) -> Line:
+    ) -> ComparisonLine:
         """Measure draws of maps, each [n, 3, h, w], one at a time; `known` are scores that need not be made again."""
         parts, shown, zeros = [], None, 0
         for maps in draws:
@@ -202,7 +202,7 @@ class _Scorer:
             shown = maps[self._shown].cpu() if shown is None else shown
         assert shown is not None, "draws is 1 or more"
         values = {measure: torch.stack([part[measure] for part in parts]).cpu() for measure in parts[0]}
-        return Line(rule, what, shown, values, zeros)
+        return ComparisonLine(rule, what, shown, values, zeros)
 
 
 def _classes(network: nn.Module, below: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from allcnn.attribution.activations import check_input, checked_output, named
-from allcnn.attribution.receptive_field_probe import Fields
+from allcnn.attribution.receptive_field_probe import LayerFields
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.units import first_largest
 from allcnn.data import Split
@@ -26,7 +26,7 @@ COLUMNS = ("layer", "channel", "place", "image", "row", "column", "value", "top"
 _FORMAT = 1  # raise it when a change here changes what a file means
 
 
-class Top(NamedTuple):
+class TopPatches(NamedTuple):
     """For each channel of a layer its k largest activations, each of another image; the largest first. On the CPU."""
 
     values: Tensor  # float64 [c, k], the net's own numbers
@@ -43,7 +43,7 @@ def rank(
     top: int,
     batch_size: int = 250,
     on_batch: Callable[[int], object] | None = None,
-) -> dict[str, Top]:
+) -> dict[str, TopPatches]:
     """Return the patches of each channel of the layers, from one forward pass over the split.
 
     An image enters with its largest activation alone. Of equal activations that of the lower image comes
@@ -57,20 +57,22 @@ def rank(
     """
     if top < 1 or not len(split) or not layers:
         raise AttributionError(f"top={top}, {len(layers)} layers, {len(split)} images: there must be 1 or more of each")
-    leaders = {layer: _Leaders(layer, top) for layer in layers}
+    running = {layer: _RunningTop(layer, top) for layer in layers}
     done = 0
     for images, _ in split.batches(torch.arange(len(split)).split(batch_size)):
         if not done:
-            for layer in leaders:
+            for layer in running:
                 check_input(network, images, layer)
-        _pass(network, images, leaders, first_image=done)
+        _pass(network, images, running, first_image=done)
         done += len(images)
         if on_batch is not None:
             on_batch(done)
-    return {layer: each.top() for layer, each in leaders.items()}
+    return {layer: each.top() for layer, each in running.items()}
 
 
-def write_ranking(path: Path, tops: Mapping[str, Top], fields: Mapping[str, Fields], about: Mapping[str, Any]) -> None:
+def write_ranking(
+    path: Path, tops: Mapping[str, TopPatches], fields: Mapping[str, LayerFields], about: Mapping[str, Any]
+) -> None:
     """Write the ranking as CSV, whole or not at all.
 
     Its first line is "# " and JSON: `about`, and the format and sha256 of what follows. Values are written such
@@ -87,7 +89,7 @@ def write_ranking(path: Path, tops: Mapping[str, Top], fields: Mapping[str, Fiel
     write_whole(path, f"# {_header(about, body)}\n".encode() + body)
 
 
-def read_ranking(path: Path, about: Mapping[str, Any]) -> dict[str, Top] | None:
+def read_ranking(path: Path, about: Mapping[str, Any]) -> dict[str, TopPatches] | None:
     """Return the ranking that `write_ranking` wrote; None where there is none, or one about something else.
 
     about: as it was written; of "top" the file may hold more, which is cut off.
@@ -114,7 +116,7 @@ def read_ranking(path: Path, about: Mapping[str, Any]) -> dict[str, Top] | None:
     return {layer: _cut(top, about.get("top")) for layer, top in _tops(body.decode())}
 
 
-class _Leaders:
+class _RunningTop:
     """The largest activations of a layer in the images so far."""
 
     def __init__(self, layer: str, top: int) -> None:
@@ -150,14 +152,14 @@ class _Leaders:
             at = first_largest(made[order[entered, places] - before, entered].flatten(1))
             self._positions[entered, places] = torch.stack([at // made.shape[3], at % made.shape[3]], 1)
 
-    def top(self) -> Top:
+    def top(self) -> TopPatches:
         assert self._values is not None
-        return Top(self._values.double().cpu(), self._images.cpu(), self._positions.cpu())
+        return TopPatches(self._values.double().cpu(), self._images.cpu(), self._positions.cpu())
 
 
-def _pass(network: nn.Module, images: Tensor, leaders: Mapping[str, _Leaders], first_image: int) -> None:
+def _pass(network: nn.Module, images: Tensor, running: Mapping[str, _RunningTop], first_image: int) -> None:
     """Run the network forward, as far as the layers ask for it."""
-    waiting = dict(leaders)
+    waiting = dict(running)
 
     def watch(layer: str) -> Callable[[nn.Module, Any, Any], None]:
         def seen(module: nn.Module, args: object, made: object) -> None:
@@ -172,7 +174,7 @@ def _pass(network: nn.Module, images: Tensor, leaders: Mapping[str, _Leaders], f
         return seen
 
     with ExitStack() as stack:
-        for layer in leaders:
+        for layer in running:
             handle = network.get_submodule(layer).register_forward_hook(watch(layer))
             stack.callback(handle.remove)
         try:
@@ -190,7 +192,7 @@ def _header(about: Mapping[str, Any], body: bytes) -> str:
     return json.dumps({**about, "format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest()}, sort_keys=True)
 
 
-def _lines(layer: str, top: Top, fields: Fields) -> Iterator[tuple[object, ...]]:
+def _lines(layer: str, top: TopPatches, fields: LayerFields) -> Iterator[tuple[object, ...]]:
     numbers = zip(top.values.tolist(), top.images.tolist(), top.positions.tolist(), strict=True)
     for channel, (values, images, positions) in enumerate(numbers):
         for place, (value, image, position) in enumerate(zip(values, images, positions, strict=True)):
@@ -198,7 +200,7 @@ def _lines(layer: str, top: Top, fields: Fields) -> Iterator[tuple[object, ...]]
             yield layer, channel, place, image, row, column, repr(value), *fields.box(row, column)
 
 
-def _tops(body: str) -> Iterator[tuple[str, Top]]:
+def _tops(body: str) -> Iterator[tuple[str, TopPatches]]:
     found: dict[str, list[dict[str, str]]] = {}
     for line in csv.DictReader(io.StringIO(body, newline="")):
         found.setdefault(line["layer"], []).append(line)
@@ -207,7 +209,7 @@ def _tops(body: str) -> Iterator[tuple[str, Top]]:
         positions = [[int(line["row"]), int(line["column"])] if line["row"] else [] for line in lines]
         yield (
             layer,
-            Top(
+            TopPatches(
                 torch.tensor([float(line["value"]) for line in lines], dtype=torch.float64).view(shape),
                 torch.tensor([int(line["image"]) for line in lines]).view(shape),
                 torch.tensor(positions, dtype=torch.int64).view(*shape, len(positions[0])),
@@ -215,8 +217,8 @@ def _tops(body: str) -> Iterator[tuple[str, Top]]:
         )
 
 
-def _cut(top: Top, count: int | None) -> Top:
-    return Top(*(each[:, :count] for each in top))
+def _cut(top: TopPatches, count: int | None) -> TopPatches:
+    return TopPatches(*(each[:, :count] for each in top))
 
 
 def _damaged(path: Path) -> AttributionError:

@@ -22,7 +22,7 @@ _MOST_LINES = 4  # of what does not fit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class TrainedCell:
     """A network in eval mode on its device, and the splits of its data, as the network is scored on them."""
 
     name: str  # the cell's id, or the name of the file of weights
@@ -44,7 +44,7 @@ class Subject:
         return output_size(self.config)
 
 
-def cell_subject(record_path: Path, *, device: str = "auto", overrides: Mapping[str, str] | None = None) -> Subject:
+def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str, str] | None = None) -> TrainedCell:
     """Return the network of a record's cell, with its data.
 
     device: auto, cpu or cuda. overrides: {key: value} of data.* and trainer.*; the images may lie elsewhere now.
@@ -71,7 +71,7 @@ def cell_subject(record_path: Path, *, device: str = "auto", overrides: Mapping[
             f" {splits.fingerprint}, the record's {record.provenance.data_fingerprint});"
             " name with data.root=DIR where the images that it was trained on lie now"
         )
-    return Subject(
+    return TrainedCell(
         name=record.cell,
         folder=record_path.parent / "pictures",
         config=config,
@@ -82,7 +82,7 @@ def cell_subject(record_path: Path, *, device: str = "auto", overrides: Mapping[
     )
 
 
-def weights_subject(config: Config, weights: Path) -> Subject:
+def load_weights(config: Config, weights: Path) -> TrainedCell:
     """Return the network that a config builds, with the weights of a file and the config's data.
 
     weights: what torch.save(network.state_dict(), FILE) writes. Raises ConfigError for another file, or one that
@@ -90,7 +90,7 @@ def weights_subject(config: Config, weights: Path) -> Subject:
     """
     state, sha256 = _read_state(weights)
     network, splits = _loaded(config, state, weights)
-    return Subject(
+    return TrainedCell(
         name=weights.name,
         folder=weights.parent / f"{weights.stem}-pictures",
         config=config,
@@ -120,7 +120,7 @@ def unit_layer(network: nn.Module, layer: str) -> str:
     return norm if layer.startswith("conv") and norm in names else layer
 
 
-class _Seen:
+class _EvalSplit:
     """A split whose images are what the network is scored on: of the size that it sees."""
 
     def __init__(self, split: Split, config: Config) -> None:
@@ -194,7 +194,7 @@ def _loaded(config: Config, state: Mapping[str, Tensor], weights: Path) -> tuple
     network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
     return network, replace(
         splits,
-        train=_Seen(splits.train, config),
-        val=_Seen(splits.val, config) if splits.val is not None else None,
-        test=_Seen(splits.test, config),
+        train=_EvalSplit(splits.train, config),
+        val=_EvalSplit(splits.val, config) if splits.val is not None else None,
+        test=_EvalSplit(splits.test, config),
     )

@@ -27,7 +27,7 @@ class Units(NamedTuple):
         return picked
 
 
-def chosen(activations: Tensor, channels: Channels, positions: Positions) -> Units:
+def choose_units(activations: Tensor, channels: Channels, positions: Positions) -> Units:
     """Return the units that are asked for; what is left open goes to the largest activation.
 
     Of equal ones it is the one of the lower channel, then row, then column. Raises AttributionError for units
@@ -47,7 +47,7 @@ def chosen(activations: Tensor, channels: Channels, positions: Positions) -> Uni
     return Units(largest, torch.stack(places, 1) if places else place.new_empty(count, 0))
 
 
-def given(images: Tensor, channels: Channels, positions: Positions) -> Units:
+def given_units(images: Tensor, channels: Channels, positions: Positions) -> Units:
     """Return the units that are asked for, whether the layer has them or not."""
     count, device = len(images), images.device
     return Units(
@@ -61,9 +61,9 @@ def first_largest(values: Tensor) -> Tensor:
     return values.argmax(1)
 
 
-def _checked(given: object, name: str, shape: tuple[int, ...], limits: tuple[int, ...] = ()) -> Tensor:
-    """Return what was given as int64 of that shape, its last axis below the limits, where there are any."""
-    numbers = torch.as_tensor(given)
+def _checked(value: object, name: str, shape: tuple[int, ...], limits: tuple[int, ...] = ()) -> Tensor:
+    """Return the value as int64 of that shape, its last axis below the limits, where there are any."""
+    numbers = torch.as_tensor(value)
     if numbers.dtype.is_floating_point or numbers.dtype is torch.bool:
         raise AttributionError(f"{name} must be integers, got {numbers.dtype}")
     if name == "channels" and numbers.dim() == 0:

@@ -58,7 +58,7 @@ def attribution(
     signal[unit] = 1
     signal = signal.ravel()
     for place in range(last, -1, -1):
-        signal = _back(layers[place], values[place], signal, rule, pooling)
+        signal = _backward(layers[place], values[place], signal, rule, pooling)
     return signal
 
 
@@ -141,7 +141,7 @@ def _pooled(sizes: np.ndarray, norm: float) -> float:
     return float(sizes.max() if math.isinf(norm) else (sizes**norm).sum() ** (1 / norm))
 
 
-def _back(layer: Layer, values: np.ndarray, signal: np.ndarray, rule: str, pooling: str) -> np.ndarray:
+def _backward(layer: Layer, values: np.ndarray, signal: np.ndarray, rule: str, pooling: str) -> np.ndarray:
     if layer.kind == "affine":
         return layer.matrix.T @ signal
     if layer.kind == "pool":

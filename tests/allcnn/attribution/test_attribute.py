@@ -8,7 +8,7 @@ from small_nets import SIZE, TWELVE, WAYS, convs, distance, images, small_net
 from torch import nn
 
 from allcnn.attribution import AttributionError, activations, attribute
-from allcnn.attribution.attribute import _back
+from allcnn.attribution.attribute import _backward
 from allcnn.attribution.crop_window import window_side
 from allcnn.attribution.receptive_field import field_of
 from allcnn.attribution.rules import Pooling, Rule
@@ -48,7 +48,7 @@ def from_the_unit(network, pictures, layer, rule, pooling, units):
     channels, field = torch.tensor([unit[0] for unit in units]), field_of(network, layer)
     positions = torch.tensor([unit[1:] for unit in units])
     with torch.enable_grad():
-        return _back(network, pictures, rule, pooling, layer, field, lambda made: Units(channels, positions)).maps
+        return _backward(network, pictures, rule, pooling, layer, field, lambda made: Units(channels, positions)).maps
 
 
 @pytest.mark.parametrize("name", NETS)

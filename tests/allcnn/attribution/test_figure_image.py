@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from allcnn.attribution.figure import Figure, Picture, Row, Tile
+from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figure_image import _columns, draw
 from strive.figures.text_layout import line_height, printable, text_width, wrapped
 
@@ -22,9 +22,9 @@ def noise(size: int) -> Picture:
     return RANDOM.random((size, size, 3))
 
 
-def figure(*rows: Row, columns: tuple[str, ...] = ("one", "two"), **changes: object) -> Figure:
+def figure(*rows: FigureRow, columns: tuple[str, ...] = ("one", "two"), **changes: object) -> FigureContent:
     words = {"name": "some", "title": "A title", "caption": "What is seen.", "numbers": ()} | changes
-    return Figure(columns=columns, rows=rows or (Row("row", (Tile(noise(8)), Tile(noise(8)))),), **words)  # type: ignore[arg-type]
+    return FigureContent(columns=columns, rows=rows or (FigureRow("row", (Tile(noise(8)), Tile(noise(8)))),), **words)  # type: ignore[arg-type]
 
 
 def pixels(path: Path) -> npt.NDArray[np.uint8]:
@@ -45,7 +45,7 @@ def enlarged(picture: Picture, factor: int) -> npt.NDArray[np.uint8]:
 
 
 def test_pictures_are_enlarged_by_a_whole_factor_and_stand_in_their_rows_and_columns(tmp_path: Path):
-    rows = [Row(name, (Tile(noise(19)), Tile(noise(19)))) for name in "ab"]
+    rows = [FigureRow(name, (Tile(noise(19)), Tile(noise(19)))) for name in "ab"]
     page = pixels(draw(figure(*rows), tmp_path)[0])
     # 200 dots at most: 10 for each pixel of 19.
     found = [place(page, enlarged(tile.picture, 10)) for row in rows for tile in row.tiles if tile.picture is not None]
@@ -56,19 +56,19 @@ def test_pictures_are_enlarged_by_a_whole_factor_and_stand_in_their_rows_and_col
 
 def test_what_is_empty_leaves_its_place(tmp_path: Path):
     picture = noise(8)
-    page = pixels(draw(figure(Row("", (Tile(None), Tile(picture)))), tmp_path)[0])
+    page = pixels(draw(figure(FigureRow("", (Tile(None), Tile(picture)))), tmp_path)[0])
     top, left = place(page, enlarged(picture, 25))
     assert (page[top : top + 200, left - 180 : left - 20] == 255).all()
 
 
 def test_a_picture_that_is_too_large_is_made_smaller(tmp_path: Path):
     blue = np.broadcast_to(np.array([0.0, 0.2, 1.0]), (500, 500, 3))
-    page = pixels(draw(figure(Row("", (Tile(blue),)), columns=("",)), tmp_path)[0])
+    page = pixels(draw(figure(FigureRow("", (Tile(blue),)), columns=("",)), tmp_path)[0])
     assert (page == [0, 51, 255]).all(2).sum() == 200 * 200
 
 
 def test_equal_headings_are_one_group_that_stands_apart(tmp_path: Path):
-    row = Row("", tuple(Tile(noise(8)) for _ in range(4)))
+    row = FigureRow("", tuple(Tile(noise(8)) for _ in range(4)))
     columns = _columns(figure(row, columns=("a", "a", "b", "b")), 0)
     assert [heading for heading, _, _ in columns.groups] == ["a", "b"]
     within, between, _ = np.diff(columns.lefts)
@@ -103,7 +103,7 @@ def test_numbers_and_words_are_beside_the_picture(tmp_path: Path):
 @pytest.mark.parametrize("text", ["$x^2$ {}", "two\nlines", "猫 \udcff \x1b[31m \u202e", "a" * 500, "", "=1+1"])
 def test_any_text_can_be_drawn(tmp_path: Path, text: str):
     one = figure(
-        Row(text, (Tile(noise(8), text), Tile(None, text)), heading=text),
+        FigureRow(text, (Tile(noise(8), text), Tile(None, text)), heading=text),
         columns=(text, "b"),
         title=text,
         caption=text,
@@ -136,7 +136,7 @@ def test_no_line_is_wider_than_its_room():
 
 def test_a_page_of_many_columns_is_wider_and_its_letters_larger(tmp_path: Path):
     def width(count: int) -> int:
-        row = Row("r", tuple(Tile(noise(19)) for _ in range(count)))
+        row = FigureRow("r", tuple(Tile(noise(19)) for _ in range(count)))
         return pixels(draw(figure(row, columns=("",) * count), tmp_path)[0]).shape[1]
 
     assert width(4) <= 1400
@@ -144,7 +144,7 @@ def test_a_page_of_many_columns_is_wider_and_its_letters_larger(tmp_path: Path):
 
 
 def test_a_table_stands_below_the_pictures_line_by_line(tmp_path: Path):
-    plain, table = figure(Row("a", (Tile(noise(4)),))), (("rule", "cosine"), ("guided", "0.58"), ("", "$0.1"))
+    plain, table = figure(FigureRow("a", (Tile(noise(4)),))), (("rule", "cosine"), ("guided", "0.58"), ("", "$0.1"))
     without = pixels(draw(plain, tmp_path / "without")[0])
     page = pixels(draw(dataclasses.replace(plain, table=table), tmp_path / "with")[0])
     more = len(page) - len(without)

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_subject import tiny_subject
+from tiny_cell import tiny_cell
 from torch import Tensor
 
-from allcnn.attribution.figure import Figure, Picture
-from allcnn.attribution.figures.filters import Options, deconvolved, make
-from allcnn.attribution.trained_cell import Subject
+from allcnn.attribution.figure import FigureContent, Picture
+from allcnn.attribution.figures.filters import FiltersOptions, deconvolved, make
+from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import ConfigError, Variant
 
 
 @pytest.fixture
-def subject(tmp_path: Path) -> Subject:
-    return tiny_subject(tmp_path)
+def cell(tmp_path: Path) -> TrainedCell:
+    return tiny_cell(tmp_path)
 
 
 def drawn(signal: Tensor) -> Picture:
@@ -27,7 +27,7 @@ def drawn(signal: Tensor) -> Picture:
     return picture
 
 
-def tiles(figure: Figure, block: int) -> list[Picture]:
+def tiles(figure: FigureContent, block: int) -> list[Picture]:
     starts = [number for number, row in enumerate(figure.rows) if row.heading]
     rows = figure.rows[starts[block] : [*starts, len(figure.rows)][block + 1]]
     pictures = [tile.picture for row in rows for tile in row.tiles]
@@ -35,24 +35,24 @@ def tiles(figure: Figure, block: int) -> list[Picture]:
     return pictures  # type: ignore[return-value]
 
 
-def weight(subject: Subject, layer: str) -> Tensor:
-    tensor = subject.network.get_submodule(layer).weight
+def weight(cell: TrainedCell, layer: str) -> Tensor:
+    tensor = cell.network.get_submodule(layer).weight
     assert isinstance(tensor, Tensor)
     return tensor
 
 
-def test_what_a_filter_of_conv1_answers_to_is_the_filter(subject: Subject):
-    shown = tiles(make(subject, Options(), print), 0)
+def test_what_a_filter_of_conv1_answers_to_is_the_filter(cell: TrainedCell):
+    shown = tiles(make(cell, FiltersOptions(), print), 0)
     assert len(shown) == 12
-    for tile, own in zip(shown, weight(subject, "conv1"), strict=True):
+    for tile, own in zip(shown, weight(cell, "conv1"), strict=True):
         np.testing.assert_allclose(tile, drawn(own), atol=1e-6)
 
 
-def test_conv2_is_sent_back_through_the_rectified_filters_of_conv1(subject: Subject):
-    shown = tiles(make(subject, Options(), print), 1)
+def test_conv2_is_sent_back_through_the_rectified_filters_of_conv1(cell: TrainedCell):
+    shown = tiles(make(cell, FiltersOptions(), print), 1)
     # A 1 behind conv2 leaves its filter behind conv1; deconvnet rectifies that signal, whatever the image.
-    behind_conv1 = weight(subject, "conv2").clamp_min(0)
-    expected = F.conv_transpose2d(behind_conv1, weight(subject, "conv1"))
+    behind_conv1 = weight(cell, "conv2").clamp_min(0)
+    expected = F.conv_transpose2d(behind_conv1, weight(cell, "conv1"))
     assert len(shown) == 12
     for tile, own in zip(shown, expected, strict=True):
         assert tile.shape == (5, 5, 3)
@@ -60,21 +60,21 @@ def test_conv2_is_sent_back_through_the_rectified_filters_of_conv1(subject: Subj
 
 
 def test_a_pooling_passes_the_signal_to_all_of_its_window(tmp_path: Path):
-    subject = tiny_subject(tmp_path, variant=Variant.base)
-    maps, _, box = deconvolved(subject, "conv3", [4])
-    behind_relu2 = F.conv_transpose2d(weight(subject, "conv3")[4:5], torch.ones(12, 1, 3, 3), stride=2, groups=12)
-    behind_relu1 = F.conv_transpose2d(behind_relu2.clamp_min(0), weight(subject, "conv2"))
-    expected = F.conv_transpose2d(behind_relu1.clamp_min(0), weight(subject, "conv1"))[0]
+    cell = tiny_cell(tmp_path, variant=Variant.base)
+    maps, _, box = deconvolved(cell, "conv3", [4])
+    behind_relu2 = F.conv_transpose2d(weight(cell, "conv3")[4:5], torch.ones(12, 1, 3, 3), stride=2, groups=12)
+    behind_relu1 = F.conv_transpose2d(behind_relu2.clamp_min(0), weight(cell, "conv2"))
+    expected = F.conv_transpose2d(behind_relu1.clamp_min(0), weight(cell, "conv1"))[0]
     assert expected.shape == (3, 11, 11)
     assert expected.norm() > 0
     np.testing.assert_allclose(maps[0, :, box.top : box.bottom, box.left : box.right], expected, atol=1e-5)
 
 
 def test_behind_a_batch_normalisation_a_negative_gain_turns_the_picture_round(tmp_path: Path):
-    subject = tiny_subject(tmp_path, batch_norm=True)
-    plain = tiles(make(subject, Options(), print), 0)
-    subject.network.get_submodule("norm1").weight.data[3] = -2.0  # type: ignore[union-attr, index]
-    figure = make(subject, Options(), print)
+    cell = tiny_cell(tmp_path, batch_norm=True)
+    plain = tiles(make(cell, FiltersOptions(), print), 0)
+    cell.network.get_submodule("norm1").weight.data[3] = -2.0  # type: ignore[union-attr, index]
+    figure = make(cell, FiltersOptions(), print)
     turned = tiles(figure, 0)
     np.testing.assert_allclose(turned[3] - 0.5, 0.5 - plain[3], atol=1e-6)
     np.testing.assert_allclose(turned[2], plain[2], atol=1e-6)
@@ -83,7 +83,7 @@ def test_behind_a_batch_normalisation_a_negative_gain_turns_the_picture_round(tm
 
 
 def test_sixteen_filters_stand_in_a_row_whose_label_is_their_numbers(tmp_path: Path):
-    figure = make(tiny_subject(tmp_path, width=0.25), Options(), print)  # 24, 24, 24 filters
+    figure = make(tiny_cell(tmp_path, width=0.25), FiltersOptions(), print)  # 24, 24, 24 filters
     assert [row.label for row in figure.rows] == ["0–15", "16–23"] * 3  # noqa: RUF001
     assert [len(row.tiles) for row in figure.rows] == [16, 8] * 3
     assert len(figure.columns) == 16
@@ -94,31 +94,31 @@ def test_sixteen_filters_stand_in_a_row_whose_label_is_their_numbers(tmp_path: P
     ]
 
 
-def test_the_filters_that_are_asked_for_are_shown_in_that_order(subject: Subject):
-    figure = make(subject, Options(units=(3, 9, 5)), print)
+def test_the_filters_that_are_asked_for_are_shown_in_that_order(cell: TrainedCell):
+    figure = make(cell, FiltersOptions(units=(3, 9, 5)), print)
     assert [row.label for row in figure.rows] == ["3, 9, 5"] * 3
     assert [line["channel"] for line in figure.numbers] == [3, 9, 5] * 3
-    all_of_them = tiles(make(subject, Options(), print), 2)
+    all_of_them = tiles(make(cell, FiltersOptions(), print), 2)
     assert np.array_equal(tiles(figure, 2)[1], all_of_them[9])
-    assert [len(row.tiles) for row in make(subject, Options(units=5), print).rows] == [5] * 3
+    assert [len(row.tiles) for row in make(cell, FiltersOptions(units=5), print).rows] == [5] * 3
 
 
-def test_the_numbers_say_where_the_unit_is_and_how_strong_its_map(subject: Subject):
-    figure = make(subject, Options(units=2), print)
+def test_the_numbers_say_where_the_unit_is_and_how_strong_its_map(cell: TrainedCell):
+    figure = make(cell, FiltersOptions(units=2), print)
     line = figure.numbers[1]
     assert (line["layer"], line["channel"], line["row"], line["column"]) == ("conv1", 1, 16, 16)
     assert (line["top"], line["left"], line["bottom"], line["right"]) == (15, 15, 18, 18)
-    assert line["largest"] == pytest.approx(float(weight(subject, "conv1")[1].abs().max()))
+    assert line["largest"] == pytest.approx(float(weight(cell, "conv1")[1].abs().max()))
 
 
-def test_a_filter_that_a_layer_does_not_have_is_an_error(subject: Subject):
+def test_a_filter_that_a_layer_does_not_have_is_an_error(cell: TrainedCell):
     with pytest.raises(ConfigError, match=r"units=3,12: conv1 has 12 channels, 0 to 11, so there is no 12"):
-        make(subject, Options(units=(3, 12)), print)
+        make(cell, FiltersOptions(units=(3, 12)), print)
 
 
-def test_a_filter_that_sends_nothing_back_is_counted_and_grey(subject: Subject):
-    weight(subject, "conv2")[7] = -weight(subject, "conv2")[7].abs()
-    figure = make(subject, Options(), print)
+def test_a_filter_that_sends_nothing_back_is_counted_and_grey(cell: TrainedCell):
+    weight(cell, "conv2")[7] = -weight(cell, "conv2")[7].abs()
+    figure = make(cell, FiltersOptions(), print)
     assert (tiles(figure, 1)[7] == 0.5).all()
     assert figure.facts["filters_without_signal"] == 1
     assert "1 filters send nothing back" in figure.caption

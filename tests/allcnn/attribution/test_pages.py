@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import ROOT
 
-from allcnn.visualize_options import wish_of
+from allcnn.visualize_options import parse_request
 
 PAGES = ("README.md", "docs/attribution.md", "results/README.md")
 
@@ -26,10 +26,10 @@ def test_every_command_of_a_page_is_legal(page: str):
     found = commands(page)
     assert found
     for texts in found:
-        wish = wish_of(texts)
-        assert wish.figures
-        if wish.kind == "sweeps":
-            assert (ROOT / "sweeps" / f"{wish.subject}.yaml").is_file()
+        request = parse_request(texts)
+        assert request.figures
+        if request.kind == "sweeps":
+            assert (ROOT / "sweeps" / f"{request.target}.yaml").is_file()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/attribution.md"])

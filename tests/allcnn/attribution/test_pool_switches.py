@@ -135,9 +135,9 @@ def test_the_deconvnet_has_switches_to_go_by() -> None:
     net = paper_net(width=0.2)
     first, second = images(count=1), images(count=2)[1:]
 
-    def maps(subject: nn.Module, image: Tensor) -> Tensor:
+    def maps(cell: nn.Module, image: Tensor) -> Tensor:
         unit = {"layer": "conv6", "channels": 1, "positions": [[3, 3]]}
-        return attribute(subject, image, rule="deconvnet", **unit).maps
+        return attribute(cell, image, rule="deconvnet", **unit).maps
 
     assert maps(net, first).abs().sum() > 0
     assert torch.equal(maps(net, first), maps(net, second))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from allcnn.attribution.receptive_field import WHOLE, Box, Field, field_of
+from allcnn.attribution.receptive_field import WHOLE, Box, ReceptiveField, field_of
 from allcnn.config import Family, HeadPadding, ModelConfig, PoolRounding, Variant
 from allcnn.networks import build_network
 from allcnn.networks.build import SampledConv
@@ -25,25 +25,25 @@ def net(family=Family.paper, size=32, **knobs):
 def test_fields_of_the_c_nets_are_those_of_the_table(variant):
     network = net(variant=variant)
     for number, expected in enumerate(FIELDS[variant.value], start=1):
-        assert field_of(network, f"conv{number}") == Field(*expected)
-        assert field_of(network, f"relu{number}") == Field(*expected)
+        assert field_of(network, f"conv{number}") == ReceptiveField(*expected)
+        assert field_of(network, f"relu{number}") == ReceptiveField(*expected)
     assert field_of(network, "mean") == field_of(network, "") == WHOLE
 
 
 def test_pools_of_the_convpool_net_see_what_the_table_says():
     network = net(variant=Variant.convpool)
-    assert field_of(network, "pool1") == Field(9, 2, -3)
-    assert field_of(network, "pool2") == Field(25, 4, -9)
+    assert field_of(network, "pool1") == ReceptiveField(9, 2, -3)
+    assert field_of(network, "pool2") == ReceptiveField(25, 4, -9)
 
 
 def test_a_same_head_begins_one_place_of_its_map_earlier():
-    assert field_of(net(head_padding=HeadPadding.same), "conv7") == Field(27, 4, -13)
+    assert field_of(net(head_padding=HeadPadding.same), "conv7") == ReceptiveField(27, 4, -13)
 
 
 def test_padded_pools_begin_one_place_earlier():
     network = net(variant=Variant.base, pool_rounding=PoolRounding.pad)
-    assert field_of(network, "pool1") == Field(7, 2, -3)
-    assert field_of(network, "conv5") == Field(27, 4, -9)
+    assert field_of(network, "pool1") == ReceptiveField(7, 2, -3)
+    assert field_of(network, "conv5") == ReceptiveField(27, 4, -9)
 
 
 def test_the_imagenet_net_sees_what_the_formula_says():
@@ -53,7 +53,7 @@ def test_the_imagenet_net_sees_what_the_formula_says():
 
 
 def test_a_box_is_what_lies_within_the_image():
-    field = Field(7, 2, -3)
+    field = ReceptiveField(7, 2, -3)
     assert field.box(0, 5, 32, 32) == Box(0, 7, 4, 14)
     assert field.box(15, 15, 32, 32) == Box(27, 27, 32, 32)
     assert WHOLE.box(3, 4, 20, 30) == Box(0, 0, 20, 30)
@@ -61,18 +61,18 @@ def test_a_box_is_what_lies_within_the_image():
 
 def test_dilation_and_other_poolings_are_counted():
     network = nn.Sequential(nn.Conv2d(3, 2, 3, dilation=2, padding=2), nn.AvgPool2d(2), nn.MaxPool2d(3, 1, 1, 2))
-    assert field_of(network, "0") == Field(5, 1, -2)
-    assert field_of(network, "1") == Field(6, 2, -2)
-    assert field_of(network, "2") == Field(14, 2, -4)
-    assert field_of(nn.Sequential(SampledConv(3, 2, 1, stride=2)), "0") == Field(1, 2, 0)
+    assert field_of(network, "0") == ReceptiveField(5, 1, -2)
+    assert field_of(network, "1") == ReceptiveField(6, 2, -2)
+    assert field_of(network, "2") == ReceptiveField(14, 2, -4)
+    assert field_of(nn.Sequential(SampledConv(3, 2, 1, stride=2)), "0") == ReceptiveField(1, 2, 0)
 
 
 def test_a_layer_that_stands_there_twice_is_counted_twice():
     pool = nn.MaxPool2d(2)
     network = nn.Sequential(nn.Conv2d(3, 3, 3), pool, nn.Conv2d(3, 3, 3), pool, nn.Conv2d(3, 3, 3))
-    assert field_of(network, "4") == Field(18, 4, 0)
+    assert field_of(network, "4") == ReceptiveField(18, 4, 0)
     # Its activations are those of its first call, by whichever name.
-    assert field_of(network, "1") == field_of(network, "3") == Field(4, 2, 0)
+    assert field_of(network, "1") == field_of(network, "3") == ReceptiveField(4, 2, 0)
 
 
 class Skip(nn.Sequential):

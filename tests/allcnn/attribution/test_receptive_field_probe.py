@@ -9,7 +9,7 @@ from torch.backends import cudnn, mkldnn
 from allcnn.attribution import AttributionError, attribute
 from allcnn.attribution.pool_switches import pooled_twin
 from allcnn.attribution.receptive_field import Box, field_of
-from allcnn.attribution.receptive_field_probe import Fields, fields, probed_fields
+from allcnn.attribution.receptive_field_probe import LayerFields, fields, probed_fields
 from allcnn.config import Base, Family, HeadPadding, ModelConfig, PoolRounding, StridedB, Variant
 from allcnn.networks import build_network
 
@@ -112,13 +112,13 @@ def test_pixels_that_a_pooling_leaves_out_are_in_no_field_behind_it() -> None:
 def test_a_layer_without_a_map_sees_all_that_the_last_maps_see() -> None:
     for layer in ("mean", ""):
         found = fields(paper_net(), layer, 32)
-        assert found == Fields(((0, 32),), ((0, 32),))
+        assert found == LayerFields(((0, 32),), ((0, 32),))
         assert found.box() == Box(0, 0, 32, 32)
         assert probed_fields(paper_net(), layer, 32) == found
 
 
 def test_without_a_position_the_box_is_that_of_all_units() -> None:
-    found = Fields(((0, 3), (2, 5)), ((1, 4), (3, 6)))
+    found = LayerFields(((0, 3), (2, 5)), ((1, 4), (3, 6)))
     assert found.box() == Box(0, 1, 5, 6)
     assert found.box(1, 0) == Box(2, 1, 5, 4)
 

@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from allcnn.attribution import AttributionError, Rule, attribute, map_scores
 from allcnn.attribution.baselines import reset_layers
 from allcnn.attribution.deprocess import as_pixels
-from allcnn.attribution.figure import Figure
+from allcnn.attribution.figure import FigureContent
 from allcnn.attribution.figures import sanity as figure
-from allcnn.attribution.figures.sanity import Options, make
-from allcnn.attribution.sanity_checks import Comparison, Line, compared, difference, without_class_relu
-from allcnn.attribution.trained_cell import Subject
+from allcnn.attribution.figures.sanity import SanityOptions, make
+from allcnn.attribution.sanity_checks import Comparison, ComparisonLine, compare_maps, difference, without_class_relu
+from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Config, ConfigError, DataConfig, Init, ModelConfig, Preprocess, PreprocessConfig, Source
 from allcnn.data import load_splits
 from allcnn.networks import build_network
 
 MODEL = ModelConfig(width=0.125, init=Init.he)
-FEW = Options(images=2, score_images=5, seeds=2, steps=4)
+FEW = SanityOptions(images=2, score_images=5, seeds=2, steps=4)
 BOTTOM = "all 9 layers"
 KINDS = ["trained", "conv9", "conv9 to conv6", "conv9 to conv3", BOTTOM]
 KINDS += ["wrong class", "other image", "contrast map", "noise"]
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def cell() -> TrainedCell:
     config = Config(
         model=MODEL,
         data=DataConfig(source=Source.digits, name="digits"),
@@ -38,7 +38,7 @@ def subject() -> Subject:
     )
     splits = load_splits(config, torch.device("cpu"))
     network = build_network(MODEL, num_classes=10, image_size=32, seed=1).requires_grad_(False).eval()
-    return Subject(
+    return TrainedCell(
         name="a cell", folder=Path("nowhere"), config=config, network=network, splits=splits, weights_sha256="0"
     )
 
@@ -49,22 +49,22 @@ def said() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def made(subject: Subject, said: list[str]) -> Figure:
-    return make(subject, FEW, said.append)
+def made(cell: TrainedCell, said: list[str]) -> FigureContent:
+    return make(cell, FEW, said.append)
 
 
 @pytest.fixture
-def images(subject: Subject) -> Tensor:
+def images(cell: TrainedCell) -> Tensor:
     # 400 test images: five that are spread evenly.
-    ((images, _),) = subject.splits.test.batches([torch.tensor([0, 80, 160, 240, 320])])
+    ((images, _),) = cell.splits.test.batches([torch.tensor([0, 80, 160, 240, 320])])
     return images
 
 
-def lines(made: Figure) -> Iterator[tuple[str, str]]:
+def lines(made: FigureContent) -> Iterator[tuple[str, str]]:
     return ((line["rule"], line["what"]) for line in made.numbers)
 
 
-def numbers(made: Figure, rule: str, what: str) -> dict[str, float]:
+def numbers(made: FigureContent, rule: str, what: str) -> dict[str, float]:
     return next(line for line in made.numbers if (line["rule"], line["what"]) == (rule, what))
 
 
@@ -91,33 +91,33 @@ def test_a_map_agrees_with_itself(made):
         assert line["cosine"] == pytest.approx(1)
 
 
-def test_the_numbers_are_means_over_the_images_of_the_split(made, subject, images):
-    classes = subject.network(images).argmax(1)
-    maps = guided(subject.network, images, classes)
+def test_the_numbers_are_means_over_the_images_of_the_split(made, cell, images):
+    classes = cell.network(images).argmax(1)
+    maps = guided(cell.network, images, classes)
     assert maps.flatten(1).any(1).all()
     line = numbers(made, "guided", "trained")
-    area = map_scores.deletion(subject.network, images, maps, classes, steps=4)
+    area = map_scores.deletion(cell.network, images, maps, classes, steps=4)
     assert line["deletion"] == pytest.approx(float(area.mean()), rel=1e-4)
     assert line["gini"] == pytest.approx(float(map_scores.gini(maps).mean()), rel=1e-4)
     assert line["n"] == 5
 
 
-def test_what_is_scored_is_the_predicted_class_also_for_maps_of_a_wrong_one(made, subject, images):
-    classes = subject.network(images).argmax(1)
+def test_what_is_scored_is_the_predicted_class_also_for_maps_of_a_wrong_one(made, cell, images):
+    classes = cell.network(images).argmax(1)
     wrong = torch.tensor(made.facts["wrong"])
     assert (wrong != classes).all()
-    area = map_scores.insertion(subject.network, images, guided(subject.network, images, wrong), classes, steps=4)
+    area = map_scores.insertion(cell.network, images, guided(cell.network, images, wrong), classes, steps=4)
     assert numbers(made, "guided", "wrong class")["insertion"] == pytest.approx(float(area.mean()), rel=1e-4)
 
 
-def test_fresh_weights_are_drawn_for_each_seed_and_the_spread_is_theirs(made, subject, images):
-    classes = subject.network(images).argmax(1)
-    own = guided(subject.network, images, classes)
+def test_fresh_weights_are_drawn_for_each_seed_and_the_spread_is_theirs(made, cell, images):
+    classes = cell.network(images).argmax(1)
+    own = guided(cell.network, images, classes)
     convs = [f"conv{number}" for number in range(1, 10)]
     means = [
         float(
             map_scores.signed_cosine(
-                guided(reset_layers(subject.network, MODEL, convs, seed), images, classes), own
+                guided(reset_layers(cell.network, MODEL, convs, seed), images, classes), own
             ).mean()
         )
         for seed in (0, 1)
@@ -130,9 +130,9 @@ def test_fresh_weights_are_drawn_for_each_seed_and_the_spread_is_theirs(made, su
     assert numbers(made, "guided", "wrong class")["cosine_sd"] is None
 
 
-def test_the_floor_is_the_agreement_with_another_images_map(made, subject, images):
-    classes = subject.network(images).argmax(1)
-    maps = guided(subject.network, images, classes)
+def test_the_floor_is_the_agreement_with_another_images_map(made, cell, images):
+    classes = cell.network(images).argmax(1)
+    maps = guided(cell.network, images, classes)
     # Half the images further on, or the first one after that which is taken for another class.
     places = [[(place + 2 + step) % 5 for step in range(5)] for place in range(5)]
     others = [
@@ -150,8 +150,8 @@ def test_a_layer_with_fresh_weights_changes_backprops_map_and_noise_has_nothing_
         assert abs(numbers(made, rule.value, "noise")["cosine"]) < 5 / (5 * 3072) ** 0.5
 
 
-def test_the_same_subject_and_options_give_the_same_figure(made, subject):
-    again = make(subject, FEW, lambda text: None)
+def test_the_same_subject_and_options_give_the_same_figure(made, cell):
+    again = make(cell, FEW, lambda text: None)
     assert again.numbers == made.numbers
     assert again.caption == made.caption
     for row, other in zip(made.rows, again.rows, strict=True):
@@ -160,28 +160,28 @@ def test_the_same_subject_and_options_give_the_same_figure(made, subject):
             assert np.array_equal(tile.picture, same.picture)
 
 
-def test_a_row_for_each_rule_shows_the_image_the_map_and_its_controls(made, subject, images):
+def test_a_row_for_each_rule_shows_the_image_the_map_and_its_controls(made, cell, images):
     assert made.columns[:3] == ("image", "trained", "fresh weights: conv9")
     assert [row.label for row in made.rows] == [rule.value for rule in Rule] * 2
     assert all(len(row.tiles) == len(made.columns) == 9 for row in made.rows)
     # Two of the five, spread evenly: the first and the third.
-    pixels = as_pixels(images, subject.config, subject.splits)
+    pixels = as_pixels(images, cell.config, cell.splits)
     assert made.facts["shown"] == [0, 160]
     assert (made.rows[3].tiles[0].picture == pixels[2]).all()
     assert made.rows[4].tiles[0].picture is None
 
 
-def test_a_block_is_named_by_the_image_its_class_and_the_classes_asked_for(made, subject, images):
-    names = subject.splits.class_names
-    predicted = names[int(subject.network(images[[2]]).argmax())]
+def test_a_block_is_named_by_the_image_its_class_and_the_classes_asked_for(made, cell, images):
+    names = cell.splits.class_names
+    predicted = names[int(cell.network(images[[2]]).argmax())]
     wrong = names[made.facts["wrong"][2]]
-    own = names[int(subject.splits.test.labels[160])]
+    own = names[int(cell.splits.test.labels[160])]
     assert made.rows[3].heading == f"test image 160 ({own}); predicted: {predicted}; wrong class: {wrong}"
 
 
-def test_below_each_map_is_its_cosine_with_the_trained_nets(made, subject, images):
-    classes = subject.network(images).argmax(1)
-    maps = (guided(subject.network, images, each) for each in (classes, torch.tensor(made.facts["wrong"])))
+def test_below_each_map_is_its_cosine_with_the_trained_nets(made, cell, images):
+    classes = cell.network(images).argmax(1)
+    maps = (guided(cell.network, images, each) for each in (classes, torch.tensor(made.facts["wrong"])))
     cosine = float(map_scores.signed_cosine(*maps)[2])
     assert abs(cosine) > 0.01
     wrong = made.columns.index("wrong class")
@@ -209,49 +209,49 @@ def test_the_table_on_the_page_has_the_lines_of_the_numbers_for_each_rule(made):
     assert line[6] == f"{expected['insertion']:.3f}±{expected['insertion_sd']:.3f}"
 
 
-def test_dead_class_maps_still_have_maps_because_the_class_relu_is_left_out(subject, images):
-    network = reset_layers(subject.network, MODEL, [], 0)
+def test_dead_class_maps_still_have_maps_because_the_class_relu_is_left_out(cell, images):
+    network = reset_layers(cell.network, MODEL, [], 0)
     network.get_submodule("conv9").bias.fill_(-1e4)
     assert not network(images).any()
     assert not attribute(network, images, rule="guided").maps.any()
-    found = compared(network, MODEL, images, draws=1, steps=2)
+    found = compare_maps(network, MODEL, images, draws=1, steps=2)
     assert sum(line.zero_maps for line in found.lines) == 0
     assert (found.predicted == 0).all()  # of equal ones the first
     assert (found.wrong != 0).all()
 
 
-def test_the_network_without_its_class_relu_is_made_of_the_same_parts(subject, images):
-    below = without_class_relu(subject.network)
-    assert below.get_submodule("conv9") is subject.network.get_submodule("conv9")
+def test_the_network_without_its_class_relu_is_made_of_the_same_parts(cell, images):
+    below = without_class_relu(cell.network)
+    assert below.get_submodule("conv9") is cell.network.get_submodule("conv9")
     assert not below.training
-    assert below(images).min() < 0 <= subject.network(images).min()
+    assert below(images).min() < 0 <= cell.network(images).min()
     assert without_class_relu(below) is below
 
 
-def test_maps_of_zeros_are_counted_and_never_scored(subject, images):
-    network = reset_layers(subject.network, MODEL, [], 0)
+def test_maps_of_zeros_are_counted_and_never_scored(cell, images):
+    network = reset_layers(cell.network, MODEL, [], 0)
     network.get_submodule("conv1").bias.fill_(-1e4)
-    found = compared(network, MODEL, images, draws=1, steps=2)
+    found = compare_maps(network, MODEL, images, draws=1, steps=2)
     dead = found.line(Rule.guided, "trained")
     assert dead.zero_maps == 5
     assert [dead.mean(measure) for measure in ("cosine", "gini", "deletion")] == [None] * 3
     # Nothing of deconvnet's map is masked by what the image excites.
     assert found.line(Rule.deconvnet, "trained").zero_maps == 0
-    caption = figure._caption(subject, found, FEW, 5)
+    caption = figure._caption(cell, found, FEW, 5)
     assert "maps are zero everywhere and are left out of every number" in caption
     assert "too few maps to tell" in caption
 
 
-def test_a_diverged_net_is_refused(subject, images):
-    network = reset_layers(subject.network, MODEL, [], 0)
+def test_a_diverged_net_is_refused(cell, images):
+    network = reset_layers(cell.network, MODEL, [], 0)
     network.get_submodule("conv9").weight.fill_(torch.nan)
     with pytest.raises(AttributionError, match="finite"):
-        compared(network, MODEL, images, draws=1, steps=2)
+        compare_maps(network, MODEL, images, draws=1, steps=2)
 
 
-def line(rule: Rule, what: str, **values: list[list[float]]) -> Line:
+def line(rule: Rule, what: str, **values: list[list[float]]) -> ComparisonLine:
     made = {name: torch.tensor(each, dtype=torch.float64) for name, each in values.items()}
-    return Line(rule, what, torch.zeros(0, 3, 2, 2), made, 0)
+    return ComparisonLine(rule, what, torch.zeros(0, 3, 2, 2), made, 0)
 
 
 def test_a_difference_is_paired_by_image():
@@ -272,7 +272,7 @@ def test_draws_add_their_own_error_to_a_difference():
 def compare(fresh: float, wrong: float, floor: float, *, rank: float | None = None, insertion: float) -> str:
     """Return what is said of guided backpropagation whose controls have such agreements and scores."""
 
-    def kind(what: str, cosine: float, spearman: float, inserted: float) -> Line:
+    def kind(what: str, cosine: float, spearman: float, inserted: float) -> ComparisonLine:
         means = {"cosine": cosine, "spearman": spearman, "deletion": 0.5, "insertion": inserted}
         # Three images with nearly the same numbers, the spread another for each kind.
         spread = 1e-3 * len(what)
@@ -325,9 +325,9 @@ def test_the_caption_says_which_controls_a_score_beats():
 )
 def test_what_makes_no_comparison_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        Options(**options)
+        SanityOptions(**options)
 
 
-def test_a_split_that_is_not_there_is_refused(subject):
+def test_a_split_that_is_not_there_is_refused(cell):
     with pytest.raises(ConfigError, match=r"split=val: nothing was held out for it \(data.val_images=0\)"):
-        make(subject, dataclasses.replace(FEW, split="val"), lambda text: None)
+        make(cell, dataclasses.replace(FEW, split="val"), lambda text: None)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from allcnn.attribution import AttributionError, activations
-from allcnn.attribution.receptive_field_probe import Fields, fields
-from allcnn.attribution.top_patches import COLUMNS, Top, rank, read_ranking, write_ranking
+from allcnn.attribution.receptive_field_probe import LayerFields, fields
+from allcnn.attribution.top_patches import COLUMNS, TopPatches, rank, read_ranking, write_ranking
 from allcnn.config import Base, ModelConfig, Variant
 from allcnn.networks import build_network
 
@@ -74,12 +74,12 @@ def brute_force(net: nn.Module, images: Tensor, layer: str, top: int) -> list[li
     return [sorted(found, key=lambda each: (-each[0], each[1]))[:top] for found in best.values()]
 
 
-def listed(top: Top) -> list[list[tuple[float, int, list[int]]]]:
+def listed(top: TopPatches) -> list[list[tuple[float, int, list[int]]]]:
     parts = (top.values.tolist(), top.images.tolist(), top.positions.tolist())
     return [list(zip(*channel, strict=True)) for channel in zip(*parts, strict=True)]
 
 
-def same(one: dict[str, Top], other: dict[str, Top]) -> bool:
+def same(one: dict[str, TopPatches], other: dict[str, TopPatches]) -> bool:
     return list(one) == list(other) and all(
         torch.equal(mine, theirs) and mine.dtype == theirs.dtype
         for layer in one
@@ -204,7 +204,7 @@ def test_a_network_in_training_mode_is_refused() -> None:
         rank(ones().train(), noise(2), ["conv1"], top=1)
 
 
-def ranked(top: int = 3) -> tuple[dict[str, Top], dict[str, Fields]]:
+def ranked(top: int = 3) -> tuple[dict[str, TopPatches], dict[str, LayerFields]]:
     net = paper_net()
     layers = ["conv1", "conv3", "mean"]
     return rank(net, noise(6), layers, top=top), {layer: fields(net, layer, 12) for layer in layers}

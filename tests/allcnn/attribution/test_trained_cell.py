@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from allcnn.attribution.trained_cell import cell_subject, convolutions, unit_layer, weights_subject
+from allcnn.attribution.trained_cell import convolutions, load_cell, load_weights, unit_layer
 from allcnn.config import ConfigError
 from strive.cells.records import read_record
 
@@ -24,16 +24,16 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_a_cell_is_its_trained_net_with_its_images(digits_cell: Path):
-    subject = cell_subject(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
+    cell = load_cell(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
     record = read_record(digits_cell / "record.json")
     assert record.result is not None
-    assert (subject.name, subject.folder) == (record.cell, digits_cell / "pictures")
-    assert (subject.weights_sha256, subject.test_error) == (record.result.weights_sha256, record.result.test_error)
-    assert not subject.network.training
-    assert (subject.image_size, str(subject.device)) == (32, "cpu")
-    ((images, labels),) = subject.splits.test.batches([torch.arange(400)])
+    assert (cell.name, cell.folder) == (record.cell, digits_cell / "pictures")
+    assert (cell.weights_sha256, cell.test_error) == (record.result.weights_sha256, record.result.test_error)
+    assert not cell.network.training
+    assert (cell.image_size, str(cell.device)) == (32, "cpu")
+    ((images, labels),) = cell.splits.test.batches([torch.arange(400)])
     with torch.no_grad():
-        logits = subject.network(images)
+        logits = cell.network(images)
     stored = np.load(digits_cell / "predictions.npz")
     assert np.array_equal(labels, stored["labels"])
     largest = np.abs(stored["logits"]).max()
@@ -42,8 +42,8 @@ def test_a_cell_is_its_trained_net_with_its_images(digits_cell: Path):
 
 
 def test_a_file_of_weights_is_the_same_net_as_the_cell(digits_cell: Path):
-    cell = cell_subject(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
-    again = weights_subject(cell.config, digits_cell / "weights.pt")
+    cell = load_cell(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
+    again = load_weights(cell.config, digits_cell / "weights.pt")
     assert (again.name, again.folder) == ("weights.pt", digits_cell / "weights-pictures")
     assert (again.weights_sha256, again.test_error) == (cell.weights_sha256, None)
     ((images, _),) = cell.splits.test.batches([torch.arange(8)])
@@ -56,29 +56,29 @@ def test_a_cell_without_a_net_to_look_at_is_told(own_cell: Path):
     text = path.read_text()
     rewritten(path, lambda content: content.update(status="diverged"))
     with pytest.raises(ConfigError, match=r"diverged \(test error \d+\.\d\d%\)(.|\n)*take a cell that is done"):
-        cell_subject(path)
+        load_cell(path)
     failure = {"cause": "RuntimeError: no", "traceback": ""}
     rewritten(path, lambda content: content.update(status="error", result=None, failure=failure))
     with pytest.raises(ConfigError, match=r"has no trained net: error: RuntimeError: no\n  train it"):
-        cell_subject(path)
+        load_cell(path)
     path.write_text(text)
     (own_cell / "weights.pt").unlink()
     with pytest.raises(ConfigError, match=r"weights.pt is not there: records are published without.*\n.*reproduce.py"):
-        cell_subject(path)
+        load_cell(path)
 
 
 def test_images_and_weights_must_be_those_of_the_record(own_cell: Path):
     path, weights = own_cell / "record.json", own_cell / "weights.pt"
     with pytest.raises(ConfigError, match=r"model\.width=1 would make it another cell"):
-        cell_subject(path, overrides={"model.width": "1"})
+        load_cell(path, overrides={"model.width": "1"})
     rewritten(path, lambda content: content["provenance"].update(data_fingerprint="0123456789abcdef"))
     with pytest.raises(ConfigError, match=r"data.root=data: these are not the images .*0123456789abcdef.*root=DIR"):
-        cell_subject(path, overrides=ONE_THREAD)
+        load_cell(path, overrides=ONE_THREAD)
     state = torch.load(weights, weights_only=True)
     state["conv3.weight"][0, 0, 0, 0] += 1e-3
     torch.save(state, weights)
     with pytest.raises(ConfigError, match="these are not the weights that the record beside it speaks of"):
-        cell_subject(path)
+        load_cell(path)
 
 
 def lacks_a_tensor(state: dict[str, Tensor]) -> object:
@@ -98,21 +98,21 @@ def test_a_file_that_is_no_state_dict_of_the_net_is_told(
     own_cell: Path, change: Callable[[Any], object] | None, told: str
 ):
     weights = own_cell / "weights.pt"
-    config = cell_subject(own_cell / "record.json", overrides=ONE_THREAD).config
+    config = load_cell(own_cell / "record.json", overrides=ONE_THREAD).config
     if change is None:
         weights.write_bytes(b"not torch's")
     else:
         torch.save(change(torch.load(weights, weights_only=True)), weights)
     with pytest.raises(ConfigError, match=told):
-        weights_subject(config, weights)
+        load_weights(config, weights)
 
 
 def test_weights_that_are_not_there_are_told(own_cell: Path):
-    config = cell_subject(own_cell / "record.json", overrides=ONE_THREAD).config
+    config = load_cell(own_cell / "record.json", overrides=ONE_THREAD).config
     with pytest.raises(ConfigError, match=r"gone\.pt: there is no such file"):
-        weights_subject(config, own_cell / "gone.pt")
+        load_weights(config, own_cell / "gone.pt")
     with pytest.raises(ConfigError, match="is a folder"):
-        weights_subject(config, own_cell)
+        load_weights(config, own_cell)
 
 
 def test_a_unit_is_taken_behind_its_batch_normalisation():

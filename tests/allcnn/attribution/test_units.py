@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from allcnn.attribution import AttributionError
-from allcnn.attribution.units import chosen, first_largest
+from allcnn.attribution.units import choose_units, first_largest
 
 MAPS = torch.tensor(
     [
@@ -13,32 +13,32 @@ MAPS = torch.tensor(
 
 
 def test_by_default_it_is_the_largest_activation_and_of_equal_ones_the_lower_channel_then_row_then_column():
-    units = chosen(MAPS, None, None)
+    units = choose_units(MAPS, None, None)
     assert units.channels.tolist() == [1, 0]
     assert units.positions.tolist() == [[0, 0], [0, 0]]
 
 
 def test_a_channel_for_all_images_is_looked_for_in_each():
-    units = chosen(MAPS, 2, None)
+    units = choose_units(MAPS, 2, None)
     assert units.channels.tolist() == [2, 2]
     assert units.positions.tolist() == [[0, 0], [1, 0]]
 
 
 def test_each_image_may_have_a_channel_and_a_position_of_its_own():
-    units = chosen(MAPS, [1, 2], [[1, 1], [1, 0]])
+    units = choose_units(MAPS, [1, 2], [[1, 1], [1, 0]])
     assert units.of(MAPS).tolist() == [9, 7]
-    assert chosen(MAPS, torch.tensor([0, 0]), torch.tensor([[0, 1], [1, 1]])).of(MAPS).tolist() == [1, 3]
+    assert choose_units(MAPS, torch.tensor([0, 0]), torch.tensor([[0, 1], [1, 1]])).of(MAPS).tolist() == [1, 3]
 
 
 def test_a_channel_may_be_left_open_at_a_given_position():
-    units = chosen(MAPS, None, [[1, 1], [0, 1]])
+    units = choose_units(MAPS, None, [[1, 1], [0, 1]])
     assert units.channels.tolist() == [1, 0]  # of the largest activations, wherever these are
     assert units.of(MAPS).tolist() == [9, 1]
 
 
 def test_a_layer_without_maps_has_units_without_positions():
     scores = torch.tensor([[1.0, 5.0, 5.0], [3.0, 2.0, 1.0]])
-    units = chosen(scores, None, None)
+    units = choose_units(scores, None, None)
     assert units.channels.tolist() == [1, 0]
     assert units.positions.shape == (2, 0)
     assert units.of(scores).tolist() == [5, 3]
@@ -65,4 +65,4 @@ def test_of_equal_values_the_first_is_the_largest():
 )
 def test_a_unit_that_the_layer_lacks_is_refused_with_what_is_legal(channels, positions, message):
     with pytest.raises(AttributionError, match=message):
-        chosen(MAPS, channels, positions)
+        choose_units(MAPS, channels, positions)

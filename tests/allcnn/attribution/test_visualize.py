@@ -17,7 +17,7 @@ from support import ROOT, SMALL
 
 import visualize
 from allcnn.attribution.relu_override import AttributionError
-from allcnn.visualize_options import OPTIONS, wish_of
+from allcnn.visualize_options import OPTIONS, parse_request
 from strive.cells.records import read_record
 
 Answer = tuple[int, str, str]  # exit code, stdout, stderr
@@ -48,9 +48,9 @@ def refused(own_cell: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         try:
             visualize.main([*arguments])
         except Exception as error:
-            if (told := visualize._told(error)) is None:
+            if (message := visualize._user_message(error)) is None:
                 raise
-            return told
+            return message
         raise AssertionError("it was not refused")
 
     return call
@@ -124,7 +124,8 @@ def test_a_mistake_is_told_without_a_stack_trace(own_cell: Path):
 
 
 def test_help_and_a_wrong_option_do_not_wait_for_torch(tmp_path: Path):
-    code = "import sys, visualize as v\ntry: v.main(['cell=a', 'figure=x'])\nexcept Exception as e: print(v._told(e))\n"
+    code = "import sys, visualize as v\ntry: v.main(['cell=a', 'figure=x'])\n"
+    code += "except Exception as e: print(v._user_message(e))\n"
     code += "assert 'torch' not in sys.modules"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", capture_output=True, text=True)
     assert (ended.returncode, ended.stdout.partition(",")[0]) == (0, "figure must be one of filters"), ended.stderr
@@ -176,12 +177,14 @@ def test_what_is_wrong_is_told_with_what_is_legal(
 
 
 def test_a_seed_that_no_figure_takes_is_the_configs_where_a_config_is_given():
-    wish = wish_of(["weights=net.pt", "figure=filters", "seed=3"])
-    assert (wish.options, wish.overrides) == ({}, ["seed=3"])
-    wish = wish_of(["weights=net.pt", "figure=methods", "seed=3"])
-    assert (wish.options, wish.overrides) == ({"seed": 3}, [])
-    wish = wish_of(["sweeps=two", "runs=a", "seed=0,1", "runs=b"])  # a launch's line, in which the last one counts
-    assert (wish.options, wish.overrides, wish.runs) == ({}, ["seed=0,1"], Path("b"))
+    request = parse_request(["weights=net.pt", "figure=filters", "seed=3"])
+    assert (request.options, request.overrides) == ({}, ["seed=3"])
+    request = parse_request(["weights=net.pt", "figure=methods", "seed=3"])
+    assert (request.options, request.overrides) == ({"seed": 3}, [])
+    request = parse_request(
+        ["sweeps=two", "runs=a", "seed=0,1", "runs=b"]
+    )  # a launch's line, in which the last one counts
+    assert (request.options, request.overrides, request.runs) == ({}, ["seed=0,1"], Path("b"))
 
 
 def test_a_start_that_two_cells_share_is_told_with_both(refused: Callable[..., str], own_cell: Path):
@@ -245,8 +248,8 @@ def test_any_net_that_a_user_names_can_be_shown(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_cannot_be_attributed_is_told_and_a_fault_of_ours_is_not_hidden():
-    assert visualize._told(AttributionError("no rule")) == "no rule"
-    assert visualize._told(KeyError("x")) is None
+    assert visualize._user_message(AttributionError("no rule")) == "no rule"
+    assert visualize._user_message(KeyError("x")) is None
 
 
 def test_a_folder_that_cannot_be_made_is_said_before_anything_is_computed(refused: Callable[..., str], own_cell: Path):

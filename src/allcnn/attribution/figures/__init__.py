@@ -1,4 +1,4 @@
-"""The paper's figures 2, 3 and 4, and their controls: from a Subject to a Figure."""
+"""The paper's figures 2, 3 and 4, and their controls: from a TrainedCell to a FigureContent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,52 +6,52 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from allcnn.attribution.trained_cell import Subject
+from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import ConfigError, Family, Preprocess
 from allcnn.data import Split
 from allcnn.networks.pooling import NormPool
 from strive.cells.progress import CONSOLE
 
-# Units that a user asks for: so many, or these.
-Units = int | tuple[int, ...]
+# The units to show: the first so many, or these.
+UnitChoice = int | tuple[int, ...]
 
 _POOLS = (NormPool, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 
 
-def source(subject: Subject) -> str:
+def source(cell: TrainedCell) -> str:
     """Return the sentence of a caption that says what was looked at."""
-    config, error = subject.config, subject.test_error
+    config, error = cell.config, cell.test_error
     width = "" if config.model.width == 1 else f" at width {config.model.width:g}"
     trained = f", test error {100 * error:.2f}%" if error is not None else ""
     kind = "cell" if error is not None else "weights"
-    return f"Net: {config.model.name}{width} on {config.data.name}{trained} ({kind} {subject.name})."
+    return f"Net: {config.model.name}{width} on {config.data.name}{trained} ({kind} {cell.name})."
 
 
-def adaptation(subject: Subject) -> str:
+def adaptation(cell: TrainedCell) -> str:
     """Return the sentence that says how far this is from the paper's own figures; "" for its ImageNet net."""
-    if subject.config.model.family is Family.all_cnn_b_imagenet:
+    if cell.config.model.family is Family.all_cnn_b_imagenet:
         return ""
     return (
         "The paper's figures show a net of 12 convolutions trained on ImageNet; here they are adapted to"
-        f" {subject.config.model.name} on {subject.config.data.name}."
+        f" {cell.config.model.name} on {cell.config.data.name}."
     )
 
 
-def map_space(subject: Subject) -> str:
+def map_space(cell: TrainedCell) -> str:
     """Return the sentence that says what a map's colours are."""
-    whitened = subject.config.preprocess.kind is Preprocess.gcn_zca
+    whitened = cell.config.preprocess.kind is Preprocess.gcn_zca
     space = "whitened images" if whitened else "standardised images"
     return f"Maps are signed and in the colours of the {space} that the net sees: mid grey is zero."
 
 
-def pools(subject: Subject) -> bool:
+def pools(cell: TrainedCell) -> bool:
     """Return whether the net has max- or p-norm pooling, and so switches."""
-    return any(isinstance(module, _POOLS) for module in subject.network.modules())
+    return any(isinstance(module, _POOLS) for module in cell.network.modules())
 
 
-def split_of(subject: Subject, name: str) -> Split:
+def split_of(cell: TrainedCell, name: str) -> Split:
     """Return the split of that name; raise ConfigError where nothing was held out for it."""
-    split: Split | None = getattr(subject.splits, name)
+    split: Split | None = getattr(cell.splits, name)
     if split is None:
         raise ConfigError(f"split={name}: nothing was held out for it (data.val_images=0); take train or test")
     return split
@@ -80,7 +80,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], object]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def picked(units: Units | None, layer: str, count: int) -> list[int]:
+def picked(units: UnitChoice | None, layer: str, count: int) -> list[int]:
     """Return the channels that are asked for of a layer with so many: the first so many, or these, or all.
 
     Raises ConfigError for channels that the layer does not have.

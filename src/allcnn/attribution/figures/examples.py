@@ -13,12 +13,12 @@ from allcnn.attribution.baselines import wrong_class
 from allcnn.attribution.deprocess import as_pixels
 from allcnn.attribution.figures import read
 from allcnn.attribution.sanity_checks import without_class_relu
-from allcnn.attribution.trained_cell import Subject
-from allcnn.attribution.units import chosen
+from allcnn.attribution.trained_cell import TrainedCell
+from allcnn.attribution.units import choose_units
 from allcnn.config import ConfigError
 
 
-class Shown(NamedTuple):
+class Examples(NamedTuple):
     """The images of the rows."""
 
     rows: Tensor  # int64 [n], of the test split
@@ -30,13 +30,13 @@ class Shown(NamedTuple):
     wrong: Tensor  # int64 [n], of a wrong class
 
 
-def rows_of(subject: Subject, images: int | tuple[int, ...], predicted: Tensor) -> Tensor:
+def example_rows(cell: TrainedCell, images: int | tuple[int, ...], predicted: Tensor) -> Tensor:
     """Return the rows of the test split to show: those, or the first correct ones, each class once before again.
 
     predicted: the class [m] that the net gives to each test image. Raises ConfigError for images that the test split
     does not have, or more than the net is right about.
     """
-    labels = subject.splits.test.labels
+    labels = cell.splits.test.labels
     if isinstance(images, tuple):
         if beyond := [row for row in images if row >= len(labels)]:
             raise ConfigError(
@@ -58,18 +58,18 @@ def rows_of(subject: Subject, images: int | tuple[int, ...], predicted: Tensor) 
     return torch.tensor([row for _, row in sorted(order)[:images]])
 
 
-def shown_of(subject: Subject, layer: str, rows: Tensor) -> Shown:
+def example_images(cell: TrainedCell, layer: str, rows: Tensor) -> Examples:
     """Return these rows of the test split; layer: where the net's classes are, "" for its output."""
-    images, labels = read(subject.splits.test, rows)
-    classes = subject.splits.class_names
+    images, labels = read(cell.splits.test, rows)
+    classes = cell.splits.class_names
     with torch.no_grad():
-        channels = subject.network(images).argmax(1)
-        # The least likely class is told apart only before the ReLU, behind which several are 0.
-        wrong = wrong_class(without_class_relu(subject.network)(images), channels)
-        units = chosen(activations(subject.network, images, layer), channels, None)
+        channels = cell.network(images).argmax(1)
+        # The least likely class is known only before the ReLU, after which several are 0.
+        wrong = wrong_class(without_class_relu(cell.network)(images), channels)
+        units = choose_units(activations(cell.network, images, layer), channels, None)
     names = [
         classes[label] + (f", taken for {classes[taken]}" if label != taken else "")
         for label, taken in zip(labels.tolist(), channels.tolist(), strict=True)
     ]
-    pixels = as_pixels(images, subject.config, subject.splits)
-    return Shown(rows, images, pixels, names, channels, units.positions, wrong)
+    pixels = as_pixels(images, cell.config, cell.splits)
+    return Examples(rows, images, pixels, names, channels, units.positions, wrong)

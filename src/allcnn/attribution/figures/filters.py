@@ -13,41 +13,41 @@ from torch import Tensor
 from allcnn.attribution.activations import activations
 from allcnn.attribution.attribute import attribute
 from allcnn.attribution.deprocess import map_picture
-from allcnn.attribution.figure import Figure, Row, Tile
-from allcnn.attribution.figures import Units, adaptation, map_space, picked, pools, source
+from allcnn.attribution.figure import FigureContent, FigureRow, Tile
+from allcnn.attribution.figures import UnitChoice, adaptation, map_space, picked, pools, source
 from allcnn.attribution.receptive_field import Box
 from allcnn.attribution.receptive_field_probe import fields
 from allcnn.attribution.rules import Pooling, Rule
-from allcnn.attribution.trained_cell import Subject, convolutions, unit_layer
+from allcnn.attribution.trained_cell import TrainedCell, convolutions, unit_layer
 
 _LAYERS = 3
 _PER_ROW = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class FiltersOptions:
     """What can be chosen of this figure."""
 
-    units: Units | None = None  # the first so many filters of each layer, or these; None: all
+    units: UnitChoice | None = None  # the first so many filters of each layer, or these; None: all
 
 
-def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Figure:
+def make(cell: TrainedCell, options: FiltersOptions, say: Callable[[str], object]) -> FigureContent:
     """Return the deconvolution of single units, in blocks by layer.
 
     Raises ConfigError for filters that a layer does not have, AttributionError for a net that cannot be deconvolved.
     """
-    rows: list[Row] = []
+    rows: list[FigureRow] = []
     numbers: list[dict[str, Any]] = []
-    layers = convolutions(subject.network)[:_LAYERS]
+    layers = convolutions(cell.network)[:_LAYERS]
     for layer in layers:
-        block, own = _block(subject, layer, options.units)
+        block, own = _block(cell, layer, options.units)
         rows += block
         numbers += own
     empty = sum(line["largest"] == 0 for line in numbers)
-    return Figure(
+    return FigureContent(
         name="filters",
         title=f"What single filters answer to: {', '.join(layers)}, without any image",
-        caption=_caption(subject, layers, empty),
+        caption=_caption(cell, layers, empty),
         columns=("",) * min(_PER_ROW, max(len(row.tiles) for row in rows)),
         rows=tuple(rows),
         numbers=tuple(numbers),
@@ -55,18 +55,18 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
     )
 
 
-def deconvolved(subject: Subject, layer: str, channels: Sequence[int]) -> tuple[Tensor, tuple[int, int], Box]:
+def deconvolved(cell: TrainedCell, layer: str, channels: Sequence[int]) -> tuple[Tensor, tuple[int, int], Box]:
     """Return the maps [c, 3, s, s] of a 1 at the middle of the layer, where that is, and what it sees.
 
     Deconvnet and switchless pooling: the maps are the same for every image, so none is needed.
     """
-    size = subject.image_size
-    blank = torch.zeros(1, 3, size, size, device=subject.device)
+    size = cell.image_size
+    blank = torch.zeros(1, 3, size, size, device=cell.device)
     with torch.no_grad():
-        made = activations(subject.network, blank, layer)
+        made = activations(cell.network, blank, layer)
     row, column = made.shape[2] // 2, made.shape[3] // 2
     maps = attribute(
-        subject.network,
+        cell.network,
         blank.expand(len(channels), -1, -1, -1),
         rule=Rule.deconvnet,
         pooling=Pooling.switchless,
@@ -74,13 +74,13 @@ def deconvolved(subject: Subject, layer: str, channels: Sequence[int]) -> tuple[
         channels=torch.tensor(channels),
         positions=torch.tensor([[row, column]]).expand(len(channels), -1),
     ).maps
-    return maps, (row, column), fields(subject.network, layer, size).box(row, column)
+    return maps, (row, column), fields(cell.network, layer, size).box(row, column)
 
 
-def _block(subject: Subject, layer: str, units: Units | None) -> tuple[list[Row], list[dict[str, Any]]]:
-    module, count = unit_layer(subject.network, layer), _channels(subject, layer)
+def _block(cell: TrainedCell, layer: str, units: UnitChoice | None) -> tuple[list[FigureRow], list[dict[str, Any]]]:
+    module, count = unit_layer(cell.network, layer), _channels(cell, layer)
     channels = picked(units, layer, count)
-    maps, (row, column), box = deconvolved(subject, module, channels)
+    maps, (row, column), box = deconvolved(cell, module, channels)
     cut = maps[:, :, box.top : box.bottom, box.left : box.right].cpu()  # [c, 3, h, w]
     numbers = [
         {
@@ -98,13 +98,13 @@ def _block(subject: Subject, layer: str, units: Units | None) -> tuple[list[Row]
     sees = f"{box.bottom - box.top}x{box.right - box.left} pixels"
     headings = [f"{layer}: {shown}, each sees {sees}"]
     return [
-        Row(_span(part), tuple(tiles[start : start + _PER_ROW]), heading=headings.pop() if headings else "")
+        FigureRow(_span(part), tuple(tiles[start : start + _PER_ROW]), heading=headings.pop() if headings else "")
         for start, part in _parts(channels)
     ], numbers
 
 
-def _channels(subject: Subject, layer: str) -> int:
-    return int(subject.network.get_submodule(layer).out_channels)  # type: ignore[arg-type]
+def _channels(cell: TrainedCell, layer: str) -> int:
+    return int(cell.network.get_submodule(layer).out_channels)  # type: ignore[arg-type]
 
 
 def _parts(channels: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
@@ -119,18 +119,18 @@ def _span(channels: Sequence[int]) -> str:
     return ", ".join(map(str, channels))
 
 
-def _caption(subject: Subject, layers: Sequence[str], empty: int) -> str:
-    moved = [layer for layer in layers if unit_layer(subject.network, layer) != layer]
+def _caption(cell: TrainedCell, layers: Sequence[str], empty: int) -> str:
+    moved = [layer for layer in layers if unit_layer(cell.network, layer) != layer]
     parts = [
         "Each tile: a 1 at the middle unit of one filter's map, and zeros elsewhere, sent back to the pixels by the"
         " deconvnet rule. No image enters: the same tile comes out for every image. Cut to what the unit sees.",
-        "A pooling on the way passes the signal to all of its window alike (no switches)." if pools(subject) else "",
+        "A pooling on the way passes the signal to all of its window alike (no switches)." if pools(cell) else "",
         f"Units are taken behind the batch normalisation of {', '.join(moved)}." if moved else "",
-        map_space(subject),
+        map_space(cell),
         "Each tile is scaled by its own largest absolute value, so tiles cannot be compared in strength.",
         f"{empty} filters send nothing back and are grey throughout." if empty else "",
         "On the left: the filters' numbers.",
-        source(subject),
-        adaptation(subject),
+        source(cell),
+        adaptation(cell),
     ]
     return " ".join(part for part in parts if part)

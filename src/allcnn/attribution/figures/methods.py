@@ -13,15 +13,15 @@ from allcnn.attribution.accuracy import accuracy, predictions
 from allcnn.attribution.attribute import Attribution, attribute
 from allcnn.attribution.baselines import contrast_map, layers_from_top, reset_layers
 from allcnn.attribution.deprocess import how_shown, map_picture
-from allcnn.attribution.figure import Figure, Row, Tile
+from allcnn.attribution.figure import FigureContent, FigureRow, Tile
 from allcnn.attribution.figures import adaptation, counting, map_space, pools, source
-from allcnn.attribution.figures.examples import Shown, rows_of, shown_of
+from allcnn.attribution.figures.examples import Examples, example_images, example_rows
 from allcnn.attribution.pool_switches import pooled_twin
 from allcnn.attribution.receptive_field import Box
 from allcnn.attribution.receptive_field_probe import fields
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.rules import Pooling, Rule
-from allcnn.attribution.trained_cell import Subject, convolutions
+from allcnn.attribution.trained_cell import TrainedCell, convolutions
 from allcnn.config import Precision
 from allcnn.networks.build import GlobalMean
 
@@ -32,7 +32,7 @@ _COLUMNS = ("image", *_NAMES.values(), _RANDOM, _WRONG, _CONTRAST)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class MethodsOptions:
     """What can be chosen of this figure."""
 
     images: int | tuple[int, ...] = 4  # so many test images, or these
@@ -49,25 +49,25 @@ class Block(NamedTuple):
     test_accuracy: float
 
 
-def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Figure:
+def make(cell: TrainedCell, options: MethodsOptions, say: Callable[[str], object]) -> FigureContent:
     """Return a row for each image in each block: with switches, and without.
 
     Raises ConfigError for images that the test split does not have, AttributionError for a net that cannot be
     attributed.
     """
-    layer = class_layer(subject.network)
-    predicted = _predicted(subject, subject.network, "test images", options.batch_size)
-    blocks = _blocks(subject, predicted, options.batch_size)
-    shown = shown_of(subject, layer, rows_of(subject, options.images, predicted))
+    layer = class_layer(cell.network)
+    predicted = _predicted(cell, cell.network, "test images", options.batch_size)
+    blocks = _blocks(cell, predicted, options.batch_size)
+    shown = example_images(cell, layer, example_rows(cell, options.images, predicted))
     rows, numbers = [], []
     for block in blocks:
-        maps = _maps(subject, block, layer, shown, options.seed)
+        maps = _maps(cell, block, layer, shown, options.seed)
         rows += list(_tiles(block, maps, shown))
-        numbers += list(_numbers(subject, block, layer, maps, shown))
-    return Figure(
+        numbers += list(_numbers(cell, block, layer, maps, shown))
+    return FigureContent(
         name="methods",
         title="What in an image the net answers to: three methods and their controls",
-        caption=_caption(subject, layer, blocks, options),
+        caption=_caption(cell, layer, blocks, options),
         columns=_COLUMNS,
         rows=tuple(rows),
         numbers=tuple(numbers),
@@ -86,18 +86,18 @@ def class_layer(network: nn.Module) -> str:
     return convolutions(network)[-1] if modules and isinstance(modules[-1], GlobalMean) else ""
 
 
-def _predicted(subject: Subject, network: nn.Module, what: str, batch_size: int) -> Tensor:
+def _predicted(cell: TrainedCell, network: nn.Module, what: str, batch_size: int) -> Tensor:
     """Return the class [m] that the network gives to each test image, and show how far that is."""
-    test = subject.splits.test
-    with counting(what, len(test)) as told:
-        return predictions(network, test, batch_size=batch_size, on_batch=told)
+    test = cell.splits.test
+    with counting(what, len(test)) as on_batch:
+        return predictions(network, test, batch_size=batch_size, on_batch=on_batch)
 
 
-def _blocks(subject: Subject, predicted: Tensor, batch_size: int) -> list[Block]:
+def _blocks(cell: TrainedCell, predicted: Tensor, batch_size: int) -> list[Block]:
     """Return the ways that a signal can take: by switches, and without."""
-    network, labels = subject.network, subject.splits.test.labels
+    network, labels = cell.network, cell.splits.test.labels
     own = accuracy(predicted, labels)
-    if pools(subject):
+    if pools(cell):
         return [
             Block("with pooling and its switches", network, Pooling.switches, own),
             Block("with pooling, but without switches", network, Pooling.switchless, own),
@@ -107,11 +107,11 @@ def _blocks(subject: Subject, predicted: Tensor, batch_size: int) -> list[Block]
         twin = pooled_twin(network)
     except AttributionError:
         return [plain]
-    pooled = accuracy(_predicted(subject, twin, "test images, with pooling", batch_size), labels)
+    pooled = accuracy(_predicted(cell, twin, "test images, with pooling", batch_size), labels)
     return [Block("with pooling in the strides' place, and its switches", twin, Pooling.switches, pooled), plain]
 
 
-def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -> dict[str, Attribution | Tensor]:
+def _maps(cell: TrainedCell, block: Block, layer: str, shown: Examples, seed: int) -> dict[str, Attribution | Tensor]:
     """Return the maps of each column but the image's own."""
 
     def of(network: nn.Module, rule: Rule, channels: Tensor) -> Attribution:
@@ -128,7 +128,7 @@ def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -
 
     maps: dict[str, Attribution] = {rule: of(block.network, rule, shown.channels) for rule in Rule}
     layers = layers_from_top(block.network, shown.images)
-    random = reset_layers(block.network, subject.config.model, layers, seed)
+    random = reset_layers(block.network, cell.config.model, layers, seed)
     return {
         **maps,
         _RANDOM: of(random, Rule.guided, shown.channels),
@@ -137,12 +137,12 @@ def _maps(subject: Subject, block: Block, layer: str, shown: Shown, seed: int) -
     }
 
 
-def _tiles(block: Block, maps: dict[str, Attribution | Tensor], shown: Shown) -> Iterator[Row]:
+def _tiles(block: Block, maps: dict[str, Attribution | Tensor], shown: Examples) -> Iterator[FigureRow]:
     headings = [f"{block.heading} (test accuracy {100 * block.test_accuracy:.2f}%)"]
     for place, (row, name) in enumerate(zip(shown.rows.tolist(), shown.names, strict=True)):
         tiles = [Tile(shown.pixels[place])]
         tiles += [_tile(_map(made)[place]) for made in maps.values()]
-        yield Row(f"{name}\ntest image {row}", tuple(tiles), heading=headings.pop() if headings else "")
+        yield FigureRow(f"{name}\ntest image {row}", tuple(tiles), heading=headings.pop() if headings else "")
 
 
 def _tile(signal: Tensor) -> Tile:
@@ -154,9 +154,9 @@ def _map(made: Attribution | Tensor) -> Tensor:
 
 
 def _numbers(
-    subject: Subject, block: Block, layer: str, maps: dict[str, Attribution | Tensor], shown: Shown
+    cell: TrainedCell, block: Block, layer: str, maps: dict[str, Attribution | Tensor], shown: Examples
 ) -> Iterator[dict[str, Any]]:
-    seen, names = fields(block.network, layer, subject.image_size), subject.splits.class_names
+    seen, names = fields(block.network, layer, cell.image_size), cell.splits.class_names
     for column, made in maps.items():
         for place, image in enumerate(shown.rows.tolist()):
             line: dict[str, Any] = {
@@ -175,7 +175,7 @@ def _numbers(
             yield line | {"largest": float(_map(made)[place].abs().max())}
 
 
-def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Options) -> str:
+def _caption(cell: TrainedCell, layer: str, blocks: Sequence[Block], options: MethodsOptions) -> str:
     where = f"of {layer}, the class convolution, before any ReLU" if layer else "of the net's output"
     if isinstance(options.images, tuple):
         images = "The images were named by hand."
@@ -184,10 +184,10 @@ def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Opt
     surgery = (
         "Switches need pooling, which this net does not have: as in the paper, after training, 2x2 max-pooling"
         " was put in the place of each stride, and that changes the net: see the accuracies."
-        if blocks[0].network is not subject.network
+        if blocks[0].network is not cell.network
         else ""
     )
-    bf16 = subject.test_error is not None and subject.config.precision is Precision.bf16
+    bf16 = cell.test_error is not None and cell.config.precision is Precision.bf16
     parts = [
         f"Each map: a 1 at one unit {where}, sent back to the image by the three rules. The unit is that of the class"
         " which the net predicts, at the place where it is most active for it; the same in every map of an image.",
@@ -197,9 +197,9 @@ def _caption(subject: Subject, layer: str, blocks: Sequence[Block], options: Opt
         "Controls: guided backpropagation in the same net with fresh random weights in all layers; for the class that"
         " the net finds least likely; and each pixel minus the image's median,"
         " without any net. Where a map looks like its controls, it shows the image, not what the net has learned.",
-        map_space(subject) + " Each is scaled by its own largest absolute value.",
-        how_shown(subject.config),
-        source(subject),
-        adaptation(subject),
+        map_space(cell) + " Each is scaled by its own largest absolute value.",
+        how_shown(cell.config),
+        source(cell),
+        adaptation(cell),
     ]
     return " ".join(part for part in parts if part)

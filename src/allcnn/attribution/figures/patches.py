@@ -13,9 +13,9 @@ from torch import nn
 
 from allcnn.attribution.attribute import attribute
 from allcnn.attribution.deprocess import as_pixels, crop, how_shown, map_picture
-from allcnn.attribution.figure import Figure, Picture, Row, Tile
+from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figures import (
-    Units,
+    UnitChoice,
     adaptation,
     counting,
     map_space,
@@ -25,11 +25,11 @@ from allcnn.attribution.figures import (
     source,
     split_of,
 )
-from allcnn.attribution.receptive_field_probe import Fields, fields
+from allcnn.attribution.receptive_field_probe import LayerFields, fields
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.rules import Rule
-from allcnn.attribution.top_patches import Top, rank, read_ranking, write_ranking
-from allcnn.attribution.trained_cell import Subject, convolutions, unit_layer
+from allcnn.attribution.top_patches import TopPatches, rank, read_ranking, write_ranking
+from allcnn.attribution.trained_cell import TrainedCell, convolutions, unit_layer
 from allcnn.config import ConfigError
 from allcnn.data import Split
 from strive.config import identity
@@ -41,11 +41,11 @@ _LEAST_TOP = 10  # of the saved ranking, so that it serves the next figure, too
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class PatchesOptions:
     """What can be chosen of this figure."""
 
     layer: str = ""  # "": conv6 where there is one, else the convolution in the middle
-    units: Units = 8  # so many channels, or these
+    units: UnitChoice = 8  # so many channels, or these
     top: int = 10  # patches of each
     split: str = "test"
     batch_size: int = 250
@@ -62,39 +62,39 @@ class Patch(NamedTuple):
     pictures: dict[str, Picture]  # by rule, and the image's
 
 
-def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Figure:
+def make(cell: TrainedCell, options: PatchesOptions, say: Callable[[str], object]) -> FigureContent:
     """Return a row for each unit: the maps by deconvnet, by guided backpropagation, and the images' own patches.
 
     The ranking is read from the figures' folder if it is of the same weights and data, and else made and saved.
     Raises ConfigError for a wrong choice, AttributionError for a net that cannot be attributed.
     """
-    split = split_of(subject, options.split)
-    layer = options.layer or _usual_layer(subject)
-    module = unit_layer(subject.network, layer)
-    path = ranking_path(subject, options.split)
-    found = _read_ranking(subject, path, module, options)
+    split = split_of(cell, options.split)
+    layer = options.layer or _usual_layer(cell)
+    module = unit_layer(cell.network, layer)
+    path = ranking_path(cell, options.split)
+    found = _read_ranking(cell, path, module, options)
     if found is not None:
         say(f"ranking read from {path}")
-    top = (found or _ranked(subject, split, path, module, options))[module]
+    top = (found or _ranked(cell, split, path, module, options))[module]
     if isinstance(options.units, tuple):
         channels = picked(options.units, layer, len(top.values))
     else:
         channels = _live(top)[: options.units]
     if not channels:
         raise AttributionError(f"layer={layer}: no channel answers to any image of split={options.split}; it is dead")
-    seen = fields(subject.network, module, subject.image_size)
+    seen = fields(cell.network, module, cell.image_size)
     rows, numbers = [], []
     for channel in channels:
-        patches = _patches(subject, split, layer, channel, top, seen)
+        patches = _patches(cell, split, layer, channel, top, seen)
         tiles = [Tile(patch.pictures[kind]) for kind in (*_RULES, "image") for patch in patches]
-        rows.append(Row(_label(channel, patches), tuple(tiles)))
+        rows.append(FigureRow(_label(channel, patches), tuple(tiles)))
         numbers += [patch.numbers for patch in patches]
     shown = top.values.shape[1]
     headings = ("deconvnet", "guided backpropagation", f"top {shown} patches of the {options.split} images")
-    return Figure(
+    return FigureContent(
         name=f"patches-{layer}-{options.split}" if options.split != "test" else f"patches-{layer}",
         title=f"What units of {layer} answer to most",
-        caption=_caption(subject, options, layer, seen, len(split)),
+        caption=_caption(cell, options, layer, seen, len(split)),
         columns=tuple(heading for heading in headings for _ in range(shown)),
         rows=tuple(rows),
         numbers=tuple(numbers),
@@ -109,62 +109,64 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
     )
 
 
-def ranking_path(subject: Subject, split: str) -> Path:
+def ranking_path(cell: TrainedCell, split: str) -> Path:
     """Return where the ranking of a split is kept."""
-    return subject.folder / f"ranking-{split}.csv"
+    return cell.folder / f"ranking-{split}.csv"
 
 
-def _usual_layer(subject: Subject) -> str:
-    layers = convolutions(subject.network)
+def _usual_layer(cell: TrainedCell) -> str:
+    layers = convolutions(cell.network)
     if not layers:
         raise ConfigError("the net has no convolution; name one of its modules with layer=NAME")
     return _USUAL if _USUAL in layers else layers[len(layers) // 2]
 
 
-def _live(top: Top) -> list[int]:
+def _live(top: TopPatches) -> list[int]:
     """Return the channels, in order, whose every patch is above zero: the others have less to show."""
     return [channel for channel, values in enumerate(top.values.tolist()) if min(values) > 0]
 
 
-def _read_ranking(subject: Subject, path: Path, module: str, options: Options) -> dict[str, Top] | None:
-    found = read_ranking(path, _about(subject, options.split) | {"top": options.top})
+def _read_ranking(cell: TrainedCell, path: Path, module: str, options: PatchesOptions) -> dict[str, TopPatches] | None:
+    found = read_ranking(path, _about(cell, options.split) | {"top": options.top})
     return found if found is not None and module in found else None
 
 
-def _ranked(subject: Subject, split: Split, path: Path, module: str, options: Options) -> dict[str, Top]:
+def _ranked(cell: TrainedCell, split: Split, path: Path, module: str, options: PatchesOptions) -> dict[str, TopPatches]:
     """Return the ranking of all convolutions, which costs no more than that of the last, and save it."""
-    network = subject.network
+    network = cell.network
     # What the file holds so far stays in it: another figure may have been made from that.
-    before = read_ranking(path, _about(subject, options.split)) or {}
+    before = read_ranking(path, _about(cell, options.split)) or {}
     modules = list(dict.fromkeys([*(unit_layer(network, each) for each in convolutions(network)), *before, module]))
     top = max([options.top, _LEAST_TOP, *(each.values.shape[1] for each in before.values())])
-    with counting(f"ranking {options.split} images", len(split)) as told:
-        tops = rank(network, split, modules, top=top, batch_size=options.batch_size, on_batch=told)
-    seen = {each: fields(network, each, subject.image_size) for each in modules}
-    write_ranking(path, tops, seen, _about(subject, options.split) | {"top": top})
-    return {each: Top(*(part[:, : options.top] for part in of_layer)) for each, of_layer in tops.items()}
+    with counting(f"ranking {options.split} images", len(split)) as on_batch:
+        tops = rank(network, split, modules, top=top, batch_size=options.batch_size, on_batch=on_batch)
+    seen = {each: fields(network, each, cell.image_size) for each in modules}
+    write_ranking(path, tops, seen, _about(cell, options.split) | {"top": top})
+    return {each: TopPatches(*(part[:, : options.top] for part in of_layer)) for each, of_layer in tops.items()}
 
 
-def _about(subject: Subject, split: str) -> dict[str, Any]:
+def _about(cell: TrainedCell, split: str) -> dict[str, Any]:
     """Return what decides a ranking."""
-    config = identity.science(identity.flat(subject.config))
+    config = identity.science(identity.flat(cell.config))
     chosen = {
         key: value for key, value in config.items() if key.startswith(("model.", "data.", "preprocess.", "augment."))
     }
-    own = {"weights_sha256": subject.weights_sha256, "data_fingerprint": subject.splits.fingerprint, "split": split}
+    own = {"weights_sha256": cell.weights_sha256, "data_fingerprint": cell.splits.fingerprint, "split": split}
     return own | chosen
 
 
-def _patches(subject: Subject, split: Split, layer: str, channel: int, top: Top, seen: Fields) -> list[Patch]:
+def _patches(
+    cell: TrainedCell, split: Split, layer: str, channel: int, top: TopPatches, seen: LayerFields
+) -> list[Patch]:
     """Return the k patches of one channel."""
     images, positions = top.images[channel], top.positions[channel]
     raw, labels = read(split, images)
-    module = unit_layer(subject.network, layer)
+    module = unit_layer(cell.network, layer)
     maps = {
-        rule: attribute(subject.network, raw, rule=rule, layer=module, channels=channel, positions=positions).maps.cpu()
+        rule: attribute(cell.network, raw, rule=rule, layer=module, channels=channel, positions=positions).maps.cpu()
         for rule in _RULES
     }
-    pixels = as_pixels(raw, subject.config, subject.splits)
+    pixels = as_pixels(raw, cell.config, cell.splits)
     patches = []
     for place, (image, position, value) in enumerate(
         zip(images.tolist(), positions.tolist(), top.values[channel].tolist(), strict=True)
@@ -177,7 +179,7 @@ def _patches(subject: Subject, split: Split, layer: str, channel: int, top: Top,
             "channel": channel,
             "place": place,
             "image": image,
-            "class": subject.splits.class_names[labels[place]],
+            "class": cell.splits.class_names[labels[place]],
             "row": row,
             "column": column,
             "value": value,
@@ -194,10 +196,10 @@ def _label(channel: int, patches: list[Patch]) -> str:
     return f"{channel} ({count} of {len(patches)}: {name})"
 
 
-def _caption(subject: Subject, options: Options, layer: str, seen: Fields, images: int) -> str:
+def _caption(cell: TrainedCell, options: PatchesOptions, layer: str, seen: LayerFields, images: int) -> str:
     high, wide = seen.size
-    module, size = unit_layer(subject.network, layer), subject.image_size
-    convolution = isinstance(subject.network.get_submodule(layer), nn.Conv2d)
+    module, size = unit_layer(cell.network, layer), cell.image_size
+    convolution = isinstance(cell.network.get_submodule(layer), nn.Conv2d)
     taken = "before any ReLU" if convolution else f"as {layer} returns it"
     if module != layer:
         taken = f"behind the batch normalisation {module}"
@@ -218,13 +220,13 @@ def _caption(subject: Subject, options: Options, layer: str, seen: Fields, image
         f" active in the {images:,} {options.split} images, one in each image, the largest first. Left and middle: a 1"
         " at that unit alone, sent back to the same pixels by the deconvnet rule and by guided backpropagation.",
         rows,
-        switches if pools(subject) else unconditional,
+        switches if pools(cell) else unconditional,
         f"Cut to what the unit sees, {high}x{wide} pixels; what lies beyond the image's border is mid grey.",
         f"That is nearly all of the {size}x{size} image, so that a patch says little about where." if nearly else "",
-        map_space(subject) + " Each map is scaled by its own largest absolute value.",
-        how_shown(subject.config),
+        map_space(cell) + " Each map is scaled by its own largest absolute value.",
+        how_shown(cell.config),
         "On the left: the channel's number, and the class that most of its patches are of.",
-        source(subject),
-        adaptation(subject),
+        source(cell),
+        adaptation(cell),
     ]
     return " ".join(part for part in parts if part)

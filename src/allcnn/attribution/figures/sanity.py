@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allcnn.attribution.deprocess import as_pixels, map_picture
-from allcnn.attribution.figure import Figure, Picture, Row, Tile
+from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figures import map_space, source, split_of
 from allcnn.attribution.rules import Pooling, Rule
 from allcnn.attribution.sanity_checks import (
@@ -21,11 +21,11 @@ from allcnn.attribution.sanity_checks import (
     TRAINED,
     WRONG,
     Comparison,
-    Line,
-    compared,
+    ComparisonLine,
+    compare_maps,
     difference,
 )
-from allcnn.attribution.trained_cell import Subject
+from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import ConfigError
 from allcnn.data import Split
 
@@ -33,7 +33,7 @@ _BASELINE = 0.0  # of preprocessed images: the training images' mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class SanityOptions:
     """What is compared; raises ConfigError for what makes no comparison."""
 
     images: int = 4  # shown
@@ -54,21 +54,21 @@ class Options:
             raise ConfigError(f"split must be one of train, val, test, got {self.split!r}")
 
 
-def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Figure:
+def make(cell: TrainedCell, options: SanityOptions, say: Callable[[str], object]) -> FigureContent:
     """Return the figure: for each image and rule the map of the predicted class, and its controls beside it.
 
-    The images are spread evenly over the split, whether the network is right about them or not. The same subject
+    The images are spread evenly over the split, whether the network is right about them or not. The same cell
     and options give the same figure.
     """
-    split = split_of(subject, options.split)
+    split = split_of(cell, options.split)
     rows = _spread(len(split), min(options.score_images, len(split)))
     if len(rows) < 2:
         raise ConfigError(f"split={options.split} has {len(split)} images; 2 or more are needed")
     shown = _spread(len(rows), min(options.images, len(rows)))
     images = torch.cat([images for images, _ in split.batches(rows.split(250))])
-    found = compared(
-        subject.network,
-        subject.config.model,
+    found = compare_maps(
+        cell.network,
+        cell.config.model,
         images,
         shown=shown.tolist(),
         draws=options.seeds,
@@ -77,12 +77,12 @@ def make(subject: Subject, options: Options, say: Callable[[str], object]) -> Fi
         pooling=options.pooling,
         on_line=lambda done, total, what: say(f"sanity: {done} of {total} lines done; {what}"),
     )
-    pictures = as_pixels(images[shown].cpu(), subject.config, subject.splits)
-    names = _named(subject, options, found, split, rows, shown)
-    return Figure(
+    pictures = as_pixels(images[shown].cpu(), cell.config, cell.splits)
+    names = _named(cell, options, found, split, rows, shown)
+    return FigureContent(
         name="sanity",
-        title=f"{subject.name}: maps beside their controls",
-        caption=_caption(subject, found, options, len(rows)),
+        title=f"{cell.name}: maps beside their controls",
+        caption=_caption(cell, found, options, len(rows)),
         columns=("image", *(_heading(what, found) for what in _kinds(found))),
         rows=_rows(found, shown.tolist(), pictures, names),
         table=tuple(_table(found)),
@@ -111,10 +111,10 @@ def _heading(what: str, found: Comparison) -> str:
 
 
 def _named(
-    subject: Subject, options: Options, found: Comparison, split: Split, rows: Tensor, shown: Tensor
+    cell: TrainedCell, options: SanityOptions, found: Comparison, split: Split, rows: Tensor, shown: Tensor
 ) -> list[str]:
     """Return for each image shown what it is and what the network takes it for."""
-    names = subject.splits.class_names
+    names = cell.splits.class_names
     of_shown = (split.labels[rows[shown]], found.predicted[shown], found.wrong[shown])
     return [
         f"{options.split} image {row} ({names[label]}); predicted: {names[predicted]}; wrong class: {names[wrong]}"
@@ -124,18 +124,18 @@ def _named(
     ]
 
 
-def _rows(found: Comparison, shown: list[int], pictures: Picture, names: list[str]) -> tuple[Row, ...]:
+def _rows(found: Comparison, shown: list[int], pictures: Picture, names: list[str]) -> tuple[FigureRow, ...]:
     rows = []
     for place, (image, name) in enumerate(zip(shown, names, strict=True)):
         for rule in Rule:
             first = rule is Rule.backprop
             maps = [_tile(found.line(rule, what), place, image) for what in _kinds(found)]
             tiles = (Tile(pictures[place] if first else None), *maps)
-            rows.append(Row(rule.value, tiles, heading=name if first else ""))
+            rows.append(FigureRow(rule.value, tiles, heading=name if first else ""))
     return tuple(rows)
 
 
-def _tile(line: Line, place: int, image: int) -> Tile:
+def _tile(line: ComparisonLine, place: int, image: int) -> Tile:
     """Return the map of an image; below it how it agrees with the trained network's."""
     cosine = float(line.values["cosine"][0, image])
     caption = "" if line.what == TRAINED else f"{cosine:+.2f}"
@@ -154,7 +154,7 @@ def _table(found: Comparison) -> Iterator[tuple[str, ...]]:
             yield ("" if number else rule.value, name, *measures)
 
 
-def _numbers(line: Line, images: int) -> dict[str, Any]:
+def _numbers(line: ComparisonLine, images: int) -> dict[str, Any]:
     """Return a line of the table: means over images and draws, and the standard deviations of the draws' means."""
     draws = len(line.values["cosine"])
     numbers: dict[str, Any] = {"rule": line.rule.value, "what": line.what}
@@ -163,7 +163,7 @@ def _numbers(line: Line, images: int) -> dict[str, Any]:
     return numbers | {"draws": draws, "n": images * draws - line.zero_maps, "zero_maps": line.zero_maps}
 
 
-def _facts(found: Comparison, options: Options, rows: Tensor, shown: Tensor, split: Split) -> dict[str, Any]:
+def _facts(found: Comparison, options: SanityOptions, rows: Tensor, shown: Tensor, split: Split) -> dict[str, Any]:
     return {
         "options": asdict(options),
         "images": rows.tolist(),
@@ -177,20 +177,20 @@ def _facts(found: Comparison, options: Options, rows: Tensor, shown: Tensor, spl
     }
 
 
-def _caption(subject: Subject, found: Comparison, options: Options, count: int) -> str:
+def _caption(cell: TrainedCell, found: Comparison, options: SanityOptions, count: int) -> str:
     return "\n".join(
-        [_what_is_seen(subject, found, options, count), *(_finding(found, rule) for rule in Rule), _sources()]
+        [_what_is_seen(cell, found, options, count), *(_finding(found, rule) for rule in Rule), _sources()]
     )
 
 
-def _what_is_seen(subject: Subject, found: Comparison, options: Options, count: int) -> str:
+def _what_is_seen(cell: TrainedCell, found: Comparison, options: SanityOptions, count: int) -> str:
     zeros = sum(line.zero_maps for line in found.lines)
     lost = f" {zeros} maps are zero everywhere and are left out of every number." if zeros else ""
     return (
         "What to look for: a map that shows what the net has learned cannot stay the same when layers get fresh random"
         " weights, from the top down, or when the class that the net holds for the least likely is asked for. If it"
         " does, it is a map of the image. Contrast is the image minus its median: no net made it, and it looks like an"
-        f" explanation.\n{source(subject)} {map_space(subject)} They are of the class that the trained net predicts,"
+        f" explanation.\n{source(cell)} {map_space(cell)} They are of the class that the trained net predicts,"
         " before any ReLU behind the class convolution; each is scaled by its own largest value. Below each: its signed"
         " cosine with the trained net's map in the same row (1: the same, 0: nothing in common).\n"
         f"The table: means over {count} {options.split} images, with fresh weights also over {options.seeds} draws,"
@@ -226,7 +226,7 @@ def _scored(found: Comparison, rule: Rule, measure: str) -> str:
     return f"{measure.capitalize()}: {verdict}."
 
 
-def _kept(line: Line, floors: Sequence[Line], meaning: str) -> str:
+def _kept(line: ComparisonLine, floors: Sequence[ComparisonLine], meaning: str) -> str:
     """Say whether a control's maps are more like the trained network's than another image's maps and noise are."""
     names = {"cosine": "cosine", "spearman": "rank"}
     signs = {name: {_sign(line, floor, measure) for floor in floors} for measure, name in names.items()}
@@ -238,7 +238,7 @@ def _kept(line: Line, floors: Sequence[Line], meaning: str) -> str:
     return f"above the floor in {' and '.join(above)}, so {meaning}" if above else "not above the floor"
 
 
-def _sign(line: Line, other: Line, measure: str) -> int | None:
+def _sign(line: ComparisonLine, other: ComparisonLine, measure: str) -> int | None:
     """Return 1 or -1 where the mean of a line lies above or below another's by over two standard errors, 0 else."""
     found = difference(line, other, measure)
     if found is None:
@@ -247,7 +247,7 @@ def _sign(line: Line, other: Line, measure: str) -> int | None:
     return (mean > 2 * error) - (mean < -2 * error)
 
 
-def _text(line: Line, measure: str, digits: int = 2) -> str:
+def _text(line: ComparisonLine, measure: str, digits: int = 2) -> str:
     mean, sd = line.mean(measure), line.sd(measure)
     if mean is None:
         return "\N{EN DASH}"

@@ -1,4 +1,4 @@
-"""A subject that nobody has trained: a small net and a few real digits."""
+"""A cell that nobody has trained: a small net and a few real digits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from allcnn.attribution.trained_cell import Subject
+from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Config, DataConfig, Init, ModelConfig, Preprocess, PreprocessConfig, Source
 from allcnn.data import ResidentSplit, Splits, load_splits
 from allcnn.networks import build_network
@@ -14,14 +14,14 @@ from allcnn.networks import build_network
 CPU = torch.device("cpu")
 
 
-def tiny_subject(folder: Path, *, images: int = 40, seed: int = 1, **model: Any) -> Subject:
+def tiny_cell(folder: Path, *, images: int = 40, seed: int = 1, **model: Any) -> TrainedCell:
     config = Config(
         model=ModelConfig(**({"width": 0.125, "init": Init.he} | model)),
         data=DataConfig(source=Source.digits, name="digits"),
         preprocess=PreprocessConfig(kind=Preprocess.standardize),
     )
     network = build_network(config.model, num_classes=10, image_size=32, seed=seed).requires_grad_(False).eval()
-    return Subject(
+    return TrainedCell(
         name="a cell",
         folder=folder,
         config=config,
