@@ -36,7 +36,7 @@ ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge slurmdbd mariadb-server chromium texlive-latex-base texlive-latex-recommended poppler-utils
 	$(MAKE) test
 
-same-code: .venv/ready ## train at the commits of src/strive/same_code.json again: the same weights? minutes
+same-code: .venv/ready ## train at the commits of src/strive/code/same_code.json again: the same weights? minutes
 	$(BIN)/python tools/same_code.py
 
 gpu-check: ## check and time training on a GPU in under 8 minutes; needs no network and no data set: docs/gpu.md
