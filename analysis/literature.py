@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from strive.results.conditions import Place
+from strive.results.conditions import Condition
 from strive.results.published import content, fits, off_paper, setup
 from strive.sweeps.table_spec import Value
 from strive.tables.table import Column, Entry, Row, Table
@@ -26,16 +26,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class _Ours:
-    """A place of a sheet with the net of a comparison."""
+    """A condition of a sheet with the net of a comparison."""
 
     sheet: "Sheet"
-    place: Place
+    condition: Condition
     said: tuple[str, ...]  # in what it is not the paper's, and may stand beside it
     other: tuple[str, ...]  # in what it is not the paper's, so that it may not
 
     @property
     def cells(self) -> frozenset[str]:
-        return frozenset(self.place.cells["cell"])
+        return frozenset(self.condition.cells["cell"])
 
 
 def comparison_tables(sheets: Sequence["Sheet"]) -> list[Table]:
@@ -47,22 +47,22 @@ def comparison_tables(sheets: Sequence["Sheet"]) -> list[Table]:
 
 
 def _ours(entry: dict[str, Any], sheets: Sequence["Sheet"]) -> Iterator[_Ours]:
-    """Yield the places with the net, images and augmentation of a comparison."""
+    """Yield the conditions with the net, images and augmentation of a comparison."""
     table, when = entry["ours"]["table"], entry["ours"]["when"]
     wanted = {"data.name": content()["tables"][table]["data"], "model.family": setup(table)["model.family"]} | when
     for sheet in sheets:
         if sheet.layout.paper != table or sheet.layout.value is not Value.test_error:
             continue
-        for place in sheet.places:
-            cells = place.cells.to_dict("records")
+        for condition in sheet.conditions:
+            cells = condition.cells.to_dict("records")
             if cells and all(fits(cell, wanted) for cell in cells):
                 lines = dict.fromkeys(line for cell in cells for line in off_paper(table, cell))
                 said = tuple(line for line in lines if line.partition("=")[0] in _SAID)
-                yield _Ours(sheet, place, said, tuple(line for line in lines if line not in said))
+                yield _Ours(sheet, condition, said, tuple(line for line in lines if line not in said))
 
 
 def _unique(found: Iterator[_Ours]) -> list[_Ours]:
-    """Return each place once: two sweeps may share cells, and fewer seeds of the same say less."""
+    """Return each condition once: two sweeps may share cells, and fewer seeds of the same say less."""
     kept: list[_Ours] = []
     for each in found:
         if any(each.cells <= other.cells for other in kept):
@@ -96,17 +96,19 @@ def _row_of(row: dict[str, Any]) -> Row:
 
 
 def _our_row(entry: dict[str, Any], ours: _Ours) -> Row:
-    place, summary = ours.place, ours.place.summary
-    cell = place.cells.iloc[0]
+    condition, summary = ours.condition, ours.condition.summary
+    cell = condition.cells.iloc[0]
     words = [f"{entry['net']}, ours"]
     # What one comparison may have twice: with and without augmentation, CIFAR-10 and its JPEG copies.
     words += [str(cell["augment.kind"])] if "augment.kind" not in entry["ours"]["when"] else []
     words += [str(cell["data.name"])] if any(line.startswith("data.name=") for line in ours.said) else []
     start = Entry(text=", ".join(words))
-    parameters = _NONE if place.parameters is None else Entry(text=f"{place.parameters:,}", value=place.parameters)
+    parameters = (
+        _NONE if condition.parameters is None else Entry(text=f"{condition.parameters:,}", value=condition.parameters)
+    )
     if summary is None:
-        n = Entry(text=str(len(place.values)), value=len(place.values))
-        return Row(entries=(start, Entry(text=place.hole, hole=True), _NONE, n, parameters), ref=_ref(ours))
+        n = Entry(text=str(len(condition.values)), value=len(condition.values))
+        return Row(entries=(start, Entry(text=condition.hole, hole=True), _NONE, n, parameters), ref=_ref(ours))
     sd = _NONE if summary.sd is None else Entry(text=f"{summary.sd:.2f}", value=summary.sd)
     mean = Entry(text=f"{summary.mean:.2f}", value=summary.mean)
     n = Entry(text=str(summary.n), value=summary.n)
@@ -119,8 +121,8 @@ def _no_row(entry: dict[str, Any]) -> Row:
 
 
 def _ref(ours: _Ours) -> str:
-    """Return the place's number with its sweep: a comparison has those of several."""
-    return f"{ours.sheet.loaded.name} {ours.place.ref}"
+    """Return the condition's number with its sweep: a comparison has those of several."""
+    return f"{ours.sheet.loaded.name} {ours.condition.ref}"
 
 
 def _sources(entry: dict[str, Any]) -> list[str]:
@@ -135,7 +137,7 @@ def _sources(entry: dict[str, Any]) -> list[str]:
 def _our_notes(found: Sequence[_Ours]) -> list[str]:
     notes = []
     for each in found:
-        name = f"{each.sheet.title}, {each.place.label}"
+        name = f"{each.sheet.title}, {each.condition.label}"
         if each.other:
             notes.append(f"{name} is in another set-up, and so no comparison: {'; '.join((*each.said, *each.other))}.")
             continue

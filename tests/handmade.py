@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from strive.results.conditions import make_places
+from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
 from strive.results.summary import Sheet
 from strive.sweeps.table_spec import Table
@@ -26,7 +26,7 @@ def sheet_of(sweep: Golden, **layout: Any) -> Sheet:
         layout=table,
         title=loaded.name,
         answer="",
-        places=tuple(make_places(loaded, table, mix=False)),
+        conditions=tuple(make_conditions(loaded, table, mix=False)),
         effects=None,
         tables=(),
         notes=(),

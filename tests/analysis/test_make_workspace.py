@@ -289,13 +289,13 @@ def test_every_key_of_a_view_is_one_that_the_tracker_writes(tmp_path: Path, view
     assert summary_of(trails[0])["status"] == "done"
 
 
-def test_values_of_the_config_tell_the_places_of_the_table_apart(tmp_path: Path, views: Any):
+def test_values_of_the_config_tell_the_conditions_of_the_table_apart(tmp_path: Path, views: Any):
     written(tmp_path, EVERY_KNOB)
     groups = table_groups(views("--runs", str(tmp_path))["strive: own"])
     trails = [read_trail(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
     configs = [label_of(trail, Plans(tmp_path)).config for trail in trails if trail]
-    places = {tuple(config[key.removesuffix(".value")] for key in groups) for config in configs}
-    assert len(places) == len(EVERY_KNOB)
+    conditions = {tuple(config[key.removesuffix(".value")] for key in groups) for config in configs}
+    assert len(conditions) == len(EVERY_KNOB)
 
 
 def test_a_name_is_what_views_begin_with(views: Any):

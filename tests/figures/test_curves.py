@@ -18,7 +18,7 @@ def table3(sweep: Golden, seeds: int = 2) -> Golden:
 
 def test_every_seed_is_thin_and_their_mean_is_thick(golden: MakeGolden):
     (figure,) = learning_curves(sheet_of(table3(golden()), rows=("model.base",), columns=("model.variant",)))
-    # Loss and error of four places, two seeds each; errors in percent: 40 and 50, mean 45.
+    # Loss and error of four conditions, two seeds each; errors in percent: 40 and 50, mean 45.
     assert len(drawn(figure, width=THIN)) == 16
     means = drawn(figure, width=THICK)
     assert len(means) == 8
@@ -38,7 +38,7 @@ def test_a_reader_learns_panel_line_axis_unit_and_n(golden: MakeGolden):
     assert any(text.startswith("Thin: one seed, n of them. Thick: their mean.") for text in found)
 
 
-def test_a_place_with_a_hole_has_no_mean_and_the_panel_says_why(golden: MakeGolden):
+def test_a_condition_with_a_hole_has_no_mean_and_the_panel_says_why(golden: MakeGolden):
     sweep = table3(golden())
     sweep.cell({"model.base": "a", "model.variant": "base", "seed": 2}, None)
     (figure,) = learning_curves(sheet_of(sweep, rows=("model.base",), columns=("model.variant",)))

@@ -95,7 +95,7 @@ def test_without_a_baseline_the_means_stand_with_their_intervals(golden: MakeGol
     assert {"11.00", "8.52 to 13.48", "mean", "95% interval", "n", "test error, %"} <= set(texts(figure))
 
 
-def test_a_place_without_a_mean_is_a_line_that_says_why(golden: MakeGolden):
+def test_a_condition_without_a_mean_is_a_line_that_says_why(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3]})
     sweep.cell({"model.variant": "all_cnn", "seed": 0}, 9.0)
     sweep.cell({"model.variant": "all_cnn", "seed": 1}, 90.0, status="diverged")
@@ -148,7 +148,7 @@ def test_a_hole_keeps_its_seeds_and_has_no_mean(golden: MakeGolden):
     assert "2 of 3 done, 1 diverged" in " ".join(texts(figure))
 
 
-def test_a_place_of_which_nothing_is_done_is_still_a_line(golden: MakeGolden):
+def test_a_condition_of_which_nothing_is_done_is_still_a_line(golden: MakeGolden):
     sweep = golden()
     sweep.cell({"seed": 0}, None)
     (figure,) = seeds_plot(sheet_of(sweep))
@@ -208,7 +208,7 @@ def test_the_same_records_give_the_same_bytes(golden: MakeGolden, kind: str, for
 
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("count", [1, 3, 12, 60])
-def test_every_place_is_on_one_page(golden: MakeGolden, kind: str, count: int):
+def test_every_condition_is_on_one_page(golden: MakeGolden, kind: str, count: int):
     figures = FIGURES[kind](sheet_of(arms(golden(), count), rows=("arm",)))
     shown = [text for figure in figures for text in texts(figure) if text.startswith("arm ")]
     assert shown == [f"arm {number}" for number in range(count)]

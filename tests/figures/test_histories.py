@@ -28,7 +28,7 @@ def test_the_first_row_key_names_the_panel_and_the_others_the_line(golden: MakeG
     assert found == [("A", "0.1"), ("A", "0.05"), ("B", "0.1"), ("B", "0.05")]
 
 
-def test_places_that_one_key_names_share_a_panel(golden: MakeGolden):
+def test_conditions_that_one_key_names_share_a_panel(golden: MakeGolden):
     assert panels(nets(golden(), [0.1]), rows=("model.base",)) == [("", "A"), ("", "B")]
 
 
@@ -58,7 +58,7 @@ def test_a_record_without_its_epochs_is_a_hole_in_the_curves_alone(golden: MakeG
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.5))
     sweep.cell({"seed": 1}, 12.0)
     (course,) = courses_of(sheet_of(sweep))
-    assert course.place.hole == ""
+    assert course.condition.hole == ""
     assert course.hole == "1 of 2 without a whole curve"
 
 

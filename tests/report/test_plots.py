@@ -56,7 +56,7 @@ def test_the_band_is_the_margin_on_the_side_of_a_loss(pairs: Golden):
     assert (band["x0"], band["x1"]) == (0, 0.75)
 
 
-def test_a_place_without_a_difference_is_named_and_not_drawn(pairs: Golden):
+def test_a_condition_without_a_difference_is_named_and_not_drawn(pairs: Golden):
     pairs.cell({"model.variant": "strided", "seed": 0, "budget.epochs": 2}, status="killed", cause="killed")
     figure = effect_plot(sheet_of(pairs, baseline=BASELINE))
     assert len(traces(figure)) == 1
@@ -117,14 +117,14 @@ def test_the_thick_curve_is_the_mean_of_the_thin_ones(pairs: Golden):
     assert found[0]["x"] == [1, 2]
 
 
-def test_a_place_with_a_hole_has_curves_and_no_mean(pairs: Golden):
+def test_a_condition_with_a_hole_has_curves_and_no_mean(pairs: Golden):
     pairs.cell({"model.variant": "base", "seed": 3, "budget.epochs": 2}, status="killed", epochs=epochs(0.6))
     found = traces(learning_curves(sheet_of(pairs)))
     names = [trace["name"] for trace in found if trace["meta"]["factors"]["model.variant"] == "base"]
     assert names == [f"variant base, seed {seed}" for seed in range(3)] + ["variant base, seed 3 (killed)"]
 
 
-def test_a_cell_without_a_curve_leaves_its_place_without_a_mean(pairs: Golden):
+def test_a_cell_without_a_curve_leaves_its_condition_without_a_mean(pairs: Golden):
     pairs.cell({"model.variant": "base", "seed": 3, "budget.epochs": 2}, 10.0)
     assert "variant base, mean" not in [trace["name"] for trace in traces(learning_curves(sheet_of(pairs)))]
 

@@ -21,7 +21,7 @@ VARIANTS = {"base": 10.0, "strided": 12.0, "convpool": 9.0, "all_cnn": 8.0}
 def nets(runs: Path) -> Golden:
     """Two bases and four variants with three seeds each; of Strided-CNN-C one seed failed, and one was never trained.
 
-    The seeds of a place lie 0, 0.1 and 0.3 above its value, those of base c 1 point higher than those of base a.
+    The seeds of a condition lie 0, 0.1 and 0.3 above its value, those of base c 1 point higher than those of base a.
     """
     sweep = Golden(runs, file="table3", question="Can pooling be replaced without loss?")
     for base in "ac":
@@ -127,11 +127,11 @@ def test_a_page_without_figures_has_no_plotly(tmp_path: Path):
 def test_every_line_with_a_ref_has_its_cells(tmp_path: Path):
     sheet = sheet_of(nets(tmp_path / "runs"))
     html = render_report([sheet], [])
-    for place in sheet.places:
-        group = re.search(rf'<tbody id="cells-s1-{place.ref}".*?</tbody>', html, flags=re.DOTALL)
+    for condition in sheet.conditions:
+        group = re.search(rf'<tbody id="cells-s1-{condition.ref}".*?</tbody>', html, flags=re.DOTALL)
         assert group
-        assert f'<a href="#cells-s1-{place.ref}"' in html
-        for cell in place.cells["cell"]:
+        assert f'<a href="#cells-s1-{condition.ref}"' in html
+        for cell in condition.cells["cell"]:
             assert cell in group[0]
 
 

@@ -5,7 +5,8 @@ import pytest
 from golden import Golden
 
 from strive.results.agreement import agreement_table, agreements
-from strive.results.conditions import Place, make_places
+from strive.results.conditions import Condition as Place
+from strive.results.conditions import make_conditions as make_places
 from strive.results.load import load_sweep
 from strive.sweeps.table_spec import Table
 

@@ -4,7 +4,7 @@ import pytest
 from golden import Golden
 
 from strive.results.answer import answer
-from strive.results.conditions import make_places
+from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
 from strive.sweeps.table_spec import Table
 
@@ -18,7 +18,7 @@ def sweep(tmp_path: Path) -> Golden:
 
 
 def said(sweep: Golden, table: Table) -> str:
-    return answer(make_places(load_sweep("golden", [sweep.write()]), table, mix=False), table)
+    return answer(make_conditions(load_sweep("golden", [sweep.write()]), table, mix=False), table)
 
 
 def add(sweep: Golden, variant: str, *errors: float | None) -> None:
@@ -56,13 +56,13 @@ def test_what_is_shown_to_be_best_is_called_so(sweep: Golden):
     assert said(sweep, ALONE) == "variant Strided is best, test error 10.00%, and shown to be better than every other."
 
 
-def test_places_without_a_mean_are_counted_behind_the_answer(sweep: Golden):
+def test_conditions_without_a_mean_are_counted_behind_the_answer(sweep: Golden):
     add(sweep, "base", 10.0, 11.0)
     add(sweep, "strided", 9.0, None)
     assert said(sweep, ALONE).endswith("every other. 1 place is without a mean, for want of cells.")
 
 
-def test_one_place_alone_is_told_with_its_n(sweep: Golden):
+def test_one_condition_alone_is_told_with_its_n(sweep: Golden):
     add(sweep, "base", 10.0, 11.0)
     assert said(sweep, ALONE) == "Variant base: test error 10.50%, n = 2."
 
@@ -93,7 +93,7 @@ def test_many_baselines_are_counted(sweep: Golden):
     )
 
 
-def test_places_of_several_versions_are_told_apart_from_those_that_lack_cells(sweep: Golden):
+def test_conditions_of_several_versions_are_told_apart_from_those_that_lack_cells(sweep: Golden):
     add(sweep, "base", 10.0, 11.0)
     for seed, code in enumerate(("c0de", "0ther")):
         sweep.cell({"model.variant": "strided", "seed": seed}, 12.0 + seed, code_hash=code)

@@ -5,7 +5,7 @@ import pytest
 from golden import Golden
 
 from strive.decide.choice import Criterion
-from strive.results.conditions import Place, make_places, split_further
+from strive.results.conditions import Condition, make_conditions, split_further
 from strive.results.load import load_sweep
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import Table, Value
@@ -13,9 +13,9 @@ from strive.sweeps.table_spec import Table, Value
 NETS = Table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
 
 
-def places_of(sweep: Golden, table: Table = NETS, *, mix: bool = False) -> dict[str, Place]:
+def conditions_of(sweep: Golden, table: Table = NETS, *, mix: bool = False) -> dict[str, Condition]:
     runs = sweep.write()
-    return {place.label: place for place in make_places(load_sweep(sweep.file, [runs]), table, mix=mix)}
+    return {condition.label: condition for condition in make_conditions(load_sweep(sweep.file, [runs]), table, mix=mix)}
 
 
 def add(sweep: Golden, variant: str, errors: list[float | None], **more: Any) -> list[Path]:
@@ -30,9 +30,9 @@ def sweep(tmp_path: Path) -> Golden:
     return Golden(tmp_path / "runs")
 
 
-def test_the_mean_is_over_the_seeds_of_one_place_in_percent(sweep: Golden):
+def test_the_mean_is_over_the_seeds_of_one_condition_in_percent(sweep: Golden):
     add(sweep, "base", [10.0, 11.0, 12.0])
-    base = places_of(sweep)["variant base"]
+    base = conditions_of(sweep)["variant base"]
     assert base.summary is not None
     # Mean 11, sample standard deviation 1, t(0.975, 2) = 4.3027: 11 -+ 4.3027 / sqrt(3).
     assert (base.summary.n, base.summary.mean, base.summary.sd) == (3, 11.0, 1.0)
@@ -44,7 +44,7 @@ def test_differences_are_paired_by_seed_and_corrected_over_the_table(sweep: Gold
     add(sweep, "base", [10.0, 11.0, 12.0])
     add(sweep, "all_cnn", [9.0, 10.1, 11.0])
     add(sweep, "strided", [12.0, 13.1, 14.0])
-    found = places_of(sweep)
+    found = conditions_of(sweep)
     base, all_cnn, strided = (found[f"variant {name}"] for name in ("base", "ALL-CNN", "Strided"))
     assert (base.difference, base.baseline, all_cnn.baseline) == (None, "", "variant base")
     assert all_cnn.difference is not None
@@ -73,11 +73,11 @@ def test_differences_are_paired_by_seed_and_corrected_over_the_table(sweep: Gold
         ({"status": "diverged"}, "2 of 3 done, 1 diverged"),
     ],
 )
-def test_a_place_with_a_hole_has_no_mean_and_no_difference(sweep: Golden, more: dict[str, Any], hole: str):
+def test_a_condition_with_a_hole_has_no_mean_and_no_difference(sweep: Golden, more: dict[str, Any], hole: str):
     add(sweep, "base", [10.0, 11.0, 12.0])
     add(sweep, "strided", [11.0, 12.0])
     sweep.cell({"model.variant": "strided", "seed": 2}, None, **more)
-    strided = places_of(sweep)["variant Strided"]
+    strided = conditions_of(sweep)["variant Strided"]
     assert (strided.hole, strided.no_difference) == (hole, hole)
     assert (strided.summary, strided.difference, strided.judgement, strided.p_holm) == (None, None, None, None)
     assert strided.values == {(0,): 11.0, (1,): 12.0}
@@ -86,7 +86,7 @@ def test_a_place_with_a_hole_has_no_mean_and_no_difference(sweep: Golden, more: 
 def test_a_hole_in_the_baseline_takes_the_difference_and_not_the_mean(sweep: Golden):
     add(sweep, "base", [10.0, None])
     add(sweep, "strided", [11.0, 12.0])
-    strided = places_of(sweep)["variant Strided"]
+    strided = conditions_of(sweep)["variant Strided"]
     assert strided.summary is not None
     assert (strided.difference, strided.no_difference) == (None, "variant base: 1 of 2 done, 1 missing")
 
@@ -94,7 +94,7 @@ def test_a_hole_in_the_baseline_takes_the_difference_and_not_the_mean(sweep: Gol
 def test_one_seed_has_no_spread_no_interval_and_no_verdict(sweep: Golden):
     add(sweep, "base", [10.0])
     add(sweep, "strided", [13.0])
-    strided = places_of(sweep)["variant Strided"]
+    strided = conditions_of(sweep)["variant Strided"]
     assert strided.summary is not None
     assert strided.difference is not None
     assert strided.judgement is not None
@@ -108,8 +108,8 @@ def test_one_seed_has_no_spread_no_interval_and_no_verdict(sweep: Golden):
 def test_cells_of_other_code_or_images_are_not_averaged_unless_asked_for(sweep: Golden, field: str, hole: str):
     add(sweep, "base", [10.0, 11.0])
     sweep.cell({"model.variant": "base", "seed": 2}, 12.0, **{field: "0ther00000"})
-    assert places_of(sweep)["variant base"].hole == hole
-    mixed = places_of(sweep, mix=True)["variant base"]
+    assert conditions_of(sweep)["variant base"].hole == hole
+    mixed = conditions_of(sweep, mix=True)["variant base"]
     assert mixed.summary is not None
     assert (mixed.hole, mixed.summary.mean) == ("", 11.0)
 
@@ -117,14 +117,14 @@ def test_cells_of_other_code_or_images_are_not_averaged_unless_asked_for(sweep: 
 @pytest.mark.parametrize(
     ("field", "why"), [("code_hash", "other code than variant base"), ("data_fingerprint", "other images than")]
 )
-def test_places_of_other_code_or_images_are_not_compared_unless_asked_for(sweep: Golden, field: str, why: str):
+def test_conditions_of_other_code_or_images_are_not_compared_unless_asked_for(sweep: Golden, field: str, why: str):
     add(sweep, "base", [10.0, 11.0])
     add(sweep, "strided", [10.5, 11.9], **{field: "0ther00000"})
-    strided = places_of(sweep)["variant Strided"]
+    strided = conditions_of(sweep)["variant Strided"]
     assert strided.difference is None
     assert strided.no_difference.startswith(why)
-    assert not any(place.best for place in places_of(sweep).values())
-    assert places_of(sweep, mix=True)["variant Strided"].difference is not None
+    assert not any(condition.best for condition in conditions_of(sweep).values())
+    assert conditions_of(sweep, mix=True)["variant Strided"].difference is not None
 
 
 def test_nets_of_users_own_differ_in_code_by_right(sweep: Golden):
@@ -134,63 +134,63 @@ def test_nets_of_users_own_differ_in_code_by_right(sweep: Golden):
             changes = {**own, "model.builder": f"nets:{name}", "seed": seed}
             sweep.cell(changes, error, code_hash=code)
     table = Table(rows=("model.builder",), columns=(), baseline={"model.builder": "nets:one"})
-    assert places_of(sweep, table)["model.builder nets:two"].difference is not None
+    assert conditions_of(sweep, table)["model.builder nets:two"].difference is not None
 
 
 def test_the_best_is_marked_only_where_it_is_shown_to_beat_every_other(sweep: Golden):
     add(sweep, "base", [10.0, 11.0, 12.0, 13.0])
     add(sweep, "strided", [11.0, 12.1, 13.0, 14.0])
     add(sweep, "all_cnn", [9.0, 10.1, 11.0, 12.1])
-    assert [place.label for place in places_of(sweep).values() if place.best] == ["variant ALL-CNN"]
+    assert [condition.label for condition in conditions_of(sweep).values() if condition.best] == ["variant ALL-CNN"]
 
 
 def test_what_is_merely_smaller_is_not_marked(sweep: Golden):
     add(sweep, "base", [10.0, 11.0, 12.0])
     add(sweep, "strided", [9.0, 11.5, 11.0])
-    assert not any(place.best for place in places_of(sweep).values())
+    assert not any(condition.best for condition in conditions_of(sweep).values())
 
 
-def test_nothing_is_best_while_a_place_has_a_hole(sweep: Golden):
+def test_nothing_is_best_while_a_condition_has_a_hole(sweep: Golden):
     add(sweep, "base", [10.0, 11.0, 12.0, 13.0])
     add(sweep, "strided", [5.0, 6.1, 7.0, 8.1])
     add(sweep, "all_cnn", [11.0, None])
-    assert not any(place.best for place in places_of(sweep).values())
+    assert not any(condition.best for condition in conditions_of(sweep).values())
 
 
-def test_a_selected_value_leaves_its_cells_alone_in_the_place(sweep: Golden):
+def test_a_selected_value_leaves_its_cells_alone_in_the_condition(sweep: Golden):
     for lr, val, test in ((0.1, 20.0, 8.0), (0.05, 15.0, 10.0)):
         for seed in (0, 1):
             changes = {"optimizer.lr": lr, "seed": seed, "data.val_images": 5000}
             sweep.cell(changes, test + seed, val_error=val)
     table = Table(rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion.val_error})
-    (place,) = places_of(sweep, table).values()
-    assert place.selection is not None
-    assert place.summary is not None
+    (condition,) = conditions_of(sweep, table).values()
+    assert condition.selection is not None
+    assert condition.summary is not None
     # The one with the smaller validation error, although its test error is larger.
-    assert (place.selection.value, place.summary.mean, place.summary.n) == (0.05, 10.5, 2)
+    assert (condition.selection.value, condition.summary.mean, condition.summary.n) == (0.05, 10.5, 2)
 
 
 def test_the_paper_s_own_rule_selects_by_test_error_where_a_table_asks_for_it(sweep: Golden):
     for lr, test in ((0.1, 8.0), (0.05, 10.0)):
         sweep.cell({"optimizer.lr": lr}, test)
     table = Table(rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion.test_error})
-    (place,) = places_of(sweep, table).values()
-    assert place.selection is not None
-    assert place.selection.value == 0.1
+    (condition,) = conditions_of(sweep, table).values()
+    assert condition.selection is not None
+    assert condition.selection.value == 0.1
 
 
 def test_a_loss_is_shown_in_nats(sweep: Golden):
     # The golden loss is -ln(1 - error): ln 2 for one half.
     sweep.cell({}, 50.0)
-    (place,) = places_of(sweep, Table(rows=("model.variant",), columns=(), value=Value.test_loss)).values()
-    assert place.summary is not None
-    assert place.summary.mean == pytest.approx(0.693147, abs=1e-6)
+    (condition,) = conditions_of(sweep, Table(rows=("model.variant",), columns=(), value=Value.test_loss)).values()
+    assert condition.summary is not None
+    assert condition.summary.mean == pytest.approx(0.693147, abs=1e-6)
 
 
 def test_a_validation_error_that_was_never_measured_is_a_hole(sweep: Golden):
     sweep.cell({}, 50.0)
-    (place,) = places_of(sweep, Table(rows=("model.variant",), columns=(), value=Value.val_error)).values()
-    assert place.hole == "no val_error, nothing held out"
+    (condition,) = conditions_of(sweep, Table(rows=("model.variant",), columns=(), value=Value.val_error)).values()
+    assert condition.hole == "no val_error, nothing held out"
 
 
 def test_each_arm_is_compared_with_the_baseline_that_the_file_names(sweep: Golden):
@@ -198,8 +198,8 @@ def test_each_arm_is_compared_with_the_baseline_that_the_file_names(sweep: Golde
         for seed in (0, 1):
             sweep.cell({"optimizer.lr": lr, "seed": seed}, 10.0 + lr + seed, arm=arm)
     table = Table(rows=("arm",), columns=(), baseline={"arm": {"he": "plain", "pad": "pooled"}})
-    found = places_of(sweep, table)
-    assert {label: place.baseline for label, place in found.items()} == {
+    found = conditions_of(sweep, table)
+    assert {label: condition.baseline for label, condition in found.items()} == {
         "plain": "",
         "he": "plain",
         "pooled": "",
@@ -209,53 +209,53 @@ def test_each_arm_is_compared_with_the_baseline_that_the_file_names(sweep: Golde
 
 def test_a_baseline_that_the_sweep_lacks_is_said(sweep: Golden):
     add(sweep, "strided", [10.0, 11.0])
-    assert places_of(sweep)["variant Strided"].no_difference == "the sweep has no such baseline"
+    assert conditions_of(sweep)["variant Strided"].no_difference == "the sweep has no such baseline"
 
 
 def test_seeds_that_one_side_lacks_are_not_paired_with_others(sweep: Golden):
     add(sweep, "base", [10.0, 11.0])
     for seed in (1, 2):
         sweep.cell({"model.variant": "strided", "seed": seed}, 12.0)
-    assert places_of(sweep)["variant Strided"].no_difference == "unpaired: 2 of the seed on one side alone"
+    assert conditions_of(sweep)["variant Strided"].no_difference == "unpaired: 2 of the seed on one side alone"
 
 
-def test_places_come_row_by_row_nets_as_in_the_paper_and_numbers_as_in_the_sweep_file(sweep: Golden):
+def test_conditions_come_row_by_row_nets_as_in_the_paper_and_numbers_as_in_the_sweep_file(sweep: Golden):
     table = Table(rows=("model.variant",), columns=("optimizer.lr",))
     for lr in (0.25, 0.05, 0.1):
         for variant in ("strided", "all_cnn", "base"):
             sweep.cell({"model.variant": variant, "optimizer.lr": lr}, 10.0)
-    assert list(places_of(sweep, table)) == [
+    assert list(conditions_of(sweep, table)) == [
         f"variant {variant}, lr {lr}" for variant in ("base", "Strided", "ALL-CNN") for lr in (0.25, 0.05, 0.1)
     ]
 
 
-def test_the_hole_of_a_single_cell_is_its_status_and_that_of_a_place_never_begun_says_all(sweep: Golden):
+def test_the_hole_of_a_single_cell_is_its_status_and_that_of_a_condition_never_begun_says_all(sweep: Golden):
     sweep.cell({"model.variant": "base"}, None, status="out_of_memory")
     add(sweep, "strided", [None, None])
-    found = places_of(sweep)
+    found = conditions_of(sweep)
     assert found["variant base"].hole == "out of memory"
     assert found["variant Strided"].hole == "all 2 missing"
 
 
-def test_a_knob_that_varies_within_a_place_splits_it(sweep: Golden):
+def test_a_knob_that_varies_within_a_condition_splits_it(sweep: Golden):
     for decay in (0.001, 0.01):
         for variant in ("base", "strided"):
             changes = {"model.variant": variant, "optimizer.weight_decay": decay, "optimizer.lr": 50 * decay}
             sweep.cell(changes, 10.0)
     loaded = load_sweep("golden", [sweep.write()])
-    # One of the two that move together names the places already.
+    # One of the two that move together names the conditions already.
     assert len(split_further(loaded, NETS)) == 1
     assert split_further(loaded, Table(rows=("model.variant", "optimizer.lr"), columns=())) == []
 
 
-def test_the_paper_has_no_number_for_another_value_or_for_a_place_that_is_not_its_own(sweep: Golden):
+def test_the_paper_has_no_number_for_another_value_or_for_a_condition_that_is_not_its_own(sweep: Golden):
     for relu in (True, False):
         sweep.cell({"model.class_relu": relu}, 10.0, val_error=9.0)
     relus = Table(rows=("model.class_relu",), columns=(), paper="table3")
-    own, other = places_of(sweep, relus).values()
+    own, other = conditions_of(sweep, relus).values()
     assert own.paper is not None
     assert other.paper is not None
     # All-CNN-C in the paper's Table 3; its ReLU on the class convolution is in Table 1.
     assert (own.paper.error, other.paper.error) == (9.08, None)
     validated = Table(rows=("model.class_relu",), columns=(), paper="table3", value=Value.val_error)
-    assert [place.paper for place in places_of(sweep, validated).values()] == [None, None]
+    assert [condition.paper for condition in conditions_of(sweep, validated).values()] == [None, None]

@@ -1,6 +1,6 @@
 import pytest
 
-from strive.results.labels import knob_title, place_label, value_text
+from strive.results.labels import condition_label, knob_title, value_text
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ from strive.results.labels import knob_title, place_label, value_text
         ({}, "all cells"),
     ],
 )
-def test_a_place_has_the_name_that_the_paper_gives_it(key: dict[str, object], label: str):
-    assert place_label(key) == label
+def test_a_condition_has_the_name_that_the_paper_gives_it(key: dict[str, object], label: str):
+    assert condition_label(key) == label
 
 
 def test_knobs_without_a_word_of_their_own_keep_their_key():

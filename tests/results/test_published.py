@@ -102,7 +102,7 @@ def test_a_knob_that_varies_in_the_table_can_be_left_out() -> None:
     assert off_paper("table3", cell, {"model.width"}) == ["budget.epochs=5 (the paper: 350)"]
 
 
-def test_a_places_own_key_alone_can_be_asked() -> None:
+def test_a_conditions_own_key_alone_can_be_asked() -> None:
     assert off_paper("table3", {"model.base": "c", "model.width": 0.5}) == ["model.width=0.5 (the paper: 1)"]
 
 

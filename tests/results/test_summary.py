@@ -50,7 +50,7 @@ def test_one_hole_takes_the_effects_and_is_told_in_three_places(sweep: Golden):
     assert sheet.answer.endswith("1 place is without a mean, for want of cells.")
 
 
-def test_every_place_leads_to_its_cells_with_record_code_images_and_device(sweep: Golden):
+def test_every_condition_leads_to_its_cells_with_record_code_images_and_device(sweep: Golden):
     full(sweep)
     sheet = sheet_of(sweep)
     behind = sheet.footnotes[sheet.footnotes["ref"] == "2"]
@@ -86,7 +86,7 @@ def test_cells_of_two_versions_of_the_code_are_a_problem_unless_mixed(sweep: Gol
         "the cells were trained by 2 versions of the code: c0de (2 cells), 0ther (1 cells)",
     )
     mixed = sheet_of(sweep, mix=True)
-    assert mixed.places[0].summary is not None
+    assert mixed.conditions[0].summary is not None
     assert any("2 versions of the code" in note for note in mixed.notes)
 
 

@@ -7,7 +7,7 @@ from support import ROOT
 
 from allcnn.config import ConfigError
 from strive.decide.choice import Criterion
-from strive.results.conditions import Place, make_places
+from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.results.table_choice import SWEEPS, declared_table
 from strive.sweeps.table_spec import Table
@@ -121,8 +121,8 @@ def test_a_plan_whose_text_is_no_sweep_file_is_refused(tmp_path: Path):
         table_of(sweep)
 
 
-def arguments(tmp_path: Path, **table: object) -> tuple[Table, list[Place]]:
-    """The table of a sweep over channels and p of a user's builder, and its places; error 10 + channels + p."""
+def arguments(tmp_path: Path, **table: object) -> tuple[Table, list[Condition]]:
+    """The table of a sweep over channels and p of a user's builder, and its conditions; error 10 + channels + p."""
     text = f"question: Is it?\ngrid: {{seed: [0]}}\n{yaml.safe_dump({'table': table})}" if table else ""
     sweep = Golden(tmp_path / "runs", file="mine" if table else "", name="mine", text=text)
     for channels in (4, 6):
@@ -133,13 +133,13 @@ def arguments(tmp_path: Path, **table: object) -> tuple[Table, list[Place]]:
                 sweep.cell(net, 10 + channels + p + seed * seed * channels / 10)
     loaded = load_sweep("mine", [sweep.write()])
     found = declared_table(loaded, tmp_path / "sweeps")
-    return found, make_places(loaded, found, mix=False)
+    return found, make_conditions(loaded, found, mix=False)
 
 
 def test_a_multirun_over_arguments_of_a_builder_has_a_row_for_each(tmp_path: Path):
-    found, places = arguments(tmp_path)
+    found, conditions = arguments(tmp_path)
     assert set(found.rows) == {"model.kwargs.channels", "model.kwargs.p"}
-    assert [place.label for place in places] == [
+    assert [condition.label for condition in conditions] == [
         "channels 4, p 0",
         "channels 4, p 1",
         "channels 6, p 0",
@@ -157,8 +157,8 @@ def test_a_multirun_over_arguments_of_a_builder_has_a_row_for_each(tmp_path: Pat
 )
 def test_a_baseline_is_an_argument_of_a_builder_in_whatever_spelling(tmp_path: Path, baseline: dict[str, object]):
     rows = ["model.kwargs.channels", "model.kwargs.p"]
-    _, places = arguments(tmp_path, rows=rows, columns=[], baseline=baseline)
-    by_label = {place.label: place for place in places}
+    _, conditions = arguments(tmp_path, rows=rows, columns=[], baseline=baseline)
+    by_label = {condition.label: condition for condition in conditions}
     assert by_label["channels 6, p 0"].baseline == "channels 4, p 0"
     found = by_label["channels 6, p 0"].difference
     # Means over seeds 0, 1, 2 of 10 + channels + seed² channels / 10: 16 + 5/3 x 0.6 and 14 + 5/3 x 0.4.
@@ -168,10 +168,10 @@ def test_a_baseline_is_an_argument_of_a_builder_in_whatever_spelling(tmp_path: P
 
 def test_a_baseline_may_be_a_list(tmp_path: Path):
     table = {"rows": ["model.kwargs.sizes"], "columns": ["model.kwargs.p"], "baseline": {"model.kwargs.sizes": [4]}}
-    found, places = arguments(tmp_path, **table)
+    found, conditions = arguments(tmp_path, **table)
     # As the cells have it.
     assert found.baseline == {"model.kwargs.sizes": "[4]"}
-    assert {place.key["model.kwargs.sizes"] for place in places} == {"[4]", "[6]"}
+    assert {condition.key["model.kwargs.sizes"] for condition in conditions} == {"[4]", "[6]"}
 
 
 @pytest.mark.parametrize("content", ["table: {rows: 3}", "{", "question: ${oc.env:HOME}"])

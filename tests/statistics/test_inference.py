@@ -361,14 +361,14 @@ def test_more_than_a_thousand_seeds_are_no_plan() -> None:
 # --- best
 
 
-def above(place: dict[int, float], *more: float) -> dict[int, float]:
-    return {seed: value + each for (seed, value), each in zip(place.items(), more, strict=True)}
+def above(condition: dict[int, float], *more: float) -> dict[int, float]:
+    return {seed: value + each for (seed, value), each in zip(condition.items(), more, strict=True)}
 
 
 FIRST = {0: 1.0, 1: 3.0, 2: 2.0}
 
 
-def test_the_place_below_every_other_is_best() -> None:
+def test_the_condition_below_every_other_is_best() -> None:
     # t = 0.6 / (0.1 / sqrt(3)): p = 0.009, times 2; then 0.5 / ...: p = 0.013, times 1.
     others = [above(FIRST, 0.5, 0.6, 0.7), above(FIRST, 0.4, 0.5, 0.6)]
     assert best([FIRST, *others]) == 0
@@ -392,7 +392,7 @@ def test_best_is_corrected_for_the_number_of_others() -> None:
     assert best([FIRST, other, other]) is None  # 2 x 0.03
 
 
-def test_equal_places_are_not_best() -> None:
+def test_equal_conditions_are_not_best() -> None:
     assert best([FIRST, dict(FIRST)]) is None
 
 
@@ -401,7 +401,7 @@ def test_the_same_difference_for_every_seed_is_no_test() -> None:
 
 
 @pytest.mark.parametrize(
-    "places",
+    "conditions",
     [
         [],
         [FIRST],
@@ -411,8 +411,8 @@ def test_the_same_difference_for_every_seed_is_no_test() -> None:
         [FIRST, {0: 9.0, 1: 9.1, 3: 9.3}],
     ],
 )
-def test_what_cannot_be_paired_has_no_best(places: list[dict[int, float]]) -> None:
-    assert best(places) is None
+def test_what_cannot_be_paired_has_no_best(conditions: list[dict[int, float]]) -> None:
+    assert best(conditions) is None
 
 
 def test_best_refuses_nan() -> None:

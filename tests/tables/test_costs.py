@@ -65,4 +65,4 @@ def test_nets_stand_in_the_order_of_the_table(tmp_path: Path):
     sheet = make_sheet(load_sweep("table3", [sweep.write()]))
     table = cost_table(sheet)
     assert table is not None
-    assert [row.entries[0].text for row in table.rows[:-1]] == [place.label for place in sheet.places]
+    assert [row.entries[0].text for row in table.rows[:-1]] == [condition.label for condition in sheet.conditions]

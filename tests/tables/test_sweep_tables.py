@@ -4,7 +4,7 @@ import pytest
 from golden import Golden
 
 from strive.decide.choice import Criterion
-from strive.results.conditions import Place, make_places
+from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.statistics.factorial import Effect, Effects, Level
 from strive.sweeps import table_spec
@@ -36,8 +36,8 @@ def add(sweep: Golden, base: str, variant: str, *errors: float | None, **changes
         sweep.cell(changed, error, **({} if error is None else {"parameters": 1369738}))
 
 
-def made(sweep: Golden, table: table_spec.Table) -> list[Place]:
-    return make_places(load_sweep("golden", [sweep.write()]), table, mix=False)
+def made(sweep: Golden, table: table_spec.Table) -> list[Condition]:
+    return make_conditions(load_sweep("golden", [sweep.write()]), table, mix=False)
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
     add(sweep, "a", "base", 10.0)
     add(sweep, "b", "base", 10.0)
     add(sweep, "b", "strided", 10.0)
-    places = made(sweep, PAPERS)
-    found = choice_table(load_sweep("golden", [sweep.runs]), places, PAPERS)
+    conditions = made(sweep, PAPERS)
+    found = choice_table(load_sweep("golden", [sweep.runs]), conditions, PAPERS)
     assert found is not None
     assert texts(found) == [["Model A", "lr", "0.05", "val error 9.00%"]]
     assert found.caption == "Chosen by val error from the cells of mine_lr."
@@ -148,9 +148,9 @@ def test_a_choice_on_test_images_is_said_in_the_caption(sweep: Golden):
 
 def test_a_sweep_without_choices_or_holes_has_no_table_of_them(sweep: Golden):
     add(sweep, "a", "base", 10.0)
-    places = made(sweep, PAPERS)
+    conditions = made(sweep, PAPERS)
     loaded = load_sweep("golden", [sweep.runs])
-    assert choice_table(loaded, places, PAPERS) is None
+    assert choice_table(loaded, conditions, PAPERS) is None
     assert hole_table(loaded) is None
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from strive.figures import style
 from strive.figures.histories import Course, Scale, courses_of, scale_of, shown
-from strive.results.labels import knob_title, place_label, short_label
+from strive.results.labels import condition_label, knob_title, short_label
 from strive.results.summary import Sheet
 from strive.sweeps.table_spec import ARM
 
@@ -38,17 +38,17 @@ class _Book:
     subtitle: tuple[str, ...]
     scale: Scale
     styles: Mapping[str, dict[str, Any]]  # {line: its colour and dash}
-    baselines: Mapping[str, Course]  # {label of a place: its course}
+    baselines: Mapping[str, Course]  # {label of a condition: its course}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Panel:
-    """The places of one panel, and what stands above it."""
+    """The conditions of one panel, and what stands above it."""
 
     courses: Sequence[Course]
     title: list[str]
     note: list[str]
-    baselines: list[Course]  # that the places are compared with, and that have no line here
+    baselines: list[Course]  # that the conditions are compared with, and that have no line here
 
     @property
     def head(self) -> float:
@@ -93,7 +93,7 @@ def learning_curves(sheet: Sheet) -> list[Figure]:
         subtitle=subtitle(sheet),
         scale=scale_of(sheet, courses),
         styles={line: style.line_style(number) for number, line in enumerate(lines)},
-        baselines={course.place.label: course for course in courses},
+        baselines={course.condition.label: course for course in courses},
     )
     groups: dict[str, list[Course]] = {}
     for course in courses:
@@ -143,7 +143,7 @@ def _page(name: str, groups: Sequence[Sequence[Course]], book: _Book) -> Figure:
 
 
 def _grid(count: int) -> _Grid:
-    """Return up to three panels side by side, or three or four: in few rows, then with few places left empty."""
+    """Return up to three panels side by side, or three or four: in few rows, then with few gaps."""
     room = style.WIDTH - _LEFT - _RIGHT
     if count == 1:
         return _Grid(across=1, width=(room - _LEFT - _RIGHT) / 2, height=2.2, stacked=False)
@@ -153,9 +153,9 @@ def _grid(count: int) -> _Grid:
 
 
 def _panel(courses: Sequence[Course], book: _Book, width: float) -> _Panel:
-    here = {course.place.label for course in courses}
-    wanted = dict.fromkeys(course.place.baseline for course in courses if course.place.baseline not in here)
-    title = place_label(courses[0].panel) if courses[0].panel else ""
+    here = {course.condition.label for course in courses}
+    wanted = dict.fromkeys(course.condition.baseline for course in courses if course.condition.baseline not in here)
+    title = condition_label(courses[0].panel) if courses[0].panel else ""
     return _Panel(
         courses=courses,
         title=style.wrapped(title, width, style.TEXT, lines=2, weight="bold") if title else [],
@@ -181,7 +181,7 @@ def _note(courses: Sequence[Course], width: float) -> list[str]:
 def _caption(panels: Sequence[_Panel], scale: Scale) -> str:
     """Return how to read a page, as far as there is something to read on it."""
     courses = [course for panel in panels for course in panel.courses]
-    if all(len(course.place.cells) == 1 for course in courses):
+    if all(len(course.condition.cells) == 1 for course in courses):
         sentences = ["Each line is one seed (n = 1)."]
     else:
         sentences = ["Thin: one seed, n of them. Thick: their mean."]
@@ -258,8 +258,8 @@ def _draw_half(axes: Axes, panel: _Panel, column: str, book: _Book) -> None:
 
 
 def _draw_course(axes: Axes, course: Course, column: str, style: Mapping[str, Any]) -> None:
-    # Where a place has one seed, its line is all there is. Of one epoch there is a point and no line.
-    alone = len(course.place.cells) == 1
+    # Where a condition has one seed, its line is all there is. Of one epoch there is a point and no line.
+    alone = len(course.condition.cells) == 1
     look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, course.curves), default=0) == 1 else {})
     for curve, cut in zip(course.curves, course.cut, strict=True):
         values = shown(curve[column], column)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from strive.figures import style
 from strive.figures.curves import learning_curves, subtitle
 from strive.figures.forest import Draw, Frame, Line, draw_pages, mark, span, whisker
-from strive.results.conditions import Place
+from strive.results.conditions import Condition
 from strive.results.published import PaperValue, off_paper
 from strive.results.summary import Sheet
 from strive.statistics.inference import Difference, Summary, Verdict
@@ -34,30 +34,34 @@ _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "whi
 
 @style.house_style()
 def effect_plot(sheet: Sheet) -> list[Figure]:
-    """Return each place's difference from its baseline, or the means where the table has none."""
-    compared = [place for place in sheet.places if place.baseline]
+    """Return each condition's difference from its baseline, or the means where the table has none."""
+    compared = [condition for condition in sheet.conditions if condition.baseline]
     return _differences(sheet, compared) if compared else _means(sheet)
 
 
 @style.house_style()
 def seeds_plot(sheet: Sheet) -> list[Figure]:
-    """Return each seed's value of each place, their mean, and the paper's value."""
-    places = sheet.places
-    papers = {place.ref: place.paper.error for place in places if place.paper and place.paper.error is not None}
-    values = [value for place in places for value in place.values.values()]
+    """Return each seed's value of each condition, their mean, and the paper's value."""
+    conditions = sheet.conditions
+    papers = {
+        condition.ref: condition.paper.error
+        for condition in conditions
+        if condition.paper and condition.paper.error is not None
+    }
+    values = [value for condition in conditions for value in condition.values.values()]
     limits = span(values, keep=list(papers.values()))
     lines = [
         Line(
-            label=place.label,
-            ref=place.ref,
-            entries=_seed_entries(place, with_paper=bool(papers)),
-            note=place.hole,
-            draw=_draw_seeds(place, papers.get(place.ref)),
+            label=condition.label,
+            ref=condition.ref,
+            entries=_seed_entries(condition, with_paper=bool(papers)),
+            note=condition.hole,
+            draw=_draw_seeds(condition, papers.get(condition.ref)),
             rule=rule,
         )
-        for place, rule in ruled(sheet.places, sheet.layout)
+        for condition, rule in ruled(sheet.conditions, sheet.layout)
     ]
-    several = any(place.summary is not None and place.summary.n > 1 for place in places)
+    several = any(condition.summary is not None and condition.summary.n > 1 for condition in conditions)
     legend = [("one seed" if sheet.layout.pair == ("seed",) else "one cell", _SEED, True)]
     legend += [("their mean", _BAR, several), ("the paper", _PAPER, bool(papers))]
     frame = Frame(
@@ -80,8 +84,8 @@ FIGURES: Mapping[str, Callable[[Sheet], list[Figure]]] = {
 }
 
 
-def _differences(sheet: Sheet, places: Sequence[Place]) -> list[Figure]:
-    found = [place.difference for place in places if place.difference is not None]
+def _differences(sheet: Sheet, conditions: Sequence[Condition]) -> list[Figure]:
+    found = [condition.difference for condition in conditions if condition.difference is not None]
     margin = sheet.layout.margin
     limits = span([each.mean for each in found], _intervals(found), keep=[-margin, 2 * margin])
     value = sheet.layout.value.value.replace("_", " ")
@@ -94,23 +98,25 @@ def _differences(sheet: Sheet, places: Sequence[Place]) -> list[Figure]:
         caption=_difference_caption(sheet) + _beyond(limits, _ends(found)),
         backdrop=_zero_and_margin(margin),
     )
-    means = {place.label: place.summary for place in sheet.places}
+    means = {condition.label: condition.summary for condition in sheet.conditions}
     lines = [
-        _difference_line(place, f"Against {baseline}{_mean_text(means.get(baseline), sheet)}")
-        for baseline in dict.fromkeys(place.baseline for place in places)
-        for place in places
-        if place.baseline == baseline
+        _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sheet)}")
+        for baseline in dict.fromkeys(condition.baseline for condition in conditions)
+        for condition in conditions
+        if condition.baseline == baseline
     ]
     return draw_pages(frame, lines)
 
 
-def _difference_line(place: Place, head: str) -> Line:
-    found, judged = place.difference, place.judgement
+def _difference_line(condition: Condition, head: str) -> Line:
+    found, judged = condition.difference, condition.judgement
     if found is None or judged is None:
-        return Line(label=place.label, ref=place.ref, entries=("",) * 4, note=place.no_difference, head=head)
+        return Line(
+            label=condition.label, ref=condition.ref, entries=("",) * 4, note=condition.no_difference, head=head
+        )
     return Line(
-        label=place.label,
-        ref=place.ref,
+        label=condition.label,
+        ref=condition.ref,
         entries=(style.number(found.mean, sign=True), _interval(found, sign=True), str(found.n), judged.verdict.value),
         draw=_draw_mean(found, _VERDICTS[judged.verdict]),
         head=head,
@@ -118,14 +124,16 @@ def _difference_line(place: Place, head: str) -> Line:
 
 
 def _means(sheet: Sheet) -> list[Figure]:
-    found = [place.summary for place in sheet.places if place.summary is not None]
+    found = [condition.summary for condition in sheet.conditions if condition.summary is not None]
     limits = span([each.mean for each in found], _intervals(found))
     lines = []
-    for place, rule in ruled(sheet.places, sheet.layout):
-        own = place.summary
+    for condition, rule in ruled(sheet.conditions, sheet.layout):
+        own = condition.summary
         entries = ("", "", "") if own is None else (style.number(own.mean), _interval(own), str(own.n))
         draw = None if own is None else _draw_mean(own, _MEAN)
-        line = Line(label=place.label, ref=place.ref, entries=entries, note=place.hole, draw=draw, rule=rule)
+        line = Line(
+            label=condition.label, ref=condition.ref, entries=entries, note=condition.hole, draw=draw, rule=rule
+        )
         lines.append(line)
     frame = Frame(
         title=f"{sheet.title}: means",
@@ -153,7 +161,10 @@ def _difference_caption(sheet: Sheet) -> str:
 
 
 def _seeds_caption(sheet: Sheet, with_paper: bool) -> str:
-    doubt = any(place.paper and place.paper.error is not None and not place.paper.certain for place in sheet.places)
+    doubt = any(
+        condition.paper and condition.paper.error is not None and not condition.paper.certain
+        for condition in sheet.conditions
+    )
     paper = " '?': the paper's number is not certain." if doubt else ""
     paper += _other_setup(sheet) if with_paper else ""
     return (
@@ -198,27 +209,27 @@ def _draw_mean(found: Summary | Difference, style: dict[str, Any]) -> Draw:
     return draw
 
 
-def _draw_seeds(place: Place, paper: float | None) -> Draw:
-    values = list(place.values.values())
+def _draw_seeds(condition: Condition, paper: float | None) -> Draw:
+    values = list(condition.values.values())
     # The first seed on top; none hides another.
     heights = [0.0] if len(values) == 1 else np.linspace(0.055, -0.055, len(values))
 
     def draw(axes: Axes, y: float) -> None:
         if paper is not None:
             mark(axes, paper, y, _PAPER)
-        if place.summary is not None and place.summary.n > 1:
-            mark(axes, place.summary.mean, y, _BAR)
+        if condition.summary is not None and condition.summary.n > 1:
+            mark(axes, condition.summary.mean, y, _BAR)
         for value, height in zip(values, heights, strict=True):
             mark(axes, value, y + float(height), _SEED)
 
     return draw
 
 
-def _seed_entries(place: Place, *, with_paper: bool) -> tuple[str, ...]:
+def _seed_entries(condition: Condition, *, with_paper: bool) -> tuple[str, ...]:
     entries = ["", "", ""]
-    if (own := place.summary) is not None:
+    if (own := condition.summary) is not None:
         entries = [style.number(own.mean), _NONE if own.sd is None else style.number(own.sd), str(own.n)]
-    return (*entries, _paper_text(place.paper)) if with_paper else tuple(entries)
+    return (*entries, _paper_text(condition.paper)) if with_paper else tuple(entries)
 
 
 def _paper_text(paper: PaperValue | None) -> str:

@@ -1,4 +1,4 @@
-"""A page with a line for each place of a table: its label, its marks on a common axis, its numbers. In inches."""
+"""A page with a line for each condition of a table: its label, its marks on a common axis, its numbers. In inches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,12 +31,12 @@ class Line:
     """One line of the page."""
 
     label: str
-    ref: str = ""  # of the place; stands behind a label that had to be shortened
+    ref: str = ""  # of the condition; stands behind a label that had to be shortened
     entries: tuple[str, ...] = ()  # right of the axis, one for each heading
     note: str = ""  # why there are no numbers; stands over the first entries, which are ""
     draw: Draw | None = None
     head: str = ""  # heading above the first of the lines that share it
-    rule: bool = False  # a rule above it: the places of another group begin
+    rule: bool = False  # a rule above it: the conditions of another group begin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,31 +10,31 @@ from typing import Any
 
 import pandas as pd
 
-from strive.results.conditions import Place
+from strive.results.conditions import Condition
 from strive.results.learning_curves import mean_curve, read_epochs
 from strive.results.summary import Sheet
 
-MOST_LINES = 8  # places in one panel; more are not told apart
+MOST_LINES = 8  # conditions in one panel; more are not told apart
 _MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How the cells of one place went."""
+    """How the cells of one condition went."""
 
-    place: Place
+    condition: Condition
     curves: list[pd.DataFrame]  # of the cells that have one, as read_epochs gives them
     cut: list[bool]  # for each curve whether it ends early: its cell diverged or failed
-    panel: Mapping[str, Any]  # the part of the place's key that names its panel
+    panel: Mapping[str, Any]  # the part of the condition's key that names its panel
     line: Mapping[str, Any]  # the part that names its line in the panel
 
     @cached_property
     def hole(self) -> str:
         """Why there is no mean; "" where there is one."""
-        lacking = len(self.place.cells) - len(self.curves)
-        if self.place.hole or not lacking:
-            return self.place.hole
-        return f"{lacking} of {len(self.place.cells)} without a whole curve"
+        lacking = len(self.condition.cells) - len(self.curves)
+        if self.condition.hole or not lacking:
+            return self.condition.hole
+        return f"{lacking} of {len(self.condition.cells)} without a whole curve"
 
     def mean(self, column: str) -> pd.Series:
         """Return the mean over cells by epoch; empty where there is a hole."""
@@ -52,10 +52,10 @@ class Scale:
 
 
 def courses_of(sheet: Sheet) -> list[Course]:
-    """Return one course for each place, with its panel: the first row key, and more while a panel holds too many."""
+    """Return each condition's course with its panel: the first row key, and more while a panel holds too many."""
     keys = sheet.layout.keys
     depth = _depth(sheet)
-    return [_course(place, keys[:depth], keys[depth:]) for place in sheet.places]
+    return [_course(condition, keys[:depth], keys[depth:]) for condition in sheet.conditions]
 
 
 def scale_of(sheet: Sheet, courses: Sequence[Course]) -> Scale:
@@ -78,9 +78,9 @@ def shown(values: pd.Series, column: str) -> pd.Series:
     return values * 100 if column.endswith("error") else values
 
 
-def _course(place: Place, panel: Sequence[str], line: Sequence[str]) -> Course:
+def _course(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> Course:
     curves, cut = [], []
-    for folder, status, epochs in zip(*(place.cells[key] for key in ("folder", "status", "epochs")), strict=True):
+    for folder, status, epochs in zip(*(condition.cells[key] for key in ("folder", "status", "epochs")), strict=True):
         # A missing cell has no folder, and "" would be the one that the command was started in.
         curve = read_epochs(Path(folder)) if folder else pd.DataFrame()
         # One that was cut off later is no curve of a cell that is done.
@@ -88,19 +88,19 @@ def _course(place: Place, panel: Sequence[str], line: Sequence[str]) -> Course:
             curves.append(curve)
             cut.append(status != "done")
     return Course(
-        place=place,
+        condition=condition,
         curves=curves,
         cut=cut,
-        panel={key: place.key[key] for key in panel},
-        line={key: place.key[key] for key in line},
+        panel={key: condition.key[key] for key in panel},
+        line={key: condition.key[key] for key in line},
     )
 
 
 def _depth(sheet: Sheet) -> int:
-    """Return how many of the table's keys name a panel: none of a single one while its places fit in one panel."""
+    """Return how many of the table's keys name a panel: none of a single one while its conditions fit in one panel."""
     keys = sheet.layout.keys
     for depth in range(min(1, len(keys) - 1), len(keys)):
-        panels = [json.dumps([place.key[key] for key in keys[:depth]]) for place in sheet.places]
+        panels = [json.dumps([condition.key[key] for key in keys[:depth]]) for condition in sheet.conditions]
         if max(map(panels.count, set(panels))) <= MOST_LINES:
             return depth
     return len(keys)

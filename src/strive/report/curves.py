@@ -1,4 +1,4 @@
-"""Learning curves for the page: small plots side by side, every cell thin, the mean of a place thick."""
+"""Learning curves for the page: small plots side by side, every cell thin, the mean of a condition thick."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from strive.cells.history import epoch_in, read_lines
 from strive.report.plots import COLOURS, Figure, Panel, Spec, line_keys, plain, series_of, style
-from strive.results.conditions import Place
+from strive.results.conditions import Condition
 from strive.results.labels import knob_title, value_text, value_texts
 from strive.results.summary import Sheet
 
@@ -21,9 +21,9 @@ Curve = list[float | None]  # percent at each of the epochs that are kept; no en
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Course:
-    """How the cells of one place went."""
+    """How the cells of one condition went."""
 
-    place: Place
+    condition: Condition
     curves: dict[str, Curve]  # {name of the cell: its curve}, also of those without a file
 
     @property
@@ -34,7 +34,7 @@ class _Course:
     @property
     def mean(self) -> Curve:
         """The mean over cells at each epoch where all have a number; empty where there is a hole."""
-        if self.place.hole or len(self.curves) < 2 or not all(self.curves.values()):
+        if self.condition.hole or len(self.curves) < 2 or not all(self.curves.values()):
             return []
         return [_mean(values) for values in zip(*self.curves.values(), strict=True)]
 
@@ -42,7 +42,7 @@ class _Course:
 def learning_curves(sheet: Sheet) -> Figure | None:
     """Return the error over epochs of every cell that wrote any down; None if none did.
 
-    On held-out images where all of the sweep's cells have them, else on training images. A place with a hole has no
+    On held-out images where all of the sweep's cells have them, else on training images. A condition with a hole has no
     mean.
     """
     cells = sheet.loaded.cells
@@ -85,19 +85,19 @@ def _courses(sheet: Sheet, column: str, epochs: Sequence[int]) -> list[_Course]:
     names = _names(sheet)
     return [
         _Course(
-            place=place,
+            condition=condition,
             # A missing cell has no folder, and "" would be the one that the command was started in.
             curves={
                 names[cell]: _curve(Path(folders[cell]), column, epochs) if folders[cell] else []
-                for cell in place.cells["cell"]
+                for cell in condition.cells["cell"]
             },
         )
-        for place in sheet.places
+        for condition in sheet.conditions
     ]
 
 
 def _names(sheet: Sheet) -> dict[str, str]:
-    """Return {cell id: what tells it from the others of its place}."""
+    """Return {cell id: what tells it from the others of its condition}."""
     keys = sheet.layout.pair
     names = {}
     for cell, status, *values in sheet.loaded.cells[["cell", "status", *keys]].to_numpy(object).tolist():
@@ -137,24 +137,24 @@ def _panels(
     numbers = {name: number for number, name in enumerate(dict.fromkeys(lines.values()))}
     found: dict[str, list[Spec]] = {}
     for course in courses:
-        traces = found.setdefault(" ".join(filter(None, panels[course.place.ref])), [])
-        traces += _traces(course, epochs, numbers[lines[course.place.ref]])
+        traces = found.setdefault(" ".join(filter(None, panels[course.condition.ref])), [])
+        traces += _traces(course, epochs, numbers[lines[course.condition.ref]])
     return [Panel(title=title, traces=traces) for title, traces in found.items() if traces]
 
 
 def _traces(course: _Course, epochs: Sequence[int], number: int) -> list[Spec]:
-    """Return a line for each cell of a place, and one for their mean. number: of the line's style."""
+    """Return a line for each cell of a condition, and one for their mean. number: of the line's style."""
     many = len(course.curves) > 1
     named = [(name, curve, many) for name, curve in course.seen.items()]
     if any(value is not None for value in course.mean):
         named.append(("mean", course.mean, False))
     return [
-        _trace(course.place, f"{course.place.label}, {name}", epochs, curve, number, thin=thin)
+        _trace(course.condition, f"{course.condition.label}, {name}", epochs, curve, number, thin=thin)
         for name, curve, thin in named
     ]
 
 
-def _trace(place: Place, name: str, epochs: Sequence[int], curve: Curve, number: int, *, thin: bool) -> Spec:
+def _trace(condition: Condition, name: str, epochs: Sequence[int], curve: Curve, number: int, *, thin: bool) -> Spec:
     colour, dash = style(number)
     kept = [(epoch, value) for epoch, value in zip(epochs, curve, strict=True) if value is not None]
     return {
@@ -167,7 +167,7 @@ def _trace(place: Place, name: str, epochs: Sequence[int], curve: Curve, number:
         "opacity": 0.45 if thin else 1,
         "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.2f}%<extra></extra>",
         "showlegend": False,
-        "meta": {"factors": value_texts(place.key), "colour": colour},
+        "meta": {"factors": value_texts(condition.key), "colour": colour},
     }
 
 

@@ -128,7 +128,7 @@ def _filters(sheet: Sheet) -> dict[str, tuple[str, list[str]]]:
     """Return what tables and figures can be filtered by: knobs with two values and more."""
     values: dict[str, dict[str, None]] = {}
     rows = [row.factors for table in sheet.tables for row in table.rows]
-    for factors in (*(value_texts(place.key) for place in sheet.places), *rows):
+    for factors in (*(value_texts(condition.key) for condition in sheet.conditions), *rows):
         for key, text in factors.items():
             values.setdefault(key, {}).setdefault(text)
     return {key: (knob_title(key), list(texts)) for key, texts in values.items() if len(texts) > 1}

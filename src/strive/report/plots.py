@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from strive.results.conditions import Place
-from strive.results.labels import knob_title, place_label, value_text, value_texts
+from strive.results.conditions import Condition
+from strive.results.labels import condition_label, knob_title, value_text, value_texts
 from strive.results.summary import Sheet
 from strive.statistics.inference import Verdict
 from strive.tables.sweep_tables import value_title
@@ -27,7 +27,7 @@ _MOST_LINES = 60  # of an effect plot, at once: the filter brings the others
 _LINE_PX, _AROUND_PX = 26, 90
 _INK = 2  # the colour of text
 _MOST_NAMED = 6  # in a sentence
-_MOST_SERIES = 8  # places that one plot can tell apart
+_MOST_SERIES = 8  # conditions that one plot can tell apart
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 # A verdict is told by its form, too.
 _VERDICTS = {Verdict.no_loss: (0, "circle"), Verdict.loss: (1, "square"), Verdict.undecided: (2, "diamond-open")}
@@ -66,15 +66,15 @@ class Figure:
 
 
 def effect_plot(sheet: Sheet) -> Figure | None:
-    """Return each place's difference from its baseline with its interval; None where there is no baseline.
+    """Return each condition's difference from its baseline with its interval; None where there is no baseline.
 
     Points of error, or nats: above 0 is worse.
     """
-    shown = [place for place in sheet.places if place.difference is not None]
+    shown = [condition for condition in sheet.conditions if condition.difference is not None]
     if not shown:
         return None
     unit = sheet.layout.value.unit
-    traces = [_difference_trace(place, number, unit) for number, place in enumerate(shown)]
+    traces = [_difference_trace(condition, number, unit) for number, condition in enumerate(shown)]
     margin = sheet.layout.margin
     shapes = [
         {"name": "margin", "type": "rect", "x0": 0, "x1": margin, "layer": "below", "line": {"width": 0}},
@@ -82,17 +82,17 @@ def effect_plot(sheet: Sheet) -> Figure | None:
     ]
     layout = _lines_layout(shown, f"difference, {unit}")
     layout["shapes"] = [shape | {"yref": "paper", "y0": 0, "y1": 1} for shape in shapes]
-    baselines = list(dict.fromkeys(place.baseline for place in shown))
+    baselines = list(dict.fromkeys(condition.baseline for condition in shown))
     against = ", ".join(baselines) if len(baselines) <= _MOST_NAMED else "the baseline of each"
     caption = (
         f"Mean difference from {against}, paired by {', '.join(sheet.layout.pair)}, with its 95% interval;"
         f" to the right is worse. The band is the margin of {margin:g} {unit}."
     )
-    verdicts = [place.judgement.verdict for place in shown if place.judgement]
+    verdicts = [condition.judgement.verdict for condition in shown if condition.judgement]
     return Figure(
         name="effect",
         title="Differences with their intervals",
-        caption=caption + _left_out([place for place in sheet.places if place.no_difference]),
+        caption=caption + _left_out([condition for condition in sheet.conditions if condition.no_difference]),
         alt=f"{len(shown)} differences from {against}; the table of differences has their numbers.",
         panels=(Panel(title="", traces=traces),),
         layout=layout,
@@ -106,19 +106,19 @@ def effect_plot(sheet: Sheet) -> Figure | None:
 
 
 def mean_plot(sheet: Sheet) -> Figure | None:
-    """Return each place's mean with its interval; None if there are not two of them."""
-    shown = [place for place in sheet.places if place.summary is not None]
+    """Return each condition's mean with its interval; None if there are not two of them."""
+    shown = [condition for condition in sheet.conditions if condition.summary is not None]
     if len(shown) < 2:
         return None
     what = value_title(sheet.layout)
     caption = "Mean with its 95% interval (Student's t); small points are the single cells."
-    if all(place.summary.n == 1 for place in shown if place.summary):
+    if all(condition.summary.n == 1 for condition in shown if condition.summary):
         caption = "The one value of each: without a second seed there is no interval."
-    traces = [_mean_trace(place, number, what) for number, place in enumerate(shown)]
+    traces = [_mean_trace(condition, number, what) for number, condition in enumerate(shown)]
     return Figure(
         name="means",
         title=what[:1].upper() + what[1:],
-        caption=caption + _left_out([place for place in sheet.places if place.hole]),
+        caption=caption + _left_out([condition for condition in sheet.conditions if condition.hole]),
         alt=f"{len(shown)} means; the table of errors has their numbers.",
         panels=(Panel(title="", traces=traces),),
         layout=_lines_layout(shown, what),
@@ -128,17 +128,25 @@ def mean_plot(sheet: Sheet) -> Figure | None:
 
 def paper_plot(sheet: Sheet) -> Figure | None:
     """Return our mean over the paper's value, in percent; None where the paper has no value for any of ours."""
-    shown = [place for place in sheet.places if place.summary and place.paper and place.paper.error is not None]
+    shown = [
+        condition
+        for condition in sheet.conditions
+        if condition.summary and condition.paper and condition.paper.error is not None
+    ]
     if not shown:
         return None
     panels, lines = series_of(sheet)
     colours = {name: number for number, name in enumerate(dict.fromkeys(panels.values()))}
     symbols = {name: _SYMBOLS[number % len(_SYMBOLS)] for number, name in enumerate(dict.fromkeys(lines.values()))}
-    traces = [_paper_trace(place, colours[panels[place.ref]], symbols[lines[place.ref]]) for place in shown]
-    theirs = _range([place.paper.error for place in shown if place.paper and place.paper.error is not None])
-    ours = _range([value for place in shown if place.summary for value in _reach(place)])
+    traces = [
+        _paper_trace(condition, colours[panels[condition.ref]], symbols[lines[condition.ref]]) for condition in shown
+    ]
+    theirs = _range(
+        [condition.paper.error for condition in shown if condition.paper and condition.paper.error is not None]
+    )
+    ours = _range([value for condition in shown if condition.summary for value in _reach(condition)])
     low, high = max(theirs[0], ours[0]), min(theirs[1], ours[1])
-    certain = all(place.paper.certain for place in shown if place.paper)
+    certain = all(condition.paper.certain for condition in shown if condition.paper)
     shapes = [{"name": "zero", "type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "layer": "below"}]
     layout = _layout(height=420) | {
         "xaxis": _axis("the paper's error, %") | {"range": theirs},
@@ -162,16 +170,16 @@ def paper_plot(sheet: Sheet) -> Figure | None:
 
 
 def series_of(sheet: Sheet) -> tuple[dict[str, Name], dict[str, Name]]:
-    """Return {place's ref: what names its panel} and {place's ref: what names its line in the panel}.
+    """Return {condition's ref: what names its panel} and {condition's ref: what names its line in the panel}.
 
-    The first row key names the panel, and more while a panel holds too many lines; a few places have one panel.
+    The first row key names the panel, and more while a panel holds too many lines; a few conditions have one panel.
     """
     keys = sheet.layout.keys
     for depth in range(min(1, len(keys) - 1), len(keys) + 1):
-        panels = {place.ref: _name(place, keys[:depth]) for place in sheet.places}
+        panels = {condition.ref: _name(condition, keys[:depth]) for condition in sheet.conditions}
         if max(Counter(panels.values()).values()) <= _MOST_SERIES:
             break
-    return panels, {place.ref: _name(place, keys[depth:]) for place in sheet.places}
+    return panels, {condition.ref: _name(condition, keys[depth:]) for condition in sheet.conditions}
 
 
 def line_keys(names: Iterable[Name]) -> tuple[Key, ...]:
@@ -190,32 +198,35 @@ def style(number: int) -> tuple[int, str]:
     return number % len(COLOURS), DASHES[(number + number // len(COLOURS)) % len(DASHES)]
 
 
-def _difference_trace(place: Place, number: int, unit: str) -> Spec:
-    found = place.difference
+def _difference_trace(condition: Condition, number: int, unit: str) -> Spec:
+    found = condition.difference
     assert found is not None
-    verdict = place.judgement.verdict if place.judgement else Verdict.undecided
+    verdict = condition.judgement.verdict if condition.judgement else Verdict.undecided
     colour, symbol = _VERDICTS[verdict]
     text = [
-        f"{found.mean:+.2f} {unit} from {place.baseline}",
+        f"{found.mean:+.2f} {unit} from {condition.baseline}",
         f"{_interval(found.low, found.high, '+.2f')}n = {found.n}",
         verdict.value,
     ]
-    return _point(place, number, colour, symbol, text=text) | {
+    return _point(condition, number, colour, symbol, text=text) | {
         "x": [round(found.mean, 4)],
         "error_x": _bars(found.mean, found.low, found.high, colour),
     }
 
 
-def _mean_trace(place: Place, number: int, what: str) -> Spec:
-    found = place.summary
+def _mean_trace(condition: Condition, number: int, what: str) -> Spec:
+    found = condition.summary
     assert found is not None
     text = [f"{what}: {found.mean:.2f}", f"{_interval(found.low, found.high, '.2f')}n = {found.n}"]
-    values = [round(value, 4) for value in place.values.values()] if found.n > 1 else []
+    values = [round(value, 4) for value in condition.values.values()] if found.n > 1 else []
     # The mean first, then the cells: arrays of marks, so that a line of the plot is one trace.
-    return _point(place, number, 0, "circle", text=text) | {
+    return _point(condition, number, 0, "circle", text=text) | {
         "x": [round(found.mean, 4), *values],
         "y": [number] * (1 + len(values)),
-        "text": [_lines(place.label, *text), *[_lines(place.label, f"one cell: {value:.2f}") for value in values]],
+        "text": [
+            _lines(condition.label, *text),
+            *[_lines(condition.label, f"one cell: {value:.2f}") for value in values],
+        ],
         "error_x": _bars(found.mean, found.low, found.high, 0, len(values)),
         "marker": {
             "color": COLOURS[0],
@@ -225,18 +236,18 @@ def _mean_trace(place: Place, number: int, what: str) -> Spec:
     }
 
 
-def _name(place: Place, keys: Sequence[str]) -> Name:
+def _name(condition: Condition, keys: Sequence[str]) -> Name:
     if len(keys) == 1:
-        return knob_title(keys[0]), value_text(keys[0], place.key[keys[0]])
-    return "", place_label({key: place.key[key] for key in keys}) if keys else ""
+        return knob_title(keys[0]), value_text(keys[0], condition.key[keys[0]])
+    return "", condition_label({key: condition.key[key] for key in keys}) if keys else ""
 
 
 def _key(name: Name, colour: int, form: str) -> Key:
     return Key(group=name[0], text=name[1], colour=colour, form=form)
 
 
-def _paper_trace(place: Place, colour: int, symbol: str) -> Spec:
-    ours, theirs = place.summary, place.paper
+def _paper_trace(condition: Condition, colour: int, symbol: str) -> Spec:
+    ours, theirs = condition.summary, condition.paper
     assert ours is not None
     assert theirs is not None
     assert theirs.error is not None
@@ -244,25 +255,25 @@ def _paper_trace(place: Place, colour: int, symbol: str) -> Spec:
     certain = "" if theirs.certain else " (not certain)"
     text = [f"ours: {ours.mean:.2f}%, {_interval(ours.low, ours.high, '.2f')}n = {ours.n}"]
     text += [f"{theirs.place}: {theirs.error:.2f}%{certain}"]
-    return _point(place, 0, number, symbol + ("" if theirs.certain else "-open"), text=text) | {
+    return _point(condition, 0, number, symbol + ("" if theirs.certain else "-open"), text=text) | {
         "x": [theirs.error],
         "y": [round(ours.mean, 4)],
         "error_y": _bars(ours.mean, ours.low, ours.high, number),
     }
 
 
-def _point(place: Place, number: int, colour: int, symbol: str, *, text: Sequence[str]) -> Spec:
+def _point(condition: Condition, number: int, colour: int, symbol: str, *, text: Sequence[str]) -> Spec:
     """Return a trace of one point without its x. number: its line from the top."""
     return {
         "type": "scatter",
         "mode": "markers",
         "y": [number],
         "marker": {"color": COLOURS[colour], "size": 9, "symbol": symbol},
-        "text": [_lines(place.label, *text)],
+        "text": [_lines(condition.label, *text)],
         "hoverinfo": "text",
         "showlegend": False,
         "cliponaxis": False,
-        "meta": {"factors": value_texts(place.key), "colour": colour, "label": _tick(place.label)},
+        "meta": {"factors": value_texts(condition.key), "colour": colour, "label": _tick(condition.label)},
     }
 
 
@@ -282,10 +293,10 @@ def _bars(mean: float, low: float | None, high: float | None, colour: int, furth
     }
 
 
-def _lines_layout(places: Sequence[Place], title: str) -> Spec:
-    """Return the layout of a plot with one line for each place, the first on top."""
-    count = min(len(places), _MOST_LINES)
-    ticks = {"tickvals": list(range(count)), "ticktext": [_tick(place.label) for place in places[:count]]}
+def _lines_layout(conditions: Sequence[Condition], title: str) -> Spec:
+    """Return the layout of a plot with one line for each condition, the first on top."""
+    count = min(len(conditions), _MOST_LINES)
+    ticks = {"tickvals": list(range(count)), "ticktext": [_tick(condition.label) for condition in conditions[:count]]}
     return _layout(height=_AROUND_PX + _LINE_PX * count) | {
         "xaxis": _axis(title),
         "yaxis": {"range": [count - 0.5, -0.5], "automargin": True, "fixedrange": True, "zeroline": False}
@@ -316,8 +327,8 @@ def _range(values: Sequence[float]) -> list[float]:
     return [round(max(0.0, low - room), 4), round(high + room, 4)]
 
 
-def _reach(place: Place) -> list[float]:
-    summary = place.summary
+def _reach(condition: Condition) -> list[float]:
+    summary = condition.summary
     assert summary is not None
     return [value for value in (summary.low, summary.mean, summary.high) if value is not None]
 
@@ -334,8 +345,8 @@ def _interval(low: float | None, high: float | None, form: str) -> str:
     return "" if low is None or high is None else f"95% interval {low:{form}} to {high:{form}}, "
 
 
-def _left_out(places: Iterable[Place]) -> str:
-    labels = [f"{place.label} ({place.no_difference or place.hole})" for place in places]
+def _left_out(conditions: Iterable[Condition]) -> str:
+    labels = [f"{condition.label} ({condition.no_difference or condition.hole})" for condition in conditions]
     more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
     named = ", ".join(labels[:_MOST_NAMED]) + more
     return f" Not shown: {named}." if labels else ""

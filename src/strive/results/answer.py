@@ -2,61 +2,65 @@
 
 from collections.abc import Sequence
 
-from strive.results.conditions import Place
-from strive.results.labels import place_label
+from strive.results.conditions import Condition
+from strive.results.labels import condition_label
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import Table
 
-_NAMED = 4  # places that a sentence names before it counts them
+_NAMED = 4  # conditions that a sentence names before it counts them
 
 
-def answer(places: Sequence[Place], layout: Table) -> str:
+def answer(conditions: Sequence[Condition], layout: Table) -> str:
     """Return one sentence: what is shown, what is not, and how much is still missing."""
-    cells = sum(len(place.cells) for place in places)
-    done = sum(int((place.cells["status"] == "done").sum()) for place in places)
+    cells = sum(len(condition.cells) for condition in conditions)
+    done = sum(int((condition.cells["status"] == "done").sum()) for condition in conditions)
     if not done:
         return f"Nothing is known yet: none of {cells} cells is done."
-    if any(place.baseline for place in places):
-        sentence = _compared(places, layout)
+    if any(condition.baseline for condition in conditions):
+        sentence = _compared(conditions, layout)
     else:
-        sentence = (_by_row(places, layout) if layout.rows and layout.columns else "") or _smallest(places, layout)
-    mixed = [place for place in places if "versions of" in place.hole]
-    holes = sum(bool(place.hole) for place in places) - len(mixed)
-    apart = [place.label for place in places if place.no_difference.startswith("other ")]
+        sentence = (_by_row(conditions, layout) if layout.rows and layout.columns else "") or _smallest(
+            conditions, layout
+        )
+    mixed = [condition for condition in conditions if "versions of" in condition.hole]
+    holes = sum(bool(condition.hole) for condition in conditions) - len(mixed)
+    apart = [condition.label for condition in conditions if condition.no_difference.startswith("other ")]
     parts = [
         f" {_are(holes)} without a mean, for want of cells." if holes else "",
         f" {_are(len(mixed))} without a mean, with cells of several versions." if mixed else "",
-        f" Not compared, for other code or images: {_listed(apart, len(places))}." if apart else "",
+        f" Not compared, for other code or images: {_listed(apart, len(conditions))}." if apart else "",
     ]
     return sentence + "".join(parts)
 
 
-def _compared(places: Sequence[Place], layout: Table) -> str:
-    baselines = sorted({place.baseline for place in places if place.baseline})
+def _compared(conditions: Sequence[Condition], layout: Table) -> str:
+    baselines = sorted({condition.baseline for condition in conditions if condition.baseline})
     against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
-    judged = [place for place in places if place.judgement is not None]
+    judged = [condition for condition in conditions if condition.judgement is not None]
     if not judged:
         return f"No difference from {against} can be told yet."
     parts = []
     for verdict in Verdict:
-        labels = [place.label for place in judged if place.judgement and place.judgement.verdict is verdict]
+        labels = [
+            condition.label for condition in judged if condition.judgement and condition.judgement.verdict is verdict
+        ]
         if labels:
             parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
     margin = f"{layout.margin:g} {layout.value.unit}"
     return f"Against {against}, with a margin of {margin}: {'; '.join(parts)}."
 
 
-def _by_row(places: Sequence[Place], layout: Table) -> str:
+def _by_row(conditions: Sequence[Condition], layout: Table) -> str:
     """Return which column is smallest in how many rows; "" while no row is complete."""
-    rows: dict[str, list[Place]] = {}
-    for place in places:
-        rows.setdefault(place_label({key: place.key[key] for key in layout.rows}), []).append(place)
+    rows: dict[str, list[Condition]] = {}
+    for condition in conditions:
+        rows.setdefault(condition_label({key: condition.key[key] for key in layout.rows}), []).append(condition)
     won: dict[str, list[str]] = {}
     for label, row in rows.items():
-        means = [place.summary.mean for place in row if place.summary]
+        means = [condition.summary.mean for condition in row if condition.summary]
         if len(means) == len(row):
             first = row[means.index(min(means))]
-            won.setdefault(place_label({key: first.key[key] for key in layout.columns}), []).append(label)
+            won.setdefault(condition_label({key: first.key[key] for key in layout.columns}), []).append(label)
     complete = sum(map(len, won.values()))
     parts = [
         f"{column} for {_listed(labels, complete)}"
@@ -65,14 +69,14 @@ def _by_row(places: Sequence[Place], layout: Table) -> str:
     return f"Smallest {layout.value.value.replace('_', ' ')}: {'; '.join(parts)}." if parts else ""
 
 
-def _smallest(places: Sequence[Place], layout: Table) -> str:
-    known = [place for place in places if place.summary is not None]
+def _smallest(conditions: Sequence[Condition], layout: Table) -> str:
+    known = [condition for condition in conditions if condition.summary is not None]
     if not known:
         return "No mean can be told yet."
-    first = min(known, key=lambda place: place.summary.mean if place.summary else 0.0)
+    first = min(known, key=lambda condition: condition.summary.mean if condition.summary else 0.0)
     assert first.summary is not None
     value = f"{layout.value.value.replace('_', ' ')} {first.summary.mean:.2f}{'%' if layout.value.is_error else ''}"
-    if len(places) == 1:
+    if len(conditions) == 1:
         return f"{first.label[:1].upper()}{first.label[1:]}: {value}, n = {first.summary.n}."
     if first.best:
         return f"{first.label} is best, {value}, and shown to be better than every other."

@@ -1,4 +1,4 @@
-"""The places of a sweep's table: the cells that share one, and what they say together."""
+"""The conditions of a table: the cells that share everything but the seed, and what they say together."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ import pandas as pd
 from allcnn.config import Config, knobs
 from strive.config import identity
 from strive.results.code_versions import versions
-from strive.results.labels import place_label
+from strive.results.labels import condition_label
 from strive.results.load import Loaded
 from strive.results.published import PaperValue, off_paper, paper_value
 from strive.results.selection import Selection, select
@@ -30,7 +30,7 @@ _OPTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Condition:
     """One combination of the table's rows and columns. Errors in percent, losses in nats."""
 
     ref: str  # its number in the footnote file, from "1"
@@ -41,12 +41,12 @@ class Place:
     values: Pairs  # {what pairs it: value} of its finished cells that did not diverge
     summary: Summary | None  # None where there is a hole
     parameters: int | None  # None: no cell has finished, or they differ
-    baseline: str = ""  # label of the place that it is compared with
+    baseline: str = ""  # label of the condition that it is compared with
     difference: Difference | None = None  # own minus baseline; None: is a baseline, or there is a hole in either
     no_difference: str = ""  # why not, where there is a baseline and no difference
     p_holm: float | None = None  # of the difference, over all differences of the table
     judgement: Judgement | None = None
-    best: bool = False  # shown to be better than every other place on the same images
+    best: bool = False  # shown to be better than every other condition on the same images
     paper: PaperValue | None = None  # None: the table mirrors none of the paper's
     selection: Selection | None = None  # what the table's `select` took
 
@@ -56,16 +56,17 @@ class Place:
         return sum(map(bool, self.cells["dead"]))
 
 
-def make_places(loaded: Loaded, layout: Table, *, mix: bool) -> list[Place]:
-    """Return the places of a table, row by row. mix: average cells of different code or images, too."""
-    places = [
-        _place(str(number), key, cells, layout, mix) for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
+def make_conditions(loaded: Loaded, layout: Table, *, mix: bool) -> list[Condition]:
+    """Return the conditions of a table, row by row. mix: average cells of different code or images, too."""
+    conditions = [
+        _condition(str(number), key, cells, layout, mix)
+        for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
     ]
-    return _with_best(_compared(places, layout, mix), mix)
+    return _with_best(_compared(conditions, layout, mix), mix)
 
 
 def split_further(loaded: Loaded, layout: Table) -> list[str]:
-    """Return knobs that a table must have as rows, too, because cells of one place differ in them.
+    """Return knobs that a table must have as rows, too, because cells of one condition differ in them.
 
     Where the command line sweeps one more knob, its values must not be averaged.
     """
@@ -82,14 +83,14 @@ def split_further(loaded: Loaded, layout: Table) -> list[str]:
 
 
 def _texts(cells: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    """Return what tells the places of cells apart: values may be lists, infinite, or of several types."""
+    """Return what tells the conditions of cells apart: values may be lists, infinite, or of several types."""
     return pd.Series(
         list(map(json.dumps, cells[list(keys)].to_numpy(object).tolist())), index=cells.index, dtype=object
     )
 
 
 def _grouped(loaded: Loaded, layout: Table) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Yield (key, cells) of each place: row by row, and in each row the columns."""
+    """Yield (key, cells) of each condition: row by row, and in each row the columns."""
     cells = loaded.cells
     ranks = {key: _ranks(key, cells[key]) for key in layout.keys}
     groups = [
@@ -100,14 +101,14 @@ def _grouped(loaded: Loaded, layout: Table) -> Iterator[tuple[dict[str, Any], pd
 
 
 def _ranks(key: str, values: pd.Series) -> dict[str, int]:
-    """Return {value: its place in the order}: of named options the paper's, which config.py has; else the plan's."""
+    """Return {value: its rank}: of named options the paper's, which config.py has; else the plan's."""
     order = list(dict.fromkeys(map(json.dumps, values)))
     if key in _OPTIONS:
         order.sort(key=lambda text: _OPTIONS[key].index(text) if text in _OPTIONS[key] else len(_OPTIONS[key]))
     return {text: rank for rank, text in enumerate(order)}
 
 
-def _place(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table, mix: bool) -> Place:
+def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table, mix: bool) -> Condition:
     selection = None
     for knob, by in layout.select.items():
         selection = select(cells, knob, by)
@@ -122,10 +123,10 @@ def _place(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table, mi
         for pair, value in zip(good[list(layout.pair)].to_numpy(object).tolist(), good[layout.value.value], strict=True)
     }
     parameters = set(cells["parameters"].dropna())
-    return Place(
+    return Condition(
         ref=ref,
         key=key,
-        label=place_label(key),
+        label=condition_label(key),
         cells=cells,
         hole=hole,
         values=values,
@@ -137,7 +138,7 @@ def _place(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table, mi
 
 
 def _paper(layout: Table, key: Mapping[str, Any], config: Mapping[Any, Any]) -> PaperValue | None:
-    """Return the paper's number: it has test errors alone, and none for a place that the table sets off from it."""
+    """Return the paper's number: it has test errors alone, and none for a condition that the table sets off from it."""
     if layout.value is not Value.test_error:
         return None
     # Any learning rate may have been the paper's, and JPEG is said in a note.
@@ -163,42 +164,42 @@ def _hole(cells: pd.DataFrame, layout: Table, mix: bool) -> str:
     return ""
 
 
-def _compared(places: Sequence[Place], layout: Table, mix: bool) -> list[Place]:
-    """Return the places with their differences from their baselines, Holm's correction over all of them."""
-    by_key = {_key(place.key): place for place in places}
-    compared = [_with_difference(place, by_key, layout, mix) for place in places]
-    having = [place for place in compared if place.difference is not None]
-    differences = [place.difference for place in having if place.difference is not None]
+def _compared(conditions: Sequence[Condition], layout: Table, mix: bool) -> list[Condition]:
+    """Return the conditions with their differences from their baselines, Holm's correction over all of them."""
+    by_key = {_key(condition.key): condition for condition in conditions}
+    compared = [_with_difference(condition, by_key, layout, mix) for condition in conditions]
+    having = [condition for condition in compared if condition.difference is not None]
+    differences = [condition.difference for condition in having if condition.difference is not None]
     corrected = holm([each.p for each in differences])
     judged = judge(differences, layout.margin)
     found = {
-        place.ref: replace(place, p_holm=p, judgement=judgement)
-        for place, p, judgement in zip(having, corrected, judged, strict=True)
+        condition.ref: replace(condition, p_holm=p, judgement=judgement)
+        for condition, p, judgement in zip(having, corrected, judged, strict=True)
     }
-    return [found.get(place.ref, place) for place in compared]
+    return [found.get(condition.ref, condition) for condition in compared]
 
 
-def _with_difference(place: Place, by_key: Mapping[str, Place], layout: Table, mix: bool) -> Place:
-    wanted = baseline_key(place.key, layout)
-    if wanted is None or wanted == dict(place.key):
-        return place
+def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layout: Table, mix: bool) -> Condition:
+    wanted = baseline_key(condition.key, layout)
+    if wanted is None or wanted == dict(condition.key):
+        return condition
     other = by_key.get(_key(wanted))
     if other is None:
-        return replace(place, baseline=place_label(wanted), no_difference="the sweep has no such baseline")
-    place = replace(place, baseline=other.label)
-    if place.hole or other.hole:
-        return replace(place, no_difference=place.hole or f"{other.label}: {other.hole}")
-    if not mix and (why := _differ(place, other)):
-        return replace(place, no_difference=why)
-    if lacking := set(place.values) ^ set(other.values):
+        return replace(condition, baseline=condition_label(wanted), no_difference="the sweep has no such baseline")
+    condition = replace(condition, baseline=other.label)
+    if condition.hole or other.hole:
+        return replace(condition, no_difference=condition.hole or f"{other.label}: {other.hole}")
+    if not mix and (why := _differ(condition, other)):
+        return replace(condition, no_difference=why)
+    if lacking := set(condition.values) ^ set(other.values):
         return replace(
-            place, no_difference=f"unpaired: {len(lacking)} of the {', '.join(layout.pair)} on one side alone"
+            condition, no_difference=f"unpaired: {len(lacking)} of the {', '.join(layout.pair)} on one side alone"
         )
-    return replace(place, difference=difference(place.values, other.values))
+    return replace(condition, difference=difference(condition.values, other.values))
 
 
 def baseline_key(key: Mapping[str, Any], layout: Table) -> dict[str, Any] | None:
-    """Return the key of the place that this one is compared with; its own for a baseline; None for neither."""
+    """Return the key of the condition that this one is compared with; its own for a baseline; None for neither."""
     if not layout.baseline:
         return None
     wanted = dict(key)
@@ -212,8 +213,8 @@ def baseline_key(key: Mapping[str, Any], layout: Table) -> dict[str, Any] | None
     return wanted
 
 
-def _differ(one: Place, other: Place) -> str:
-    """Return why two places must not be compared: other code trained them, or on other images."""
+def _differ(one: Condition, other: Condition) -> str:
+    """Return why two conditions must not be compared: other code trained them, or on other images."""
     ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
     # A builder's files are part of the hash: another net of a user's own has another one by right.
     if ours["model.builder"] == theirs["model.builder"] and versions(one.cells, other.cells) > 1:
@@ -224,22 +225,22 @@ def _differ(one: Place, other: Place) -> str:
     return ""
 
 
-def _with_best(places: list[Place], mix: bool) -> list[Place]:
-    """Return the places with a mark at the one that is shown to be best, on each data set."""
-    by_data: dict[str, list[Place]] = {}
-    for place in places:
-        row = place.cells.iloc[0]
-        by_data.setdefault(f"{row['data.name']} {row['data.val_images']}", []).append(place)
+def _with_best(conditions: list[Condition], mix: bool) -> list[Condition]:
+    """Return the conditions with a mark at the one that is shown to be best, on each data set."""
+    by_data: dict[str, list[Condition]] = {}
+    for condition in conditions:
+        row = condition.cells.iloc[0]
+        by_data.setdefault(f"{row['data.name']} {row['data.val_images']}", []).append(condition)
     winners = set()
     for group in by_data.values():
         # Where there is a hole, the best may be in it.
-        if any(place.hole or (not mix and _differ(group[0], place)) for place in group):
+        if any(condition.hole or (not mix and _differ(group[0], condition)) for condition in group):
             continue
         if len(group) > 1:
-            number = best([place.values for place in group])
+            number = best([condition.values for condition in group])
             if number is not None:
                 winners.add(group[number].ref)
-    return [replace(place, best=True) if place.ref in winners else place for place in places]
+    return [replace(condition, best=True) if condition.ref in winners else condition for condition in conditions]
 
 
 def _key(key: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Knobs, values and places in words that a reader of the paper knows."""
+"""Knobs, values and conditions in words that a reader of the paper knows."""
 
 import json
 from collections.abc import Mapping
@@ -47,13 +47,13 @@ def value_texts(key: Mapping[str, Any]) -> dict[str, str]:
 
 
 def short_label(key: Mapping[str, Any]) -> str:
-    """Return what a part of a place's key is called beside its knob's title: a single value alone; "" for no knob."""
+    """Return the name of a part of a condition's key beside its knob's title: one value alone; "" for no knob."""
     if len(key) == 1 and "arm" not in key:
         return value_text(*next(iter(key.items())))
-    return place_label(key) if key else ""
+    return condition_label(key) if key else ""
 
 
-def place_label(key: Mapping[str, Any]) -> str:
+def condition_label(key: Mapping[str, Any]) -> str:
     """Return a name for what has these values: "ALL-CNN-C", or "Model A, model.pool_norm 2"."""
     rest = dict(key)
     parts = []

@@ -22,7 +22,7 @@ class PaperError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperValue:
-    """What the paper says of one place of a table."""
+    """What the paper says of one condition of a table."""
 
     error: float | None  # percent; None: the paper has no number here
     parameters: str = ""  # as printed; "" if none
@@ -53,7 +53,7 @@ def off_paper(table: str, config: Mapping[Any, Any], ignore: Collection[str] = (
     """Return in what a cell's set-up is not the paper's, such as 'model.width=0.125 (the paper: 1)'.
 
     Where the paper leaves a choice open, any is the paper's. A knob that config lacks is not looked at, so that
-    off_paper(table, place.key) says which of a place's own keys the paper does not have.
+    off_paper(table, condition.key) says which of a condition's own keys the paper does not have.
     table, config: as in paper_value; "" gives no lines. ignore: knobs that are not looked at.
 
     Raises PaperError for an unknown table.

@@ -11,14 +11,14 @@ from strive.decide.choice import Criterion, order, smallest
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was selected for one place, or why nothing could be."""
+    """What was selected for one condition, or why nothing could be."""
 
     value: Any  # a knob's value; None if nothing was selected
     why: str  # one line
 
 
 def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
-    """Return the value of `key` with the smallest mean error, among the cells of one place.
+    """Return the value of `key` with the smallest mean error, among the cells of one condition.
 
     A value of which one seed diverged is never selected; of equal values the smaller is. While one
     cell has no result nothing is: a mean over what happens to be there would change as cells come in.

@@ -1,4 +1,4 @@
-"""What stands behind each number, as a page lists it: the cells of each place, and what all of them share."""
+"""What stands behind each number, as a page lists it: the cells of each condition, and what all of them share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Group:
     """The cells behind the lines with one ref."""
 
     ref: str
-    place: str
+    condition: str
     factors: dict[str, str]
     rows: tuple[tuple[Text, ...], ...]
 
@@ -62,20 +62,21 @@ class Behind:
 
 
 def behind(sheet: Sheet) -> Behind:
-    """Return the sheet's footnotes by place, without the columns in which nothing differs."""
+    """Return the sheet's footnotes by condition, without the columns in which nothing differs."""
     notes = sheet.footnotes.astype(object).where(sheet.footnotes.notna(), "")
     notes = notes.assign(wandb=list(map(_address, notes["record"])))
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_ELSEWHERE, *shared}]
     columns = [name for name in columns if name not in _SOME or notes[name].any()]
-    factors = {place.ref: value_texts(place.key) for place in sheet.places}
+    factors = {condition.ref: value_texts(condition.key) for condition in sheet.conditions}
     rows: dict[tuple[str, str], list[tuple[Text, ...]]] = {}
-    for ref, place, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
+    for ref, condition, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
         row = tuple(_text(name, value) for name, value in zip(columns, values, strict=True))
-        rows.setdefault((ref, place), []).append(row)
+        rows.setdefault((ref, condition), []).append(row)
     groups = [
-        Group(ref=ref, place=place, factors=factors[ref], rows=tuple(found)) for (ref, place), found in rows.items()
+        Group(ref=ref, condition=condition, factors=factors[ref], rows=tuple(found))
+        for (ref, condition), found in rows.items()
     ]
     return Behind(
         shared=tuple((_title(name), _text(name, value)) for name, value in shared.items() if value != ""),

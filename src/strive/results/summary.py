@@ -12,7 +12,7 @@ from strive.config import identity
 from strive.results.agreement import agreement_table, agreements
 from strive.results.answer import answer
 from strive.results.code_versions import versions, versions_text
-from strive.results.conditions import Place, make_places
+from strive.results.conditions import Condition, make_conditions
 from strive.results.file_check import file_check
 from strive.results.load import Loaded
 from strive.results.published import off_paper
@@ -43,12 +43,12 @@ class Sheet:
     layout: table_spec.Table
     title: str  # table3, or table3 with seed=0,1
     answer: str  # one sentence
-    places: tuple[Place, ...]  # row by row
+    conditions: tuple[Condition, ...]  # row by row
     effects: Effects | None
     tables: tuple[Table, ...]
     notes: tuple[str, ...]  # what a reader must know, a sentence each
     problems: tuple[str, ...]  # holes and mixtures, a sentence each: --strict and --check fail on them
-    tidy: pd.DataFrame  # one row for each place
+    tidy: pd.DataFrame  # one row for each condition
     footnotes: pd.DataFrame  # one row for each cell: what stands behind each number
 
 
@@ -58,38 +58,38 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
     Raises ConfigError for a faulty sweep file, PaperError for a table that the paper has not.
     """
     table = declared_table(loaded)
-    places = make_places(loaded, table, mix=mix)
-    effects, no_effects = _effects(loaded, places, table)
-    found, no_agreement = agreements(places, table)
-    notes, mixtures = _notes(loaded, places, table), _mixtures(loaded)
+    conditions = make_conditions(loaded, table, mix=mix)
+    effects, no_effects = _effects(loaded, conditions, table)
+    found, no_agreement = agreements(conditions, table)
+    notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
     contradictions, not_compared = file_check(loaded)
-    caption = _caption(loaded, places, table)
-    tables = [matrix(places, table, caption)] if table.columns else []
-    tables.append(error_table(places, table, caption))
-    if any(place.baseline for place in places):
-        tables.append(difference_table(places, table))
+    caption = _caption(loaded, conditions, table)
+    tables = [matrix(conditions, table, caption)] if table.columns else []
+    tables.append(error_table(conditions, table, caption))
+    if any(condition.baseline for condition in conditions):
+        tables.append(difference_table(conditions, table))
     if effects is not None:
         tables += [effect_table(effects), level_table(effects, table)]
     if found:
         tables.append(agreement_table(found, table))
-    tables += [each for each in (choice_table(loaded, places, table), hole_table(loaded)) if each is not None]
+    tables += [each for each in (choice_table(loaded, conditions, table), hole_table(loaded)) if each is not None]
     return Sheet(
         loaded=loaded,
         layout=table,
         title=_title(loaded),
-        answer=answer(places, table),
-        places=tuple(places),
+        answer=answer(conditions, table),
+        conditions=tuple(conditions),
         effects=effects,
         tables=tuple(tables),
         notes=tuple(filter(None, [*notes, *not_compared, *(mixtures if mix else ()), no_effects, no_agreement])),
         problems=(
-            *(f"{place.label}: {place.hole}" for place in places if place.hole),
+            *(f"{condition.label}: {condition.hole}" for condition in conditions if condition.hole),
             *mixtures,
             *loaded.warnings,
             *contradictions,
         ),
-        tidy=_tidy(loaded, places, table),
-        footnotes=_footnotes(places, table),
+        tidy=_tidy(loaded, conditions, table),
+        footnotes=_footnotes(conditions, table),
     )
 
 
@@ -98,7 +98,7 @@ def _title(loaded: Loaded) -> str:
     return f"{name} with {' '.join(loaded.changes)}" if loaded.changes else name
 
 
-def _caption(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> str:
+def _caption(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> str:
     """Return what the numbers are of: images, split, epochs, choice, number of cells."""
     cells = loaded.cells
     data = ", ".join(sorted(map(str, cells["data.name"].unique())))
@@ -114,14 +114,14 @@ def _caption(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -
     return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{behind}"
 
 
-def _effects(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> tuple[Effects | None, str]:
+def _effects(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> tuple[Effects | None, str]:
     """Return the analysis of variance, or why there is none; "" where nobody would expect one."""
     factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
     if ARM in table.keys or len(factors) < 2 or table.pair != ("seed",):
         return None, ""
-    if any(place.hole for place in places):
+    if any(condition.hole for condition in conditions):
         return None, "No analysis of variance: it needs every cell of the sweep."
-    cells = pd.concat([place.cells for place in places])
+    cells = pd.concat([condition.cells for condition in conditions])
     frame = cells[[*factors, "seed"]].assign(value=cells[table.value.value] * (100 if table.value.is_error else 1))
     try:
         return factorial_effects(frame, "value", factors), ""
@@ -129,7 +129,7 @@ def _effects(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -
         return None, f"No analysis of variance: {error}."
 
 
-def _notes(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> list[str]:
+def _notes(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> list[str]:
     notes = []
     if table.paper:
         varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
@@ -144,17 +144,18 @@ def _notes(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> 
         notes.append(
             f"{len(inexact)} cells went on in other surroundings than they began in: see `inexact` in their records."
         )
-    return [*notes, *_dead(places), *_not_checked(loaded.cells)]
+    return [*notes, *_dead(conditions), *_not_checked(loaded.cells)]
 
 
-def _dead(places: Sequence[Place]) -> Iterator[str]:
+def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
     """Yield which means contain replicates that never left chance."""
-    for place in places:
-        if place.dead:
-            chance = place.cells["chance_error"][place.cells["dead"].map(bool)].iloc[0]
+    for condition in conditions:
+        if condition.dead:
+            chance = condition.cells["chance_error"][condition.cells["dead"].map(bool)].iloc[0]
             yield (
-                f"{place.label}: {place.dead} of {len(place.cells)} nets never left chance, their test error is not"
-                f" below the {100 * chance:.2f}% of always naming the largest class. They are dead, and what is said of"
+                f"{condition.label}: {condition.dead} of {len(condition.cells)} nets never left chance,"
+                f" their test error is not below the {100 * chance:.2f}% of always naming the largest class."
+                " They are dead, and what is said of"
                 " the place contains them."
             )
 
@@ -190,22 +191,27 @@ def _counts(cells: pd.DataFrame, column: str) -> str:
     return ", ".join(f"{value} ({count} cells)" for value, count in Counter(map(str, cells[column])).most_common())
 
 
-def _tidy(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> pd.DataFrame:
-    """Return one row for each place; empty where there is no number."""
+def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> pd.DataFrame:
+    """Return one row for each condition; empty where there is no number."""
     rows = []
-    for place in places:
-        row: dict[str, object] = {"sweep": loaded.name, "ref": place.ref, "label": place.label}
-        row |= {key: str(value) for key, value in place.key.items()}
+    for condition in conditions:
+        row: dict[str, object] = {"sweep": loaded.name, "ref": condition.ref, "label": condition.label}
+        row |= {key: str(value) for key, value in condition.key.items()}
         row |= {"value": table.value.value, "unit": "percent" if table.value.is_error else "nats"}
-        row |= {"cells": len(place.cells), "n": len(place.values), "hole": place.hole, "parameters": place.parameters}
-        row |= _parts("", place.summary, ("mean", "sd", "low", "high"))
-        row |= {"baseline": place.baseline, "no_difference": place.no_difference}
-        row |= _parts("difference_", place.difference, ("n", "mean", "sd", "low", "high", "p"))
-        row |= {"difference_p_holm": place.p_holm, "margin": table.margin if place.judgement else None}
-        row |= _parts("", place.judgement, ("verdict", "p_no_loss", "p_loss", "more_seeds"))
-        row |= _parts("paper_", place.paper, ("error", "parameters", "certain", "place"))
-        row |= {"gap": gap(place), "paper_in_interval": inside(place)}
-        row |= {"dead": place.dead, "not_checked": int((place.cells["not_checked"] != "").sum())}
+        row |= {
+            "cells": len(condition.cells),
+            "n": len(condition.values),
+            "hole": condition.hole,
+            "parameters": condition.parameters,
+        }
+        row |= _parts("", condition.summary, ("mean", "sd", "low", "high"))
+        row |= {"baseline": condition.baseline, "no_difference": condition.no_difference}
+        row |= _parts("difference_", condition.difference, ("n", "mean", "sd", "low", "high", "p"))
+        row |= {"difference_p_holm": condition.p_holm, "margin": table.margin if condition.judgement else None}
+        row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss", "more_seeds"))
+        row |= _parts("paper_", condition.paper, ("error", "parameters", "certain", "place"))
+        row |= {"gap": gap(condition), "paper_in_interval": inside(condition)}
+        row |= {"dead": condition.dead, "not_checked": int((condition.cells["not_checked"] != "").sum())}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -230,11 +236,11 @@ _BEHIND = (
 _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 
-def _footnotes(places: Sequence[Place], table: table_spec.Table) -> pd.DataFrame:
-    """Return the cells behind each place, in its order."""
+def _footnotes(conditions: Sequence[Condition], table: table_spec.Table) -> pd.DataFrame:
+    """Return the cells behind each condition, in its order."""
     columns = list(dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN)))
-    frame = pd.concat([place.cells for place in places], ignore_index=True)[columns]
+    frame = pd.concat([condition.cells for condition in conditions], ignore_index=True)[columns]
     frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]
-    frame.insert(0, "place", [place.label for place in places for _ in range(len(place.cells))])
-    frame.insert(0, "ref", [place.ref for place in places for _ in range(len(place.cells))])
+    frame.insert(0, "place", [condition.label for condition in conditions for _ in range(len(condition.cells))])
+    frame.insert(0, "ref", [condition.ref for condition in conditions for _ in range(len(condition.cells))])
     return frame

@@ -26,7 +26,7 @@ class UnpairedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """The values of one place over seeds."""
+    """The values of one condition over seeds."""
 
     n: int
     mean: float
@@ -164,13 +164,13 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
 
 
 def best(values: Sequence[Mapping[K, float]]) -> int | None:
-    """Return the index of the place that is shown to be below every other one; None if none is.
+    """Return the index of the condition that is shown to be below every other one; None if none is.
 
     The one of the smallest mean is compared with each other by a paired two-sided t-test, Holm-corrected, and must
     be below all of them at 5%. As every one of these tests has to reject, it does not matter that the candidate was
-    picked because it is smallest: where two places are equally good and all others far off, the worst case, one of
-    the two is shown to be best with a chance of 5%. None, too, for fewer than two places, for keys (seeds) that are
-    not the same everywhere, for n = 1, and where two places differ by the same in every pair.
+    picked because it is smallest: where two conditions are equally good and all others far off, the worst case, one of
+    the two is shown to be best with a chance of 5%. None, too, for fewer than two conditions, for keys (seeds) that are
+    not the same everywhere, for n = 1, and where two conditions differ by the same in every pair.
     """
     if len(values) < 2 or len(values[0]) < 2 or any(each.keys() != values[0].keys() for each in values):
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from strive.results.labels import place_label
+from strive.results.labels import condition_label
 from strive.results.load import Loaded
 from strive.results.summary import Sheet
 from strive.sweeps.table_spec import ARM
@@ -49,7 +49,7 @@ def cost_table(sheet: Sheet) -> Table | None:
 
 def _in_order(sheet: Sheet) -> pd.DataFrame:
     """Return all cells, those of the table first and in its order."""
-    order = [index for place in sheet.places for index in place.cells.index]
+    order = [index for condition in sheet.conditions for index in condition.cells.index]
     cells = sheet.loaded.cells
     return cells.loc[[*order, *cells.index.difference(order)]]
 
@@ -59,7 +59,9 @@ def _nets(loaded: Loaded, cells: pd.DataFrame) -> "pd.Series[Any]":
     if cells[ARM].any():
         return cells[ARM]
     knobs = [key for key in loaded.factors if key.startswith("model.")]
-    labels = [place_label(dict(zip(knobs, values, strict=True))) for values in cells[knobs].to_numpy(object).tolist()]
+    labels = [
+        condition_label(dict(zip(knobs, values, strict=True))) for values in cells[knobs].to_numpy(object).tolist()
+    ]
     return pd.Series(labels, index=cells.index, dtype=object)
 
 

@@ -62,12 +62,12 @@ def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
 
 
 def tidy_csv(sheet: "Sheet") -> str:
-    """Return one line for each place of the table, in full precision (RFC 4180)."""
+    """Return one line for each condition of the table, in full precision (RFC 4180)."""
     return csv_text(sheet.tidy)
 
 
 def footnotes_csv(sheet: "Sheet", out: Path) -> str:
-    """Return one line for each cell behind each place (RFC 4180).
+    """Return one line for each cell behind each condition (RFC 4180).
 
     out: the folder it is for. Records are named from there, so that it is the same file from wherever it is written.
     """

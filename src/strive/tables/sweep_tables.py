@@ -1,12 +1,12 @@
-"""The tables of one sweep, from its places: what each says, not how it looks."""
+"""The tables of one sweep, from its conditions: what each says, not how it looks."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from strive.results.conditions import Place
-from strive.results.labels import knob_title, place_label, short_label, value_text, value_texts
+from strive.results.conditions import Condition
+from strive.results.labels import condition_label, knob_title, short_label, value_text, value_texts
 from strive.results.load import Loaded
 from strive.statistics.factorial import Effects
 from strive.statistics.inference import LEVEL
@@ -21,9 +21,9 @@ def value_title(table: table_spec.Table) -> str:
     return f"{table.value.value.replace('_', ' ')}, {'%' if table.value.is_error else 'nats'}"
 
 
-def error_table(places: Sequence[Place], table: table_spec.Table, caption: str) -> Table:
-    """Return one line for each place: parameters, n, mean, spread, interval, and the paper's number beside it."""
-    papers = any(place.paper is not None for place in places)
+def error_table(conditions: Sequence[Condition], table: table_spec.Table, caption: str) -> Table:
+    """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number beside it."""
+    papers = any(condition.paper is not None for condition in conditions)
     columns = [
         Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
         Column(title="parameters", help="trainable numbers of the net, biases included"),
@@ -40,28 +40,28 @@ def error_table(places: Sequence[Place], table: table_spec.Table, caption: str) 
             Column(title="in interval", numeric=False, help="whether the paper's number lies in our 95% interval"),
         ]
     rows = []
-    for place, rule in ruled(places, table):
-        entries = [Entry(text=place.label), _count(place.parameters), *_summary_entries(place)]
-        rows.append(_row(place, [*entries, *_paper_entries(place)] if papers else entries, rule))
+    for condition, rule in ruled(conditions, table):
+        entries = [Entry(text=condition.label), _count(condition.parameters), *_summary_entries(condition)]
+        rows.append(_row(condition, [*entries, *_paper_entries(condition)] if papers else entries, rule))
     return Table(
         name="errors", title=_title(value_title(table)), caption=caption, columns=tuple(columns), rows=tuple(rows)
     )
 
 
-def matrix(places: Sequence[Place], table: table_spec.Table, caption: str) -> Table:
+def matrix(conditions: Sequence[Condition], table: table_spec.Table, caption: str) -> Table:
     """Return the table's rows and columns as the sweep file has them: mean, spread, n."""
-    by_row: dict[str, dict[str, Place]] = {}
-    for place in places:
-        row, column = (_words(place, keys) for keys in (table.rows, table.columns))
-        by_row.setdefault(row, {})[column] = place
-    titles = list(dict.fromkeys(_words(place, table.columns) for place in places))
+    by_row: dict[str, dict[str, Condition]] = {}
+    for condition in conditions:
+        row, column = (_words(condition, keys) for keys in (table.rows, table.columns))
+        by_row.setdefault(row, {})[column] = condition
+    titles = list(dict.fromkeys(_words(condition, table.columns) for condition in conditions))
     first = ", ".join(map(knob_title, table.rows)) or "all cells"
     rows = []
     for row, found in by_row.items():
         entries = [Entry(text=row), *(_short(found.get(title)) for title in titles)]
         some = next(iter(found.values()))
         rows.append(Row(entries=tuple(entries), factors=value_texts({key: some.key[key] for key in table.rows})))
-    sizes = {place.summary.n for place in places if place.summary}
+    sizes = {condition.summary.n for condition in conditions if condition.summary}
     size = f" n = {sizes.pop()}." if len(sizes) == 1 else ""
     return Table(
         name="overview",
@@ -72,8 +72,8 @@ def matrix(places: Sequence[Place], table: table_spec.Table, caption: str) -> Ta
     )
 
 
-def difference_table(places: Sequence[Place], table: table_spec.Table) -> Table:
-    """Return one line for each place that has a baseline: the paired difference and what it shows."""
+def difference_table(conditions: Sequence[Condition], table: table_spec.Table) -> Table:
+    """Return one line for each condition that has a baseline: the paired difference and what it shows."""
     unit = table.value.unit
     columns = (
         Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
@@ -91,7 +91,8 @@ def difference_table(places: Sequence[Place], table: table_spec.Table) -> Table:
         ),
     )
     rows = [
-        _row(place, _difference_entries(place), rule) for place, rule in ruled([p for p in places if p.baseline], table)
+        _row(condition, _difference_entries(condition), rule)
+        for condition, rule in ruled([p for p in conditions if p.baseline], table)
     ]
     return Table(
         name="differences",
@@ -166,20 +167,25 @@ def level_table(effects: Effects, table: table_spec.Table) -> Table:
     )
 
 
-def choice_table(loaded: Loaded, places: Sequence[Place], table: table_spec.Table) -> Table | None:
+def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> Table | None:
     """Return what was chosen for each net, by which error, over what; None if nothing was."""
     rows = []
-    order = {place.label: number for number, place in enumerate(places)}
+    order = {condition.label: number for number, condition in enumerate(conditions)}
     for chosen in loaded.choices:
         per = {key: value for key, value in chosen.per.items() if key in loaded.factors}
         texts = (_text_of(per), knob_title(chosen.key), value_text(chosen.key, chosen.value), chosen.why)
         rows.append(Row(entries=tuple(Entry(text=text) for text in texts)))
     rows.sort(key=lambda row: order.get(row.entries[0].text, len(order)))
-    for place in places:
-        if place.selection is not None and place.selection.value is not None:
+    for condition in conditions:
+        if condition.selection is not None and condition.selection.value is not None:
             (knob,) = table.select
-            texts = (place.label, knob_title(knob), value_text(knob, place.selection.value), place.selection.why)
-            rows.append(Row(entries=tuple(Entry(text=text) for text in texts), ref=place.ref))
+            texts = (
+                condition.label,
+                knob_title(knob),
+                value_text(knob, condition.selection.value),
+                condition.selection.why,
+            )
+            rows.append(Row(entries=tuple(Entry(text=text) for text in texts), ref=condition.ref))
     if not rows:
         return None
     sweeps = sorted({name for chosen in loaded.choices for name in chosen.sweeps})
@@ -224,16 +230,16 @@ def hole_table(loaded: Loaded) -> Table | None:
     )
 
 
-def gap(place: Place) -> float | None:
+def gap(condition: Condition) -> float | None:
     """Return our mean minus the paper's number, in points; None where one is lacking."""
-    if place.summary is None or place.paper is None or place.paper.error is None:
+    if condition.summary is None or condition.paper is None or condition.paper.error is None:
         return None
-    return place.summary.mean - place.paper.error
+    return condition.summary.mean - condition.paper.error
 
 
-def inside(place: Place) -> bool | None:
+def inside(condition: Condition) -> bool | None:
     """Return whether the paper's number lies in our 95% interval; None where one is lacking."""
-    own, paper = place.summary, place.paper
+    own, paper = condition.summary, condition.paper
     if own is None or own.low is None or own.high is None or paper is None or paper.error is None:
         return None
     return own.low <= paper.error <= own.high
@@ -246,85 +252,85 @@ def p_text(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _row(place: Place, entries: Sequence[Entry], rule: bool) -> Row:
-    return Row(entries=tuple(entries), ref=place.ref, factors=value_texts(place.key), rule=rule)
+def _row(condition: Condition, entries: Sequence[Entry], rule: bool) -> Row:
+    return Row(entries=tuple(entries), ref=condition.ref, factors=value_texts(condition.key), rule=rule)
 
 
-def ruled(places: Sequence[Place], table: table_spec.Table) -> list[tuple[Place, bool]]:
-    """Return each place, and whether a line stands above it: the first of several keys has changed."""
-    if len(table.keys) < 2 or not places:
-        return [(place, False) for place in places]
-    first = [place.key[table.keys[0]] for place in places]
-    return list(zip(places, [False, *(one != other for one, other in pairwise(first))], strict=True))
+def ruled(conditions: Sequence[Condition], table: table_spec.Table) -> list[tuple[Condition, bool]]:
+    """Return each condition, and whether a line stands above it: the first of several keys has changed."""
+    if len(table.keys) < 2 or not conditions:
+        return [(condition, False) for condition in conditions]
+    first = [condition.key[table.keys[0]] for condition in conditions]
+    return list(zip(conditions, [False, *(one != other for one, other in pairwise(first))], strict=True))
 
 
-def _summary_entries(place: Place) -> list[Entry]:
-    summary = place.summary
+def _summary_entries(condition: Condition) -> list[Entry]:
+    summary = condition.summary
     if summary is None:
-        n = Entry(text=str(len(place.values)), value=len(place.values))
-        return [n, Entry(text=place.hole, hole=True), _NONE, _NONE]
+        n = Entry(text=str(len(condition.values)), value=len(condition.values))
+        return [n, Entry(text=condition.hole, hole=True), _NONE, _NONE]
     return [
         Entry(text=str(summary.n), value=summary.n),
-        Entry(text=f"{summary.mean:.2f}{_dead(place)}", value=summary.mean, bold=place.best),
+        Entry(text=f"{summary.mean:.2f}{_dead(condition)}", value=summary.mean, bold=condition.best),
         _number(summary.sd, "{:.2f}"),
         _interval(summary.low, summary.high, "{:.2f}"),
     ]
 
 
-def _paper_entries(place: Place) -> list[Entry]:
-    paper = place.paper
+def _paper_entries(condition: Condition) -> list[Entry]:
+    paper = condition.paper
     if paper is None:
         return [_NONE] * 4
     if paper.error is None:
         return [Entry(text="new"), _NONE, _NONE, _NONE]
     printed = Entry(text=f"{paper.error:.2f}" + ("" if paper.certain else "?"), value=paper.error)
     parameters = Entry(text=paper.parameters) if paper.parameters else _NONE
-    if place.summary is None:
+    if condition.summary is None:
         return [printed, parameters, _NONE, _NONE]
-    lies = {None: "-", True: "yes", False: "no"}[inside(place)]
-    return [printed, parameters, Entry(text=f"{gap(place):+.2f}", value=gap(place)), Entry(text=lies)]
+    lies = {None: "-", True: "yes", False: "no"}[inside(condition)]
+    return [printed, parameters, Entry(text=f"{gap(condition):+.2f}", value=gap(condition)), Entry(text=lies)]
 
 
-def _difference_entries(place: Place) -> list[Entry]:
-    start = [Entry(text=place.label), Entry(text=place.baseline)]
-    found, judged = place.difference, place.judgement
+def _difference_entries(condition: Condition) -> list[Entry]:
+    start = [Entry(text=condition.label), Entry(text=condition.baseline)]
+    found, judged = condition.difference, condition.judgement
     if found is None or judged is None:
-        return [*start, _NONE, Entry(text=place.no_difference, hole=True), _NONE, _NONE, _NONE, _NONE, _NONE]
-    shown = place.p_holm is not None and place.p_holm < 1 - LEVEL
+        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), _NONE, _NONE, _NONE, _NONE, _NONE]
+    shown = condition.p_holm is not None and condition.p_holm < 1 - LEVEL
     return [
         *start,
         Entry(text=str(found.n), value=found.n),
         Entry(text=f"{found.mean:+.2f}", value=found.mean, bold=shown),
         _interval(found.low, found.high, "{:+.2f}"),
         Entry(text=p_text(found.p), value=found.p),
-        Entry(text=p_text(place.p_holm), value=place.p_holm),
+        Entry(text=p_text(condition.p_holm), value=condition.p_holm),
         Entry(text=judged.verdict.value),
         _count(judged.more_seeds),
     ]
 
 
-def _short(place: Place | None) -> Entry:
-    if place is None:
+def _short(condition: Condition | None) -> Entry:
+    if condition is None:
         return Entry(text="excluded", hole=True)
-    if place.summary is None:
-        return Entry(text=place.hole, hole=True, ref=place.ref)
-    text = f"{place.summary.mean:.2f}"
-    text += f" ± {place.summary.sd:.2f}" if place.summary.sd is not None else ""
-    text += _dead(place)
-    return Entry(text=text, value=place.summary.mean, bold=place.best, ref=place.ref)
+    if condition.summary is None:
+        return Entry(text=condition.hole, hole=True, ref=condition.ref)
+    text = f"{condition.summary.mean:.2f}"
+    text += f" ± {condition.summary.sd:.2f}" if condition.summary.sd is not None else ""
+    text += _dead(condition)
+    return Entry(text=text, value=condition.summary.mean, bold=condition.best, ref=condition.ref)
 
 
-def _dead(place: Place) -> str:
+def _dead(condition: Condition) -> str:
     """Return what stands behind a mean that contains replicates which never left chance."""
-    return f", {place.dead} of {len(place.values)} dead" if place.dead else ""
+    return f", {condition.dead} of {len(condition.values)} dead" if condition.dead else ""
 
 
-def _words(place: Place, keys: Sequence[str]) -> str:
-    return _text_of({key: place.key[key] for key in keys})
+def _words(condition: Condition, keys: Sequence[str]) -> str:
+    return _text_of({key: condition.key[key] for key in keys})
 
 
 def _text_of(key: Mapping[str, Any]) -> str:
-    return short_label(key) or place_label(key)
+    return short_label(key) or condition_label(key)
 
 
 def _number(value: float | None, form: str) -> Entry:

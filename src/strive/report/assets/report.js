@@ -58,7 +58,7 @@
       font: { family: theme.font, size: 12, color: theme.ink }, hoverlabel: { font: { family: theme.font, size: 12 } },
       xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis), shapes: (layout.shapes || []).map(shape) };
   }
-  // A plot with a line for each place: those that pass the filter move together.
+  // A plot with a line for each condition: those that pass the filter move together.
   function closedUp(traces, layout) {
     const placed = traces.map((trace, number) => ({ ...trace, y: trace.y.map(() => number) }));
     const meta = layout.meta;
