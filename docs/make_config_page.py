@@ -5,7 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from allcnn.config import Config, Meaning, knobs
+from allcnn.config import Config
+from strive.config.keys import Meaning, knobs
 
 PAGE = Path(__file__).with_name("config.md")
 HEAD = """# Every key

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from strive import signals, streams
 from strive.cells import records
 from strive.cells.lease import ClaimedError, LostClaimError
@@ -13,6 +13,7 @@ from strive.cells.records import Record
 from strive.cells.reproduce import find_record, foreseen, repeated, verdict, without_result
 from strive.cli import complain
 from strive.error_text import complaint
+from strive.errors import ConfigError
 from strive.launch.live_view import printable
 
 _HELP = """\

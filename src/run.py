@@ -9,9 +9,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from allcnn.config import Config, ConfigError, to_config
+from allcnn.config import Config
 from strive import signals, streams
+from strive.config.schema import to_config
 from strive.error_text import CellsFailedError, complaint
+from strive.errors import ConfigError
 from strive.sweeps.override_syntax import check_options
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

@@ -8,14 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allcnn.config import Config, ConfigError, knobs, to_config
+from allcnn.config import Config
+from strive.config.keys import knobs
+from strive.config.schema import to_config
+from strive.errors import ConfigError
 from allcnn.visualize_options import TAKES, FigureRequest, pair, parse_request
 from strive import streams
-from strive.cells.progress import CONSOLE
+from strive.console import CONSOLE
 from strive.cells.records import RecordError, Status, read_record, record_path
 from strive.cells.reproduce import find_record
 from strive.cli import command_parser, complain
+from strive.config.keys import knobs
+from strive.config.schema import to_config
 from strive.error_text import complaint
+from strive.errors import ConfigError
 from strive.launch.live_view import printable
 from strive.sweeps.find_plan import UsageError, wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder

@@ -16,8 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from support import NO_BF16, NO_GPU, ROOT, SMALL, CommandLine, MakeConfig, MakePlan
 
-from allcnn.config import Config, ConfigError, to_config
+from allcnn.config import Config
 from allcnn.training.compile import compiled_code_folder
+from strive.config.schema import to_config
+from strive.errors import ConfigError
 from strive.sweeps.compose import Composer
 from strive.sweeps.plan import Plan
 from strive.sweeps.planner import Planner

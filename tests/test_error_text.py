@@ -4,9 +4,9 @@ import pytest
 from hydra.errors import HydraException
 from support import MakeConfig
 
-from allcnn.config import ConfigError
 from strive.cells.records import RecordError
 from strive.error_text import complaint
+from strive.errors import ConfigError
 from strive.sweeps.override_syntax import check_options
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from allcnn import signature
-from allcnn.config import Config, ConfigError, Family
+from allcnn.config import Config, Family
 from strive.cells import records
 from strive.config import identity
+from strive.errors import ConfigError
 from strive.user_modules import importable
 
 

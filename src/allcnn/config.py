@@ -1,65 +1,20 @@
-"""Every knob of a cell: its type, default, meaning, unit and legal range.
+"""Keys of a cell of this study: type, default, meaning, unit and legal range of each.
 
-YAML under conf/ holds values only; this file holds what they mean. `to_config` is the one
-border between Hydra and the program: below it nobody sees OmegaConf. Imports no torch, so that
+YAML under conf/ holds values only; this file holds what they mean. Imports no torch, so that
 analysis can read a record's config.
 """
 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from fractions import Fraction
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-
-class ConfigError(ValueError):
-    """What a user got wrong; the message says what was got, what is legal, and the key."""
-
-
-class UnknownKeyError(ConfigError):
-    """A key that no cell has."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"there is no key {key}")
-        self.key = key
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What a knob means to people, and whether it decides a cell's numbers (science)."""
-
-    text: str
-    legal: str
-    unit: str
-    science: bool
-    check: Callable[[Any], bool]
-
-
-Check = Callable[[Any], bool]
-
-
-def _science(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
-    return _knob(default, Meaning(text, legal, unit, True, check or _anything))
-
-
-def _logistics(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
-    return _knob(default, Meaning(text, legal, unit, False, check or _anything))
-
-
-def _anything(value: Any) -> bool:
-    return True
-
-
-def _knob(default: Any, meaning: Meaning) -> Any:
-    metadata = {"meaning": meaning}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: default.copy(), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from strive.config.keys import knobs, logistics, not_negative, science
+from strive.config.platform_keys import NeedsConfig, TrackerConfig
+from strive.errors import ConfigError
 
 
 def _positive(value: float) -> bool:
@@ -73,10 +28,6 @@ def _share(value: float) -> bool:
 def _dropout(value: float) -> bool:
     # Beyond 0.99 hardly anything is left to learn from, and at 1 - 2^-32 the hash's threshold overflows.
     return 0 <= value <= 0.99
-
-
-def _not_negative(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
 
 
 class Family(StrEnum):
@@ -175,14 +126,6 @@ class Precision(StrEnum):
     fp32 = auto()
 
 
-class Tracker(StrEnum):
-    """Whether a cell is shown on W&B."""
-
-    auto = "auto"
-    none = "none"
-    wandb = "wandb"
-
-
 class EngineChoice(StrEnum):
     """How training steps reach a GPU."""
 
@@ -203,67 +146,67 @@ class DeviceChoice(StrEnum):
 class ModelConfig:
     """A network. The paper's nets are `base` x `variant` (paper, Tables 1 and 2)."""
 
-    family: Family = _science(Family.paper, "which specification the net comes from")
-    base: Base = _science(Base.c, "base net of the paper's Table 1")
-    variant: Variant = _science(Variant.all_cnn, "what stands in the pooling's place (paper, section 2 and Table 2)")
-    width: float = _science(
+    family: Family = science(Family.paper, "which specification the net comes from")
+    base: Base = science(Base.c, "base net of the paper's Table 1")
+    variant: Variant = science(Variant.all_cnn, "what stands in the pooling's place (paper, section 2 and Table 2)")
+    width: float = science(
         1.0,
         "multiplies the channels of every layer but the class convolution",
         "above 0 and at most 100",
         check=lambda width: 0 < width <= 100,
     )
-    class_relu: bool = _science(
+    class_relu: bool = science(
         True, "ReLU after the class convolution; the paper's Table 1 has it, many copies drop it"
     )
-    head_padding: HeadPadding = _science(
+    head_padding: HeadPadding = science(
         HeadPadding.valid,
         "first 3x3 convolution of the head: valid gives the paper's 6x6 map, same gives 8x8",
     )
-    pool_rounding: PoolRounding = _science(
+    pool_rounding: PoolRounding = science(
         PoolRounding.ceil,
         "how 3x3/2 pooling maps 32 to 16: ceil (Caffe's rule), pad (one pixel on each side); floor gives 15",
     )
-    pool_norm: float = _science(
+    pool_norm: float = science(
         math.inf,
         "p of p-norm pooling (paper, equation 1); inf is max-pooling",
         "above 0 and at most 1e9, or inf",
         check=lambda p: 0 < p <= 1e9 or p == math.inf,
     )
-    strided_b: StridedB = _science(
+    strided_b: StridedB = science(
         StridedB.conv1x1,
         "Strided-CNN-B: the convolution that takes the pooling's stride; the paper's wording gives conv1x1",
     )
-    init: Init = _science(Init.gaussian, "weight initialisation; the paper does not state it")
-    init_std: float = _science(
+    init: Init = science(Init.gaussian, "weight initialisation; the paper does not state it")
+    init_std: float = science(
         0.05,
         "gaussian: standard deviation of the weights; divided by the root of model.width",
         "above 0",
         check=_positive,
     )
-    dropout_input: float = _science(
+    dropout_input: float = science(
         0.2, "share of input values set to zero (paper, section 3)", "in [0, 0.99]", check=_dropout
     )
-    dropout_hidden: float = _science(
+    dropout_hidden: float = science(
         0.5, "share of values set to zero after each pooling or its replacement", "in [0, 0.99]", check=_dropout
     )
-    dropout_after: DropoutAfter = _science(
+    dropout_after: DropoutAfter = science(
         DropoutAfter.pool_or_replacement,
         "Strided nets: the stride-2 convolution counts as the pooling's replacement, or gets no dropout",
     )
-    leaky_slope: float = _science(
+    leaky_slope: float = science(
         1 / 3,
         "large_all_cnn: slope of its LeakyReLU below zero; ours, the paper gives none",
         "in [0, 1)",
         check=_share,
     )
-    batch_norm: bool = _science(False, "batch normalisation before each ReLU; the paper has none")
-    builder: str = _science(
+    batch_norm: bool = science(False, "batch normalisation before each ReLU; the paper has none")
+    builder: str = science(
         "",
         "model=extra/custom: the function that builds your net",
         "package.module:function",
         check=lambda text: not text or re.fullmatch(r"\w+(\.\w+)*:\w+", text) is not None,
     )
-    kwargs: dict[str, Any] = _science({}, "model=extra/custom: keyword arguments for the builder")
+    kwargs: dict[str, Any] = science({}, "model=extra/custom: keyword arguments for the builder")
 
     @property
     def name(self) -> str:
@@ -280,41 +223,41 @@ class ModelConfig:
 class DataConfig:
     """A data set and what is held out of it."""
 
-    source: Source = _science(Source.cifar10, "which reader loads the images")
-    name: str = _science(
+    source: Source = science(Source.cifar10, "which reader loads the images")
+    name: str = science(
         "cifar10",
         "the data set's name in ids and tables",
         "lower-case letters, digits and _",
         check=lambda text: re.fullmatch(r"[a-z0-9_]+", text) is not None,
     )
-    val_images: int = _science(
+    val_images: int = science(
         0,
         "training images held out as `val`; the same ones for every seed",
         "0 or more, fewer than the training images",
         unit="images",
         check=lambda n: n >= 0,
     )
-    image_size: int = _science(
+    image_size: int = science(
         32,
         "height and width of the images a net sees, before augment.canvas_px",
         "8 or more",
         unit="pixels",
         check=lambda n: n >= 8,
     )
-    root: str = _logistics("data", "folder the images are read from; for image_folder a folder or an archive")
-    download: bool = _logistics(False, "fetch cifar10 or cifar100 into data.root if it is not there")
+    root: str = logistics("data", "folder the images are read from; for image_folder a folder or an archive")
+    download: bool = logistics(False, "fetch cifar10 or cifar100 into data.root if it is not there")
 
 
 @dataclass(kw_only=True, slots=True)
 class PreprocessConfig:
     """What is done to images once, before training."""
 
-    kind: Preprocess = _science(
+    kind: Preprocess = science(
         Preprocess.gcn_zca,
         "gcn_zca: contrast normalisation and whitening (the paper's); standardize: per channel",
     )
-    gcn_scale: float = _science(55.0, "gcn_zca: L2 norm of an image after normalisation", "above 0", check=_positive)
-    zca_bias: float = _science(
+    gcn_scale: float = science(55.0, "gcn_zca: L2 norm of an image after normalisation", "above 0", check=_positive)
+    zca_bias: float = science(
         0.1, "gcn_zca: added to the diagonal of the covariance before whitening", "above 0", check=_positive
     )
 
@@ -323,52 +266,52 @@ class PreprocessConfig:
 class AugmentConfig:
     """What is drawn anew for each training image in each epoch."""
 
-    kind: Augment = _science(
+    kind: Augment = science(
         Augment.none,
         "flip_shift: the paper's flips and translations; extreme: the paper's 126x126 canvas",
     )
-    flip_probability: float = _science(0.5, "chance of a horizontal flip", "in [0, 1]", check=lambda p: 0 <= p <= 1)
-    shift_px: int = _science(
+    flip_probability: float = science(0.5, "chance of a horizontal flip", "in [0, 1]", check=lambda p: 0 <= p <= 1)
+    shift_px: int = science(
         5,
         "largest translation along each axis; what is shifted in is zero",
         "0 or more, less than data.image_size",
         unit="pixels",
         check=lambda n: n >= 0,
     )
-    canvas_px: int = _science(
+    canvas_px: int = science(
         126,
         "extreme: height and width of the canvas an image is placed on",
         "at least data.image_size",
         unit="pixels",
         check=lambda n: n >= 8,
     )
-    scale_min: float = _science(
+    scale_min: float = science(
         2.0, "extreme: smallest enlargement; ours, the paper gives none", "above 0", check=_positive
     )
-    scale_max: float = _science(
+    scale_max: float = science(
         4.0,
         "extreme: largest enlargement; ours, the paper gives none",
         "at least augment.scale_min",
         check=_positive,
     )
-    rotate_degrees: float = _science(
+    rotate_degrees: float = science(
         30.0,
         "extreme: largest rotation either way; ours",
         "in [0, 180]",
         unit="degrees",
         check=lambda angle: 0 <= angle <= 180,
     )
-    contrast: float = _science(
+    contrast: float = science(
         0.3,
         "extreme: each image is multiplied by 1 plus or minus up to this; ours",
         "in [0, 1)",
         check=_share,
     )
-    colour_shift: float = _science(
+    colour_shift: float = science(
         0.3,
         "extreme: up to this is added to each channel of the preprocessed image; ours",
         "0 or more",
-        check=_not_negative,
+        check=not_negative,
     )
 
 
@@ -376,28 +319,26 @@ class AugmentConfig:
 class OptimizerConfig:
     """Stochastic gradient descent with momentum (paper, section 3)."""
 
-    lr: float = _science(0.05, "learning rate of the first epoch", "finite and above 0", check=_positive)
-    momentum: float = _science(0.9, "fixed momentum", "in [0, 1)", check=_share)
-    weight_decay: float = _science(
-        0.001, "adds weight_decay x weight to each gradient", "finite, 0 or more", check=_not_negative
+    lr: float = science(0.05, "learning rate of the first epoch", "finite and above 0", check=_positive)
+    momentum: float = science(0.9, "fixed momentum", "in [0, 1)", check=_share)
+    weight_decay: float = science(
+        0.001, "adds weight_decay x weight to each gradient", "finite, 0 or more", check=not_negative
     )
-    decay_biases: bool = _science(True, "weight decay acts on biases and batch-norm gains too; the paper does not say")
-    drop_at: list[str] = _science(
+    decay_biases: bool = science(True, "weight decay acts on biases and batch-norm gains too; the paper does not say")
+    drop_at: list[str] = science(
         ["200/350", "250/350", "300/350"],
         "shares of budget.epochs after which the learning rate is multiplied by drop_factor",
         "rising fractions between 0 and 1, such as [200/350,250/350]; [] keeps it constant",
     )
-    drop_factor: float = _science(
-        0.1, "factor of each drop", "above 0 and below 1", check=lambda factor: 0 < factor < 1
-    )
+    drop_factor: float = science(0.1, "factor of each drop", "above 0 and below 1", check=lambda factor: 0 < factor < 1)
 
 
 @dataclass(kw_only=True, slots=True)
 class BudgetConfig:
     """How long a cell trains."""
 
-    epochs: int = _science(350, "passes over the training images", "1 or more", unit="epochs", check=lambda n: n >= 1)
-    batch_size: int = _science(
+    epochs: int = science(350, "passes over the training images", "1 or more", unit="epochs", check=lambda n: n >= 1)
+    batch_size: int = science(
         128,
         "images per step; the last batch of an epoch may be smaller",
         "1 or more",
@@ -410,84 +351,44 @@ class BudgetConfig:
 class TrainerConfig:
     """Where and how a cell runs. Nothing here is part of its identity."""
 
-    device: DeviceChoice = _logistics(DeviceChoice.auto, "auto takes a CUDA GPU where there is one")
-    threads: int = _logistics(
+    device: DeviceChoice = logistics(DeviceChoice.auto, "auto takes a CUDA GPU where there is one")
+    threads: int = logistics(
         0, "CPU threads; 0 takes every core that this process may use", "0 or more", check=lambda n: n >= 0
     )
-    workers: int = _logistics(
+    workers: int = logistics(
         2,
         "processes that decode images, for data that does not fit in memory (imagenet)",
         "0 or more",
         check=lambda n: n >= 0,
     )
-    checkpoint_minutes: float = _logistics(
+    checkpoint_minutes: float = logistics(
         5.0,
         "time between checkpoints; 0 writes one after every step",
         "0 or more",
         unit="minutes",
-        check=_not_negative,
+        check=not_negative,
     )
-    engine: EngineChoice = _logistics(
+    engine: EngineChoice = logistics(
         EngineChoice.auto,
         "graph: a training step is one CUDA graph; eager: one kernel after the other; auto: graph on a GPU",
     )
-    compile: bool | None = _logistics(
+    compile: bool | None = logistics(
         None,
         "torch.compile the net; changes the last bits, and the record says so; null: on a GPU with engine=graph",
         "true, false or null",
     )
-    fast: bool = _logistics(
+    fast: bool = logistics(
         False, "on a GPU, kernels that may differ from run to run in the last bits; the record says so"
     )
     # Above the 60 s for which NFS clients may show an old folder: acdirmax, unless a site has changed it.
-    lease_seconds: float = _logistics(
+    lease_seconds: float = logistics(
         120.0,
         "without a sign of life for so long, a process counts as dead and another may take its cell over",
         "1 or more",
         unit="seconds",
         check=lambda seconds: math.isfinite(seconds) and seconds >= 1,
     )
-    progress: bool = _logistics(True, "show the progress line")
-
-
-@dataclass(kw_only=True, slots=True)
-class TrackerConfig:
-    """Where W&B shows a cell. Nothing here is part of its identity, and training waits for none of it."""
-
-    kind: Tracker = _logistics(
-        Tracker.auto, "auto: W&B where its client and a key are there; none: never; wandb: refuse to start without them"
-    )
-    project: str = _logistics(
-        "",
-        "W&B project; empty takes WANDB_PROJECT, or else strive",
-        "at most 128 characters, none of / \\ # ? % :",
-        check=lambda name: re.fullmatch(r"[^/\\#?%:\x00-\x1f]{0,128}", name) is not None,
-    )
-    entity: str = _logistics(
-        "",
-        "W&B user or team; empty takes WANDB_ENTITY, or else the key's own",
-        "letters, digits, - and _",
-        check=lambda name: re.fullmatch(r"[\w.-]*", name) is not None,
-    )
-    images: int = _logistics(
-        0,
-        "sample pictures: so many training images as the net sees them, and so many of its worst mistakes",
-        "0 to 256",
-        unit="images",
-        check=lambda n: 0 <= n <= 256,
-    )
-    weights: bool = _logistics(False, "upload the final weights as an artifact")
-
-
-@dataclass(kw_only=True, slots=True)
-class NeedsConfig:
-    """What a SLURM job must ask for to train this cell; 0 and empty leave it to hydra.launcher."""
-
-    timeout_min: int = _logistics(
-        0, "time limit of the job", "0 or more", unit="minutes", check=lambda minutes: minutes >= 0
-    )
-    mem_gb: float = _logistics(0.0, "memory of the job", "0 or more", unit="GB", check=_not_negative)
-    gres: str = _logistics("", "generic resources of the job, such as gpu:1")
+    progress: bool = logistics(True, "show the progress line")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -500,11 +401,11 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    precision: Precision = _science(
+    precision: Precision = science(
         Precision.bf16,
         "bf16: factors rounded to bf16, products summed in float32, weights kept in float32; fp32: all float32",
     )
-    seed: int = _science(
+    seed: int = science(
         0,
         "decides initial weights, order, augmentation and dropout; 0 is a seed like any other",
         "0 or more",
@@ -513,54 +414,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     needs: NeedsConfig = field(default_factory=NeedsConfig)
-    runs: str = _logistics("runs", "folder that records are written to")
+    runs: str = logistics("runs", "folder that records are written to")
     # The file that sweeps=NAME selects. It says what the cells are; no cell carries it.
     sweeps: Any = None
-
-
-def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
-    """Yield (key, meaning, value) of every knob below a config dataclass, in order of definition."""
-    for item in dataclasses.fields(node):
-        key, value = f"{prefix}{item.name}", getattr(node, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from knobs(value, f"{key}.")
-        elif "meaning" in item.metadata:
-            yield key, item.metadata["meaning"], value
-
-
-def to_config(composed: DictConfig) -> Config:
-    """Turn Hydra's mapping into plain dataclasses and check every value.
-
-    After this call no code sees OmegaConf: attributes are typed, and a missing one is an
-    AttributeError where it is used.
-
-    Raises ConfigError with one line for each wrong value.
-    """
-    return checked(to_dataclass(composed))
-
-
-def to_dataclass(composed: DictConfig) -> Config:
-    """Return Hydra's mapping as plain dataclasses, of which only keys and types were checked.
-
-    Raises UnknownKeyError for a key that +KEY=VALUE added, ConfigError for one that ~KEY took away,
-    OmegaConf's errors for values of another type.
-    """
-    _check_keys(composed, Config(), "")
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    return config
-
-
-def _check_keys(composed: DictConfig, node: Any, prefix: str) -> None:
-    legal = {item.name: getattr(node, item.name) for item in dataclasses.fields(node)}
-    for name in map(str, composed):
-        if name not in legal:
-            raise UnknownKeyError(f"{prefix}{name}")
-    for name, value in legal.items():
-        if name not in composed and name != "sweeps":
-            raise ConfigError(f"~{prefix}{name} takes away what every cell has; leave it out")
-        if dataclasses.is_dataclass(value) and isinstance(below := composed._get_node(name), DictConfig):
-            _check_keys(below, value, f"{prefix}{name}.")
 
 
 def checked(config: Config) -> Config:

@@ -1,8 +1,9 @@
 """Whether a record's images are those that lie at data.root now: a cell's id knows a data set by its name alone."""
 
-from allcnn.config import Config, ConfigError, Source
+from allcnn.config import Config, Source
 from allcnn.data import current_fingerprint, files_on_disk
 from strive.cells.records import Record
+from strive.errors import ConfigError
 
 
 def other_images(config: Config, record: Record) -> str | None:

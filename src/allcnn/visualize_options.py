@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allcnn.config import Config, ConfigError, DeviceChoice
+from allcnn.config import Config, DeviceChoice
+from strive.errors import ConfigError
 
 _FIGURES = ("filters", "patches", "methods", "sanity")
 _TARGETS = ("cell", "sweeps", "weights")

@@ -13,11 +13,11 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import OmegaConf
 
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
 from strive.cells.progress import CONSOLE
 from strive.error_text import no_text
-from strive.errors import TroubleError
+from strive.errors import ConfigError, TroubleError
 from strive.sweeps.plan import Retrain
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from allcnn.config import Config, ConfigError, UnknownKeyError, knobs
+from strive import app
 from strive.cells.records import RecordError
-from strive.errors import TroubleError, told
+from strive.config.keys import knobs
+from strive.errors import ConfigError, TroubleError, UnknownKeyError, told
 
 
 class CellsFailedError(Exception):
@@ -155,10 +156,10 @@ def _unknown_key(key: str) -> str:
     hydras = _hydra_keys()
     if key in hydras:
         return f"{key} belongs to {hydras[key]}; add that, or leave the key out"
-    known = [known for known, _, _ in knobs(Config())] + list(hydras)
+    known = [known for known, _, _ in knobs(app.current().Config())] + list(hydras)
     if below := [name for name in known if name.startswith(f"{key}.")]:
         return f"{key} holds keys and has no options; legal keys: {', '.join(below)}"
-    groups = [item.name for item in dataclasses.fields(Config)]
+    groups = [item.name for item in dataclasses.fields(app.current().Config)]
     close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=3)
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
@@ -191,7 +192,7 @@ def _hydra_keys() -> dict[str, str]:
 
 def _field(key: str) -> tuple[type, str, str] | None:
     """Return (type, meaning, legal range) of a knob."""
-    for known, meaning, value in knobs(Config()):
+    for known, meaning, value in knobs(app.current().Config()):
         if known == key:
             return type(value), meaning.text, meaning.legal
     return None

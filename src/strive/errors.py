@@ -9,6 +9,18 @@ _OUTSIDE = tuple(
 )
 
 
+class ConfigError(ValueError):
+    """What a user got wrong; the message says what was got, what is legal, and the key."""
+
+
+class UnknownKeyError(ConfigError):
+    """A key that no cell has."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"there is no key {key}")
+        self.key = key
+
+
 class TroubleError(Exception):
     """Something that a user or an administrator must put right; the message says what."""
 

@@ -11,11 +11,12 @@ import pytest
 from support import SMALL, MakeConfig, MakePlan
 
 from allcnn.builder_arguments import as_called, as_recorded, filled_in
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import Provenance, Record, Result, Status
 from strive.cells.reproduce import repeated
 from strive.config import identity
+from strive.errors import ConfigError
 from strive.status.cell_status import Watcher
 from strive.sweeps.plan import Action, Plan, StoredPlan, write_plan
 from strive.sweeps.plan_text import plan_lines, result_table

@@ -4,7 +4,9 @@ import math
 import pytest
 from support import ROOT, MakeConfig
 
-from allcnn.config import Config, ConfigError, idle_knobs, knobs
+from allcnn.config import Config, idle_knobs
+from strive.config.keys import knobs
+from strive.errors import ConfigError
 
 
 def test_the_baseline_is_the_papers_table_3(make_config: MakeConfig):

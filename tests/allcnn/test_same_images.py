@@ -10,7 +10,7 @@ from PIL import Image
 from support import MakeConfig, MakePlan
 
 from allcnn import same_images
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from allcnn.data import imagenet as list_of_imagenet
 from allcnn.data import load_splits
 from allcnn.same_images import other_images
@@ -18,6 +18,7 @@ from strive.cells import records
 from strive.cells.records import Provenance, Record, Status
 from strive.cells.runner import run_cell
 from strive.config import identity
+from strive.errors import ConfigError
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan
 
 

@@ -11,12 +11,12 @@ import pytest
 from omegaconf.errors import ValidationError
 from support import ROOT, MakeConfig
 
-from allcnn.config import ConfigError
 from strive.cells import records
 from strive.cells.records import Failure, Record, RecordError, Status
 from strive.cells.reproduce import differing, find_record, foreseen, repeated, surroundings, verdict
 from strive.cells.runner import run_cell
 from strive.config import identity
+from strive.errors import ConfigError
 
 
 @pytest.fixture

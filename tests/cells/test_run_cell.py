@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
-from allcnn.config import Config, ConfigError, TrainerConfig, to_config
+from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 from strive import signals
 from strive.cells import records, runner, sitting
@@ -24,6 +24,8 @@ from strive.cells.lease import ClaimedError, LostClaimError, take_claim
 from strive.cells.records import RecordError, Status
 from strive.cells.runner import check_cell, finished_record, run_cell
 from strive.config import identity
+from strive.config.schema import to_config
+from strive.errors import ConfigError
 
 
 def folder(config: Config) -> Path:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from allcnn.app import CODE, NO_CODE
 from strive.code import cache
 from strive.code import hash as module
-from strive.code.files import _DECIDE_NOTHING, LOOP, reached
+from strive.code.files import _NO_CODE, reached
 from strive.code.hash import Code, changed_files, code_hash, code_of
 
 NETS = """
@@ -72,8 +73,8 @@ def test_nets_data_and_loop_count_and_what_keeps_records_plans_and_shows_does_no
 
 
 def test_a_module_of_strive_that_the_loop_begins_to_import_counts_unless_it_is_known_to_decide_nothing():
-    found = reached([LOOP])
-    assert not found.keys() & _DECIDE_NOTHING
+    found = reached([CODE])
+    assert not found.keys() & (_NO_CODE | NO_CODE)
     assert all(name.startswith("allcnn.") for name, module in found.items() if module.form.text)
 
 
@@ -89,7 +90,7 @@ def test_config_computes_nothing_that_the_loop_could_read():
         if isinstance(value, property) or (callable(value) and not key.startswith("_"))
     }
     assert computed <= {"ModelConfig.name"}
-    used = {use.attributes[-1] for each in reached([LOOP]).values() for use in each.form.uses if use.attributes}
+    used = {use.attributes[-1] for each in reached([CODE]).values() for use in each.form.uses if use.attributes}
     assert "name" not in used
 
 

@@ -3,9 +3,10 @@ import json
 import pytest
 from support import MakeConfig
 
-from allcnn.config import Config, knobs
+from allcnn.config import Config
 from strive.config import identity
-from strive.config.identity import SCIENCE_KEYS, cell_id, differences
+from strive.config.identity import cell_id, differences, science_keys
+from strive.config.keys import knobs
 
 
 def test_an_id_reads_net_data_augment_lr_seed_and_ten_hex_digits(make_config: MakeConfig):
@@ -32,7 +33,7 @@ OTHER_VALUES = {
 }
 
 
-@pytest.mark.parametrize("key", sorted(SCIENCE_KEYS))
+@pytest.mark.parametrize("key", sorted(science_keys()))
 def test_every_science_key_changes_the_id(key: str):
     # On the flat config: here it does not matter whether the combination could train.
     flat = identity.flat(Config())

@@ -4,8 +4,9 @@ import sys
 import pytest
 from support import MakeConfig
 
-from allcnn.config import Config, knobs
+from allcnn.config import Config
 from strive.config import identity
+from strive.config.keys import knobs
 from strive.launch.packing import together
 from strive.launch.task import Task
 

@@ -20,7 +20,7 @@ def cells(sweep: Golden) -> pd.DataFrame:
 
 
 def vouch(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, *pairs: tuple[str, str], nets: list[str]) -> None:
-    keys = [key for key in frame if key in same_code.identity.SCIENCE_KEYS]
+    keys = [key for key in frame if key in same_code.identity.science_keys()]
     kinds = compared(frame[keys].to_dict("records"))
     rows = [
         Row(

@@ -5,7 +5,6 @@ import yaml
 from golden import Golden
 from support import ROOT
 
-from allcnn.config import ConfigError
 from strive.decide.choice import Criterion
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep

@@ -16,10 +16,10 @@ from hydra.types import RunMode
 from programs import Cluster
 from support import ROOT, MakeConfig
 
-from allcnn.config import ConfigError
 from hydra_plugins import strive_sweeper
 from strive.cells.records import Status
 from strive.config import identity
+from strive.errors import ConfigError
 from strive.launch.failure_record import write_failure
 from strive.launch.task import Task, write_tasks
 from strive.slurm.jobs import Array, Needs, SlurmJobs, continue_command, live_cells, packed, submissions

@@ -10,8 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 from overrides import parsed
 from support import MakeConfig
 
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from strive.error_text import complaint
+from strive.errors import ConfigError
 from strive.sweeps.compose import Composer
 from strive.sweeps.planner import Planner
 

@@ -5,12 +5,13 @@ import pytest
 import torch
 from support import MakeConfig, MakePlan
 
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import RecordError
 from strive.cells.runner import CellFacts, run_cell
 from strive.config import identity
 from strive.decide.choice import MissingParentsError
+from strive.errors import ConfigError
 from strive.launch.submission import write_submission
 from strive.sweeps import planner
 from strive.sweeps.plan import Action, Plan, Retrain, StoredPlan, write_plan

@@ -10,8 +10,9 @@ import yaml
 from overrides import expand, parsed
 from support import ROOT, MakeConfig
 
-from allcnn.config import Config, ConfigError, checked
+from allcnn.config import Config, checked
 from strive.config import identity
+from strive.errors import ConfigError
 from strive.sweeps.override_syntax import override
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
 

@@ -10,11 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from support import ROOT
 
-from allcnn.config import Config, ConfigError, Source
+from allcnn.config import Config, Source
 from allcnn.data import output_size
 from allcnn.networks import check_network
 from strive.config import identity
 from strive.decide.choice import chooser
+from strive.errors import ConfigError
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import override
 from strive.sweeps.sweep_file import Combination, Sweep, read_sweep

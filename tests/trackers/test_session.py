@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from allcnn.config import Tracker
+from strive.config.platform_keys import Tracker
 from strive.launch.task import Task
 from strive.trackers.protocol import Kind, News, Order
 from strive.trackers.session import Mirroring, mirroring_of, spoken, summary

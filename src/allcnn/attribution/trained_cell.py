@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from allcnn.data import Split, Splits, eval_view, load_splits, output_size
 from allcnn.networks import build_network, check_network
 from allcnn.result import weights_hash
 from allcnn.training import choose_execution
 from strive.cells.records import Record, Status, read_record
 from strive.cells.reproduce import repeated
+from strive.errors import ConfigError
 
 _MOST_LINES = 4  # of what does not fit
 

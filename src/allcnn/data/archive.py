@@ -16,8 +16,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Self
 
-from allcnn.config import ConfigError
 from allcnn.data.listing import readable
+from strive.errors import ConfigError
 
 _BLOCK = 512  # bytes; a tar is made of such
 _LINKS = 40  # how many links one behind the other are followed, as on Linux

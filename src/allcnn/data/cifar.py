@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from allcnn.config import ConfigError, DataConfig, Source
+from allcnn.config import DataConfig, Source
 from allcnn.data.images import RawData, RawSplit
 from allcnn.data.listing import NO_FILES, DataFiles, stamp_of
+from strive.errors import ConfigError
 
 # What a pickled numpy array and Python 2's or 3's plain values need; nothing that can act.
 _ALLOWED_NAMES = {

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-from allcnn.config import ConfigError, DataConfig
+from allcnn.config import DataConfig
 from allcnn.data.archive import EntryKind, contents, has_checksums, list_archive
 from allcnn.data.cache import Arrays, cached_arrays
 from allcnn.data.decoding import decode_square, is_image
@@ -32,6 +32,7 @@ from allcnn.data.listing import (
     readable,
     stamp_of,
 )
+from strive.errors import ConfigError
 
 _FORMAT = 2  # raise it when a change here changes pixels, labels or their order
 _SPLITS = ("train", "test")

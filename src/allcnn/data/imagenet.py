@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from allcnn.config import ConfigError, DataConfig
+from allcnn.config import DataConfig
 from allcnn.data.decoding import decode_square
 from allcnn.data.listing import DataFiles, left_out_text, list_folder, readable, stamp_of
+from strive.errors import ConfigError
 
 # Of images in [0, 1], red, green, blue; from fb.resnet.torch (Gross and Wilber, 2016), and since
 # then in torchvision and nearly every ImageNet recipe.

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from allcnn.config import ConfigError
 from allcnn.data.decoding import is_image
+from strive.errors import ConfigError
 
 HIDDEN = "hidden files"
 IN_FOLDERS = "folders inside a class folder"

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from allcnn.config import Config, ConfigError, DataConfig, Preprocess, Source
+from allcnn.config import Config, DataConfig, Preprocess, Source
 from allcnn.data import cifar, digits, image_folder, imagenet
 from allcnn.data.imagenet import FileList, LazySplit
 from allcnn.data.images import RawData, fingerprint
 from allcnn.data.listing import NO_FILES, DataFiles
 from allcnn.data.preprocess import Whitening, preprocessed
 from allcnn.randomness import generator
+from strive.errors import ConfigError
 
 # Whitening needs a matrix of (3 h w)^2 float64 and several times that while it is fitted.
 _LARGEST_WHITENED_PX = 96

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from allcnn.config import ConfigError, Family, ModelConfig
+from allcnn.config import Family, ModelConfig
 from allcnn.networks import spec
 from allcnn.networks.custom import build_custom
 from allcnn.networks.dropout import HashDropout
 from allcnn.networks.init import initialise
 from allcnn.networks.pooling import NormPool
 from allcnn.networks.spec import Conv, Dropout, Layer, Pool
+from strive.errors import ConfigError
 
 IMAGE_CHANNELS = 3
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from allcnn import randomness
-from allcnn.config import ConfigError, ModelConfig
+from allcnn.config import ModelConfig
 from allcnn.networks.dropout import HashDropout
+from strive.errors import ConfigError
 from strive.user_modules import importable
 
 

@@ -7,16 +7,7 @@ each is a knob of `ModelConfig`.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from allcnn.config import (
-    Base,
-    DropoutAfter,
-    Family,
-    HeadPadding,
-    ModelConfig,
-    PoolRounding,
-    StridedB,
-    Variant,
-)
+from allcnn.config import Base, DropoutAfter, Family, HeadPadding, ModelConfig, PoolRounding, StridedB, Variant
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.library import Library
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from allcnn.config import ConfigError, Precision
+from allcnn.config import Precision
+from strive.errors import ConfigError
 
 # Forces either way, so that tests can compare the two where both are there.
 SWITCH = "STRIVE_BF16"

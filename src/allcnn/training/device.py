@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from allcnn.config import ConfigError, DeviceChoice, EngineChoice, TrainerConfig
+from allcnn.config import DeviceChoice, EngineChoice, TrainerConfig
+from strive.errors import ConfigError
 
 LAYOUT = "channels_last"
 

@@ -17,8 +17,8 @@ from types import NoneType, UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
-from allcnn.config import Config
 from strive.config import identity
+from strive.config.platform_keys import CellConfig
 
 SCHEMA = 1
 RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
@@ -186,7 +186,7 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def record_of(config: Config) -> Record | None:
+def record_of(config: CellConfig) -> Record | None:
     """Return the cell's record, of a result or of a failure, or None.
 
     Raises RecordError for one that cannot be trusted, or is another cell's with the same id.
@@ -240,7 +240,7 @@ def _refuse_constant(name: str) -> float:
 def _check_identity(record: Record, path: Path) -> None:
     keys = set(record.config)
     # Logistics keys come and go between versions; they decide nothing.
-    if lacking := sorted(identity.SCIENCE_KEYS - keys):
+    if lacking := sorted(identity.science_keys() - keys):
         raise RecordError(f"{path}: its config lacks {', '.join(lacking)}")
     wanted = identity.science_hash(record.config)
     if not record.cell.endswith(f"-{wanted}"):

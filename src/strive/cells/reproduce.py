@@ -13,12 +13,17 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from allcnn.builder_arguments import as_called
-from allcnn.config import Config, ConfigError, DeviceChoice, knobs, to_config
+from allcnn.config import DeviceChoice
+from strive import app
 from strive.cells import records
 from strive.cells.records import Provenance, Record, RecordError, Result
 from strive.code.hash import changed_files, code_of
 from strive.code.same_code import same_code
 from strive.config import identity
+from strive.config.keys import knobs
+from strive.config.platform_keys import CellConfig
+from strive.config.schema import to_config
+from strive.errors import ConfigError
 
 # What may change the last bits, and what says that something else was trained.
 _SURROUNDINGS = (
@@ -49,7 +54,7 @@ def find_record(runs: Path, name: str) -> Path:
     raise ConfigError(f"there is no record of {name} in {runs}; it has {len(cells)}:{_listed(cells)}")
 
 
-def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Config:
+def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> CellConfig:
     """Return the config that trains a record's cell again, with the threads and the device that it had.
 
     into: the folder for the new record. overrides: {key: value} of logistics.
@@ -76,7 +81,7 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Config
     return config
 
 
-def foreseen(record: Record, config: Config) -> list[str]:
+def foreseen(record: Record, config: CellConfig) -> list[str]:
     """Return the lines on what already differs before the cell is trained again, so that the bits may."""
     import torch
 
@@ -147,7 +152,7 @@ def without_result(record: Record) -> str:
 
 
 def _check(overrides: Mapping[str, str]) -> None:
-    science = {key: meaning.science for key, meaning, _ in knobs(Config())}
+    science = {key: meaning.science for key, meaning, _ in knobs(app.current().Config())}
     logistics = ", ".join(key for key, decides in science.items() if not decides and key.startswith(_SETTABLE))
     for key, value in overrides.items():
         if science.get(key):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from allcnn.config import Config, ConfigError
+from allcnn.config import Config
 from allcnn.data import Splits, check_data, load_splits, output_size
 from allcnn.networks import check_network
 from allcnn.same_images import other_images
@@ -30,6 +30,7 @@ from strive.cells.lease import ClaimedError, Silence, owner_of
 from strive.cells.progress import CONSOLE
 from strive.cells.records import Record, Status
 from strive.config import identity
+from strive.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

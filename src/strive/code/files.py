@@ -13,15 +13,12 @@ from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec
 from pathlib import PurePath
 from typing import Any
 
+from strive import app
 from strive.code.cache import known_form
 from strive.code.form import Form, Import, bytes_form
 
-LOOP = "allcnn.training"  # imports nets and data in its turn
-# Reached as well, but nothing is computed there. What keys and their values mean to the program, config
-# says in names alone: the values of a cell stand in its id and its record.
-_DECIDE_NOTHING = frozenset(
-    {"strive", "allcnn.config", "strive.config.identity", "strive.cells.records", "strive.user_modules"}
-)
+# Reached by any app, but nothing is computed there.
+_NO_CODE = frozenset({"strive", "strive.app", "strive.config.identity", "strive.cells.records", "strive.user_modules"})
 _INTERPRETER = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 
@@ -49,12 +46,13 @@ def reached(roots: Sequence[str]) -> dict[str, Module]:
     Left out are the interpreter's own modules and installed ones, other than those of the roots' own
     packages, which count wherever they lie; those without a file; and what decides nothing.
     """
+    no_code = _NO_CODE | app.current().NO_CODE
     finder = _Finder({root.partition(".")[0] for root in roots})
     found: dict[str, Module] = {}
     waiting = [name for root in roots for name in _with_packages(root)]
     while waiting:
         name = waiting.pop()
-        if name in found or name in _DECIDE_NOTHING or (module := finder.module(name)) is None:
+        if name in found or name in no_code or (module := finder.module(name)) is None:
             continue
         found[name] = module
         for imported in module.form.imports:

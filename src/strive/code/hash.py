@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from strive.code.files import LOOP, Module, reached
+from strive import app
+from strive.code.files import Module, reached
 from strive.code.form import Import, Use
 from strive.user_modules import importable, user_folder
 
@@ -55,7 +56,7 @@ _SHOWN = 5
 @lru_cache(maxsize=64)
 def _code(builder: str, folder: str) -> Code:
     with importable():
-        modules = reached([LOOP, builder] if builder else [LOOP])
+        modules = reached([app.current().CODE, builder] if builder else [app.current().CODE])
     if builder and builder not in modules:
         return Code("", {})
     decide = {name: module for name, module in modules.items() if module.form.text}

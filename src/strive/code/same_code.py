@@ -19,7 +19,6 @@ TABLE = Path(__file__).with_name("same_code.json")
 # What a row names one by one, and what is a name alone or has no meaning for our own nets.
 _NAMED = frozenset({"model.base", "model.variant", "model.batch_norm", "precision"})
 _FREE = frozenset({"data.name", "model.builder", "model.kwargs", "seed"})
-_COMPARED = sorted(identity.SCIENCE_KEYS - _NAMED - _FREE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +46,13 @@ class Row:
     def vouches_for(self, config: Mapping[str, Any]) -> bool:
         """Return whether a cell like this one was compared, and came out the same. config: as identity.flat."""
         return setting(config) in self.same.get(net(config), ()) and all(
-            kind(config.get(key)) in self.compared.get(key, ()) for key in _COMPARED
+            kind(config.get(key)) in self.compared.get(key, ()) for key in _compared_keys()
         )
+
+
+@cache
+def _compared_keys() -> list[str]:
+    return sorted(identity.science_keys() - _NAMED - _FREE)
 
 
 def net(config: Mapping[str, Any]) -> str:
@@ -75,7 +79,7 @@ def kind(value: Any) -> str:
 
 def compared(configs: list[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return the kinds of values that these cells have, as a row lists them."""
-    return {key: sorted({kind(config[key]) for config in configs}) for key in _COMPARED}
+    return {key: sorted({kind(config[key]) for config in configs}) for key in _compared_keys()}
 
 
 def same_code(code: str, config: Mapping[str, Any]) -> frozenset[str]:

@@ -6,21 +6,31 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import cache
 from types import NoneType
 from typing import Any
 
 import yaml
 
-from allcnn.config import Config, ConfigError, checked, knobs
+from strive import app
+from strive.config.keys import knobs
+from strive.config.platform_keys import CellConfig
+from strive.errors import ConfigError
 
 # Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
 SCHEMA = 1
 KWARGS = "model.kwargs"
 
 
-def flat(config: Config) -> dict[str, Any]:
+def flat(config: CellConfig) -> dict[str, Any]:
     """Return every knob as {dotted key: JSON value}, science and logistics."""
     return {key: _json_value(value) for key, _, value in knobs(config)}
+
+
+@cache
+def science_keys() -> frozenset[str]:
+    """Return the keys of the app in use that decide a cell's numbers."""
+    return frozenset(key for key, meaning, _ in knobs(app.current().Config()) if meaning.science)
 
 
 def spread(flat_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +43,7 @@ def spread(flat_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def decides(key: str) -> bool:
     """Return whether a key, of `flat` or of `spread`, decides a cell's numbers."""
-    return key in SCIENCE_KEYS or is_argument(key)
+    return key in science_keys() or is_argument(key)
 
 
 def is_argument(key: str) -> bool:
@@ -49,22 +59,23 @@ def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def config_of(flat_config: Mapping[str, Any]) -> Config:
+def config_of(flat_config: Mapping[str, Any]) -> Any:
     """Return the config that `flat` was made of; raise ConfigError if it is none.
 
     Keys that this version does not know are left out where they are logistics of another version:
     the caller compares the cell's id.
     """
     parts: dict[str, dict[str, Any]] = {}
-    for key, _, default in knobs(Config()):
+    defaults = app.current().Config()
+    for key, _, default in knobs(defaults):
         group, _, name = key.rpartition(".")
         parts.setdefault(group, {})[name] = _typed(key, flat_config.get(key, default), type(default))
     top = parts.pop("")
-    groups = {name: replace(getattr(Config(), name), **values) for name, values in parts.items()}
-    return checked(Config(**top, **groups))
+    groups = {name: replace(getattr(defaults, name), **values) for name, values in parts.items()}
+    return app.current().checked(type(defaults)(**top, **groups))
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: CellConfig) -> str:
     """Return every knob as YAML, which Hydra reads back."""
     nested: dict[str, Any] = {}
     for key, value in flat(config).items():
@@ -78,19 +89,16 @@ def to_yaml(config: Config) -> str:
 
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of `flat(config)` that decides the numbers."""
-    return {key: value for key, value in flat_config.items() if key in SCIENCE_KEYS}
+    return {key: value for key, value in flat_config.items() if key in science_keys()}
 
 
-def cell_id(config: Config) -> str:
+def cell_id(config: CellConfig) -> str:
     """Return the cell's name, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0-1a2b3c4d5e.
 
     The last ten digits depend on the whole science part, not on its difference from the
     defaults: a changed default must give a new name, or old and new results would share a folder.
     """
-    readable = (
-        f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-lr{config.optimizer.lr:g}-s{config.seed}"
-    )
-    return f"{readable}-{science_hash(flat(config))}"
+    return f"{app.current().cell_name(config)}-{science_hash(flat(config))}"
 
 
 def science_hash(flat_config: Mapping[str, Any]) -> str:
@@ -104,7 +112,8 @@ def science_hashes(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) 
 
     What they share is turned into text once: a plan may have 100,000 cells.
     """
-    keys = sorted(SCIENCE_KEYS.intersection(common).union(*(SCIENCE_KEYS.intersection(each) for each in own[:1])))
+    decide = science_keys()
+    keys = sorted(decide.intersection(common).union(*(decide.intersection(each) for each in own[:1])))
     texts = {key: f"{json.dumps(key)}: {_text(common[key])}" for key in keys if key in common}
     varying = [key for key in keys if own and key in own[0]]
     found = []
@@ -161,6 +170,3 @@ def _json_value(value: Any) -> Any:
         # -0.0 is 0.0, and JSON has no infinity.
         return value + 0.0 if math.isfinite(value) else str(value)
     return value
-
-
-SCIENCE_KEYS = frozenset(key for key, meaning, _ in knobs(Config()) if meaning.science)

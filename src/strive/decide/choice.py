@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
-from allcnn.config import Config, ConfigError
 from strive.cells.records import Record, Status
 from strive.config import identity
+from strive.config.platform_keys import CellConfig
+from strive.errors import ConfigError
 
-Parents = Sequence[tuple[Config, Record | None]]
+Parents = Sequence[tuple[CellConfig, Record | None]]
 
 
 class Criterion(StrEnum):
@@ -72,24 +73,24 @@ def together(errors: Iterable[MissingParentsError]) -> list[MissingParentsError]
     return merged
 
 
-def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -> Callable[[Config], Choice]:
+def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -> Callable[[CellConfig], Choice]:
     """Return `choose` for many cells of one sweep: the parents are sorted once.
 
     overrides: what else the command for missing parents must say.
     """
 
-    def alike(config: Config) -> list[Any]:
+    def alike(config: CellConfig) -> list[Any]:
         flat = identity.spread(identity.flat(config))
         return [flat.get(key) for key in spec.per]
 
     # A cell may belong to two of the sweeps.
     distinct = {identity.cell_id(config): (config, record) for config, record in parents}
-    groups: dict[str, list[tuple[Config, Record | None]]] = {}
+    groups: dict[str, list[tuple[CellConfig, Record | None]]] = {}
     for config, record in distinct.values():
         groups.setdefault(repr(alike(config)), []).append((config, record))
     chosen: dict[str, Choice] = {}
 
-    def choose_for(config: Config) -> Choice:
+    def choose_for(config: CellConfig) -> Choice:
         group = repr(alike(config))
         if group not in chosen:
             chosen[group] = _choose(spec, _wanted(spec, config), groups.get(group, []), overrides)
@@ -98,7 +99,7 @@ def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -
     return choose_for
 
 
-def choose(spec: ChoiceSpec, config: Config, parents: Parents, overrides: Sequence[str] = ()) -> Choice:
+def choose(spec: ChoiceSpec, config: CellConfig, parents: Parents, overrides: Sequence[str] = ()) -> Choice:
     """Return the value with the smallest mean error among the parents that equal `config` in spec.per.
 
     A value of which one seed diverged is never chosen; of equal values the smaller is.
@@ -210,7 +211,7 @@ def order(value: Any) -> tuple[int, float, str]:
         return 1, 0.0, _text(value)
 
 
-def _wanted(spec: ChoiceSpec, config: Config) -> str:
+def _wanted(spec: ChoiceSpec, config: CellConfig) -> str:
     flat = identity.spread(identity.flat(config))
     same = ", ".join(f"{key}={_text(flat.get(key))}" for key in spec.per)
     return f" for {same}" if same else ""

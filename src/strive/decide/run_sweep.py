@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from allcnn.config import ConfigError
 from strive import signals
 from strive.cells import records
 from strive.cells.progress import CONSOLE, OUTPUT
 from strive.cells.records import Record
 from strive.decide.choice import MissingParentsError
 from strive.error_text import CellsFailedError
+from strive.errors import ConfigError
 from strive.launch.submission import Submission, write_submission
 from strive.launch.task import Ended
 from strive.sweeps.estimate import Estimate, Work, estimate_hours

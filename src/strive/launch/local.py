@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from allcnn.config import ConfigError
 from strive.cells.progress import CONSOLE
+from strive.errors import ConfigError
 from strive.launch.live_view import View
 from strive.launch.pool import Pool, slots
 from strive.launch.retries import Retries

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from allcnn.config import ConfigError
 from strive.cells.records import Status
+from strive.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)

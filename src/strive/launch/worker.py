@@ -27,7 +27,7 @@ streams.guard()
 import torch  # noqa: E402
 
 from allcnn.builder_arguments import as_called  # noqa: E402
-from allcnn.config import Config, ConfigError  # noqa: E402
+from allcnn.config import Config  # noqa: E402
 from allcnn.training import LAYOUT, choose_execution, device_name  # noqa: E402
 from strive.cells.attempt import NoRoomError  # noqa: E402
 from strive.cells.lease import ClaimedError, LostClaimError  # noqa: E402
@@ -35,6 +35,7 @@ from strive.cells.records import Record, RecordError, Status  # noqa: E402
 from strive.cells.runner import Pack  # noqa: E402
 from strive.code.hash import code_hash  # noqa: E402
 from strive.config import identity  # noqa: E402
+from strive.errors import ConfigError  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
 from strive.launch.packing import together  # noqa: E402
 from strive.launch.protocol import Answer, Kind, Order  # noqa: E402

@@ -14,8 +14,6 @@ from strive.code.hash import changed_files
 from strive.code.same_code import same_code
 from strive.config import identity
 
-_KEYS = sorted(identity.SCIENCE_KEYS)
-
 
 def versions(*groups: pd.DataFrame) -> int:
     """Return 1 if there is a version of the code that trains the numbers of all these cells, else how many there are.
@@ -26,7 +24,9 @@ def versions(*groups: pd.DataFrame) -> int:
     hashes = {code for cells in groups for code in cells["code_hash"].unique()}
     if len(hashes) < 2:
         return 1
-    rows = (row for cells in groups for row in cells[["code_hash", *_KEYS]].to_dict("records"))
+    rows = (
+        row for cells in groups for row in cells[["code_hash", *sorted(identity.science_keys())]].to_dict("records")
+    )
     return 1 if reduce(frozenset.intersection, map(_same, rows)) else len(hashes)
 
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from allcnn.config import ConfigError
 from strive import streams
 from strive.cells.records import RecordError
+from strive.errors import ConfigError
 from strive.results.load import LoadError, file_of, find_plans, load_sweep
 from strive.results.published import PaperError
 from strive.results.summary import Sheet, make_sheet

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from allcnn.config import Config, knobs
 from strive.config import identity
+from strive.config.keys import defaults
 from strive.results.code_versions import versions
 from strive.results.labels import condition_label
 from strive.results.load import Loaded
@@ -20,13 +20,6 @@ from strive.statistics.inference import Difference, Judgement, Summary, best, di
 from strive.sweeps.table_spec import ARM, Table, Value
 
 Pairs = Mapping[tuple[Any, ...], float]
-
-# {knob: its legal values as JSON text} of those that are one of several names
-_OPTIONS = {
-    key: [json.dumps(option.value) for option in type(value)]
-    for key, _, value in knobs(Config())
-    if isinstance(value, StrEnum)
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,8 +96,10 @@ def _grouped(loaded: Loaded, layout: Table) -> Iterator[tuple[dict[str, Any], pd
 def _ranks(key: str, values: pd.Series) -> dict[str, int]:
     """Return {value: its rank}: of named options the paper's, which config.py has; else the plan's."""
     order = list(dict.fromkeys(map(json.dumps, values)))
-    if key in _OPTIONS:
-        order.sort(key=lambda text: _OPTIONS[key].index(text) if text in _OPTIONS[key] else len(_OPTIONS[key]))
+    default = defaults().get(key)
+    if isinstance(default, StrEnum):  # one of several names
+        options = [json.dumps(option.value) for option in type(default)]
+        order.sort(key=lambda text: options.index(text) if text in options else len(options))
     return {text: rank for rank, text in enumerate(order)}
 
 
@@ -219,7 +214,7 @@ def _differ(one: Condition, other: Condition) -> str:
     # A builder's files are part of the hash: another net of a user's own has another one by right.
     if ours["model.builder"] == theirs["model.builder"] and versions(one.cells, other.cells) > 1:
         return f"other code than {other.label}"
-    data = [key for key in identity.SCIENCE_KEYS if key.startswith("data.")]
+    data = [key for key in identity.science_keys() if key.startswith("data.")]
     if all(ours[key] == theirs[key] for key in data) and ours["data_fingerprint"] != theirs["data_fingerprint"]:
         return f"other images than {other.label}"
     return ""

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from allcnn.config import Config
 from strive.cells.records import RecordError, Status
 from strive.config import identity
+from strive.config.keys import defaults
 from strive.results.contradictions import blank, contradictions, fill_chance
 from strive.results.index import records_in
 from strive.results.record_row import (
@@ -31,7 +31,6 @@ from strive.results.record_row import (
 from strive.sweeps.audit import Audit, audit_plan
 from strive.sweeps.plan import Chosen, StoredPlan
 
-_KNOBS = tuple(identity.flat(Config()))
 _FINISHED = [status.value for status in Status if status.finished]
 
 
@@ -211,7 +210,7 @@ def _knob_columns(plan: StoredPlan) -> Columns:
     """
     varying = set(plan.cells[0].factors) if plan.cells else set()
     columns: Columns = {}
-    for key in dict.fromkeys((*_KNOBS, *plan.common, *varying)):
+    for key in dict.fromkeys((*defaults(), *plan.common, *varying)):
         if key in varying:
             columns[key] = _column([cell.factors[key] for cell in plan.cells])
         else:

@@ -180,7 +180,7 @@ def _mixtures(loaded: Loaded) -> list[str]:
         if (count := versions(group)) > 1:
             net = f" of {builder!s}" if builder else ""
             problems.append(f"the cells{net} were trained by {count} versions of the code: {versions_text(group)}")
-    data = sorted(key for key in identity.SCIENCE_KEYS if key.startswith("data."))
+    data = sorted(key for key in identity.science_keys() if key.startswith("data."))
     for _, group in finished.groupby([finished[key].map(str) for key in data]):
         if (count := group["data_fingerprint"].nunique()) > 1:
             problems.append(f"{count} versions of the images: {_counts(group, 'data_fingerprint')}")

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from yaml import YAMLError
 
-from allcnn.config import ConfigError
 from strive.config import identity
 from strive.decide.choice import Criterion
+from strive.errors import ConfigError
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
 from strive.sweeps.sweep_file import Sweep, parse_sweep

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from allcnn.config import ConfigError
+from strive.errors import ConfigError
 from strive.launch.retries import Retries
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from allcnn.config import ConfigError
 from strive.cells import records
 from strive.cells.records import Record, RecordError
 from strive.config import identity
 from strive.decide.choice import ChoiceSpec, MissingParentsError, chooser
+from strive.errors import ConfigError
 from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # it takes Hydra, which `src/status.py` starts without
@@ -154,7 +154,7 @@ def _values(key: str, value: Any) -> list[Any] | None:
     """Return what cells have for a key of a sweep file; None where that takes Hydra to say."""
     from strive.sweeps.sections import Faults, record_values
 
-    if key not in identity.SCIENCE_KEYS:
+    if key not in identity.science_keys():
         return None
     if isinstance(value, str) and (match := _RANGE.fullmatch(value)):
         return list(range(*(int(each) for each in match[1].split(","))))

@@ -16,8 +16,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from allcnn.config import Config, ConfigError, checked, to_dataclass
-from strive.sweeps.override_syntax import GROUPS, PLAIN_KEYS, flattened
+from strive import app
+from strive.config.keys import groups
+from strive.config.platform_keys import CellConfig
+from strive.config.schema import to_dataclass
+from strive.errors import ConfigError
+from strive.sweeps.override_syntax import flattened, plain_keys
 
 _MOST = 1_000_000  # values of one sweep: more were never meant, and would fill the memory
 
@@ -54,14 +58,15 @@ class Composer:
             if _is_plain(self._parsed(leaf)):
                 self._value(leaf)
 
-    def compose(self, overrides: Sequence[str]) -> Config:
+    def compose(self, overrides: Sequence[str]) -> CellConfig:
         """Return the checked config of one cell.
 
         Raises ConfigError, or Hydra's and OmegaConf's errors, for what the user must put right.
         """
-        return checked(self.unchecked(overrides))
+        config: CellConfig = app.current().checked(self.unchecked(overrides))
+        return config
 
-    def unchecked(self, overrides: Sequence[str]) -> Config:
+    def unchecked(self, overrides: Sequence[str]) -> Any:
         """Return the config of one cell, of which only the types are right."""
         plain = self._plain(overrides)
         base = self._base(tuple(text for text in overrides if text not in plain))
@@ -83,12 +88,12 @@ class Composer:
             key = override.key_or_group
             if not _is_plain(override):
                 # Options of groups are chosen before any value is set, wherever they stand.
-                reached += [] if key in GROUPS and not isinstance(override.value(), dict) else [key]
+                reached += [] if key in groups() and not isinstance(override.value(), dict) else [key]
             elif not any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in reached):
                 plain.append(text)
         return plain[::-1]
 
-    def _compose_base(self, overrides: tuple[str, ...]) -> Config | None:
+    def _compose_base(self, overrides: tuple[str, ...]) -> Any:
         composed = self._load(overrides)
         if any("${" in value for value in _texts(OmegaConf.to_container(composed, resolve=False))):
             return None
@@ -103,7 +108,7 @@ class Composer:
 
 def _is_plain(override: Override) -> bool:
     return (
-        override.key_or_group in PLAIN_KEYS
+        override.key_or_group in plain_keys()
         and override.package is None
         # ++ sets a key that is there as no sign does.
         and not (override.is_add() or override.is_delete())
@@ -123,10 +128,10 @@ def _converted(override: Override) -> tuple[str, Any]:
 @lru_cache(maxsize=1)
 def _all_knobs() -> DictConfig:
     """Return one config for all conversions: each writes its own key and reads it back; a new one takes 5 ms."""
-    return OmegaConf.structured(Config)  # type: ignore[no-any-return]
+    return OmegaConf.structured(app.current().Config)  # type: ignore[no-any-return]
 
 
-def _replaced(config: Config, values: Sequence[tuple[str, Any]]) -> Config:
+def _replaced(config: Any, values: Sequence[tuple[str, Any]]) -> Any:
     top: dict[str, Any] = {}
     nested: dict[str, dict[str, Any]] = {}
     for key, value in values:
@@ -135,10 +140,10 @@ def _replaced(config: Config, values: Sequence[tuple[str, Any]]) -> Config:
             nested.setdefault(group, {})[name] = value
         else:
             top[group] = value
-    # optimizer is always a copy: checked() brings its fractions to lowest terms in place.
-    nested.setdefault("optimizer", {})
-    groups = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in nested.items()}
-    return dataclasses.replace(config, **top, **groups)
+    for name in groups():  # always copies: checked() may bring a value to its one spelling in place
+        nested.setdefault(name, {})
+    parts = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in nested.items()}
+    return dataclasses.replace(config, **top, **parts)
 
 
 def _texts(value: object) -> Iterator[str]:

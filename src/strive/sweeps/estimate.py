@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from allcnn.config import Config
+from strive import app
 from strive.cells import records
 from strive.cells.records import Record, RecordError
 from strive.config import identity
+from strive.config.platform_keys import CellConfig
 
 _SAMPLES = 8  # records read for one net: their speeds differ by little
 
@@ -18,7 +19,7 @@ _SAMPLES = 8  # records read for one net: their speeds differ by little
 class Work:
     """What one cell has left to do."""
 
-    config: Config
+    config: CellConfig
     images: int  # training images times epochs left
     flops: int  # of the net's forward pass of one image
 
@@ -76,7 +77,7 @@ def _estimate(device: str, by_net: Mapping[str, list[Work]], speeds: Mapping[str
     return Estimate(device=device, hours=seconds / 3600, measured=measured, guessed=total - measured)
 
 
-def _speeds(config: Config, key: str, runs: Path) -> dict[str, float]:
+def _speeds(config: CellConfig, key: str, runs: Path) -> dict[str, float]:
     """Return {device: training images per second} of this net, from the records of a few of its cells."""
     found: dict[str, list[float]] = defaultdict(list)
     for record in _some_records(config, key, runs):
@@ -85,8 +86,8 @@ def _speeds(config: Config, key: str, runs: Path) -> dict[str, float]:
     return {device: median(rates) for device, rates in found.items()}
 
 
-def _some_records(config: Config, key: str, runs: Path) -> Iterable[Record]:
-    prefix = f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-"
+def _some_records(config: CellConfig, key: str, runs: Path) -> Iterable[Record]:
+    prefix = app.current().speed_group(config)
     taken = 0
     for path in runs.glob(f"{prefix}*/record.json"):
         try:

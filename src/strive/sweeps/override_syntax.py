@@ -1,12 +1,12 @@
 """Hydra's override grammar: values as it writes them, "key=value", and the keys that an override sets."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from allcnn.config import Config, ConfigError, knobs
+from strive.config.keys import defaults, groups
+from strive.errors import ConfigError
 
 if TYPE_CHECKING:  # elsewhere only where its grammar is needed: status starts without Hydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,10 +18,12 @@ NAME = re.compile(_WORD, re.IGNORECASE | re.ASCII)
 # Text that needs no quotes: a name, a path such as extra/large_all_cnn, a fraction such as 200/350.
 _PLAIN_TEXT = re.compile(rf"{_WORD}(?:/[A-Za-z_][\w-]*)*|\d+/\d+", re.IGNORECASE | re.ASCII)
 
-# A dict's keys are the user's, and adding one has rules of its own: those are left to Hydra.
-PLAIN_KEYS = frozenset(key for key, _, value in knobs(Config()) if not isinstance(value, dict))
-# The groups whose keys a mapping may set together, such as optimizer={lr:0.1,momentum:0}.
-GROUPS = tuple(item.name for item in dataclasses.fields(Config) if dataclasses.is_dataclass(item.default_factory))
+
+@cache
+def plain_keys() -> frozenset[str]:
+    """Return the keys whose values can be put into a composed config, as Hydra itself would put them."""
+    # A dict's keys are the user's, and adding one has rules of its own: those are left to Hydra.
+    return frozenset(key for key, value in defaults().items() if not isinstance(value, dict))
 
 
 def override(key: str, value: Any) -> str:
@@ -50,7 +52,7 @@ def check_options(texts: Sequence[str]) -> None:
         if not key:
             raise ConfigError(f"{text!r} has no key: write KEY=VALUE")
         values = value.list if isinstance(value, ChoiceSweep) else [value]
-        if (key in (*GROUPS, "sweeps") or key.startswith("hydra/")) and not parsed.is_delete():
+        if (key in (*groups(), "sweeps") or key.startswith("hydra/")) and not parsed.is_delete():
             wrong = [each for each in values if not isinstance(each, str | dict | QuotedString | Sweep | Glob)]
             if wrong:
                 raise ConfigError(
@@ -62,7 +64,7 @@ def check_options(texts: Sequence[str]) -> None:
 def no_value(key: str, value: str) -> str:
     """Return why a sweep is one over nothing, such as model=glob(nothing*) or seed=range(3,0)."""
     if "glob(" in value:
-        is_group = bare_key(key) in GROUPS or "/" in key
+        is_group = bare_key(key) in groups() or "/" in key
         why = "no option fits" if is_group else f"glob is for groups, such as model, and {bare_key(key)} is none"
         return f"gives no value: {why}; python src/run.py --help lists them"
     if "range(" in value:
@@ -95,7 +97,7 @@ def counting(texts: Sequence[str]) -> list[str]:
         # +key adds what must not be there yet, and ~key takes away: neither stands in for another.
         stands_in = text.startswith("++") or not text.startswith(("+", "~"))
         keys = set(keys_of(text))
-        if not (stands_in and keys <= set_later and keys <= PLAIN_KEYS | set(GROUPS)):
+        if not (stands_in and keys <= set_later and keys <= plain_keys() | set(groups())):
             found.append(text)
         if stands_in:
             set_later |= set.intersection(*map(set, _keys_of_each(text)))
@@ -122,7 +124,7 @@ def _keys_of_each(text: str) -> list[tuple[str, ...]]:
 def _may_hold_keys(text: str) -> bool:
     key, _, value = text.partition("=")
     # Most overrides need no parser.
-    return "{" in value and key.lstrip("+").partition(".")[0] in GROUPS
+    return "{" in value and key.lstrip("+").partition(".")[0] in groups()
 
 
 def _leaves(text: str, parsed: "Override", value: Any) -> Iterator[str]:
@@ -135,7 +137,7 @@ def _leaves(text: str, parsed: "Override", value: Any) -> Iterator[str]:
 
 
 def _leaves_below(sign: str, key: str, value: Any) -> Iterator[str]:
-    holds_keys = key in GROUPS or (sign and key == "model.kwargs")
+    holds_keys = key in groups() or (sign and key == "model.kwargs")
     if holds_keys and isinstance(value, dict) and all(NAME.fullmatch(str(name)) for name in value):
         for name, each in value.items():
             yield from _leaves_below(sign, f"{key}.{name}", each)

@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from allcnn.config import Config, knobs
+from strive import app
 from strive.cells import records
 from strive.cells.evidence import remark
 from strive.cells.history import read_lines
@@ -19,12 +20,12 @@ from strive.cells.lease import owner_of, surely_dead
 from strive.cells.records import Record, RecordError
 from strive.code.same_code import is_stale
 from strive.config import identity
-from strive.sweeps.override_syntax import GROUPS, counting, flattened, keys_of
+from strive.config.keys import defaults, groups
+from strive.config.platform_keys import CellConfig
+from strive.sweeps.override_syntax import counting, flattened, keys_of
 
 SCHEMA = 3
 _READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
-_LOGISTICS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
-_LOGISTICS_GROUPS = {"hydra", *GROUPS} - {key.partition(".")[0] for key in identity.SCIENCE_KEYS}
 
 
 class Action(StrEnum):
@@ -59,7 +60,7 @@ class Planned:
 
     cell: str
     arm: str  # the sweep file's name for it; "" if it has none
-    config: Config
+    config: CellConfig
     action: Action
     reason: str
     code: str  # hash of the source that decides its numbers, as it is now
@@ -144,18 +145,24 @@ def changes(arguments: Sequence[str]) -> list[str]:
 def _is_logistics(key: str) -> bool:
     key = key.lstrip("~")
     # An option of a group of which no knob is science, such as tracker=none, changes no more than its knobs do.
-    return key in _LOGISTICS or re.split(r"[./@]", key)[0] in _LOGISTICS_GROUPS
+    known = key in defaults() and key not in identity.science_keys()
+    return known or re.split(r"[./@]", key)[0] in _logistics_groups()
+
+
+@cache
+def _logistics_groups() -> frozenset[str]:
+    return frozenset({"hydra", *groups()} - {key.partition(".")[0] for key in identity.science_keys()})
 
 
 def look_up(
-    config: Config,
+    config: CellConfig,
     *,
     arm: str = "",
     retrain: Retrain,
     code: str,
     queued: Mapping[str, str],
     folders: frozenset[str],
-    other_images: Callable[[Config, Record], str | None] = lambda config, record: None,
+    other_images: Callable[[CellConfig, Record], str | None] = lambda config, record: None,
 ) -> Planned:
     """Return what to do with one cell, from what lies on disk.
 
@@ -171,7 +178,7 @@ def look_up(
     def planned(action: Action, reason: str, **more: Any) -> Planned:
         return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, code=code, **more)
 
-    epochs = config.budget.epochs
+    epochs = app.current().epochs(config)
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         made = record.provenance.code_hash
@@ -297,7 +304,7 @@ def write_plan(plan: Plan) -> Path:
                 arm=planned.arm,
                 action=planned.action,
                 reason=planned.reason,
-                epochs=planned.config.budget.epochs,
+                epochs=app.current().epochs(planned.config),
                 factors=values,
             )
             for planned, values in zip(plan.cells, factors, strict=True)

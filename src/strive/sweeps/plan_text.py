@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich import box
 from rich.table import Table
 
+from strive import app
 from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
 from strive.config import identity
@@ -55,9 +56,10 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
 
 
 def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
-    if not any(planned.config.model.kwargs for planned in cells):
+    given = [{identity.KWARGS: identity.flat(planned.config)[identity.KWARGS]} for planned in cells]
+    if not any(each[identity.KWARGS] for each in given):
         return []
-    spread = [identity.spread({identity.KWARGS: planned.config.model.kwargs}) for planned in cells]
+    spread = [identity.spread(each) for each in given]
     keys = filter(identity.is_argument, dict.fromkeys(key for each in spread for key in each))
     return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
 
@@ -99,7 +101,9 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Ta
     for planned, config in zip(cells, configs, strict=True):
         factors = [str(config.get(key, "-")) for key in shown]
         record = finished.get(planned.cell)
-        table.add_row(*([planned.arm] if arms else []), planned.config.model.name, *factors, *_numbers(record))
+        table.add_row(
+            *([planned.arm] if arms else []), app.current().label(planned.config), *factors, *_numbers(record)
+        )
     return table
 
 

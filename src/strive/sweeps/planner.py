@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
-from allcnn.builder_arguments import as_recorded, filled_in
-from allcnn.config import Config, ConfigError, checked
-from allcnn.data import files_on_disk
-from allcnn.same_images import other_images
+from strive import app
 from strive.cells import records
 from strive.cells.progress import CONSOLE
 from strive.cells.records import Record, RecordError
 from strive.cells.runner import CellFacts, check_cell
 from strive.code.hash import changed_files, code_hash, code_of
 from strive.config import identity
+from strive.config.platform_keys import CellConfig
 from strive.decide.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.error_text import complaint
+from strive.errors import ConfigError
 from strive.launch.task import read_tasks
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import counting, override
@@ -67,12 +67,16 @@ class Planner:
             with gathering.attempt(combination):
                 # A product may hold cells that cannot be, and leave them out.
                 config = self.composer.unchecked(combination.overrides)
-                if sweep is not None and combination.in_product and (reason := sweep.excluded(filled_in(config))):
+                if (
+                    sweep is not None
+                    and combination.in_product
+                    and (reason := sweep.excluded(app.current().filled_in(config)))
+                ):
                     gathering.exclude(combination, reason)
                     continue
                 if choosers:
                     config = self._chosen(config, combination, choosers, gathering)
-                config = as_recorded(checked(config))
+                config = app.current().as_recorded(app.current().checked(config))
                 gathering.add(combination, self._looked_up(config, combination.arm))
         return self._put_together(arguments, sweep, gathering)
 
@@ -92,7 +96,7 @@ class Planner:
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
             text=sweep.text if sweep else "",
-            images=list(_found_images(cells)),
+            images=app.current().data_found([planned.config for planned in cells]),
         )
         return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 
@@ -107,7 +111,7 @@ class Planner:
 
     def _choosers(
         self, arguments: Sequence[str], sweep: Sweep | None, children: tuple[str, ...] = ()
-    ) -> list[tuple[ChoiceSpec, Callable[[Config], Choice]]]:
+    ) -> list[tuple[ChoiceSpec, Callable[[CellConfig], Choice]]]:
         """Return what chooses each value that comes from other sweeps' records."""
         if sweep is None:
             return []
@@ -119,29 +123,32 @@ class Planner:
             inherited = sweep.for_parents(arguments)
             line = (*children, sweep.name)
             parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
-            with_records = [(filled_in(config), records.record_of(as_recorded(config))) for config in parents]
+            with_records = [
+                (app.current().filled_in(config), records.record_of(app.current().as_recorded(config)))
+                for config in parents
+            ]
             found.append((spec, chooser(spec, with_records, inherited)))
         return found
 
-    def _cells_of(self, name: str, arguments: Sequence[str], children: tuple[str, ...]) -> list[Config]:
+    def _cells_of(self, name: str, arguments: Sequence[str], children: tuple[str, ...]) -> list[Any]:
         parent = self.read_sweep(name)
         choosers = self._choosers(arguments, parent, children)
         found = []
         for each in self._combinations(arguments, parent):
             config = self.composer.unchecked(each.overrides)
-            if not (each.in_product and parent.excluded(filled_in(config))):
-                found.append(checked(self._chosen(config, each, choosers) if choosers else config))
+            if not (each.in_product and parent.excluded(app.current().filled_in(config))):
+                found.append(app.current().checked(self._chosen(config, each, choosers) if choosers else config))
         return found
 
     def _chosen(
         self,
-        config: Config,
+        config: CellConfig,
         combination: Combination,
-        choosers: Sequence[tuple[ChoiceSpec, Callable[[Config], Choice]]],
+        choosers: Sequence[tuple[ChoiceSpec, Callable[[CellConfig], Choice]]],
         gathering: "_Gathering | None" = None,
-    ) -> Config:
+    ) -> CellConfig:
         overrides = []
-        config = filled_in(config)
+        config = app.current().filled_in(config)
         for spec, choose in choosers:
             choice = choose(config)
             overrides.append(override(spec.key, choice.value))
@@ -149,12 +156,12 @@ class Planner:
                 gathering.choose(spec, config, choice)
         return self.composer.unchecked([*combination.overrides, *overrides])
 
-    def _looked_up(self, config: Config, arm: str) -> Planned:
+    def _looked_up(self, config: CellConfig, arm: str) -> Planned:
         planned = look_up(
             config,
             arm=arm,
             retrain=self.retrain,
-            code=code_hash(config.model.builder),
+            code=code_hash(app.current().builder(config)),
             queued=self._queued(config.runs),
             folders=self._names(config.runs),
             other_images=self._other_images,
@@ -164,18 +171,18 @@ class Planner:
         facts = self._checked(config)
         return replace(planned, num_train=facts.num_train, flops=facts.flops)
 
-    def _checked(self, config: Config) -> CellFacts:
+    def _checked(self, config: CellConfig) -> CellFacts:
         # Cells that differ in optimizer, budget or seed share net, images and device.
-        shared = f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}{config.runs}"
+        shared = app.current().facts_key(config) + config.runs
         if shared not in self._facts:
             self._facts[shared] = check_cell(config)
         return self._facts[shared]
 
-    def _other_images(self, config: Config, record: Record) -> str | None:
+    def _other_images(self, config: CellConfig, record: Record) -> str | None:
         made = record.provenance
-        shared = f"{config.data}{made.data_stamp}/{made.data_fingerprint}"
+        shared = f"{app.current().data_of(config)}{made.data_stamp}/{made.data_fingerprint}"
         if shared not in self._compared:
-            self._compared[shared] = other_images(config, record)
+            self._compared[shared] = app.current().other_data(config, record)
         return self._compared[shared]
 
     def _queued(self, runs: str) -> Mapping[str, str]:
@@ -219,7 +226,7 @@ class _Gathering:
         twin = self._planned.setdefault(planned.cell, planned)
         _check_twin(planned.config, twin.config)
         # Two spellings of one builder's arguments are one cell, though an older record may have the name of one.
-        filled = filled_in(planned.config)
+        filled = app.current().filled_in(planned.config)
         cell = planned.cell if filled is planned.config else identity.cell_id(filled)
         self._labels.append((combination.label, cell))
 
@@ -227,7 +234,7 @@ class _Gathering:
         """Keep what was left out."""
         self.excluded.append((combination.label, reason))
 
-    def choose(self, spec: ChoiceSpec, config: Config, choice: Choice) -> None:
+    def choose(self, spec: ChoiceSpec, config: CellConfig, choice: Choice) -> None:
         """Keep what was chosen."""
         flat = identity.spread(identity.flat(config))
         per = {key: flat.get(key) for key in spec.per}
@@ -251,11 +258,12 @@ class _Gathering:
         return list(self._planned.values())
 
 
-def _check_twin(config: Config, twin: Config) -> None:
-    for key, one, other in (("runs", twin.runs, config.runs), ("data.root", twin.data.root, config.data.root)):
-        if one != other:
+def _check_twin(config: CellConfig, twin: CellConfig) -> None:
+    ours, theirs = identity.flat(config), identity.flat(twin)
+    for key in ("runs", *app.current().DATA_PLACES):
+        if ours[key] != theirs[key]:
             raise ConfigError(
-                f"{key}={one} and {key}={other} give one and the same cell {identity.cell_id(config)};"
+                f"{key}={theirs[key]} and {key}={ours[key]} give one and the same cell {identity.cell_id(config)};"
                 " start them separately, or give other images another data.name"
             )
 
@@ -295,23 +303,11 @@ def _cells_of_other_images(plan: Plan) -> Iterator[str]:
         yield from _names_of(cells)
 
 
-def _found_images(cells: Sequence[Planned]) -> Iterator[str]:
-    """Yield what is found of each data set that lies on disk, and what is left out of it."""
-    for data in {(data.name, data.root): data for data in (planned.config.data for planned in cells)}.values():
-        try:
-            on_disk = files_on_disk(data)
-        except ConfigError:
-            continue  # of cells that are done
-        if on_disk.found:
-            yield f"images of {data.name}: {on_disk.found}"
-        yield from (f"  left out: {line}" for line in on_disk.left_out)
-
-
 def _since(planned: Planned) -> str:
     """Return the code of a done cell, and which files have changed since where its record knows."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, code_of(planned.config.model.builder).files)
+    changed = changed_files(before, code_of(app.current().builder(planned.config)).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from allcnn.config import Config, knobs
+from strive import app
 from strive.config import identity
+from strive.config.keys import defaults, groups
 from strive.decide.choice import ChoiceSpec, Criterion
-from strive.sweeps.override_syntax import GROUPS, NAME, bare_key
+from strive.sweeps.override_syntax import NAME, bare_key
 
-_KNOBS = {key: value for key, _, value in knobs(Config())}
 _SWEPT_TEXT = re.compile(r"(glob|range|choice|interval|sort|shuffle|tag)\(.*\)", flags=re.DOTALL)
 
 
@@ -77,19 +77,19 @@ class Faults:
 
     def key(self, place: str, key: str) -> bool:
         """Note a key that is neither a knob nor a group; return whether it is one."""
-        if key in GROUPS or key.startswith("+"):
+        if key in groups() or key.startswith("+"):
             return True
-        return self.knob(place, key, [*_KNOBS, *GROUPS], "knob or group")
+        return self.knob(place, key, [*defaults(), *groups()], "knob or group")
 
-    def knob(self, place: str, key: str, legal: Sequence[str] = tuple(_KNOBS), kind: str = "knob") -> bool:
+    def knob(self, place: str, key: str, legal: Sequence[str] = (), kind: str = "knob") -> bool:
         """Note a key that is no knob and no argument of a builder; return whether it is one."""
-        if key in _KNOBS or identity.is_argument(key):
+        if key in defaults() or identity.is_argument(key):
             return True
         if key.startswith(("hydra.", "hydra/")):
             self.add(f"{place}: {key} says how to launch, not what a cell is: give it on the command line")
             return False
-        own = [name for name in _KNOBS if key in (name.partition(".")[0], name.rpartition(".")[2])]
-        close = own[:3] or difflib.get_close_matches(key, legal, n=3)
+        own = [name for name in defaults() if key in (name.partition(".")[0], name.rpartition(".")[2])]
+        close = own[:3] or difflib.get_close_matches(key, legal or defaults(), n=3)
         self.add(
             f"{place}: there is no {kind} {shown(key)}; "
             + (f"did you mean {' or '.join(close)}?" if close else "docs/config.md lists them")
@@ -114,11 +114,11 @@ def _misfit(key: str, value: Any) -> str:
         return "one value here; sweep text stands alone behind a key of grid or cells"
     if not _is_plain(value):
         return "a number, text, true, false, null, or a list or mapping of them; put a date into quotes"
-    if key in GROUPS:
+    if key in groups():
         if isinstance(value, dict):
             return f"the name of an option; a knob of it is a key of its own, such as {key}.{next(iter(value), 'NAME')}"
         return "" if isinstance(value, str) and value else "the name of one option"
-    match _KNOBS.get(key):
+    match defaults().get(key):
         case None:  # an argument of a builder, or a key that the user adds
             return ""
         case list():
@@ -144,7 +144,7 @@ def is_one_value(key: str, value: Any) -> bool:
     """
     if not isinstance(value, list):
         return True
-    holds_lists = isinstance(_KNOBS.get(bare_key(key)), list)
+    holds_lists = isinstance(defaults().get(bare_key(key)), list)
     return holds_lists and not (value and all(isinstance(each, list) for each in value))
 
 
@@ -271,13 +271,13 @@ def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]
     found = []
     for each in [value] if is_one_value(key, value) else value:
         try:
-            node = OmegaConf.structured(Config)
+            node = OmegaConf.structured(app.current().Config)
             OmegaConf.update(node, key, each, force_add=True)
             config = OmegaConf.to_object(node)
         except OmegaConfBaseException as error:
             faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")
             continue
-        assert isinstance(config, Config)
+        assert isinstance(config, app.current().Config)
         found.append(_comparable(key, identity.spread(identity.flat(config)).get(key, each)))
     return found
 
@@ -296,7 +296,7 @@ def _is(value: Any, wanted: Any) -> bool:
 
 def _comparable(key: str, value: Any) -> Any:
     """Return a value as it is, but fractions in lowest terms: a config that was not checked has 200/350."""
-    if not isinstance(value, list) or key not in _KNOBS:
+    if not isinstance(value, list) or key not in defaults():
         return value
     try:
         return [str(Fraction(text)) for text in value]

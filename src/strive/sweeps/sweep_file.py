@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from allcnn.config import Config, ConfigError
 from strive.config import identity
+from strive.config.platform_keys import CellConfig
 from strive.decide.choice import ChoiceSpec
+from strive.errors import ConfigError
 from strive.sweeps import sections
 from strive.sweeps.override_syntax import bare_key, counting, flattened, keys_of, no_value, override, typed_key
 from strive.sweeps.sections import Exclusion, Faults, is_one_value
@@ -102,7 +103,7 @@ class Sweep:
         texts = (text for given in command_line for text in flattened(given))
         return tuple(text for text in texts if not set(keys_of(text)) & set(self.factors))
 
-    def excluded(self, config: Config) -> str:
+    def excluded(self, config: CellConfig) -> str:
         """Return why the product leaves this cell out, or "".
 
         Takes a config that was not checked, too: a product may hold cells that cannot be.
@@ -124,7 +125,7 @@ class Sweep:
         if faults:
             raise ConfigError("\n".join(f"{_where(self.name)}{line}" for line in faults))
 
-    def check_table(self, configs: Iterable[Config]) -> None:
+    def check_table(self, configs: Iterable[CellConfig]) -> None:
         """Raise ConfigError where the table names an argument that no cell's builder has."""
         table = self.table
         named = [*table.keys, *table.pair, *table.select] if table else []

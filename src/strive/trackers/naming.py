@@ -1,15 +1,18 @@
 """What a cell is called on W&B: name, group, tags, config, summary. Imports neither W&B nor torch."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from allcnn.config import Config, Family
+from strive import app
 from strive.cells.history import Epoch
 from strive.cells.records import Provenance, RecordError
 from strive.config import identity
+from strive.config.keys import defaults
 from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import Trail
 
@@ -42,7 +45,6 @@ SUMMARY_KEYS = (
     "code_hash",
     "record",
 )
-_GROUPS = {key.partition(".")[0] for key in identity.flat(Config())}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +98,10 @@ def config_key(knob: str) -> str:
         return _FACTORS[knob]
     if identity.is_argument(knob):
         own = knob.removeprefix(f"{identity.KWARGS}.").replace(".", "_")
-        taken = own in _GROUPS or own in CONFIG_KEYS or own in _SHARED
+        taken = own in _groups() or own in CONFIG_KEYS or own in _last_parts()
         return knob.replace(".", "_") if taken else own
     last = knob.rpartition(".")[2]
-    taken = last in _GROUPS or last in CONFIG_KEYS or _SHARED[last] > 1
+    taken = last in _groups() or last in CONFIG_KEYS or _last_parts()[last] > 1
     return knob.replace(".", "_") if taken else last
 
 
@@ -127,9 +129,9 @@ def label_of(trail: Trail, plans: Plans, *, group: str = "") -> Label:
 
 def _factors(trail: Trail) -> dict[str, Any]:
     config = trail.config
-    factors = {"net": identity.config_of(config).model.name}
+    factors = {"net": app.current().label(identity.config_of(config))}
     factors |= {name: config[key] for key, name in _FACTORS.items()}
-    if config["model.family"] != Family.paper.value:
+    if config["model.family"] != "paper":
         del factors["base"], factors["variant"]  # which only the paper's nets have
     return factors
 
@@ -139,8 +141,15 @@ def _varying(trail: Trail, factors: Sequence[str]) -> dict[str, Any]:
     return {key: config[key] for key in factors if key not in _FACTORS and key in config}
 
 
-_LAST = [key.rpartition(".")[2] for key in identity.flat(Config())]
-_SHARED = {name: _LAST.count(name) for name in _LAST}
+@cache
+def _groups() -> frozenset[str]:
+    return frozenset(key.partition(".")[0] for key in defaults())
+
+
+@cache
+def _last_parts() -> Counter[str]:
+    """Return how many keys end in each name, such as lr of optimizer.lr."""
+    return Counter(key.rpartition(".")[2] for key in defaults())
 
 
 def _texts(values: dict[str, Any]) -> list[str]:

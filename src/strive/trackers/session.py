@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from allcnn.config import ConfigError, Tracker
 from strive import signals
+from strive.config.platform_keys import Tracker
+from strive.errors import ConfigError
 from strive.launch.task import Task
 from strive.trackers.daemon_process import MirrorProcess
 from strive.trackers.protocol import Kind, News

@@ -7,8 +7,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from support import ROOT, SMALL
 
-from allcnn.config import Config, to_config
+from allcnn.config import Config
 from strive.cells.runner import run_cell
+from strive.config.schema import to_config
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from torch import Tensor
 from allcnn.attribution.figure import FigureContent, Picture
 from allcnn.attribution.figures.filters import FiltersOptions, deconvolved, make
 from allcnn.attribution.trained_cell import TrainedCell
-from allcnn.config import ConfigError, Variant
+from allcnn.config import Variant
+from strive.errors import ConfigError
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from allcnn.attribution.deprocess import as_pixels, map_picture
 from allcnn.attribution.figures import patches
 from allcnn.attribution.figures.patches import PatchesOptions, make, ranking_path
 from allcnn.attribution.trained_cell import TrainedCell
-from allcnn.config import ConfigError, Variant
+from allcnn.config import Variant
+from strive.errors import ConfigError
 
 
 @pytest.fixture

@@ -18,9 +18,11 @@ from allcnn.attribution.figures import sanity as figure
 from allcnn.attribution.figures.sanity import SanityOptions, make
 from allcnn.attribution.sanity_checks import Comparison, ComparisonLine, compare_maps, difference, without_class_relu
 from allcnn.attribution.trained_cell import TrainedCell
-from allcnn.config import Config, ConfigError, DataConfig, Init, ModelConfig, Preprocess, PreprocessConfig, Source
+from allcnn.config import Config, DataConfig, Init, ModelConfig, Preprocess, PreprocessConfig, Source
+from strive.errors import ConfigError
 from allcnn.data import load_splits
 from allcnn.networks import build_network
+from strive.errors import ConfigError
 
 MODEL = ModelConfig(width=0.125, init=Init.he)
 FEW = SanityOptions(images=2, score_images=5, seeds=2, steps=4)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from allcnn.attribution.trained_cell import convolutions, load_cell, load_weights, unit_layer
-from allcnn.config import ConfigError
+from strive.errors import ConfigError
 from strive.cells.records import read_record
+from strive.errors import ConfigError
 
 ONE_THREAD = {"trainer.threads": "1"}
 

@@ -7,9 +7,10 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import cifar as torchvision_cifar
 
-from allcnn.config import ConfigError, DataConfig, Source
+from allcnn.config import DataConfig, Source
 from allcnn.data import current_fingerprint, files_on_disk
 from allcnn.data.cifar import count_cifar, load_plain_pickle, read_cifar
+from strive.errors import ConfigError
 
 IMAGES_PER_FILE = 7
 

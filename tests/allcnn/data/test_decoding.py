@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn.config import ConfigError
 from allcnn.data.decoding import decode_square, is_image
+from strive.errors import ConfigError
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels(rng, png):

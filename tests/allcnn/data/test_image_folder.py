@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn.config import ConfigError, DataConfig, Source
+from allcnn.config import DataConfig, Source
 from allcnn.data import image_folder
 from allcnn.data.image_folder import list_images, read_image_folder
+from strive.errors import ConfigError
 
 
 def config(root, image_size=32):

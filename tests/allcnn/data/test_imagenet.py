@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from allcnn.config import Config, ConfigError, DataConfig, Preprocess, PreprocessConfig, Source, TrainerConfig
+from allcnn.config import Config, DataConfig, Preprocess, PreprocessConfig, Source, TrainerConfig
 from allcnn.data import check_data, load_splits
 from allcnn.data.imagenet import list_imagenet
+from strive.errors import ConfigError
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]

@@ -2,18 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from allcnn.config import (
-    Config,
-    ConfigError,
-    DataConfig,
-    Preprocess,
-    PreprocessConfig,
-    Source,
-)
+from allcnn.config import Config, DataConfig, Preprocess, PreprocessConfig, Source
 from allcnn.data import check_data, load_splits
 from allcnn.data.digits import read_digits
 from allcnn.data.preprocess import global_contrast_normalise
 from allcnn.data.splits import DataFacts, ResidentSplit, held_out
+from strive.errors import ConfigError
 
 CPU = torch.device("cpu")
 

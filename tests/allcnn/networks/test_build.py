@@ -7,22 +7,12 @@ import torch
 from support import ROOT
 from torch import nn
 
-from allcnn.config import (
-    Base,
-    ConfigError,
-    DropoutAfter,
-    Family,
-    HeadPadding,
-    Init,
-    ModelConfig,
-    PoolRounding,
-    StridedB,
-    Variant,
-)
+from allcnn.config import Base, DropoutAfter, Family, HeadPadding, Init, ModelConfig, PoolRounding, StridedB, Variant
 from allcnn.networks import build_network, check_network, count_parameters, reseed
 from allcnn.networks.build import SampledConv
 from allcnn.networks.dropout import HashDropout
 from allcnn.randomness import streams
+from strive.errors import ConfigError
 
 GRID = list(itertools.product(Base, Variant))
 

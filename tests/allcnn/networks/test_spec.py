@@ -2,16 +2,7 @@ import itertools
 
 import pytest
 
-from allcnn.config import (
-    Base,
-    DropoutAfter,
-    Family,
-    HeadPadding,
-    ModelConfig,
-    PoolRounding,
-    StridedB,
-    Variant,
-)
+from allcnn.config import Base, DropoutAfter, Family, HeadPadding, ModelConfig, PoolRounding, StridedB, Variant
 from allcnn.networks.spec import Conv, Dropout, Pool, layers, sides
 
 GRID = list(itertools.product(Base, Variant))

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from allcnn.config import ConfigError, DeviceChoice, EngineChoice, TrainerConfig
+from allcnn.config import DeviceChoice, EngineChoice, TrainerConfig
 from allcnn.training import choose_execution, device_name, enter_execution, peak_memory_bytes
+from strive.errors import ConfigError
 from strive.subprocess_env import own_source_first
 
 CPU = torch.device("cpu")

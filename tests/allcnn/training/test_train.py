@@ -13,7 +13,7 @@ from allcnn.config import Config
 from allcnn.data import ResidentSplit, Splits, load_splits
 from allcnn.networks import build_network
 from allcnn.training import EagerExecutor, Execution, Outcome, Training, train_cell, train_epoch
-from strive.config.identity import SCIENCE_KEYS
+from strive.config.identity import science_keys
 
 CPU = Execution(torch.device("cpu"), threads=1, compiled=False)
 
@@ -323,7 +323,7 @@ def test_every_science_key_is_tried():
     # The data set's source and name choose the images, image_size is fixed for digits, and the
     # custom net's keys have tests of their own.
     elsewhere = {"model.family", "model.builder", "model.kwargs", "data.source", "data.name", "data.image_size"}
-    assert set(KNOBS) | elsewhere == SCIENCE_KEYS
+    assert set(KNOBS) | elsewhere == science_keys()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch 2.11, inside its compiler

@@ -7,10 +7,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from allcnn.attribution.trained_cell import TrainedCell
-from allcnn.config import ConfigError, Family, Preprocess
+from allcnn.config import Family, Preprocess
+from strive.errors import ConfigError
 from allcnn.data import Split
 from allcnn.networks.pooling import NormPool
-from strive.cells.progress import CONSOLE
+from strive.console import CONSOLE
+from strive.errors import ConfigError
 
 # The units to show: the first so many, or these.
 UnitChoice = int | tuple[int, ...]

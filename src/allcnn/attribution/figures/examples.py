@@ -15,7 +15,7 @@ from allcnn.attribution.figures import read
 from allcnn.attribution.sanity_checks import without_class_relu
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.attribution.units import choose_units
-from allcnn.config import ConfigError
+from strive.errors import ConfigError
 
 
 class Examples(NamedTuple):

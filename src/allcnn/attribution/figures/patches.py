@@ -30,9 +30,10 @@ from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.rules import Rule
 from allcnn.attribution.top_patches import TopPatches, rank, read_ranking, write_ranking
 from allcnn.attribution.trained_cell import TrainedCell, convolutions, unit_layer
-from allcnn.config import ConfigError
+from strive.errors import ConfigError
 from allcnn.data import Split
 from strive.config import identity
+from strive.errors import ConfigError
 
 _RULES = (Rule.deconvnet, Rule.guided)
 _USUAL = "conv6"  # the paper shows its layers 6 and 9

@@ -26,8 +26,9 @@ from allcnn.attribution.sanity_checks import (
     difference,
 )
 from allcnn.attribution.trained_cell import TrainedCell
-from allcnn.config import ConfigError
+from strive.errors import ConfigError
 from allcnn.data import Split
+from strive.errors import ConfigError
 
 _BASELINE = 0.0  # of preprocessed images: the training images' mean
 

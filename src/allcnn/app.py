@@ -1,0 +1,129 @@
+"""The study as the platform's app: what `strive.app.App` asks of it. Imports torch only where cells are looked at."""
+
+from collections.abc import Sequence
+
+from allcnn.config import Config, checked
+from strive.app import CellFacts
+from strive.cells.records import Record
+from strive.errors import ConfigError
+
+__all__ = [
+    "CODE",
+    "DATA_PLACES",
+    "NO_CODE",
+    "Config",
+    "as_called",
+    "as_recorded",
+    "builder",
+    "cell_name",
+    "checked",
+    "data_found",
+    "data_of",
+    "epochs",
+    "facts",
+    "facts_key",
+    "filled_in",
+    "label",
+    "other_data",
+    "speed_group",
+]
+
+CODE = "allcnn.training"  # imports nets and data in its turn
+# What keys and their values mean to the program, config says in names alone: the values of a cell stand in its id and
+# its record.
+NO_CODE = frozenset({"allcnn", "allcnn.config"})
+DATA_PLACES = ("data.root",)
+
+
+def filled_in(config: Config) -> Config:
+    """Return the config with all arguments of its builder."""
+    from allcnn.builder_arguments import filled_in
+
+    return filled_in(config)
+
+
+def as_recorded(config: Config) -> Config:
+    """Return the config of the cell that a checked one names."""
+    from allcnn.builder_arguments import as_recorded
+
+    return as_recorded(config)
+
+
+def as_called(config: Config) -> Config:
+    """Return a frozen config with its arguments as the builder takes them."""
+    from allcnn.builder_arguments import as_called
+
+    return as_called(config)
+
+
+def builder(config: Config) -> str:
+    """Return the builder of a user's net."""
+    return config.model.builder
+
+
+def cell_name(config: Config) -> str:
+    """Return the readable part of a cell's id, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0."""
+    return f"{speed_group(config)}lr{config.optimizer.lr:g}-s{config.seed}"
+
+
+def label(config: Config) -> str:
+    """Return the net's name."""
+    return config.model.name
+
+
+def epochs(config: Config) -> int:
+    """Return how many epochs the cell trains."""
+    return config.budget.epochs
+
+
+def speed_group(config: Config) -> str:
+    """Return how the ids of cells begin that have this net, data and augmentation."""
+    return f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-"
+
+
+def facts(config: Config) -> CellFacts:
+    """Return how much there is to train, or raise ConfigError.
+
+    Builds the net on the meta device, looks for the data and the device.
+    """
+    from allcnn.data import check_data, output_size
+    from allcnn.networks import check_network
+    from allcnn.training import choose_execution
+
+    choose_execution(config.trainer)
+    found = check_data(config)
+    network = check_network(config.model, num_classes=found.num_classes, image_size=output_size(config))
+    return CellFacts(num_train=found.num_train, flops=network.flops)
+
+
+def facts_key(config: Config) -> str:
+    """Return a text that is equal for cells with one net, images and device."""
+    return f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}"
+
+
+def data_of(config: Config) -> str:
+    """Return a text that is equal for cells of one data set."""
+    return str(config.data)
+
+
+def data_found(configs: Sequence[Config]) -> list[str]:
+    """Return what is found of each data set that lies on disk, and what is left out of it."""
+    from allcnn.data import files_on_disk
+
+    lines = list[str]()
+    for data in {(data.name, data.root): data for data in (config.data for config in configs)}.values():
+        try:
+            on_disk = files_on_disk(data)
+        except ConfigError:
+            continue  # of cells that are done
+        if on_disk.found:
+            lines.append(f"images of {data.name}: {on_disk.found}")
+        lines += [f"  left out: {line}" for line in on_disk.left_out]
+    return lines
+
+
+def other_data(config: Config, record: Record) -> str | None:
+    """Return why the images at data.root are not those that the record was trained on."""
+    from allcnn.same_images import other_images
+
+    return other_images(config, record)
