@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
 from strive.figures.effects import FIGURES
 from strive.figures.style import FORMATS, to_bytes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from literature import comparison_tables
 
+import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
 from strive.results.command import add_arguments, guarded, sheets_of
 from strive.results.summary import Sheet

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.results.command import guarded
 from strive.results.load import LoadError
 from strive.trackers.outline import Found, find_outlines

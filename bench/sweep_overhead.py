@@ -107,7 +107,7 @@ def seconds(arm: Arm, cells: int, environment: Mapping[str, str]) -> float:
 def start_seconds() -> float:
     """Return the processor seconds that one start of Python with torch and strive takes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", "import strive.cells.runner"], check=True)
+    subprocess.run([sys.executable, "-c", "import allcnn.cells"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

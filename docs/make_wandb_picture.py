@@ -19,6 +19,7 @@ os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_
 
 import wandb
 
+import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.trackers.cell_files import read_trail
 from strive.trackers.naming import Plans, label_of, summary_of
 

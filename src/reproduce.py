@@ -54,7 +54,7 @@ def main() -> int:
 
 def _train(record: Record, config: Config, again: Path) -> None:
     # torch is imported only here: --help and errors answer at once.
-    from strive.cells.runner import run_cell
+    from allcnn.cells import run_cell
 
     differences = foreseen(record, config)
     print(f"trains {record.cell} again, into {config.runs}", file=sys.stderr)

@@ -36,9 +36,9 @@ def main(composed: DictConfig) -> None:
         config = to_config(composed)
         # torch is imported only here: --help and tab completion answer at once.
         from allcnn.builder_arguments import as_recorded
-        from strive.cells.progress import CONSOLE
-        from strive.cells.runner import run_when_free
+        from allcnn.cells import run_when_free
         from strive.config import identity
+        from strive.console import CONSOLE
         from strive.trackers.session import Mirroring
 
         # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+import allcnn  # noqa: F401 (the app whose cells these are)
 from strive import streams
 from strive.cells.records import RecordError
 from strive.cli import command_parser, complain

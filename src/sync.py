@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from allcnn.config import Config
 from strive import streams
-from strive.cells.progress import CONSOLE, OUTPUT
 from strive.cells.records import RecordError
 from strive.cli import command_parser
 from strive.config.keys import knobs
+from strive.console import CONSOLE, OUTPUT
 from strive.launch.live_view import printable
 from strive.sweeps.find_plan import UsageError, split, wanted
 from strive.sweeps.plan import StoredPlan, names_in, sweep_folder

@@ -20,6 +20,7 @@ from strive.cells.reproduce import find_record
 from strive.cli import command_parser, complain
 from strive.config.keys import knobs
 from strive.config.schema import to_config
+from strive.console import CONSOLE
 from strive.error_text import complaint
 from strive.errors import ConfigError
 from strive.launch.live_view import printable

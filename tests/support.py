@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from allcnn.cells import run_cell
 from allcnn.config import Config, Precision
 from allcnn.training import Bf16, bf16_of
 from strive import signals
 from strive.cells import records
 from strive.cells.records import Provenance, Record, Result, Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.sweeps.plan import Plan
 

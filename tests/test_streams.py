@@ -122,7 +122,7 @@ def test_what_an_encoding_lacks_is_spelled_out():
 
 def test_the_console_survives_its_reader_and_a_terminal_one_column_wide():
     program = (
-        "from strive.cells.progress import CONSOLE, OUTPUT\n"
+        "from strive.console import CONSOLE, OUTPUT\n"
         "for number in range(9): CONSOLE.print('progress'); OUTPUT.print('result')\n"
     )
     environment = os.environ | {"COLUMNS": "1"}

@@ -1,9 +1,12 @@
 """The study as the platform's app: what `strive.app.App` asks of it. Imports torch only where cells are looked at."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, cast
 
-from allcnn.config import Config, checked
-from strive.app import CellFacts
+from allcnn.config import Augment, Config, DeviceChoice, checked
+from strive.app import CellFacts, Trainer
 from strive.cells.records import Record
 from strive.errors import ConfigError
 
@@ -18,14 +21,18 @@ __all__ = [
     "cell_name",
     "checked",
     "data_found",
-    "data_of",
+    "data_key",
+    "device_key",
     "epochs",
     "facts",
     "facts_key",
     "filled_in",
     "label",
     "other_data",
+    "pack_key",
     "speed_group",
+    "surroundings",
+    "trainer",
 ]
 
 CODE = "allcnn.training"  # imports nets and data in its turn
@@ -33,6 +40,10 @@ CODE = "allcnn.training"  # imports nets and data in its turn
 # its record.
 NO_CODE = frozenset({"allcnn", "allcnn.config"})
 DATA_PLACES = ("data.root",)
+
+# What may differ between cells of a pack: it changes values in a training step, not what the step computes.
+_FREE = ("seed", "budget.epochs", "runs", "sweeps", "trainer.progress")
+_FREE_GROUPS = ("optimizer.", "tracker.", "needs.")
 
 
 def filled_in(config: Config) -> Config:
@@ -101,9 +112,9 @@ def facts_key(config: Config) -> str:
     return f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}"
 
 
-def data_of(config: Config) -> str:
-    """Return a text that is equal for cells of one data set."""
-    return str(config.data)
+def data_key(config: Mapping[str, Any]) -> str:
+    """Return a text that is equal for cells of one data set, prepared alike; config: as identity.flat."""
+    return "".join(f"{key}={value} " for key, value in config.items() if key.startswith(("data.", "preprocess.")))
 
 
 def data_found(configs: Sequence[Config]) -> list[str]:
@@ -127,3 +138,55 @@ def other_data(config: Config, record: Record) -> str | None:
     from allcnn.same_images import other_images
 
     return other_images(config, record)
+
+
+def pack_key(config: Mapping[str, Any]) -> str:
+    """Return a text that is equal for cells that can share a pack.
+
+    Equal in all but the seed, the optimizer, the number of epochs, augmentation by flips and shifts,
+    and logistics outside trainer.*. config: as `identity.flat`.
+    """
+    free: tuple[str, ...] = _FREE_GROUPS
+    # The other kind has images of another size, and draws that a step without it does not make.
+    if config["augment.kind"] in (Augment.none.value, Augment.flip_shift.value):
+        free += ("augment.",)
+    shared = {key: value for key, value in config.items() if key not in _FREE and not key.startswith(free)}
+    return json.dumps(shared, sort_keys=True, allow_nan=False)
+
+
+def surroundings(config: Config) -> dict[str, Any]:
+    """Return what a cell's record would say here of device, threads and arithmetic."""
+    import torch
+
+    from allcnn.training import bf16_of, choose_execution, device_name
+
+    execution = choose_execution(config.trainer)
+    return {
+        "device": device_name(execution.device),
+        "threads": execution.threads,
+        "compiled": execution.compiled,
+        "bf16": bf16_of(config.precision, execution.device) or "",
+        "fast": execution.fast,
+        "torch": str(torch.__version__),
+    }
+
+
+def device_key(device: str) -> str:
+    """Return trainer.device so that a cell trains on the device of its record, if that is here."""
+    import torch
+
+    from allcnn.training import device_name
+
+    if torch.cuda.is_available() and device == device_name(torch.device("cuda")):
+        return DeviceChoice.cuda.value
+    if device == device_name(torch.device("cpu")):
+        return DeviceChoice.cpu.value
+    return DeviceChoice.auto.value
+
+
+def trainer() -> Trainer:
+    """Return what trains cells in this process; imports torch."""
+    from allcnn import cells
+
+    module: ModuleType = cells
+    return cast(Trainer, module)

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from strive.cells.progress import CONSOLE
+from strive.console import CONSOLE
 from strive.launch.local import LocalOptions, train_locally
 from strive.launch.submission import Submission
 from strive.launch.task import Ended

@@ -13,9 +13,9 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import OmegaConf
 
-from allcnn.config import Config
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
-from strive.cells.progress import CONSOLE
+from strive import app
+from strive.console import CONSOLE
 from strive.error_text import no_text
 from strive.errors import ConfigError, TroubleError
 from strive.sweeps.plan import Retrain
@@ -51,7 +51,7 @@ class StriveSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Plan all cells, and train the missing ones unless it is a dry run."""
         # Compact errors: Hydra tells them without a stack trace under another app, too.
-        if OmegaConf.get_type(self.config) is not Config:
+        if OmegaConf.get_type(self.config) is not app.current().Config:
             raise CompactHydraException(
                 "hydra/sweeper=strive trains the cells of strive's own src/run.py, and this app is another;"
                 " legal here: hydra/sweeper=basic hydra/launcher=basic, or those of other packages"

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -67,14 +67,76 @@ class App(Protocol):
     def facts_key(self, config: Any) -> str:
         """Return a text that is equal for cells with equal facts."""
 
-    def data_of(self, config: Any) -> str:
-        """Return a text that is equal for cells whose data lies at one place."""
+    def data_key(self, config: Mapping[str, Any]) -> str:
+        """Return a text that is equal for cells that load the same data; config: as identity.flat."""
 
     def data_found(self, configs: Sequence[Any]) -> list[str]:
         """Return what is found of the cells' data on disk, a line each."""
 
     def other_data(self, config: Any, record: "Record") -> str | None:
         """Return why the data on disk is not what a record was trained on, "" where it is, None where none is there."""
+
+    def pack_key(self, config: Mapping[str, Any]) -> str:
+        """Return a text that is equal for cells that can train side by side in one process; config: as flat."""
+
+    # -- where it trains
+    def surroundings(self, config: Any) -> dict[str, Any]:
+        """Return what a cell's record would say here of device, threads and arithmetic, by field of Provenance."""
+
+    def device_key(self, device: str) -> str:
+        """Return the value of trainer.device for the device of a record, if it is here."""
+
+    def trainer(self) -> "Trainer":
+        """Return what trains cells in this process; may take seconds to import."""
+
+
+class Pack(Protocol):
+    """Cells that train side by side in this process, an epoch of all of them at a time."""
+
+    room: int  # most cells at once
+    measured: int  # how many at once were tried
+
+    def __len__(self) -> int:
+        """Return how many train."""
+
+    def add(self, config: Any, *, replaces: str = "", fence: str = "") -> None:
+        """Take a cell in; it trains from the next epoch on. replaces, fence: as for run_cell."""
+
+    def run_epoch(self) -> None:
+        """Train all cells to the end of their epoch, and end those that have no more to train."""
+
+
+class Trainer(Protocol):
+    """What trains an app's cells in this process."""
+
+    def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> "Record":
+        """Train a cell, or go on where it was stopped, and write its record; a done cell is left alone.
+
+        replaces: sha256 of the record file to train again; any other finished record is left alone.
+        fence: the token of a dead process's lease on the cell.
+
+        Raises ConfigError or RecordError for what a user must put right first, ClaimedError while another
+        process trains the cell, StoppedError when a signal asked to stop, and LostClaimError when another
+        process took the cell over.
+        """
+
+    def Pack(self, on_ended: Callable[[str, "Record | BaseException"], object], *, room: int = 0) -> Pack:
+        """Return an empty pack. on_ended: gets each cell's id once, with its record or what run_cell would raise.
+
+        room: most cells at once; 0: as many as are fastest, found out when two or more are there.
+        """
+
+    def seen(self, config: Any) -> dict[str, str | int]:
+        """Return device, threads, layout and torch, for the record of a cell whose process dies."""
+
+    def no_gpu(self, gpu: str) -> str:
+        """Return why this process cannot use the GPU that it was given, "" if it can."""
+
+    def is_spoilt(self, *, alone: bool) -> bool:
+        """Return whether this process is not to train on after a cell's error. alone: no other trains in it."""
+
+    def free_memory(self) -> None:
+        """Give back the memory of cells that have ended."""
 
 
 def use(module: str) -> None:

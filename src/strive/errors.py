@@ -21,6 +21,15 @@ class UnknownKeyError(ConfigError):
         self.key = key
 
 
+class NoRoomError(Exception):
+    """The cell was given back without a verdict: it is to be trained again, beside fewer others."""
+
+    def __init__(self, room: int, why: str, *, spoilt: bool = False) -> None:
+        super().__init__(why)
+        self.room = room  # how many cells at once this process can or should train
+        self.spoilt = spoilt  # nothing more may succeed on this process's GPU
+
+
 class TroubleError(Exception):
     """Something that a user or an administrator must put right; the message says what."""
 

@@ -10,13 +10,13 @@ from PIL import Image
 from support import MakeConfig, MakePlan
 
 from allcnn import same_images
+from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.data import imagenet as list_of_imagenet
 from allcnn.data import load_splits
 from allcnn.same_images import other_images
 from strive.cells import records
 from strive.cells.records import Provenance, Record, Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan

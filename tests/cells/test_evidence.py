@@ -12,11 +12,11 @@ import torch
 from sklearn.datasets import load_digits
 from support import MakeConfig, write_result
 
+from allcnn.cells import run_cell
 from allcnn.randomness import generator
 from strive.cells import records
 from strive.cells.evidence import Evidence, is_dead, remark, weigh
 from strive.cells.records import Record, Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 
 # 20 test images of 3 classes; the first 5 are wrong, and 8 are of the largest class.

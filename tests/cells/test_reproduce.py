@@ -11,10 +11,10 @@ import pytest
 from omegaconf.errors import ValidationError
 from support import ROOT, MakeConfig
 
+from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.records import Failure, Record, RecordError, Status
 from strive.cells.reproduce import differing, find_record, foreseen, repeated, surroundings, verdict
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.errors import ConfigError
 

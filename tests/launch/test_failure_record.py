@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from support import MakeConfig
 
+from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.lease import ClaimedError, owner_of, take_claim
 from strive.cells.records import RecordError, Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.launch.failure_record import tail, write_failure
 from strive.launch.task import Task

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 from support import MakeConfig, write_result
 
-from strive.cells import lease, progress
+from allcnn import progress
+from allcnn.cells import run_cell
+from strive.cells import lease
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.launch import live_view as module
 from strive.launch.live_view import View, duration, short_names, shortened

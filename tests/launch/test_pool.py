@@ -15,11 +15,11 @@ import pytest
 from programs import stand_in
 from support import MakeConfig
 
+from allcnn.cells import run_cell
 from strive import signals
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Record, Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.launch import exit_cause, leased_elsewhere
 from strive.launch import pool as module

@@ -13,11 +13,11 @@ import pytest
 from support import MakeConfig
 
 import strive
+from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
-from strive.cells.runner import run_cell
 from strive.code import hash as code_hash_module
 from strive.code.hash import code_hash
 from strive.config import identity

@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     write(
         root,
-        {"src/strive/__init__.py": "", "src/strive/cells/runner.py": "CELL = 1\n", "conf/config.yaml": "seed: 0\n"},
+        {"src/strive/__init__.py": "", "src/allcnn/cells.py": "CELL = 1\n", "conf/config.yaml": "seed: 0\n"},
     )
     write(
         root,
@@ -48,7 +48,7 @@ def test_tracked_and_new_files_are_frozen_and_ignored_ones_are_not(project: Path
     (project / "src/strive/old.py").unlink()  # git still has it
     frozen = freeze_code(project, tmp_path / "sweeps")
     assert below(frozen) == {
-        "conf/config.yaml", "src/strive/__init__.py", "src/strive/cells/runner.py", "src/strive/new.py",
+        "conf/config.yaml", "src/strive/__init__.py", "src/allcnn/cells.py", "src/strive/new.py",
     }  # fmt: skip
     assert frozen.parent == tmp_path / "sweeps"
 
@@ -56,11 +56,11 @@ def test_tracked_and_new_files_are_frozen_and_ignored_ones_are_not(project: Path
 def test_the_same_code_is_frozen_once(project: Path, tmp_path: Path) -> None:
     first = freeze_code(project, tmp_path / "sweeps")
     assert freeze_code(project, tmp_path / "sweeps") == first
-    write(project, {"src/strive/cells/runner.py": "CELL = 2\n"})
+    write(project, {"src/allcnn/cells.py": "CELL = 2\n"})
     second = freeze_code(project, tmp_path / "sweeps")
     assert second != first
-    assert (first / "src/strive/cells/runner.py").read_text() == "CELL = 1\n"
-    assert (second / "src/strive/cells/runner.py").read_text() == "CELL = 2\n"
+    assert (first / "src/allcnn/cells.py").read_text() == "CELL = 1\n"
+    assert (second / "src/allcnn/cells.py").read_text() == "CELL = 2\n"
     assert {path.name for path in (tmp_path / "sweeps").iterdir()} == {first.name, second.name}, (
         "and no drafts are left"
     )
@@ -77,18 +77,18 @@ def test_only_what_a_job_imports_or_reads_is_frozen(project: Path, tmp_path: Pat
     write(project, code | rest | {"src.py": "", "configure/a.py": ""})
     git(project, "add", ".")
     frozen = freeze_code(project, tmp_path / "sweeps")
-    assert below(frozen) == {*code, "conf/config.yaml", "src/strive/__init__.py", "src/strive/cells/runner.py"}
+    assert below(frozen) == {*code, "conf/config.yaml", "src/strive/__init__.py", "src/allcnn/cells.py"}
 
 
 def test_a_file_that_did_not_change_is_not_copied_again(project: Path, tmp_path: Path) -> None:
     write(project, {"src/strive/long.py": "LONG = 1\n", "src/strive/short.py": "S = 1\n"})
     first = freeze_code(project, tmp_path / "sweeps")
-    write(project, {"src/strive/cells/runner.py": "CELL = 2\n"})  # of the same length
+    write(project, {"src/allcnn/cells.py": "CELL = 2\n"})  # of the same length
     (project / "src/strive/short.py").rename(project / "src/strive/other.py")
     second = freeze_code(project, tmp_path / "sweeps")
     shared = {name for name in below(second) & below(first) if (second / name).samefile(first / name)}
-    assert shared == below(second) - {"src/strive/cells/runner.py", "src/strive/other.py"}
-    assert (first / "src/strive/cells/runner.py").read_text() == "CELL = 1\n"
+    assert shared == below(second) - {"src/allcnn/cells.py", "src/strive/other.py"}
+    assert (first / "src/allcnn/cells.py").read_text() == "CELL = 1\n"
 
 
 def test_a_file_system_without_hard_links_gets_copies(
@@ -99,7 +99,7 @@ def test_a_file_system_without_hard_links_gets_copies(
 
     first = freeze_code(project, tmp_path / "sweeps")
     monkeypatch.setattr(snapshot.os, "link", refuse)
-    write(project, {"src/strive/cells/runner.py": "CELL = 2\n"})
+    write(project, {"src/allcnn/cells.py": "CELL = 2\n"})
     second = freeze_code(project, tmp_path / "sweeps")
     assert below(second) == below(first)
     assert (second / "conf/config.yaml").read_text() == "seed: 0\n"
@@ -109,7 +109,7 @@ def test_a_checkout_without_git_is_frozen_by_its_folders(project: Path, tmp_path
     shutil.rmtree(project / ".git")
     write(project, {"src/strive/__pycache__/cell.pyc": "", "src/strive.egg-info/PKG-INFO": "", "notes.txt": ""})
     assert below(freeze_code(project, tmp_path / "sweeps")) == {
-        "conf/config.yaml", "src/strive/__init__.py", "src/strive/cells/runner.py"
+        "conf/config.yaml", "src/strive/__init__.py", "src/allcnn/cells.py"
     }  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_a_project_that_lies_ignored_in_another_repository_is_frozen_too(project
     shutil.rmtree(project / ".git")
     git(tmp_path.parent, "init", "-q", str(tmp_path))
     write(tmp_path, {".gitignore": "project/src\n"})
-    assert "src/strive/cells/runner.py" in below(freeze_code(project, tmp_path / "sweeps"))
+    assert "src/allcnn/cells.py" in below(freeze_code(project, tmp_path / "sweeps"))
 
 
 def test_output_inside_the_project_is_not_frozen(project: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_launch_from_frozen_code_uses_that_copy_again(project: Path) -> None:
     frozen = freeze_code(project, runs / "sweeps", without=[runs])
     assert freeze_code(frozen, runs / "sweeps", without=[runs]) == frozen
     elsewhere = freeze_code(frozen, project.parent / "sweeps", without=[project.parent])
-    assert "src/strive/cells/runner.py" in below(elsewhere)
+    assert "src/allcnn/cells.py" in below(elsewhere)
 
 
 def test_too_much_to_be_code_is_refused_with_the_largest_files(
@@ -158,7 +158,7 @@ def test_a_copy_that_another_launcher_made_a_moment_ago_is_taken(
 
     monkeypatch.setattr(snapshot.os, "rename", late)
     frozen = freeze_code(project, tmp_path / "sweeps")
-    assert (frozen / "src/strive/cells/runner.py").exists()
+    assert (frozen / "src/allcnn/cells.py").exists()
     assert list((tmp_path / "sweeps").iterdir()) == [frozen]
 
 

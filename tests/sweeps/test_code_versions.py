@@ -7,7 +7,7 @@ import pytest
 from make_tables import main as make_tables
 from support import MakeConfig, MakePlan, stop_after_one_step
 
-from strive.cells.runner import run_cell
+from allcnn.cells import run_cell
 from strive.code import hash
 from strive.results.command import guarded
 from strive.status.cell_status import Watcher

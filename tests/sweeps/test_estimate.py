@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from support import MakeConfig
 
+from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import Record
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.sweeps.estimate import Work, device_of, estimate_hours
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
+from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.training import write_state
 from strive.cells import records
 from strive.cells.lease import take_claim
-from strive.cells.runner import run_cell
 from strive.config import identity
 from strive.config.keys import knobs
 from strive.sweeps.plan import Action, Planned, Retrain, look_up, names_in, plan_name

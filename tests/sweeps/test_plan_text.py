@@ -5,9 +5,9 @@ import pytest
 from rich.console import Console
 from support import MakeConfig, MakePlan, write_result
 
+from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.records import Status
-from strive.cells.runner import run_cell
 from strive.launch.task import Ended
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan

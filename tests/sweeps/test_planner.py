@@ -5,10 +5,11 @@ import pytest
 import torch
 from support import MakeConfig, MakePlan
 
+from allcnn.cells import run_cell
 from allcnn.config import Config
+from strive.app import CellFacts
 from strive.cells import records
 from strive.cells.records import RecordError
-from strive.cells.runner import CellFacts, run_cell
 from strive.config import identity
 from strive.decide.choice import MissingParentsError
 from strive.errors import ConfigError

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from allcnn.builder_arguments import as_called
-from allcnn.config import DeviceChoice
 from strive import app
 from strive.cells import records
 from strive.cells.records import Provenance, Record, RecordError, Result
@@ -54,7 +52,7 @@ def find_record(runs: Path, name: str) -> Path:
     raise ConfigError(f"there is no record of {name} in {runs}; it has {len(cells)}:{_listed(cells)}")
 
 
-def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> CellConfig:
+def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     """Return the config that trains a record's cell again, with the threads and the device that it had.
 
     into: the folder for the new record. overrides: {key: value} of logistics.
@@ -69,13 +67,13 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> CellCo
         "trainer.threads": made.threads,
         "trainer.compile": made.compiled,
         "trainer.fast": made.fast,
-        "trainer.device": _device(record),
+        "trainer.device": app.current().device_key(record.provenance.device),
         "trainer.progress": True,
     }
     node = OmegaConf.structured(identity.config_of(record.config | given | {"runs": str(into)}))
     for key, value in overrides.items():
         OmegaConf.update(node, key, value)
-    config = as_called(to_config(node))
+    config = app.current().as_called(to_config(node))
     if (cell := identity.cell_id(config)) != record.cell:
         raise RecordError(f"{record.cell}: in this version of strive its config is that of {cell}")
     return config
@@ -83,20 +81,8 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> CellCo
 
 def foreseen(record: Record, config: CellConfig) -> list[str]:
     """Return the lines on what already differs before the cell is trained again, so that the bits may."""
-    import torch
-
-    from allcnn.training import bf16_of, choose_execution, device_name
-
-    execution, code = choose_execution(config.trainer), code_of(config.model.builder)
-    here = {
-        "code_hash": code.hash,
-        "device": device_name(execution.device),
-        "threads": execution.threads,
-        "compiled": execution.compiled,
-        "bf16": bf16_of(config.precision, execution.device) or "",
-        "fast": execution.fast,
-        "torch": str(torch.__version__),
-    }
+    code = code_of(app.current().builder(config))
+    here = {"code_hash": code.hash} | app.current().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config):
         del here["code_hash"]
     pairs = {name: (getattr(record.provenance, name), value) for name, value in here.items()}
@@ -162,19 +148,6 @@ def _check(overrides: Mapping[str, str]) -> None:
             )
         if key not in science or not key.startswith(_SETTABLE):
             raise ConfigError(f"there is no key {key}; here {logistics} can be set")
-
-
-def _device(record: Record) -> str:
-    """Return trainer.device so that the cell trains where it did, if that is here."""
-    import torch
-
-    from allcnn.training import device_name
-
-    if torch.cuda.is_available() and record.provenance.device == device_name(torch.device("cuda")):
-        return DeviceChoice.cuda.value
-    if record.provenance.device == device_name(torch.device("cpu")):
-        return DeviceChoice.cpu.value
-    return DeviceChoice.auto.value
 
 
 def _result_lines(old: Record, new: Record, found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:

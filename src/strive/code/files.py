@@ -18,7 +18,16 @@ from strive.code.cache import known_form
 from strive.code.form import Form, Import, bytes_form
 
 # Reached by any app, but nothing is computed there.
-_NO_CODE = frozenset({"strive", "strive.app", "strive.config.identity", "strive.cells.records", "strive.user_modules"})
+_NO_CODE = frozenset(
+    {
+        "strive",
+        "strive.app",
+        "strive.errors",
+        "strive.config.identity",
+        "strive.cells.records",
+        "strive.user_modules",
+    }
+)
 _INTERPRETER = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 

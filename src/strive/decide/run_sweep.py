@@ -9,8 +9,8 @@ from typing import Protocol
 
 from strive import signals
 from strive.cells import records
-from strive.cells.progress import CONSOLE, OUTPUT
 from strive.cells.records import Record
+from strive.console import CONSOLE, OUTPUT
 from strive.decide.choice import MissingParentsError
 from strive.error_text import CellsFailedError
 from strive.errors import ConfigError

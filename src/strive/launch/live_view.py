@@ -18,8 +18,8 @@ from strive.cells import records
 from strive.cells.evidence import remark
 from strive.cells.history import epoch_in, read_lines
 from strive.cells.lease import owner_of
-from strive.cells.progress import CONSOLE, OUTPUT, only_shown
 from strive.cells.records import Record, RecordError, Status
+from strive.console import CONSOLE, OUTPUT, only_shown
 from strive.launch.task import Ended
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from strive.cells.progress import CONSOLE
+from strive.console import CONSOLE
 from strive.errors import ConfigError
 from strive.launch.live_view import View
 from strive.launch.pool import Pool, slots

@@ -4,15 +4,10 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
+from strive import app
 from strive.launch.devices import MAX_ROOM, Slot
-from strive.launch.packing import together
 from strive.launch.protocol import Order
 from strive.launch.task import Task
-
-
-def _images(task: Task) -> str:
-    """Return what the cell's images depend on."""
-    return "".join(f"{key}={value} " for key, value in task.config.items() if key.startswith(("data.", "preprocess.")))
 
 
 class Offer:
@@ -100,12 +95,14 @@ class Offer:
             return None
         # Images that the worker has need not be loaded again.
         loaded = self._loaded[number]
-        return next((each for each in chain((first,), orders) if _images(each.task) == loaded), first)
+        return next(
+            (each for each in chain((first,), orders) if app.current().data_key(each.task.config) == loaded), first
+        )
 
     def take(self, number: int, order: Order) -> None:
         """Take the order out of the row, for the slot's worker."""
         self._queue.remove(order)
-        self._loaded[number] = _images(order.task)
+        self._loaded[number] = app.current().data_key(order.task.config)
 
     def _orders_for(self, number: int) -> Iterator[Order]:
         return (order for order in self._queue if number not in self._refusals.get(order.task.cell, ()))
@@ -113,5 +110,5 @@ class Offer:
     def _kind(self, order: Order) -> str:
         cell = order.task.cell
         if cell not in self._kinds:
-            self._kinds[cell] = together(order.task)
+            self._kinds[cell] = app.current().pack_key(order.task.config)
         return self._kinds[cell]

@@ -6,8 +6,6 @@ cells train joins them at the end of their epoch. When its stdin ends the worker
 middle of its cells, which then have checkpoints.
 """
 
-import ctypes
-import gc
 import os
 import queue
 import sys
@@ -16,7 +14,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from strive import signals, streams
 
@@ -24,21 +22,18 @@ from strive import signals, streams
 signals.listen()
 streams.guard()
 
-import torch  # noqa: E402
-
-from allcnn.builder_arguments import as_called  # noqa: E402
-from allcnn.config import Config  # noqa: E402
-from allcnn.training import LAYOUT, choose_execution, device_name  # noqa: E402
-from strive.cells.attempt import NoRoomError  # noqa: E402
+from strive import app  # noqa: E402
+from strive.app import Pack  # noqa: E402
 from strive.cells.lease import ClaimedError, LostClaimError  # noqa: E402
 from strive.cells.records import Record, RecordError, Status  # noqa: E402
-from strive.cells.runner import Pack  # noqa: E402
 from strive.code.hash import code_hash  # noqa: E402
 from strive.config import identity  # noqa: E402
-from strive.errors import ConfigError  # noqa: E402
+from strive.errors import ConfigError, NoRoomError  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
-from strive.launch.packing import together  # noqa: E402
 from strive.launch.protocol import Answer, Kind, Order  # noqa: E402
+
+# Takes seconds where it imports torch.
+_TRAINER = app.current().trainer()
 
 # A net that hangs when the launcher has died must not stay for ever. Long enough for a test split.
 _GRACE_SECONDS = 300.0
@@ -61,9 +56,8 @@ def main(answers: int, threads: int, gpu: str, room: int) -> None:
     orders = _Orders()
     threading.Thread(target=_listen, args=(_own_stdin(), orders), name="orders", daemon=True).start()
     code_hash()  # of the code that was just imported; what is edited later does not count
-    if gpu and not torch.cuda.is_available():
-        # It would train its cells on the processor, in silence.
-        sys.exit(f"torch {torch.__version__} cannot use GPU {gpu}; trainer.device=cpu trains without GPUs")
+    if gpu and (reason := _TRAINER.no_gpu(gpu)):
+        sys.exit(reason)  # it would train its cells on the processor, in silence
     with open(answers, "wb") as pool:
         _say(pool, Answer(kind=Kind.ready))
         _Bench(orders, pool, threads, room).work()
@@ -103,7 +97,7 @@ class _Bench:
 
     def __init__(self, orders: _Orders, pool: BinaryIO, threads: int, room: int) -> None:
         self._orders, self._pool, self._threads, self._room = orders, pool, threads, room
-        self._pack = Pack(self._end, room=room)
+        self._pack: Pack = _TRAINER.Pack(self._end, room=room)
         self._kind = ""  # of the cells in it
         self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
         self._beside = 0  # how many others train with a cell that ends now
@@ -114,7 +108,7 @@ class _Bench:
         while not self._leaves and (orders := self._new_orders()) is not None:
             self._train(orders)
             if self._untidy and not self._leaves:
-                _tidy()
+                _TRAINER.free_memory()
             self._untidy = False
 
     def _new_orders(self) -> list[Order] | None:
@@ -126,8 +120,8 @@ class _Bench:
                 return None
             orders.append(first)
             # What comes now may be of another net, of which another number is fastest.
-            self._kind = together(first.task)
-            self._pack = Pack(self._end, room=self._room or self._found.get(self._kind, 0))
+            self._kind = app.current().pack_key(first.task.config)
+            self._pack = _TRAINER.Pack(self._end, room=self._room or self._found.get(self._kind, 0))
             end = time.monotonic() + _COMPANION_SECONDS
         while len(self._pack) + len(orders) < (self._pack.room or MAX_ROOM):
             try:
@@ -159,7 +153,7 @@ class _Bench:
             if signals.requested():
                 raise signals.StoppedError(signals.requested())
             config = _config(order, self._threads)
-            seen = _seen(config)
+            seen = _TRAINER.seen(config) | {"code_hash": code_hash(app.current().builder(config))}
         except BaseException as error:
             self._end(cell, error)
             return
@@ -181,7 +175,7 @@ def _ended(record: Record, beside: int) -> Answer:
     """Return what to say of a cell that left a record."""
     if record.failure is None:
         return Answer(kind=Kind.ended, cell=record.cell, status=record.status, beside=beside)
-    leaves = _is_spoilt(beside) or (record.status is Status.out_of_memory and not beside)
+    leaves = _TRAINER.is_spoilt(alone=not beside) or (record.status is Status.out_of_memory and not beside)
     cause = record.failure.cause
     return Answer(kind=Kind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, beside=beside)
 
@@ -200,41 +194,34 @@ def _left(cell: str, error: BaseException, beside: int) -> Answer:
     # One cell's trouble, even a sys.exit or a fault of ours, must not cost the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
+    leaves = _TRAINER.is_spoilt(alone=not beside)
     cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
-    return Answer(kind=Kind.crashed, cell=cell, cause=cause, traceback=text, leaves=_is_spoilt(beside), beside=beside)
-
-
-def _is_spoilt(beside: int) -> bool:
-    """Return whether this process is not to train on after a cell's error."""
-    if not torch.cuda.is_initialized():
-        return False
-    if not beside:
-        return True
-    # After some errors no later call on the GPU succeeds in this process; after the others the cells that
-    # trained beside can go on.
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False
+    return Answer(
+        kind=Kind.crashed,
+        cell=cell,
+        cause=cause,
+        traceback=text,
+        leaves=leaves,
+        beside=beside,
+    )
 
 
 class _RefusedError(Exception):
     """This process is not the one to train the cell."""
 
 
-def _config(order: Order, threads: int) -> Config:
+def _config(order: Order, threads: int) -> Any:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
     task = order.task
     try:
-        config = as_called(identity.config_of(task.config))
+        config = app.current().as_called(identity.config_of(task.config))
     except ConfigError as error:
         raise _RefusedError(f"its frozen config is not one of this version of strive: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
         )
-    here = code_hash(config.model.builder)
+    here = code_hash(app.current().builder(config))
     if task.code and here and here != task.code:
         raise _RefusedError(
             f"it was launched with code {task.code}, but this process has imported code {here} from"
@@ -243,28 +230,6 @@ def _config(order: Order, threads: int) -> Config:
     config.trainer.threads = config.trainer.threads or threads
     config.trainer.progress = False  # the launcher shows all cells together
     return config
-
-
-def _seen(config: Config) -> dict[str, str | int]:
-    return {
-        "device": device_name(choose_execution(config.trainer).device),
-        "threads": config.trainer.threads,
-        "layout": LAYOUT,
-        "torch": str(torch.__version__),
-        "code_hash": code_hash(config.model.builder),
-    }
-
-
-def _tidy() -> None:
-    """Give the memory of the last cell's net back, for what trains beside this process."""
-    if torch.cuda.is_initialized():
-        gc.collect()
-        # Not to be had after some errors; the next cell is told of those.
-        with suppress(RuntimeError):
-            torch.cuda.empty_cache()
-    # Not every C library has it. Without it the process keeps all that a cell has freed (training.execution).
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak_memory() -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import strive
+from strive.app import APP
 from strive.cells import records
-from strive.cells.progress import CONSOLE
+from strive.console import CONSOLE
 from strive.launch.task import Task, read_tasks
 from strive.slurm import sbatch, squeue
 from strive.slurm.job import Pack, has_result
@@ -163,7 +164,8 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
 
 def _python_path(folder: Path) -> str:
     # PYTHONSAFEPATH: a strive in the directory that the job starts in must not go first.
-    return f'export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(folder))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    own = f"export PYTHONSAFEPATH=1 {APP}={shlex.quote(os.environ.get(APP, ''))}"
+    return f'{own} PYTHONPATH={shlex.quote(str(folder))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
 
 
 def needs_of(task: Task, options: SlurmOptions) -> Needs:

@@ -10,13 +10,14 @@ from typing import Any
 from rich.progress import track
 
 from strive import app
+from strive.app import CellFacts
 from strive.cells import records
-from strive.cells.progress import CONSOLE
+from strive.cells.check import check_cell
 from strive.cells.records import Record, RecordError
-from strive.cells.runner import CellFacts, check_cell
 from strive.code.hash import changed_files, code_hash, code_of
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
+from strive.console import CONSOLE
 from strive.decide.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.error_text import complaint
 from strive.errors import ConfigError
@@ -146,7 +147,7 @@ class Planner:
         combination: Combination,
         choosers: Sequence[tuple[ChoiceSpec, Callable[[CellConfig], Choice]]],
         gathering: "_Gathering | None" = None,
-    ) -> CellConfig:
+    ) -> Any:
         overrides = []
         config = app.current().filled_in(config)
         for spec, choose in choosers:
@@ -180,7 +181,7 @@ class Planner:
 
     def _other_images(self, config: CellConfig, record: Record) -> str | None:
         made = record.provenance
-        shared = f"{app.current().data_of(config)}{made.data_stamp}/{made.data_fingerprint}"
+        shared = f"{app.current().data_key(identity.flat(config))}{made.data_stamp}/{made.data_fingerprint}"
         if shared not in self._compared:
             self._compared[shared] = app.current().other_data(config, record)
         return self._compared[shared]

@@ -14,6 +14,7 @@ import torch
 
 from allcnn.config import Config
 from allcnn.data import NO_FILES, Splits
+from allcnn.progress import CellProgress
 from allcnn.result import epoch_line
 from allcnn.sample_images import inputs_picture, mistakes_picture
 from allcnn.training import (
@@ -34,10 +35,10 @@ from strive import __version__, signals
 from strive.cells import records
 from strive.cells.lease import Claim
 from strive.cells.predictions import largest_class_error
-from strive.cells.progress import CONSOLE, CellProgress
 from strive.cells.records import Failure, Provenance, Record, Result, Status
 from strive.code.hash import changed_files, code_of
 from strive.config import identity
+from strive.console import CONSOLE
 
 
 class Sitting:

@@ -16,13 +16,15 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
+from allcnn import cells, sitting
+from allcnn.cells import finished_record, run_cell
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 from strive import signals
-from strive.cells import records, runner, sitting
+from strive.cells import records
+from strive.cells.check import check_cell
 from strive.cells.lease import ClaimedError, LostClaimError, take_claim
 from strive.cells.records import RecordError, Status
-from strive.cells.runner import check_cell, finished_record, run_cell
 from strive.config import identity
 from strive.config.schema import to_config
 from strive.errors import ConfigError
@@ -340,7 +342,7 @@ def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
     config = make_small()
-    original = runner.choose_execution
+    original = cells.choose_execution
 
     def meanwhile(trainer: TrainerConfig) -> Execution:
         monkeypatch.undo()
@@ -348,7 +350,7 @@ def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
         return original(trainer)
 
     firsts: list[records.Record] = []
-    monkeypatch.setattr(runner, "choose_execution", meanwhile)
+    monkeypatch.setattr(cells, "choose_execution", meanwhile)
     assert [run_cell(config)] == firsts
     assert not (folder(config) / "record-1.json").exists()
 
@@ -359,18 +361,18 @@ def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
 def test_cells_that_differ_in_their_images_do_not_share_them(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, change: str
 ):
-    monkeypatch.setattr(runner, "_LOADED", {})
-    monkeypatch.setattr(runner, "load_splits", lambda config, device: config)
+    monkeypatch.setattr(cells, "_LOADED", {})
+    monkeypatch.setattr(cells, "load_splits", lambda config, device: config)
     configs, device = [make_small(), make_small(change)], torch.device("cpu")
-    assert [runner._splits(config, device) for config in configs] == configs
-    assert runner._splits(configs[0], device) is configs[0]
+    assert [cells._splits(config, device) for config in configs] == configs
+    assert cells._splits(configs[0], device) is configs[0]
 
 
 def test_the_cells_of_a_sweep_share_their_images(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
-    runner._LOADED.clear()
+    cells._LOADED.clear()
     loads = []
-    original = runner.load_splits
-    monkeypatch.setattr(runner, "load_splits", lambda *args: loads.append(1) or original(*args))
+    original = cells.load_splits
+    monkeypatch.setattr(cells, "load_splits", lambda *args: loads.append(1) or original(*args))
     for seed in (0, 1):
         run_cell(dataclasses.replace(make_small(), seed=seed))
     assert len(loads) == 1
@@ -387,8 +389,8 @@ def test_images_that_cannot_be_read_are_the_users_to_put_right(make_small: MakeC
     def unreadable(*args: object) -> None:
         raise ConfigError("train/x/3.png is not a readable image")
 
-    runner._LOADED.clear()
-    monkeypatch.setattr(runner, "load_splits", unreadable)
+    cells._LOADED.clear()
+    monkeypatch.setattr(cells, "load_splits", unreadable)
     with pytest.raises(ConfigError, match="not a readable image"):
         run_cell(make_small())
     assert finished_record(make_small()) is None
@@ -482,7 +484,7 @@ def test_a_picture_that_cannot_be_made_costs_the_cell_nothing(
     def broken(*_: object) -> bytes:
         raise MemoryError("too many")
 
-    monkeypatch.setattr("strive.cells.sitting.mistakes_picture", broken)
+    monkeypatch.setattr("allcnn.sitting.mistakes_picture", broken)
     assert run_cell(make_small("tracker.images=4")).status is Status.done
     assert "mistakes.png could not be made (too many)" in capsys.readouterr().err
 
@@ -627,7 +629,7 @@ def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
     config = make_small()
     fast = Execution(torch.device("cpu"), threads=1, compiled=False, fast=True)
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "choose_execution", lambda trainer: fast)
+        patch.setattr(cells, "choose_execution", lambda trainer: fast)
         stop_after_one_step(config)
     provenance = run_cell(config).provenance
     assert not provenance.fast

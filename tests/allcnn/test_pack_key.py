@@ -4,15 +4,14 @@ import sys
 import pytest
 from support import MakeConfig
 
+from allcnn.app import pack_key
 from allcnn.config import Config
 from strive.config import identity
 from strive.config.keys import knobs
-from strive.launch.packing import together
-from strive.launch.task import Task
 
 
 def key(config: Config) -> str:
-    return together(Task(cell=identity.cell_id(config), config=identity.flat(config)))
+    return pack_key(identity.flat(config))
 
 
 @pytest.mark.parametrize(
@@ -57,11 +56,10 @@ def test_a_knob_that_nobody_thought_of_keeps_cells_apart(make_config: MakeConfig
         "seed", "optimizer", "budget", "augment", "runs", "tracker", "needs", "trainer",
     }  # fmt: skip
     assert {name for name in free if name.startswith(("budget.", "trainer."))} == {"budget.epochs", "trainer.progress"}
-    task = Task(cell="c", config=identity.flat(config))
-    later = Task(cell="c", config=task.config | {"model.of_a_later_version": 1})
-    assert together(task) != together(later)
+    flat = identity.flat(config)
+    assert pack_key(flat) != pack_key(flat | {"model.of_a_later_version": 1})
 
 
 def test_it_imports_no_torch():
-    code = "import sys, strive.launch.packing, strive.launch.waiting_cells; assert 'torch' not in sys.modules"
+    code = "import sys, allcnn.app, strive.launch.waiting_cells; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,56 +1,39 @@
 """One cell from its config to its record. The command line, a sweep and the tests all call `run_cell`."""
 
-import os
+import ctypes
+import gc
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from allcnn.attempt import Attempt, out_of_memory, remove_checkpoints
 from allcnn.config import Config
-from allcnn.data import Splits, check_data, load_splits, output_size
-from allcnn.networks import check_network
+from allcnn.data import Splits, load_splits
 from allcnn.same_images import other_images
 from allcnn.training import (
+    LAYOUT,
     EagerExecutor,
     Executor,
     Training,
     cells_at_once,
     choose_execution,
+    device_name,
     make_executor,
     train_epoch,
 )
 from strive import signals
 from strive.cells import records
-from strive.cells.attempt import Attempt, NoRoomError, out_of_memory, remove_checkpoints
+from strive.cells.check import check_cell
 from strive.cells.evidence import remark
 from strive.cells.lease import ClaimedError, Silence, owner_of
-from strive.cells.progress import CONSOLE
 from strive.cells.records import Record, Status
 from strive.config import identity
-from strive.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CellFacts:
-    """What is known of a cell before it is trained."""
-
-    num_train: int  # training images in an epoch
-    flops: int  # of the net's forward pass of one image; a multiply-add is two
-
-
-def check_cell(config: Config) -> CellFacts:
-    """Return how much there is to train, or raise ConfigError for what cannot train.
-
-    Builds the net on the meta device, looks for the data, the device and the runs folder; trains nothing.
-    """
-    choose_execution(config.trainer)
-    _check_runs(Path(config.runs))
-    facts = check_data(config)
-    network = check_network(config.model, num_classes=facts.num_classes, image_size=output_size(config))
-    return CellFacts(num_train=facts.num_train, flops=network.flops)
+from strive.console import CONSOLE
+from strive.errors import NoRoomError
 
 
 def finished_record(config: Config) -> Record | None:
@@ -288,13 +271,6 @@ def _other_images(config: Config, record: Record) -> str:
     return f"\n  {why}; other images need another data.name" if why else ""
 
 
-def _check_runs(runs: Path) -> None:
-    place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        what = "cannot be written to" if place.is_dir() else "is not a folder"
-        raise ConfigError(f"runs={runs}: {place} {what}; name a folder that records can be written to")
-
-
 # The cells of a sweep in one process share their images: the last two data sets stay loaded.
 _LOADED: dict[str, Splits] = {}
 
@@ -307,3 +283,47 @@ def _splits(config: Config, device: torch.device) -> Splits:
             del _LOADED[next(iter(_LOADED))]
         _LOADED[key] = load_splits(config, device)
     return _LOADED[key]
+
+
+def seen(config: Config) -> dict[str, str | int]:
+    """Return device, threads, layout and torch, for the record of a cell whose process dies."""
+    return {
+        "device": device_name(choose_execution(config.trainer).device),
+        "threads": config.trainer.threads,
+        "layout": LAYOUT,
+        "torch": str(torch.__version__),
+    }
+
+
+def no_gpu(gpu: str) -> str:
+    """Return why this process cannot use the GPU that it was given, "" if it can."""
+    if torch.cuda.is_available():
+        return ""
+    return f"torch {torch.__version__} cannot use GPU {gpu}; trainer.device=cpu trains without GPUs"
+
+
+def is_spoilt(*, alone: bool) -> bool:
+    """Return whether this process is not to train on after a cell's error. alone: no other trained beside it."""
+    if not torch.cuda.is_initialized():
+        return False
+    if alone:
+        return True
+    # After some errors no later call on the GPU succeeds in this process; after the others the cells that
+    # trained in the same pack can go on.
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def free_memory() -> None:
+    """Give the memory of the last cell's net back, for what trains beside this process."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        # Fails after some errors; the next cell reports those.
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
+    # Not every C library has it. Without it the process keeps all that a cell has freed (training.device).
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

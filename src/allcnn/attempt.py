@@ -15,32 +15,24 @@ import torch
 from allcnn.config import Config
 from allcnn.data import Splits
 from allcnn.result import result_of, write_arrays
+from allcnn.sitting import Sitting, cell_log
 from allcnn.training import Execution, Outcome, Training, previous_checkpoint
 from strive import signals
 from strive.cells import records
 from strive.cells.lease import Claim, LostClaimError, owner_of, surely_dead, take_claim
-from strive.cells.progress import CONSOLE
 from strive.cells.records import Record, Status
-from strive.cells.sitting import Sitting, cell_log
 from strive.config import identity
+from strive.console import CONSOLE
+from strive.errors import NoRoomError
 
 _PAUSES_SECONDS = (0.5, 4.0)  # before a disk that did not take a record is asked again
-
-
-class NoRoomError(Exception):
-    """The cell was given back without a verdict: it is to be trained again, beside fewer others."""
-
-    def __init__(self, room: int, why: str, *, spoilt: bool = False) -> None:
-        super().__init__(why)
-        self.room = room  # how many cells at once this process can or should train
-        self.spoilt = spoilt  # nothing more may succeed on this process's GPU
 
 
 class Attempt:
     """A cell that this process has claimed. Leaving the context gives the claim back."""
 
     def __init__(self, config: Config, *, replaces: str, fence: str) -> None:
-        """Take the claim. replaces, fence: as for `strive.cells.runner.run_cell`.
+        """Take the claim. replaces, fence: as for `allcnn.cells.run_cell`.
 
         Raises ClaimedError while another process trains the cell.
         """

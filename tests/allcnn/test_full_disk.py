@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
+from allcnn import attempt, cells
+from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.training import previous_checkpoint, read_checkpoint
 from strive import signals
-from strive.cells import attempt, records, runner
+from strive.cells import records
 from strive.cells.records import Status
-from strive.cells.runner import run_cell
 from strive.config import identity
 
 Refuse = Callable[[Callable[[Path], bool]], None]
@@ -76,7 +77,7 @@ def test_a_result_for_which_there_is_no_room_is_kept_and_the_same_command_only_w
     assert len(state["history"]) == config.budget.epochs
     refuse(lambda path: False)
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "train_epoch", pytest.fail)  # nothing is trained again
+        patched.setattr(cells, "train_epoch", pytest.fail)  # nothing is trained again
         finished = run_cell(config)
     whole = run_cell(make_small(f"runs={tmp_path / 'whole'}"))
     assert finished.result == whole.result

@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 from support import MakeConfig
 
+from allcnn import progress
+from allcnn.progress import CellProgress
 from allcnn.training import EpochLine
-from strive.cells import progress
-from strive.cells.progress import CellProgress
 
 
 def line(epoch: int, val_error: float | None) -> EpochLine:

@@ -1,0 +1,22 @@
+"""Whether a cell can train at all, looked at before anything does. Imports no torch."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from strive import app
+from strive.app import CellFacts
+from strive.errors import ConfigError
+
+
+def check_cell(config: Any) -> CellFacts:
+    """Return how much there is to train, or raise ConfigError for what cannot train: app, data, device, runs folder."""
+    _check_runs(Path(config.runs))
+    return app.current().facts(config)
+
+
+def _check_runs(runs: Path) -> None:
+    place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "cannot be written to" if place.is_dir() else "is not a folder"
+        raise ConfigError(f"runs={runs}: {place} {what}; name a folder that records can be written to")
