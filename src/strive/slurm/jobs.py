@@ -6,6 +6,7 @@ the same of the array that sbatch has and has not answered for, by its mark. Imp
 """
 
 import json
+import os
 import shlex
 import shutil
 import signal
