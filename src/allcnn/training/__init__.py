@@ -1,6 +1,7 @@
 """Config and splits in, outcome out."""
 
 from allcnn.training.arithmetic import Bf16, bf16_of
+from allcnn.training.cell_training import EpochLine, Outcome, Training
 from allcnn.training.checkpoint import State, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
 from allcnn.training.device import (
     LAYOUT,
@@ -12,7 +13,7 @@ from allcnn.training.device import (
 )
 from allcnn.training.executors import EagerExecutor, Executor, GraphExecutor, make_executor, plainly
 from allcnn.training.pack_size import cells_at_once
-from allcnn.training.train import EpochLine, Outcome, Training, train_cell, train_epoch
+from allcnn.training.train import train_cell, train_epoch
 
 __all__ = [
     "LAYOUT",

@@ -3,13 +3,11 @@
 Both run `Training.learn`; the eager executor is the reference that the graph is held to.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,10 +16,8 @@ from allcnn import randomness
 from allcnn.config import Config, Family, Source
 from allcnn.data import ResidentSplit, augment_purposes
 from allcnn.networks import dropout_purposes
+from allcnn.training.cell_training import Training
 from allcnn.training.device import Execution
-
-if TYPE_CHECKING:
-    from allcnn.training.train import Training
 
 Replay = Callable[[], None]
 Capture = Callable[[Replay], Replay]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from allcnn.training.cell_training import Training
 from allcnn.training.executors import Executor, GraphExecutor, obstacle
-from allcnn.training.train import Training
 
 # What one more cell must gain: each takes memory, and less than this is within the noise of a few seconds.
 _LEAST_GAIN = 1.03

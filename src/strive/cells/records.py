@@ -210,7 +210,7 @@ def divergence(record: Record) -> str:
     if record.status is not Status.diverged or record.result is None:
         return ""
     after = f"epoch {record.result.epochs} of {record.config['budget.epochs']}"
-    # The two rules of allcnn/training/train.py, in its order.
+    # The two rules of allcnn/training/cell_training.py, in its order.
     if record.result.train_loss is None:
         return f"the training loss was not finite in {after}"
     return f"all class outputs were zero on every training image of {after}"

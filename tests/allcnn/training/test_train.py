@@ -257,7 +257,7 @@ def _train_with(monkeypatch: pytest.MonkeyPatch, config: Config, bias: float) ->
             last.bias.fill_(bias)  # type: ignore[union-attr]
         return network
 
-    monkeypatch.setattr("allcnn.training.train.build_network", build)
+    monkeypatch.setattr("allcnn.training.cell_training.build_network", build)
     return train(config)
 
 
