@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from allcnn.attempt import Attempt, out_of_memory, remove_checkpoints
+from allcnn.cell_run import CellRun, out_of_memory
+from allcnn.checkpoints import remove_checkpoints
 from allcnn.config import Config
 from allcnn.data import Splits, load_splits
 from allcnn.same_images import other_images
@@ -82,12 +83,12 @@ class Pack:
         """
         self.room = room
         self._on_ended = on_ended
-        self._attempts: list[Attempt] = []
+        self._runs: list[CellRun] = []
         self._executor: Executor = EagerExecutor()
         self.measured = 1  # how many cells at once were tried
 
     def __len__(self) -> int:
-        return len(self._attempts)
+        return len(self._runs)
 
     def add(self, config: Config, *, replaces: str = "", fence: str = "") -> None:
         """Take a cell in; it trains from the next epoch on. replaces, fence: as for run_cell."""
@@ -96,38 +97,38 @@ class Pack:
         except BaseException as error:
             self._on_ended(identity.cell_id(config), error)
             return
-        if isinstance(begun, Attempt):
-            self._attempts.append(begun)
+        if isinstance(begun, CellRun):
+            self._runs.append(begun)
         else:
             self._on_ended(begun.cell, begun)
 
     def run_epoch(self) -> None:
         """Train all cells to the end of their epoch, and end those that have no more to train."""
-        for attempt in [attempt for attempt in self._attempts if attempt.training.finished]:
-            self._end(attempt, None)  # when it was trained, the disk did not take its record
-        if not self._attempts:
+        for run in [run for run in self._runs if run.training.finished]:
+            self._end(run, None)  # when it was trained, the disk did not take its record
+        if not self._runs:
             return
         try:
             self._calibrate()
         except BaseException as error:
             fault = self._shared_fault(error)
-            for attempt in list(self._attempts):
-                self._end(attempt, fault)
+            for run in list(self._runs):
+                self._end(run, fault)
             return
-        attempts = {id(attempt.training): attempt for attempt in self._attempts}
-        for attempt in self._attempts:
-            attempt.sitting.packed = max(attempt.sitting.packed, len(attempts))
-        errors = self._trained(attempts)
-        for key, attempt in attempts.items():
+        runs = {id(run.training): run for run in self._runs}
+        for run in self._runs:
+            run.packed = max(run.packed, len(runs))
+        errors = self._trained(runs)
+        for key, run in runs.items():
             try:
                 if key not in errors:
-                    attempt.sitting.on_epoch()
+                    run.on_epoch()
             except BaseException as error:
                 errors[key] = error
-            if key in errors or attempt.training.finished:
-                self._end(attempt, errors.get(key))
+            if key in errors or run.training.finished:
+                self._end(run, errors.get(key))
 
-    def _trained(self, attempts: dict[int, Attempt]) -> dict[int, BaseException]:
+    def _trained(self, runs: dict[int, CellRun]) -> dict[int, BaseException]:
         """Train an epoch; return what ended which cells."""
         errors: dict[int, BaseException] = {}
 
@@ -135,25 +136,25 @@ class Pack:
             heard = [id(training)]
             if signals.requested():
                 # Those that wait for one in the middle of its epoch are to hear of it, too.
-                heard += attempts
+                heard += runs
             for key in heard:
                 if key in errors:
                     continue
                 try:
-                    attempts[key].sitting.on_step()
+                    runs[key].on_step()
                 except BaseException as error:
                     errors[key] = error
             # One that has left goes on being computed to the epoch's end, and nobody listens.
-            if len(errors) == len(attempts):
+            if len(errors) == len(runs):
                 raise _NobodyLeftError
 
         try:
-            train_epoch([attempt.training for attempt in attempts.values()], self._executor, on_step)
+            train_epoch([run.training for run in runs.values()], self._executor, on_step)
         except _NobodyLeftError:
             pass
         except BaseException as error:
-            shared = self._shared_fault(error) if len(attempts) > 1 else error
-            return dict.fromkeys(attempts, shared) | errors
+            shared = self._shared_fault(error) if len(runs) > 1 else error
+            return dict.fromkeys(runs, shared) | errors
         return errors
 
     def _shared_fault(self, error: BaseException) -> BaseException:
@@ -169,45 +170,45 @@ class Pack:
         if self.room or len(self) <= self.measured:
             return
         self.measured = len(self)
-        best = cells_at_once([attempt.training for attempt in self._attempts], self._executor)
+        best = cells_at_once([run.training for run in self._runs], self._executor)
         if best == len(self):
             return  # perhaps more would be better still
         self.room = best
-        for attempt in self._attempts[best:]:
-            attempt.sitting.keep()
-            self._end(attempt, NoRoomError(best, f"{best} cells at once are the fastest here"))
+        for run in self._runs[best:]:
+            run.keep()
+            self._end(run, NoRoomError(best, f"{best} cells at once are the fastest here"))
 
-    def _begun(self, config: Config, replaces: str, fence: str) -> Attempt | Record:
+    def _begun(self, config: Config, replaces: str, fence: str) -> CellRun | Record:
         path = records.record_path(Path(config.runs), identity.cell_id(config))
         if (earlier := _left_alone(config, path, replaces)) is not None:
             return earlier
         check_cell(config)
         execution = choose_execution(config.trainer)
         with ExitStack() as stack:
-            attempt = stack.enter_context(Attempt(config, replaces=replaces, fence=fence))
+            run = stack.enter_context(CellRun(config, replaces=replaces, fence=fence))
             # Another process may have finished it a moment ago.
             if (earlier := _left_alone(config, path, replaces)) is not None:
                 return earlier
-            failed = attempt.begin(execution, _splits)
+            failed = run.begin(execution, _splits)
             if failed is None:
-                if not self._attempts:
-                    self._executor = make_executor(attempt.sitting.execution)
+                if not self._runs:
+                    self._executor = make_executor(run.execution)
                 stack.pop_all()
-                return attempt
+                return run
         return _told(failed)
 
-    def _end(self, attempt: Attempt, error: BaseException | None) -> None:
-        self._attempts.remove(attempt)
+    def _end(self, run: CellRun, error: BaseException | None) -> None:
+        self._runs.remove(run)
         outcome: Record | BaseException
         try:
-            with attempt:
-                record = attempt.finish() if error is None else attempt.fail(error)
+            with run:
+                record = run.finish() if error is None else run.fail(error)
             outcome = _told(record)
         except BaseException as raised:
             outcome = raised
-        if not self._attempts:
+        if not self._runs:
             self._executor = EagerExecutor()  # the graphs hold memory
-        self._on_ended(attempt.cell, outcome)
+        self._on_ended(run.cell, outcome)
 
 
 class _NobodyLeftError(Exception):

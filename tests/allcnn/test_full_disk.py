@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
-from allcnn import attempt, cells
+from allcnn import cell_run, cells
 from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.training import previous_checkpoint, read_checkpoint
@@ -31,7 +31,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
         write_whole(path, *arguments, **options)
 
     monkeypatch.setattr(records, "write_whole", write)
-    monkeypatch.setattr(attempt, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(cell_run, "_PAUSES_SECONDS", (0.0, 0.0))
     return lambda function: refused.__setitem__(0, function)
 
 

@@ -16,7 +16,8 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
-from allcnn import cells, sitting
+from allcnn import cell_run, cells, checkpoints
+from allcnn.cell_run import CellRun
 from allcnn.cells import finished_record, run_cell
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
@@ -42,7 +43,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, error: BaseException
         if state["step"] >= steps:
             raise error
 
-    monkeypatch.setattr(sitting, "write_checkpoint", counted)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", counted)
 
 
 def test_a_finished_cell_leaves_all_its_files_and_no_checkpoint(make_small: MakeConfig):
@@ -179,8 +180,8 @@ def test_epochs_after_the_checkpoint_are_shown_again_only_when_they_are_trained_
 def test_a_checkpoint_is_written_each_checkpoint_minutes(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     seconds, written = itertools.count(0.0, 5.0), []
     clock = types.SimpleNamespace(monotonic=lambda: next(seconds), time=time.time)
-    monkeypatch.setattr(sitting, "time", clock)
-    monkeypatch.setattr(sitting, "write_checkpoint", lambda path, state, scratch: written.append(state["step"]))
+    monkeypatch.setattr(cell_run, "time", clock)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda path, state, scratch: written.append(state["step"]))
     run_cell(make_small("trainer.checkpoint_minutes=1"))
     # 44 steps, five seconds each.
     assert written == [12, 24, 36]
@@ -484,7 +485,7 @@ def test_a_picture_that_cannot_be_made_costs_the_cell_nothing(
     def broken(*_: object) -> bytes:
         raise MemoryError("too many")
 
-    monkeypatch.setattr("allcnn.sitting.mistakes_picture", broken)
+    monkeypatch.setattr("allcnn.cell_run.mistakes_picture", broken)
     assert run_cell(make_small("tracker.images=4")).status is Status.done
     assert "mistakes.png could not be made (too many)" in capsys.readouterr().err
 
@@ -500,14 +501,14 @@ def test_a_cell_that_another_process_trains_is_left_to_it(make_small: MakeConfig
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     config = make_small("trainer.checkpoint_minutes=0")
-    original = sitting.Sitting.on_epoch
+    original = CellRun.on_epoch
 
-    def robbed(here: sitting.Sitting) -> None:
+    def robbed(here: CellRun) -> None:
         original(here)
         (token,) = (folder(config) / "claim").iterdir()
         take_claim(folder(config), 60, fence=token.name)
 
-    monkeypatch.setattr(sitting.Sitting, "on_epoch", robbed)
+    monkeypatch.setattr(CellRun, "on_epoch", robbed)
     with pytest.raises(LostClaimError, match="has lost the cell"):
         run_cell(config)
     assert not (folder(config) / "record.json").exists()
@@ -520,16 +521,16 @@ def test_a_process_that_lost_its_cell_takes_no_step_more_than_the_one_it_was_at(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
     config, steps = make_small(), list[int]()  # no checkpoint is due
-    original = sitting.Sitting.on_step
+    original = CellRun.on_step
 
-    def robbed(here: sitting.Sitting) -> None:
+    def robbed(here: CellRun) -> None:
         steps.append(here.training.step)
         if here.training.step == 2:
             (token,) = (folder(config) / "claim").iterdir()
             take_claim(folder(config), 60, fence=token.name)
         original(here)
 
-    monkeypatch.setattr(sitting.Sitting, "on_step", robbed)
+    monkeypatch.setattr(CellRun, "on_step", robbed)
     with pytest.raises(LostClaimError, match="has lost the cell"):
         run_cell(config)
     assert steps == [1, 2]
@@ -574,7 +575,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_cell(
     def full(path: Path, state: dict[str, Any], *, scratch: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sitting, "write_checkpoint", full)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", full)
     assert run_cell(make_small("trainer.checkpoint_minutes=0")).status is Status.done
     # Once, although none of the 44 steps could be kept.
     assert capfd.readouterr().err.count("No space left on device); there is none yet, training goes on") == 1

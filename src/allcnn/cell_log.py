@@ -1,0 +1,44 @@
+"""A cell's log.txt: several cells may train in one process, each with a log of its own."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from strive.console import CONSOLE
+
+
+@contextmanager
+def log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
+    """Yield what writes to the cell's log.txt."""
+    log = logging.getLogger(f"strive.cell.{cell}")
+    handler = _LogFile(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield log
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+class _LogFile(logging.Handler):
+    """Appends to log.txt. It is for people: a disk that does not take a line costs that line, and is said once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._said = path, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a line."""
+        try:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(self.format(record) + "\n")
+        except Exception as error:  # as in logging's own handlers
+            if not self._said:
+                self._said = True
+                CONSOLE.print(
+                    f"{self._path.parent.name}: log.txt could not be written ({error}); lines are missing there"
+                )
