@@ -10,6 +10,7 @@ from strive.config import identity
 from strive.decide.choice import Criterion
 from strive.results.conditions import Condition
 from strive.statistics.inference import Summary
+from strive.sweeps.choice import Criterion
 from strive.sweeps.table_spec import Table as Layout
 from strive.sweeps.table_spec import Value
 from strive.tables.table import Table

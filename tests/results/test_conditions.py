@@ -8,6 +8,7 @@ from strive.decide.choice import Criterion
 from strive.results.conditions import Condition, make_conditions, split_further
 from strive.results.load import load_sweep
 from strive.statistics.inference import Verdict
+from strive.sweeps.choice import Criterion
 from strive.sweeps.table_spec import Table, Value
 
 NETS = Table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from golden import Golden
 
-from strive.decide.choice import Criterion, smallest
 from strive.results.file_check import file_check
 from strive.results.load import load_sweep
+from strive.sweeps.choice import Criterion, smallest
 from strive.sweeps.plan import Chosen
 
 FILE = """

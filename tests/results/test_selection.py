@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from strive.decide.choice import Criterion
 from strive.results.selection import select
+from strive.sweeps.choice import Criterion
 
 KEY = "optimizer.lr"
 

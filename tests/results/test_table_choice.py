@@ -9,6 +9,7 @@ from strive.decide.choice import Criterion
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.results.table_choice import SWEEPS, declared_table
+from strive.sweeps.choice import Criterion
 from strive.sweeps.table_spec import Table
 
 

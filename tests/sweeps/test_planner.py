@@ -11,10 +11,10 @@ from strive.app import CellFacts
 from strive.cells import records
 from strive.cells.records import RecordError
 from strive.config import identity
-from strive.decide.choice import MissingParentsError
 from strive.errors import ConfigError
 from strive.launch.submission import write_submission
 from strive.sweeps import planner
+from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.plan import Action, Plan, Retrain, StoredPlan, write_plan
 
 

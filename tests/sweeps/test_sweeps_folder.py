@@ -14,8 +14,8 @@ from allcnn.config import Config, Source
 from allcnn.data import output_size
 from allcnn.networks import check_network
 from strive.config import identity
-from strive.decide.choice import chooser
 from strive.errors import ConfigError
+from strive.sweeps.choice import chooser
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import override
 from strive.sweeps.sweep_file import Combination, Sweep, read_sweep

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from strive.decide.choice import Criterion
+from strive.sweeps.choice import Criterion
 from strive.sweeps.sections import Faults
 from strive.sweeps.table_spec import Table, Value, read_table
 

@@ -8,6 +8,7 @@ from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.statistics.factorial import Effect, Effects, Level
 from strive.sweeps import table_spec
+from strive.sweeps.choice import Criterion
 from strive.sweeps.plan import Chosen
 from strive.tables.sweep_tables import (
     choice_table,

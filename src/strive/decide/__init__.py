@@ -1,1 +1,1 @@
-"""Values that are chosen from the records of other sweeps, and the launch that begins with them."""
+"""What is launched next, decided from records: a sweep with the parents that its values are chosen from."""

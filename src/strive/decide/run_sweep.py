@@ -11,11 +11,11 @@ from strive import signals
 from strive.cells import records
 from strive.cells.records import Record
 from strive.console import CONSOLE, OUTPUT
-from strive.decide.choice import MissingParentsError
 from strive.error_text import CellsFailedError
 from strive.errors import ConfigError
 from strive.launch.submission import Submission, write_submission
 from strive.launch.task import Ended
+from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
 from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
 from strive.sweeps.plan_text import (

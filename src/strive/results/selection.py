@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from strive.decide.choice import Criterion, order, smallest
+from strive.sweeps.choice import Criterion, order, smallest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import pandas as pd
 from yaml import YAMLError
 
 from strive.config import identity
-from strive.decide.choice import Criterion
 from strive.errors import ConfigError
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
+from strive.sweeps.choice import Criterion
 from strive.sweeps.sweep_file import Sweep, parse_sweep
 from strive.sweeps.table_spec import ARM, Table
 

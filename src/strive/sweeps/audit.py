@@ -16,8 +16,8 @@ import yaml
 from strive.cells import records
 from strive.cells.records import Record, RecordError
 from strive.config import identity
-from strive.decide.choice import ChoiceSpec, MissingParentsError, chooser
 from strive.errors import ConfigError
+from strive.sweeps.choice import ChoiceSpec, MissingParentsError, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # it takes Hydra, which `src/status.py` starts without

@@ -18,10 +18,10 @@ from strive.code.hash import changed_files, code_hash, code_of
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.console import CONSOLE
-from strive.decide.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.error_text import complaint
 from strive.errors import ConfigError
 from strive.launch.task import read_tasks
+from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import counting, override
 from strive.sweeps.plan import (

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from strive import app
 from strive.config import identity
 from strive.config.keys import defaults, groups
-from strive.decide.choice import ChoiceSpec, Criterion
+from strive.sweeps.choice import ChoiceSpec, Criterion
 from strive.sweeps.override_syntax import NAME, bare_key
 
 _SWEPT_TEXT = re.compile(r"(glob|range|choice|interval|sort|shuffle|tag)\(.*\)", flags=re.DOTALL)

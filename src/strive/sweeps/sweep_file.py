@@ -11,9 +11,9 @@ from typing import Any
 
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
-from strive.decide.choice import ChoiceSpec
 from strive.errors import ConfigError
 from strive.sweeps import sections
+from strive.sweeps.choice import ChoiceSpec
 from strive.sweeps.override_syntax import bare_key, counting, flattened, keys_of, no_value, override, typed_key
 from strive.sweeps.sections import Exclusion, Faults, is_one_value
 from strive.sweeps.table_spec import Table, read_table

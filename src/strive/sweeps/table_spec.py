@@ -7,7 +7,7 @@ from enum import StrEnum, auto
 from typing import Any
 
 from strive.config import identity
-from strive.decide.choice import Criterion
+from strive.sweeps.choice import Criterion
 from strive.sweeps.sections import Faults, knob_list, record_values
 
 ARM = "arm"  # stands for the name of the arm where a knob may stand

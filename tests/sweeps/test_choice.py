@@ -7,8 +7,8 @@ import pytest
 from allcnn.config import Base, Config, Variant
 from strive.cells.records import Failure, Provenance, Record, Result, Status
 from strive.config import identity
-from strive.decide.choice import Choice, ChoiceSpec, Criterion, MissingParentsError, choose, chooser, together
 from strive.errors import ConfigError
+from strive.sweeps.choice import Choice, ChoiceSpec, Criterion, MissingParentsError, choose, chooser, together
 
 SPEC = ChoiceSpec(key="optimizer.lr", sweeps=("table3_lr",), by=Criterion.val_error, per=("model.base",))
 WHERE = Provenance(
