@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allcnn.config import Config
-from strive.config.keys import knobs
-from strive.config.schema import to_config
-from strive.errors import ConfigError
 from allcnn.visualize_options import TAKES, FigureRequest, pair, parse_request
 from strive import streams
-from strive.console import CONSOLE
 from strive.cells.records import RecordError, Status, read_record, record_path
 from strive.cells.reproduce import find_record
 from strive.cli import command_parser, complain

@@ -18,7 +18,6 @@ from allcnn.attribution.figures.methods import MethodsOptions, class_layer, make
 from allcnn.attribution.pool_switches import pooled_twin
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Variant
-from strive.errors import ConfigError
 from allcnn.networks.build import GlobalMean
 from strive.errors import ConfigError
 

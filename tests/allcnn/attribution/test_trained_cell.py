@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from allcnn.attribution.trained_cell import convolutions, load_cell, load_weights, unit_layer
-from strive.errors import ConfigError
 from strive.cells.records import read_record
 from strive.errors import ConfigError
 

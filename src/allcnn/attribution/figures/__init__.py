@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Family, Preprocess
-from strive.errors import ConfigError
 from allcnn.data import Split
 from allcnn.networks.pooling import NormPool
 from strive.console import CONSOLE

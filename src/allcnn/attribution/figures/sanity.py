@@ -26,7 +26,6 @@ from allcnn.attribution.sanity_checks import (
     difference,
 )
 from allcnn.attribution.trained_cell import TrainedCell
-from strive.errors import ConfigError
 from allcnn.data import Split
 from strive.errors import ConfigError
 
