@@ -7,7 +7,6 @@ from literature import comparison_tables
 
 from allcnn.config import Config
 from strive.config import identity
-from strive.decide.choice import Criterion
 from strive.results.conditions import Condition
 from strive.statistics.inference import Summary
 from strive.sweeps.choice import Criterion

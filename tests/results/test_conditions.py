@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 from golden import Golden
 
-from strive.decide.choice import Criterion
 from strive.results.conditions import Condition, make_conditions, split_further
 from strive.results.load import load_sweep
 from strive.statistics.inference import Verdict

@@ -5,7 +5,7 @@ import yaml
 from golden import Golden
 from support import ROOT
 
-from strive.decide.choice import Criterion
+from strive.errors import ConfigError
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.results.table_choice import SWEEPS, declared_table

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 from golden import Golden
 
-from strive.decide.choice import Criterion
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.statistics.factorial import Effect, Effects, Level
