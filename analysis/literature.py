@@ -10,7 +10,7 @@ from strive.sweeps.table_spec import Value
 from strive.tables.table import Column, Entry, Row, Table
 
 if TYPE_CHECKING:
-    from strive.results.summary import Sheet
+    from strive.results.summary import SweepSummary
 
 # In these a cell may differ from the paper's and still stand beside it: the table says in what.
 _SAID = ("data.name", "optimizer.lr")
@@ -26,9 +26,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class _Ours:
-    """A condition of a sheet with the net of a comparison."""
+    """A condition of a sweep with the net of a comparison."""
 
-    sheet: "Sheet"
+    sweep: "SweepSummary"
     condition: Condition
     said: tuple[str, ...]  # in what it is not the paper's, and may stand beside it
     other: tuple[str, ...]  # in what it is not the paper's, so that it may not
@@ -38,27 +38,27 @@ class _Ours:
         return frozenset(self.condition.cells["cell"])
 
 
-def comparison_tables(sheets: Sequence["Sheet"]) -> list[Table]:
-    """Return every comparison of the paper; what the sheets have in the paper's set-up stands below its own row.
+def comparison_tables(sweeps: Sequence["SweepSummary"]) -> list[Table]:
+    """Return every comparison of the paper; what the sweeps have in the paper's set-up stands below its own row.
 
-    A sheet counts if its sweep file names the paper's table (`table: {paper: NAME}`) and shows test errors.
+    A sweep counts if its sweep file names the paper's table (`table: {paper: NAME}`) and shows test errors.
     """
-    return [_table(entry, _unique(_ours(entry, sheets))) for entry in content()["comparison"]]
+    return [_table(entry, _unique(_ours(entry, sweeps))) for entry in content()["comparison"]]
 
 
-def _ours(entry: dict[str, Any], sheets: Sequence["Sheet"]) -> Iterator[_Ours]:
+def _ours(entry: dict[str, Any], sweeps: Sequence["SweepSummary"]) -> Iterator[_Ours]:
     """Yield the conditions with the net, images and augmentation of a comparison."""
     table, when = entry["ours"]["table"], entry["ours"]["when"]
     wanted = {"data.name": content()["tables"][table]["data"], "model.family": setup(table)["model.family"]} | when
-    for sheet in sheets:
-        if sheet.layout.paper != table or sheet.layout.value is not Value.test_error:
+    for sweep in sweeps:
+        if sweep.layout.paper != table or sweep.layout.value is not Value.test_error:
             continue
-        for condition in sheet.conditions:
+        for condition in sweep.conditions:
             cells = condition.cells.to_dict("records")
             if cells and all(fits(cell, wanted) for cell in cells):
                 lines = dict.fromkeys(line for cell in cells for line in off_paper(table, cell))
                 said = tuple(line for line in lines if line.partition("=")[0] in _SAID)
-                yield _Ours(sheet, condition, said, tuple(line for line in lines if line not in said))
+                yield _Ours(sweep, condition, said, tuple(line for line in lines if line not in said))
 
 
 def _unique(found: Iterator[_Ours]) -> list[_Ours]:
@@ -122,7 +122,7 @@ def _no_row(entry: dict[str, Any]) -> Row:
 
 def _ref(ours: _Ours) -> str:
     """Return the condition's number with its sweep: a comparison has those of several."""
-    return f"{ours.sheet.loaded.name} {ours.condition.ref}"
+    return f"{ours.sweep.loaded.name} {ours.condition.ref}"
 
 
 def _sources(entry: dict[str, Any]) -> list[str]:
@@ -137,13 +137,13 @@ def _sources(entry: dict[str, Any]) -> list[str]:
 def _our_notes(found: Sequence[_Ours]) -> list[str]:
     notes = []
     for each in found:
-        name = f"{each.sheet.title}, {each.condition.label}"
+        name = f"{each.sweep.title}, {each.condition.label}"
         if each.other:
             notes.append(f"{name} is in another set-up, and so no comparison: {'; '.join((*each.said, *each.other))}.")
             continue
         if each.said:
             notes.append(f"{name} is not the paper's in {'; '.join(each.said)}.")
-        by = {chosen.by for chosen in each.sheet.loaded.choices} | set(each.sheet.layout.select.values())
+        by = {chosen.by for chosen in each.sweep.loaded.choices} | set(each.sweep.layout.select.values())
         if "test_error" in by:
             notes.append(f"{name}: the test images chose a value, as in the paper, so the error is too small.")
     return notes

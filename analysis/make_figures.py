@@ -11,7 +11,7 @@ import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
 from strive.figures.effects import FIGURES
 from strive.figures.style import FORMATS, to_bytes
-from strive.results.command import add_arguments, guarded, sheets_of
+from strive.results.command import add_arguments, guarded, sweep_summaries
 
 _HELP = """\
 Draw the figures of every sweep that has records, as .pdf, .svg and .png.
@@ -35,12 +35,12 @@ A mean is drawn only where every cell of a place is done. Missing, failed and di
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and write the figures; return the exit code."""
     arguments = _parser().parse_args(argv)
-    for sheet in sheets_of(arguments):
+    for sweep in sweep_summaries(arguments):
         for kind, draw in FIGURES.items():
-            stem = f"{sheet.loaded.name}-{kind}"
-            figures = draw(sheet)
+            stem = f"{sweep.loaded.name}-{kind}"
+            figures = draw(sweep)
             for number, figure in enumerate(figures, 1):
-                _write(arguments.out, _page_name(stem, number), figure, sheet.title)
+                _write(arguments.out, _page_name(stem, number), figure, sweep.title)
             if not figures:
                 print(f"{stem}: nothing to draw, no cell has an epochs.jsonl beside its record", file=sys.stderr)
             _remove_pages(arguments.out, stem, len(figures) + 1)

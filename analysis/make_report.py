@@ -10,7 +10,7 @@ from literature import comparison_tables
 import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
 from strive.report.page import render_report
-from strive.results.command import add_arguments, guarded, sheets_of
+from strive.results.command import add_arguments, guarded, sweep_summaries
 
 _HELP = """\
 Write one HTML file with the question and the answer of every sweep that has records, its tables, learning curves,
@@ -24,11 +24,11 @@ differences, costs and failed cells. It opens from disk and needs no network.
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; return the exit code."""
     arguments = _parser().parse_args(argv)
-    sheets = sheets_of(arguments)
-    content = render_report(sheets, comparison_tables(sheets)).encode()
+    sweeps = sweep_summaries(arguments)
+    content = render_report(sweeps, comparison_tables(sweeps)).encode()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out, content, durable=False)
-    count = "1 sweep" if len(sheets) == 1 else f"{len(sheets)} sweeps"
+    count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
     print(f"{arguments.out}: {count}, {len(content) / 1e6:.1f} MB")
     return 1 if arguments.left_out else 0
 

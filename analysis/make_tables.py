@@ -9,8 +9,8 @@ from literature import comparison_tables
 
 import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
-from strive.results.command import add_arguments, guarded, sheets_of
-from strive.results.summary import Sheet
+from strive.results.command import add_arguments, guarded, sweep_summaries
+from strive.results.summary import SweepSummary
 from strive.tables.render import footnotes_csv, latex, latex_tables, markdown, markdown_tables, tidy_csv
 
 _HELP = """\
@@ -37,19 +37,19 @@ A mean is taken only where every cell of a place is done. Missing, failed and di
 def main(argv: Sequence[str] | None = None) -> int:
     """Write or check the tables; return the exit code."""
     arguments = _parser().parse_args(argv)
-    sheets = sheets_of(arguments)
-    files = _files(sheets, arguments.out)
+    sweeps = sweep_summaries(arguments)
+    files = _files(sweeps, arguments.out)
     if arguments.check:
-        return _check(files, sheets, arguments.out) or bool(arguments.left_out)
+        return _check(files, sweeps, arguments.out) or bool(arguments.left_out)
     # First of all, so that no reader that leaves can keep a table from being written.
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_whole(arguments.out / name, text.encode(), durable=False)
-    for sheet in sheets:
-        print(markdown(sheet))
-    print(markdown_tables(comparison_tables(sheets)))
+    for sweep in sweeps:
+        print(markdown(sweep))
+    print(markdown_tables(comparison_tables(sweeps)))
     print(f"{len(files)} files written to {arguments.out}/", file=sys.stderr)
-    problems = _problems(sheets)
+    problems = _problems(sweeps)
     if problems and arguments.strict:
         print("\n".join(problems), file=sys.stderr)
     return 1 if arguments.left_out or (problems and arguments.strict) else 0
@@ -70,21 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _files(sheets: Sequence[Sheet], out: Path) -> dict[str, str]:
+def _files(sweeps: Sequence[SweepSummary], out: Path) -> dict[str, str]:
     """Return {file name: text} of all that would be written into a folder."""
     files = {}
-    for sheet in sheets:
-        name = sheet.loaded.name
-        files[f"{name}.md"] = markdown(sheet)
-        files[f"{name}.tex"] = latex(sheet)
-        files[f"{name}.csv"] = tidy_csv(sheet)
-        files[f"{name}.cells.csv"] = footnotes_csv(sheet, out)
-    tables = comparison_tables(sheets)
+    for sweep in sweeps:
+        name = sweep.loaded.name
+        files[f"{name}.md"] = markdown(sweep)
+        files[f"{name}.tex"] = latex(sweep)
+        files[f"{name}.csv"] = tidy_csv(sweep)
+        files[f"{name}.cells.csv"] = footnotes_csv(sweep, out)
+    tables = comparison_tables(sweeps)
     return files | {"paper.md": markdown_tables(tables), "paper.tex": latex_tables(tables)}
 
 
-def _check(files: dict[str, str], sheets: Sequence[Sheet], out: Path) -> int:
-    problems = _problems(sheets)
+def _check(files: dict[str, str], sweeps: Sequence[SweepSummary], out: Path) -> int:
+    problems = _problems(sweeps)
     for name, text in files.items():
         path = out / name
         if not path.exists():
@@ -98,8 +98,8 @@ def _check(files: dict[str, str], sheets: Sequence[Sheet], out: Path) -> int:
     return 1 if problems else 0
 
 
-def _problems(sheets: Sequence[Sheet]) -> list[str]:
-    return [f"{sheet.loaded.name}: {problem}" for sheet in sheets for problem in sheet.problems]
+def _problems(sweeps: Sequence[SweepSummary]) -> list[str]:
+    return [f"{sweep.loaded.name}: {problem}" for sweep in sweeps for problem in sweep.problems]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sheets with a layout of the test's own, and what their figures show."""
+"""Sweeps with a layout of the test's own, and what their figures show."""
 
 import math
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from matplotlib.text import Text
 
 from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 from strive.sweeps.table_spec import Table
 
 MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
 
 
-def sheet_of(sweep: Golden, **layout: Any) -> Sheet:
+def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:
     loaded = load_sweep(sweep.name or sweep.file, [sweep.write()])
     table = Table(**({"rows": ("model.variant",), "columns": ()} | layout))
-    return Sheet(
+    return SweepSummary(
         loaded=loaded,
         layout=table,
         title=loaded.name,

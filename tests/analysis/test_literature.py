@@ -64,7 +64,7 @@ def _condition(errors: dict[int, float], ref: str = "12", hole: str = "", **chan
     )
 
 
-def _sheet(*conditions: Condition, name: str = "table3", by: str = "val_error", **layout: Any) -> Any:
+def _summary(*conditions: Condition, name: str = "table3", by: str = "val_error", **layout: Any) -> Any:
     return SimpleNamespace(
         loaded=SimpleNamespace(name=name, choices=[SimpleNamespace(by=by)]),
         layout=Layout(rows=("model.base",), columns=("model.variant",), **({"paper": "table3"} | layout)),
@@ -73,8 +73,8 @@ def _sheet(*conditions: Condition, name: str = "table3", by: str = "val_error", 
     )
 
 
-def _table(name: str, *sheets: Any) -> Table:
-    return next(table for table in comparison_tables(sheets) if table.name == f"paper_{name}")
+def _table(name: str, *summaries: Any) -> Table:
+    return next(table for table in comparison_tables(summaries) if table.name == f"paper_{name}")
 
 
 def _ours(table: Table) -> list[list[str]]:
@@ -98,36 +98,36 @@ def test_without_records_each_table_says_that_there_is_no_value_of_ours() -> Non
 
 
 def test_our_value_stands_below_the_papers_own() -> None:
-    table = _table("cifar10", _sheet(_condition({0: 9.0, 1: 9.2, 2: 9.4})))
+    table = _table("cifar10", _summary(_condition({0: 9.0, 1: 9.2, 2: 9.4})))
     assert _ours(table) == [["ALL-CNN-C, ours", "9.20", "0.20", "3", "1,369,738"]]
     assert table.rows[-2].entries[0].text == "ALL-CNN-C, the paper"
     assert table.rows[-1].ref == "table3 12"
 
 
 def test_one_seed_has_no_spread() -> None:
-    assert _ours(_table("cifar10", _sheet(_condition({0: 9.0}))))[0][1:4] == ["9.00", "-", "1"]
+    assert _ours(_table("cifar10", _summary(_condition({0: 9.0}))))[0][1:4] == ["9.00", "-", "1"]
 
 
 def test_a_condition_with_a_hole_shows_the_hole() -> None:
-    table = _table("cifar10", _sheet(_condition({0: 9.0, 1: 9.1}, hole="2 of 3 done, 1 missing")))
+    table = _table("cifar10", _summary(_condition({0: 9.0, 1: 9.1}, hole="2 of 3 done, 1 missing")))
     assert _ours(table)[0][1:4] == ["2 of 3 done, 1 missing", "-", "2"]
     assert table.rows[-1].entries[1].hole
 
 
 def test_each_augmentation_goes_to_its_own_table() -> None:
-    sheet = _sheet(_condition({0: 9.0}), _condition({0: 7.5}, ref="24", augment__kind="flip_shift"))
-    assert _ours(_table("cifar10", sheet))[0][1] == "9.00"
-    assert _ours(_table("cifar10_augmented", sheet))[0][1] == "7.50"
+    summary = _summary(_condition({0: 9.0}), _condition({0: 7.5}, ref="24", augment__kind="flip_shift"))
+    assert _ours(_table("cifar10", summary))[0][1] == "9.00"
+    assert _ours(_table("cifar10_augmented", summary))[0][1] == "7.50"
 
 
 def test_on_cifar100_both_augmentations_stand_beside_the_paper() -> None:
     kinds = [_condition({0: 34.0}, data__name="cifar100", augment__kind=kind) for kind in ("none", "flip_shift")]
-    table = _table("cifar100", _sheet(*kinds, paper="cifar100"))
+    table = _table("cifar100", _summary(*kinds, paper="cifar100"))
     assert [row[0] for row in _ours(table)] == ["ALL-CNN-C, ours, none", "ALL-CNN-C, ours, flip_shift"]
 
 
 def test_jpeg_copies_and_another_learning_rate_are_said() -> None:
-    table = _table("cifar10", _sheet(_condition({0: 9.0}, data__name="cifar10_jpeg", optimizer__lr=0.02)))
+    table = _table("cifar10", _summary(_condition({0: 9.0}, data__name="cifar10_jpeg", optimizer__lr=0.02)))
     assert _ours(table)[0][0] == "ALL-CNN-C, ours, cifar10_jpeg"
     assert table.notes[-1] == (
         "table3, ALL-CNN-C is not the paper's in data.name=cifar10_jpeg (the paper: cifar10);"
@@ -136,7 +136,7 @@ def test_jpeg_copies_and_another_learning_rate_are_said() -> None:
 
 
 def test_another_setup_is_no_comparison_and_said_so() -> None:
-    table = _table("cifar10", _sheet(_condition({0: 40.0}, model__width=0.125)))
+    table = _table("cifar10", _summary(_condition({0: 40.0}, model__width=0.125)))
     assert _ours(table)[0][1] == "no value of ours yet"
     assert table.notes[-1] == (
         "table3, ALL-CNN-C is in another set-up, and so no comparison: model.width=0.125 (the paper: 1)."
@@ -144,34 +144,34 @@ def test_another_setup_is_no_comparison_and_said_so() -> None:
 
 
 def test_another_net_or_other_images_are_not_mentioned() -> None:
-    sheet = _sheet(_condition({0: 40.0}, model__variant="base"), _condition({0: 40.0}, data__name="digits"))
+    summary = _summary(_condition({0: 40.0}, model__variant="base"), _condition({0: 40.0}, data__name="digits"))
     bare = _table("cifar10")
-    assert _table("cifar10", sheet) == bare
+    assert _table("cifar10", summary) == bare
 
 
 def test_a_sweep_that_mirrors_no_table_of_the_papers_does_not_count() -> None:
-    assert _ours(_table("cifar10", _sheet(_condition({0: 9.0}), paper="")))[0][1] == "no value of ours yet"
+    assert _ours(_table("cifar10", _summary(_condition({0: 9.0}), paper="")))[0][1] == "no value of ours yet"
 
 
 def test_a_held_out_error_is_no_test_error() -> None:
-    sheet = _sheet(_condition({0: 9.0}), value=Value.val_error)
-    assert _ours(_table("cifar10", sheet))[0][1] == "no value of ours yet"
+    summary = _summary(_condition({0: 9.0}), value=Value.val_error)
+    assert _ours(_table("cifar10", summary))[0][1] == "no value of ours yet"
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_two_sweeps_with_the_same_cells_the_one_with_more_seeds_counts(turned: bool) -> None:
-    sheets = [_sheet(_condition({0: 9.0})), _sheet(_condition({0: 9.0, 1: 9.4}), name="grid")]
-    table = _table("cifar10", *(sheets[::-1] if turned else sheets))
+    summaries = [_summary(_condition({0: 9.0})), _summary(_condition({0: 9.0, 1: 9.4}), name="grid")]
+    table = _table("cifar10", *(summaries[::-1] if turned else summaries))
     assert _ours(table) == [["ALL-CNN-C, ours", "9.20", "0.28", "2", "1,369,738"]]
     assert table.rows[-1].ref == "grid 12"
 
 
 def test_a_value_that_test_images_chose_is_said() -> None:
     condition = _condition({0: 9.0})
-    by_choice, by_table = _sheet(condition, by="test_error"), _sheet(condition, select={"x": Criterion.test_error})
-    for sheet in (by_choice, by_table):
-        assert "the test images chose a value" in _table("cifar10", sheet).notes[-1]
-    assert "test images chose" not in " ".join(_table("cifar10", _sheet(condition)).notes)
+    by_choice, by_table = _summary(condition, by="test_error"), _summary(condition, select={"x": Criterion.test_error})
+    for summary in (by_choice, by_table):
+        assert "the test images chose a value" in _table("cifar10", summary).notes[-1]
+    assert "test images chose" not in " ".join(_table("cifar10", _summary(condition)).notes)
 
 
 def test_each_read_number_has_its_source_in_a_note() -> None:

@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from golden import Golden
-from handmade import MakeGolden, drawn, epochs, sheet_of, texts
+from handmade import MakeGolden, drawn, epochs, summary_of, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -36,7 +36,7 @@ def vertical(figure: Figure) -> list[float]:
 
 
 def test_a_difference_stands_at_its_mean_with_its_interval(golden: MakeGolden):
-    (figure,) = effect_plot(sheet_of(pairs(golden(), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(summary_of(pairs(golden(), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"}))
     # Mean 2, sample sd 1, n = 3: t(0.975, 2) = 4.302653, so 2 -+ 4.302653 / sqrt(3).
     half = 4.302653 / math.sqrt(3)
     assert xs(figure, "D") == [pytest.approx(2)]
@@ -50,7 +50,7 @@ def test_a_difference_stands_at_its_mean_with_its_interval(golden: MakeGolden):
 
 def test_zero_and_the_margin_are_lines_and_the_margin_has_its_number(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3]})
-    (figure,) = effect_plot(sheet_of(sweep, baseline={"model.variant": "base"}, margin=0.25))
+    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}, margin=0.25))
     assert vertical(figure) == [0, 0.25]
     assert "margin 0.25" in texts(figure)
 
@@ -61,7 +61,7 @@ def test_each_verdict_has_a_shape_and_words_of_its_own(golden: MakeGolden):
         "convpool": [-3.0, -3.1, -2.9, -3.0, -3.05],
         "all_cnn": [-4.0, 5.0, 0.0, 2.0, -3.0],
     }
-    (figure,) = effect_plot(sheet_of(pairs(golden(), differences), baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(summary_of(pairs(golden(), differences), baseline={"model.variant": "base"}))
     assert xs(figure, "s") == [pytest.approx(3.01)]
     assert xs(figure, "o") == [pytest.approx(-3.01)]
     assert xs(figure, "D") == [pytest.approx(0.0, abs=1e-9)]
@@ -73,7 +73,7 @@ def test_each_verdict_has_a_shape_and_words_of_its_own(golden: MakeGolden):
 
 
 def test_one_seed_has_a_mark_and_no_interval(golden: MakeGolden):
-    (figure,) = effect_plot(sheet_of(pairs(golden(), {"strided": [2]}), baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(summary_of(pairs(golden(), {"strided": [2]}), baseline={"model.variant": "base"}))
     assert xs(figure, "D") == [pytest.approx(2)]
     assert drawn(figure, marker="|") == []
     assert "\N{EN DASH}" in texts(figure)
@@ -82,13 +82,13 @@ def test_one_seed_has_a_mark_and_no_interval(golden: MakeGolden):
 def test_a_difference_that_cannot_be_taken_is_a_line_that_says_why(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3], "all_cnn": [1, 2, 3]})
     sweep.cell({"model.variant": "all_cnn", "seed": 3}, None)
-    (figure,) = effect_plot(sheet_of(sweep, baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}))
     assert len(xs(figure, "D")) == 1
     assert {"variant ALL-CNN", "3 of 4 done, 1 missing"} <= set(texts(figure))
 
 
 def test_without_a_baseline_the_means_stand_with_their_intervals(golden: MakeGolden):
-    (figure,) = effect_plot(sheet_of(pairs(golden(), {"strided": [1, 2, 3]})))
+    (figure,) = effect_plot(summary_of(pairs(golden(), {"strided": [1, 2, 3]})))
     # 10, 11, 12 and 11, 13, 15.
     assert xs(figure, "o") == [pytest.approx(11), pytest.approx(13)]
     assert vertical(figure) == []
@@ -99,14 +99,14 @@ def test_a_condition_without_a_mean_is_a_line_that_says_why(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3]})
     sweep.cell({"model.variant": "all_cnn", "seed": 0}, 9.0)
     sweep.cell({"model.variant": "all_cnn", "seed": 1}, 90.0, status="diverged")
-    (figure,) = effect_plot(sheet_of(sweep))
+    (figure,) = effect_plot(summary_of(sweep))
     assert xs(figure, "o") == [pytest.approx(11), pytest.approx(13)]
     assert {"variant ALL-CNN", "1 of 2 done, 1 diverged"} <= set(texts(figure))
 
 
 def test_a_loss_is_in_nats_not_in_percent_and_points(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3]})
-    (figure,) = effect_plot(sheet_of(sweep, baseline={"model.variant": "base"}, value=Value.test_loss))
+    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}, value=Value.test_loss))
     found = " ".join(texts(figure))
     assert "difference in test loss, nats" in found
     assert "nats, n = 3" in found
@@ -117,7 +117,7 @@ def test_every_seed_is_a_mark_and_their_mean_a_bar(golden: MakeGolden):
     sweep = golden()
     for seed, error in enumerate((9.0, 9.5, 11.5)):
         sweep.cell({"seed": seed}, error)
-    (figure,) = seeds_plot(sheet_of(sweep))
+    (figure,) = seeds_plot(summary_of(sweep))
     assert xs(figure, "o") == [9.0, 9.5, 11.5]
     assert xs(figure, "|") == [10.0]
     # The sample sd of 9, 9.5, 11.5 is sqrt((1 + 0.25 + 2.25) / 2).
@@ -130,7 +130,7 @@ def test_every_seed_is_a_mark_and_their_mean_a_bar(golden: MakeGolden):
 def test_one_seed_has_no_mean_bar_and_no_spread(golden: MakeGolden):
     sweep = golden()
     sweep.cell({"seed": 0}, 9.0)
-    (figure,) = seeds_plot(sheet_of(sweep))
+    (figure,) = seeds_plot(summary_of(sweep))
     assert xs(figure, "o") == [9.0]
     assert drawn(figure, marker="|") == []
     assert "their mean" not in texts(figure)
@@ -142,7 +142,7 @@ def test_a_hole_keeps_its_seeds_and_has_no_mean(golden: MakeGolden):
     sweep.cell({"seed": 0}, 9.0)
     sweep.cell({"seed": 1}, 10.0)
     sweep.cell({"seed": 2}, 90.0, status="diverged")
-    (figure,) = seeds_plot(sheet_of(sweep))
+    (figure,) = seeds_plot(summary_of(sweep))
     assert xs(figure, "o") == [9.0, 10.0]
     assert drawn(figure, marker="|") == []
     assert "2 of 3 done, 1 diverged" in " ".join(texts(figure))
@@ -151,7 +151,7 @@ def test_a_hole_keeps_its_seeds_and_has_no_mean(golden: MakeGolden):
 def test_a_condition_of_which_nothing_is_done_is_still_a_line(golden: MakeGolden):
     sweep = golden()
     sweep.cell({"seed": 0}, None)
-    (figure,) = seeds_plot(sheet_of(sweep))
+    (figure,) = seeds_plot(summary_of(sweep))
     assert "missing" in texts(figure)
     assert drawn(figure, marker="o") == []
 
@@ -161,7 +161,7 @@ def test_the_papers_value_is_a_mark_of_its_own_and_new_where_it_has_none(golden:
     for augment in ("none", "flip_shift"):
         for seed in range(2):
             sweep.cell({"model.variant": "base", "augment.kind": augment, "seed": seed}, 9.0 + seed)
-    (figure,) = seeds_plot(sheet_of(sweep, rows=("augment.kind",), paper="table3"))
+    (figure,) = seeds_plot(summary_of(sweep, rows=("augment.kind",), paper="table3"))
     # Table 3: Model C has 9.74% without augmentation; with it the paper has All-CNN-C alone.
     assert xs(figure, "D") == [9.74]
     assert {"9.74", "new", "paper", "the paper"} <= set(texts(figure))
@@ -173,7 +173,7 @@ def test_beside_the_papers_value_stands_in_what_the_set_up_is_not_the_papers(
 ):
     sweep = golden()
     sweep.cell({"model.variant": "base", "model.width": width, "seed": 0}, 30.0)
-    (figure,) = seeds_plot(sheet_of(sweep, paper="table3"))
+    (figure,) = seeds_plot(summary_of(sweep, paper="table3"))
     found = " ".join(texts(figure))
     assert ("Not the paper's set-up" in found, "model.width=0.125 (the paper: 1)" in found) == (said, said)
 
@@ -190,8 +190,8 @@ def arms(sweep: Golden, count: int, name: str = "arm ") -> Golden:
 def test_names_from_records_are_text_and_never_markup(golden: MakeGolden, kind: str):
     sweep = golden(question=NASTY)
     arms(sweep, 2, NASTY + " ")
-    sheet = sheet_of(sweep, rows=("arm",), baseline={"arm": NASTY + " 0"} if kind == "effects" else {})
-    for figure in FIGURES[kind](sheet):
+    summary = summary_of(sweep, rows=("arm",), baseline={"arm": NASTY + " 0"} if kind == "effects" else {})
+    for figure in FIGURES[kind](summary):
         assert NASTY in texts(figure)
         assert " ".join(texts(figure)).count("$\\frac{a}{b$ x_1") == 3
         root = ElementTree.fromstring(to_bytes(figure, "svg", NASTY))
@@ -201,15 +201,15 @@ def test_names_from_records_are_text_and_never_markup(golden: MakeGolden, kind: 
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_same_records_give_the_same_bytes(golden: MakeGolden, kind: str, form: str):
-    sheet = sheet_of(arms(golden(), 3), rows=("arm",))
-    first, second = (to_bytes(FIGURES[kind](sheet)[0], form, "title") for _ in range(2))
+    summary = summary_of(arms(golden(), 3), rows=("arm",))
+    first, second = (to_bytes(FIGURES[kind](summary)[0], form, "title") for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("count", [1, 3, 12, 60])
 def test_every_condition_is_on_one_page(golden: MakeGolden, kind: str, count: int):
-    figures = FIGURES[kind](sheet_of(arms(golden(), count), rows=("arm",)))
+    figures = FIGURES[kind](summary_of(arms(golden(), count), rows=("arm",)))
     shown = [text for figure in figures for text in texts(figure) if text.startswith("arm ")]
     assert shown == [f"arm {number}" for number in range(count)]
     for figure in figures:
@@ -226,7 +226,7 @@ def test_no_text_leaves_the_page(golden: MakeGolden, kind: str):
         "an arm that somebody named with a whole sentence, to be sure that everybody understands it " * 2 + "{}",
     )
     sweep.cell({"model.width": 0.5, "seed": 2}, status="out_of_memory", arm="x_" * 90)
-    for figure in FIGURES[kind](sheet_of(sweep, rows=("arm",))):
+    for figure in FIGURES[kind](summary_of(sweep, rows=("arm",))):
         figure.set_dpi(DPI)
         FigureCanvasAgg(figure).draw()
         left, bottom, right, top = figure.bbox.extents

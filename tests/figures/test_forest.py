@@ -5,7 +5,7 @@ from handmade import texts
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from strive.figures.forest import Frame, Line, draw_pages, mark, span, whisker
+from strive.figures.forest import ForestLine, Frame, draw_pages, mark, span, whisker
 
 
 def frame(**fields: Any) -> Frame:
@@ -78,7 +78,7 @@ def test_an_interval_wholly_beyond_the_axis_is_left_to_its_mark():
 
 
 def test_a_heading_stands_once_above_its_lines_and_again_on_the_next_page():
-    lines = [Line(label=f"line {number}", entries=("1.00", "3"), head="Against A") for number in range(50)]
+    lines = [ForestLine(label=f"line {number}", entries=("1.00", "3"), head="Against A") for number in range(50)]
     first, second = draw_pages(frame(), lines)
     for page, name in ((first, "t (1 of 2)"), (second, "t (2 of 2)")):
         assert texts(page).count("Against A") == 1
@@ -89,17 +89,17 @@ def test_a_heading_stands_once_above_its_lines_and_again_on_the_next_page():
 
 
 def test_a_note_stands_where_there_are_no_numbers():
-    (page,) = draw_pages(frame(), [Line(label="x", entries=("", ""), note="2 of 3 done, 1 missing")])
+    (page,) = draw_pages(frame(), [ForestLine(label="x", entries=("", ""), note="2 of 3 done, 1 missing")])
     assert "2 of 3 done, 1 missing" in texts(page)
 
 
 def test_a_label_that_had_to_be_shortened_keeps_its_number_in_the_footnotes():
-    (page,) = draw_pages(frame(), [Line(label="words without an end " * 20, ref="12", entries=("1.00", "3"))])
+    (page,) = draw_pages(frame(), [ForestLine(label="words without an end " * 20, ref="12", entries=("1.00", "3"))])
     assert any(text.endswith("… [12]") for text in texts(page))
 
 
 def test_a_page_is_no_higher_than_a_page_of_paper():
-    lines = [Line(label=f"line {number}", entries=("1.00", "3")) for number in range(200)]
+    lines = [ForestLine(label=f"line {number}", entries=("1.00", "3")) for number in range(200)]
     for page in draw_pages(frame(), lines):
         width, height = page.get_size_inches()
         assert width == 7

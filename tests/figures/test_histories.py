@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from golden import Golden
-from handmade import MakeGolden, epochs, sheet_of
+from handmade import MakeGolden, epochs, summary_of
 
-from strive.figures.histories import courses_of, scale_of
+from strive.figures.histories import histories_of, scale_of
 from strive.results.labels import short_label
 from strive.sweeps.table_spec import Value
 
@@ -20,7 +20,9 @@ def nets(sweep: Golden, rates: list[float]) -> Golden:
 
 
 def panels(sweep: Golden, **layout: Any) -> list[tuple[str, str]]:
-    return [(short_label(course.panel), short_label(course.line)) for course in courses_of(sheet_of(sweep, **layout))]
+    return [
+        (short_label(history.panel), short_label(history.line)) for history in histories_of(summary_of(sweep, **layout))
+    ]
 
 
 def test_the_first_row_key_names_the_panel_and_the_others_the_line(golden: MakeGolden):
@@ -47,19 +49,19 @@ def test_a_missing_cell_has_no_curve_wherever_the_command_is_started(
     sweep.cell({"seed": 1})
     monkeypatch.chdir(tmp_path)
     Path("epochs.jsonl").write_text(json.dumps(epochs(0.25)[0]) + "\n")
-    (course,) = courses_of(sheet_of(sweep))
-    assert [curve["train_error"].to_list() for curve in course.curves] == [[0.5]]
-    assert course.hole == "1 of 2 done, 1 missing"
-    assert course.mean("train_error").empty
+    (history,) = histories_of(summary_of(sweep))
+    assert [curve["train_error"].to_list() for curve in history.curves] == [[0.5]]
+    assert history.hole == "1 of 2 done, 1 missing"
+    assert history.mean("train_error").empty
 
 
 def test_a_record_without_its_epochs_is_a_hole_in_the_curves_alone(golden: MakeGolden):
     sweep = golden()
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.5))
     sweep.cell({"seed": 1}, 12.0)
-    (course,) = courses_of(sheet_of(sweep))
-    assert course.condition.hole == ""
-    assert course.hole == "1 of 2 without a whole curve"
+    (history,) = histories_of(summary_of(sweep))
+    assert history.condition.hole == ""
+    assert history.hole == "1 of 2 without a whole curve"
 
 
 def test_what_diverged_does_not_flatten_the_others(golden: MakeGolden):
@@ -68,20 +70,20 @@ def test_what_diverged_does_not_flatten_the_others(golden: MakeGolden):
     wild = epochs(0.5, None)
     wild[0]["train_loss"] = 1e30
     sweep.cell({"seed": 1}, 90.0, status="diverged", epochs=wild)
-    sheet = sheet_of(sweep)
-    courses = courses_of(sheet)
-    assert courses[0].cut == [False, True]
-    assert scale_of(sheet, courses).limits["train_loss"] == (0.0, 1.04)
+    summary = summary_of(sweep)
+    histories = histories_of(summary)
+    assert histories[0].cut == [False, True]
+    assert scale_of(summary, histories).limits["train_loss"] == (0.0, 1.04)
 
 
 def test_a_loss_that_falls_to_a_tenth_is_logarithmic(golden: MakeGolden):
     sweep = golden()
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.6, 0.05))
-    sheet = sheet_of(sweep)
-    low, high = scale_of(sheet, courses_of(sheet)).limits["train_loss"]
+    summary = summary_of(sweep)
+    low, high = scale_of(summary, histories_of(summary)).limits["train_loss"]
     assert math.isclose(low, 0.1 / 1.2)
     assert math.isclose(high, 1.2 * 1.2)
-    assert scale_of(sheet, courses_of(sheet)).limits["train_error"][0] == 0
+    assert scale_of(summary, histories_of(summary)).limits["train_error"][0] == 0
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,8 @@ def test_validation_is_shown_where_images_were_held_out(
 ):
     sweep = golden()
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.5, val_errors=(0.6,) if held_out else ()))
-    sheet = sheet_of(sweep, value=Value(value))
-    scale = scale_of(sheet, courses_of(sheet))
+    summary = summary_of(sweep, value=Value(value))
+    scale = scale_of(summary, histories_of(summary))
     assert scale.columns == columns
     if held_out:
         assert scale.limits[columns[0]] == scale.limits[columns[1]]
@@ -109,8 +111,8 @@ def drops(sweep: Golden, *schedules: list[str]) -> list[float]:
     for seed, schedule in enumerate(schedules):
         changes = {"seed": seed, "optimizer.drop_at": schedule, "budget.epochs": 5}
         sweep.cell(changes, 10.0, epochs=epochs(*[0.5] * 5))
-    sheet = sheet_of(sweep)
-    return list(scale_of(sheet, courses_of(sheet)).drops)
+    summary = summary_of(sweep)
+    return list(scale_of(summary, histories_of(summary)).drops)
 
 
 def test_the_learning_rate_falls_within_an_epoch_where_its_schedule_says_so(golden: MakeGolden):

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from strive.report.page import render_report
 from strive.results.load import load_sweep
-from strive.results.summary import Sheet, make_sheet
+from strive.results.summary import SweepSummary, summarise_sweep
 
 ATTACK = "<script>alert(1)</script>"
 VARIANTS = {"base": 10.0, "strided": 12.0, "convpool": 9.0, "all_cnn": 8.0}
@@ -49,11 +49,11 @@ def attacked(runs: Path) -> Golden:
     return sweep
 
 
-def sheet_of(sweep: Golden) -> Sheet:
+def summary_of(sweep: Golden) -> SweepSummary:
     name = sweep.name or sweep.file
     if not (sweep.runs / "sweeps" / name).exists():
         sweep.write()
-    return make_sheet(load_sweep(name, [sweep.runs]))
+    return summarise_sweep(load_sweep(name, [sweep.runs]))
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def sheets(tmp_path_factory: pytest.TempPathFactory) -> list[Sheet]:
+def summaries(tmp_path_factory: pytest.TempPathFactory) -> list[SweepSummary]:
     runs = tmp_path_factory.mktemp("report") / "runs"
-    return [sheet_of(nets(runs)), sheet_of(attacked(runs))]
+    return [summary_of(nets(runs)), summary_of(attacked(runs))]
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory, sheets: list[Sheet]) -> Path:
+def page_file(tmp_path_factory: pytest.TempPathFactory, summaries: list[SweepSummary]) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_report(sheets, []), encoding="utf-8")
+    path.write_text(render_report(summaries, []), encoding="utf-8")
     return path
 
 
@@ -86,13 +86,13 @@ def data_of(html: str) -> dict[str, Any]:
 
 def test_the_same_records_give_the_same_page(tmp_path: Path):
     sweep = nets(tmp_path / "runs")
-    first = render_report([sheet_of(sweep)], [])
-    assert render_report([sheet_of(sweep)], []) == first
+    first = render_report([summary_of(sweep)], [])
+    assert render_report([summary_of(sweep)], []) == first
 
 
 def test_question_and_answer_come_before_the_first_table(tmp_path: Path):
-    sheet = sheet_of(nets(tmp_path / "runs"))
-    html = render_report([sheet], [])
+    summary = summary_of(nets(tmp_path / "runs"))
+    html = render_report([summary], [])
     # Of the markup alone: the answer may hold quotes.
     order = [
         html.index("Can pooling be replaced without loss?</h1>"),
@@ -102,8 +102,8 @@ def test_question_and_answer_come_before_the_first_table(tmp_path: Path):
     assert order == sorted(order)
 
 
-def test_two_sweeps_have_a_list_of_questions_first(sheets: list[Sheet]):
-    html = render_report(sheets, [])
+def test_two_sweeps_have_a_list_of_questions_first(summaries: list[SweepSummary]):
+    html = render_report(summaries, [])
     assert "2 questions and their answers" in html
     assert html.index('<a href="#s1">Can pooling') < html.index('<section class="sweep" id="s1"')
 
@@ -119,15 +119,15 @@ def test_nothing_in_the_page_is_fetched(page_file: Path):
 def test_a_page_without_figures_has_no_plotly(tmp_path: Path):
     sweep = Golden(tmp_path / "runs")
     sweep.cell({"seed": 0})
-    html = render_report([sheet_of(sweep)], [])
+    html = render_report([summary_of(sweep)], [])
     assert html.count("<script") == 2
     assert len(html) < 100_000
 
 
 def test_every_line_with_a_ref_has_its_cells(tmp_path: Path):
-    sheet = sheet_of(nets(tmp_path / "runs"))
-    html = render_report([sheet], [])
-    for condition in sheet.conditions:
+    summary = summary_of(nets(tmp_path / "runs"))
+    html = render_report([summary], [])
+    for condition in summary.conditions:
         group = re.search(rf'<tbody id="cells-s1-{condition.ref}".*?</tbody>', html, flags=re.DOTALL)
         assert group
         assert f'<a href="#cells-s1-{condition.ref}"' in html
@@ -136,14 +136,14 @@ def test_every_line_with_a_ref_has_its_cells(tmp_path: Path):
 
 
 def test_what_all_records_share_is_said_once(tmp_path: Path):
-    html = render_report([sheet_of(nets(tmp_path / "runs"))], [])
+    html = render_report([summary_of(nets(tmp_path / "runs"))], [])
     listed = html[html.index("The cells behind each number</h2>") :]
     assert re.findall(r"c0de\w+", listed[: listed.index("<script")]) == ["c0de000000"]
     assert "runs/CELL/record.json" in listed
 
 
 def test_cells_without_a_number_are_listed_with_their_causes(tmp_path: Path):
-    html = render_report([sheet_of(nets(tmp_path / "runs"))], [])
+    html = render_report([summary_of(nets(tmp_path / "runs"))], [])
     failures = html[html.index('id="failures-s1"') :]
     assert "22 of 24 cells done, 1 out of memory, 1 missing" in failures
     assert "<strong>out of memory</strong>: 40 GiB &lt;b&gt;of&lt;/b&gt; 40" in failures
@@ -152,32 +152,32 @@ def test_cells_without_a_number_are_listed_with_their_causes(tmp_path: Path):
 
 
 def test_the_table_of_holes_is_not_repeated(tmp_path: Path):
-    sheet = sheet_of(nets(tmp_path / "runs"))
-    assert "holes" in [table.name for table in sheet.tables]
-    assert "s1-holes" not in render_report([sheet], [])
+    summary = summary_of(nets(tmp_path / "runs"))
+    assert "holes" in [table.name for table in summary.tables]
+    assert "s1-holes" not in render_report([summary], [])
 
 
 def test_pictures_in_a_cells_folder_are_shown(tmp_path: Path):
     sweep = nets(tmp_path / "runs")
-    assert "<h2>Pictures" not in render_report([sheet_of(sweep)], [])
-    cell = sheet_of(sweep).loaded.cells.iloc[0]
+    assert "<h2>Pictures" not in render_report([summary_of(sweep)], [])
+    cell = summary_of(sweep).loaded.cells.iloc[0]
     folder = Path(cell["folder"]) / "pictures"
     folder.mkdir()
     (folder / "layer 3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "no picture.png").write_bytes(b"<svg onload=alert(1)>")
-    html = render_report([sheet_of(sweep)], [])
+    html = render_report([summary_of(sweep)], [])
     assert f'<img src="data:image/png;base64,iVBORw0KGgo=" alt="layer 3 of {cell["cell"]}">' in html
     assert "no picture" not in html
 
 
 def test_what_is_written_of_a_picture_is_text_and_no_html(tmp_path: Path):
     sweep = nets(tmp_path / "runs")
-    cell = sheet_of(sweep).loaded.cells.iloc[0]
+    cell = summary_of(sweep).loaded.cells.iloc[0]
     folder = Path(cell["folder"]) / "pictures"
     folder.mkdir()
     (folder / "patches.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "patches.json").write_text(json.dumps({"title": f'" onload="{ATTACK}', "caption": ATTACK}))
-    html = render_report([sheet_of(sweep)], [])
+    html = render_report([summary_of(sweep)], [])
     assert ATTACK not in html
     assert 'onload="' not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html

@@ -3,12 +3,12 @@ from pathlib import Path
 from golden import Golden
 
 from strive.results.load import load_sweep
-from strive.results.summary import make_sheet
+from strive.results.summary import summarise_sweep
 from strive.tables.costs import cost_table
 
 
 def rows(sweep: Golden) -> list[list[str]]:
-    table = cost_table(make_sheet(load_sweep(sweep.file, [sweep.write()])))
+    table = cost_table(summarise_sweep(load_sweep(sweep.file, [sweep.write()])))
     assert table is not None
     return [[entry.text for entry in row.entries] for row in table.rows]
 
@@ -54,7 +54,7 @@ def test_without_a_finished_cell_the_median_is_a_hole(tmp_path: Path):
 def test_cells_that_never_began_cost_nothing(tmp_path: Path):
     sweep = Golden(tmp_path / "runs")
     sweep.cell({})
-    assert cost_table(make_sheet(load_sweep(sweep.file, [sweep.write()]))) is None
+    assert cost_table(summarise_sweep(load_sweep(sweep.file, [sweep.write()]))) is None
 
 
 def test_nets_stand_in_the_order_of_the_table(tmp_path: Path):
@@ -62,7 +62,7 @@ def test_nets_stand_in_the_order_of_the_table(tmp_path: Path):
     for variant in ("strided", "base"):
         for base in "ba":
             sweep.cell({"model.base": base, "model.variant": variant}, 10.0)
-    sheet = make_sheet(load_sweep("table3", [sweep.write()]))
-    table = cost_table(sheet)
+    summary = summarise_sweep(load_sweep("table3", [sweep.write()]))
+    table = cost_table(summary)
     assert table is not None
-    assert [row.entries[0].text for row in table.rows[:-1]] == [condition.label for condition in sheet.conditions]
+    assert [row.entries[0].text for row in table.rows[:-1]] == [condition.label for condition in summary.conditions]

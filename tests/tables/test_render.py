@@ -61,7 +61,7 @@ def _table(rows: Sequence[Sequence[str | Entry]], titles: list[str] | None = Non
     )
 
 
-def _sheet(*tables: Table, **more: Any) -> Any:
+def _summary(*tables: Table, **more: Any) -> Any:
     found = {"title": "table3", "answer": "Yes.", "notes": (), "problems": ()} | more
     frames = {"tidy": pd.DataFrame({"x": [1]}), "footnotes": pd.DataFrame({"x": [1]})}
     loaded = SimpleNamespace(name="table3", question=more.pop("question", "Can it be?"))
@@ -91,7 +91,7 @@ def _grid(text: str) -> list[str]:
 
 def test_columns_are_aligned_and_numbers_stand_right() -> None:
     table = _table([["Model A", "12.5", "数据"], ["ALL-CNN-C", "9.08", "±"]], ["net", "error", "x"])
-    assert _grid(markdown(_sheet(table))) == [
+    assert _grid(markdown(_summary(table))) == [
         "| net       | error |    x | cells |",
         "| --------- | ----: | ---: | ----- |",
         "| Model A   |  12.5 | 数据 | [1]   |",
@@ -100,13 +100,13 @@ def test_columns_are_aligned_and_numbers_stand_right() -> None:
 
 
 def test_every_line_of_a_table_is_equally_wide_on_a_terminal() -> None:
-    lines = _grid(markdown(_sheet(_table([[text, text] for text in NASTY]))))
+    lines = _grid(markdown(_summary(_table([[text, text] for text in NASTY]))))
     assert len({cell_len(line) for line in lines}) == 1
     assert len(lines) == len(NASTY) + 2
 
 
 def test_question_and_answer_come_before_the_tables_and_holes_after() -> None:
-    text = markdown(_sheet(_table([["A", "1"]]), notes=("Mind this.",), problems=("A: 1 missing",)))
+    text = markdown(_summary(_table([["A", "1"]]), notes=("Mind this.",), problems=("A: 1 missing",)))
     order = ["# table3", "Can it be?", "**Yes.**", "## Test error", "| A ", "Mind this.", "A: 1 missing", "ref 1"]
     positions = [text.index(each) for each in order]
     assert positions == sorted(positions)
@@ -115,7 +115,7 @@ def test_question_and_answer_come_before_the_tables_and_holes_after() -> None:
 @pytest.mark.parametrize("text", NASTY)
 def test_untrusted_text_is_shown_as_it_is_wherever_it_stands(text: str) -> None:
     table = _table([[text, "1"]], [text, "x"], title=text, caption=text, notes=(text,))
-    shown = _shown(markdown(_sheet(table, title=text, answer=text, question=text, notes=(text,), problems=(text,))))
+    shown = _shown(markdown(_summary(table, title=text, answer=text, question=text, notes=(text,), problems=(text,))))
     # Title, question, answer, heading, caption, column, cell, note of the table, note, problem.
     assert shown.count(one_line(text)) == 10
 
@@ -144,7 +144,7 @@ def test_common_texts_carry_no_backslash() -> None:
 
 def test_best_values_are_bold_and_holes_say_why() -> None:
     table = _table([["A", Entry(text="9.08", bold=True)], ["B", Entry(text="1 of 3 missing", hole=True)]])
-    text = markdown(_sheet(table))
+    text = markdown(_summary(table))
     assert "|       **9.08** |" in text
     assert "| 1 of 3 missing |" in text
 
@@ -194,8 +194,8 @@ def _flaws(log: str) -> list[str]:
 def test_nasty_text_compiles_with_booktabs_alone_and_fits_the_page(tmp_path: Path) -> None:
     rows: list[list[str | Entry]] = [[text, Entry(text=text, bold=True), Entry(text=text, hole=True)] for text in NASTY]
     table = _table(rows, notes=tuple(NASTY), caption=" ".join(NASTY))
-    sheet = _sheet(table, title=NASTY[0], answer=NASTY[9], question=NASTY[10], notes=NASTY, problems=NASTY)
-    body = latex(sheet)
+    summary = _summary(table, title=NASTY[0], answer=NASTY[9], question=NASTY[10], notes=NASTY, problems=NASTY)
+    body = latex(summary)
     assert body.isascii() or all(line.startswith("%") for line in body.splitlines() if not line.isascii())
     text, log, fonts = _compiled(tmp_path, body)
     assert _flaws(log) == []
@@ -245,7 +245,7 @@ def test_the_picture_of_a_table_has_ink_inside_the_margins_alone(tmp_path: Path)
 
 
 def test_a_table_has_caption_label_and_a_line_that_leads_to_its_cells() -> None:
-    text = latex(_sheet(_table([["A", "-0.42"], ["B", "-"]], caption="On 50% of it.")))
+    text = latex(_summary(_table([["A", "-0.42"], ["B", "-"]], caption="On 50% of it.")))
     assert r"\caption[Test error]{Test error. On 50\% of it.}" in text
     assert r"\label{tab:table3-errors}" in text
     assert r"    A & \ensuremath{-}0.42 \\ % cells [1]" in text
@@ -306,12 +306,12 @@ def _read(text: str) -> list[list[str]]:
 
 def test_lines_end_as_rfc_4180_has_it_and_quotes_keep_commas_and_line_breaks() -> None:
     frame = pd.DataFrame({"a": ['say "hi", you'], "b": ["x"]})
-    assert tidy_csv(_sheet(tidy=frame)) == 'a,b\r\n"say ""hi"", you",x\r\n'
+    assert tidy_csv(_summary(tidy=frame)) == 'a,b\r\n"say ""hi"", you",x\r\n'
 
 
 def test_numbers_come_back_bit_for_bit() -> None:
     values = [0.1 + 0.2, 1 / 3, 1e-300, -5e-324, 9.08, 1369738.0, -2.5, float("inf")]
-    text = tidy_csv(_sheet(tidy=pd.DataFrame({"x": values})))
+    text = tidy_csv(_summary(tidy=pd.DataFrame({"x": values})))
     assert [float(row[0]) for row in _read(text)[1:]] == values
     assert _read(text)[6] == ["1369738"]
 
@@ -320,13 +320,13 @@ def test_a_missing_number_is_an_empty_field() -> None:
     frame = pd.DataFrame(
         {"x": [None, math.nan, pd.NA, pd.NaT, ""], "y": [True, np.False_, 3, np.float64(2), [1, "a"]]}, dtype=object
     )
-    assert _read(tidy_csv(_sheet(tidy=frame)))[1:] == [["", y] for y in ("true", "false", "3", "2", '[1, "a"]')]
+    assert _read(tidy_csv(_summary(tidy=frame)))[1:] == [["", y] for y in ("true", "false", "3", "2", '[1, "a"]')]
 
 
 def test_text_that_a_spreadsheet_would_calculate_gets_an_apostrophe_and_numbers_do_not() -> None:
     texts = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\uff1d1+1", "-0.5", "+3", "-inf", "-", "a=b", "'=1"]
     frame = pd.DataFrame({"=x": texts, "y": -1.5, "record": ""})
-    rows = _read(footnotes_csv(_sheet(footnotes=frame), Path("tables")))
+    rows = _read(footnotes_csv(_summary(footnotes=frame), Path("tables")))
     assert rows[0] == ["'=x", "y", "record"]
     assert [row[0] for row in rows[1:]] == [f"'{text}" for text in texts[:5]] + texts[5:]
     assert {row[1] for row in rows[1:]} == {"-1.5"}
@@ -334,18 +334,18 @@ def test_text_that_a_spreadsheet_would_calculate_gets_an_apostrophe_and_numbers_
 
 def test_control_codes_and_half_pairs_are_marked_so_that_the_file_can_be_written() -> None:
     frame = pd.DataFrame({"x": ["\x1b[31m", "\ud800", "two\nlines", "\u202eexe"]}, dtype=object)
-    text = tidy_csv(_sheet(tidy=frame))
+    text = tidy_csv(_summary(tidy=frame))
     text.encode()
     assert [row[0] for row in _read(text)[1:]] == ["\ufffd[31m", "\ufffd", "two lines", "\ufffdexe"]
 
 
-def test_the_same_sheet_gives_the_same_bytes() -> None:
-    sheets = [_sheet(_table([[text, "1"] for text in NASTY]), notes=NASTY) for _ in range(2)]
+def test_the_same_summary_gives_the_same_bytes() -> None:
+    summaries = [_summary(_table([[text, "1"] for text in NASTY]), notes=NASTY) for _ in range(2)]
     for function in (markdown, latex, tidy_csv):
-        assert function(sheets[0]) == function(sheets[1])
+        assert function(summaries[0]) == function(summaries[1])
 
 
 def test_records_are_named_from_the_folder_that_the_file_is_for(tmp_path: Path) -> None:
     frame = pd.DataFrame({"record": [str(tmp_path / "runs" / "cell" / "record.json"), ""]})
-    text = footnotes_csv(_sheet(footnotes=frame), tmp_path / "runs" / "tables")
+    text = footnotes_csv(_summary(footnotes=frame), tmp_path / "runs" / "tables")
     assert _read(text)[1][0] == "../cell/record.json"

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from strive.figures import style
-from strive.figures.histories import Course, Scale, courses_of, scale_of, shown
+from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
 from strive.results.labels import condition_label, knob_title, short_label
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 from strive.sweeps.table_spec import ARM
 
 MOST_PANELS = 12  # on a page
@@ -27,7 +27,7 @@ _NAMES = {
     "train_loss": "training\nloss, nats",
     "val_loss": "validation\nloss, nats",
 }
-_BASELINE: dict[str, Any] = {"color": style.INK, "linestyle": (0, (2.5, 2)), "linewidth": 0.9}
+_BASELINE: dict[str, Any] = {"color": style.FOREGROUND, "linestyle": (0, (2.5, 2)), "linewidth": 0.9}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,17 +38,17 @@ class _Book:
     subtitle: tuple[str, ...]
     scale: Scale
     styles: Mapping[str, dict[str, Any]]  # {line: its colour and dash}
-    baselines: Mapping[str, Course]  # {label of a condition: its course}
+    baselines: Mapping[str, ConditionHistory]  # {label of a condition: its history}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Panel:
+class _CurvePanel:
     """The conditions of one panel, and what stands above it."""
 
-    courses: Sequence[Course]
+    histories: Sequence[ConditionHistory]
     title: list[str]
     note: list[str]
-    baselines: list[Course]  # that the conditions are compared with, and that have no line here
+    baselines: list[ConditionHistory]  # that the conditions are compared with, and that have no line here
 
     @property
     def head(self) -> float:
@@ -78,38 +78,38 @@ class _Grid:
 
 
 @style.house_style()
-def learning_curves(sheet: Sheet) -> list[Figure]:
+def learning_curves(sweep: SweepSummary) -> list[Figure]:
     """Return small panels by the table's first row key.
 
     Training and validation error where images were held out, else training loss and error. No figure
     if no cell has a curve: a record may lie without its epochs.jsonl.
     """
-    courses = courses_of(sheet)
-    if not any(course.curves for course in courses):
+    histories = histories_of(sweep)
+    if not any(history.curves for history in histories):
         return []
-    lines = dict.fromkeys(short_label(course.line) for course in courses)
+    lines = dict.fromkeys(short_label(history.line) for history in histories)
     book = _Book(
-        title=f"{sheet.title}: learning curves",
-        subtitle=subtitle(sheet),
-        scale=scale_of(sheet, courses),
+        title=f"{sweep.title}: learning curves",
+        subtitle=subtitle(sweep),
+        scale=scale_of(sweep, histories),
         styles={line: style.line_style(number) for number, line in enumerate(lines)},
-        baselines={course.condition.label: course for course in courses},
+        baselines={history.condition.label: history for history in histories},
     )
-    groups: dict[str, list[Course]] = {}
-    for course in courses:
-        groups.setdefault(short_label(course.panel), []).append(course)
+    groups: dict[str, list[ConditionHistory]] = {}
+    for history in histories:
+        groups.setdefault(short_label(history.panel), []).append(history)
     return [_page(name, part, book) for name, part in style.pages(list(groups.values()), MOST_PANELS)]
 
 
-def subtitle(sheet: Sheet) -> tuple[str, str]:
+def subtitle(sweep: SweepSummary) -> tuple[str, str]:
     """Return the sweep's question, and what was trained for how long."""
-    cells = sheet.loaded.cells
+    cells = sweep.loaded.cells
     data = ", ".join(sorted(map(str, cells["data.name"].unique())))
     epochs = " or ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
-    return sheet.loaded.question, f"{data}, {epochs} epoch{'' if epochs == '1' else 's'}"
+    return sweep.loaded.question, f"{data}, {epochs} epoch{'' if epochs == '1' else 's'}"
 
 
-def _page(name: str, groups: Sequence[Sequence[Course]], book: _Book) -> Figure:
+def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) -> Figure:
     """Draw one page. name: what stands behind the title."""
     grid = _grid(len(groups))
     panels = [_panel(group, book, grid.width) for group in groups]
@@ -128,7 +128,7 @@ def _page(name: str, groups: Sequence[Sequence[Course]], book: _Book) -> Figure:
     y = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
     y = style.write(page, (_SIDE, y), question, style.TEXT)
     if handles:
-        _write_legend(figure, page, y - 0.09, handles, columns, panels[0].courses[0])
+        _write_legend(figure, page, y - 0.09, handles, columns, panels[0].histories[0])
     style.write(page, (_SIDE, below - 0.06), caption, style.SMALL, color=style.FAINT)
     y -= legend
     for band, head in zip(bands, heads, strict=True):
@@ -152,42 +152,44 @@ def _grid(count: int) -> _Grid:
     return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height)
 
 
-def _panel(courses: Sequence[Course], book: _Book, width: float) -> _Panel:
-    here = {course.condition.label for course in courses}
-    wanted = dict.fromkeys(course.condition.baseline for course in courses if course.condition.baseline not in here)
-    title = condition_label(courses[0].panel) if courses[0].panel else ""
-    return _Panel(
-        courses=courses,
+def _panel(histories: Sequence[ConditionHistory], book: _Book, width: float) -> _CurvePanel:
+    here = {history.condition.label for history in histories}
+    wanted = dict.fromkeys(
+        history.condition.baseline for history in histories if history.condition.baseline not in here
+    )
+    title = condition_label(histories[0].panel) if histories[0].panel else ""
+    return _CurvePanel(
+        histories=histories,
         title=style.wrapped(title, width, style.TEXT, lines=2, weight="bold") if title else [],
-        note=_note(courses, width),
+        note=_note(histories, width),
         baselines=[book.baselines[label] for label in wanted if label in book.baselines],
     )
 
 
-def _note(courses: Sequence[Course], width: float) -> list[str]:
+def _note(histories: Sequence[ConditionHistory], width: float) -> list[str]:
     """Return how many seeds there are, and where there is no mean, in lines of this width."""
-    counts = sorted({len(course.curves) for course in courses})
+    counts = sorted({len(history.curves) for history in histories})
     lines = [f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"]
     holes: dict[str, list[str]] = {}
-    for course in courses:
-        if course.hole:
-            holes.setdefault(course.hole, []).append(short_label(course.line))
+    for history in histories:
+        if history.hole:
+            holes.setdefault(history.hole, []).append(short_label(history.line))
     for hole, names in holes.items():
-        named = f"{', '.join(names)}: " if len(names) < len(courses) else ""
+        named = f"{', '.join(names)}: " if len(names) < len(histories) else ""
         lines += style.wrapped(f"{named}no mean, {hole}", width, style.SMALL, lines=3)
     return lines
 
 
-def _caption(panels: Sequence[_Panel], scale: Scale) -> str:
+def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
     """Return how to read a page, as far as there is something to read on it."""
-    courses = [course for panel in panels for course in panel.courses]
-    if all(len(course.condition.cells) == 1 for course in courses):
+    histories = [history for panel in panels for history in panel.histories]
+    if all(len(history.condition.cells) == 1 for history in histories):
         sentences = ["Each line is one seed (n = 1)."]
     else:
         sentences = ["Thin: one seed, n of them. Thick: their mean."]
-    if any(course.hole for course in courses):
+    if any(history.hole for history in histories):
         sentences.append("No mean where a cell is missing, failed or diverged.")
-    if any(any(course.cut) for course in courses):
+    if any(any(history.cut) for history in histories):
         sentences.append("\N{MULTIPLICATION SIGN}: it diverged or failed there.")
     if scale.drops:
         sentences.append("Dotted: the learning rate falls.")
@@ -195,9 +197,9 @@ def _caption(panels: Sequence[_Panel], scale: Scale) -> str:
     return " ".join(sentences)
 
 
-def _legend(panels: Sequence[_Panel], book: _Book) -> tuple[list[Line2D], int]:
+def _legend(panels: Sequence[_CurvePanel], book: _Book) -> tuple[list[Line2D], int]:
     """Return the lines of a page, each once, and how many stand side by side."""
-    texts = dict.fromkeys(short_label(course.line) for panel in panels for course in panel.courses)
+    texts = dict.fromkeys(short_label(history.line) for panel in panels for history in panel.histories)
     handles = []
     for text in filter(None, texts):
         (label,) = style.wrapped(text, _MOST_LABEL, style.TEXT, lines=1)
@@ -210,12 +212,12 @@ def _legend(panels: Sequence[_Panel], book: _Book) -> tuple[list[Line2D], int]:
 
 
 def _write_legend(
-    figure: Figure, page: Axes, y: float, handles: Sequence[Line2D], columns: int, course: Course
+    figure: Figure, page: Axes, y: float, handles: Sequence[Line2D], columns: int, history: ConditionHistory
 ) -> None:
     """Write the legend; before values alone, such as 0.05, the name of their knob."""
     x = _SIDE
-    if len(course.line) == 1 and ARM not in course.line:
-        (name,) = style.wrapped(knob_title(*course.line), 0.9, style.TEXT, lines=1)
+    if len(history.line) == 1 and ARM not in history.line:
+        (name,) = style.wrapped(knob_title(*history.line), 0.9, style.TEXT, lines=1)
         style.write(page, (x, y + 0.03), [name], style.TEXT, color=style.FAINT)
         x += style.text_width(name, style.TEXT) + 0.12
     style.place_legend(figure, handles, (x, y), columns)
@@ -249,25 +251,25 @@ def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, colum
     return axes
 
 
-def _draw_half(axes: Axes, panel: _Panel, column: str, book: _Book) -> None:
-    for course in panel.courses:
-        _draw_course(axes, course, column, book.styles[short_label(course.line)])
-    for course in panel.baselines:
-        mean = shown(course.mean(column), column)
+def _draw_half(axes: Axes, panel: _CurvePanel, column: str, book: _Book) -> None:
+    for history in panel.histories:
+        _draw_history(axes, history, column, book.styles[short_label(history.line)])
+    for history in panel.baselines:
+        mean = shown(history.mean(column), column)
         axes.plot(mean.index, mean, **_BASELINE, zorder=4)
 
 
-def _draw_course(axes: Axes, course: Course, column: str, style: Mapping[str, Any]) -> None:
+def _draw_history(axes: Axes, history: ConditionHistory, column: str, style: Mapping[str, Any]) -> None:
     # Where a condition has one seed, its line is all there is. Of one epoch there is a point and no line.
-    alone = len(course.condition.cells) == 1
-    look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, course.curves), default=0) == 1 else {})
-    for curve, cut in zip(course.curves, course.cut, strict=True):
+    alone = len(history.condition.cells) == 1
+    look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
+    for curve, cut in zip(history.curves, history.cut, strict=True):
         values = shown(curve[column], column)
         axes.plot(curve["epoch"], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
         if cut and (last := values.last_valid_index()) is not None:
             end = min(float(values[last]), axes.get_ylim()[1])
             cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": style["color"]}
             axes.plot([curve["epoch"][last]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
-    mean = shown(course.mean(column), column)
+    mean = shown(history.mean(column), column)
     if len(mean) and not alone:
         axes.plot(mean.index, mean, **look, linewidth=1.9, zorder=3)

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 
 from strive.figures import style
 from strive.figures.curves import learning_curves, subtitle
-from strive.figures.forest import Draw, Frame, Line, draw_pages, mark, span, whisker
+from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, span, whisker
 from strive.results.conditions import Condition
 from strive.results.published import PaperValue, off_paper
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 from strive.statistics.inference import Difference, Summary, Verdict
 from strive.tables.sweep_tables import ruled, value_title
 
@@ -24,25 +24,25 @@ _OWN, _LOSS = style.COLOURS[:2]
 _VERDICTS: dict[Verdict, dict[str, Any]] = {  # the shape says it, the colour only again
     Verdict.no_loss: {"marker": "o", "color": _OWN, "markersize": 5.5},
     Verdict.loss: {"marker": "s", "color": _LOSS, "markersize": 5},
-    Verdict.undecided: {"marker": "D", "color": style.INK, "markerfacecolor": "white", "markersize": 4.5},
+    Verdict.undecided: {"marker": "D", "color": style.FOREGROUND, "markerfacecolor": "white", "markersize": 4.5},
 }
 _MEAN: dict[str, Any] = {"marker": "o", "color": _OWN, "markersize": 5}
-_BAR: dict[str, Any] = {"marker": "|", "color": style.INK, "markersize": 12, "markeredgewidth": 1.3}
+_BAR: dict[str, Any] = {"marker": "|", "color": style.FOREGROUND, "markersize": 12, "markeredgewidth": 1.3}
 _SEED: dict[str, Any] = {"marker": "o", "color": _OWN, "markerfacecolor": "none", "markersize": 3.4}
 _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "white", "markersize": 4.5}
 
 
 @style.house_style()
-def effect_plot(sheet: Sheet) -> list[Figure]:
+def effect_plot(sweep: SweepSummary) -> list[Figure]:
     """Return each condition's difference from its baseline, or the means where the table has none."""
-    compared = [condition for condition in sheet.conditions if condition.baseline]
-    return _differences(sheet, compared) if compared else _means(sheet)
+    compared = [condition for condition in sweep.conditions if condition.baseline]
+    return _differences(sweep, compared) if compared else _means(sweep)
 
 
 @style.house_style()
-def seeds_plot(sheet: Sheet) -> list[Figure]:
+def seeds_plot(sweep: SweepSummary) -> list[Figure]:
     """Return each seed's value of each condition, their mean, and the paper's value."""
-    conditions = sheet.conditions
+    conditions = sweep.conditions
     papers = {
         condition.ref: condition.paper.error
         for condition in conditions
@@ -51,7 +51,7 @@ def seeds_plot(sheet: Sheet) -> list[Figure]:
     values = [value for condition in conditions for value in condition.values.values()]
     limits = span(values, keep=list(papers.values()))
     lines = [
-        Line(
+        ForestLine(
             label=condition.label,
             ref=condition.ref,
             entries=_seed_entries(condition, with_paper=bool(papers)),
@@ -59,48 +59,48 @@ def seeds_plot(sheet: Sheet) -> list[Figure]:
             draw=_draw_seeds(condition, papers.get(condition.ref)),
             rule=rule,
         )
-        for condition, rule in ruled(sheet.conditions, sheet.layout)
+        for condition, rule in ruled(sweep.conditions, sweep.layout)
     ]
     several = any(condition.summary is not None and condition.summary.n > 1 for condition in conditions)
-    legend = [("one seed" if sheet.layout.pair == ("seed",) else "one cell", _SEED, True)]
+    legend = [("one seed" if sweep.layout.pair == ("seed",) else "one cell", _SEED, True)]
     legend += [("their mean", _BAR, several), ("the paper", _PAPER, bool(papers))]
     frame = Frame(
-        title=f"{sheet.title}: every seed",
-        subtitle=subtitle(sheet),
-        axis=value_title(sheet.layout),
+        title=f"{sweep.title}: every seed",
+        subtitle=subtitle(sweep),
+        axis=value_title(sweep.layout),
         limits=limits,
         headings=("mean", "sd", "n", *(["paper"] if papers else [])),
-        caption=_seeds_caption(sheet, bool(papers)) + _beyond(limits, values),
+        caption=_seeds_caption(sweep, bool(papers)) + _beyond(limits, values),
         legend=tuple(_key(label, style) for label, style, there in legend if there),
         height=0.22,
     )
     return draw_pages(frame, lines)
 
 
-FIGURES: Mapping[str, Callable[[Sheet], list[Figure]]] = {
+FIGURES: Mapping[str, Callable[[SweepSummary], list[Figure]]] = {
     "curves": learning_curves,
     "effects": effect_plot,
     "seeds": seeds_plot,
 }
 
 
-def _differences(sheet: Sheet, conditions: Sequence[Condition]) -> list[Figure]:
+def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[Figure]:
     found = [condition.difference for condition in conditions if condition.difference is not None]
-    margin = sheet.layout.margin
+    margin = sweep.layout.margin
     limits = span([each.mean for each in found], _intervals(found), keep=[-margin, 2 * margin])
-    value = sheet.layout.value.value.replace("_", " ")
+    value = sweep.layout.value.value.replace("_", " ")
     frame = Frame(
-        title=f"{sheet.title}: difference from the baseline",
-        subtitle=subtitle(sheet),
-        axis=f"←  better     difference in {value}, {sheet.layout.value.unit}     worse  →",
+        title=f"{sweep.title}: difference from the baseline",
+        subtitle=subtitle(sweep),
+        axis=f"←  better     difference in {value}, {sweep.layout.value.unit}     worse  →",
         limits=limits,
         headings=("difference", "95% interval", "pairs", "verdict"),
-        caption=_difference_caption(sheet) + _beyond(limits, _ends(found)),
+        caption=_difference_caption(sweep) + _beyond(limits, _ends(found)),
         backdrop=_zero_and_margin(margin),
     )
-    means = {condition.label: condition.summary for condition in sheet.conditions}
+    means = {condition.label: condition.summary for condition in sweep.conditions}
     lines = [
-        _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sheet)}")
+        _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sweep)}")
         for baseline in dict.fromkeys(condition.baseline for condition in conditions)
         for condition in conditions
         if condition.baseline == baseline
@@ -108,13 +108,13 @@ def _differences(sheet: Sheet, conditions: Sequence[Condition]) -> list[Figure]:
     return draw_pages(frame, lines)
 
 
-def _difference_line(condition: Condition, head: str) -> Line:
+def _difference_line(condition: Condition, head: str) -> ForestLine:
     found, judged = condition.difference, condition.judgement
     if found is None or judged is None:
-        return Line(
+        return ForestLine(
             label=condition.label, ref=condition.ref, entries=("",) * 4, note=condition.no_difference, head=head
         )
-    return Line(
+    return ForestLine(
         label=condition.label,
         ref=condition.ref,
         entries=(style.number(found.mean, sign=True), _interval(found, sign=True), str(found.n), judged.verdict.value),
@@ -123,61 +123,61 @@ def _difference_line(condition: Condition, head: str) -> Line:
     )
 
 
-def _means(sheet: Sheet) -> list[Figure]:
-    found = [condition.summary for condition in sheet.conditions if condition.summary is not None]
+def _means(sweep: SweepSummary) -> list[Figure]:
+    found = [condition.summary for condition in sweep.conditions if condition.summary is not None]
     limits = span([each.mean for each in found], _intervals(found))
     lines = []
-    for condition, rule in ruled(sheet.conditions, sheet.layout):
+    for condition, rule in ruled(sweep.conditions, sweep.layout):
         own = condition.summary
         entries = ("", "", "") if own is None else (style.number(own.mean), _interval(own), str(own.n))
         draw = None if own is None else _draw_mean(own, _MEAN)
-        line = Line(
+        line = ForestLine(
             label=condition.label, ref=condition.ref, entries=entries, note=condition.hole, draw=draw, rule=rule
         )
         lines.append(line)
     frame = Frame(
-        title=f"{sheet.title}: means",
-        subtitle=subtitle(sheet),
-        axis=value_title(sheet.layout),
+        title=f"{sweep.title}: means",
+        subtitle=subtitle(sweep),
+        axis=value_title(sweep.layout),
         limits=limits,
         headings=("mean", "95% interval", "n"),
         caption=(
-            f"Mean over n cells that differ in {_pair(sheet)} alone, with its 95% interval (Student's t; none for n = 1"
+            f"Mean over n cells that differ in {_pair(sweep)} alone, with its 95% interval (Student's t; none for n = 1"
             f" or where all are equal). Less is better. {_NO_MEAN}{_beyond(limits, _ends(found))}"
         ),
     )
     return draw_pages(frame, lines)
 
 
-def _difference_caption(sheet: Sheet) -> str:
+def _difference_caption(sweep: SweepSummary) -> str:
     return (
-        f"Mean difference of pairs that agree in {_pair(sheet)}, own minus baseline, with its 95% interval (Student's"
+        f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval (Student's"
         " t, not corrected; none for one pair or where all are equal). Circle, no loss shown: the loss is shown to be"
-        f" less than the margin of {sheet.layout.margin:g} {sheet.layout.value.unit}. Square, loss shown: it is shown"
+        f" less than the margin of {sweep.layout.margin:g} {sweep.layout.value.unit}. Square, loss shown: it is shown"
         " to be more."
         " Diamond: there are not enough seeds to show either. One-sided paired t-tests at 2.5%, Holm-corrected over"
         " all differences."
     )
 
 
-def _seeds_caption(sheet: Sheet, with_paper: bool) -> str:
+def _seeds_caption(sweep: SweepSummary, with_paper: bool) -> str:
     doubt = any(
         condition.paper and condition.paper.error is not None and not condition.paper.certain
-        for condition in sheet.conditions
+        for condition in sweep.conditions
     )
     paper = " '?': the paper's number is not certain." if doubt else ""
-    paper += _other_setup(sheet) if with_paper else ""
+    paper += _other_setup(sweep) if with_paper else ""
     return (
-        f"Every cell that is done; from top to bottom of a line in the order of {_pair(sheet)}. sd: sample standard"
+        f"Every cell that is done; from top to bottom of a line in the order of {_pair(sweep)}. sd: sample standard"
         f" deviation over the n of them. Less is better. {_NO_MEAN}{paper}"
     )
 
 
-def _other_setup(sheet: Sheet) -> str:
+def _other_setup(sweep: SweepSummary) -> str:
     """Return in what the cells are not trained as the paper's, or ""."""
-    table = sheet.layout
-    varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in sheet.loaded.choices)}
-    other = off_paper(table.paper, sheet.loaded.cells.iloc[0].to_dict(), varied)
+    table = sweep.layout
+    varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in sweep.loaded.choices)}
+    other = off_paper(table.paper, sweep.loaded.cells.iloc[0].to_dict(), varied)
     return f" Not the paper's set-up, so the gap is no failure to reproduce: {', '.join(other)}." if other else ""
 
 
@@ -190,7 +190,7 @@ def _zero_and_margin(margin: float) -> Draw:
     def draw(axes: Axes, top: float) -> None:
         low, high = axes.get_xlim()
         axes.axvspan(margin, high, color=_LOSS, alpha=0.07, linewidth=0)
-        axes.axvline(0, color=style.INK, linewidth=0.8)
+        axes.axvline(0, color=style.FOREGROUND, linewidth=0.8)
         axes.axvline(margin, color=_LOSS, linewidth=0.8, linestyle=(0, (4, 2)))
         word = f"margin {margin:g}"
         room = (high - margin) / (high - low) * axes.get_position().width * style.WIDTH
@@ -252,15 +252,15 @@ def _interval(found: Summary | Difference, *, sign: bool = False) -> str:
     return f"{style.number(found.low, sign=sign)} to {style.number(found.high, sign=sign)}"
 
 
-def _mean_text(mean: Summary | None, sheet: Sheet) -> str:
+def _mean_text(mean: Summary | None, sweep: SweepSummary) -> str:
     if mean is None:
         return ""
-    return f": {style.number(mean.mean)}{'%' if sheet.layout.value.is_error else ' nats'}, n = {mean.n}"
+    return f": {style.number(mean.mean)}{'%' if sweep.layout.value.is_error else ' nats'}, n = {mean.n}"
 
 
 def _key(label: str, style: dict[str, Any]) -> Line2D:
     return Line2D([], [], linestyle="none", label=label, **style)
 
 
-def _pair(sheet: Sheet) -> str:
-    return " and ".join(sheet.layout.pair)
+def _pair(sweep: SweepSummary) -> str:
+    return " and ".join(sweep.layout.pair)

@@ -27,7 +27,7 @@ Draw = Callable[[Axes, float], None]  # marks of one line, at this height
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class ForestLine:
     """One line of the page."""
 
     label: str
@@ -58,7 +58,7 @@ class Frame:
 class _Measured:
     """A line with its texts broken to fit, or a heading."""
 
-    line: Line
+    line: ForestLine
     label: list[str]
     note: list[str]
     height: float
@@ -115,14 +115,14 @@ def whisker(axes: Axes, low: float, high: float, y: float, color: str) -> None:
         axes.plot([end], [y], marker=marker, markersize=size, color=color, clip_on=False, zorder=3)
 
 
-def draw_pages(frame: Frame, lines: Sequence[Line]) -> list[Figure]:
+def draw_pages(frame: Frame, lines: Sequence[ForestLine]) -> list[Figure]:
     """Return a figure for each page that the lines take."""
     # A heading takes the room of two lines.
     most = max(8, int(_BODY / frame.height) - 2 * len({line.head for line in lines if line.head}))
     return [_draw_page(replace(frame, title=frame.title + name), part) for name, part in style.pages(lines, most)]
 
 
-def _draw_page(frame: Frame, lines: Sequence[Line]) -> Figure:
+def _draw_page(frame: Frame, lines: Sequence[ForestLine]) -> Figure:
     columns = _column_widths(frame.headings, lines)
     measured = [each for pair in pairwise([None, *lines]) for each in _measure(*pair, columns, frame.height)]
     labels = [style.text_width(text, style.TEXT) for each in measured if not each.heading for text in each.label]
@@ -196,7 +196,7 @@ def _rule(page: Axes, height: float) -> None:
     page.plot([_SIDE, style.WIDTH - _SIDE], [height, height], color="#b0b0b0", linewidth=0.6)
 
 
-def _column_widths(headings: Sequence[str], lines: Sequence[Line]) -> list[float]:
+def _column_widths(headings: Sequence[str], lines: Sequence[ForestLine]) -> list[float]:
     """Return the width of each column of entries, with the gap to its left."""
     widths = [style.text_width(heading, style.SMALL) for heading in headings]
     for line in lines:
@@ -209,13 +209,15 @@ def _column_widths(headings: Sequence[str], lines: Sequence[Line]) -> list[float
     return widths
 
 
-def _free(lines: Sequence[Line], columns: int) -> int:
+def _free(lines: Sequence[ForestLine], columns: int) -> int:
     """Return how many columns notes may stand over."""
     ends = [next((n for n, entry in enumerate(line.entries) if entry), columns) for line in lines if line.note]
     return min(ends, default=columns)
 
 
-def _measure(before: Line | None, line: Line | None, columns: Sequence[float], height: float) -> Iterator[_Measured]:
+def _measure(
+    before: ForestLine | None, line: ForestLine | None, columns: Sequence[float], height: float
+) -> Iterator[_Measured]:
     """Yield a line, and before it the heading that it begins. before: the line above it on the page."""
     assert line is not None
     if line.head and (before is None or before.head != line.head):

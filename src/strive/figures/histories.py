@@ -12,14 +12,14 @@ import pandas as pd
 
 from strive.results.conditions import Condition
 from strive.results.learning_curves import mean_curve, read_epochs
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 
 MOST_LINES = 8  # conditions in one panel; more are not told apart
 _MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class ConditionHistory:
     """How the cells of one condition went."""
 
     condition: Condition
@@ -51,26 +51,26 @@ class Scale:
     drops: Sequence[float]  # epochs at which the learning rate falls, parts of one among them
 
 
-def courses_of(sheet: Sheet) -> list[Course]:
-    """Return each condition's course with its panel: the first row key, and more while a panel holds too many."""
-    keys = sheet.layout.keys
-    depth = _depth(sheet)
-    return [_course(condition, keys[:depth], keys[depth:]) for condition in sheet.conditions]
+def histories_of(sweep: SweepSummary) -> list[ConditionHistory]:
+    """Return each condition's history with its panel: the first row key, and more while a panel holds too many."""
+    keys = sweep.layout.keys
+    depth = _depth(sweep)
+    return [_history(condition, keys[:depth], keys[depth:]) for condition in sweep.conditions]
 
 
-def scale_of(sheet: Sheet, courses: Sequence[Course]) -> Scale:
-    """Return what the panels share; some course must have a curve."""
-    curves = [curve for course in courses for curve in course.curves]
+def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scale:
+    """Return what the panels share; some history must have a curve."""
+    curves = [curve for history in histories for curve in history.curves]
     # What diverged may be at 1e30 before it ends; it must not flatten all else.
-    calm = [curve for course in courses for curve, cut in zip(course.curves, course.cut, strict=True) if not cut]
-    columns = _columns(sheet, curves)
+    calm = [curve for history in histories for curve, cut in zip(history.curves, history.cut, strict=True) if not cut]
+    columns = _columns(sweep, curves)
     limits = {column: _limits(calm or curves, column) for column in columns}
     if columns[1].startswith("val"):
         # The same number of training and of held-out images: the gap between them is to be seen.
         both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
         limits = dict.fromkeys(columns, both)
     last = int(max(curve["epoch"].max() for curve in curves))
-    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sheet, last))
+    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last))
 
 
 def shown(values: pd.Series, column: str) -> pd.Series:
@@ -78,7 +78,7 @@ def shown(values: pd.Series, column: str) -> pd.Series:
     return values * 100 if column.endswith("error") else values
 
 
-def _course(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> Course:
+def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> ConditionHistory:
     curves, cut = [], []
     for folder, status, epochs in zip(*(condition.cells[key] for key in ("folder", "status", "epochs")), strict=True):
         # A missing cell has no folder, and "" would be the one that the command was started in.
@@ -87,7 +87,7 @@ def _course(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> 
         if len(curve) and (status != "done" or len(curve) >= epochs):
             curves.append(curve)
             cut.append(status != "done")
-    return Course(
+    return ConditionHistory(
         condition=condition,
         curves=curves,
         cut=cut,
@@ -96,18 +96,18 @@ def _course(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> 
     )
 
 
-def _depth(sheet: Sheet) -> int:
+def _depth(sweep: SweepSummary) -> int:
     """Return how many of the table's keys name a panel: none of a single one while its conditions fit in one panel."""
-    keys = sheet.layout.keys
+    keys = sweep.layout.keys
     for depth in range(min(1, len(keys) - 1), len(keys)):
-        panels = [json.dumps([condition.key[key] for key in keys[:depth]]) for condition in sheet.conditions]
+        panels = [json.dumps([condition.key[key] for key in keys[:depth]]) for condition in sweep.conditions]
         if max(map(panels.count, set(panels))) <= MOST_LINES:
             return depth
     return len(keys)
 
 
-def _columns(sheet: Sheet, curves: Sequence[pd.DataFrame]) -> tuple[str, str]:
-    kind = "error" if sheet.layout.value.is_error else "loss"
+def _columns(sweep: SweepSummary, curves: Sequence[pd.DataFrame]) -> tuple[str, str]:
+    kind = "error" if sweep.layout.value.is_error else "loss"
     held_out = any(curve[f"val_{kind}"].notna().any() for curve in curves)
     return (f"train_{kind}", f"val_{kind}") if held_out else ("train_loss", "train_error")
 
@@ -121,9 +121,9 @@ def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
     return 0.0, 1.04 * high or 1.0
 
 
-def _drops(sheet: Sheet, last: int) -> list[float]:
+def _drops(sweep: SweepSummary, last: int) -> list[float]:
     """Return the epochs up to the last at which the learning rate falls, if it does so in all cells alike."""
-    cells = sheet.loaded.cells
+    cells = sweep.loaded.cells
     found = set(zip(cells["optimizer.drop_at"], cells["epochs_planned"], strict=True))
     if len(found) > 1:
         return []

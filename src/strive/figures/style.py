@@ -17,7 +17,7 @@ WIDTH = 7.0  # of a page; the text of most papers is 5.5 to 7 wide
 DPI, SMALL, TEXT, TITLE = text_layout.DPI, text_layout.SMALL, text_layout.TEXT, text_layout.TITLE
 T = TypeVar("T")
 FORMATS = ("pdf", "svg", "png")
-INK, FAINT, STRIPE = text_layout.INK, "#5f5f5f", "#f4f4f2"
+FOREGROUND, FAINT, STRIPE = text_layout.FOREGROUND, "#5f5f5f", "#f4f4f2"
 # After Okabe and Ito (2008), told apart without red or green vision; the yellow, which white paper swallows, is left
 # out, and the first four differ in lightness. Every line has a dash, too, for those who print in grey.
 COLOURS = ("#005a9c", "#d55e00", "#1a1a1a", "#2fae84", "#cc79a7", "#56b4e9", "#e69f00", "#7a3b8f")
@@ -25,7 +25,7 @@ _DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5
 _STYLE: dict[str, Any] = {
     "font.size": TEXT,
     "axes.edgecolor": "#8c8c8c",
-    "axes.labelcolor": INK,
+    "axes.labelcolor": FOREGROUND,
     "axes.labelsize": TEXT,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -35,8 +35,8 @@ _STYLE: dict[str, Any] = {
     "ytick.labelsize": SMALL,
     "xtick.color": "#8c8c8c",
     "ytick.color": "#8c8c8c",
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+    "xtick.labelcolor": FOREGROUND,
+    "ytick.labelcolor": FOREGROUND,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure as Page
 DPI = 200  # of a PNG; text is measured at it
 SMALL, TEXT, TITLE = 6.5, 7.5, 9.0  # points
 LINE = 1.35  # height of a line of text, in its font size
-INK = "#1a1a1a"
+FOREGROUND = "#1a1a1a"
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
 _STYLE: dict[str, Any] = {
     "font.family": [_FONT],
-    "text.color": INK,
+    "text.color": FOREGROUND,
     "text.parse_math": False,  # a class, a data set or an arm may have dollars in its name
     "pdf.fonttype": 42,  # text stays text, and journals take it
 }

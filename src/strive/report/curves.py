@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strive.cells.history import epoch_in, read_lines
-from strive.report.plots import COLOURS, Figure, Panel, Spec, line_keys, plain, series_of, style
+from strive.report.plots import COLOURS, Spec, WebFigure, WebPanel, line_keys, plain, series_of, style
 from strive.results.conditions import Condition
 from strive.results.labels import knob_title, value_text, value_texts
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 
 _MOST_POINTS = 80  # of a curve: more than a small plot has room for
 _ALL_POINTS = 40_000  # of a sweep, which are half a megabyte; each curve has some all the same
@@ -20,7 +20,7 @@ Curve = list[float | None]  # percent at each of the epochs that are kept; no en
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Course:
+class _ErrorHistory:
     """How the cells of one condition went."""
 
     condition: Condition
@@ -39,18 +39,18 @@ class _Course:
         return [_mean(values) for values in zip(*self.curves.values(), strict=True)]
 
 
-def learning_curves(sheet: Sheet) -> Figure | None:
+def learning_curves(sweep: SweepSummary) -> WebFigure | None:
     """Return the error over epochs of every cell that wrote any down; None if none did.
 
     On held-out images where all of the sweep's cells have them, else on training images. A condition with a hole has no
     mean.
     """
-    cells = sheet.loaded.cells
+    cells = sweep.loaded.cells
     most = int(cells["epochs_planned"].max())
     epochs = _kept(most, max(_FEWEST_POINTS, min(_MOST_POINTS, _ALL_POINTS // len(cells))))
     held_out = bool((cells["data.val_images"] > 0).all())
-    courses = _courses(sheet, "val_error" if held_out else "train_error", epochs)
-    curves = [curve for course in courses for curve in course.seen.values()]
+    histories = _histories(sweep, "val_error" if held_out else "train_error", epochs)
+    curves = [curve for history in histories for curve in history.seen.values()]
     points = [value for curve in curves for value in curve if value is not None]
     if not points:
         return None
@@ -58,12 +58,12 @@ def learning_curves(sheet: Sheet) -> Figure | None:
     images = "held-out images" if held_out else "training images, as trained"
     step = epochs[2] - epochs[1] if len(epochs) > 2 else 1
     every = f", every {step} epochs" if step > 1 else ""
-    many = any(len(course.curves) > 1 for course in courses)
+    many = any(len(history.curves) > 1 for history in histories)
     lines_are = "Thin: each cell. Thick: the mean, where all cells are done." if many else "Each line is one cell."
     scale = " The axis is logarithmic." if _logarithmic(span) else ""
-    panels, lines = series_of(sheet)
-    plots = _panels(courses, panels, lines, epochs)
-    return Figure(
+    panels, lines = series_of(sweep)
+    plots = _panels(histories, panels, lines, epochs)
+    return WebFigure(
         name="curves",
         title="Learning curves",
         caption=f"Error in percent on {images}{every}. {lines_are}{scale}",
@@ -80,11 +80,11 @@ def _kept(most: int, points: int) -> list[int]:
     return sorted({1, *range(step, most + 1, step), most})
 
 
-def _courses(sheet: Sheet, column: str, epochs: Sequence[int]) -> list[_Course]:
-    folders = dict(zip(sheet.loaded.cells["cell"], sheet.loaded.cells["folder"], strict=True))
-    names = _names(sheet)
+def _histories(sweep: SweepSummary, column: str, epochs: Sequence[int]) -> list[_ErrorHistory]:
+    folders = dict(zip(sweep.loaded.cells["cell"], sweep.loaded.cells["folder"], strict=True))
+    names = _names(sweep)
     return [
-        _Course(
+        _ErrorHistory(
             condition=condition,
             # A missing cell has no folder, and "" would be the one that the command was started in.
             curves={
@@ -92,15 +92,15 @@ def _courses(sheet: Sheet, column: str, epochs: Sequence[int]) -> list[_Course]:
                 for cell in condition.cells["cell"]
             },
         )
-        for condition in sheet.conditions
+        for condition in sweep.conditions
     ]
 
 
-def _names(sheet: Sheet) -> dict[str, str]:
+def _names(sweep: SweepSummary) -> dict[str, str]:
     """Return {cell id: what tells it from the others of its condition}."""
-    keys = sheet.layout.pair
+    keys = sweep.layout.pair
     names = {}
-    for cell, status, *values in sheet.loaded.cells[["cell", "status", *keys]].to_numpy(object).tolist():
+    for cell, status, *values in sweep.loaded.cells[["cell", "status", *keys]].to_numpy(object).tolist():
         pair = ", ".join(f"{knob_title(key)} {value_text(key, value)}" for key, value in zip(keys, values, strict=True))
         names[cell] = pair if status == "done" else f"{pair} ({status.replace('_', ' ')})"
     return names
@@ -128,28 +128,28 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _panels(
-    courses: Sequence[_Course],
+    histories: Sequence[_ErrorHistory],
     panels: Mapping[str, tuple[str, str]],
     lines: Mapping[str, tuple[str, str]],
     epochs: Sequence[int],
-) -> list[Panel]:
+) -> list[WebPanel]:
     """Return a plot for each panel in which there is something to be seen. panels, lines: as of series_of."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(lines.values()))}
     found: dict[str, list[Spec]] = {}
-    for course in courses:
-        traces = found.setdefault(" ".join(filter(None, panels[course.condition.ref])), [])
-        traces += _traces(course, epochs, numbers[lines[course.condition.ref]])
-    return [Panel(title=title, traces=traces) for title, traces in found.items() if traces]
+    for history in histories:
+        traces = found.setdefault(" ".join(filter(None, panels[history.condition.ref])), [])
+        traces += _traces(history, epochs, numbers[lines[history.condition.ref]])
+    return [WebPanel(title=title, traces=traces) for title, traces in found.items() if traces]
 
 
-def _traces(course: _Course, epochs: Sequence[int], number: int) -> list[Spec]:
+def _traces(history: _ErrorHistory, epochs: Sequence[int], number: int) -> list[Spec]:
     """Return a line for each cell of a condition, and one for their mean. number: of the line's style."""
-    many = len(course.curves) > 1
-    named = [(name, curve, many) for name, curve in course.seen.items()]
-    if any(value is not None for value in course.mean):
-        named.append(("mean", course.mean, False))
+    many = len(history.curves) > 1
+    named = [(name, curve, many) for name, curve in history.seen.items()]
+    if any(value is not None for value in history.mean):
+        named.append(("mean", history.mean, False))
     return [
-        _trace(course.condition, f"{course.condition.label}, {name}", epochs, curve, number, thin=thin)
+        _trace(history.condition, f"{history.condition.label}, {name}", epochs, curve, number, thin=thin)
         for name, curve, thin in named
     ]
 

@@ -1,4 +1,4 @@
-"""Sheets as one HTML file that needs no network: a question, its answer, and everything behind it."""
+"""Sweeps as one HTML file that needs no network: a question, its answer, and everything behind it."""
 
 import base64
 import hashlib
@@ -14,17 +14,17 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from strive.report.curves import learning_curves
 from strive.report.html_table import MOST_LINES, web_table
 from strive.report.pictures import MOST_BYTES, Picture, pictures
-from strive.report.plots import Figure, effect_plot, mean_plot, paper_plot
+from strive.report.plots import WebFigure, effect_plot, mean_plot, paper_plot
 from strive.results.failures import FailureGroup, failure_groups
 from strive.results.labels import knob_title, value_text, value_texts
-from strive.results.sources import Behind, behind, refs
-from strive.results.summary import Sheet
+from strive.results.provenance import NumberProvenance, number_provenance, refs
+from strive.results.summary import SweepSummary
 from strive.tables.costs import cost_table
 from strive.tables.table import Column, Table
 
 _PAGE = Path(__file__).with_name("assets")
 _FIRST = ("overview", "errors", "differences")  # tables in front of the figures
-_ELSEWHERE = ("holes",)  # tables of which the page has a section of its own
+_OWN_SECTION = ("holes",)  # tables of which the page has a section of its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,25 +46,25 @@ class _Section:
     """One sweep on the page."""
 
     name: str  # its id
-    sheet: Sheet
+    sweep: SweepSummary
     count: str  # of its cells, by status
     filters: dict[str, tuple[str, list[str]]]  # {knob: (title, values)}
     first: list[_WebTable]
-    figures: list[tuple[str, Figure]]  # (id, figure)
+    figures: list[tuple[str, WebFigure]]  # (id, figure)
     further: list[_WebTable]
     cost: _WebTable | None
     failures: list[FailureGroup]
     pictures: list[Picture]
     setup: list[tuple[str, str]]  # knobs that all cells share
-    behind: Behind
+    provenance: NumberProvenance
 
 
-def render_report(sheets: Sequence[Sheet], comparison: Sequence[Table]) -> str:
+def render_report(sweeps: Sequence[SweepSummary], comparison: Sequence[Table]) -> str:
     """Return the page. The same records give the same text."""
     sections = []
     room = MOST_BYTES
-    for number, sheet in enumerate(sheets, 1):
-        sections.append(_section(f"s{number}", sheet, room))
+    for number, sweep in enumerate(sweeps, 1):
+        sections.append(_section(f"s{number}", sweep, room))
         room -= sum(len(picture.uri) * 3 // 4 for picture in sections[-1].pictures)
     compared = [_web_table("paper", table) for table in comparison]
     figures = {name: figure for section in sections for name, figure in section.figures}
@@ -77,8 +77,8 @@ def render_report(sheets: Sequence[Sheet], comparison: Sequence[Table]) -> str:
         _environment()
         .get_template("report.html")
         .render(
-            title=_title(sheets),
-            count=_count_of([status for sheet in sheets for status in sheet.loaded.cells["status"]]),
+            title=_title(sweeps),
+            count=_count_of([status for sweep in sweeps for status in sweep.loaded.cells["status"]]),
             sections=sections,
             comparison=compared,
             content={
@@ -93,27 +93,27 @@ def render_report(sheets: Sequence[Sheet], comparison: Sequence[Table]) -> str:
     )
 
 
-def _section(name: str, sheet: Sheet, room: int) -> _Section:
-    cells = sheet.loaded.cells
-    found = behind(sheet)
+def _section(name: str, sweep: SweepSummary, room: int) -> _Section:
+    cells = sweep.loaded.cells
+    found = number_provenance(sweep)
     links = refs(found.groups)
-    tables = [_web_table(name, table, links) for table in sheet.tables if table.name not in _ELSEWHERE]
+    tables = [_web_table(name, table, links) for table in sweep.tables if table.name not in _OWN_SECTION]
     split = max((number for number, each in enumerate(tables, 1) if each.table.name in _FIRST), default=1)
-    figures = [effect_plot(sheet) or mean_plot(sheet), paper_plot(sheet), learning_curves(sheet)]
-    cost = cost_table(sheet)
+    figures = [effect_plot(sweep) or mean_plot(sweep), paper_plot(sweep), learning_curves(sweep)]
+    cost = cost_table(sweep)
     return _Section(
         name=name,
-        sheet=sheet,
+        sweep=sweep,
         count=_count_of(list(cells["status"])),
-        filters=_filters(sheet),
+        filters=_filters(sweep),
         first=tables[:split],
         figures=[(f"{name}-{figure.name}", figure) for figure in figures if figure is not None],
         further=tables[split:],
         cost=None if cost is None else _web_table(name, cost),
         failures=failure_groups(cells),
         pictures=pictures(list(zip(cells["cell"], cells["folder"], strict=True)), max(0, room)),
-        setup=[(key, value_text(key, value)) for key, value in sheet.loaded.common.items()],
-        behind=found,
+        setup=[(key, value_text(key, value)) for key, value in sweep.loaded.common.items()],
+        provenance=found,
     )
 
 
@@ -124,17 +124,17 @@ def _web_table(section: str, table: Table, links: frozenset[str] = frozenset()) 
     )
 
 
-def _filters(sheet: Sheet) -> dict[str, tuple[str, list[str]]]:
+def _filters(sweep: SweepSummary) -> dict[str, tuple[str, list[str]]]:
     """Return what tables and figures can be filtered by: knobs with two values and more."""
     values: dict[str, dict[str, None]] = {}
-    rows = [row.factors for table in sheet.tables for row in table.rows]
-    for factors in (*(value_texts(condition.key) for condition in sheet.conditions), *rows):
+    rows = [row.factors for table in sweep.tables for row in table.rows]
+    for factors in (*(value_texts(condition.key) for condition in sweep.conditions), *rows):
         for key, text in factors.items():
             values.setdefault(key, {}).setdefault(text)
     return {key: (knob_title(key), list(texts)) for key, texts in values.items() if len(texts) > 1}
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _figure(figure: WebFigure) -> dict[str, Any]:
     return {"panels": [panel.traces for panel in figure.panels], "layout": figure.layout, "most": figure.most}
 
 
@@ -147,8 +147,8 @@ def _lines(table: Table) -> dict[str, Any]:
     }
 
 
-def _title(sheets: Sequence[Sheet]) -> str:
-    return sheets[0].title if len(sheets) == 1 else f"{len(sheets)} sweeps"
+def _title(sweeps: Sequence[SweepSummary]) -> str:
+    return sweeps[0].title if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
 
 
 def _count_of(statuses: Sequence[str]) -> str:

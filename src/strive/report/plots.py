@@ -13,7 +13,7 @@ from typing import Any
 
 from strive.results.conditions import Condition
 from strive.results.labels import condition_label, knob_title, value_text, value_texts
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 from strive.statistics.inference import Verdict
 from strive.tables.sweep_tables import value_title
 
@@ -25,7 +25,7 @@ COLOURS = ("#0072b2", "#d55e00", "#1a1a1a", "#009e73", "#cc79a7", "#56b4e9", "#e
 DASHES = ("solid", "dash", "dot", "dashdot")
 _MOST_LINES = 60  # of an effect plot, at once: the filter brings the others
 _LINE_PX, _AROUND_PX = 26, 90
-_INK = 2  # the colour of text
+_FOREGROUND = 2  # the colour of text
 _MOST_NAMED = 6  # in a sentence
 _MOST_SERIES = 8  # conditions that one plot can tell apart
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
@@ -44,7 +44,7 @@ class Key:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
+class WebPanel:
     """One plot."""
 
     title: str
@@ -52,30 +52,30 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
+class WebFigure:
     """Plots that belong together."""
 
     name: str  # letters, digits and _ alone
     title: str
     caption: str  # whole sentences
     alt: str  # what a reader who does not see it must know, a sentence
-    panels: tuple[Panel, ...]
+    panels: tuple[WebPanel, ...]
     layout: Spec  # of each of them
     legend: tuple[Key, ...] = ()
     most: int = 24  # panels, or lines of a plot, that are shown at once
 
 
-def effect_plot(sheet: Sheet) -> Figure | None:
+def effect_plot(sweep: SweepSummary) -> WebFigure | None:
     """Return each condition's difference from its baseline with its interval; None where there is no baseline.
 
     Points of error, or nats: above 0 is worse.
     """
-    shown = [condition for condition in sheet.conditions if condition.difference is not None]
+    shown = [condition for condition in sweep.conditions if condition.difference is not None]
     if not shown:
         return None
-    unit = sheet.layout.value.unit
+    unit = sweep.layout.value.unit
     traces = [_difference_trace(condition, number, unit) for number, condition in enumerate(shown)]
-    margin = sheet.layout.margin
+    margin = sweep.layout.margin
     shapes = [
         {"name": "margin", "type": "rect", "x0": 0, "x1": margin, "layer": "below", "line": {"width": 0}},
         {"name": "zero", "type": "line", "x0": 0, "x1": 0, "layer": "below", "line": {"width": 1}},
@@ -85,16 +85,16 @@ def effect_plot(sheet: Sheet) -> Figure | None:
     baselines = list(dict.fromkeys(condition.baseline for condition in shown))
     against = ", ".join(baselines) if len(baselines) <= _MOST_NAMED else "the baseline of each"
     caption = (
-        f"Mean difference from {against}, paired by {', '.join(sheet.layout.pair)}, with its 95% interval;"
+        f"Mean difference from {against}, paired by {', '.join(sweep.layout.pair)}, with its 95% interval;"
         f" to the right is worse. The band is the margin of {margin:g} {unit}."
     )
     verdicts = [condition.judgement.verdict for condition in shown if condition.judgement]
-    return Figure(
+    return WebFigure(
         name="effect",
         title="Differences with their intervals",
-        caption=caption + _left_out([condition for condition in sheet.conditions if condition.no_difference]),
+        caption=caption + _left_out([condition for condition in sweep.conditions if condition.no_difference]),
         alt=f"{len(shown)} differences from {against}; the table of differences has their numbers.",
-        panels=(Panel(title="", traces=traces),),
+        panels=(WebPanel(title="", traces=traces),),
         layout=layout,
         legend=tuple(
             Key(group="", text=verdict.value, colour=colour, form=form)
@@ -105,37 +105,37 @@ def effect_plot(sheet: Sheet) -> Figure | None:
     )
 
 
-def mean_plot(sheet: Sheet) -> Figure | None:
+def mean_plot(sweep: SweepSummary) -> WebFigure | None:
     """Return each condition's mean with its interval; None if there are not two of them."""
-    shown = [condition for condition in sheet.conditions if condition.summary is not None]
+    shown = [condition for condition in sweep.conditions if condition.summary is not None]
     if len(shown) < 2:
         return None
-    what = value_title(sheet.layout)
+    what = value_title(sweep.layout)
     caption = "Mean with its 95% interval (Student's t); small points are the single cells."
     if all(condition.summary.n == 1 for condition in shown if condition.summary):
         caption = "The one value of each: without a second seed there is no interval."
     traces = [_mean_trace(condition, number, what) for number, condition in enumerate(shown)]
-    return Figure(
+    return WebFigure(
         name="means",
         title=what[:1].upper() + what[1:],
-        caption=caption + _left_out([condition for condition in sheet.conditions if condition.hole]),
+        caption=caption + _left_out([condition for condition in sweep.conditions if condition.hole]),
         alt=f"{len(shown)} means; the table of errors has their numbers.",
-        panels=(Panel(title="", traces=traces),),
+        panels=(WebPanel(title="", traces=traces),),
         layout=_lines_layout(shown, what),
         most=_MOST_LINES,
     )
 
 
-def paper_plot(sheet: Sheet) -> Figure | None:
+def paper_plot(sweep: SweepSummary) -> WebFigure | None:
     """Return our mean over the paper's value, in percent; None where the paper has no value for any of ours."""
     shown = [
         condition
-        for condition in sheet.conditions
+        for condition in sweep.conditions
         if condition.summary and condition.paper and condition.paper.error is not None
     ]
     if not shown:
         return None
-    panels, lines = series_of(sheet)
+    panels, lines = series_of(sweep)
     colours = {name: number for number, name in enumerate(dict.fromkeys(panels.values()))}
     symbols = {name: _SYMBOLS[number % len(_SYMBOLS)] for number, name in enumerate(dict.fromkeys(lines.values()))}
     traces = [
@@ -153,33 +153,33 @@ def paper_plot(sheet: Sheet) -> Figure | None:
         "yaxis": _axis("our mean error, %") | {"range": ours},
         "shapes": shapes if low < high else [],
     }
-    return Figure(
+    return WebFigure(
         name="paper",
         title="The paper's errors and ours",
         caption="Our mean with its 95% interval over the number the paper prints."
         + (" On the line they are equal." if low < high else " The line of equal errors lies outside.")
         + ("" if certain else " Open: the paper's number is not certain."),
         alt=f"{len(shown)} errors over the paper's; the table of errors has both.",
-        panels=(Panel(title="", traces=traces),),
+        panels=(WebPanel(title="", traces=traces),),
         layout=layout,
         legend=tuple(
             [_key(name, number % len(COLOURS), "solid") for name, number in colours.items() if len(colours) > 1]
-            + [_key(name, _INK, symbol) for name, symbol in symbols.items() if len(symbols) > 1]
+            + [_key(name, _FOREGROUND, symbol) for name, symbol in symbols.items() if len(symbols) > 1]
         ),
     )
 
 
-def series_of(sheet: Sheet) -> tuple[dict[str, Name], dict[str, Name]]:
+def series_of(sweep: SweepSummary) -> tuple[dict[str, Name], dict[str, Name]]:
     """Return {condition's ref: what names its panel} and {condition's ref: what names its line in the panel}.
 
     The first row key names the panel, and more while a panel holds too many lines; a few conditions have one panel.
     """
-    keys = sheet.layout.keys
+    keys = sweep.layout.keys
     for depth in range(min(1, len(keys) - 1), len(keys) + 1):
-        panels = {condition.ref: _name(condition, keys[:depth]) for condition in sheet.conditions}
+        panels = {condition.ref: _name(condition, keys[:depth]) for condition in sweep.conditions}
         if max(Counter(panels.values()).values()) <= _MOST_SERIES:
             break
-    return panels, {condition.ref: _name(condition, keys[depth:]) for condition in sheet.conditions}
+    return panels, {condition.ref: _name(condition, keys[depth:]) for condition in sweep.conditions}
 
 
 def line_keys(names: Iterable[Name]) -> tuple[Key, ...]:

@@ -10,7 +10,7 @@ from strive.cells.records import RecordError
 from strive.errors import ConfigError
 from strive.results.load import LoadError, file_of, find_plans, load_sweep
 from strive.results.published import PaperError
-from strive.results.summary import Sheet, make_sheet
+from strive.results.summary import SweepSummary, summarise_sweep
 from strive.trackers.server import ServerError
 from strive.trackers.source import Source, open_source
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, curves: bool = False) -> N
     )
 
 
-def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
+def sweep_summaries(arguments: argparse.Namespace) -> list[SweepSummary]:
     """Return what the wanted sweeps say; progress goes to stderr, arguments.left_out gets what cannot be read.
 
     Raises LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
@@ -56,7 +56,7 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
         raise LoadError(_nothing(folders))
     plans = find_plans(folders)
     names = _wanted(plans, arguments.sweeps)
-    sheets = []
+    sweeps = []
     for number, name in enumerate(names, 1):
         if sys.stderr.isatty():
             print(f"\r\033[K[{number}/{len(names)}] {name}", end="", file=sys.stderr, flush=True)
@@ -74,14 +74,14 @@ def sheets_of(arguments: argparse.Namespace) -> list[Sheet]:
             if source and arguments.curves:
                 source.fetch_curves(loaded.cells["cell"])
                 loaded = load_sweep(name, folders)  # with what its records can be compared with now
-            sheets.append(make_sheet(loaded, mix=arguments.mix))
+            sweeps.append(summarise_sweep(loaded, mix=arguments.mix))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    if not sheets and arguments.left_out:
+    if not sweeps and arguments.left_out:
         raise LoadError("no sweep is left")
-    if not sheets:
+    if not sweeps:
         raise LoadError(f"no sweep of {source} has a record so far" if source else _nothing(folders))
-    return sheets
+    return sweeps
 
 
 def _source(arguments: argparse.Namespace) -> Source | None:

@@ -1,4 +1,4 @@
-"""What one sweep says: its answer, its tables, and the cells behind every number."""
+"""The summary of one sweep: its answer, its tables, and the cells behind every number."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ from strive.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sheet:
+class SweepSummary:
     """One sweep, ready to be rendered."""
 
     loaded: Loaded
@@ -52,7 +52,7 @@ class Sheet:
     footnotes: pd.DataFrame  # one row for each cell: what stands behind each number
 
 
-def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
+def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     """Return what a sweep says. mix: average and compare cells of different code or images, too.
 
     Raises ConfigError for a faulty sweep file, PaperError for a table that the paper has not.
@@ -73,7 +73,7 @@ def make_sheet(loaded: Loaded, *, mix: bool = False) -> Sheet:
     if found:
         tables.append(agreement_table(found, table))
     tables += [each for each in (choice_table(loaded, conditions, table), hole_table(loaded)) if each is not None]
-    return Sheet(
+    return SweepSummary(
         loaded=loaded,
         layout=table,
         title=_title(loaded),
@@ -109,9 +109,9 @@ def _caption(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.
     devices = ", ".join(sorted(filter(None, cells["device"].unique())))
     dates = sorted(filter(None, cells["finished"]))
     days = " to ".join(dict.fromkeys(text[:10] for text in (dates[:1] + dates[-1:])))
-    behind = f" Trained on {devices}, {days}." if dates else ""
+    trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
-    return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{behind}"
+    return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{trained}"
 
 
 def _effects(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> tuple[Effects | None, str]:
@@ -221,7 +221,7 @@ def _parts(prefix: str, source: object, names: Sequence[str]) -> dict[str, objec
     return {prefix + name: getattr(source, name, None) for name in names}
 
 
-_BEHIND = (
+_CELL_COLUMNS = (
     "cell",
     "status",
     "cause",
@@ -238,7 +238,7 @@ _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 def _footnotes(conditions: Sequence[Condition], table: table_spec.Table) -> pd.DataFrame:
     """Return the cells behind each condition, in its order."""
-    columns = list(dict.fromkeys((*table.pair, *_BEHIND, table.value.value, *_WHEN)))
+    columns = list(dict.fromkeys((*table.pair, *_CELL_COLUMNS, table.value.value, *_WHEN)))
     frame = pd.concat([condition.cells for condition in conditions], ignore_index=True)[columns]
     frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]
     frame.insert(0, "place", [condition.label for condition in conditions for _ in range(len(condition.cells))])

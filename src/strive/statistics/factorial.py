@@ -69,7 +69,7 @@ class _Design:
         return ", ".join(f"{factor}={values[code]}" for factor, values, code in named)
 
 
-class _Line(NamedTuple):
+class _AnovaLine(NamedTuple):
     df: int
     square: float  # sum of squares
     f: float
@@ -173,7 +173,7 @@ def _check_balance(design: _Design, counts: Counter[tuple[int, ...]], block: str
         )
 
 
-def _analysis(design: _Design) -> dict[str, _Line]:
+def _analysis(design: _Design) -> dict[str, _AnovaLine]:
     """Return the lines block (if there are blocks), f0, f1, f0:f1, ..., Residual; f0 is the first factor."""
     # Here, as it takes most of a second to import.
     from statsmodels.formula.api import ols  # type: ignore[import-untyped]
@@ -187,12 +187,12 @@ def _analysis(design: _Design) -> dict[str, _Line]:
     # Type I alone needs no more than one QR decomposition.
     table = anova_lm(ols(f"y ~ {terms}", coded.assign(block=design.blocks, y=design.values)).fit(method="qr"), typ=1)
     return {
-        name.replace("C(", "").replace(", Sum)", ""): _Line(int(df), square, f, p)
+        name.replace("C(", "").replace(", Sum)", ""): _AnovaLine(int(df), square, f, p)
         for name, square, df, f, p in table[["sum_sq", "df", "F", "PR(>F)"]].itertuples()
     }
 
 
-def _levels(design: _Design, residual: _Line, blocks: _Line | None) -> tuple[Level, ...]:
+def _levels(design: _Design, residual: _AnovaLine, blocks: _AnovaLine | None) -> tuple[Level, ...]:
     found = []
     for factor, values, codes in zip(design.factors, design.levels, design.codes, strict=True):
         half = _half(design, len(values), residual, blocks)
@@ -203,7 +203,7 @@ def _levels(design: _Design, residual: _Line, blocks: _Line | None) -> tuple[Lev
     return tuple(found)
 
 
-def _half(design: _Design, levels: int, residual: _Line, blocks: _Line | None) -> float:
+def _half(design: _Design, levels: int, residual: _AnovaLine, blocks: _AnovaLine | None) -> float:
     """Return half the 95% interval of the mean of a level of a factor that has this many.
 
     Without blocks its variance is the residual mean square over the level's cells, N / levels. With random blocks it is

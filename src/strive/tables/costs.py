@@ -7,22 +7,22 @@ import pandas as pd
 
 from strive.results.labels import condition_label
 from strive.results.load import Loaded
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 from strive.sweeps.table_spec import ARM
 from strive.tables.table import Column, Entry, Row, Table
 
 _HOUR = 3600.0  # seconds
 
 
-def cost_table(sheet: Sheet) -> Table | None:
+def cost_table(sweep: SweepSummary) -> Table | None:
     """Return one line for each net and device, and the total; None where no cell says how long it took."""
-    cells = _in_order(sheet)
+    cells = _in_order(sweep)
     timed = cells[cells["train_seconds"].notna()]
     if timed.empty:
         return None
     total = math.fsum(timed["train_seconds"])
     digits = next((digits for digits, least in enumerate((100, 10, 1)) if total >= least * _HOUR), 3)
-    groups = timed.groupby([_nets(sheet.loaded, timed), "device"], sort=False)
+    groups = timed.groupby([_nets(sweep.loaded, timed), "device"], sort=False)
     rows = [_row(str(net), str(device), group, digits) for (net, device), group in groups]
     if len(rows) > 1:
         entries = (Entry(text="all"), Entry(), _count(len(timed)), Entry(), Entry(), _hours(total, digits))
@@ -47,10 +47,10 @@ def cost_table(sheet: Sheet) -> Table | None:
     )
 
 
-def _in_order(sheet: Sheet) -> pd.DataFrame:
+def _in_order(sweep: SweepSummary) -> pd.DataFrame:
     """Return all cells, those of the table first and in its order."""
-    order = [index for condition in sheet.conditions for index in condition.cells.index]
-    cells = sheet.loaded.cells
+    order = [index for condition in sweep.conditions for index in condition.cells.index]
+    cells = sweep.loaded.cells
     return cells.loc[[*order, *cells.index.difference(order)]]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from strive.plain_text import one_line
-from strive.tables.latex_lines import Cell, Face, Line, Part, longest, wide, wrapped
+from strive.tables.latex_lines import Face, LatexCell, LatexLine, Part, longest, wide, wrapped
 from strive.tables.table import Entry, Table
 
 PAGE = 340.0  # points; the text of article is 345 wide, and widths are estimates
@@ -36,19 +36,19 @@ def parts(table: Table, words: int) -> list[Part]:
 def _whole(table: Table) -> Part:
     """Return the table as one part with one line in each cell."""
     numeric = tuple(column.numeric for column in table.columns)
-    header = Line(tuple(Cell((one_line(column.title),), most=_TITLE) for column in table.columns), "", False)
+    header = LatexLine(tuple(LatexCell((one_line(column.title),), most=_TITLE) for column in table.columns), "", False)
     lines = []
     for row in table.rows:
         cells = tuple(_cell(entry, right) for entry, right in zip(row.entries, numeric, strict=True))
-        lines.append(Line(cells, row.ref, row.rule))
+        lines.append(LatexLine(cells, row.ref, row.rule))
     return Part(_FACES[0], numeric, header, tuple(lines))
 
 
-def _cell(entry: Entry, numeric: bool) -> Cell:
+def _cell(entry: Entry, numeric: bool) -> LatexCell:
     """Return a cell in a printer's signs: a minus before a number, a dash for nothing."""
     text = one_line(entry.text)
     text = _MINUS.sub("\u2212", text) if numeric else text
-    return Cell(("\u2013" if text == "-" else text,), entry.bold, _HOLE if entry.hole and numeric else 0)
+    return LatexCell(("\u2013" if text == "-" else text,), entry.bold, _HOLE if entry.hole and numeric else 0)
 
 
 def _halves(whole: Part) -> list[Part]:
@@ -71,7 +71,7 @@ def _shares(widths: Sequence[float], count: int) -> list[tuple[int, int]]:
 
 
 def _columns(whole: Part, start: int, end: int) -> Part:
-    def of(line: Line) -> Line:
+    def of(line: LatexLine) -> LatexLine:
         return replace(line, cells=line.cells[:1] + line.cells[start:end])
 
     numeric = whole.numeric[:1] + whole.numeric[start:end]
@@ -121,7 +121,7 @@ def _pages(part: Part, words: int) -> Iterator[Part]:
     """Yield the part in runs of rows that fit the height."""
     # Caption and notes: about 75 characters a line. The header, the rules and the space round them: 60 points.
     room = max(120.0, _HEIGHT - 60 - 12 * (words / 75 + 2))
-    run: list[Line] = []
+    run: list[LatexLine] = []
     used = 0.0
     for line in part.lines:
         height = max(len(cell.lines) for cell in line.cells) * part.face.line + 5 * line.rule

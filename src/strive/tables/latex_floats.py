@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from strive.plain_text import one_line
 from strive.tables.latex_fit import parts
-from strive.tables.latex_lines import Cell, Line, Part
+from strive.tables.latex_lines import LatexCell, LatexLine, Part
 from strive.tables.latex_text import running, tex
 from strive.tables.markdown import legend
 from strive.tables.table import Table
@@ -76,14 +76,14 @@ def _float(part: Part, title: str, caption: str, label: str, notes: Sequence[str
     return "\n".join([*lines, r"\end{table}"])
 
 
-def _row(line: Line, part: Part, *, first: bool = False, top: bool = False) -> list[str]:
+def _row(line: LatexLine, part: Part, *, first: bool = False, top: bool = False) -> list[str]:
     cells = [_stack(cell, right, top) for cell, right in zip(line.cells, part.numeric, strict=True)]
     ref = f" % cells [{one_line(line.ref)}]" if line.ref else ""
     rule = [r"    \midrule"] if line.rule and not first else []
     return [*rule, f"    {' & '.join(cells)} " + r"\\" + ref]
 
 
-def _stack(cell: Cell, right: bool, top: bool) -> str:
+def _stack(cell: LatexCell, right: bool, top: bool) -> str:
     """Return a cell of several lines as a small table of its own; p{} columns would break where they please."""
     texts = [tex(text, bold=cell.bold) for text in cell.lines]
     if len(texts) == 1:

@@ -18,7 +18,7 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class LatexCell:
     """One place of a table, broken into lines."""
 
     lines: tuple[str, ...]  # not escaped
@@ -27,10 +27,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LatexLine:
     """One row of a table."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[LatexCell, ...]
     ref: str
     rule: bool
 
@@ -41,16 +41,16 @@ class Part:
 
     face: Face
     numeric: tuple[bool, ...]
-    header: Line
-    lines: tuple[Line, ...]
+    header: LatexLine
+    lines: tuple[LatexLine, ...]
 
 
-def longest(cell: Cell) -> float:
+def longest(cell: LatexCell) -> float:
     """Return how wide the longest word of a cell is, in points at size 10."""
     return max((width(word, bold=cell.bold) for word in cell.lines[0].split()), default=0.0)
 
 
-def wide(cell: Cell) -> float:
+def wide(cell: LatexCell) -> float:
     """Return how wide a cell would be, in points at size 10."""
     whole = width(cell.lines[0], bold=cell.bold)
     return max(longest(cell), min(whole, cell.most)) if cell.most else whole
@@ -59,7 +59,7 @@ def wide(cell: Cell) -> float:
 def wrapped(part: Part, face: Face, widths: Sequence[float]) -> Part:
     """Return the part in a type size, its cells broken into lines of these widths, in points at size 10."""
 
-    def of(line: Line) -> Line:
+    def of(line: LatexLine) -> LatexLine:
         cells = zip(line.cells, widths, strict=True)
         return replace(line, cells=tuple(replace(c, lines=_broken(c.lines[0], limit, c.bold)) for c, limit in cells))
 

@@ -1,4 +1,4 @@
-"""A sheet as text: Markdown, LaTeX and CSV. Everything in it comes from records and is escaped."""
+"""A sweep as text: Markdown, LaTeX and CSV. Everything in it comes from records and is escaped."""
 
 import os
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from strive.tables.markdown import bullets, heading, legend, paragraph, table_li
 from strive.tables.table import Table
 
 if TYPE_CHECKING:
-    from strive.results.summary import Sheet
+    from strive.results.summary import SweepSummary
 
 _COMPARISONS = "The paper's comparisons"
 
 
-def markdown(sheet: "Sheet") -> str:
-    """Return the whole sheet as Markdown: question and answer, tables, notes, what is missing."""
-    blocks = [heading(sheet.title, 1), paragraph(sheet.loaded.question), paragraph(sheet.answer, bold=True)]
-    blocks += _markdown_blocks(sheet.tables)
-    for title, texts in (("Notes", sheet.notes), ("Missing or mixed", sheet.problems)):
+def markdown(sweep: "SweepSummary") -> str:
+    """Return the whole sweep as Markdown: question and answer, tables, notes, what is missing."""
+    blocks = [heading(sweep.title, 1), paragraph(sweep.loaded.question), paragraph(sweep.answer, bold=True)]
+    blocks += _markdown_blocks(sweep.tables)
+    for title, texts in (("Notes", sweep.notes), ("Missing or mixed", sweep.problems)):
         blocks += [heading(title, 2), bullets(texts)] if texts else []
-    if any(row.ref for table in sheet.tables for row in table.rows):
+    if any(row.ref for table in sweep.tables for row in table.rows):
         blocks.append(
-            paragraph(f"[1] leads to the cells behind a line: the rows of {sheet.loaded.name}.cells.csv with ref 1.")
+            paragraph(f"[1] leads to the cells behind a line: the rows of {sweep.loaded.name}.cells.csv with ref 1.")
         )
     return _joined(blocks)
 
@@ -36,21 +36,21 @@ def markdown_tables(tables: Sequence[Table], title: str = _COMPARISONS) -> str:
     return _joined([heading(title, 1), *_markdown_blocks(tables)]) if tables else ""
 
 
-def latex(sheet: "Sheet") -> str:
-    """Return the sheet's tables as LaTeX for a document with booktabs; notes and what is missing below."""
-    name = sheet.loaded.name
+def latex(sweep: "SweepSummary") -> str:
+    """Return the sweep's tables as LaTeX for a document with booktabs; notes and what is missing below."""
+    name = sweep.loaded.name
     lines = [
-        f"% {one_line(sheet.title)}: {one_line(sheet.loaded.question)}",
-        f"% {one_line(sheet.answer)}",
+        f"% {one_line(sweep.title)}: {one_line(sweep.loaded.question)}",
+        f"% {one_line(sweep.answer)}",
         r"% Needs \usepackage{booktabs}. `cells [1]` behind a line leads to its cells: the rows of",
         f"% {one_line(name)}.cells.csv with ref 1.",
-        *(block for table in sheet.tables for block in floats(table, name)),
+        *(block for table in sweep.tables for block in floats(table, name)),
     ]
-    texts = (*sheet.notes, *(f"Missing or mixed: {problem}." for problem in sheet.problems))
+    texts = (*sweep.notes, *(f"Missing or mixed: {problem}." for problem in sweep.problems))
     items = [rf"  \item[\textendash] {running(text)}" for text in texts]
     if items:
         # By the table's number: a float may stand on another page than the list.
-        of = rf"\noindent Notes to Table~\ref{{{label(sheet.tables[0], name)}}}, {running(sheet.title)}:"
+        of = rf"\noindent Notes to Table~\ref{{{label(sweep.tables[0], name)}}}, {running(sweep.title)}:"
         lines += ["", of, r"\begin{itemize}\sloppy", *items, r"\end{itemize}"]
     return "\n".join(lines) + "\n"
 
@@ -61,19 +61,19 @@ def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
     return "\n".join(lines + [block for table in tables for block in floats(table, name)]) + "\n" if tables else ""
 
 
-def tidy_csv(sheet: "Sheet") -> str:
+def tidy_csv(sweep: "SweepSummary") -> str:
     """Return one line for each condition of the table, in full precision (RFC 4180)."""
-    return csv_text(sheet.tidy)
+    return csv_text(sweep.tidy)
 
 
-def footnotes_csv(sheet: "Sheet", out: Path) -> str:
+def footnotes_csv(sweep: "SweepSummary", out: Path) -> str:
     """Return one line for each cell behind each condition (RFC 4180).
 
     out: the folder it is for. Records are named from there, so that it is the same file from wherever it is written.
     """
     there = out.resolve()
-    records = [os.path.relpath(os.path.realpath(each), there) if each else "" for each in sheet.footnotes["record"]]
-    return csv_text(sheet.footnotes.assign(record=records))
+    records = [os.path.relpath(os.path.realpath(each), there) if each else "" for each in sweep.footnotes["record"]]
+    return csv_text(sweep.footnotes.assign(record=records))
 
 
 def _markdown_blocks(tables: Sequence[Table]) -> list[str]:

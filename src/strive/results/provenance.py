@@ -1,4 +1,4 @@
-"""What stands behind each number, as a page lists it: the cells of each condition, and what all of them share."""
+"""Provenance of each number, as a page lists it: the cells of each condition, and what all of them share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from strive.results.labels import value_text, value_texts
-from strive.results.summary import Sheet
+from strive.results.summary import SweepSummary
 from strive.trackers.upload_state import read_receipt
 
 _TITLES = {
@@ -28,12 +28,12 @@ _TITLES = {
 _SHORT = ("record_sha256", "data_fingerprint")  # hashes that are told apart by their first digits
 _SHARED = ("record", "code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
 _SOME = ("wandb", "not_checked", "dead")  # that no cell may have
-_ELSEWHERE = ("ref", "place", "cause")  # the headings of the groups, and the page's list of failures
+_NOT_COLUMNS = ("ref", "place", "cause")  # the headings of the groups, and the page's list of failures
 _DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Text:
+class ProvenanceText:
     """One entry of the list."""
 
     text: str
@@ -43,42 +43,42 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class CellGroup:
     """The cells behind the lines with one ref."""
 
     ref: str
     condition: str
     factors: dict[str, str]
-    rows: tuple[tuple[Text, ...], ...]
+    rows: tuple[tuple[ProvenanceText, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Behind:
-    """The cells behind a sheet's numbers."""
+class NumberProvenance:
+    """The cells behind a sweep's numbers."""
 
-    shared: tuple[tuple[str, Text], ...]  # (title, entry) of what all cells with a record have in common
+    shared: tuple[tuple[str, ProvenanceText], ...]  # (title, entry) of what all cells with a record have in common
     titles: tuple[str, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[CellGroup, ...]
 
 
-def behind(sheet: Sheet) -> Behind:
-    """Return the sheet's footnotes by condition, without the columns in which nothing differs."""
-    notes = sheet.footnotes.astype(object).where(sheet.footnotes.notna(), "")
+def number_provenance(sweep: SweepSummary) -> NumberProvenance:
+    """Return the sweep's footnotes by condition, without the columns in which nothing differs."""
+    notes = sweep.footnotes.astype(object).where(sweep.footnotes.notna(), "")
     notes = notes.assign(wandb=list(map(_address, notes["record"])))
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
-    columns = [name for name in notes.columns if name not in {*_ELSEWHERE, *shared}]
+    columns = [name for name in notes.columns if name not in {*_NOT_COLUMNS, *shared}]
     columns = [name for name in columns if name not in _SOME or notes[name].any()]
-    factors = {condition.ref: value_texts(condition.key) for condition in sheet.conditions}
-    rows: dict[tuple[str, str], list[tuple[Text, ...]]] = {}
+    factors = {condition.ref: value_texts(condition.key) for condition in sweep.conditions}
+    rows: dict[tuple[str, str], list[tuple[ProvenanceText, ...]]] = {}
     for ref, condition, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
         row = tuple(_text(name, value) for name, value in zip(columns, values, strict=True))
         rows.setdefault((ref, condition), []).append(row)
     groups = [
-        Group(ref=ref, condition=condition, factors=factors[ref], rows=tuple(found))
+        CellGroup(ref=ref, condition=condition, factors=factors[ref], rows=tuple(found))
         for (ref, condition), found in rows.items()
     ]
-    return Behind(
+    return NumberProvenance(
         shared=tuple((_title(name), _text(name, value)) for name, value in shared.items() if value != ""),
         titles=tuple(map(_title, columns)),
         groups=tuple(groups),
@@ -107,25 +107,25 @@ def _title(name: str) -> str:
     return _TITLES.get(name, name.replace("_", " "))
 
 
-def _text(name: str, value: Any) -> Text:
+def _text(name: str, value: Any) -> ProvenanceText:
     if value == "":
-        return Text(text="")
+        return ProvenanceText(text="")
     if name.endswith("_error"):
-        return Text(text=f"{100 * value:.2f}")
+        return ProvenanceText(text=f"{100 * value:.2f}")
     if name.endswith("_loss"):
-        return Text(text=f"{value:.4f}")
+        return ProvenanceText(text=f"{value:.4f}")
     if name == "train_seconds":
-        return Text(text=f"{value:,.0f}" if value >= 10 else f"{value:.2g}")
+        return ProvenanceText(text=f"{value:,.0f}" if value >= 10 else f"{value:.2g}")
     text = str(value).replace("_", " ") if name == "status" else value_text(name, value)
     if name in _SHORT:
-        return Text(text=text[:_DIGITS], whole=text, code=True)
+        return ProvenanceText(text=text[:_DIGITS], whole=text, code=True)
     if text.startswith(("https://", "http://")):
-        return Text(text=urlsplit(text).netloc if name == "wandb" else text, link=text)
+        return ProvenanceText(text=urlsplit(text).netloc if name == "wandb" else text, link=text)
     if name == "finished":
-        return Text(text=text[:16].replace("T", " "), whole=text)
-    return Text(text=text, code=name in ("cell", "record", "code_hash"))
+        return ProvenanceText(text=text[:16].replace("T", " "), whole=text)
+    return ProvenanceText(text=text, code=name in ("cell", "record", "code_hash"))
 
 
-def refs(groups: Sequence[Group]) -> frozenset[str]:
+def refs(groups: Sequence[CellGroup]) -> frozenset[str]:
     """Return the refs that lines can link to."""
     return frozenset(group.ref for group in groups)
