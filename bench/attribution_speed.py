@@ -2,7 +2,7 @@
 
 python bench/attribution_speed.py [--rounds 5] [--only maps]
 
-Both take the same network, images and units, in turns, and what they return is compared.
+Both take the same network, images and units, in turns, and their results are compared.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def maps_table(options: argparse.Namespace, device: torch.device) -> str:
 
 
 def ranking_table(options: argparse.Namespace, device: torch.device) -> str:
-    """Return the table of ranking all layers over a split, beside a forward pass of the same batches."""
+    """Return the table of ranking all layers over a split, next to a forward pass of the same batches."""
     net = network(options.width, device)
     pixels = np.random.default_rng(0).standard_normal((options.images, SIDE, SIDE, 3), dtype=np.float32)
     split = ResidentSplit(pixels, np.zeros(options.images, dtype=np.int64), device)

@@ -1,4 +1,4 @@
-"""The ways to train that bench/gpu_speed.py and bench/gpu_check.py compare, each ready to train epoch by epoch."""
+"""The training loops that bench/gpu_speed.py and bench/gpu_check.py compare, each run epoch by epoch."""
 
 import time
 from dataclasses import dataclass, replace
@@ -38,13 +38,13 @@ from allcnn.training import (
     train_epoch,
 )
 
-# Small: the loss of labels that nobody can learn stays near ln 10. A net that dies multiplies zeros, which is faster.
+# Small: the loss of random labels stays near ln 10. A net that dies multiplies zeros, which is faster.
 LR = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """What the arms of a comparison differ in."""
+class ArmSettings:
+    """The settings in which the arms of a comparison differ."""
 
     loop: str = "strive"  # or plain
     cells: int = 1  # side by side
@@ -57,8 +57,8 @@ class Way:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What all arms of a comparison share."""
+class Setup:
+    """The device and the images that all arms of a comparison share."""
 
     device: torch.device
     splits: Splits
@@ -103,7 +103,7 @@ def executor(execution: Execution) -> Executor:
 
 
 def random_splits(count: int, device: torch.device) -> Splits:
-    """Return images that nobody can learn, on the device."""
+    """Return random images with random labels, on the device."""
     draw = np.random.default_rng(0)
     images = draw.standard_normal((count, roofline.IMAGE_SIZE, roofline.IMAGE_SIZE, 3), dtype=np.float32)
     labels = draw.integers(0, roofline.CLASSES, count)
@@ -136,12 +136,13 @@ class Arm(Protocol):
 class StriveArm:
     """Cells of strive, side by side."""
 
-    def __init__(self, net: str, way: Way, ground: Ground) -> None:
-        self._execution = ground.execution(compiled=way.compiled, fast=way.fast)
+    def __init__(self, net: str, way: ArmSettings, setup: Setup) -> None:
+        self._execution = setup.execution(compiled=way.compiled, fast=way.fast)
         enter_execution(self._execution)
-        # Of its own: cells work out their next epoch while the GPU is busy, which others' epochs would make void.
-        configs = [ground.cell(net, seed=seed) for seed in range(way.cells)]
-        self._trainings = [Training(config, ground.splits, self._execution) for config in configs]
+        # An execution of its own: cells prepare their next epoch while the GPU is busy, and another arm's epoch would
+        # invalidate that.
+        configs = [setup.cell(net, seed=seed) for seed in range(way.cells)]
+        self._trainings = [Training(config, setup.splits, self._execution) for config in configs]
         self._executor = executor(self._execution)
 
     def epoch(self) -> float:
@@ -162,12 +163,12 @@ class PlainArm:
 
     fallback = ""
 
-    def __init__(self, net: str, way: Way, ground: Ground) -> None:
-        train, self._device = ground.splits.train, ground.device
+    def __init__(self, net: str, way: ArmSettings, setup: Setup) -> None:
+        train, self._device = setup.splits.train, setup.device
         assert isinstance(train, ResidentSplit)
         gpu_loop.switches()
         self._loop = gpu_loop.Loop(
-            net, train.images, train.labels.to(self._device), width=ground.width, lr=LR, compiled=way.compiled
+            net, train.images, train.labels.to(self._device), width=setup.width, lr=LR, compiled=way.compiled
         )
 
     def epoch(self) -> float:

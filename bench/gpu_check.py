@@ -3,8 +3,8 @@
 python bench/gpu_check.py [--out results] [--minutes 7.5]
 python bench/gpu_check.py --device cpu --smoke --out DIR     # the same parts, tiny, without a GPU
 
-Writes gpu_check.json and gpu_check.md to --out, anew after each part. A part that raises is reported and the rest goes
-on; one for which the time is too short is left out, and named. Ends with 1 if a check of correctness failed, else 0.
+Writes gpu_check.json and gpu_check.md to --out, again after each part. A part that raises is reported and the
+others run; a part that would take too long is skipped and listed. Ends with 1 if a check of correctness failed, else 0.
 """
 
 import argparse
@@ -18,23 +18,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-STARTED = time.monotonic()  # before torch is imported: that belongs to the minutes
+STARTED = time.monotonic()  # before torch is imported: importing it counts as part of the minutes
 
 try:
     import gpu_correctness as correctness
     import roofline
     import torch
-    from gpu_arms import Ground, Way, executor, random_splits
-    from gpu_report import Checked, Report
-    from gpu_speed import Ceilings, measure
+    from gpu_arms import ArmSettings, Setup, executor, random_splits
+    from gpu_report import CheckReport, CheckResult
+    from gpu_speed import GpuPeak, measure
     from machine import facts
 
     from allcnn.config import DataConfig
     from allcnn.training import Training, cells_at_once, enter_execution
 except ModuleNotFoundError as missing:
     raise SystemExit(
-        f"error: {missing.name} is not there; the project's src/ must be in PYTHONPATH, as in `make gpu-check`, and"
-        " docs/gpu.md says how packages come to a machine without network"
+        f"error: {missing.name} is not installed; the project's src/ must be in PYTHONPATH, as in `make gpu-check`, and"
+        " docs/gpu.md explains how to install on a machine without network"
     ) from None
 
 FULL, OTHERS = "all_cnn_c", ("strided_cnn_a", "model_b")  # timed in every way; with one cell and more
@@ -43,7 +43,7 @@ POOLED = "model_c"  # max-pooling's gradient is another kernel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class CheckScale:
     """How large everything is."""
 
     width: float
@@ -56,18 +56,18 @@ class Scale:
     patience: float  # of the seconds that a part may take
 
 
-REAL = Scale(
+REAL = CheckScale(
     width=1.0, check_images=10 * roofline.BATCH + 80, steps=390, rounds=3, most_cells=4, compiled=True,
     calibrated=(FULL, *OTHERS), patience=1.0
 )  # fmt: skip
-TINY = Scale(
+TINY = CheckScale(
     width=0.03, check_images=roofline.BATCH + 40, steps=1, rounds=1, most_cells=2, compiled=False,
     calibrated=OTHERS[:1], patience=0.0
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckPart:
     """One piece of the work."""
 
     name: str
@@ -75,8 +75,8 @@ class Part:
     work: Callable[[], None]
 
 
-def checks(scale: Scale) -> Iterator[tuple[correctness.Check, str, bool, float]]:
-    """Yield (check, net, compiled, seconds that it may take), the quick and the telling ones first."""
+def checks(scale: CheckScale) -> Iterator[tuple[correctness.Check, str, bool, float]]:
+    """Yield (check, net, compiled, seconds that it may take), the quick and most informative ones first."""
     bits = (
         correctness.graph_is_eager,
         correctness.packed_is_lone,
@@ -97,13 +97,13 @@ def checks(scale: Scale) -> Iterator[tuple[correctness.Check, str, bool, float]]
         yield correctness.rerun_is_the_same, POOLED, True, 60
 
 
-def timings(scale: Scale) -> Iterator[tuple[str, list[Way], float]]:
+def timings(scale: CheckScale) -> Iterator[tuple[str, list[ArmSettings], float]]:
     """Yield (net, ways that take turns, seconds that they may take)."""
-    usual = [Way(cells=cells, compiled=scale.compiled) for cells in range(1, scale.most_cells + 1)]
-    plain = Way(loop="plain", compiled=False)
-    others = [Way(cells=cells, compiled=scale.compiled, fast=True) for cells in (1, scale.most_cells)]
+    usual = [ArmSettings(cells=cells, compiled=scale.compiled) for cells in range(1, scale.most_cells + 1)]
+    plain = ArmSettings(loop="plain", compiled=False)
+    others = [ArmSettings(cells=cells, compiled=scale.compiled, fast=True) for cells in (1, scale.most_cells)]
     if scale.compiled:
-        others += [Way(compiled=False), Way(loop="plain", compiled=True)]
+        others += [ArmSettings(compiled=False), ArmSettings(loop="plain", compiled=True)]
     yield FULL, [*usual, *others, plain], 100
     for net in OTHERS:
         yield net, [*usual, plain], 60
@@ -111,48 +111,48 @@ def timings(scale: Scale) -> Iterator[tuple[str, list[Way], float]]:
         yield net, [usual[0], plain], 35
 
 
-class Run:
-    """The parts in order, under a clock."""
+class GpuCheck:
+    """The parts of a check in order, within a time limit."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.scale, self.options = TINY if options.smoke else REAL, options
         self.device, self.limit = torch.device(options.device), 60 * options.minutes
-        self.report = Report(options.out, where=facts(1), smoke=options.smoke, limit_seconds=self.limit)
+        self.report = CheckReport(options.out, where=facts(1), smoke=options.smoke, limit_seconds=self.limit)
 
-    def ground(self, images: int) -> Ground:
+    def setup(self, images: int) -> Setup:
         """Return random images on the device."""
         splits = random_splits(images, self.device)
-        return Ground(device=self.device, splits=splits, data=DataConfig(), width=self.scale.width)
+        return Setup(device=self.device, splits=splits, data=DataConfig(), width=self.scale.width)
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[CheckPart]:
         """Yield the checks, then what is timed."""
-        ground = self.ground(self.scale.check_images)
+        setup = self.setup(self.scale.check_images)
         for check, net, compiled, seconds in checks(self.scale):
             name = f"{check.__name__}, {net}{', compiled' if compiled else ''}"
 
             def one(check: correctness.Check = check, net: str = net, compiled: bool = compiled) -> None:
-                self.report.checks.append(_checked(check, net, ground, compiled))
+                self.report.checks.append(_checked(check, net, setup, compiled))
 
-            yield Part(name, seconds, one)
-        ground = self.ground(self.scale.steps * roofline.BATCH)
-        self.report.legend_of(ground, Ceilings(), self.scale.rounds)
+            yield CheckPart(name, seconds, one)
+        setup = self.setup(self.scale.steps * roofline.BATCH)
+        self.report.legend_of(setup, GpuPeak(), self.scale.rounds)
         for net, ways, seconds in timings(self.scale):
 
-            def timed(net: str = net, ways: list[Way] = ways, ground: Ground = ground) -> None:
-                self.report.rows += measure(net, ways, ground, Ceilings(), self.scale.rounds)
+            def timed(net: str = net, ways: list[ArmSettings] = ways, setup: Setup = setup) -> None:
+                self.report.rows += measure(net, ways, setup, GpuPeak(), self.scale.rounds)
 
-            yield Part(f"speed, {net}", seconds, timed)
+            yield CheckPart(f"speed, {net}", seconds, timed)
         for net in self.scale.calibrated:
 
-            def calibrated(net: str = net, ground: Ground = ground) -> None:
-                self.report.calibrated[net] = self._cells_at_once(net, ground)
+            def calibrated(net: str = net, setup: Setup = setup) -> None:
+                self.report.calibrated[net] = self._cells_at_once(net, setup)
 
-            yield Part(f"calibration, {net}", 30, calibrated)
+            yield CheckPart(f"calibration, {net}", 30, calibrated)
 
     def all(self) -> None:
-        """Do what there is time for."""
+        """Run the parts that fit in the time."""
         # Before anything else: cuBLAS reads its environment once.
-        enter_execution(self.ground(1).execution())
+        enter_execution(self.setup(1).execution())
         watch = threading.Timer(max(0, self.limit - elapsed()) + GRACE_SECONDS, self._give_up)
         watch.daemon = True
         watch.start()
@@ -168,15 +168,15 @@ class Run:
         watch.cancel()
         self.report.write(elapsed(), complete=True)
 
-    def _cells_at_once(self, net: str, ground: Ground) -> int:
+    def _cells_at_once(self, net: str, setup: Setup) -> int:
         """Return how many cells a sweep would train side by side."""
-        execution = ground.execution(compiled=self.scale.compiled)
+        execution = setup.execution(compiled=self.scale.compiled)
         enter_execution(execution)
         seeds = range(self.scale.most_cells)
-        trainings = [Training(ground.cell(net, seed=seed), ground.splits, execution) for seed in seeds]
+        trainings = [Training(setup.cell(net, seed=seed), setup.splits, execution) for seed in seeds]
         return cells_at_once(trainings, executor(execution))
 
-    def _do(self, part: Part) -> None:
+    def _do(self, part: CheckPart) -> None:
         try:
             part.work()
             gc.collect()  # graphs and what they read from refer to each other
@@ -186,22 +186,22 @@ class Run:
             self.report.errors.append(f"{part.name}: {traceback.format_exc().strip()}")
 
     def _give_up(self) -> None:
-        """Leave a part that hangs, a compiler or a GPU that does not answer: what was found is on disk."""
-        self.report.errors.append(f"{self.report.at}: still at it after {elapsed():.0f} s; given up")
+        """Exit from a part that hangs (a compiler, or a GPU that does not answer); the results so far are on disk."""
+        self.report.errors.append(f"{self.report.at}: still running after {elapsed():.0f} s; stopped")
         self.report.write(elapsed())
         print(self.report.errors[-1], file=sys.stderr, flush=True)
         os._exit(1)
 
 
-def _checked(check: correctness.Check, net: str, ground: Ground, compiled: bool) -> Checked:
+def _checked(check: correctness.Check, net: str, setup: Setup, compiled: bool) -> CheckResult:
     started = elapsed()
     says = (check.__doc__ or "").partition("\n")[0]
     try:
-        finding = check(net, ground, compiled)
+        finding = check(net, setup, compiled)
     except Exception as error:  # whatever a GPU, a compiler or a driver may raise
         note = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
         finding = correctness.Finding(passed=False, note=note, trace=traceback.format_exc())
-    return Checked(check.__name__, says, net, compiled, elapsed() - started, finding)
+    return CheckResult(check.__name__, says, net, compiled, elapsed() - started, finding)
 
 
 def elapsed() -> float:
@@ -225,7 +225,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, print the report, and return 1 if a check failed."""
-    run = Run(_options(arguments))
+    run = GpuCheck(_options(arguments))
     run.all()
     print(run.report.markdown(elapsed(), complete=True))
     return int(run.report.failed)

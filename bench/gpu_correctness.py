@@ -1,4 +1,4 @@
-"""What a GPU must do right, as checks that bench/gpu_check.py and tests/gpu share.
+"""Checks of correctness on a GPU, shared by bench/gpu_check.py and tests/gpu.
 
 Each trains one of the 12 nets for some steps in two ways that must end in the same bits, or nearly the same numbers.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from gpu_arms import Ground, executor
+from gpu_arms import Setup, executor
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
@@ -47,55 +47,55 @@ class Finding:
     trace: str = ""  # of an exception
 
 
-Check = Callable[[str, Ground, bool], Finding]  # of a net's name, on this ground, compiled or not
+Check = Callable[[str, Setup, bool], Finding]  # of a net's name, on this setup, compiled or not
 
 
-def graph_is_eager(net: str, ground: Ground, compiled: bool) -> Finding:
+def graph_is_eager(net: str, setup: Setup, compiled: bool) -> Finding:
     """Steps as CUDA graphs, the smaller last batch too, end in the bits of steps one kernel after the other."""
-    execution, config = ground.execution(compiled=compiled), ground.cell(net, lr=LR)
-    (graph,) = _trained([config], ground, execution)
-    (eager,) = _trained([config], ground, replace(execution, graph=False), EagerExecutor())
+    execution, config = setup.execution(compiled=compiled), setup.cell(net, lr=LR)
+    (graph,) = _trained([config], setup, execution)
+    (eager,) = _trained([config], setup, replace(execution, graph=False), EagerExecutor())
     return _same_bits([graph], [eager])
 
 
-def rerun_is_the_same(net: str, ground: Ground, compiled: bool) -> Finding:
+def rerun_is_the_same(net: str, setup: Setup, compiled: bool) -> Finding:
     """A cell that is trained again ends in the same bits."""
-    execution, config = ground.execution(compiled=compiled), ground.cell(net, lr=LR)
-    return _same_bits(_trained([config], ground, execution), _trained([config], ground, execution))
+    execution, config = setup.execution(compiled=compiled), setup.cell(net, lr=LR)
+    return _same_bits(_trained([config], setup, execution), _trained([config], setup, execution))
 
 
-def packed_is_lone(net: str, ground: Ground, compiled: bool) -> Finding:
+def packed_is_lone(net: str, setup: Setup, compiled: bool) -> Finding:
     """Cells side by side, with other rates, seeds and augmentation, end in the bits that each has alone."""
-    execution, configs = ground.execution(compiled=compiled), _three(net, ground)
-    packed = _trained(configs, ground, execution)
-    alone = [_trained([config], ground, execution)[0] for config in configs]
+    execution, configs = setup.execution(compiled=compiled), _three(net, setup)
+    packed = _trained(configs, setup, execution)
+    alone = [_trained([config], setup, execution)[0] for config in configs]
     return _same_bits(packed, alone)
 
 
-def resume_in_another_pack(net: str, ground: Ground, compiled: bool) -> Finding:
+def resume_in_another_pack(net: str, setup: Setup, compiled: bool) -> Finding:
     """A cell that stops within an epoch and goes on beside another cell ends in the bits of one that was left alone."""
-    execution = ground.execution(compiled=compiled)
-    cell, before, after = _three(net, ground)
-    state = _stopped([cell, before], ground, execution)
-    resumed, other = (Training(config, ground.splits, execution) for config in (cell, after))
+    execution = setup.execution(compiled=compiled)
+    cell, before, after = _three(net, setup)
+    state = _stopped([cell, before], setup, execution)
+    resumed, other = (Training(config, setup.splits, execution) for config in (cell, after))
     resumed.restore(state)
     begun = resumed.place
     engine = executor(execution)
     while len(resumed.history) < EPOCHS:
         train_epoch([resumed, other], engine, lambda training: None)
-    finding = _same_bits([resumed], _trained([cell], ground, execution))
+    finding = _same_bits([resumed], _trained([cell], setup, execution))
     if not begun:
         return Finding(passed=False, note="the checkpoint was not in the middle of an epoch")
     return finding
 
 
-def net_is_as_written(net: str, ground: Ground, compiled: bool) -> Finding:
+def net_is_as_written(net: str, setup: Setup, compiled: bool) -> Finding:
     """What a step computes, such as Strided-CNN-B with its strides moved, is the net of the paper and its gradients."""
-    config, draw = ground.cell(net), torch.Generator().manual_seed(0)
-    written = build_network(config.model, num_classes=10, image_size=32, seed=0).to(ground.device).double().eval()
-    images = torch.randn(16, 3, 32, 32, generator=draw, dtype=torch.float64).to(ground.device)
-    labels = torch.randint(0, 10, (16,), generator=draw).to(ground.device)
-    enter_execution(ground.execution())
+    config, draw = setup.cell(net), torch.Generator().manual_seed(0)
+    written = build_network(config.model, num_classes=10, image_size=32, seed=0).to(setup.device).double().eval()
+    images = torch.randn(16, 3, 32, 32, generator=draw, dtype=torch.float64).to(setup.device)
+    labels = torch.randint(0, 10, (16,), generator=draw).to(setup.device)
+    enter_execution(setup.execution())
     wanted = _logits_and_gradients(written, written, images, labels)
     # Eight input channels, as on a GPU in bf16, whatever this device takes.
     got = _logits_and_gradients(with_moved_strides(written, channels=8), written, images, labels)
@@ -107,9 +107,9 @@ def net_is_as_written(net: str, ground: Ground, compiled: bool) -> Finding:
     )
 
 
-def gpu_is_cpu(net: str, ground: Ground, compiled: bool) -> Finding:
+def gpu_is_cpu(net: str, setup: Setup, compiled: bool) -> Finding:
     """In float32, a GPU's first epoch has the loss of the processor's: the same images, order, shifts and masks."""
-    small = replace(ground, width=min(ground.width, 0.25))
+    small = replace(setup, width=min(setup.width, 0.25))
     config = small.cell(net, lr=LR, precision=Precision.fp32)
     (there,) = _trained([config], small, small.execution(), epochs=1)
     train = small.splits.train
@@ -121,47 +121,47 @@ def gpu_is_cpu(net: str, ground: Ground, compiled: bool) -> Finding:
     return _same_loss(there, here, CPU_TOLERANCE)
 
 
-def compiled_learns_the_same(net: str, ground: Ground, compiled: bool) -> Finding:
+def compiled_learns_the_same(net: str, setup: Setup, compiled: bool) -> Finding:
     """A compiled net has the loss of one that is not, and is compiled indeed."""
     torch.compiler.reset()  # and forget what was compiled before
-    config, before = ground.cell(net, lr=LR), counters["stats"]["unique_graphs"]
-    (plain,) = _trained([config], ground, ground.execution(), epochs=1)
-    (fused,) = _trained([config], ground, ground.execution(compiled=True), epochs=1)
+    config, before = setup.cell(net, lr=LR), counters["stats"]["unique_graphs"]
+    (plain,) = _trained([config], setup, setup.execution(), epochs=1)
+    (fused,) = _trained([config], setup, setup.execution(compiled=True), epochs=1)
     if counters["stats"]["unique_graphs"] == before:
         return Finding(passed=False, note="torch.compile compiled nothing")
     return _same_loss(fused, plain, COMPILED_TOLERANCE)
 
 
-def memory(net: str, ground: Ground, compiled: bool) -> Finding:
+def memory(net: str, setup: Setup, compiled: bool) -> Finding:
     """How much memory cells side by side take. There is no limit that they could pass."""
-    execution, numbers = ground.execution(compiled=compiled), dict[str, float]()
+    execution, numbers = setup.execution(compiled=compiled), dict[str, float]()
     for count in (1, 3):
-        if ground.device.type == "cuda":
+        if setup.device.type == "cuda":
             torch.cuda.empty_cache()
         enter_execution(execution)  # forgets the peak before
-        _trained(_three(net, ground)[:count], ground, execution, epochs=1)
-        numbers[f"peak_mb_{count}"] = peak_memory_bytes(ground.device) / 1e6
+        _trained(_three(net, setup)[:count], setup, execution, epochs=1)
+        numbers[f"peak_mb_{count}"] = peak_memory_bytes(setup.device) / 1e6
     note = f"1 cell {numbers['peak_mb_1']:,.0f} MB, 3 cells {numbers['peak_mb_3']:,.0f} MB, images included"
     return Finding(passed=True, note=note, numbers=numbers)
 
 
-def _three(net: str, ground: Ground) -> list[Config]:
+def _three(net: str, setup: Setup) -> list[Config]:
     return [
-        ground.cell(net, seed=0, lr=LR),
-        ground.cell(net, seed=1, lr=LR / 2, augment=Augment.none),
-        ground.cell(net, seed=2, lr=LR / 4),
+        setup.cell(net, seed=0, lr=LR),
+        setup.cell(net, seed=1, lr=LR / 2, augment=Augment.none),
+        setup.cell(net, seed=2, lr=LR / 4),
     ]
 
 
 def _trained(
     configs: Sequence[Config],
-    ground: Ground,
+    setup: Setup,
     execution: Execution,
     engine: Executor | None = None,
     epochs: int = EPOCHS,
 ) -> list[Training]:
     enter_execution(execution)
-    trainings = [Training(config, ground.splits, execution) for config in configs]
+    trainings = [Training(config, setup.splits, execution) for config in configs]
     engine = engine or executor(execution)
     for _ in range(epochs):
         train_epoch(trainings, engine, lambda training: None)
@@ -172,10 +172,10 @@ class _StopError(Exception):
     """The first cell is in the middle of its last epoch."""
 
 
-def _stopped(configs: Sequence[Config], ground: Ground, execution: Execution) -> State:
+def _stopped(configs: Sequence[Config], setup: Setup, execution: Execution) -> State:
     """Return the checkpoint of the first cell, in the middle of the last epoch beside the others."""
     enter_execution(execution)
-    trainings = [Training(config, ground.splits, execution) for config in configs]
+    trainings = [Training(config, setup.splits, execution) for config in configs]
     engine, first = executor(execution), trainings[0]
     last = (EPOCHS - 1) * first.steps_per_epoch + first.steps_per_epoch // 2
 

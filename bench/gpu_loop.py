@@ -1,4 +1,4 @@
-"""The loop that a careful person writes for a data set that fits on the GPU: no workers, no strive.
+"""A good plain PyTorch loop for a data set that fits on the GPU: no workers, no strive.
 
 Plain modules, bf16 autocast, channels_last, cuDNN's own choice of kernels, SGD in one kernel, augmentation a batch at a
 time, nothing read back within an epoch. bench/gpu_speed.py compares strive with it.

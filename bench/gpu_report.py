@@ -1,4 +1,4 @@
-"""What bench/gpu_check.py has found so far, as one JSON file and one Markdown page."""
+"""The report of bench/gpu_check.py, as one JSON file and one Markdown page."""
 
 import json
 import math
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpu_arms import Ground
+from gpu_arms import Setup
 from gpu_correctness import Finding
-from gpu_speed import Ceilings, Row, legend, table
+from gpu_speed import GpuPeak, SpeedRow, legend, table
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """A check of correctness and how it ended."""
 
     check: str
@@ -26,29 +26,29 @@ class Checked:
 
 
 @dataclass
-class Report:
-    """Everything that stands in the two files."""
+class CheckReport:
+    """The content of the two files."""
 
     out: Path
     where: Mapping[str, str]
     smoke: bool
     limit_seconds: float
-    checks: list[Checked] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
     calibrated: dict[str, int] = field(default_factory=dict)  # cells side by side that a sweep would choose, by net
     skipped: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     legend: str = ""
-    at: str = ""  # the part that is worked on
+    at: str = ""  # the part that is running
 
     @property
     def failed(self) -> bool:
         """Whether a check failed, or a part could not be done, or nothing was checked."""
         return bool(self.errors) or not self.checks or not all(each.finding.passed for each in self.checks)
 
-    def legend_of(self, ground: Ground, ceilings: Ceilings, rounds: int) -> None:
+    def legend_of(self, setup: Setup, gpu_peak: GpuPeak, rounds: int) -> None:
         """Keep what the columns of the speed table mean."""
-        self.legend = legend(ground, ceilings, rounds)
+        self.legend = legend(setup, gpu_peak, rounds)
 
     def write(self, seconds: float, *, complete: bool = False) -> None:
         """Write both files, each whole or not at all."""

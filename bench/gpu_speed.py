@@ -17,7 +17,7 @@ from pathlib import Path
 
 import roofline
 import torch
-from gpu_arms import Arm, Ground, PlainArm, StriveArm, Way, now, random_splits, real_splits
+from gpu_arms import Arm, ArmSettings, PlainArm, Setup, StriveArm, now, random_splits, real_splits
 from machine import facts, machine
 
 from allcnn.config import DataConfig
@@ -26,11 +26,11 @@ from allcnn.training import enter_execution
 
 
 @dataclass(kw_only=True)
-class Row:
+class SpeedRow:
     """What was measured of one net in one way. Rates and times are medians over the rounds."""
 
     net: str
-    way: Way
+    way: ArmSettings
     rounds: int = 0
     images_per_second: float | None = None  # of all cells together
     slowest: float | None = None  # images per second of the slowest round
@@ -45,29 +45,29 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ceilings:
+class GpuPeak:
     """What a GPU can do at best."""
 
     peak: float = roofline.PEAK  # FLOP/s
     bandwidth: float = roofline.BANDWIDTH  # bytes/s
 
 
-def measure(net: str, ways: Sequence[Way], ground: Ground, ceilings: Ceilings, rounds: int) -> list[Row]:
+def measure(net: str, ways: Sequence[ArmSettings], setup: Setup, gpu_peak: GpuPeak, rounds: int) -> list[SpeedRow]:
     """Return a row for each way; they take turns, an epoch each. What raises becomes a row that says so."""
     # Else torch counts the nets compiled before, and goes on without compiling when there are many.
     torch.compiler.reset()
-    rows, arms = [Row(net=net, way=way) for way in ways], dict[int, Arm]()
+    rows, arms = [SpeedRow(net=net, way=way) for way in ways], dict[int, Arm]()
     for place, row in enumerate(rows):
-        started = now(ground.device)
+        started = now(setup.device)
 
-        def start(place: int = place, way: Way = row.way) -> None:
-            arm = (StriveArm if way.loop == "strive" else PlainArm)(net, way, ground)
+        def start(place: int = place, way: ArmSettings = row.way) -> None:
+            arm = (StriveArm if way.loop == "strive" else PlainArm)(net, way, setup)
             arm.epoch()  # captures, and the plain loop compiles
             arms[place] = arm
 
         _try(row, start)
         if place in arms:
-            row.start_seconds, row.fallback = round(now(ground.device) - started, 1), arms[place].fallback
+            row.start_seconds, row.fallback = round(now(setup.device) - started, 1), arms[place].fallback
     seconds: dict[int, list[float]] = {place: [] for place in arms}
     for _ in range(rounds):
         for place, arm in arms.items():
@@ -78,35 +78,35 @@ def measure(net: str, ways: Sequence[Way], ground: Ground, ceilings: Ceilings, r
             _try(rows[place], epoch)
     for place, each in seconds.items():
         if each and not rows[place].error:
-            _fill(rows[place], each, ground, ceilings)
+            _fill(rows[place], each, setup, gpu_peak)
     arms.clear()
     gc.collect()  # graphs and what they read from refer to each other
-    if ground.device.type == "cuda":
+    if setup.device.type == "cuda":
         torch.cuda.empty_cache()
     return rows
 
 
-def _try(row: Row, work: Callable[[], object]) -> None:
+def _try(row: SpeedRow, work: Callable[[], object]) -> None:
     try:
         work()
     except Exception as error:  # whatever a GPU, a compiler or a driver may raise
         row.error = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
 
 
-def _fill(row: Row, seconds: Sequence[float], ground: Ground, ceilings: Ceilings) -> None:
-    layers = spec.layers(replace(roofline.NETS[row.net], width=ground.width), roofline.CLASSES)
-    work, computed = roofline.work(layers), roofline.work(roofline.rewritten(layers))
-    images, median = row.way.cells * len(ground.splits.train), statistics.median(seconds)
-    step = median / ground.steps / row.way.cells
+def _fill(row: SpeedRow, seconds: Sequence[float], setup: Setup, gpu_peak: GpuPeak) -> None:
+    layers = spec.layers(replace(roofline.NETS[row.net], width=setup.width), roofline.CLASSES)
+    work, computed = roofline.step_cost(layers), roofline.step_cost(roofline.rewritten(layers))
+    images, median = row.way.cells * len(setup.splits.train), statistics.median(seconds)
+    step = median / setup.steps / row.way.cells
     row.rounds, row.step_us = len(seconds), 1e6 * step
     row.images_per_second, row.slowest, row.fastest = images / median, images / max(seconds), images / min(seconds)
     row.tflops = work.flops / work.batch * row.images_per_second / 1e12
-    row.roofline = work.seconds(ceilings.peak, ceilings.bandwidth) / step
+    row.roofline = work.seconds(gpu_peak.peak, gpu_peak.bandwidth) / step
     if computed != work and row.way.loop == "strive":
-        row.roofline_computed = computed.seconds(ceilings.peak, ceilings.bandwidth) / step
+        row.roofline_computed = computed.seconds(gpu_peak.peak, gpu_peak.bandwidth) / step
 
 
-def table(rows: Iterable[Row]) -> str:
+def table(rows: Iterable[SpeedRow]) -> str:
     """Return the rows in Markdown."""
     return "\n".join(
         (
@@ -117,7 +117,7 @@ def table(rows: Iterable[Row]) -> str:
     )
 
 
-def _line(row: Row) -> str:
+def _line(row: SpeedRow) -> str:
     head = f"| {row.net} | {row.way} | {row.way.cells} |"
     if row.images_per_second is None or row.roofline is None:
         return f"{head} {row.error or 'not measured'} | | | | | |"
@@ -131,25 +131,25 @@ def _line(row: Row) -> str:
     )
 
 
-def legend(ground: Ground, ceilings: Ceilings, rounds: int) -> str:
+def legend(setup: Setup, gpu_peak: GpuPeak, rounds: int) -> str:
     """Return what the table's columns mean."""
     return (
-        f"Medians of epochs of {ground.steps} steps of {roofline.BATCH} images with flips and shifts, n={rounds} in"
-        f" turns; model.width={ground.width:g}. cells: side by side; images/s is of all of them. TFLOP/s and the"
-        f" roofline are of the net as the paper has it (bench/roofline.py), at {ceilings.peak / 1e12:g} TFLOP/s and"
-        f" {ceilings.bandwidth / 1e12:g} TB/s. start: building, compiling, capturing and a first epoch; in brackets why"
+        f"Medians of epochs of {setup.steps} steps of {roofline.BATCH} images with flips and shifts, n={rounds} in"
+        f" turns; model.width={setup.width:g}. cells: side by side; images/s is of all of them. TFLOP/s and the"
+        f" roofline are of the net as the paper has it (bench/roofline.py), at {gpu_peak.peak / 1e12:g} TFLOP/s and"
+        f" {gpu_peak.bandwidth / 1e12:g} TB/s. start: building, compiling, capturing and a first epoch; in brackets why"
         " a faster way was not taken. Only a net's first compiled row finds the compiler's cache empty. plain: a loop"
         " in the usual way, bf16 autocast, channels_last, images on the device (bench/gpu_loop.py)."
     )
 
 
-def _ways(options: argparse.Namespace) -> Iterator[Way]:
+def _ways(options: argparse.Namespace) -> Iterator[ArmSettings]:
     for compiled in options.compile:
         for fast in (False, True) if options.fast else (False,):
             for cells in options.cells:
-                yield Way(cells=cells, compiled=compiled == "on", fast=fast)
+                yield ArmSettings(cells=cells, compiled=compiled == "on", fast=fast)
     for compiled in options.compile if options.plain_compile else ["off"]:
-        yield Way(loop="plain", compiled=compiled == "on")
+        yield ArmSettings(loop="plain", compiled=compiled == "on")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -185,20 +185,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data:
         splits, data = real_splits(options.data, device)
     splits = splits or random_splits(options.steps * roofline.BATCH, device)
-    ground = Ground(device=device, splits=splits, data=data, width=options.width, threads=options.threads)
-    ceilings = Ceilings(peak=options.peak, bandwidth=options.bandwidth)
+    setup = Setup(device=device, splits=splits, data=data, width=options.width, threads=options.threads)
+    gpu_peak = GpuPeak(peak=options.peak, bandwidth=options.bandwidth)
     # Before anything else: cuBLAS reads its environment once.
-    enter_execution(ground.execution())
-    rows, where = list[Row](), facts(options.threads)
+    enter_execution(setup.execution())
+    rows, where = list[SpeedRow](), facts(options.threads)
     for net in options.nets:
-        measured = measure(net, list(_ways(options)), ground, ceilings, options.rounds)
+        measured = measure(net, list(_ways(options)), setup, gpu_peak, options.rounds)
         lines = "".join(json.dumps(asdict(row) | {"where": where}) + "\n" for row in measured)
         print(lines, end="", file=sys.stderr, flush=True)
         if options.json:
             with options.json.open("a") as file:
                 file.write(lines)
         rows += measured
-    print(f"{table(rows)}\n\n{legend(ground, ceilings, options.rounds)}\n\n{machine(options.threads)}")
+    print(f"{table(rows)}\n\n{legend(setup, gpu_peak, options.rounds)}\n\n{machine(options.threads)}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 python bench/lightning_loop.py --data DIR --net all_cnn_c --steps 30 --bf16 --channels-last
 
-Knows nothing of strive; needs `pip install -e '.[bench]'`. The net and the images are those of plain_loop.py, and the
+Imports nothing of strive; needs `pip install -e '.[bench]'`. The net and the images are those of plain_loop.py, and the
 line of JSON that it prints means the same: images per second, and the mean loss of each 50 steps.
 """
 
@@ -25,7 +25,7 @@ except ImportError:
     raise SystemExit("error: lightning is not installed: pip install -e '.[bench]'") from None
 
 
-class Module(lightning.LightningModule):
+class PlainModule(lightning.LightningModule):
     """A net with its loss, optimizer and metrics."""
 
     def __init__(self, net: str, *, width: float, classes: int, lr: float, channels_last: bool, warmup: int) -> None:
@@ -71,7 +71,7 @@ def measure(
         pin_memory=torch.cuda.is_available()
     )  # fmt: skip
     classes = len(images.classes)
-    module = Module(net, width=width, classes=classes, lr=lr, channels_last=channels_last, warmup=warmup)
+    module = PlainModule(net, width=width, classes=classes, lr=lr, channels_last=channels_last, warmup=warmup)
     trainer = lightning.Trainer(
         max_steps=warmup + steps,
         accelerator="auto",

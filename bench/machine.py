@@ -1,4 +1,4 @@
-"""Where a table was measured, in the lines that stand under it."""
+"""The machine and the versions of a measurement, as lines under its table."""
 
 import os
 import shlex
@@ -40,7 +40,7 @@ def machine(threads: int) -> str:
 
 
 def _limits() -> dict[str, str]:
-    """Return what the environment keeps torch from using: with it, a processor stands for an older one."""
+    """Return the environment variables that restrict torch to an older processor's instructions."""
     names = ("STRIVE_BF16", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
     given = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     return {"Limited by": " ".join(given)} if given else {}

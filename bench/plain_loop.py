@@ -1,6 +1,6 @@
-"""The loop that a careful person writes without this project: torchvision's loader, plain modules, SGD.
+"""A good plain PyTorch loop without this project: torchvision's loader, plain modules, SGD.
 
-It knows nothing of strive, which bench/train_speed.py compares with it.
+It imports nothing of strive; bench/train_speed.py compares the two.
 """
 
 import argparse

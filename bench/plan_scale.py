@@ -1,4 +1,4 @@
-"""Seconds to plan 100, 1,000 and 10,000 cells, and to say how they stand; beside Hydra's own composition.
+"""Seconds to plan 100, 1,000 and 10,000 cells, and to report their status; compared with Hydra's own composition.
 
 python bench/plan_scale.py [--cells 100 1000 10000]
 """

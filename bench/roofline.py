@@ -1,11 +1,11 @@
-"""The least work of a training step of each of the paper's 12 nets, and the least time a GPU needs for it.
+"""Roofline of the paper's 12 nets: FLOPs and bytes of a training step, and the least time a GPU needs for it.
 
 python bench/roofline.py [--peak 790e12] [--bandwidth 4.3e12]
 
 A multiply-add is two FLOPs. A step is forward, the gradient by the activations (none for the images) and the gradient
 by the weights, then SGD. Activations are bf16; weights, gradients and momentum float32. Bytes are those of a step in
-which every convolution reads its input and weights and writes its output once: biases, ReLUs and dropout come along for
-free.
+which every convolution reads its input and weights and writes its output once: biases, ReLUs and dropout cost
+nothing.
 
 Shapes: n images of a batch, h height (= width) of a map.
 """
@@ -39,7 +39,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StepCost:
     """The operations of one training step of a batch."""
 
     batch: int
@@ -66,7 +66,7 @@ class Work:
         return sum(max(each.flops / peak, each.bytes / bandwidth) for each in self.operations)
 
 
-def work(layers: Sequence[Layer], batch: int = BATCH) -> Work:
+def step_cost(layers: Sequence[Layer], batch: int = BATCH) -> StepCost:
     """Return what a step on a batch of CIFAR-sized images has to do."""
     side, channels, parameters, operations = IMAGE_SIZE, IMAGE_CHANNELS, 0, list[Operation]()
     for layer, after in zip(layers, spec.sides(layers, IMAGE_SIZE), strict=True):
@@ -81,7 +81,7 @@ def work(layers: Sequence[Layer], batch: int = BATCH) -> Work:
             operations += [Operation(0, before_bytes + after_bytes + after_bytes // _HALF)] * 2
         side = after
     # SGD reads weight, gradient and momentum, and writes weight and momentum.
-    return Work(batch, parameters, (*operations, Operation(0, 5 * _FULL * parameters)))
+    return StepCost(batch, parameters, (*operations, Operation(0, 5 * _FULL * parameters)))
 
 
 def rewritten(layers: Sequence[Layer]) -> list[Layer]:
@@ -119,7 +119,7 @@ def table(peak: float = PEAK, bandwidth: float = BANDWIDTH) -> str:
     rows = {name: spec.layers(model, CLASSES) for name, model in NETS.items()}
     rows["strided_cnn_b, rewritten"] = rewritten(rows["strided_cnn_b"])
     for name, layers in rows.items():
-        step = work(layers)
+        step = step_cost(layers)
         seconds = step.seconds(peak, bandwidth)
         total += steps * seconds * (name in NETS)
         lines.append(

@@ -42,7 +42,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
+class LauncherArm:
     """One way to train the cells."""
 
     name: str
@@ -53,20 +53,20 @@ class Arm:
 
 
 ARMS = (
-    Arm(
+    LauncherArm(
         name="strive, local",
         overrides=(),
         one_cell="planned, frozen, claimed and trained by a worker process that has trained others before; one worker"
         " for each core, so several cells at once",
         starts=lambda cells: 1 + min(cells, CORES),
     ),
-    Arm(
+    LauncherArm(
         name="Hydra's basic launcher",
         overrides=("hydra/sweeper=basic", "hydra/launcher=basic"),
         one_cell="composed twice, then trained by src/run.py's main in the launching process, one after the other",
         starts=lambda cells: 1,
     ),
-    Arm(
+    LauncherArm(
         name=f"strive, SLURM, {CELLS_PER_JOB} cells a job",
         overrides=("hydra/launcher=slurm", f"hydra.launcher.cells_per_job={CELLS_PER_JOB}"),
         one_cell="as with strive, local, in a job that starts Python and torch once for its cells; code frozen at"
@@ -74,7 +74,7 @@ ARMS = (
         starts=lambda cells: 1 + math.ceil(cells / CELLS_PER_JOB),
         slurm=True,
     ),
-    Arm(
+    LauncherArm(
         name="hydra-submitit-launcher, SLURM",
         overrides=(
             "hydra/sweeper=basic", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60",
@@ -87,7 +87,7 @@ ARMS = (
 )  # fmt: skip
 
 
-def seconds(arm: Arm, cells: int, environment: Mapping[str, str]) -> float:
+def seconds(arm: LauncherArm, cells: int, environment: Mapping[str, str]) -> float:
     """Return the seconds from the start of the command to its end, with a runs folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "trivial.py").write_text(NET)
@@ -112,7 +112,7 @@ def start_seconds() -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def table(arms: Sequence[Arm], cells: int, rounds: int, environment: Mapping[str, str]) -> str:
+def table(arms: Sequence[LauncherArm], cells: int, rounds: int, environment: Mapping[str, str]) -> str:
     """Measure the arms in turns, and return the table."""
     for arm in arms:
         seconds(arm, 1, environment)  # makes the caches

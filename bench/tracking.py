@@ -1,8 +1,8 @@
-"""What W&B costs: at the start, for each cell, while a cell trains, and with a server that is down.
+"""Cost of W&B: at the start, for each cell, while a cell trains, and with a server that is down.
 
 python bench/tracking.py [--rounds 3] [--epochs 30] [--only start]
 
-The server is the tests' own, on this machine (tests/wandb_peer); it is not W&B's, and there is no network between.
+The server is the tests' own, on this machine (tests/wandb_peer); it is not W&B's, and no network is involved.
 """
 
 import argparse

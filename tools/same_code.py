@@ -1,4 +1,4 @@
-"""Does other code still train the same numbers? Trained, not argued: the paper's 12 nets at two commits, bit for bit.
+"""Test whether two versions of the code train the same numbers: the paper's 12 nets at two commits, bit for bit.
 
 python tools/same_code.py                       check every row of the table: what `make same-code` does
 python tools/same_code.py --write OLD_COMMIT    compare that commit with HEAD, and write the row
@@ -98,7 +98,7 @@ def check(rows: Sequence[Row]) -> int:
         title = f"{row.old.code_hash} and {row.new.code_hash}"
         found = compare(row.old.commit, row.new.commit)
         problems = list(contradictions(row, found))
-        print(f"{title}: {'WRONG' if problems else 'holds'}; {said(found)}")
+        print(f"{title}: {'WRONG' if problems else 'holds'}; {summary(found)}")
         for problem in problems:
             print(f"  {problem}", file=sys.stderr)
         wrong += bool(problems)
@@ -122,7 +122,7 @@ def write(old: str, new: str = "HEAD") -> int:
         return 0
     kept = [each for each in rows_of(TABLE) if each.old != row.old]
     TABLE.write_text(json.dumps([asdict(each) for each in (*kept, row)], indent=1) + "\n", encoding="utf-8")
-    print(f"{row.old.code_hash} and {row.new.code_hash}: {said(row)}\nwritten to {TABLE}")
+    print(f"{row.old.code_hash} and {row.new.code_hash}: {summary(row)}\nwritten to {TABLE}")
     return 0
 
 
@@ -175,7 +175,7 @@ def contradictions(row: Row, found: Row) -> Iterator[str]:
             yield f"{key}: {', '.join(lacking)} was not compared, or differed"
 
 
-def said(row: Row) -> str:
+def summary(row: Row) -> str:
     """Return what a comparison came to, in a line."""
     same, different = (sum(map(len, each.values())) for each in (row.same, row.different))
     others = ", ".join(f"{name} {how}" for name, settings in row.different.items() for how in settings)

@@ -1,4 +1,4 @@
-"""Collect what this project needs beside torch, as wheels for a machine without network.
+"""Collect what this project needs besides torch, as wheels for a machine without network.
 
 python tools/wheelhouse.py --python 3.12 [--provided scikit-learn ...]
 

@@ -16,8 +16,8 @@ import gpu_correctness as correctness
 import pytest
 import roofline
 import torch
-from gpu_arms import Ground, Way, random_splits
-from gpu_speed import Ceilings, measure
+from gpu_arms import ArmSettings, Setup, random_splits
+from gpu_speed import GpuPeak, measure
 from support import ROOT, CommandLine
 from torch import Tensor, nn
 
@@ -32,8 +32,8 @@ PATH = os.pathsep.join([str(ROOT / "bench"), str(ROOT / "src"), os.environ.get("
 
 
 @pytest.fixture(scope="module")
-def ground() -> Ground:
-    return Ground(device=CPU, splits=random_splits(2 * roofline.BATCH + 40, CPU), data=DataConfig(), width=0.03)
+def setup() -> Setup:
+    return Setup(device=CPU, splits=random_splits(2 * roofline.BATCH + 40, CPU), data=DataConfig(), width=0.03)
 
 
 class Meddler:
@@ -69,43 +69,43 @@ BITS = (
 
 
 @pytest.mark.parametrize("check", [*BITS, correctness.gpu_is_cpu, correctness.net_is_as_written, correctness.memory])
-def test_a_check_passes_where_all_is_right(check: correctness.Check, ground: Ground):
-    finding = check(NET, ground, False)
+def test_a_check_passes_where_all_is_right(check: correctness.Check, setup: Setup):
+    finding = check(NET, setup, False)
     assert finding.passed, finding.note
 
 
 @pytest.mark.parametrize("check", [correctness.packed_is_lone, correctness.resume_in_another_pack])
 def test_a_cell_that_its_neighbours_disturb_is_noticed(
-    check: correctness.Check, ground: Ground, monkeypatch: pytest.MonkeyPatch
+    check: correctness.Check, setup: Setup, monkeypatch: pytest.MonkeyPatch
 ):
     meddling(monkeypatch, lambda trainings: add(1e-6 * (len(trainings) - 1), trainings))
-    finding = check(NET, ground, False)
+    finding = check(NET, setup, False)
     assert not finding.passed
     assert "differ by up to" in finding.note
 
 
-def test_a_graph_that_does_something_else_is_noticed(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_a_graph_that_does_something_else_is_noticed(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     meddling(monkeypatch, lambda trainings: add(1e-6, trainings))
-    assert not correctness.graph_is_eager(NET, ground, False).passed
+    assert not correctness.graph_is_eager(NET, setup, False).passed
 
 
-def test_a_rerun_that_differs_is_noticed(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_a_rerun_that_differs_is_noticed(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     values = iter(range(1, 1000))
     meddling(monkeypatch, lambda trainings: add(1e-6 * next(values), trainings))
-    assert not correctness.rerun_is_the_same(NET, ground, False).passed
+    assert not correctness.rerun_is_the_same(NET, setup, False).passed
 
 
-def test_a_checkpoint_that_lacks_something_is_noticed(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_a_checkpoint_that_lacks_something_is_noticed(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     restore = Training.restore
 
     def forgetful(self: Training, state: dict[str, Any]) -> None:
         restore(self, {**state, "momentum": [torch.zeros_like(each) for each in state["momentum"]]})
 
     monkeypatch.setattr(Training, "restore", forgetful)
-    assert not correctness.resume_in_another_pack(NET, ground, False).passed
+    assert not correctness.resume_in_another_pack(NET, setup, False).passed
 
 
-def test_a_net_that_is_not_the_papers_is_noticed(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_a_net_that_is_not_the_papers_is_noticed(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     class Larger(nn.Module):
         def __init__(self, net: nn.Module) -> None:
             super().__init__()
@@ -116,45 +116,45 @@ def test_a_net_that_is_not_the_papers_is_noticed(ground: Ground, monkeypatch: py
             return logits * 1.0001
 
     monkeypatch.setattr(correctness, "with_moved_strides", lambda net, channels: Larger(net))
-    assert not correctness.net_is_as_written(NET, ground, False).passed
+    assert not correctness.net_is_as_written(NET, setup, False).passed
 
 
-def test_a_graph_that_was_not_used_is_no_pass(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_a_graph_that_was_not_used_is_no_pass(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     def broken(step: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("no graph today")
 
     monkeypatch.setattr(correctness, "executor", lambda execution: GraphExecutor(broken))
-    finding = correctness.graph_is_eager(NET, ground, False)
+    finding = correctness.graph_is_eager(NET, setup, False)
     assert not finding.passed
     assert finding.note == "the same bits; fell back: CUDA graph: RuntimeError: no graph today"
 
 
-def test_dead_cells_are_no_pass(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_dead_cells_are_no_pass(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     def kill(trainings: Sequence[Training]) -> None:
         for parameter in trainings[0].network.parameters():
             parameter.data.fill_(torch.nan)
 
     meddling(monkeypatch, kill)
-    assert not correctness.rerun_is_the_same(NET, ground, False).passed
+    assert not correctness.rerun_is_the_same(NET, setup, False).passed
 
 
-def test_rates_and_times_of_a_row_are_those_of_its_epochs(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_rates_and_times_of_a_row_are_those_of_its_epochs(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     times = iter([0, 0, 9, 9, 10, 11, 20, 23, 30, 32])  # after a first epoch of 9 s: epochs of 1, 3 and 2 s
     monkeypatch.setattr("gpu_arms.now", lambda device: next(times))
     monkeypatch.setattr("gpu_speed.now", lambda device: next(times))
-    (row,) = measure(NET, [Way(cells=2, compiled=False)], ground, Ceilings(peak=1e12, bandwidth=1e12), 3)
+    (row,) = measure(NET, [ArmSettings(cells=2, compiled=False)], setup, GpuPeak(peak=1e12, bandwidth=1e12), 3)
     images = 2 * roofline.BATCH + 40
     assert row.error == ""
     assert (row.images_per_second, row.slowest, row.fastest) == (2 * images / 2, 2 * images / 3, 2 * images / 1)
     assert row.step_us == pytest.approx(1e6 * 2 / 3 / 2)  # an epoch of 2 s has 3 steps of 2 cells
 
 
-def test_a_way_that_raises_is_a_row_that_says_so(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_a_way_that_raises_is_a_row_that_says_so(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no loop today\nand more")
 
     monkeypatch.setattr("gpu_loop.Loop", broken)
-    rows = measure(NET, [Way(loop="plain", compiled=False), Way(compiled=False)], ground, Ceilings(), 1)
+    rows = measure(NET, [ArmSettings(loop="plain", compiled=False), ArmSettings(compiled=False)], setup, GpuPeak(), 1)
     assert [row.error for row in rows] == ["RuntimeError: no loop today", ""]
     assert rows[1].images_per_second is not None
 
@@ -229,12 +229,12 @@ def few_parts(monkeypatch: pytest.MonkeyPatch) -> list[correctness.Check]:
     # Its minutes begin when it is imported, which in a test run is long ago.
     monkeypatch.setattr(gpu_check, "STARTED", time.monotonic())
     monkeypatch.setattr(gpu_check, "checks", lambda scale: [(check, NET, False, 15) for check in kept])
-    monkeypatch.setattr(gpu_check, "timings", lambda scale: [(NET, [Way(compiled=False)], 35)])
+    monkeypatch.setattr(gpu_check, "timings", lambda scale: [(NET, [ArmSettings(compiled=False)], 35)])
     monkeypatch.setattr(executors_module.GraphExecutor, "seconds_per_step", lambda self, trainings: 1.0)
     return kept
 
 
-def raises(net: str, ground: Ground, compiled: bool) -> correctness.Finding:
+def raises(net: str, setup: Setup, compiled: bool) -> correctness.Finding:
     """Always."""
     raise RuntimeError("no kernel | today")
 
@@ -252,7 +252,7 @@ def test_a_check_that_raises_fails_the_run_and_the_rest_goes_on(few_parts: list[
 
 
 def test_a_check_that_fails_fails_the_run(few_parts: list[correctness.Check], tmp_path: Path):
-    few_parts.append(lambda net, ground, compiled: correctness.Finding(passed=False, note="apart"))
+    few_parts.append(lambda net, setup, compiled: correctness.Finding(passed=False, note="apart"))
     assert gpu_check.main([*SMOKE, "--out", str(tmp_path)]) == 1
     report, _ = read(tmp_path)
     assert report["errors"] == []
@@ -290,8 +290,8 @@ def test_without_time_parts_are_left_out_and_named(tmp_path: Path):
 GIVEN_UP = """
 import sys, gpu_check
 
-run = gpu_check.Run(gpu_check._options(sys.argv[1:]))
-gpu_check.checks = lambda scale: [(lambda net, ground, compiled: run._give_up(), "all_cnn_c", False, 15)]
+run = gpu_check.GpuCheck(gpu_check._options(sys.argv[1:]))
+gpu_check.checks = lambda scale: [(lambda net, setup, compiled: run._give_up(), "all_cnn_c", False, 15)]
 run.all()
 """
 
@@ -302,7 +302,7 @@ def test_a_part_that_hangs_is_given_up_and_named(tmp_path: Path):
     assert done.returncode == 1, done.stderr
     report, page = read(tmp_path)
     assert not report["complete"]
-    assert re.fullmatch(r"<lambda>, all_cnn_c: still at it after \d+ s; given up", report["errors"][0])
+    assert re.fullmatch(r"<lambda>, all_cnn_c: still running after \d+ s; stopped", report["errors"][0])
     assert "Not complete: still at <lambda>, all_cnn_c." in page
 
 

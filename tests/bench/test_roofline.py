@@ -22,8 +22,8 @@ COUNTED = {
 STEPS = 350 * 391
 
 
-def work(name: str) -> roofline.Work:
-    return roofline.work(spec.layers(roofline.NETS[name], 10))
+def step_cost(name: str) -> roofline.StepCost:
+    return roofline.step_cost(spec.layers(roofline.NETS[name], 10))
 
 
 def test_the_twelve_nets_are_the_papers():
@@ -32,7 +32,7 @@ def test_the_twelve_nets_are_the_papers():
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_flops_bytes_and_seconds_agree_with_another_count(name: str):
-    step = work(name)
+    step = step_cost(name)
     counted = (
         step.forward_flops / step.batch / 1e6,
         step.flops / step.batch / 1e9,
@@ -45,19 +45,19 @@ def test_flops_bytes_and_seconds_agree_with_another_count(name: str):
 @pytest.mark.parametrize("name", COUNTED)
 def test_forward_flops_and_parameters_are_what_torch_counts(name: str):
     facts = check_network(roofline.NETS[name], num_classes=10, image_size=32)
-    step = work(name)
+    step = step_cost(name)
     assert (step.forward_flops / step.batch, step.parameters) == (facts.flops, facts.parameters)
 
 
 def test_without_the_gradient_by_the_images_a_step_is_less_than_three_forward_passes():
-    step = work("all_cnn_c")
+    step = step_cost("all_cnn_c")
     first = 2 * 128 * 32**2 * 96 * 3 * 3**2  # multiply-adds of conv1, twice
     assert step.flops == 3 * step.forward_flops - first
 
 
 def test_a_step_takes_no_less_than_its_arithmetic_and_no_less_than_its_bytes():
     for name in COUNTED:
-        step = work(name)
+        step = step_cost(name)
         assert step.seconds(2e14, 1e12) >= max(step.flops / 2e14, step.bytes / 1e12)
         assert step.seconds(2e14, 1e30) == pytest.approx(step.flops / 2e14)
         assert step.seconds(1e30, 1e12) == pytest.approx(step.bytes / 1e12)
@@ -65,10 +65,10 @@ def test_a_step_takes_no_less_than_its_arithmetic_and_no_less_than_its_bytes():
 
 def test_strided_cnn_b_rewritten_strides_its_5x5_convolutions():
     layers = spec.layers(roofline.NETS["strided_cnn_b"], 10)
-    step = roofline.work(roofline.rewritten(layers))
+    step = roofline.step_cost(roofline.rewritten(layers))
     assert step.flops / step.batch == pytest.approx(0.293e9, rel=0.02)
     assert STEPS * step.seconds(790e12, 4.3e12) == pytest.approx(9.3, rel=0.02)
-    assert step.parameters == roofline.work(layers).parameters
+    assert step.parameters == roofline.step_cost(layers).parameters
     side = [after for layer, after in zip(layers, spec.sides(layers, 32), strict=True) if isinstance(layer, spec.Conv)]
     assert side[:4] == [32, 16, 16, 8]  # as written; the 5x5 of the rewritten net end at 16 and 8
     assert spec.sides(roofline.rewritten(layers), 32)[1:3] == [16, 16]
