@@ -29,7 +29,7 @@ lint: .venv/ready ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint ## every check that CI runs
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) apt-get update -q

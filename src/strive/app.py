@@ -5,10 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
-if TYPE_CHECKING:
-    from strive.cells.records import Record
+from typing import Any, Protocol, cast
 
 APP = "STRIVE_APP"  # names the app's module to all that a process starts
 
@@ -25,6 +22,7 @@ class App(Protocol):
     """What the platform asks of an app's module, such as allcnn.app. Importing it imports nothing heavy.
 
     config: an object of the app's own class Config, of which the platform reads `platform_keys.CellConfig`.
+    record: a `cells.records.Record`.
     """
 
     # -- a cell's config
@@ -73,7 +71,7 @@ class App(Protocol):
     def data_found(self, configs: Sequence[Any]) -> list[str]:
         """Return what is found of the cells' data on disk, a line each."""
 
-    def other_data(self, config: Any, record: "Record") -> str | None:
+    def other_data(self, config: Any, record: Any) -> str | None:
         """Return why the data on disk is not what a record was trained on, "" where it is, None where none is there."""
 
     def pack_key(self, config: Mapping[str, Any]) -> str:
@@ -109,7 +107,7 @@ class Pack(Protocol):
 class Trainer(Protocol):
     """What trains an app's cells in this process."""
 
-    def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> "Record":
+    def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> Any:
         """Train a cell, or go on where it was stopped, and write its record; a done cell is left alone.
 
         replaces: sha256 of the record file to train again; any other finished record is left alone.
@@ -120,7 +118,7 @@ class Trainer(Protocol):
         process took the cell over.
         """
 
-    def Pack(self, on_ended: Callable[[str, "Record | BaseException"], object], *, room: int = 0) -> Pack:
+    def Pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> Pack:
         """Return an empty pack. on_ended: gets each cell's id once, with its record or what run_cell would raise.
 
         room: most cells at once; 0: as many as are fastest, found out when two or more are there.

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells.history import EPOCHS, epoch_in
-from strive.cells.records import Record, Result, Status, divergence
+from strive.cells.records import PREDICTIONS, Record, Result, Status, divergence
 
-PREDICTIONS = "predictions.npz"
 _LAST = ("train_loss", "train_error", "val_loss", "val_error")  # that a result takes from its last epoch
 
 

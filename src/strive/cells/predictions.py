@@ -13,8 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from strive.cells.evidence import PREDICTIONS
-from strive.cells.records import Result
+from strive.cells.records import PREDICTIONS, Result
 
 _ROWS = 10_000  # test images whose loss is computed at once, in float64
 _CLOSE = 1e-6  # relative: torch and NumPy add up a loss in another order

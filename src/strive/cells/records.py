@@ -21,6 +21,7 @@ from strive.config import identity
 from strive.config.platform_keys import CellConfig
 
 SCHEMA = 1
+PREDICTIONS = "predictions.npz"  # beside a record that has a result
 RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from strive.cells.evidence import PREDICTIONS
-from strive.cells.predictions import PredictionsError, read_predictions
+from strive.cells.predictions import PREDICTIONS, PredictionsError, read_predictions
 
 __all__ = ["PredictionsError", "correct"]
 

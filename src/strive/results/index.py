@@ -21,9 +21,8 @@ from platformdirs import user_cache_dir
 
 from allcnn import config
 from strive.cells import evidence, predictions, records
-from strive.cells.evidence import PREDICTIONS
 from strive.cells.history import EPOCHS
-from strive.cells.records import Status, write_whole
+from strive.cells.records import PREDICTIONS, Status, write_whole
 from strive.config import identity
 from strive.results import record_row
 from strive.results.record_row import NUMBERS, Columns, no_rows, objects, read_row

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from strive.cells.evidence import PREDICTIONS
 from strive.cells.history import EPOCHS
+from strive.cells.records import PREDICTIONS
 from strive.config import identity
 from strive.results.agreement import agreement_table, agreements
 from strive.results.answer import answer

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells import records
-from strive.cells.evidence import PREDICTIONS, dead_text, is_dead, weigh
+from strive.cells.evidence import dead_text, is_dead, weigh
 from strive.cells.history import EPOCHS, read_lines
 from strive.cells.lease import Owner, is_older, owner_of, surely_dead
-from strive.cells.records import RecordError, Status
+from strive.cells.records import PREDICTIONS, RecordError, Status
 from strive.code.hash import code_hash
 from strive.code.same_code import is_stale
 from strive.slurm.job_log import starts
