@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from strive.cells.predictions import PREDICTIONS, PredictionsError, read_predictions
+from strive.cells.predictions import PredictionsError, read_predictions
+from strive.cells.records import PREDICTIONS
 
 __all__ = ["PredictionsError", "correct"]
 
