@@ -14,7 +14,7 @@ from strive.cells.reproduce import find_record, foreseen, repeated, verdict, wit
 from strive.cli import complain
 from strive.error_text import complaint
 from strive.errors import ConfigError
-from strive.launch.live_view import printable
+from strive.plain_text import printable
 
 _HELP = """\
 Train one cell again from its record, and say whether its numbers agree to the last bit.

@@ -14,7 +14,7 @@ import allcnn  # noqa: F401 (the app whose cells these are)
 from strive import streams
 from strive.cells.records import RecordError
 from strive.cli import command_parser, complain
-from strive.launch.live_view import printable
+from strive.plain_text import printable
 from strive.status.cell_status import Standing, Watcher
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
 from strive.sweeps.find_plan import UsageError, plans, split, wanted

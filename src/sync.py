@@ -16,7 +16,7 @@ from strive.cells.records import RecordError
 from strive.cli import command_parser
 from strive.config.keys import knobs
 from strive.console import CONSOLE, OUTPUT
-from strive.launch.live_view import printable
+from strive.plain_text import printable
 from strive.sweeps.find_plan import UsageError, split, wanted
 from strive.sweeps.plan import StoredPlan, names_in, sweep_folder
 from strive.trackers.daemon_process import MirrorProcess

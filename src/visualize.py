@@ -19,7 +19,7 @@ from strive.config.schema import to_config
 from strive.console import CONSOLE
 from strive.error_text import complaint
 from strive.errors import ConfigError
-from strive.launch.live_view import printable
+from strive.plain_text import printable
 from strive.sweeps.find_plan import UsageError, wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from strive.launch.live_view import printable
+from strive.plain_text import printable
 
 
 def command_parser(usage: str, text: str, exit_codes: str) -> argparse.ArgumentParser:

@@ -20,6 +20,11 @@ def one_line(text: str) -> str:
     return " ".join(visible(text).split())
 
 
+def printable(text: str) -> str:
+    """Return one line with whatever could move a terminal's cursor spelt out; a cause may be any text of a net."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def _visible(char: str) -> str:
     if char.isspace():
         return " "

@@ -14,8 +14,9 @@ from strive.cells import lease
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.config import identity
+from strive.format import duration, short_names, shortened
 from strive.launch import live_view as module
-from strive.launch.live_view import View, duration, short_names, shortened
+from strive.launch.live_view import View
 from strive.launch.task import Ended
 
 

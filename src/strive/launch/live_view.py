@@ -1,6 +1,5 @@
 """What a person sees while a sweep trains, here or on a cluster: read from disk, so it serves both."""
 
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,9 @@ from strive.cells.history import epoch_in, read_lines
 from strive.cells.lease import owner_of
 from strive.cells.records import Record, RecordError, Status
 from strive.console import CONSOLE, OUTPUT, only_shown
+from strive.format import counted, duration, short_names, shortened
 from strive.launch.task import Ended
+from strive.plain_text import printable
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames
 _QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is no terminal
@@ -28,7 +29,6 @@ _READ_SECONDS = 2.0  # between two looks at one cell's files: its owner writes n
 _READS = 50  # cells read for one frame: a cluster may train hundreds, on a slow file system
 _SEEN_SECONDS = 6.0  # of training, before it says how much time is left: the first steps are slow
 _COLUMNS = ("epoch", "loss", "val", "images/s", "left", "worker")
-_ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class View:
                 self._live.refresh()
             self._live.stop()
         for cause, count in self._left_over.items():
-            self.say(f"{count} {'cell' if count == 1 else 'cells'} not trained: {cause}")
+            self.say(f"{counted(count, 'cell')} not trained: {cause}")
 
     def say(self, message: str) -> None:
         """Print a line that stays."""
@@ -273,45 +273,3 @@ def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]
 
 def _number(value: float | None, form: str) -> str:
     return "not finite" if value is None else format(value, form)
-
-
-def printable(text: str) -> str:
-    """Return one line with whatever could move a terminal's cursor spelt out; causes are the users' words."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def duration(seconds: float | None) -> str:
-    """Return a length of time in few characters, such as 12 min; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
-
-
-def short_names(cells: Iterable[str]) -> tuple[dict[str, str], str]:
-    """Return {id: what tells it from the other ids}, and what all ids share.
-
-    The ten digits stay: runs/*DIGITS is the cell's folder.
-    """
-    parts = {cell: match.groupdict() if (match := _ID.fullmatch(cell)) else {"id": cell} for cell in cells}
-    first = next(iter(parts.values()), {})
-    common = {
-        name
-        for name in first
-        if name not in ("hash", "id")
-        and len(parts) > 1
-        and all(each.get(name) == first[name] for each in parts.values())
-    }
-    names = {cell: "-".join(text for name, text in each.items() if name not in common) for cell, each in parts.items()}
-    return names, " ".join(first[name] for name in first if name in common)
-
-
-def shortened(text: str, width: int) -> str:
-    """Return the text in at most so many characters; what is left out is in its middle."""
-    if len(text) <= width:
-        return text
-    tail = min(width - 1, max(10, (width - 1) // 2))
-    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from strive.format import counted
 from strive.launch.task import Task, read_tasks
 from strive.slurm.jobs import OPTIONS, SlurmJobs
 from strive.slurm.launches import read_jobs
-from strive.slurm.submit_queue import counted
 
 # Of the launcher itself, not of its jobs.
 _LAUNCHERS = {"poll_seconds", "detach", "max_array_size", "snapshot"}

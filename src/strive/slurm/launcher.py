@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from strive import signals
+from strive.format import counted
 from strive.launch.live_view import View
 from strive.launch.submission import Submission
 from strive.launch.task import Ended
 from strive.slurm.jobs import SlurmJobs, continue_command, live_cells
 from strive.slurm.options import SlurmOptions
-from strive.slurm.submit_queue import counted
 from strive.slurm.watch import Watch
 
 __all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]

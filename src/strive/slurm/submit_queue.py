@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 
+from strive.format import counted
 from strive.slurm.jobs import Array, SlurmJobs
 from strive.slurm.sbatch import NoAnswerError, SubmitError, TooManyJobsError
 from strive.slurm.squeue import NoSlurmError, QueueError
@@ -95,8 +96,3 @@ class Intake:
         parts = f", an array of {len(ids)}" if len(ids) > 1 else ""
         count = counted(sum(map(len, array.packs)), "cell")
         self._say(f"SLURM job {ids[0].partition('_')[0]}{parts}: {count}; logs in {self._jobs.logs}")
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number of things in words: 1 cell, 2 cells."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -12,6 +12,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.lease import ClaimedError, Owner, Silence, owner_of, surely_dead
 from strive.cells.records import RecordError, Status
+from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import View
 from strive.launch.task import Ended
@@ -24,7 +25,7 @@ from strive.slurm.jobs import SlurmJobs, record_hash, submissions
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import SubmitError
 from strive.slurm.squeue import Kind, SlurmQueue, Verdict
-from strive.slurm.submit_queue import Intake, counted
+from strive.slurm.submit_queue import Intake
 
 _SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
 _RARELY = 12  # looks between two at the records of cells whose jobs wait

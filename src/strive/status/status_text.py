@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from strive.cells.lease import Owner
-from strive.launch.live_view import duration, printable, short_names, shortened
+from strive.format import counted, duration, short_names, shortened
+from strive.plain_text import printable
 from strive.slurm.launches import Launch
 from strive.status.cell_status import Standing, State
 from strive.sweeps.plan import StoredPlan
@@ -108,7 +109,7 @@ def counts(standings: Sequence[Standing]) -> str:
     if dead := sum(each.dead for each in standings):
         kinds[State.done] = f" ({dead} of them dead)"
     parts = [f"{count[state]} {state.value}{kinds.get(state, '')}" for state in State if count[state]]
-    return f"{len(standings)} {'cell' if len(standings) == 1 else 'cells'}: {', '.join(parts) or 'none'}"
+    return f"{counted(len(standings), 'cell')}: {', '.join(parts) or 'none'}"
 
 
 def advice(standings: Sequence[Standing], overrides: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from strive.cells import records
 from strive.cells.records import Record, RecordError
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
+from strive.format import counted
 
 _SAMPLES = 8  # records read for one net: their speeds differ by little
 
@@ -53,7 +54,7 @@ def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
 def device_of(record: Record) -> str:
     """Return the device that a record's speed belongs to; on processors the threads are part of it."""
     made = record.provenance
-    return made.device if _is_gpu(made.device) else f"{made.device}, {_plural(made.threads, 'thread')}"
+    return made.device if _is_gpu(made.device) else f"{made.device}, {counted(made.threads, 'thread')}"
 
 
 def _is_gpu(device: str) -> bool:
@@ -105,7 +106,3 @@ def _speed_key(flat: Mapping[str, object]) -> str:
     """Return what decides a cell's images per second, apart from the device."""
     parts = ("model.", "data.image_size", "data.name", "augment.", "precision", "budget.batch_size")
     return repr([(key, value) for key, value in flat.items() if key.startswith(parts)])
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

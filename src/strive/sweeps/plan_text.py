@@ -9,8 +9,9 @@ from strive import app
 from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
 from strive.config import identity
-from strive.launch.live_view import duration, printable
+from strive.format import duration
 from strive.launch.task import Ended
+from strive.plain_text import printable
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned
 

@@ -1,0 +1,48 @@
+"""Numbers, durations and cell ids as a person reads them."""
+
+import re
+from collections.abc import Iterable
+
+_ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: 1 cell, 2 cells."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in few characters, such as 12 min; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+def short_names(cells: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return {id: what tells it from the other ids}, and what all ids share.
+
+    The ten digits stay: runs/*DIGITS is the cell's folder.
+    """
+    parts = {cell: match.groupdict() if (match := _ID.fullmatch(cell)) else {"id": cell} for cell in cells}
+    first = next(iter(parts.values()), {})
+    common = {
+        name
+        for name in first
+        if name not in ("hash", "id")
+        and len(parts) > 1
+        and all(each.get(name) == first[name] for each in parts.values())
+    }
+    names = {cell: "-".join(text for name, text in each.items() if name not in common) for cell, each in parts.items()}
+    return names, " ".join(first[name] for name in first if name in common)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text in at most so many characters; what is left out is in its middle."""
+    if len(text) <= width:
+        return text
+    tail = min(width - 1, max(10, (width - 1) // 2))
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
