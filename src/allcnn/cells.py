@@ -30,7 +30,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.check import check_cell
 from strive.cells.evidence import remark
-from strive.cells.lease import ClaimedError, Silence, owner_of
+from strive.cells.lease import ClaimedError, LeaseMonitor
 from strive.cells.records import Record, Status
 from strive.config import identity
 from strive.console import CONSOLE
@@ -52,7 +52,7 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     What goes wrong in training becomes a record with status `error` or `out_of_memory`.
 
     replaces: sha256 of the record file to train again; any other finished record is left alone.
-    fence: the token of a dead process's claim on the cell (claim.Silence); it is shut out.
+    fence: the token of a dead process's claim on the cell (lease.LeaseMonitor); it is shut out.
 
     Raises ConfigError or RecordError for what a user must put right first, ClaimedError while
     another process trains the cell, StoppedError when a signal asked to stop, with a checkpoint,
@@ -223,7 +223,7 @@ def _told(record: Record) -> Record:
 
 def run_when_free(config: Config) -> Record:
     """Run the cell; while another process trains it, wait until that one ends or is found dead."""
-    silence, fence, told = Silence(), "", ""
+    leases, fence, told = LeaseMonitor(), "", ""
     while True:
         try:
             return run_cell(config, fence=fence)
@@ -235,13 +235,11 @@ def run_when_free(config: Config) -> Record:
                     f" {error.owner.lease_seconds:g} s (Ctrl-C leaves it alone)"
                 )
             folder = Path(config.runs) / identity.cell_id(config)
-            while (owner := owner_of(folder)) is not None:
-                if (dead := silence.stale(folder)) is not None:
-                    fence = dead.token
-                    break
+            while (free := leases.fence(folder)) is None:
                 if signals.requested():
-                    raise signals.StoppedError(f"stopped by {signals.requested()}; {owner} goes on") from None
+                    raise signals.StoppedError(f"stopped by {signals.requested()}; {error.owner} goes on") from None
                 time.sleep(1)
+            fence = free
 
 
 def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:

@@ -14,8 +14,18 @@ import pytest
 from support import ROOT
 
 from allcnn.config import Config
+from strive import processes
 from strive.cells import lease, records
-from strive.cells.lease import Claim, ClaimedError, LostClaimError, Owner, Silence, owner_of, surely_dead, take_claim
+from strive.cells.lease import (
+    Claim,
+    ClaimedError,
+    LeaseMonitor,
+    LostClaimError,
+    Owner,
+    owner_of,
+    surely_dead,
+    take_claim,
+)
 
 HOLD = """
 import sys, time
@@ -86,7 +96,7 @@ def test_a_process_that_is_gone_from_this_machine_loses_its_claim_at_once(tmp_pa
     owner = owner_of(tmp_path)
     assert owner is not None
     assert surely_dead(owner)
-    assert Silence().stale(tmp_path) == owner
+    assert LeaseMonitor().stale(tmp_path) == owner
     with take_claim(tmp_path, 60):
         pass
 
@@ -124,7 +134,7 @@ def _pretend_elsewhere(folder: Path) -> None:
 def test_an_owner_elsewhere_that_beats_is_never_stale_and_a_silent_one_is_after_its_lease(tmp_path: Path, hold):
     process = hold(tmp_path, lease=1)
     _pretend_elsewhere(tmp_path)
-    watch, start = Silence(), time.monotonic()
+    watch, start = LeaseMonitor(), time.monotonic()
     while time.monotonic() - start < 2.5:
         assert watch.stale(tmp_path) is None
         time.sleep(0.1)
@@ -135,7 +145,7 @@ def test_an_owner_elsewhere_that_beats_is_never_stale_and_a_silent_one_is_after_
         time.sleep(0.05)
     assert owner.note == {"step": 7}
     # Another observer has not watched yet, whatever the clocks say.
-    assert Silence().stale(tmp_path) is None
+    assert LeaseMonitor().stale(tmp_path) is None
 
 
 def test_an_observer_compares_no_clocks(tmp_path: Path, hold, monkeypatch: pytest.MonkeyPatch):
@@ -143,7 +153,7 @@ def test_an_observer_compares_no_clocks(tmp_path: Path, hold, monkeypatch: pytes
     _pretend_elsewhere(tmp_path)
     (place,) = (tmp_path / "claim").iterdir()
     time.sleep(0.5)
-    watch = Silence()
+    watch = LeaseMonitor()
     for skew in (-1e6, 1e6):
         monkeypatch.setattr(time, "time", lambda skew=skew: skew)
         os.utime(place / "owner.json", (0, 0))
@@ -294,7 +304,7 @@ def test_a_process_of_another_user_that_proc_hides_is_not_taken_for_dead(
 ):
     with take_claim(tmp_path, 60) as mine:
         # As hidepid does: the process is there, what /proc says of it is not.
-        monkeypatch.setattr(lease, "_started", lambda pid: None)
+        monkeypatch.setattr(processes, "start_time", lambda pid: None)
         assert not surely_dead(mine.owner)
 
 
@@ -311,7 +321,7 @@ def test_a_damaged_claim_is_taken_over_after_a_lease_of_silence_and_not_before(
         path.write_text({"empty": "", "list": "[]", "other keys": "{}"}[damage])
     with pytest.raises(ClaimedError, match="damaged"):
         take_claim(tmp_path, 60)
-    watch = Silence()
+    watch = LeaseMonitor()
     end = time.monotonic() + 20
     while (owner := watch.stale(tmp_path)) is None:
         assert time.monotonic() < end

@@ -21,7 +21,7 @@ from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Record, Status
 from strive.config import identity
-from strive.launch import exit_cause, leased_elsewhere
+from strive.launch import exit_cause, owned_cells
 from strive.launch import pool as module
 from strive.launch.pool import Pool, Slot
 from strive.launch.retries import Retries
@@ -289,7 +289,7 @@ def test_a_cell_of_other_code_is_refused_and_the_others_train(make_task: MakeTas
 def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train(
     make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(leased_elsewhere, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(owned_cells, "_LOOK_SECONDS", 0.1)
     freed, finished, failed = (make_task(f"seed={seed}") for seed in range(3))
     others = [make_task(f"seed={seed}") for seed in range(3, 6)]
     result = run_cell(identity.config_of(make_task("seed=1", "runs=source").config))
@@ -300,7 +300,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
             claims[task.cell] = stack.enter_context(take_claim(task.folder, 60))
 
         def on_tick(pool: Pool) -> None:
-            owners = pool.elsewhere()
+            owners = pool.owned()
             # Each is looked at, and spoken of, only some time after it was found claimed.
             if len(owners) < 3 or None in owners.values() or len(pool.ended) < 3 or not claims:
                 return
@@ -331,7 +331,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
 def test_a_cell_of_a_silent_owner_is_taken_over_and_the_log_says_why(
     make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(leased_elsewhere, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(owned_cells, "_LOOK_SECONDS", 0.1)
     task = make_task()
     task.folder.mkdir(parents=True)
     # Not entered: no beat. Its process lives, so only the lease says that it is dead.

@@ -72,7 +72,7 @@ class FakePool:
     def waiting(self) -> int:
         return 0
 
-    def elsewhere(self) -> dict[str, None]:
+    def owned(self) -> dict[str, None]:
         return {}
 
     def stop(self, seconds: float) -> None:
@@ -271,10 +271,10 @@ def test_an_allocation_is_not_held_for_cells_that_others_train(
 
     def waits(pool: FakePool) -> None:
         monkeypatch.setattr(pool, "waiting", lambda: 3)
-        monkeypatch.setattr(pool, "elsewhere", lambda: dict.fromkeys(range(2)))
+        monkeypatch.setattr(pool, "owned", lambda: dict.fromkeys(range(2)))
         pool.options["on_tick"](pool)
         assert pool.limit is None, "one of the three can train here"
-        monkeypatch.setattr(pool, "elsewhere", lambda: dict.fromkeys(range(3)))
+        monkeypatch.setattr(pool, "owned", lambda: dict.fromkeys(range(3)))
         pool.options["on_tick"](pool)
         assert pool.limit == 0
         for task in pool.tasks:
@@ -283,7 +283,7 @@ def test_an_allocation_is_not_held_for_cells_that_others_train(
     pool.act = waits
     pack()
     (start,) = starts(pack.logs, "12_3")
-    assert start.elsewhere == {tasks[0].cell, tasks[1].cell, tasks[3].cell}
+    assert start.owned == {tasks[0].cell, tasks[1].cell, tasks[3].cell}
 
 
 def test_tries_are_counted_for_each_cell_and_reason() -> None:

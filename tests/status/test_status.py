@@ -21,6 +21,7 @@ from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Result, Status
 from strive.config import identity
 from strive.launch.task import Task, write_tasks
+from strive.processes import boot_id, start_time
 from strive.slurm import launches
 from strive.slurm.job_log import JobLog
 from strive.status import cell_status
@@ -69,7 +70,9 @@ class Runs:
         )  # fmt: skip
         return records.write_record(self.folder, record)
 
-    def launched(self, numbers: Sequence[int], *, pid: int, launcher: str = "local", host: str = "") -> Path:
+    def launched(
+        self, numbers: Sequence[int], *, pid: int, launcher: str = "local", host: str = "", started: str = ""
+    ) -> Path:
         folder = self.folder / "sweeps" / self.name / f"20260101-00000{self.launches}-abcd"
         self.launches += 1
         folder.mkdir(parents=True)
@@ -77,7 +80,10 @@ class Runs:
             folder / "tasks.jsonl",
             [Task(cell=self.cells[number], config=identity.flat(self.configs[number])) for number in numbers],
         )
-        launch = {"launcher": launcher, "host": host or socket.gethostname(), "pid": pid, "folder": "/", "time": NOW}
+        launch = {
+            "launcher": launcher, "host": host or socket.gethostname(), "pid": pid, "folder": "/", "time": NOW,
+            "boot": boot_id(), "pid_started": started or start_time(pid),
+        }  # fmt: skip
         (folder / "launch.json").write_text(json.dumps(launch))
         return folder
 
@@ -225,8 +231,7 @@ def test_what_nobody_has_begun_waits_as_long_as_its_launch_lives(make_runs: Call
 
 def test_a_later_process_with_the_launchs_number_is_another_one(make_runs: Callable[..., Runs]):
     runs = make_runs(1)
-    folder = runs.launched([0], pid=os.getpid())
-    older(folder / "launch.json", 10_000_000)  # before this process started
+    runs.launched([0], pid=os.getpid(), started="1")
     assert runs.states() == [State.missing]
 
 

@@ -13,6 +13,7 @@ import torch
 
 from allcnn.config import DeviceChoice, EngineChoice, TrainerConfig
 from strive.errors import ConfigError
+from strive.processes import usable_cores
 
 LAYOUT = "channels_last"
 
@@ -34,7 +35,7 @@ def choose_execution(trainer: TrainerConfig) -> Execution:
     if trainer.device is DeviceChoice.cuda and not has_gpu:
         raise ConfigError("trainer.device=cuda, but torch sees no CUDA GPU here; legal here: auto, cpu")
     use_gpu = has_gpu and trainer.device is not DeviceChoice.cpu
-    threads = trainer.threads or _usable_cores()
+    threads = trainer.threads or usable_cores()
     if trainer.engine is EngineChoice.graph and not use_gpu:
         raise ConfigError(
             f"trainer.engine=graph needs a CUDA GPU, got trainer.device={trainer.device.value} and"
@@ -48,13 +49,6 @@ def choose_execution(trainer: TrainerConfig) -> Execution:
         graph=graph,
         fast=use_gpu and trainer.fast,
     )
-
-
-def _usable_cores() -> int:
-    # On a cluster a process may use fewer cores than the node has; macOS cannot say.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def enter_execution(execution: Execution) -> None:

@@ -26,6 +26,8 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from strive.processes import boot_id, is_gone, slurm_job, slurm_restarts, start_time
+
 _FOLDER = "claim"
 _UNKNOWN_LEASE_SECONDS = 120.0  # the default of trainer.lease_seconds
 _BEAT_SECONDS = 2.0  # at most, between two beats: who watches a cell wants to see it move
@@ -53,7 +55,7 @@ class Owner:
 
     def is_here(self) -> bool:
         """Return whether it is, or was, a process of this machine since it was started."""
-        return bool(self.boot) and self.host == socket.gethostname() and self.boot == _boot()
+        return bool(self.boot) and self.host == socket.gethostname() and self.boot == boot_id()
 
 
 class ClaimedError(Exception):
@@ -117,11 +119,21 @@ class Claim:
                 _write_beat(self.scratch, beat, self._note)
 
 
-class Silence:
-    """Watches claims for signs of life, by this process's own clock."""
+class LeaseMonitor:
+    """Finds dead owners: watches claims for signs of life, by this process's own clock."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[str, int, float]] = {}
+
+    def fence(self, folder: Path) -> str | None:
+        """Return None while a living process owns the cell in `folder`, else the `fence` to take the claim with.
+
+        Ask again and again, as for `stale`.
+        """
+        dead = self.stale(folder)
+        if dead is not None:
+            return dead.token
+        return "" if owner_of(folder) is None else None
 
     def stale(self, folder: Path) -> Owner | None:
         """Return the owner of the cell in `folder` if it is dead, as far as this observer has watched.
@@ -195,17 +207,7 @@ def surely_dead(owner: Owner) -> bool:
     """Return whether the owner was a process of this machine that is gone."""
     # The machine may have been started again. In containers two can share a name, but then not a boot
     # id with a live process: wait for the lease there.
-    if not owner.is_here():
-        return False
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass  # there is such a process, of another user
-    started = _started(owner.pid)
-    # Where /proc hides other users' processes there is nothing to read: then the lease decides.
-    return started is not None and started != owner.pid_started
+    return owner.is_here() and is_gone(owner.pid, owner.pid_started)
 
 
 def _tokens(folder: Path) -> list[Path]:
@@ -283,37 +285,14 @@ def _write_beat(scratch: Path, beat: int, note: Mapping[str, Any]) -> None:
 
 
 def _myself(lease_seconds: float) -> Owner:
-    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return Owner(
         token=uuid4().hex,
         host=socket.gethostname(),
-        boot=_boot(),
+        boot=boot_id(),
         pid=os.getpid(),
-        pid_started=_started(os.getpid()) or "",
-        job=f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", ""),
-        restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        pid_started=start_time(os.getpid()) or "",
+        job=slurm_job(),
+        restart=slurm_restarts(),
         lease_seconds=lease_seconds,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _boot() -> str:
-    """Return what names this start of this machine, or of this container with processes of its own."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # Containers of one machine count their processes each for itself.
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot; "" for a zombie, None if it cannot be read."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The second field is the program's name in brackets, which may hold spaces and brackets.
-    fields = text.rpartition(")")[2].split()
-    # A zombie has ended; only its parent has not looked yet.
-    return "" if fields[0] in "ZX" else fields[19]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
+from strive.processes import usable_cores
+
 MAX_ROOM = 4  # cells that a worker is offered at once where it finds out itself how many are best
 
 
@@ -38,12 +40,6 @@ def slots(
     chosen = devices[: max(1, num_cells)]
     room = cells_per_device if gpus else 1
     return [Slot(gpu, threads or max(1, cores // len(chosen)), room) for gpu in chosen]
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use; on a cluster that is fewer than the node has."""
-    # macOS cannot say.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:

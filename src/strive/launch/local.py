@@ -49,7 +49,7 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
             mirroring.show([ended.cell])
 
         def on_tick(pool: Pool) -> None:
-            view.refresh(pool.running(), pool.waiting(), _elsewhere(pool))
+            view.refresh(pool.running(), pool.waiting(), _of_others(pool))
             mirroring.show(pool.running())
 
         pool = Pool(
@@ -64,5 +64,5 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
         return pool.run()
 
 
-def _elsewhere(pool: Pool) -> str:
-    return f"{len(pool.elsewhere())} trained elsewhere" if pool.elsewhere() else ""
+def _of_others(pool: Pool) -> str:
+    return f"{len(pool.owned())} trained by other processes" if pool.owned() else ""

@@ -19,7 +19,7 @@ from strive.launch.ctrl_c import CtrlC
 from strive.launch.devices import Slot, slots
 from strive.launch.exit_cause import oom_kills, verdict
 from strive.launch.failure_record import write_failure
-from strive.launch.leased_elsewhere import Elsewhere
+from strive.launch.owned_cells import OwnedCells
 from strive.launch.protocol import Answer, Kind, Order
 from strive.launch.retries import Retries
 from strive.launch.task import Ended, Task
@@ -70,7 +70,7 @@ class Pool:
         self._tasks, self._slots, self._logs, self._python = list(tasks), list(slots), logs, python
         self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
         self._offer = Offer(tasks, slots)
-        self._elsewhere = Elsewhere(say)
+        self._owned = OwnedCells[None](say)
         self._tries = Counter[tuple[str, Status]]()
         self._workers: dict[int, Worker] = {}
         self._strikes = Counter[int]()
@@ -85,9 +85,9 @@ class Pool:
         """Return the slot number of each cell that is in training here."""
         return {cell: number for number, worker in self._workers.items() for cell in worker.orders}
 
-    def elsewhere(self) -> dict[str, Owner | None]:
+    def owned(self) -> dict[str, Owner | None]:
         """Return the cells that wait for another process, and whom for."""
-        return self._elsewhere.owners()
+        return self._owned.owners()
 
     @property
     def broken(self) -> str:
@@ -134,7 +134,7 @@ class Pool:
         while len(self.ended) < len(self._tasks):
             self._heed_signals()
             if self._deadline is None:
-                self._look_elsewhere()
+                self._take_freed()
                 self._end_refused()
                 self._start_workers()
                 self._give_orders()
@@ -151,12 +151,12 @@ class Pool:
                     worker.kill()
             self._on_tick(self)
 
-    def _look_elsewhere(self) -> None:
-        for order, record in self._elsewhere.look():
-            if record is None:
-                self._offer.put_back([order])
+    def _take_freed(self) -> None:
+        for freed in self._owned.freed():
+            if freed.record is None:
+                self._offer.put_back([Order(task=freed.task, fence=freed.fence)])
             else:
-                self._tried(order.task, record.status, _cause(record), order.task.folder / "log.txt")
+                self._tried(freed.task, freed.record.status, _cause(freed.record), freed.task.folder / "log.txt")
 
     def _heed_signals(self) -> None:
         if self._ctrl_c.presses > 1:
@@ -238,7 +238,7 @@ class Pool:
             case Kind.crashed:
                 self._record_failure(worker, order, began, Status.error, answer.cause, answer.traceback)
             case Kind.owned:
-                self._elsewhere.add(order)
+                self._owned.add(order.task, None)
             case Kind.refused:
                 self._offer.refuse(worker.number, order, answer.cause)
             case Kind.returned:
@@ -351,7 +351,7 @@ class Pool:
         try:
             record = write_failure(task, status, cause, worker.log, traceback=traceback, seen=seen)
         except ClaimedError:
-            self._elsewhere.add(order)
+            self._owned.add(order.task, None)
             return
         except (RecordError, OSError) as error:
             self._tried(task, status, f"{cause}; this could not be recorded: {error}", worker.log)

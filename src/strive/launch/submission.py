@@ -12,6 +12,7 @@ from uuid import uuid4
 from strive.cells import records
 from strive.config import identity
 from strive.launch.task import Task, write_tasks
+from strive.processes import boot_id, start_time
 from strive.sweeps.plan import Plan, Planned
 
 
@@ -40,6 +41,8 @@ def write_submission(plan: Plan, cells: Sequence[Planned], launcher: str) -> Sub
         "launcher": launcher,
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "boot": boot_id(),
+        "pid_started": start_time(os.getpid()) or "",
         "folder": os.getcwd(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -25,6 +25,13 @@ class Task:
         """The cell's folder."""
         return Path(self.config["runs"]) / self.cell
 
+    def record_hash(self) -> str:
+        """Return the sha256 of the record that the cell has now, "" if it has none."""
+        try:
+            return records.file_hash(records.record_path(self.folder.parent, self.cell))
+        except OSError:
+            return ""
+
     def to_json(self) -> str:
         """Return one line of JSON."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)

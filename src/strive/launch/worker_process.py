@@ -11,7 +11,7 @@ from strive.launch.devices import Slot
 from strive.launch.exit_cause import oom_kills
 from strive.launch.failure_record import tail
 from strive.launch.protocol import Answer, Kind, Order
-from strive.subprocess_env import own_source_first
+from strive.processes import own_source_first
 
 
 class Worker:

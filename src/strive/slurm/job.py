@@ -22,11 +22,12 @@ from strive import signals, streams
 from strive.cells import records
 from strive.cells.lease import ClaimedError, owner_of
 from strive.cells.records import RecordError, Status
-from strive.launch.devices import Slot, slots, usable_cores
+from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import Pool
 from strive.launch.retries import Retries
 from strive.launch.task import Ended, Task
+from strive.processes import slurm_job, slurm_restarts, usable_cores
 from strive.slurm.job_log import JobLog, starts, worn_out
 from strive.slurm.snapshot import check_code
 from strive.trackers.session import Mirroring, mirroring_of
@@ -54,7 +55,7 @@ class Pack:
         streams.guard()
         if self.code is not None:
             check_code(self.code)
-        _Work(self, JobLog(self.logs, job_id(), restart_count())).run()
+        _Work(self, JobLog(self.logs, slurm_job(), slurm_restarts())).run()
 
     @property
     def logs(self) -> Path:
@@ -83,7 +84,7 @@ class _Work:
     def run(self) -> None:
         signals.listen()
         pack = self.pack
-        job, restart = job_id(), restart_count()
+        job, restart = slurm_job(), slurm_restarts()
         earlier = [start for start in starts(pack.logs, job) if start.restart < restart]
         ended = {cell for start in earlier for cell in start.ended}
         tasks = [task for task in pack.tasks() if task.cell not in ended and not has_result(task)]
@@ -96,7 +97,7 @@ class _Work:
             sys.exit(1)
 
     def _train(self, tasks: list[Task], job: str) -> None:
-        logs = self.pack.logs / f"{job}-{restart_count()}"
+        logs = self.pack.logs / f"{job}-{slurm_restarts()}"
         mirroring = mirroring_of(
             tasks,
             log=logs / "wandb.log",
@@ -157,7 +158,7 @@ class _Work:
             if pool.interrupted == _WARNING:
                 # Time must be left to put the job back into the queue.
                 pool.stop(max(1.0, min(60.0, self.pack.signal_delay_s / 2)))
-        if pool.running() or pool.waiting() > len(pool.elsewhere()):
+        if pool.running() or pool.waiting() > len(pool.owned()):
             self._idle_since = None
             return
         now = time.monotonic()
@@ -170,7 +171,7 @@ class _Work:
         """Record that the cell failed in this job's earlier starts; False if another process trains it."""
         before = owner_of(task.folder)
         # SLURM has ended the job's earlier start before it began this one.
-        own = before is not None and before.job == job_id() and before.restart < restart_count()
+        own = before is not None and before.job == slurm_job() and before.restart < slurm_restarts()
         try:
             write_failure(task, status, cause, "", fence=before.token if before and own else "")
         except ClaimedError:
@@ -183,7 +184,7 @@ class _Work:
     def _put_back(self) -> None:
         """Put this job back into the queue, after the warning before its end."""
         for attempt in itertools.count(1):
-            trouble = _requeue(job_id())
+            trouble = _requeue(slurm_job())
             if not trouble:
                 self.log.write("requeued")
                 print("the job goes back into the queue", flush=True)
@@ -235,17 +236,6 @@ def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
 
 def _say(message: str) -> None:
     print(message, flush=True)
-
-
-def job_id() -> str:
-    """Return this job's id as SLURM shows it, such as 12 or 12_3; "" outside one."""
-    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "")
-
-
-def restart_count() -> int:
-    """Return how often SLURM has started this job again."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _node() -> str:

@@ -48,7 +48,7 @@ class Start:
     ended: dict[str, Ended] = field(default_factory=dict)  # {cell: how, and for good}
     refused: dict[str, str] = field(default_factory=dict)  # {cell: why it was not trained}
     unfit: str = ""  # why no worker started on this node
-    elsewhere: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
+    owned: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
     left: Status | None = None  # why it stopped before its end, where it had the time to say so
     cause: str = ""  # one line
 
@@ -85,7 +85,7 @@ def _read(path: Path, restart: int) -> Start:
             case "unfit":
                 start.unfit = event["cause"]
             case "elsewhere":
-                start.elsewhere.add(event["cell"])
+                start.owned.add(event["cell"])
             case "left":
                 start.left, start.cause = Status(event["status"]), event["cause"]
     return start

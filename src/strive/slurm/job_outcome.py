@@ -54,7 +54,7 @@ def fate_of(job: str, verdict: Verdict, cells: Collection[str], submission: Path
     for cell in cells:
         if cell in last.refused:
             fates[cell] = Fate(None, last.refused[cell], str(log), again=False)
-        elif cell in last.elsewhere:
+        elif cell in last.owned:
             fates[cell] = Fate(None, "another process had it for longer than its job waited", str(log), again)
         elif cell in begun:
             fates[cell] = Fate(status, cause, str(log), again)

@@ -198,14 +198,6 @@ def _net(task: Task) -> str:
     return json.dumps([item for item in task.config.items() if item[0].startswith(shared)])
 
 
-def record_hash(task: Task) -> str:
-    """Return the sha256 of the record that a cell has now, "" if it has none."""
-    try:
-        return records.file_hash(records.record_path(task.folder.parent, task.cell))
-    except OSError:
-        return ""
-
-
 def job_log(submission: Path, job: str) -> Path:
     """Return what a job of a submission printed; the name is submitit's."""
     return submission / "logs" / f"{job}_0_log.out"

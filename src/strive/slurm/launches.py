@@ -1,7 +1,6 @@
 """What the launches of a runs folder left on disk, and which of them are alive. Imports no torch."""
 
 import json
-import os
 import re
 import socket
 import time
@@ -12,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from strive.launch.task import read_tasks
+from strive.processes import boot_id, is_gone
 from strive.slurm.squeue import Kind, QueueError, SlurmQueue, Verdict
 
-_CLOCK_SECONDS = 60.0  # how far the kernel's count of a process's start may be from the file system's clock
 _LOOKS = 3  # at jobs that squeue does not know, for it to be sure that they are gone
 _QUIET_SECONDS = 10.0  # between two looks at the queue, which is everybody's
 
@@ -28,6 +27,8 @@ class Launch:
     host: str
     pid: int
     time: str  # UTC, ISO 8601
+    boot: str = ""  # of the host, as for cells.lease.Owner; "" in launches of earlier versions
+    pid_started: str = ""
 
     @cached_property
     def cells(self) -> list[str]:
@@ -54,11 +55,8 @@ class Launch:
         """Whether its process is there; None: it is on another machine, where nobody can look."""
         if self.host != socket.gethostname():
             return None
-        try:
-            written = (self.folder / "launch.json").stat().st_mtime
-        except OSError:
-            return None  # it was cleared away
-        return _started_before(self.pid, written + _CLOCK_SECONDS)
+        # A machine that was started again since has another boot id, and none of its old processes.
+        return self.boot == boot_id() and not is_gone(self.pid, self.pid_started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,8 @@ def read_launch(folder: Path) -> Launch | None:
     """Return the launch that a folder belongs to; None while it is being written, or if somebody cleared it away."""
     try:
         content = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
-        return Launch(folder, **{name: content[name] for name in ("launcher", "host", "pid", "time")})
+        process = {name: content.get(name, "") for name in ("boot", "pid_started")}
+        return Launch(folder, **{name: content[name] for name in ("launcher", "host", "pid", "time")}, **process)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -159,20 +158,3 @@ def is_of(command: str, submission: Path) -> bool:
     """Return whether a job's command, as SLURM tells it, may be one of this submission."""
     # Not every cluster shows the batch script; its path may be another one there.
     return submission.name in command or not command.startswith("/")
-
-
-def _started_before(pid: int, moment: float) -> bool:
-    """Return whether a process of this machine is alive and older than that: a number is given out again."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, alive
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        boot = Path("/proc/stat").read_text().partition("\nbtime ")[2].split()[0]
-    except (OSError, IndexError):
-        return True  # not Linux
-    # A zombie has ended; only its parent has not looked yet.
-    return fields[0] not in "ZX" and int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK") <= moment

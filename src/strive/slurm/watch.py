@@ -5,23 +5,23 @@ import subprocess
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from strive import signals
 from strive.cells import records
-from strive.cells.lease import ClaimedError, Owner, Silence, owner_of, surely_dead
-from strive.cells.records import RecordError, Status
+from strive.cells.lease import ClaimedError, owner_of, surely_dead
+from strive.cells.records import Record, RecordError, Status
 from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import View
+from strive.launch.owned_cells import Freed, OwnedCells
 from strive.launch.task import Ended
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
 from strive.slurm.changed_options import unheeded
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import Fate, fate_of
-from strive.slurm.jobs import SlurmJobs, record_hash, submissions
+from strive.slurm.jobs import SlurmJobs, submissions
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import SubmitError
 from strive.slurm.squeue import Kind, SlurmQueue, Verdict
@@ -35,14 +35,6 @@ _RELEASES = 3  # of a job that SLURM holds because its node did not start it
 _FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
 
 
-@dataclass(slots=True)
-class _Elsewhere:
-    """A cell that a process outside of this launch's jobs has claimed, and what follows if that one dies."""
-
-    owner: Owner
-    fate: Fate | None  # of the job that should have trained it; None: it was not submitted yet
-
-
 class Watch:
     """The cells of a launch until each one has ended, or is left alone."""
 
@@ -53,11 +45,12 @@ class Watch:
         self._jobs, self._options, self._view = jobs, options, view
         self._open = {task.cell: task for task in jobs.tasks}
         self._numbers = {task.cell: number for number, task in enumerate(jobs.tasks)}
-        self._before = {task.cell: record_hash(task) for task in jobs.tasks}
+        self._before = {task.cell: task.record_hash() for task in jobs.tasks}
         self._with_job = with_job
-        self._elsewhere: dict[str, _Elsewhere] = {}
+        # With each cell what its job has left; None: it was not submitted yet.
+        self._owned = OwnedCells[Fate | None](view.say)
         self._intake = Intake(jobs, view.say)
-        self._queue, self._silence = SlurmQueue(), Silence()
+        self._queue = SlurmQueue()
         self._tries = Counter[tuple[str, Status | None]]()
         self._verdicts: dict[str, Verdict] = {}
         self._earlier: dict[str, Path] | None = None  # {job of an earlier submission: its folder}
@@ -76,10 +69,9 @@ class Watch:
             if cell in self._with_job:
                 continue
             owner = owner_of(task.folder)
-            # Detached, nobody is there to see such an owner die; then its job waits for it.
+            # With detach no launcher is left to notice a dead owner, so a job is submitted that waits for the claim.
             if owner is not None and not surely_dead(owner) and not self._options.detach:
-                self._elsewhere[cell] = _Elsewhere(owner, None)
-                self._view.say(f"{cell} waits: it is being trained by {owner}")
+                self._owned.add(task, None)
             else:
                 self._intake.add(self._numbers[cell])
         self._submit()
@@ -163,7 +155,7 @@ class Watch:
         for number, job in taken.items():
             task = self._jobs.tasks[number]
             self._with_job[task.cell] = job
-            self._before[task.cell] = record_hash(task)
+            self._before[task.cell] = task.record_hash()
 
     # --- what has become of the cells
 
@@ -184,8 +176,8 @@ class Watch:
         for job, verdict in self._verdicts.items():
             if verdict.kind is Kind.gone:
                 self._job_is_gone(job, verdict)
-        for cell, waiting in list(self._elsewhere.items()):
-            self._look_at_owner(cell, waiting)
+        for freed in self._owned.freed():
+            self._take_freed(freed)
         if why := self._bad_nodes.all_bad():
             self._give_up(why)
             return
@@ -208,15 +200,11 @@ class Watch:
     def _ask_soon(self) -> None:
         self._ask_after, self._ask_at = self._options.poll_seconds, 0.0
 
-    def _look_for_record(self, cell: str, *, any_failure: bool = False) -> None:
-        """Note how the cell ended if it has.
-
-        any_failure: take a record of a failure for the end. Otherwise its job must have said so: it
-        may be about to try the cell again.
-        """
+    def _look_for_record(self, cell: str) -> None:
+        """Note how the cell ended if it has. A failure is its end once its job says so: it may try the cell again."""
         task = self._open[cell]
         log = str(task.folder / "log.txt")
-        name = record_hash(task)
+        name = task.record_hash()
         if name in ("", task.replaces):
             return
         try:
@@ -227,11 +215,12 @@ class Watch:
             if name != self._before[cell]:
                 self._end(Ended(cell=cell, status=Status.error, cause=str(error), log=log))
             return
-        if record.status.finished:
-            self._end(Ended(cell=cell, status=record.status))
-        elif name != self._before[cell] and (any_failure or self._said_of(cell) is not None):
-            cause = record.failure.cause if record.failure else ""
-            self._end(Ended(cell=cell, status=record.status, cause=cause, log=log))
+        if record.status.finished or (name != self._before[cell] and self._said_of(cell) is not None):
+            self._end_as(cell, record)
+
+    def _end_as(self, cell: str, record: Record) -> None:
+        cause, log = (record.failure.cause, str(self._open[cell].folder / "log.txt")) if record.failure else ("", "")
+        self._end(Ended(cell=cell, status=record.status, cause=cause, log=log))
 
     def _said_of(self, cell: str) -> Ended | None:
         """Return how the cell's job has said that it ended."""
@@ -264,30 +253,21 @@ class Watch:
             owner = owner_of(self._open[cell].folder)
             if owner is not None and not surely_dead(owner):
                 # A process on a node that SLURM has lost may go on and finish the cell.
-                self._elsewhere[cell] = _Elsewhere(owner, fate)
+                self._owned.add(self._open[cell], fate)
             else:
                 self._meet(cell, fate)
         if self._bad_nodes.names != self._jobs.bad_nodes:
             self._jobs.bad_nodes = list(self._bad_nodes.names)
             squeue.exclude(self._with_job.values(), self._jobs.excluded)
 
-    def _look_at_owner(self, cell: str, waiting: _Elsewhere) -> None:
-        if cell not in self._open:
-            del self._elsewhere[cell]
-            return
-        folder = self._open[cell].folder
-        dead = self._silence.stale(folder)
-        if dead is None and owner_of(folder) is not None:
-            return
-        del self._elsewhere[cell]
-        # Its owner wrote a record before it gave the cell back.
-        self._look_for_record(cell, any_failure=True)
-        if cell not in self._open:
-            return
-        if waiting.fate is None:
+    def _take_freed(self, freed: Freed[Fate | None]) -> None:
+        cell = freed.task.cell
+        if freed.record is not None:
+            self._end_as(cell, freed.record)
+        elif freed.purpose is None:
             self._intake.add(self._numbers[cell])
         else:
-            self._meet(cell, waiting.fate, fence=dead.token if dead else "")
+            self._meet(cell, freed.purpose, fence=freed.fence)
 
     # --- what follows for a cell whose job is gone
 
@@ -320,8 +300,8 @@ class Watch:
     def _record(self, cell: str, fate: Fate, status: Status, fence: str) -> None:
         try:
             record = write_failure(self._open[cell], status, fate.cause, fate.log, fence=fence)
-        except ClaimedError as error:
-            self._elsewhere[cell] = _Elsewhere(error.owner, fate)
+        except ClaimedError:
+            self._owned.add(self._open[cell], fate)
         except (RecordError, OSError) as error:
             cause = f"{fate.cause}; this could not be recorded: {error}"
             self._end(Ended(cell=cell, status=status, cause=cause, log=fate.log))
@@ -334,6 +314,7 @@ class Watch:
             self._bad_nodes.forget_row()
         self.ended[ended.cell] = ended
         del self._open[ended.cell]
+        self._owned.discard(ended.cell)
         self._with_job.pop(ended.cell, None)
         self._view.ended(ended)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from strive import streams
-from strive.cells.lease import ClaimedError, Silence
+from strive.cells.lease import ClaimedError, LeaseMonitor
 from strive.cells.records import RETRAINING, RecordError
 from strive.trackers.cell_files import Trail, read_trail
 from strive.trackers.client import Client, NotUploadedError, ServiceGoneError
@@ -49,7 +49,7 @@ class Mirror:
         self._restarts = 0
         self._again_at: dict[str, float] = {}  # when a cell, or a plan, that W&B did not take is tried again
         self._closing: float | None = None  # since when
-        self._silence = Silence()
+        self._leases = LeaseMonitor()
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that W&B has all of
         self._told: dict[str, str] = {}
 
@@ -151,9 +151,9 @@ class Mirror:
         """Leave the cell to the process that shows it, or take it over if that one is dead."""
         upload = self._cells[cell]
         assert upload is not None
-        dead = self._silence.stale(self._runs / cell / LOCK)
-        if dead is not None:
-            upload.fence = dead.token
+        fence = self._leases.fence(self._runs / cell / LOCK)
+        if fence is not None:
+            upload.fence = fence
         elif self._closing is not None and (
             error.owner.is_here() or time.monotonic() - self._closing > LEASE_SECONDS + _LOOK_SECONDS
         ):

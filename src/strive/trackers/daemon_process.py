@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from strive.subprocess_env import own_source_first
+from strive.processes import own_source_first
 from strive.trackers.protocol import Kind, News, Order
 
 # Its telemetry would hold up the end where a firewall swallows packets.

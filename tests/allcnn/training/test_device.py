@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from strive.subprocess_env import own_source_first
 
 from allcnn.config import DeviceChoice, EngineChoice, TrainerConfig
 from allcnn.training import choose_execution, device_name, enter_execution, peak_memory_bytes
 from strive.errors import ConfigError
+from strive.processes import own_source_first
 
 CPU = torch.device("cpu")
 
