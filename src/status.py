@@ -15,7 +15,7 @@ from strive import streams
 from strive.cells.records import RecordError
 from strive.cli import command_parser, complain
 from strive.plain_text import printable
-from strive.status.cell_status import Standing, Watcher
+from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
 from strive.sweeps.find_plan import UsageError, plans, split, wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
@@ -81,8 +81,8 @@ class _Look:
 
     def __init__(self, runs: Path, names: Sequence[str], given: Sequence[str], *, tracebacks: bool) -> None:
         self._runs, self._names, self._given, self._tracebacks = runs, names, given, tracebacks
-        self._watcher = Watcher(runs)
-        self._found: list[tuple[StoredPlan, list[Standing]]] = []
+        self._watcher = StatusReader(runs)
+        self._found: list[tuple[StoredPlan, list[CellStatus]]] = []
         self._unreadable: list[str] = []
         self._beats: dict[str, tuple[tuple[str, int], float]] = {}  # {cell: its owner's last beat, when it came}
 
@@ -98,63 +98,63 @@ class _Look:
                 self._found.append((plan, self._watcher.look(plan)))
 
     @property
-    def standings(self) -> list[Standing]:
+    def statuses(self) -> list[CellStatus]:
         """Every cell of every sweep."""
-        return [each for _, standings in self._found for each in standings]
+        return [each for _, statuses in self._found for each in statuses]
 
     @property
     def finished(self) -> bool:
         """Whether every cell has a result."""
         contradicted = any(self._watcher.problems(plan) for plan, _ in self._found)
-        return not (self._unreadable or contradicted) and all(each.state.finished for each in self.standings)
+        return not (self._unreadable or contradicted) and all(each.state.finished for each in self.statuses)
 
     @property
     def ended(self) -> bool:
         """Whether nothing more is going to happen."""
-        return all(each.state.ended for each in self.standings)
+        return all(each.state.ended for each in self.statuses)
 
     def counts(self) -> str:
         """Return one line for all cells."""
-        return counts(self.standings)
+        return counts(self.statuses)
 
     def advice(self) -> str:
         """Return what to do about cells that nobody trains, "" if there are none, or it is not sure."""
-        if not self._given or not self._found or self._watcher.trouble:
+        if not self._given or not self._found or self._watcher.queue_error:
             return ""
-        return advice(self.standings, self._given)
+        return advice(self.statuses, self._given)
 
     def report(self, console: Console) -> RenderableType:
         """Return what there is to say, as it was at the last look."""
         parts: list[RenderableType] = [printable(text) for text in self._unreadable]
         if self._given:
-            for plan, standings in self._found:
-                parts += self._one(plan, standings, console)
+            for plan, statuses in self._found:
+                parts += self._one(plan, statuses, console)
         else:
             parts.append(overview(self._found, console.width if console.is_terminal else None))
             if self._tracebacks:
-                for plan, standings in self._found:
-                    failed = [each for each in standings if each.state in NOT_A_RESULT]
+                for plan, statuses in self._found:
+                    failed = [each for each in statuses if each.state in NOT_A_RESULT]
                     parts += ["", *self._one(plan, failed, console)] if failed else []
         return Group(*parts)
 
-    def _one(self, plan: StoredPlan, standings: Sequence[Standing], console: Console) -> list[RenderableType]:
+    def _one(self, plan: StoredPlan, statuses: Sequence[CellStatus], console: Console) -> list[RenderableType]:
         return list(
             sweep_report(
                 plan,
-                standings,
+                statuses,
                 launch=self._watcher.last_launch(plan.sweep),
-                trouble=self._watcher.trouble,
+                queue_error=self._watcher.queue_error,
                 problems=self._watcher.problems(plan),
                 tracebacks=self._tracebacks,
-                silent=self._silent(standings),
+                silent=self._silent(statuses),
                 width=console.width if console.is_terminal else None,
             )
         )
 
-    def _silent(self, standings: Sequence[Standing]) -> dict[str, float]:
+    def _silent(self, statuses: Sequence[CellStatus]) -> dict[str, float]:
         """Return {cell: seconds} of the running cells whose owners have given no sign of life for a while."""
         now, silent = time.monotonic(), {}
-        for each in standings:
+        for each in statuses:
             if each.owner is not None:
                 beat = (each.owner.token, each.owner.beat)
                 last, since = self._beats.get(each.cell, (beat, now))

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from strive.console import CONSOLE
 from strive.launch.local import LocalOptions, train_locally
 from strive.launch.submission import Submission
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.slurm.options import SlurmOptions
 from strive.trackers.session import check_wandb
 
@@ -63,7 +63,7 @@ class CellLauncher(Launcher):
             " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
         )
 
-    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+    def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Train the cells and return how each one ended."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class LocalLauncher(CellLauncher):
         self.options = LocalOptions(**_known(LocalOptions, options))
         self.options.check()
 
-    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+    def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Train here."""
         return train_locally(submission, self.options, title=title)
 
@@ -95,7 +95,7 @@ class SlurmLauncher(CellLauncher):
         self.options = SlurmOptions(**_known(SlurmOptions, options))
         self.options.check()
 
-    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+    def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Submit, and wait unless hydra.launcher.detach=true."""
         # submitit is imported only where it is used.
         from strive.slurm.launcher import train_on_slurm

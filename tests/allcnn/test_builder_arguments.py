@@ -17,7 +17,7 @@ from strive.cells.records import Provenance, Record, Result, Status
 from strive.cells.reproduce import repeated
 from strive.config import identity
 from strive.errors import ConfigError
-from strive.status.cell_status import Watcher
+from strive.status.cell_status import StatusReader
 from strive.sweeps.plan import Action, Plan, StoredPlan, write_plan
 from strive.sweeps.plan_text import plan_lines, result_table
 
@@ -154,7 +154,7 @@ def test_a_plan_is_read_without_the_users_code(make_plan: MakePlan, tmp_path: Pa
     (tmp_path / "argument_nets.py").unlink()
     del sys.modules["argument_nets"]
     stored = StoredPlan.read(plan.folder)
-    assert [each.cell for each in Watcher(plan.runs).look(stored)] == [each.cell for each in plan.cells]
+    assert [each.cell for each in StatusReader(plan.runs).look(stored)] == [each.cell for each in plan.cells]
     assert stored.varying == ["model.kwargs.channels"]
     assert "argument_nets" not in sys.modules
 

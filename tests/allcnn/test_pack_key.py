@@ -61,5 +61,5 @@ def test_a_knob_that_nobody_thought_of_keeps_cells_apart(make_config: MakeConfig
 
 
 def test_it_imports_no_torch():
-    code = "import sys, allcnn.app, strive.launch.waiting_cells; assert 'torch' not in sys.modules"
+    code = "import sys, allcnn.app, strive.launch.cell_queue; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,7 @@ import pytest
 
 from strive.cells.records import Status
 from strive.launch import exit_cause
-from strive.launch.exit_cause import oom_kills, verdict
+from strive.launch.exit_cause import exit_status, oom_kills
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from strive.launch.exit_cause import oom_kills, verdict
 def test_a_signal_that_somebody_sent_kills_and_one_that_the_program_raised_is_an_error(
     returncode: int, out_of_memory: bool, status: Status, words: str
 ):
-    got, cause = verdict(returncode, out_of_memory=out_of_memory)
+    got, cause = exit_status(returncode, out_of_memory=out_of_memory)
     assert got is status
     assert words in cause
     assert "\n" not in cause

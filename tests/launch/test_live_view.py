@@ -16,8 +16,8 @@ from strive.cells.records import Status
 from strive.config import identity
 from strive.format import duration, short_names, shortened
 from strive.launch import live_view as module
-from strive.launch.live_view import View
-from strive.launch.task import Ended
+from strive.launch.live_view import LiveView
+from strive.launch.task import CellOutcome
 
 
 class Clock:
@@ -41,7 +41,7 @@ def console(width: int = 80, *, terminal: bool = True, height: int = 30) -> Cons
     )  # fmt: skip
 
 
-def shown(view: View) -> list[str]:
+def shown(view: LiveView) -> list[str]:
     """Return the lines of the table as it stands."""
     plain = console(view._console.width)
     plain.print(view.frame())
@@ -50,7 +50,7 @@ def shown(view: View) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def written(view: View) -> list[str]:
+def written(view: LiveView) -> list[str]:
     file = view._console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue().splitlines()
@@ -85,7 +85,7 @@ def epoch(folder: Path, loss: float | None, val_error: float | None) -> None:
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_a_cell_in_training_is_one_line_that_fits(tmp_path: Path, clock: Clock, width: int):
     folders = cells(tmp_path, 6)
-    view = View(folders, 6, 0, "table3", console=console(width))
+    view = LiveView(folders, 6, 0, "table3", console=console(width))
     for number, folder in enumerate(folders.values()):
         beat(folder, 300 + number)
         epoch(folder, 1.23456, 0.2345)
@@ -103,7 +103,7 @@ def test_a_cell_in_training_is_one_line_that_fits(tmp_path: Path, clock: Clock, 
 
 def test_minutes_left_come_from_what_was_seen_here(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 2)
-    view = View(folders, 10, 4, "table3", console=console())
+    view = LiveView(folders, 10, 4, "table3", console=console())
     first, second = folders
     # A resumed cell: its first 500 steps say nothing on how fast it is.
     beat(folders[first], 500)
@@ -115,7 +115,7 @@ def test_minutes_left_come_from_what_was_seen_here(tmp_path: Path, clock: Clock)
     view.refresh([first], 5)
     (row,) = [line for line in shown(view) if "7/10" in line]
     assert "40 min" in row
-    view.ended(Ended(cell=second, status=Status.done))
+    view.ended(CellOutcome(cell=second, status=Status.done))
     # 1.1 cells in the 600 s since the first of them was seen to train, and 5.4 are left.
     counts = shown(view)[1]
     assert counts == f"5 of 10 done, 1 running, 5 waiting; 10 min so far, about {duration(5.4 * 600 / 1.1)} left"
@@ -124,19 +124,19 @@ def test_minutes_left_come_from_what_was_seen_here(tmp_path: Path, clock: Clock)
 def test_time_left_weighs_cells_by_their_work(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 4)
     first, *others = folders
-    view = View(folders, 4, 0, "table3", console=console(), work={first: 1e9} | dict.fromkeys(others, 9e9))
+    view = LiveView(folders, 4, 0, "table3", console=console(), work={first: 1e9} | dict.fromkeys(others, 9e9))
     clock.now += 1
     beat(folders[first], 0)
     view.refresh([first], 3)
     clock.now += 100
-    view.ended(Ended(cell=first, status=Status.done))
+    view.ended(CellOutcome(cell=first, status=Status.done))
     # One part of 28 took 100 s; the first cell is no measure of the number of cells.
     assert f"about {duration(27 * 100)} left" in shown(view)[1]
 
 
 def test_the_start_of_workers_does_not_count_as_training(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 2)
-    view = View(folders, 2, 0, "table3", console=console())
+    view = LiveView(folders, 2, 0, "table3", console=console())
     clock.now += 60  # a slow disk
     for folder in folders.values():
         beat(folder, 0)
@@ -155,7 +155,7 @@ def test_who_trains_a_cell_is_read_from_its_claim_where_the_caller_does_not_say(
     one, other = folders
     beat(folders[one], 1, job="12_3")
     beat(folders[other], 1, host="node7")
-    view = View(folders, 2, 0, "table3", console=console())
+    view = LiveView(folders, 2, 0, "table3", console=console())
     clock.now += 1
     view.refresh(list(folders), 0)
     assert [line.split()[-1] for line in shown(view)[-2:]] == ["12_3", "node7"]
@@ -166,7 +166,7 @@ def test_a_column_without_numbers_is_left_out(tmp_path: Path, clock: Clock):
     for folder in folders.values():
         beat(folder, 1)
         epoch(folder, None, None)
-    view = View(folders, 2, 0, "table3", console=console())
+    view = LiveView(folders, 2, 0, "table3", console=console())
     clock.now += 1
     view.refresh(list(folders), 0)
     lines = shown(view)
@@ -176,7 +176,7 @@ def test_a_column_without_numbers_is_left_out(tmp_path: Path, clock: Clock):
 
 def test_more_cells_than_lines_are_counted(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 40)
-    view = View(folders, 40, 0, "table3", console=console(height=20))
+    view = LiveView(folders, 40, 0, "table3", console=console(height=20))
     clock.now += 1
     view.refresh(list(folders), 0, "2 jobs pending (Priority)")
     lines = shown(view)
@@ -188,10 +188,10 @@ def test_more_cells_than_lines_are_counted(tmp_path: Path, clock: Clock):
 
 def test_the_last_failures_stay_with_their_causes_and_brackets_are_no_markup(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 12)
-    view = View(folders, 12, 0, "[red]table3", console=console())
+    view = LiveView(folders, 12, 0, "[red]table3", console=console())
     for number, cell in enumerate(folders):
         if number % 2:
-            view.ended(Ended(cell=cell, status=Status.error, cause=f"ValueError: [bold]shape {number}[/nothing]"))
+            view.ended(CellOutcome(cell=cell, status=Status.error, cause=f"ValueError: [bold]shape {number}[/nothing]"))
     lines = shown(view)
     assert lines[0].startswith("[red]table3")
     assert "6 failed" in lines[1]
@@ -203,12 +203,12 @@ def test_the_last_failures_stay_with_their_causes_and_brackets_are_no_markup(tmp
 def test_the_table_moves_on_a_terminal_and_its_last_state_stays(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 2)
     one, other = folders
-    with View(folders, 2, 0, "table3", console=console()) as view:
+    with LiveView(folders, 2, 0, "table3", console=console()) as view:
         clock.now += 1
         view.refresh([one], 1)
         view.say("a line [that] stays")
-        view.ended(Ended(cell=one, status=Status.done))
-        view.ended(Ended(cell=other, status=Status.killed, cause="ended by SIGKILL"))
+        view.ended(CellOutcome(cell=one, status=Status.done))
+        view.ended(CellOutcome(cell=other, status=Status.killed, cause="ended by SIGKILL"))
     text = "\n".join(written(view))
     assert "1 running" in text
     assert "a line [that] stays" in text
@@ -224,10 +224,10 @@ def test_without_a_terminal_each_cell_is_one_line(make_small: MakeConfig, tmp_pa
     cell = identity.cell_id(config)
     folders = {cell: Path(config.runs) / cell} | cells(tmp_path, 2)
     _, failed, unread = folders
-    with View(folders, 40, 11, "table3", console=console(terminal=False)) as view:
-        view.ended(Ended(cell=cell, status=Status.done, log="log.txt"))
-        view.ended(Ended(cell=failed, status=Status.error, cause="ValueError: [x]", log="there/log.txt"))
-        view.ended(Ended(cell=unread, status=Status.done))
+    with LiveView(folders, 40, 11, "table3", console=console(terminal=False)) as view:
+        view.ended(CellOutcome(cell=cell, status=Status.done, log="log.txt"))
+        view.ended(CellOutcome(cell=failed, status=Status.error, cause="ValueError: [x]", log="there/log.txt"))
+        view.ended(CellOutcome(cell=unread, status=Status.done))
     seconds = duration(record.provenance.train_seconds)
     # Two epochs of so narrow a net may not leave chance: 48 of the 400 test images of digits are of the largest class.
     dead = ": dead, not below the 88.00% of always naming the largest class" if record.result.test_error >= 0.88 else ""
@@ -249,9 +249,9 @@ def test_diverged_and_dead_cells_are_counted_apart_from_those_that_learned(
         )
     }
     folders = {cell: tmp_path / cell for cell in folders}
-    with View(folders, 4, 0, "table3", console=console(terminal=False)) as view:
+    with LiveView(folders, 4, 0, "table3", console=console(terminal=False)) as view:
         for number, cell in enumerate(folders):
-            view.ended(Ended(cell=cell, status=Status.diverged if number == 1 else Status.done))
+            view.ended(CellOutcome(cell=cell, status=Status.diverged if number == 1 else Status.done))
         clock.now += 100
         view.refresh([], 0)
     lines = written(view)
@@ -267,7 +267,7 @@ def test_diverged_and_dead_cells_are_counted_apart_from_those_that_learned(
 
 def test_without_a_terminal_progress_is_told_now_and_then(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 2)
-    with View(folders, 2, 0, "table3", console=console(terminal=False)) as view:
+    with LiveView(folders, 2, 0, "table3", console=console(terminal=False)) as view:
         for _ in range(100):
             clock.now += 1
             view.refresh(list(folders)[:1], 1)
@@ -276,9 +276,9 @@ def test_without_a_terminal_progress_is_told_now_and_then(tmp_path: Path, clock:
 
 def test_cells_that_were_not_trained_are_counted_by_reason(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 4)
-    with View(folders, 4, 0, "table3", console=console(terminal=False)) as view:
+    with LiveView(folders, 4, 0, "table3", console=console(terminal=False)) as view:
         for number, cell in enumerate(folders):
-            view.ended(Ended(cell=cell, status=None, cause="stopped" if number else "other code"))
+            view.ended(CellOutcome(cell=cell, status=None, cause="stopped" if number else "other code"))
     assert written(view) == ["1 cell not trained: other code", "3 cells not trained: stopped"]
 
 
@@ -308,7 +308,7 @@ def test_a_length_of_time_takes_few_characters(seconds: float | None, text: str)
 
 
 def test_messages_of_others_and_the_table_share_one_console():
-    view = View({}, total=0, done=0, title="t")
+    view = LiveView({}, total=0, done=0, title="t")
     # W&B's messages go to progress.CONSOLE; on another one they would be drawn over (Live draws its frame again below).
     assert view._console is progress.CONSOLE
 
@@ -316,12 +316,12 @@ def test_messages_of_others_and_the_table_share_one_console():
 def test_a_cell_whose_note_is_of_another_version_ends_no_launch(tmp_path: Path, clock: Clock):
     folder = tmp_path / "cell"
     folder.mkdir()
-    with take_claim(folder, 60) as mine, View({"cell": folder}, 1, 0, "t", console=console()) as view:
+    with take_claim(folder, 60) as mine, LiveView({"cell": folder}, 1, 0, "t", console=console()) as view:
         lease._write_beat(mine.scratch, 1, {"images": 3})
         for _ in range(2):
             clock.now += 60
             view.refresh(["cell"], 0)
-        view.ended(Ended(cell="cell", status=Status.done))
+        view.ended(CellOutcome(cell="cell", status=Status.done))
     text = "\n".join(written(view))
     assert "1 of 1 done" in text
     assert text.count("cannot be shown (KeyError: 'step'); the work goes on") == 1

@@ -25,7 +25,7 @@ from strive.launch import exit_cause, owned_cells
 from strive.launch import pool as module
 from strive.launch.pool import Pool, Slot
 from strive.launch.retries import Retries
-from strive.launch.task import Ended, Task, write_tasks
+from strive.launch.task import CellOutcome, Task, write_tasks
 
 # A net that does in training what it is told.
 NETS = """
@@ -105,7 +105,7 @@ class Launch:
     ) -> None:
         self.said: list[str] = []
         self.pids = set[int]()
-        self.told = list[Ended]()
+        self.told = list[CellOutcome]()
         self._on_tick: Callable[[Pool], object] = options.pop("on_tick", lambda pool: None)
         self.pool = Pool(
             tasks,
@@ -118,7 +118,7 @@ class Launch:
             **options,
         )
 
-    def run(self) -> dict[str, Ended]:
+    def run(self) -> dict[str, CellOutcome]:
         try:
             ended = self.pool.run()
         finally:
@@ -488,8 +488,8 @@ def test_a_worker_takes_first_what_it_has_the_images_for(make_task: MakeTask):
     wide = "data.val_images"
     tasks = [make_task(f"{wide}={held_out}", f"seed={seed}") for seed in range(2) for held_out in (0, 100)]
     ended = Launch(tasks).run()
-    order = [task.config[wide] for cell in ended for task in tasks if task.cell == cell]
-    assert order == [0, 0, 100, 100]
+    request = [task.config[wide] for cell in ended for task in tasks if task.cell == cell]
+    assert request == [0, 0, 100, 100]
 
 
 # --- several cells in one worker. Most of these need no cell to train: a stand-in says when each one ends.
@@ -575,7 +575,7 @@ end(held[0])
     assert [path.parent.name for path in Path("runs").glob("*/record*.json")] == [tasks[1].cell]
     assert launch.said == [
         f"{', '.join(task.cell for task in tasks[:3])}: its process was ended by SIGKILL in worker 0;"
-        " whose fault that was is not known: tried again alone"
+        " the cause may be any of them: each is tried again alone"
     ]
 
 
@@ -616,7 +616,7 @@ end(held[0])
     assert [end.status for end in launch.run().values()] == [Status.done] * 4
     assert played() == [" 0 1 2", " 0", " 1", " 2", " 3"]
     cells = ", ".join(task.cell for task in tasks[:3])
-    assert launch.said == [f"{cells}: CUDA error in worker 0; whose fault that was is not known: tried again alone"]
+    assert launch.said == [f"{cells}: CUDA error in worker 0; the cause may be any of them: each is tried again alone"]
 
 
 def test_an_error_that_spoils_nothing_is_its_cells_own(make_tasks: MakeTasks):

@@ -16,7 +16,7 @@ from typing import Any
 from slurm_lab import SlurmLab, wait_until
 from support import ROOT
 
-from strive.slurm.job_log import Start, starts
+from strive.slurm.job_log import JobStart, starts
 from strive.slurm.launches import read_jobs
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
@@ -174,7 +174,7 @@ class Study:
             found |= read_jobs(submission)
         return found
 
-    def starts(self, job: str) -> list[Start]:
+    def starts(self, job: str) -> list[JobStart]:
         """Return what a job wrote down about its starts."""
         return [start for submission in self.submissions() for start in starts(submission / "logs", job)]
 

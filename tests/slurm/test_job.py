@@ -19,10 +19,10 @@ from strive.launch import devices
 from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
 from strive.launch.retries import Retries
-from strive.launch.task import Ended, Task, write_tasks
+from strive.launch.task import CellOutcome, Task, write_tasks
 from strive.slurm import job as packs
-from strive.slurm.job import Pack, allocated_slots
-from strive.slurm.job_log import JobLog, Start, starts, worn_out
+from strive.slurm.job import JobPayload, allocated_slots
+from strive.slurm.job_log import JobLog, JobStart, out_of_retries, starts
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def tasks(make_small: MakeConfig, tmp_path: Path) -> list[Task]:
 
 
 @pytest.fixture
-def pack(tasks: list[Task], tmp_path: Path, in_job: None) -> Pack:
-    return Pack(submission=tmp_path, numbers=[0, 1, 3], timeout_min=10, signal_delay_s=60)
+def pack(tasks: list[Task], tmp_path: Path, in_job: None) -> JobPayload:
+    return JobPayload(submission=tmp_path, numbers=[0, 1, 3], timeout_min=10, signal_delay_s=60)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ class FakePool:
     act: Callable[["FakePool"], None] = staticmethod(lambda pool: None)
 
     def __init__(self, tasks: list[Task], slots: object, **options: Any) -> None:
-        self.tasks, self.options, self.interrupted, self.ended = tasks, options, "", dict[str, Ended]()
+        self.tasks, self.options, self.interrupted, self.ended = tasks, options, "", dict[str, CellOutcome]()
         self.in_training: dict[str, int] = {}
         self.broken = ""
         self.limit: float | None = None
@@ -79,10 +79,10 @@ class FakePool:
         self.limit = seconds
 
     def end(self, cell: str, status: Status | None, cause: str = "") -> None:
-        self.ended[cell] = Ended(cell=cell, status=status, cause=cause)
+        self.ended[cell] = CellOutcome(cell=cell, status=status, cause=cause)
         self.options["on_ended"](self.ended[cell])
 
-    def run(self) -> dict[str, Ended]:
+    def run(self) -> dict[str, CellOutcome]:
         FakePool.trained = [task.cell for task in self.tasks]
         type(self).act(self)
         for task in self.tasks:
@@ -134,11 +134,11 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def events(pack: Pack) -> list[dict[str, Any]]:
+def events(pack: JobPayload) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (pack.logs / "12_3-1.jsonl").read_text().splitlines()]
 
 
-def test_a_job_trains_its_own_cells_and_says_so(pack: Pack, tasks: list[Task], pool: type[FakePool]) -> None:
+def test_a_job_trains_its_own_cells_and_says_so(pack: JobPayload, tasks: list[Task], pool: type[FakePool]) -> None:
     pack()
     assert FakePool.trained == [tasks[0].cell, tasks[1].cell, tasks[3].cell]
     first, *rest = events(pack)
@@ -146,7 +146,7 @@ def test_a_job_trains_its_own_cells_and_says_so(pack: Pack, tasks: list[Task], p
     assert [(event["event"], event["status"]) for event in rest] == [("ended", "done")] * 3
 
 
-def test_a_job_with_a_failed_cell_shows_as_failed(pack: Pack, pool: type[FakePool]) -> None:
+def test_a_job_with_a_failed_cell_shows_as_failed(pack: JobPayload, pool: type[FakePool]) -> None:
     pool.act = lambda pool: pool.end(pool.tasks[0].cell, Status.error, "it raised")
     with pytest.raises(SystemExit) as exit_code:
         pack()
@@ -154,7 +154,7 @@ def test_a_job_with_a_failed_cell_shows_as_failed(pack: Pack, pool: type[FakePoo
 
 
 def test_a_node_on_which_no_worker_starts_is_what_the_job_blames(
-    pack: Pack, tasks: list[Task], pool: type[FakePool]
+    pack: JobPayload, tasks: list[Task], pool: type[FakePool]
 ) -> None:
     def act(pool: FakePool) -> None:
         pool.broken = "worker 0 does not start: ImportError: no torch"
@@ -169,7 +169,7 @@ def test_a_node_on_which_no_worker_starts_is_what_the_job_blames(
     assert start.refused == {}
 
 
-def test_after_a_requeue_only_unfinished_cells_train(pack: Pack, tasks: list[Task], pool: type[FakePool]) -> None:
+def test_after_a_requeue_only_unfinished_cells_train(pack: JobPayload, tasks: list[Task], pool: type[FakePool]) -> None:
     before = JobLog(pack.logs, "12_3", 0)
     before.running([tasks[0].cell, tasks[1].cell])
     before.write("ended", cell=tasks[1].cell, status="error", cause="", log="")
@@ -179,7 +179,7 @@ def test_after_a_requeue_only_unfinished_cells_train(pack: Pack, tasks: list[Tas
 
 
 def test_a_record_from_before_the_submission_does_not_keep_a_failed_cell_from_training(
-    pack: Pack, tasks: list[Task], pool: type[FakePool], tmp_path: Path
+    pack: JobPayload, tasks: list[Task], pool: type[FakePool], tmp_path: Path
 ) -> None:
     write_failure(tasks[0], Status.killed, "in an earlier launch", tmp_path / "log.txt")
     pack()
@@ -187,7 +187,7 @@ def test_a_record_from_before_the_submission_does_not_keep_a_failed_cell_from_tr
 
 
 def test_before_the_time_limit_the_job_goes_back_into_the_queue(
-    pack: Pack,
+    pack: JobPayload,
     tasks: list[Task],
     pool: type[FakePool],
     scontrol: Path,
@@ -214,7 +214,7 @@ def test_before_the_time_limit_the_job_goes_back_into_the_queue(
 
 
 def test_a_warning_long_before_the_time_limit_is_a_preemption(
-    pack: Pack, pool: type[FakePool], scontrol: Path, exits: list[int]
+    pack: JobPayload, pool: type[FakePool], scontrol: Path, exits: list[int]
 ) -> None:
     # submitit takes it for the time limit in a job of ten minutes or less, and does not requeue it.
     pool.act = lambda pool: setattr(pool, "interrupted", "SIGUSR2")
@@ -226,7 +226,7 @@ def test_a_warning_long_before_the_time_limit_is_a_preemption(
 
 
 def test_after_sigterm_the_job_waits_to_be_ended_by_slurm(
-    pack: Pack, pool: type[FakePool], scontrol: Path, exits: list[int], monkeypatch: pytest.MonkeyPatch
+    pack: JobPayload, pool: type[FakePool], scontrol: Path, exits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One that returned would count as completed, and SLURM would not start it again.
     waited: list[float] = []
@@ -240,7 +240,9 @@ def test_after_sigterm_the_job_waits_to_be_ended_by_slurm(
     assert not (scontrol / "calls").exists()
 
 
-def test_a_signal_when_all_cells_have_ended_changes_nothing(pack: Pack, pool: type[FakePool], scontrol: Path) -> None:
+def test_a_signal_when_all_cells_have_ended_changes_nothing(
+    pack: JobPayload, pool: type[FakePool], scontrol: Path
+) -> None:
     def last_moment(pool: FakePool) -> None:
         for task in pool.tasks:
             pool.end(task.cell, Status.done)
@@ -252,7 +254,7 @@ def test_a_signal_when_all_cells_have_ended_changes_nothing(pack: Pack, pool: ty
 
 
 def test_a_cell_that_was_preempted_too_often_gets_its_record_and_costs_no_other_cell(
-    pack: Pack, tasks: list[Task], pool: type[FakePool]
+    pack: JobPayload, tasks: list[Task], pool: type[FakePool]
 ) -> None:
     before = JobLog(pack.logs, "12_3", 0)
     before.running([tasks[0].cell])
@@ -265,7 +267,7 @@ def test_a_cell_that_was_preempted_too_often_gets_its_record_and_costs_no_other_
 
 
 def test_an_allocation_is_not_held_for_cells_that_others_train(
-    pack: Pack, tasks: list[Task], pool: type[FakePool], monkeypatch: pytest.MonkeyPatch
+    pack: JobPayload, tasks: list[Task], pool: type[FakePool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packs, "_IDLE_SECONDS", 0.0)
 
@@ -287,11 +289,11 @@ def test_an_allocation_is_not_held_for_cells_that_others_train(
 
 
 def test_tries_are_counted_for_each_cell_and_reason() -> None:
-    lost = Start(restart=0, node="node1", began={"a", "b"}, ended={"b": Ended(cell="b", status=Status.done)})
-    timeout = Start(restart=1, began={"a", "c"}, left=Status.timeout, cause="the time limit")
+    lost = JobStart(restart=0, node="node1", began={"a", "b"}, ended={"b": CellOutcome(cell="b", status=Status.done)})
+    timeout = JobStart(restart=1, began={"a", "c"}, left=Status.timeout, cause="the time limit")
     retries = Retries(node_fail=1, timeout=1)
-    assert worn_out([lost, timeout], retries) == {}
-    assert worn_out([lost, timeout, dataclasses.replace(lost, restart=2)], retries) == {
+    assert out_of_retries([lost, timeout], retries) == {}
+    assert out_of_retries([lost, timeout, dataclasses.replace(lost, restart=2)], retries) == {
         "a": (Status.node_fail, "its job ended on node1 without a word, 2 times")
     }
 
@@ -334,7 +336,7 @@ def test_a_job_with_a_gpu_trains_its_cells_in_one_process(
     assert allocated_slots(3, tasks) == [Slot("", 1)] * 3, "trainer.device=cpu"
 
 
-def test_a_pack_travels_as_a_small_pickle(pack: Pack) -> None:
+def test_a_pack_travels_as_a_small_pickle(pack: JobPayload) -> None:
     content = pickle.dumps(pack)
     assert len(content) < 2_000
     assert pickle.loads(content) == pack

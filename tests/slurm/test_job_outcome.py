@@ -4,14 +4,14 @@ import pytest
 
 from strive.cells.records import Status
 from strive.slurm.job_log import JobLog
-from strive.slurm.job_outcome import Fate, fate_of, telling_line
-from strive.slurm.squeue import Kind, Verdict
+from strive.slurm.job_outcome import LostCell, lost_cells, telling_line
+from strive.slurm.squeue import JobInfo, JobPhase
 
 CELLS = ["a", "b", "c"]
 
 
-def gone(state: str) -> Verdict:
-    return Verdict(kind=Kind.gone, state=state, node="node1")
+def gone(state: str) -> JobInfo:
+    return JobInfo(phase=JobPhase.gone, state=state, node="node1")
 
 
 @pytest.fixture
@@ -39,18 +39,18 @@ def submission(tmp_path: Path) -> Path:
     ],
 )
 def test_slurms_last_word_says_what_failed(submission: Path, state: str, status: Status) -> None:
-    fates = fate_of("12_3", gone(state), ["b"], submission)
-    assert fates["b"].status is status
-    assert "SLURM job 12_3" in fates["b"].cause
+    found = lost_cells("12_3", gone(state), ["b"], submission)
+    assert found["b"].status is status
+    assert "SLURM job 12_3" in found["b"].cause
 
 
 def test_only_cells_that_had_begun_are_to_blame(submission: Path) -> None:
-    fates = fate_of("12_3", gone("OUT_OF_MEMORY"), ["b", "c"], submission)
+    found = lost_cells("12_3", gone("OUT_OF_MEMORY"), ["b", "c"], submission)
     cause = "SLURM job 12_3 on node1 took more memory than it had asked for"
     log = str(submission / "logs" / "12_3_0_log.out")
-    assert fates == {
-        "b": Fate(Status.out_of_memory, cause, log),
-        "c": Fate(None, f"{cause}, before the cell began", log),
+    assert found == {
+        "b": LostCell(Status.out_of_memory, cause, log),
+        "c": LostCell(None, f"{cause}, before the cell began", log),
     }
 
 
@@ -61,17 +61,17 @@ def test_a_job_that_ends_before_any_cell_begins_is_the_nodes_fault(tmp_path: Pat
         "srun: error: node1: task 0: Exited with exit code 1\n"
     )
     for state in ("FAILED", "COMPLETED", "NODE_FAIL", "LAUNCH_FAILED"):
-        fates = fate_of("12_3", gone(state), CELLS, tmp_path)
-        assert {(fate.status, fate.bad_node, fate.again) for fate in fates.values()} == {(None, "node1", True)}, state
-    assert fate_of("12_3", gone("FAILED"), CELLS, tmp_path)["a"].cause == (
+        found = lost_cells("12_3", gone(state), CELLS, tmp_path)
+        assert {(lost.status, lost.bad_node, lost.again) for lost in found.values()} == {(None, "node1", True)}, state
+    assert lost_cells("12_3", gone("FAILED"), CELLS, tmp_path)["a"].cause == (
         "SLURM job 12_3 on node1 ended as FAILED: ModuleNotFoundError: No module named 'strive'"
     )
 
 
 @pytest.mark.parametrize(("state", "status"), [("OUT_OF_MEMORY", Status.out_of_memory), ("TIMEOUT", Status.timeout)])
 def test_what_a_job_asked_for_is_as_wrong_on_another_node(tmp_path: Path, state: str, status: Status) -> None:
-    fates = fate_of("12_3", gone(state), CELLS, tmp_path)
-    assert {(fate.status, fate.bad_node) for fate in fates.values()} == {(status, "")}
+    found = lost_cells("12_3", gone(state), CELLS, tmp_path)
+    assert {(lost.status, lost.bad_node) for lost in found.values()} == {(status, "")}
 
 
 def test_a_job_that_dies_between_two_cells_is_nobodys_fault(tmp_path: Path) -> None:
@@ -79,39 +79,39 @@ def test_a_job_that_dies_between_two_cells_is_nobodys_fault(tmp_path: Path) -> N
     log.write("start", job="12_3", restart=0, node="node1")
     log.running(["a"])
     log.write("ended", cell="a", status="done", cause="", log="")
-    fate = fate_of("12_3", gone("FAILED"), ["b"], tmp_path)["b"]
-    assert (fate.status, fate.bad_node, fate.again) == (None, "", True)
+    lost = lost_cells("12_3", gone("FAILED"), ["b"], tmp_path)["b"]
+    assert (lost.status, lost.bad_node, lost.again) == (None, "", True)
 
 
 def test_a_node_on_which_no_worker_starts_is_to_blame_also_after_some_cells(submission: Path) -> None:
     JobLog(submission / "logs", "12_3", 0).write("unfit", cause="worker 0 does not start: no torch")
-    fates = fate_of("12_3", gone("FAILED"), ["b", "c"], submission)
-    assert fates["b"].status is Status.killed, "it had begun"
-    assert (fates["c"].status, fates["c"].bad_node) == (None, "node1")
-    assert fates["c"].cause == "SLURM job 12_3 on node1: worker 0 does not start: no torch"
+    found = lost_cells("12_3", gone("FAILED"), ["b", "c"], submission)
+    assert found["b"].status is Status.killed, "it had begun"
+    assert (found["c"].status, found["c"].bad_node) == (None, "node1")
+    assert found["c"].cause == "SLURM job 12_3 on node1: worker 0 does not start: no torch"
 
 
 def test_a_cancelled_job_is_not_wanted_back(submission: Path, tmp_path: Path) -> None:
-    fates = fate_of("12_3", gone("CANCELLED"), ["b", "c"], submission)
-    assert {fate.again for fate in fates.values()} == {False}
-    assert (fates["b"].status, fates["c"].status) == (Status.killed, None)
-    assert fate_of("13", gone("CANCELLED"), ["a"], tmp_path)["a"].status is None, "it was cancelled in the queue"
+    found = lost_cells("12_3", gone("CANCELLED"), ["b", "c"], submission)
+    assert {lost.again for lost in found.values()} == {False}
+    assert (found["b"].status, found["c"].status) == (Status.killed, None)
+    assert lost_cells("13", gone("CANCELLED"), ["a"], tmp_path)["a"].status is None, "it was cancelled in the queue"
 
 
 def test_a_job_that_could_not_put_itself_back_says_why_it_stopped(submission: Path) -> None:
     JobLog(submission / "logs", "12_3", 0).write("left", status="timeout", cause="the time limit of 60 min")
-    fate = fate_of("12_3", gone("FAILED"), ["b"], submission)["b"]
-    assert (fate.status, fate.cause) == (Status.timeout, "SLURM job 12_3 on node1 stopped: the time limit of 60 min")
+    lost = lost_cells("12_3", gone("FAILED"), ["b"], submission)["b"]
+    assert (lost.status, lost.cause) == (Status.timeout, "SLURM job 12_3 on node1 stopped: the time limit of 60 min")
 
 
 def test_a_cell_that_no_worker_takes_is_not_sent_again(submission: Path) -> None:
     JobLog(submission / "logs", "12_3", 0).write("refused", cell="c", cause="it was launched with code 1, this is 2")
-    fate = fate_of("12_3", gone("FAILED"), ["c"], submission)["c"]
-    assert (fate.status, fate.again, fate.cause) == (None, False, "it was launched with code 1, this is 2")
+    lost = lost_cells("12_3", gone("FAILED"), ["c"], submission)["c"]
+    assert (lost.status, lost.again, lost.cause) == (None, False, "it was launched with code 1, this is 2")
 
 
 def test_a_job_of_a_submission_that_was_cleared_away_still_has_a_verdict() -> None:
-    assert fate_of("12_3", gone("TIMEOUT"), ["a"], None)["a"].status is Status.timeout
+    assert lost_cells("12_3", gone("TIMEOUT"), ["a"], None)["a"].status is Status.timeout
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_the_line_that_says_most_is_shown(text: str, line: str) -> None:
 def test_a_job_whose_program_ended_without_a_word_was_killed(submission: Path) -> None:
     log = submission / "logs" / "12_3_0_log.out"
     log.write_text("submitit INFO - Starting\na: done\nsrun: error: node1: task 0: Killed\n")
-    assert fate_of("12_3", gone("FAILED"), ["b"], submission)["b"].status is Status.killed
+    assert lost_cells("12_3", gone("FAILED"), ["b"], submission)["b"].status is Status.killed
     log.write_text("a: done\nTraceback (most recent call last):\n  File ...\nOSError: no space\n")
-    fate = fate_of("12_3", gone("FAILED"), ["b"], submission)["b"]
-    assert (fate.status, fate.cause) == (Status.error, "SLURM job 12_3 on node1 ended as FAILED: OSError: no space")
+    lost = lost_cells("12_3", gone("FAILED"), ["b"], submission)["b"]
+    assert (lost.status, lost.cause) == (Status.error, "SLURM job 12_3 on node1 ended as FAILED: OSError: no space")
 
 
 def test_a_cell_that_another_process_has_is_sent_again(submission: Path) -> None:
     JobLog(submission / "logs", "12_3", 0).write("elsewhere", cell="c")
-    fate = fate_of("12_3", gone("COMPLETED"), ["c"], submission)["c"]
-    assert (fate.status, fate.again) == (None, True)
+    lost = lost_cells("12_3", gone("COMPLETED"), ["c"], submission)["c"]
+    assert (lost.status, lost.again) == (None, True)

@@ -22,7 +22,7 @@ from strive.config import identity
 from strive.errors import ConfigError
 from strive.launch.failure_record import write_failure
 from strive.launch.task import Task, write_tasks
-from strive.slurm.jobs import Array, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
+from strive.slurm.jobs import JobArray, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import NoAnswerError, SubmitError, TooManyJobsError, outside_of_a_job
 from strive.slurm.squeue import QueueError
@@ -59,10 +59,10 @@ def make_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
-def make_arrays(jobs: SlurmJobs, *packs: list[int]) -> list[Array]:
+def make_arrays(jobs: SlurmJobs, *packs: list[int]) -> list[JobArray]:
     """Return arrays with a job for each of these cells."""
     needs = jobs.arrays([0])[0].needs
-    return [Array(needs, [[number] for number in numbers]) for numbers in packs]
+    return [JobArray(needs, [[number] for number in numbers]) for numbers in packs]
 
 
 def test_cells_that_share_a_net_come_into_one_job(make_task: MakeTask) -> None:

@@ -48,8 +48,8 @@ def test_sacct_knows_the_end_of_jobs_that_squeue_has_forgotten(
     wait_until(lambda: not set(jobs) & set(accounts.states()), 120, "slurmctld to forget the jobs")
     slurm = SlurmQueue()
     for _ in range(3):
-        verdicts = slurm.ask(jobs)
-    assert [verdicts[job].state for job in jobs] == ["COMPLETED", "COMPLETED", "CANCELLED"]
+        infos = slurm.ask(jobs)
+    assert [infos[job].state for job in jobs] == ["COMPLETED", "COMPLETED", "CANCELLED"]
 
 
 def test_more_jobs_than_a_user_may_have_go_in_as_others_end(accounts: SlurmLab, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from slurm_lab import SlurmLab, wait_until
 
-from strive.slurm.squeue import Kind, SlurmQueue, limits
+from strive.slurm.squeue import JobPhase, SlurmQueue, limits
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def test_jobs_of_every_kind_are_told_apart(here: SlurmLab) -> None:
     here.await_states({single: "SUSPENDED", last: "CANCELLED"})
     slurm = SlurmQueue()
     for _ in range(3):
-        verdicts = slurm.ask(jobs)
-    assert [verdicts[job].kind.value for job in jobs] == [
+        infos = slurm.ask(jobs)
+    assert [infos[job].phase.value for job in jobs] == [
         "running", "running", "pending", "pending", "pending", "suspended", "pending", "gone", "gone",
     ]  # fmt: skip
-    assert verdicts[f"{array}_3"].reason == "JobArrayTaskLimit"
-    assert verdicts[held].reason == "JobHeldUser"
-    assert verdicts[f"{array}_0"].node in here.nodes
-    assert (verdicts[last].state, verdicts["99999"].state) == ("CANCELLED", "")
+    assert infos[f"{array}_3"].reason == "JobArrayTaskLimit"
+    assert infos[held].reason == "JobHeldUser"
+    assert infos[f"{array}_0"].node in here.nodes
+    assert (infos[last].state, infos["99999"].state) == ("CANCELLED", "")
     assert set(slurm.live_now(jobs)) == set(jobs) - {last, "99999"}
     here.run("scontrol", "resume", single)
     here.run("scancel", array, single, held)
@@ -46,12 +46,12 @@ def test_a_controller_that_is_away_gives_no_verdict(here: SlurmLab) -> None:
     job = submit(here)
     here.await_states({job: "RUNNING"})
     slurm = SlurmQueue()
-    assert slurm.ask([job])[job].kind is Kind.running
+    assert slurm.ask([job])[job].phase is JobPhase.running
     here.stop_controller()
     try:
-        assert slurm.ask([job])[job].kind is Kind.unknown
+        assert slurm.ask([job])[job].phase is JobPhase.unknown
     finally:
         here.start_controller()
         here.await_nodes()
-    wait_until(lambda: slurm.ask([job])[job].kind is Kind.running, 30, "the job again")
+    wait_until(lambda: slurm.ask([job])[job].phase is JobPhase.running, 30, "the job again")
     here.run("scancel", job)

@@ -12,22 +12,22 @@ from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.config import identity
 from strive.launch.failure_record import write_failure
-from strive.launch.live_view import View
+from strive.launch.live_view import LiveView
 from strive.launch.retries import Retries
 from strive.launch.task import Task, write_tasks
 from strive.slurm import submit_queue
 from strive.slurm import watch as watch_module
-from strive.slurm.changed_options import unheeded
+from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import JobLog
 from strive.slurm.jobs import SlurmJobs
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import NoAnswerError, TooManyJobsError
-from strive.slurm.submit_queue import Intake
-from strive.slurm.watch import Watch
+from strive.slurm.submit_queue import SubmitQueue
+from strive.slurm.watch import JobWatcher
 
 FULL = "sbatch: error: AssocMaxSubmitJobLimit"
 
-MakeWatch = Callable[..., Watch]
+MakeWatch = Callable[..., JobWatcher]
 
 
 @pytest.fixture
@@ -55,17 +55,17 @@ def make_jobs(tasks: list[Task], tmp_path: Path) -> Callable[..., SlurmJobs]:
 
 @pytest.fixture
 def make_watch(make_jobs: Callable[..., SlurmJobs], cluster: Cluster) -> MakeWatch:
-    def make(number: int = 1, with_job: dict[str, str] | None = None, **options: object) -> Watch:
+    def make(number: int = 1, with_job: dict[str, str] | None = None, **options: object) -> JobWatcher:
         jobs = make_jobs(number, **options)
-        view = View({task.cell: task.folder for task in jobs.tasks}, total=number, done=0, title="grid")
-        watch = Watch(jobs, jobs.options, with_job or {}, view)
+        view = LiveView({task.cell: task.folder for task in jobs.tasks}, total=number, done=0, title="grid")
+        watch = JobWatcher(jobs, jobs.options, with_job or {}, view)
         watch.begin()
         return watch
 
     return make
 
 
-def look(watch: Watch, times: int = 1) -> None:
+def look(watch: JobWatcher, times: int = 1) -> None:
     for _ in range(times):
         watch._ask_at = 0.0
         watch._look()
@@ -199,7 +199,7 @@ def test_a_detached_launch_says_which_jobs_have_its_cells(make_watch: MakeWatch,
 def test_what_the_queue_does_not_take_goes_in_later(make_jobs: Callable[..., SlurmJobs], cluster: Cluster) -> None:
     cluster.refuse(FULL, after=1)
     said: list[str] = []
-    intake = Intake(make_jobs(max_array_size=2), said.append)
+    intake = SubmitQueue(make_jobs(max_array_size=2), said.append)
     for number in range(4):
         intake.add(number)
     assert intake.submit([]) == {0: "41_0", 1: "41_1"}
@@ -216,7 +216,7 @@ def test_a_limit_that_nothing_of_ours_can_make_room_under_is_an_error(
     make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     cluster.refuse("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)")
-    intake = Intake(make_jobs(1), lambda line: None)
+    intake = SubmitQueue(make_jobs(1), lambda line: None)
     intake.add(0)
     with pytest.raises(TooManyJobsError):
         intake.submit([])
@@ -226,7 +226,7 @@ def test_a_queue_full_of_somebody_elses_jobs_is_waited_for_but_not_for_ever(
     make_jobs: Callable[..., SlurmJobs], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.refuse(FULL)
-    intake = Intake(make_jobs(1), lambda line: None)
+    intake = SubmitQueue(make_jobs(1), lambda line: None)
     intake.add(0)
     assert intake.submit([]) == {}
     intake._not_before = 0.0
@@ -240,7 +240,7 @@ def test_jobs_that_nobody_knows_of_are_looked_for_and_not_submitted_twice(
 ) -> None:
     cluster.accept_and_fail("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
     said: list[str] = []
-    intake = Intake(make_jobs(2), said.append)
+    intake = SubmitQueue(make_jobs(2), said.append)
     for number in range(2):
         intake.add(number)
     assert intake.submit([]) == {}
@@ -257,7 +257,7 @@ def test_a_slurm_that_cannot_say_how_long_an_array_may_be_is_asked_again(
     make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:
     cluster.set("scontrol", err="slurm_load_ctl_conf error: Socket timed out on send/recv operation", rc=1)
-    intake = Intake(make_jobs(1), lambda line: None)
+    intake = SubmitQueue(make_jobs(1), lambda line: None)
     intake.add(0)
     assert intake.submit([]) == {}
     assert intake.held_back == 1
@@ -271,7 +271,7 @@ def test_a_slurm_that_never_answers_is_not_waited_for_for_ever(
 ) -> None:
     cluster.refuse("sbatch: error: Unable to contact slurm controller (connect failure)")
     monkeypatch.setattr(submit_queue, "_FULL_SECONDS", -1.0)
-    intake = Intake(make_jobs(1), lambda line: None)
+    intake = SubmitQueue(make_jobs(1), lambda line: None)
     intake.add(0)
     with pytest.raises(NoAnswerError, match="Unable to contact"):
         intake.submit([])
@@ -404,9 +404,9 @@ def test_options_that_queued_cells_do_not_have_are_named_with_what_would_submit_
     now = [tasks[0], dataclasses.replace(tasks[1], config=config)]
     write_tasks(folder / "tasks.jsonl", now)
     options = SlurmOptions(snapshot=False, timeout_min=240, poll_seconds=60.0, additional_parameters={"nice": 100})
-    view = View({task.cell: task.folder for task in now}, total=2, done=0, title="grid")
+    view = LiveView({task.cell: task.folder for task in now}, total=2, done=0, title="grid")
     cluster.shows(j41_0="PENDING", j41_1="PENDING", j41_2="PENDING")
-    Watch(SlurmJobs(folder, options), options, {now[0].cell: "41_0", now[1].cell: "41_1"}, view).begin()
+    JobWatcher(SlurmJobs(folder, options), options, {now[0].cell: "41_0", now[1].cell: "41_1"}, view).begin()
     said = capsys.readouterr().err
     assert (
         "in the queue as submitted earlier: 1 cell, with timeout_min=60, not 240;"
@@ -425,10 +425,10 @@ def test_an_array_of_which_all_jobs_have_other_options_is_cancelled_by_its_own_n
     before.submit(*before.arrays(range(3)))
     with_job = {task.cell: f"41_{number}" for number, task in enumerate(tasks[:3])}
     now = SlurmJobs(before.folder, SlurmOptions(snapshot=False, partition="gpu"))
-    (line,) = unheeded(now, with_job, lambda job: before.folder)
+    (line,) = option_changes(now, with_job, lambda job: before.folder)
     assert line.startswith('in the queue as submitted earlier: 3 cells, with partition="", not gpu.')
     assert "scancel 41, then" in line
-    assert list(unheeded(before, with_job, lambda job: before.folder)) == []
+    assert list(option_changes(before, with_job, lambda job: before.folder)) == []
 
 
 def test_a_job_that_slurm_holds_because_its_node_did_not_start_it_is_released(

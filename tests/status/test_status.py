@@ -25,7 +25,7 @@ from strive.processes import boot_id, start_time
 from strive.slurm import launches
 from strive.slurm.job_log import JobLog
 from strive.status import cell_status
-from strive.status.cell_status import Standing, State, Watcher
+from strive.status.cell_status import CellState, CellStatus, StatusReader
 from strive.status.status_text import counts, overview, sweep_report
 from strive.sweeps.plan import Action, Plan, Planned, StoredPlan, write_plan
 
@@ -87,10 +87,10 @@ class Runs:
         (folder / "launch.json").write_text(json.dumps(launch))
         return folder
 
-    def look(self, watcher: Watcher | None = None) -> list[Standing]:
-        return (watcher or Watcher(self.folder)).look(StoredPlan.read(self.folder / "sweeps" / self.name))
+    def look(self, watcher: StatusReader | None = None) -> list[CellStatus]:
+        return (watcher or StatusReader(self.folder)).look(StoredPlan.read(self.folder / "sweeps" / self.name))
 
-    def states(self, watcher: Watcher | None = None) -> list[State]:
+    def states(self, watcher: StatusReader | None = None) -> list[CellState]:
         return [each.state for each in self.look(watcher)]
 
 
@@ -142,8 +142,8 @@ def test_each_cell_stands_as_its_folder_says(make_runs: Callable[..., Runs]):
         runs.cell(6)  # made by a process that died before its first checkpoint
         found = runs.look()
     assert [each.state for each in found] == [
-        State.done, State.diverged, State.failed, State.unreadable, State.stopped, State.running, State.missing,
-        State.missing,
+        CellState.done, CellState.diverged, CellState.failed, CellState.unreadable,
+        CellState.stopped, CellState.running, CellState.missing, CellState.missing,
     ]  # fmt: skip
     assert (found[2].status, found[2].why) == (Status.out_of_memory, BOOM.cause)
     assert "not a whole JSON file" in found[3].why
@@ -160,7 +160,7 @@ def test_a_cell_whose_process_is_gone_has_stopped(make_runs: Callable[..., Runs]
     code += "; take_claim(Path(sys.argv[1]), 60)"
     subprocess.run([sys.executable, "-c", code, str(runs.cell(0))], check=True)
     (found,) = runs.look()
-    assert found.state is State.stopped
+    assert found.state is CellState.stopped
     assert found.why.startswith("its process is gone (process ")
 
 
@@ -169,9 +169,9 @@ def test_a_claim_that_is_older_than_the_record_is_only_left_over(make_runs: Call
     with take_claim(runs.cell(0), 60) as claim:
         path = runs.ends(0)
         older(claim.scratch / "owner.json")
-        assert runs.states() == [State.done]
+        assert runs.states() == [CellState.done]
         older(path, 200)
-        assert runs.states() == [State.running], "it is trained again"
+        assert runs.states() == [CellState.running], "it is trained again"
 
 
 def test_how_far_a_running_cell_is_comes_from_its_owners_note(make_runs: Callable[..., Runs]):
@@ -198,11 +198,11 @@ def test_a_record_is_read_again_only_if_it_has_changed(make_runs: Callable[..., 
     monkeypatch.setattr(cell_status.records, "read_record", count)
     for number in range(3):
         runs.ends(number)
-    watcher = Watcher(runs.folder)
-    assert runs.states(watcher) == runs.states(watcher) == [State.done] * 3
+    watcher = StatusReader(runs.folder)
+    assert runs.states(watcher) == runs.states(watcher) == [CellState.done] * 3
     assert len(read) == 3
     runs.ends(1, Status.error, BOOM)
-    assert runs.states(watcher) == [State.done, State.failed, State.done]
+    assert runs.states(watcher) == [CellState.done, CellState.failed, CellState.done]
     assert len(read) == 4
 
 
@@ -210,8 +210,8 @@ def test_a_moved_runs_folder_is_read_where_it_is_now(make_runs: Callable[..., Ru
     runs = make_runs(1)
     runs.ends(0)
     moved = runs.folder.rename(tmp_path / "elsewhere")
-    (found,) = Watcher(moved).look(StoredPlan.read(moved / "sweeps" / "table3"))
-    assert found.state is State.done
+    (found,) = StatusReader(moved).look(StoredPlan.read(moved / "sweeps" / "table3"))
+    assert found.state is CellState.done
 
 
 # --- who will train it, from the launches
@@ -220,26 +220,26 @@ def test_a_moved_runs_folder_is_read_where_it_is_now(make_runs: Callable[..., Ru
 def test_what_nobody_has_begun_waits_as_long_as_its_launch_lives(make_runs: Callable[..., Runs], gone: int):
     runs = make_runs(3)
     runs.launched([0, 1], pid=gone)
-    assert runs.states() == [State.missing] * 3
+    assert runs.states() == [CellState.missing] * 3
     runs.launched([1], pid=os.getpid())
     found = runs.look()
-    assert [each.state for each in found] == [State.missing, State.waiting, State.missing]
+    assert [each.state for each in found] == [CellState.missing, CellState.waiting, CellState.missing]
     assert found[1].why == f"a worker of process {os.getpid()}"
     (runs.cell(1) / "checkpoint.pt").touch()
-    assert runs.states()[1] is State.waiting, "it goes on from its checkpoint when a worker is free"
+    assert runs.states()[1] is CellState.waiting, "it goes on from its checkpoint when a worker is free"
 
 
 def test_a_later_process_with_the_launchs_number_is_another_one(make_runs: Callable[..., Runs]):
     runs = make_runs(1)
     runs.launched([0], pid=os.getpid(), started="1")
-    assert runs.states() == [State.missing]
+    assert runs.states() == [CellState.missing]
 
 
 def test_nothing_is_said_about_a_launch_on_another_machine(make_runs: Callable[..., Runs]):
     runs = make_runs(1)
     runs.launched([0], pid=os.getpid(), host="far-away")
-    assert runs.states() == [State.missing]
-    launch = Watcher(runs.folder).last_launch("table3")
+    assert runs.states() == [CellState.missing]
+    launch = StatusReader(runs.folder).last_launch("table3")
     assert launch is not None
     assert launch.alive is None
 
@@ -250,7 +250,7 @@ def test_a_failure_of_an_earlier_launch_is_tried_again_and_one_of_this_launch_is
     runs.launched([0, 1], pid=os.getpid())
     time.sleep(0.01)
     runs.ends(1, Status.error, BOOM)
-    assert runs.states() == [State.waiting, State.failed]
+    assert runs.states() == [CellState.waiting, CellState.failed]
 
 
 # --- what SLURM says
@@ -280,7 +280,12 @@ def test_a_queued_cell_waits_with_slurms_reason(
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     with take_claim(runs.cell(0), 60), take_claim(runs.cell(3), 60):
         found = runs.look()
-    assert [each.state for each in found] == [State.running, State.waiting, State.waiting, State.running]
+    assert [each.state for each in found] == [
+        CellState.running,
+        CellState.waiting,
+        CellState.waiting,
+        CellState.running,
+    ]
     assert found[1].why == "SLURM job 12_0, running on node1, behind other cells"
     assert found[2].why == "SLURM job 12, pending (Resources)"
     assert [each.suspended for each in found] == [False, False, False, True]
@@ -293,7 +298,7 @@ def test_a_job_with_the_same_number_but_of_other_people_is_not_ours(
     submitted(runs, {"12_0": [0]}, gone)
     squeue(tmp_path / "bin", "12_0|PENDING||Resources|/home/other/job.sh")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert runs.states() == [State.missing]
+    assert runs.states() == [CellState.missing]
 
 
 def test_a_cell_that_its_job_has_given_up_is_failed_while_the_job_goes_on(
@@ -304,9 +309,9 @@ def test_a_cell_that_its_job_has_given_up_is_failed_while_the_job_goes_on(
     folder = submitted(runs, {"12": [0, 1]}, gone)
     squeue(tmp_path / "bin", f"12|RUNNING|node1|None|{folder}/logs/job.sh")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert runs.states() == [State.waiting, State.waiting]
+    assert runs.states() == [CellState.waiting, CellState.waiting]
     JobLog(folder / "logs", "12", 0).write("ended", cell=runs.cells[0], status="error", cause="", log="")
-    assert runs.states() == [State.failed, State.waiting]
+    assert runs.states() == [CellState.failed, CellState.waiting]
 
 
 def test_a_job_that_died_without_a_record_says_why(
@@ -320,10 +325,10 @@ def test_a_job_that_died_without_a_record_says_why(
     squeue(tmp_path / "bin", f"12|TIMEOUT|node1|None|{folder}/logs/job.sh")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     begun, other = runs.look()
-    assert (begun.state, begun.status) == (State.failed, Status.timeout)
+    assert (begun.state, begun.status) == (CellState.failed, Status.timeout)
     assert begun.why == "SLURM job 12 on node1 reached its time limit"
     assert begun.log == str(folder / "logs" / "12_0_log.out")
-    assert (other.state, other.why) == (State.missing, f"{begun.why}, before the cell began")
+    assert (other.state, other.why) == (CellState.missing, f"{begun.why}, before the cell began")
 
 
 def test_without_squeue_a_line_says_so(
@@ -332,10 +337,12 @@ def test_without_squeue_a_line_says_so(
     runs = make_runs(1)
     submitted(runs, {"12_0": [0]}, gone)
     monkeypatch.setenv("PATH", str(tmp_path))
-    watcher = Watcher(runs.folder)
+    watcher = StatusReader(runs.folder)
     found = runs.look(watcher)
-    assert [each.state for each in found] == [State.missing]
-    text = shown(sweep_report(StoredPlan.read(runs.folder / "sweeps" / "table3"), found, trouble=watcher.trouble), None)
+    assert [each.state for each in found] == [CellState.missing]
+    text = shown(
+        sweep_report(StoredPlan.read(runs.folder / "sweeps" / "table3"), found, queue_error=watcher.queue_error), None
+    )
     assert "what SLURM has queued cannot be seen: there is no squeue on the PATH" in text
 
 
@@ -347,17 +354,17 @@ def test_the_queue_is_not_asked_at_every_look(
     squeue(tmp_path / "bin", f"12_0|PENDING||Priority|{folder}/logs/job.sh")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(launches, "_QUIET_SECONDS", 1e6)
-    watcher = Watcher(runs.folder)
-    assert runs.states(watcher) == [State.waiting]
+    watcher = StatusReader(runs.folder)
+    assert runs.states(watcher) == [CellState.waiting]
     squeue(tmp_path / "bin")
-    assert runs.states(watcher) == [State.waiting]
-    assert runs.states() == [State.failed], "a new watcher asks"
+    assert runs.states(watcher) == [CellState.waiting]
+    assert runs.states() == [CellState.failed], "a new watcher asks"
 
 
 # --- what a person sees
 
 
-def many_kinds(runs: Runs) -> list[Standing]:
+def many_kinds(runs: Runs) -> list[CellStatus]:
     owner = dataclasses.replace(
         take_claim(runs.cell(0), 60).owner,
         host="a-node-with-a-long-name.cluster.example.org",
@@ -366,25 +373,25 @@ def many_kinds(runs: Runs) -> list[Standing]:
     )
     nasty = "[bold]not \x1b[2Jtoday[/bold] :smile: <b>\r\n" + "x" * 200
     made: list[dict[str, Any]] = [
-        {"state": State.running, "owner": owner, "batch_size": 128, "suspended": True},
-        {"state": State.running, "owner": owner, "batch_size": 128},
-        {"state": State.waiting, "why": "SLURM job 12, pending (Resources)"},
-        {"state": State.failed, "status": Status.error, "why": nasty, "log": "/a" * 60, "traceback": nasty},
-        {"state": State.unreadable, "why": "", "log": "x"},
-        {"state": State.stopped, "why": f"its process is gone ({owner})"},
-        {"state": State.missing},
+        {"state": CellState.running, "owner": owner, "batch_size": 128, "suspended": True},
+        {"state": CellState.running, "owner": owner, "batch_size": 128},
+        {"state": CellState.waiting, "why": "SLURM job 12, pending (Resources)"},
+        {"state": CellState.failed, "status": Status.error, "why": nasty, "log": "/a" * 60, "traceback": nasty},
+        {"state": CellState.unreadable, "why": "", "log": "x"},
+        {"state": CellState.stopped, "why": f"its process is gone ({owner})"},
+        {"state": CellState.missing},
     ]
     return [
-        Standing(cell=cell, epochs=350, **each)
-        for cell, each in zip(runs.cells, [*made, *[{"state": State.missing}] * 30], strict=True)
+        CellStatus(cell=cell, epochs=350, **each)
+        for cell, each in zip(runs.cells, [*made, *[{"state": CellState.missing}] * 30], strict=True)
     ]
 
 
 def test_a_report_fits_80_columns_and_shows_what_users_wrote_as_they_wrote_it(make_runs: Callable[..., Runs]):
     runs = make_runs(37)
-    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
+    plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
     silent = {runs.cells[1]: 100.0}
-    text = shown(sweep_report(plan, standings, tracebacks=True, silent=silent, width=80), 80)
+    text = shown(sweep_report(plan, statuses, tracebacks=True, silent=silent, width=80), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     assert r"[bold]not \x1b[2Jtoday[/bold] :smile: <b>" in text
@@ -398,8 +405,8 @@ def test_a_report_fits_80_columns_and_shows_what_users_wrote_as_they_wrote_it(ma
 
 def test_what_is_not_for_a_terminal_is_plain_and_whole(make_runs: Callable[..., Runs]):
     runs = make_runs(37)
-    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
-    text = shown(sweep_report(plan, standings), None)
+    plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
+    text = shown(sweep_report(plan, statuses), None)
     assert all(cell in text for cell in runs.cells[3:7])
     assert f"{runs.cells[1]}  " in text
     assert "/a" * 60 in text
@@ -408,9 +415,9 @@ def test_what_is_not_for_a_terminal_is_plain_and_whole(make_runs: Callable[..., 
 
 def test_the_overview_has_one_line_for_each_sweep_and_fits_80_columns(make_runs: Callable[..., Runs]):
     runs = make_runs(37)
-    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
+    plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
     long = dataclasses.replace(plan, sweep="table3_augmented_lr-12345678")
-    text = shown([overview([(plan, standings), (long, standings)], width=80)], 80)
+    text = shown([overview([(plan, statuses), (long, statuses)], width=80)], 80)
     _, first, second = text.splitlines()
     assert first.split() == ["table3", "37", "0", "2", "1", "2", "32", "vari…"]
     assert second.startswith("table3_augmented_lr-12345678 ")
@@ -431,7 +438,7 @@ def test_a_record_that_its_learning_curve_contradicts_is_no_result(make_runs: Ca
     runs.ends(0)
     (runs.cell(0) / "epochs.jsonl").write_text('{"epoch": 1}\n')
     (found,) = runs.look()
-    assert found.state is State.contradictory
+    assert found.state is CellState.contradictory
     assert found.why == "epochs.jsonl beside it cannot be read (its last line is no epoch)"
     assert not found.state.finished
     assert found.state.ended
@@ -443,9 +450,9 @@ def test_a_cell_of_which_the_plan_says_something_else_is_no_result(make_runs: Ca
         runs.ends(number)
     plan = runs.folder / "sweeps" / "table3" / "plan.json"
     edit(plan, lambda content: content["common"].update({"optimizer.lr": 0.5}))
-    watcher = Watcher(runs.folder)
+    watcher = StatusReader(runs.folder)
     found = runs.look(watcher)
-    assert [each.state for each in found] == [State.contradictory] * 2
+    assert [each.state for each in found] == [CellState.contradictory] * 2
     assert found[0].why == "plan.json says optimizer.lr=0.5, record.json 0.05"
     (problem,) = watcher.problems(StoredPlan.read(plan.parent))
     text = shown(sweep_report(StoredPlan.read(plan.parent), found, problems=[problem]), None)
@@ -459,7 +466,7 @@ def test_the_worst_seed_that_was_dropped_from_a_plan_is_named(make_runs: Callabl
         runs.ends(number)
     plan = runs.folder / "sweeps" / "table3" / "plan.json"
     edit(plan, lambda content: content["cells"].pop())
-    (problem,) = Watcher(runs.folder).problems(StoredPlan.read(plan.parent))
+    (problem,) = StatusReader(runs.folder).problems(StoredPlan.read(plan.parent))
     assert f"1 finished cell of the same grid is in no plan: {runs.cells[2]} (done, test error 90.00%)" in problem
 
 
@@ -474,9 +481,9 @@ def test_a_sweep_file_that_was_edited_after_the_plan_is_named(
     plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
     monkeypatch.setattr(cell_status, "_SWEEPS", tmp_path)
     (tmp_path / "table3.yaml").write_text("# Better words.\nquestion: Who?\ngrid: {seed: [0]}\n")
-    assert Watcher(runs.folder).problems(plan) == []
+    assert StatusReader(runs.folder).problems(plan) == []
     (tmp_path / "table3.yaml").write_text("question: Why?\ngrid: {seed: [0, 1], augment: [none]}\n")
-    assert Watcher(runs.folder).problems(plan) == [
+    assert StatusReader(runs.folder).problems(plan) == [
         "sweeps/table3.yaml has changed since the plan: grid: seed was [0], is [0, 1]; grid: augment was not there,"
         " is ['none']"
     ]
@@ -488,13 +495,13 @@ def test_diverged_and_dead_cells_are_counted_apart_with_their_cause(make_runs: C
     edit(runs.ends(1, Status.diverged), lambda content: content["result"].update(train_loss=None))
     # Ten classes of which the largest has a tenth of the images.
     edit(runs.ends(2), lambda content: content["provenance"].update(chance_error=0.9))
-    plan, standings = StoredPlan.read(runs.folder / "sweeps" / "table3"), runs.look()
-    text = shown(sweep_report(plan, standings), None)
+    plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), runs.look()
+    text = shown(sweep_report(plan, statuses), None)
     assert "3 cells: 2 done (1 of them dead), 1 diverged" in text
     assert f"diverged\n{runs.cells[1]}\n  the training loss was not finite in epoch 350 of 350" in text
     dead = f"{runs.cells[2]}\n  test error 90.00%, not below the 90.00% of always naming the largest class"
     assert f"dead, although done\n{dead}" in text
-    head, row = shown([overview([(plan, standings)])], None).splitlines()
+    head, row = shown([overview([(plan, statuses)])], None).splitlines()
     assert head.split()[:5] == ["sweep", "cells", "done", "diverged", "dead"]
     assert row.split()[:5] == ["table3", "3", "2", "1", "1"]
 

@@ -10,7 +10,7 @@ from support import MakeConfig, MakePlan, stop_after_one_step
 from allcnn.cells import run_cell
 from strive.code import hash
 from strive.results.command import guarded
-from strive.status.cell_status import Watcher
+from strive.status.cell_status import StatusReader
 from strive.status.status_text import sweep_report
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan
 
@@ -55,7 +55,7 @@ def in_a_new_process() -> None:
 
 def status(plan_folder: Path, runs: Path) -> str:
     plan = StoredPlan.read(plan_folder)
-    return "\n".join(map(str, sweep_report(plan, Watcher(runs).look(plan))))
+    return "\n".join(map(str, sweep_report(plan, StatusReader(runs).look(plan))))
 
 
 def test_a_helpers_constant_makes_cells_stale_a_checkpoint_unusable_and_a_mixture_of_a_mean(

@@ -8,7 +8,7 @@ from support import MakeConfig, MakePlan, write_result
 from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.records import Status
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
 from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines, result_table
@@ -90,8 +90,10 @@ def test_the_end_of_a_run_names_what_diverged_and_what_never_left_chance(make_co
 def test_every_cell_without_a_result_is_named_with_its_cause_and_log(plan: Plan):
     record = run_cell(plan.cells[1].config)
     ended = {
-        plan.cells[0].cell: Ended(cell=plan.cells[0].cell, status=Status.killed, cause="by SIGKILL", log="a/log.txt"),
-        plan.cells[2].cell: Ended(cell=plan.cells[2].cell, status=None, cause="stopped before it ended"),
+        plan.cells[0].cell: CellOutcome(
+            cell=plan.cells[0].cell, status=Status.killed, cause="by SIGKILL", log="a/log.txt"
+        ),
+        plan.cells[2].cell: CellOutcome(cell=plan.cells[2].cell, status=None, cause="stopped before it ended"),
     }
     lines = failure_lines(plan.cells, {plan.cells[1].cell: record}, ended)
     assert lines == [
@@ -104,11 +106,11 @@ def test_every_cell_without_a_result_is_named_with_its_cause_and_log(plan: Plan)
 def test_a_retraining_that_failed_is_named_though_there_is_a_result(plan: Plan):
     cell = plan.cells[1].cell
     finished = {cell: run_cell(plan.cells[1].config)}
-    ended = {cell: Ended(cell=cell, status=Status.killed, cause="by SIGKILL")}
+    ended = {cell: CellOutcome(cell=cell, status=Status.killed, cause="by SIGKILL")}
     assert failure_lines(plan.cells[1:2], finished, ended) == [
         f"{cell}: killed: by SIGKILL; its earlier result is kept"
     ]
-    ended = {cell: Ended(cell=cell, status=Status.diverged)}
+    ended = {cell: CellOutcome(cell=cell, status=Status.diverged)}
     assert failure_lines(plan.cells[1:2], finished, ended) == []
 
 

@@ -14,7 +14,7 @@ from strive.console import CONSOLE, OUTPUT
 from strive.error_text import CellsFailedError
 from strive.errors import ConfigError
 from strive.launch.submission import Submission, write_submission
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
 from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
@@ -35,7 +35,7 @@ class CellLauncher(Protocol):
 
     name: str
 
-    def train(self, submission: Submission, *, title: str) -> dict[str, Ended]:
+    def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Train the cells and return how each one ended."""
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
@@ -131,7 +131,7 @@ class Sweeping:
                 f" {estimates[0].device}; allow more, or make the sweep smaller"
             )
 
-    def _launched(self, plan: Plan) -> dict[str, Ended]:
+    def _launched(self, plan: Plan) -> dict[str, CellOutcome]:
         todo = [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
         if not todo:
             return {}
@@ -150,7 +150,7 @@ def _estimates(plan: Plan) -> list[Estimate]:
     return estimate_hours(works, plan.runs)
 
 
-def _report(plan: Plan, ended: Mapping[str, Ended]) -> None:
+def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
     """Print the table of test errors; raise CellsFailedError if a cell has no result."""
     finished: dict[str, Record] = {}
     for planned in plan.cells:

@@ -1,4 +1,4 @@
-"""Where workers train cells on this machine. Imports no torch."""
+"""GPUs and cores of this machine, shared out among worker processes. Imports no torch."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What ended a process that left no word. Imports no torch."""
+"""Reads from a dead process's exit code why it ended. Imports no torch."""
 
 import signal
 from pathlib import Path
@@ -23,7 +23,7 @@ def oom_kills() -> int:
     return _count(Path(f"/sys/fs/cgroup{own}/memory.events")) or 0
 
 
-def verdict(returncode: int, *, out_of_memory: bool) -> tuple[Status, str]:
+def exit_status(returncode: int, *, out_of_memory: bool) -> tuple[Status, str]:
     """Return the status of the cell that a dead process was training, and one line on why.
 
     out_of_memory: the kernel has killed some process for want of memory meanwhile.
@@ -31,7 +31,7 @@ def verdict(returncode: int, *, out_of_memory: bool) -> tuple[Status, str]:
     if returncode >= 0:
         return Status.error, f"its process ended itself with exit code {returncode}"
     if returncode == -signal.SIGKILL and out_of_memory:
-        return Status.out_of_memory, "its process was killed by the kernel: the machine or its share ran out of memory"
+        return Status.out_of_memory, "the kernel killed its process: the machine, or its cgroup, ran out of memory"
     name = signal_name(-returncode)
     return (Status.killed if name in _SENT else Status.error), f"its process was ended by {name}"
 

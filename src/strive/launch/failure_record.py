@@ -30,9 +30,8 @@ def write_failure(
 ) -> Record:
     """Record that a cell failed, with as much of its provenance as is known, and return the record.
 
-    A finished record is left alone and returned, unless it is the one that this training was to
-    replace: then it stays too, and what is returned is only the word of this failure. Checkpoints
-    stay for the next try.
+    A finished record is left alone and returned. If this run was meant to replace that record, it is
+    kept too, and the failure is returned without writing it. Checkpoints stay for the next try.
 
     cause: one line. log: where the process wrote to; its end stands for the traceback where there
     is none. fence: the token of the dead process's claim, if it was on another machine.

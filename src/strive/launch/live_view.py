@@ -1,4 +1,4 @@
-"""What a person sees while a sweep trains, here or on a cluster: read from disk, so it serves both."""
+"""Live table of a sweep in training, here or on a cluster: read from disk, so it serves both."""
 
 import time
 from collections import Counter, deque
@@ -20,7 +20,7 @@ from strive.cells.lease import owner_of
 from strive.cells.records import Record, RecordError, Status
 from strive.console import CONSOLE, OUTPUT, only_shown
 from strive.format import counted, duration, short_names, shortened
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.plain_text import printable
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames
@@ -33,7 +33,7 @@ _COLUMNS = ("epoch", "loss", "val", "images/s", "left", "worker")
 
 @dataclass(slots=True)
 class _Running:
-    """What is known of one cell in training."""
+    """Progress of one cell in training."""
 
     since: float  # seconds, our clock
     read: float = float("-inf")  # when its files were last read
@@ -42,7 +42,7 @@ class _Running:
     columns: dict[str, str] = field(default_factory=dict)
 
     def note(self, now: float, note: Mapping[str, Any]) -> None:
-        """Take in what the cell's owner says of it."""
+        """Take in the progress that the cell's owner has written."""
         self.share = note["step"] / max(1, note["steps"])
         self.first = self.first or (now, self.share)
         self.columns |= {
@@ -62,8 +62,8 @@ class _Running:
         return self.share - self.first[1] if self.first else 0.0
 
 
-class View:
-    """A table that moves, on stderr; plain lines where that is no terminal. Use as a context manager.
+class LiveView:
+    """A live table on stderr; plain lines if that is no terminal. Use as a context manager.
 
     cells: what this launch trains, {id: its folder}. total, done: cells of the sweep, and how many
     of them had a result before. work: {id: how much there is to train}, in any unit; without it all
@@ -119,7 +119,7 @@ class View:
         """Print a line that stays."""
         self._console.print(Text("\n".join(map(printable, message.splitlines()))), soft_wrap=True)
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: CellOutcome) -> None:
         """Note how a cell ended."""
         running = self._running.pop(ended.cell, None)
         self._open.discard(ended.cell)
@@ -234,7 +234,7 @@ class View:
             running.columns["val"] = "" if last.val_error is None else f"{last.val_error:.2%}"
 
     @only_shown()
-    def _show_ended(self, ended: Ended) -> None:
+    def _show_ended(self, ended: CellOutcome) -> None:
         assert ended.status is not None
         outcome = f"{ended.status.value}: {ended.cause}" if ended.cause else _outcome(self._record(ended), ended)
         if not self._console.is_terminal:
@@ -248,14 +248,14 @@ class View:
             lines = (f"{self._names[ended.cell]}: {ended.status.value}", f"  {ended.cause}")
             self._failures.extend(Text(line, style="red") for line in lines)
 
-    def _record(self, ended: Ended) -> Record | None:
+    def _record(self, ended: CellOutcome) -> Record | None:
         try:
             return records.read_record(self._cells[ended.cell] / "record.json")
         except (OSError, RecordError):
             return None
 
 
-def _outcome(record: Record | None, ended: Ended) -> str:
+def _outcome(record: Record | None, ended: CellOutcome) -> str:
     assert ended.status is not None
     if record is None or record.result is None:
         return ended.status.value

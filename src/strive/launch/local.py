@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from strive.console import CONSOLE
 from strive.errors import ConfigError
-from strive.launch.live_view import View
+from strive.launch.live_view import LiveView
 from strive.launch.pool import Pool, slots
 from strive.launch.retries import Retries
 from strive.launch.submission import Submission
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.trackers.session import mirroring_of
 
 
@@ -25,7 +25,7 @@ class LocalOptions:
             raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
 
 
-def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, Ended]:
+def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, CellOutcome]:
     """Train the cells and return how each one ended.
 
     On a signal (strive.signals) each cell that trains writes a checkpoint first, and has not ended.
@@ -42,9 +42,9 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
     )
     folders, work = {task.cell: task.folder for task in tasks}, {task.cell: task.work for task in tasks}
-    with mirroring, View(folders, total=len(tasks), done=0, title=title, work=work) as view:
+    with mirroring, LiveView(folders, total=len(tasks), done=0, title=title, work=work) as view:
 
-        def on_ended(ended: Ended) -> None:
+        def on_ended(ended: CellOutcome) -> None:
             view.ended(ended)
             mirroring.show([ended.cell])
 

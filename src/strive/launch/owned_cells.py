@@ -10,7 +10,7 @@ from strive.cells.lease import LeaseMonitor, Owner, owner_of
 from strive.cells.records import Record, RecordError
 from strive.launch.task import Task
 
-_LOOK_SECONDS = 1.0  # between two looks: no message tells of an owner's end
+_LOOK_SECONDS = 1.0  # between two looks: an owner's end sends no message
 
 Purpose = TypeVar("Purpose")
 

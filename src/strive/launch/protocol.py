@@ -1,4 +1,4 @@
-"""What a pool and its workers say to each other: one line of JSON each."""
+"""Messages between a pool and its workers: one line of JSON each."""
 
 import dataclasses
 import json
@@ -11,11 +11,11 @@ from strive.launch.task import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class TrainRequest:
     """Train this cell."""
 
     task: Task
-    fence: str = ""  # token of a dead process's claim on the cell; "" if nobody is to be shut out
+    fence: str = ""  # token of a dead process's claim on the cell; "" if there is none
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -28,24 +28,24 @@ class Order:
         return cls(task=Task(**content["task"]), fence=content["fence"])
 
 
-class Kind(StrEnum):
-    """What a worker has to say."""
+class EventKind(StrEnum):
+    """Kinds of events that a worker reports."""
 
     ready = auto()  # it can train
     began = auto()  # with the cell it was given
     ended = auto()  # the cell has a record, `status` says how it ended
     owned = auto()  # another process trains the cell
-    returned = auto()  # the cell is to train again, beside fewer others, and nothing was recorded
+    returned = auto()  # the cell is to train again, together with fewer others, and nothing was recorded
     stopped = auto()  # the cell was left, because `cause` asked for it
     refused = auto()  # this worker must not or cannot train the cell, and nothing was recorded
-    crashed = auto()  # something came out of run_cell that left no record
+    crashed = auto()  # training raised an error that left no record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """One thing that a worker has to say."""
+class WorkerEvent:
+    """One event that a worker reports."""
 
-    kind: Kind
+    kind: EventKind
     cell: str = ""
     status: Status | None = None
     cause: str = ""  # one line
@@ -64,4 +64,4 @@ class Answer:
         """Read what to_json wrote."""
         content = json.loads(line)
         status = content["status"]
-        return cls(**content | {"kind": Kind(content["kind"]), "status": Status(status) if status else None})
+        return cls(**content | {"kind": EventKind(content["kind"]), "status": Status(status) if status else None})

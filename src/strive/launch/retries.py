@@ -1,4 +1,4 @@
-"""How often one launch tries a cell again, by how it ended."""
+"""Retry policy of a launch, by how a cell ended."""
 
 from dataclasses import dataclass
 

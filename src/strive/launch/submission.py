@@ -1,4 +1,4 @@
-"""What one launch leaves on disk before anything trains: frozen cells, and who launched it. Imports no torch."""
+"""The folder that a launch writes before anything trains: frozen cells, and who launched them. Imports no torch."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A cell as it was frozen when a sweep was launched, and how it ended."""
+"""A cell as it was frozen when a sweep was launched, and its outcome."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class CellOutcome:
     """How a cell ended in this launch."""
 
     cell: str

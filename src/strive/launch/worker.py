@@ -1,9 +1,9 @@
-"""A process that trains the cells it is given: one after the other, or several side by side.
+"""The program of a worker process: trains the cells it is given, one after the other or several side by side.
 
-`python -m strive.launch.worker FD THREADS GPU ROOM`: orders come on stdin, answers go to the file
-descriptor FD; what a net prints goes to stdout and stderr, as everywhere. What is ordered while other
-cells train joins them at the end of their epoch. When its stdin ends the worker leaves, also in the
-middle of its cells, which then have checkpoints.
+`python -m strive.launch.worker FD THREADS GPU ROOM` reads requests from stdin and writes events to the file
+descriptor FD; what a net prints goes to stdout and stderr, as everywhere. A cell that is requested while
+others train joins them at the end of their epoch. At the end of stdin the worker writes checkpoints of its
+cells and exits.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from strive import signals, streams
 
-# First of all: a signal during the seconds that torch takes to load is a wish too.
+# Before torch is imported, which takes seconds: an early signal also stops gracefully.
 signals.listen()
 streams.guard()
 
@@ -30,41 +30,41 @@ from strive.code.hash import code_hash  # noqa: E402
 from strive.config import identity  # noqa: E402
 from strive.errors import ConfigError, NoRoomError  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
-from strive.launch.protocol import Answer, Kind, Order  # noqa: E402
+from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent  # noqa: E402
 
 # Takes seconds where it imports torch.
 _TRAINER = app.current().trainer()
 
-# A net that hangs when the launcher has died must not stay for ever. Long enough for a test split.
+# If the launcher has died, a net that hangs must not stay for ever. Long enough to evaluate a test split.
 _GRACE_SECONDS = 300.0
 
-# What a pool orders in one go comes line by line, and cells that begin together are measured together.
+# A pool sends its requests line by line, and cells that begin together are measured together.
 _COMPANION_SECONDS = 0.2
 
-_Orders = queue.SimpleQueue[Order | None]
+_Requests = queue.SimpleQueue[TrainRequest | None]
 
 
-def main(answers: int, threads: int, gpu: str, room: int) -> None:
-    """Train what stdin orders until it ends.
+def main(events: int, threads: int, gpu: str, room: int) -> None:
+    """Train the requested cells until stdin ends.
 
-    answers: file descriptor to answer on. threads: for cells that do not say how many they take.
+    events: file descriptor to write events to. threads: for cells that do not say how many they take.
     gpu: what CUDA_VISIBLE_DEVICES was set to for this process; "" is none. room: most cells side by
     side; 0: as many as are found to be fastest.
     """
-    # What a net starts has nothing to say there.
-    os.set_inheritable(answers, False)
-    orders = _Orders()
-    threading.Thread(target=_listen, args=(_own_stdin(), orders), name="orders", daemon=True).start()
+    # The processes that a net starts must not write there.
+    os.set_inheritable(events, False)
+    requests = _Requests()
+    threading.Thread(target=_listen, args=(_own_stdin(), requests), name="requests", daemon=True).start()
     code_hash()  # of the code that was just imported; what is edited later does not count
     if gpu and (reason := _TRAINER.no_gpu(gpu)):
         sys.exit(reason)  # it would train its cells on the processor, in silence
-    with open(answers, "wb") as pool:
-        _say(pool, Answer(kind=Kind.ready))
-        _Bench(orders, pool, threads, room).work()
+    with open(events, "wb") as pool:
+        _say(pool, WorkerEvent(kind=EventKind.ready))
+        _WorkerLoop(requests, pool, threads, room).work()
 
 
 def _own_stdin() -> int:
-    """Return where orders come from, out of reach of a net that reads stdin."""
+    """Move stdin to a file descriptor that a net which reads stdin cannot reach, and return it."""
     own = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -72,132 +72,136 @@ def _own_stdin() -> int:
     return own
 
 
-def _listen(source: int, orders: _Orders) -> None:
+def _listen(source: int, requests: _Requests) -> None:
     try:
         with open(source, "rb") as lines:
             for line in lines:
-                orders.put(Order.from_json(line))
+                requests.put(TrainRequest.from_json(line))
     finally:
         signals.request("the end of its launcher")
-        orders.put(None)
+        requests.put(None)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)
 
 
-def _say(pool: BinaryIO, answer: Answer) -> None:
+def _say(pool: BinaryIO, event: WorkerEvent) -> None:
     try:
-        pool.write((answer.to_json() + "\n").encode())
+        pool.write((event.to_json() + "\n").encode())
         pool.flush()
-    except OSError:  # nobody listens any more
+    except OSError:  # the launcher is gone
         signals.request("the end of its launcher")
 
 
-class _Bench:
-    """The cells that train in this process, and what is said of each."""
+class _WorkerLoop:
+    """Trains cells in this process and reports what happens to each."""
 
-    def __init__(self, orders: _Orders, pool: BinaryIO, threads: int, room: int) -> None:
-        self._orders, self._pool, self._threads, self._room = orders, pool, threads, room
+    def __init__(self, requests: _Requests, pool: BinaryIO, threads: int, room: int) -> None:
+        self._requests, self._pool, self._threads, self._room = requests, pool, threads, room
         self._pack: Pack = _TRAINER.Pack(self._end, room=room)
-        self._kind = ""  # of the cells in it
+        self._pack_key = ""  # of the cells in it
         self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
         self._beside = 0  # how many others train with a cell that ends now
-        self._leaves = self._untidy = False
+        self._leaves = self._has_garbage = False
 
     def work(self) -> None:
-        """Train what is ordered until no more comes, or another process must take this one's place."""
-        while not self._leaves and (orders := self._new_orders()) is not None:
-            self._train(orders)
-            if self._untidy and not self._leaves:
+        """Train the requested cells until no more come, or until another process must replace this one."""
+        while not self._leaves and (requests := self._new_requests()) is not None:
+            self._train(requests)
+            if self._has_garbage and not self._leaves:
                 _TRAINER.free_memory()
-            self._untidy = False
+            self._has_garbage = False
 
-    def _new_orders(self) -> list[Order] | None:
-        """Return what has been ordered meanwhile; where nothing trains wait for it. None: nothing will be."""
-        orders, end = list[Order](), time.monotonic()
+    def _new_requests(self) -> list[TrainRequest] | None:
+        """Return the requests that have come in; wait for one if nothing trains. None: no more will come."""
+        requests, end = list[TrainRequest](), time.monotonic()
         if not len(self._pack):
-            first = self._orders.get()
+            first = self._requests.get()
             if first is None:
                 return None
-            orders.append(first)
-            # What comes now may be of another net, of which another number is fastest.
-            self._kind = app.current().pack_key(first.task.config)
-            self._pack = _TRAINER.Pack(self._end, room=self._room or self._found.get(self._kind, 0))
+            requests.append(first)
+            # The next cells may have another net, for which another number is fastest.
+            self._pack_key = app.current().pack_key(first.task.config)
+            self._pack = _TRAINER.Pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
             end = time.monotonic() + _COMPANION_SECONDS
-        while len(self._pack) + len(orders) < (self._pack.room or MAX_ROOM):
+        while len(self._pack) + len(requests) < (self._pack.room or MAX_ROOM):
             try:
-                order = self._orders.get(timeout=max(0.0, end - time.monotonic()))
+                request = self._requests.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 break
-            if order is None:
-                self._orders.put(None)  # for when nothing trains any more
+            if request is None:
+                self._requests.put(None)  # for when nothing trains any more
                 break
-            orders.append(order)
-        return orders
+            requests.append(request)
+        return requests
 
-    def _train(self, orders: list[Order]) -> None:
+    def _train(self, requests: list[TrainRequest]) -> None:
         """Begin with these cells, and train all that have begun for an epoch."""
-        for order in orders:
-            self._begin(order)
+        for request in requests:
+            self._begin(request)
             if self._leaves:
                 break
-        # After a signal there are checkpoints to write; after an error there is nothing more to be had from the GPU.
+        # After a signal there are checkpoints to write; after an error the GPU cannot be used any more.
         if len(self._pack) and (signals.requested() or not self._leaves):
             self._beside = len(self._pack) - 1
             self._pack.run_epoch()
             if self._pack.room or self._pack.measured == MAX_ROOM:
-                self._found[self._kind] = self._pack.room or MAX_ROOM
+                self._found[self._pack_key] = self._pack.room or MAX_ROOM
 
-    def _begin(self, order: Order) -> None:
-        cell, self._beside = order.task.cell, len(self._pack)
+    def _begin(self, request: TrainRequest) -> None:
+        cell, self._beside = request.task.cell, len(self._pack)
         try:
             if signals.requested():
                 raise signals.StoppedError(signals.requested())
-            config = _config(order, self._threads)
+            config = _config(request, self._threads)
             seen = _TRAINER.seen(config) | {"code_hash": code_hash(app.current().builder(config))}
         except BaseException as error:
             self._end(cell, error)
             return
-        _say(self._pool, Answer(kind=Kind.began, cell=cell, seen=seen))
+        _say(self._pool, WorkerEvent(kind=EventKind.began, cell=cell, seen=seen))
         print(f"--- {cell}", flush=True)
         if not len(self._pack):
             _forget_peak_memory()
-        self._pack.add(config, replaces=order.task.replaces, fence=order.fence)
+        self._pack.add(config, replaces=request.task.replaces, fence=request.fence)
 
     def _end(self, cell: str, end: Record | BaseException) -> None:
-        """Say how a cell has ended, or why it has no end here."""
-        answer = _ended(end, self._beside) if isinstance(end, Record) else _left(cell, end, self._beside)
-        self._leaves |= answer.leaves
-        self._untidy = True
-        _say(self._pool, answer)
+        """Report how a cell has ended, or why it was not trained to its end here."""
+        event = _ended(end, self._beside) if isinstance(end, Record) else _left(cell, end, self._beside)
+        self._leaves |= event.leaves
+        self._has_garbage = True
+        _say(self._pool, event)
 
 
-def _ended(record: Record, beside: int) -> Answer:
-    """Return what to say of a cell that left a record."""
+def _ended(record: Record, beside: int) -> WorkerEvent:
+    """Return the event of a cell that left a record."""
     if record.failure is None:
-        return Answer(kind=Kind.ended, cell=record.cell, status=record.status, beside=beside)
+        return WorkerEvent(kind=EventKind.ended, cell=record.cell, status=record.status, beside=beside)
     leaves = _TRAINER.is_spoilt(alone=not beside) or (record.status is Status.out_of_memory and not beside)
     cause = record.failure.cause
-    return Answer(kind=Kind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, beside=beside)
+    return WorkerEvent(
+        kind=EventKind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, beside=beside
+    )
 
 
-def _left(cell: str, error: BaseException, beside: int) -> Answer:
-    """Return what to say of a cell that left no record."""
+def _left(cell: str, error: BaseException, beside: int) -> WorkerEvent:
+    """Return the event of a cell that left no record."""
     if isinstance(error, _RefusedError | RecordError):
-        return Answer(kind=Kind.refused, cell=cell, cause=_line(error))
+        return WorkerEvent(kind=EventKind.refused, cell=cell, cause=_line(error))
     if isinstance(error, ClaimedError | LostClaimError):
-        return Answer(kind=Kind.owned, cell=cell, cause=_line(error))
+        return WorkerEvent(kind=EventKind.owned, cell=cell, cause=_line(error))
     if isinstance(error, NoRoomError):
         room, cause = error.room, _line(error)
-        return Answer(kind=Kind.returned, cell=cell, cause=cause, leaves=error.spoilt, beside=beside, room=room)
+        return WorkerEvent(
+            kind=EventKind.returned, cell=cell, cause=cause, leaves=error.spoilt, beside=beside, room=room
+        )
     if isinstance(error, signals.StoppedError | KeyboardInterrupt):
-        return Answer(kind=Kind.stopped, cell=cell, cause=signals.requested() or _line(error), leaves=True)
-    # One cell's trouble, even a sys.exit or a fault of ours, must not cost the others.
+        return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=signals.requested() or _line(error), leaves=True)
+    # An error of one cell, even a sys.exit or a bug of ours, must not end the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
     leaves = _TRAINER.is_spoilt(alone=not beside)
     cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
-    return Answer(
-        kind=Kind.crashed,
+    return WorkerEvent(
+        kind=EventKind.crashed,
         cell=cell,
         cause=cause,
         traceback=text,
@@ -207,12 +211,12 @@ def _left(cell: str, error: BaseException, beside: int) -> Answer:
 
 
 class _RefusedError(Exception):
-    """This process is not the one to train the cell."""
+    """This process cannot train the cell as it was launched."""
 
 
-def _config(order: Order, threads: int) -> Any:
+def _config(request: TrainRequest, threads: int) -> Any:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
-    task = order.task
+    task = request.task
     try:
         config = app.current().as_called(identity.config_of(task.config))
     except ConfigError as error:
@@ -243,4 +247,4 @@ def _line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(answers=int(sys.argv[1]), threads=int(sys.argv[2]), gpu=sys.argv[3], room=int(sys.argv[4]))
+    main(events=int(sys.argv[1]), threads=int(sys.argv[2]), gpu=sys.argv[3], room=int(sys.argv[4]))

@@ -1,4 +1,4 @@
-"""A worker as its pool sees it: a process that is given cells and answers. Imports no torch."""
+"""Handle of a worker process: its pipes, the cells it has, its end. Imports no torch."""
 
 import os
 import signal
@@ -10,26 +10,26 @@ from pathlib import Path
 from strive.launch.devices import Slot
 from strive.launch.exit_cause import oom_kills
 from strive.launch.failure_record import tail
-from strive.launch.protocol import Answer, Kind, Order
+from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
 from strive.processes import own_source_first
 
 
-class Worker:
+class WorkerProcess:
     """One process `python -m strive.launch.worker`, its pipes, and the cells it has."""
 
     def __init__(self, number: int, slot: Slot, *, log: Path, python: str = sys.executable) -> None:
         self.number = number
         self.log = log
-        self.ready = False  # it has said that it can train
-        self.leaves = False  # it has said that it ends
-        self.fault = ""  # why it ends, where any of several cells may be the cause
-        self.orders: dict[str, Order] = {}  # the cells it has
-        self.began: dict[str, Answer] = {}  # what it said when it began with those of them that it has begun
-        self.answered = False  # it has answered for a cell
-        self.silent = False  # it has closed its end of the answers
+        self.ready = False  # it can train
+        self.leaves = False  # it will exit
+        self.fault = ""  # why it exits, if any of several cells may be the cause
+        self.requests: dict[str, TrainRequest] = {}  # the cells it has
+        self.began: dict[str, WorkerEvent] = {}  # its event for each of them that it has begun
+        self.has_reported = False  # it has reported the end of a cell
+        self.closed = False  # it has closed its end of the pipe
         self.oom_kills = oom_kills()
         self._part = b""
-        # -P: a file select.py or random.py in the current directory is not for us to import.
+        # -P: do not import a file select.py or random.py in the current directory.
         program = [python, "-P", "-X", "faulthandler", "-m", "strive.launch.worker"]
         with log.open("ab") as output:
             self._log_start = output.seek(0, os.SEEK_END)
@@ -43,7 +43,7 @@ class Worker:
                     bufsize=0,
                     pass_fds=(writing,),
                     env=_environment(slot),
-                    # A terminal's Ctrl-C is for the pool, which then stops its workers in good order.
+                    # A terminal's Ctrl-C is for the pool, which then stops its workers one by one.
                     start_new_session=True,
                 )
             except BaseException:
@@ -52,7 +52,7 @@ class Worker:
             finally:
                 os.close(writing)
         os.set_blocking(reading, False)
-        self.answers_fd = reading
+        self.events_fd = reading
         # Readable when the process has ended; not on every system.
         self.end_fd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
 
@@ -61,75 +61,75 @@ class Worker:
         """Its process id, which is that of its process group too."""
         return self._process.pid
 
-    def give(self, order: Order) -> None:
+    def give(self, request: TrainRequest) -> None:
         """Give it a cell; it may have others."""
-        self.orders[order.task.cell] = order
+        self.requests[request.task.cell] = request
         self.oom_kills = oom_kills()
         assert self._process.stdin is not None
-        # One that has just died is found out by its end.
+        # If it has just died, has_ended finds out.
         with suppress(BrokenPipeError):
-            self._process.stdin.write((order.to_json() + "\n").encode())
+            self._process.stdin.write((request.to_json() + "\n").encode())
 
-    def take_back(self, cell: str) -> tuple[Order, Answer | None]:
-        """Return the order of a cell that it has no more, and what it said when it began with it."""
-        return self.orders.pop(cell), self.began.pop(cell, None)
+    def take_back(self, cell: str) -> tuple[TrainRequest, WorkerEvent | None]:
+        """Return the request of a cell that it has no more, and its event when it began with it."""
+        return self.requests.pop(cell), self.began.pop(cell, None)
 
-    def answers(self) -> list[Answer]:
-        """Return what it has said since the last call."""
+    def events(self) -> list[WorkerEvent]:
+        """Return the events since the last call."""
         with suppress(BlockingIOError):
-            while not self.silent:
-                content = os.read(self.answers_fd, 1 << 16)
+            while not self.closed:
+                content = os.read(self.events_fd, 1 << 16)
                 self._part += content
-                self.silent = not content
+                self.closed = not content
         *lines, self._part = self._part.split(b"\n")
-        answers = [Answer.from_json(line) for line in lines]
-        for answer in answers:
-            self.ready |= answer.kind is Kind.ready
-            self.leaves |= answer.leaves
-            if answer.leaves and answer.beside:
-                self.fault = self.fault or answer.cause
-            if answer.kind is Kind.began:
-                self.began[answer.cell] = answer
-        return answers
+        events = [WorkerEvent.from_json(line) for line in lines]
+        for event in events:
+            self.ready |= event.kind is EventKind.ready
+            self.leaves |= event.leaves
+            if event.leaves and event.beside:
+                self.fault = self.fault or event.cause
+            if event.kind is EventKind.began:
+                self.began[event.cell] = event
+        return events
 
     def has_ended(self) -> bool:
-        """Return whether the process is gone; it stays a zombie until `bury`."""
+        """Return whether the process is gone; it stays a zombie until `reap`."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def stop(self) -> None:
-        """Ask it to leave, in the middle of its cells with checkpoints."""
-        # Not Popen.send_signal: that may bury it unseen.
+        """Ask it to write checkpoints of its cells and exit."""
+        # Not Popen.send_signal, which may reap it unnoticed.
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         self.dismiss()
 
     def dismiss(self) -> None:
-        """Let it leave: there are no more cells."""
+        """Let it exit: there are no more cells."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def kill(self) -> None:
         """End it and what it has started at once."""
-        # Until it is buried, nobody else can have its group's number.
+        # Until it is reaped, no other process group can get its number.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def bury(self) -> int:
+    def reap(self) -> int:
         """Wait for its end, end what it has started, and return its exit code; minus the signal that killed it."""
         if self._process.returncode is None:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             self.kill()
             self._process.wait()
             self.dismiss()
-            for fd in (self.answers_fd, self.end_fd):
+            for fd in (self.events_fd, self.end_fd):
                 if fd is not None:
                     os.close(fd)
         return self._process.returncode
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """Return the end of what this process wrote to its log."""
         return tail(self.log, offset=self._log_start)
 

@@ -16,7 +16,9 @@ _LAUNCHERS = {"poll_seconds", "detach", "max_array_size", "snapshot"}
 _NEEDS = ("timeout_min", "mem_gb", "gres")
 
 
-def unheeded(jobs: SlurmJobs, with_job: Mapping[str, str], folder_of: Callable[[str], Path | None]) -> Iterator[str]:
+def option_changes(
+    jobs: SlurmJobs, with_job: Mapping[str, str], folder_of: Callable[[str], Path | None]
+) -> Iterator[str]:
     """Yield lines on the cells whose jobs of earlier submissions have other options than are wanted now.
 
     with_job: {cell: job}. folder_of: returns the folder of the submission that a job belongs to.

@@ -26,9 +26,9 @@ from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import Pool
 from strive.launch.retries import Retries
-from strive.launch.task import Ended, Task
+from strive.launch.task import CellOutcome, Task
 from strive.processes import slurm_job, slurm_restarts, usable_cores
-from strive.slurm.job_log import JobLog, starts, worn_out
+from strive.slurm.job_log import JobLog, out_of_retries, starts
 from strive.slurm.snapshot import check_code
 from strive.trackers.session import Mirroring, mirroring_of
 
@@ -39,7 +39,7 @@ _TELL_SECONDS = 10.0  # between two looks at who trains what
 
 
 @dataclass(kw_only=True)
-class Pack:
+class JobPayload:
     """Cells for one job; called in it."""
 
     submission: Path  # its folder, with tasks.jsonl
@@ -55,7 +55,7 @@ class Pack:
         streams.guard()
         if self.code is not None:
             check_code(self.code)
-        _Work(self, JobLog(self.logs, slurm_job(), slurm_restarts())).run()
+        _JobRun(self, JobLog(self.logs, slurm_job(), slurm_restarts())).run()
 
     @property
     def logs(self) -> Path:
@@ -70,11 +70,11 @@ class Pack:
             return [Task.from_json(line) for number, line in enumerate(lines) if number in wanted]
 
 
-class _Work:
+class _JobRun:
     """One start of a pack's job."""
 
-    def __init__(self, pack: Pack, log: JobLog) -> None:
-        self.pack, self.log = pack, log
+    def __init__(self, payload: JobPayload, log: JobLog) -> None:
+        self.payload, self.log = payload, log
         self._started = time.monotonic()
         self._idle_since: float | None = None
         self._mirroring: Mirroring | None = None
@@ -83,13 +83,13 @@ class _Work:
 
     def run(self) -> None:
         signals.listen()
-        pack = self.pack
+        payload = self.payload
         job, restart = slurm_job(), slurm_restarts()
-        earlier = [start for start in starts(pack.logs, job) if start.restart < restart]
+        earlier = [start for start in starts(payload.logs, job) if start.restart < restart]
         ended = {cell for start in earlier for cell in start.ended}
-        tasks = [task for task in pack.tasks() if task.cell not in ended and not has_result(task)]
+        tasks = [task for task in payload.tasks() if task.cell not in ended and not has_result(task)]
         self.log.write("start", job=job, restart=restart, node=_node(), host=socket.gethostname(), cells=len(tasks))
-        given_up = worn_out(earlier, pack.retries)
+        given_up = out_of_retries(earlier, payload.retries)
         tasks = [task for task in tasks if task.cell not in given_up or not self._give_up(task, *given_up[task.cell])]
         if tasks:
             self._train(tasks, job)
@@ -97,24 +97,24 @@ class _Work:
             sys.exit(1)
 
     def _train(self, tasks: list[Task], job: str) -> None:
-        logs = self.pack.logs / f"{job}-{slurm_restarts()}"
+        logs = self.payload.logs / f"{job}-{slurm_restarts()}"
         mirroring = mirroring_of(
             tasks,
             log=logs / "wandb.log",
             say=_say,
             # One of hundreds of jobs is enough to upload the plan.
-            plans=[self.pack.submission.parent.name] if 0 in self.pack.numbers else [],
+            plans=[self.payload.submission.parent.name] if 0 in self.payload.numbers else [],
             # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
             strict=False,
             # A job that is warned must still be put back into the queue.
-            leave_seconds=self.pack.signal_delay_s / 5,
+            leave_seconds=self.payload.signal_delay_s / 5,
         )
         with mirroring as self._mirroring:
             self._pool = Pool(
                 tasks,
-                allocated_slots(self.pack.cells_per_device, tasks),
+                allocated_slots(self.payload.cells_per_device, tasks),
                 logs=logs,
-                retries=self.pack.retries,
+                retries=self.payload.retries,
                 on_ended=self._ended,
                 on_tick=self._tick,
             )
@@ -128,7 +128,7 @@ class _Work:
         else:
             self._await_end()
 
-    def _ended(self, ended: Ended) -> None:
+    def _ended(self, ended: CellOutcome) -> None:
         if self._mirroring is not None:
             self._mirroring.show([ended.cell])
         if ended.status is not None:
@@ -157,7 +157,7 @@ class _Work:
             self._leave(pool.interrupted)
             if pool.interrupted == _WARNING:
                 # Time must be left to put the job back into the queue.
-                pool.stop(max(1.0, min(60.0, self.pack.signal_delay_s / 2)))
+                pool.stop(max(1.0, min(60.0, self.payload.signal_delay_s / 2)))
         if pool.running() or pool.waiting() > len(pool.owned()):
             self._idle_since = None
             return
@@ -178,18 +178,18 @@ class _Work:
             return False
         except (RecordError, OSError) as error:
             cause = f"{cause}; this could not be recorded: {error}"
-        self._ended(Ended(cell=task.cell, status=status, cause=cause))
+        self._ended(CellOutcome(cell=task.cell, status=status, cause=cause))
         return True
 
     def _put_back(self) -> None:
         """Put this job back into the queue, after the warning before its end."""
         for attempt in itertools.count(1):
-            trouble = _requeue(slurm_job())
-            if not trouble:
+            queue_error = _requeue(slurm_job())
+            if not queue_error:
                 self.log.write("requeued")
                 print("the job goes back into the queue", flush=True)
                 break
-            print(f"scontrol requeue: {trouble}", file=sys.stderr, flush=True)
+            print(f"scontrol requeue: {queue_error}", file=sys.stderr, flush=True)
             if attempt == 3:
                 break
             time.sleep(2)
@@ -203,9 +203,11 @@ class _Work:
         self._has_left = True
         ran = time.monotonic() - self._started
         # SLURM warns up to a minute earlier than it was asked to.
-        at_limit = ran >= 60 * self.pack.timeout_min - self.pack.signal_delay_s - 75
+        at_limit = ran >= 60 * self.payload.timeout_min - self.payload.signal_delay_s - 75
         status = Status.timeout if at_limit else Status.preempted
-        cause = f"the time limit of {self.pack.timeout_min} min" if at_limit else f"SLURM took its node ({signal_name})"
+        cause = (
+            f"the time limit of {self.payload.timeout_min} min" if at_limit else f"SLURM took its node ({signal_name})"
+        )
         self.log.write("left", status=status.value, cause=cause, seconds=round(ran, 1))
         print(f"left after {ran:.0f} s: {cause}", flush=True)
 

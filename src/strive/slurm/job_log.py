@@ -11,7 +11,7 @@ from typing import Any
 
 from strive.cells.records import Status
 from strive.launch.retries import Retries
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 
 
 class JobLog:
@@ -39,13 +39,13 @@ class JobLog:
 
 
 @dataclass(slots=True)
-class Start:
+class JobStart:
     """What is known of one start of a job."""
 
     restart: int = 0  # how often SLURM had started the job before
     node: str = ""
     began: set[str] = field(default_factory=set)  # cells
-    ended: dict[str, Ended] = field(default_factory=dict)  # {cell: how, and for good}
+    ended: dict[str, CellOutcome] = field(default_factory=dict)  # {cell: how, and for good}
     refused: dict[str, str] = field(default_factory=dict)  # {cell: why it was not trained}
     unfit: str = ""  # why no worker started on this node
     owned: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
@@ -58,14 +58,14 @@ class Start:
         return self.began - self.ended.keys()
 
 
-def starts(logs: Path, job: str) -> list[Start]:
+def starts(logs: Path, job: str) -> list[JobStart]:
     """Return what is known of each start of a job, the first one first."""
     found = [_read(path, int(path.stem.rpartition("-")[2])) for path in logs.glob(f"{job}-*.jsonl")]
     return sorted(found, key=lambda start: start.restart)
 
 
-def _read(path: Path, restart: int) -> Start:
-    start = Start(restart=restart)
+def _read(path: Path, restart: int) -> JobStart:
+    start = JobStart(restart=restart)
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
@@ -77,7 +77,7 @@ def _read(path: Path, restart: int) -> Start:
             case "began":
                 start.began.add(event["cell"])
             case "ended":
-                start.ended[event["cell"]] = Ended(
+                start.ended[event["cell"]] = CellOutcome(
                     cell=event["cell"], status=Status(event["status"]), cause=event["cause"], log=event["log"]
                 )
             case "refused":
@@ -91,7 +91,7 @@ def _read(path: Path, restart: int) -> Start:
     return start
 
 
-def worn_out(before: Collection[Start], retries: Retries) -> dict[str, tuple[Status, str]]:
+def out_of_retries(before: Collection[JobStart], retries: Retries) -> dict[str, tuple[Status, str]]:
     """Return {cell: (status, cause)} of the cells that a job's earlier starts have tried as often as is allowed."""
     times = Counter[tuple[str, Status]]()
     found: dict[str, tuple[Status, str]] = {}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from strive.cells.records import Status
 from strive.launch.failure_record import tail
-from strive.slurm.job_log import Start, starts
+from strive.slurm.job_log import JobStart, starts
 from strive.slurm.jobs import job_log
-from strive.slurm.squeue import Verdict
+from strive.slurm.squeue import JobInfo
 
 _BY_STATE = {
     "TIMEOUT": (Status.timeout, "reached its time limit"),
@@ -25,7 +25,7 @@ _NODES_FAULT = (Status.error, Status.killed, Status.node_fail)
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class LostCell:
     """What a job's end means for one of its cells."""
 
     status: Status | None  # None: the cell is not to blame, or has not begun
@@ -35,55 +35,55 @@ class Fate:
     bad_node: str = ""  # the node that is to blame: the job ended there before any of its cells began
 
 
-def fate_of(job: str, verdict: Verdict, cells: Collection[str], submission: Path | None) -> dict[str, Fate]:
+def lost_cells(job: str, info: JobInfo, cells: Collection[str], submission: Path | None) -> dict[str, LostCell]:
     """Return {cell: fate} of the cells without a record of a job that is gone.
 
     submission: the folder of the submission that the job belongs to; None if there is none any more.
     """
     past = starts(submission / "logs", job) if submission else []
     log = job_log(submission, job) if submission else Path()
-    status, cause = _why(job, verdict, past, log)
+    status, cause = _why(job, info, past, log)
     # Nobody wants a job back that was cancelled.
-    again = verdict.state not in ("CANCELLED", "REVOKED")
-    last = past[-1] if past else Start()
+    again = info.state not in ("CANCELLED", "REVOKED")
+    last = past[-1] if past else JobStart()
     begun = last.unfinished & set(cells)
-    node = last.node or verdict.node
+    node = last.node or info.node
     # What a job asked for, memory or time, is as wrong on any other node.
     bad_node = node if again and (last.unfit or (not last.began and status in _NODES_FAULT)) else ""
-    fates = {}
+    found = {}
     for cell in cells:
         if cell in last.refused:
-            fates[cell] = Fate(None, last.refused[cell], str(log), again=False)
+            found[cell] = LostCell(None, last.refused[cell], str(log), again=False)
         elif cell in last.owned:
-            fates[cell] = Fate(None, "another process had it for longer than its job waited", str(log), again)
+            found[cell] = LostCell(None, "another process had it for longer than its job waited", str(log), again)
         elif cell in begun:
-            fates[cell] = Fate(status, cause, str(log), again)
+            found[cell] = LostCell(status, cause, str(log), again)
         elif bad_node:
             why = f"SLURM job {job} on {node}: {last.unfit}" if last.unfit else cause
-            fates[cell] = Fate(None, why, str(log), again, bad_node)
+            found[cell] = LostCell(None, why, str(log), again, bad_node)
         elif not last.began and again:
             # A job that ends before any of its cells begins is of no use to any of them.
-            fates[cell] = Fate(status, cause, str(log), again)
+            found[cell] = LostCell(status, cause, str(log), again)
         else:
-            fates[cell] = Fate(None, f"{cause}, before the cell began", str(log), again)
-    return fates
+            found[cell] = LostCell(None, f"{cause}, before the cell began", str(log), again)
+    return found
 
 
-def _why(job: str, verdict: Verdict, past: list[Start], log: Path) -> tuple[Status, str]:
-    where = f" on {verdict.node}" if verdict.node else ""
-    if verdict.state in _BY_STATE:
-        status, what = _BY_STATE[verdict.state]
+def _why(job: str, info: JobInfo, past: list[JobStart], log: Path) -> tuple[Status, str]:
+    where = f" on {info.node}" if info.node else ""
+    if info.state in _BY_STATE:
+        status, what = _BY_STATE[info.state]
         return status, f"SLURM job {job}{where} {what}"
     last = past[-1] if past else None
     if last is not None and last.left is not None:
         return last.left, f"SLURM job {job}{where} stopped: {last.cause}"
     text = tail(log)
     line = telling_line(text)
-    if verdict.state == "FAILED" and last is not None and last.unfinished and "Traceback (most recent" not in text:
+    if info.state == "FAILED" and last is not None and last.unfinished and "Traceback (most recent" not in text:
         # Its program ended without a word; one that fails says why.
         return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or for want of memory)"
-    if verdict.state:
-        return Status.error, f"SLURM job {job}{where} ended as {verdict.state}: {line or 'it printed nothing'}"
+    if info.state:
+        return Status.error, f"SLURM job {job}{where} ended as {info.state}: {line or 'it printed nothing'}"
     # slurmctld has forgotten it, and nobody keeps accounts.
     if last is not None:
         return Status.node_fail, f"SLURM job {job} is gone without a word; it was on {last.node or 'an unknown node'}"

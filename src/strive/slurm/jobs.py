@@ -24,8 +24,8 @@ from strive.cells import records
 from strive.console import CONSOLE
 from strive.launch.task import Task, read_tasks
 from strive.slurm import sbatch, squeue
-from strive.slurm.job import Pack, has_result
-from strive.slurm.launches import is_of, read_jobs, read_launch
+from strive.slurm.job import JobPayload, has_result
+from strive.slurm.launches import belongs_to, read_jobs, read_launch
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import NoAnswerError, SubmitError
 from strive.slurm.snapshot import MODULES, freeze_code, freeze_modules
@@ -45,7 +45,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
-class Array:
+class JobArray:
     """Jobs that SLURM gets at once: packs of cells with the same needs."""
 
     needs: Needs
@@ -77,12 +77,12 @@ class SlurmJobs:
         """Return what a job printed."""
         return job_log(self.folder, job)
 
-    def arrays(self, numbers: Sequence[int]) -> list[Array]:
+    def arrays(self, numbers: Sequence[int]) -> list[JobArray]:
         """Return the jobs for these cells, as many in one array as the cluster takes."""
         packs = packed({number: self.tasks[number] for number in numbers}, self.options)
         size = self.array_size
         return [
-            Array(needs, found[start : start + size])
+            JobArray(needs, found[start : start + size])
             for needs, found in packs.items()
             for start in range(0, len(found), size)
         ]
@@ -100,14 +100,14 @@ class SlurmJobs:
         """The code that the jobs import."""
         return frozen_code(self.tasks, self.folder, snapshot=self.options.snapshot)
 
-    def submit(self, array: Array) -> list[str]:
+    def submit(self, array: JobArray) -> list[str]:
         """Submit the jobs, write their ids down, and return them.
 
         Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later, NoAnswerError if
         nobody knows: the same array again is then looked for before it is submitted anew.
         """
         code = self.code
-        packs = [self._pack(numbers, array.needs) for numbers in array.packs]
+        packs = [self._payload(numbers, array.needs) for numbers in array.packs]
         parameters = _parameters(array.needs, self.options, code.setup, self._dependency, self.excluded)
         _write_json(self.folder / OPTIONS, asdict(self.options))
         with _undisturbed():
@@ -124,8 +124,8 @@ class SlurmJobs:
             _write_jobs(self.folder, self.jobs)
         return ids
 
-    def _pack(self, numbers: list[int], needs: Needs) -> Pack:
-        return Pack(
+    def _payload(self, numbers: list[int], needs: Needs) -> JobPayload:
+        return JobPayload(
             submission=self.folder,
             numbers=numbers,
             code=self.code.folder,
@@ -220,7 +220,7 @@ def live_cells(runs: Path) -> dict[str, str]:
     cells: dict[str, str] = {}
     for folder, found in submissions.items():
         # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
-        mine = {job for job in found.keys() & live.keys() if is_of(live[job].command, folder)}
+        mine = {job for job in found.keys() & live.keys() if belongs_to(live[job].command, folder)}
         if mine:
             tasks = read_tasks(folder / "tasks.jsonl")
             numbers = [(number, job) for job in mine for number in found[job]]

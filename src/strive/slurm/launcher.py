@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from strive import signals
 from strive.format import counted
-from strive.launch.live_view import View
+from strive.launch.live_view import LiveView
 from strive.launch.submission import Submission
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.slurm.jobs import SlurmJobs, continue_command, live_cells
 from strive.slurm.options import SlurmOptions
-from strive.slurm.watch import Watch
+from strive.slurm.watch import JobWatcher
 
 __all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]
 
@@ -24,7 +24,7 @@ def train_on_slurm(
     title: str,
     waiting: Mapping[str, str] | None = None,
     dependency: str = "",
-) -> dict[str, Ended]:
+) -> dict[str, CellOutcome]:
     """Train the submission's cells in SLURM jobs and return how each one ended; None where that is not known yet.
 
     Cells that an earlier submission has in the queue are waited for, and submitted only if that job
@@ -43,8 +43,8 @@ def train_on_slurm(
     if waiting is None:
         waiting = live_cells(submission.folder.parents[2])
     with_job = {cell: waiting[cell] for cell in folders if cell in waiting}
-    view = View(folders, total=len(folders), done=0, title=title, work=work)
-    watch = Watch(jobs, options, with_job, view)
+    view = LiveView(folders, total=len(folders), done=0, title=title, work=work)
+    watch = JobWatcher(jobs, options, with_job, view)
     with _signals_noted():
         watch.begin()
         while not watch.over:
@@ -52,7 +52,7 @@ def train_on_slurm(
                 watch.wait()
             if reason := signals.requested():
                 signals.forget()
-                _heed(reason, watch)
+                _on_signal(reason, watch)
     return watch.ended
 
 
@@ -69,7 +69,7 @@ def _signals_noted() -> Iterator[None]:
         signals.forget()
 
 
-def _heed(reason: str, watch: Watch) -> None:
+def _on_signal(reason: str, watch: JobWatcher) -> None:
     """Do what the user wants after a signal: cancel the jobs, leave them, or go on waiting."""
     answer = _asked(watch.num_jobs()) if reason == "SIGINT" else "d"
     if answer == "c":

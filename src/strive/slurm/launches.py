@@ -12,7 +12,7 @@ from pathlib import Path
 
 from strive.launch.task import read_tasks
 from strive.processes import boot_id, is_gone
-from strive.slurm.squeue import Kind, QueueError, SlurmQueue, Verdict
+from strive.slurm.squeue import JobInfo, JobPhase, QueueError, SlurmQueue
 
 _LOOKS = 3  # at jobs that squeue does not know, for it to be sure that they are gone
 _QUIET_SECONDS = 10.0  # between two looks at the queue, which is everybody's
@@ -64,7 +64,7 @@ class Job:
     """A SLURM job that has, or had, a cell."""
 
     id: str
-    verdict: Verdict
+    info: JobInfo
     launch: Launch
 
 
@@ -76,7 +76,7 @@ class Launches:
         self._known: dict[Path, Launch] = {}
         self._live: dict[str, Job] = {}
         self._next_look = float("-inf")
-        self.trouble = ""  # why SLURM could not be asked, "" if it could
+        self.queue_error = ""  # why SLURM could not be asked, "" if it could
 
     def of(self, sweep: str) -> list[Launch]:
         """Return the launches of one sweep, the newest first."""
@@ -92,30 +92,30 @@ class Launches:
 
     def _look(self) -> dict[str, Job]:
         launches = {launch: launch.jobs for launch in self._submitted()}
-        self.trouble = ""
+        self.queue_error = ""
         if not launches:
             return {}
         try:
             live = self._queue.live_now({job for jobs in launches.values() for job in jobs})
         except QueueError as error:
-            self.trouble = str(error)
+            self.queue_error = str(error)
             return {}
         return {
             cell: Job(job, live[job], launch)
             for launch, jobs in launches.items()
             for job, numbers in jobs.items()
             # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
-            if job in live and is_of(live[job].command, launch.folder)
+            if job in live and belongs_to(live[job].command, launch.folder)
             for cell in launch.cells_at(numbers)
         }
 
-    def ended_jobs(self, jobs: Collection[str]) -> dict[str, Verdict]:
+    def ended_jobs(self, jobs: Collection[str]) -> dict[str, JobInfo]:
         """Return how jobs that are alive no more came to their end, as far as SLURM knows."""
-        verdicts: dict[str, Verdict] = {}
+        infos: dict[str, JobInfo] = {}
         with suppress(QueueError):
-            for _ in range(_LOOKS if jobs and not self.trouble else 0):
-                verdicts = self._queue.ask(jobs)
-        return {job: verdict for job, verdict in verdicts.items() if verdict.kind is Kind.gone}
+            for _ in range(_LOOKS if jobs and not self.queue_error else 0):
+                infos = self._queue.ask(jobs)
+        return {job: info for job, info in infos.items() if info.phase is JobPhase.gone}
 
     def _submitted(self) -> Iterator[Launch]:
         for path in sorted(self._runs.glob("sweeps/*/*/jobs.json")):
@@ -154,7 +154,7 @@ def read_jobs(submission: Path) -> dict[str, list[int]]:
     return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
 
 
-def is_of(command: str, submission: Path) -> bool:
+def belongs_to(command: str, submission: Path) -> bool:
     """Return whether a job's command, as SLURM tells it, may be one of this submission."""
     # Not every cluster shows the batch script; its path may be another one there.
     return submission.name in command or not command.startswith("/")

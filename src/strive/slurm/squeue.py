@@ -34,7 +34,7 @@ class NoSlurmError(QueueError):
     """There is no SLURM on this machine; other QueueErrors may pass."""
 
 
-class Kind(StrEnum):
+class JobPhase(StrEnum):
     """What a launcher needs to know of a job."""
 
     pending = auto()
@@ -45,10 +45,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class JobInfo:
     """What is known of a job."""
 
-    kind: Kind
+    phase: JobPhase
     state: str = ""  # SLURM's own word; of a job that is gone the final one, "" if nobody remembers
     reason: str = ""  # of a pending job: what it waits for
     node: str = ""  # where it runs or ran
@@ -57,7 +57,7 @@ class Verdict:
     @property
     def could_not_start(self) -> bool:
         """Whether SLURM holds the job back because its node did not start it, such as where a prolog fails."""
-        return self.kind is Kind.pending and self.reason.replace("_", " ").startswith("launch failed")
+        return self.phase is JobPhase.pending and self.reason.replace("_", " ").startswith("launch failed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,7 @@ class _Past:
 
     silent: int = 0  # polls in a row in which it was absent or at its end
     doubt_since: float | None = None  # when one source began to contradict the other
-    last: Verdict = Verdict(kind=Kind.unknown)
+    last: JobInfo = JobInfo(phase=JobPhase.unknown)
 
 
 class SlurmQueue:
@@ -84,10 +84,10 @@ class SlurmQueue:
         self.answers = True  # whether SLURM did when it was asked last
         self._clock = clock
         self._past: dict[str, _Past] = {}
-        self._gone: dict[str, Verdict] = {}
+        self._gone: dict[str, JobInfo] = {}
         self._sacct_from = 0.0  # by the clock; infinite where there is no sacct
 
-    def ask(self, jobs: Iterable[str]) -> dict[str, Verdict]:
+    def ask(self, jobs: Iterable[str]) -> dict[str, JobInfo]:
         """Return {job: verdict} for jobs such as 12 or 12_3.
 
         Raises QueueError where there is no squeue.
@@ -96,13 +96,13 @@ class SlurmQueue:
         seen = _squeue([job for job in jobs if job not in self._gone])
         self.answers = seen is not None
         if seen is None:
-            return {job: self._gone.get(job, Verdict(kind=Kind.unknown)) for job in jobs}
+            return {job: self._gone.get(job, JobInfo(phase=JobPhase.unknown)) for job in jobs}
         live = {job: self._live(job, seen.get(job)) for job in jobs if job not in self._gone}
-        silent = [job for job, verdict in live.items() if verdict is None]
+        silent = [job for job, info in live.items() if info is None]
         told = self._sacct(silent) if silent else {}
         return {job: self._gone.get(job) or live[job] or self._final(job, told.get(job)) for job in jobs}
 
-    def live_now(self, jobs: Iterable[str]) -> dict[str, Verdict]:
+    def live_now(self, jobs: Iterable[str]) -> dict[str, JobInfo]:
         """Return the jobs that are queued or running, from one look.
 
         Raises QueueError if SLURM does not answer.
@@ -112,20 +112,20 @@ class SlurmQueue:
             raise QueueError(
                 "SLURM does not answer (squeue), so nobody can tell which cells are queued; try again when it does"
             )
-        return {job: verdict for job, verdict in seen.items() if verdict.kind is not Kind.gone}
+        return {job: info for job, info in seen.items() if info.phase is not JobPhase.gone}
 
-    def _live(self, job: str, seen: Verdict | None) -> Verdict | None:
+    def _live(self, job: str, seen: JobInfo | None) -> JobInfo | None:
         """Return the verdict as long as the job may be alive; None if only sacct can say more."""
         past = self._past.setdefault(job, _Past())
         if seen is not None:
             past.last = seen
-            if seen.kind is not Kind.gone and not self._left_behind(past, seen):
+            if seen.phase is not JobPhase.gone and not self._left_behind(past, seen):
                 past.silent = 0
                 return seen
         past.silent += 1
-        return Verdict(kind=Kind.unknown, state=past.last.state) if past.silent < _POLLS else None
+        return JobInfo(phase=JobPhase.unknown, state=past.last.state) if past.silent < _POLLS else None
 
-    def _left_behind(self, past: _Past, seen: Verdict) -> bool:
+    def _left_behind(self, past: _Past, seen: JobInfo) -> bool:
         """Return whether a passing state has stayed for so long that nothing will follow it."""
         if seen.state not in _PASSING:
             past.doubt_since = None
@@ -136,16 +136,16 @@ class SlurmQueue:
         past.doubt_since = self._clock() if past.doubt_since is None else past.doubt_since
         return self._clock() - past.doubt_since >= _DOUBT_SECONDS
 
-    def _final(self, job: str, told: str | None) -> Verdict:
+    def _final(self, job: str, told: str | None) -> JobInfo:
         """Return the verdict on a job that squeue has lost; told: what sacct says, None if nothing."""
         past = self._past[job]
         if told is not None and told not in _TERMINAL | _PASSING:
             if not self._long(past):
-                return Verdict(kind=Kind.unknown, state=told)
+                return JobInfo(phase=JobPhase.unknown, state=told)
             told = None
         # What squeue saw last is no end if the job was running then.
         seen = past.last.state if past.last.state in _TERMINAL | _PASSING else ""
-        self._gone[job] = Verdict(kind=Kind.gone, state=told or seen, node=past.last.node)
+        self._gone[job] = JobInfo(phase=JobPhase.gone, state=told or seen, node=past.last.node)
         del self._past[job]
         return self._gone[job]
 
@@ -220,9 +220,9 @@ def expanded(job: str) -> list[str]:
     return found
 
 
-def _squeue(jobs: Collection[str]) -> dict[str, Verdict] | None:
+def _squeue(jobs: Collection[str]) -> dict[str, JobInfo] | None:
     """Return {job: verdict} of the jobs that slurmctld knows, or None if it does not answer."""
-    found: dict[str, Verdict] = {}
+    found: dict[str, JobInfo] = {}
     for ids in _chunks(jobs):
         # -a: jobs in hidden partitions too; -t all: finished ones as long as they are remembered.
         answer = _call(["squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i|%T|%N|%r|%o", "-j", ids])
@@ -237,18 +237,18 @@ def _squeue(jobs: Collection[str]) -> dict[str, Verdict] | None:
             if line.count("|") < 4:
                 continue  # a warning
             job, state, node, reason, command = line.split("|", 4)
-            verdict = Verdict(kind=_kind(state), state=state, reason=reason, node=node, command=command)
-            found |= dict.fromkeys(expanded(job), verdict)
+            info = JobInfo(phase=_phase(state), state=state, reason=reason, node=node, command=command)
+            found |= dict.fromkeys(expanded(job), info)
     return {job: found[job] for job in jobs if job in found}
 
 
-def _kind(state: str) -> Kind:
+def _phase(state: str) -> JobPhase:
     if state in _TERMINAL:
-        return Kind.gone
+        return JobPhase.gone
     if state in _SUSPENDED:
-        return Kind.suspended
+        return JobPhase.suspended
     # A word of a later SLURM is taken for life: a job must not be given up for it.
-    return Kind.pending if state in _PENDING | _PASSING else Kind.running
+    return JobPhase.pending if state in _PENDING | _PASSING else JobPhase.running
 
 
 def _chunks(jobs: Collection[str]) -> Iterator[str]:

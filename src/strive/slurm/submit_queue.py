@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from strive.format import counted
-from strive.slurm.jobs import Array, SlurmJobs
+from strive.slurm.jobs import JobArray, SlurmJobs
 from strive.slurm.sbatch import NoAnswerError, SubmitError, TooManyJobsError
 from strive.slurm.squeue import NoSlurmError, QueueError
 
@@ -14,13 +14,13 @@ _LOOK_SECONDS = 5.0  # until the first look for jobs that SLURM has not answered
 _FULL_SECONDS = 1800.0  # how long to try while none of our own jobs is left that could make room
 
 
-class Intake:
+class SubmitQueue:
     """Submits cells, one array after the other, and keeps those that the cluster does not take yet."""
 
     def __init__(self, jobs: SlurmJobs, say: Callable[[str], object]) -> None:
         self._jobs, self._say = jobs, say
         self._numbers: list[int] = []  # lines of tasks.jsonl
-        self._backlog = deque[Array]()
+        self._backlog = deque[JobArray]()
         self._not_before = 0.0  # when to try the backlog again, monotonic seconds
         self._full_since: float | None = None  # since when SLURM takes nothing though nothing of ours is there
         self._told = ""
@@ -76,7 +76,7 @@ class Intake:
         """Make two of an array that is more than the queue takes now."""
         array = self._backlog.popleft()
         half = len(array.packs) // 2
-        self._backlog.extendleft([Array(array.needs, array.packs[half:]), Array(array.needs, array.packs[:half])])
+        self._backlog.extendleft([JobArray(array.needs, array.packs[half:]), JobArray(array.needs, array.packs[:half])])
 
     def _wait(self, error: SubmitError | QueueError, what: str, may_pass: bool, *, waits: bool) -> None:
         """Keep everything for later.
@@ -92,7 +92,7 @@ class Intake:
             self._say(f"{error}; {what}")
         self._not_before = now + _ROOM_SECONDS
 
-    def _announce(self, array: Array, ids: list[str]) -> None:
+    def _announce(self, array: JobArray, ids: list[str]) -> None:
         parts = f", an array of {len(ids)}" if len(ids) > 1 else ""
         count = counted(sum(map(len, array.packs)), "cell")
         self._say(f"SLURM job {ids[0].partition('_')[0]}{parts}: {count}; logs in {self._jobs.logs}")

@@ -13,19 +13,19 @@ from strive.cells.lease import ClaimedError, owner_of, surely_dead
 from strive.cells.records import Record, RecordError, Status
 from strive.format import counted
 from strive.launch.failure_record import write_failure
-from strive.launch.live_view import View
+from strive.launch.live_view import LiveView
 from strive.launch.owned_cells import Freed, OwnedCells
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
-from strive.slurm.changed_options import unheeded
+from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import starts
-from strive.slurm.job_outcome import Fate, fate_of
+from strive.slurm.job_outcome import LostCell, lost_cells
 from strive.slurm.jobs import SlurmJobs, submissions
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import SubmitError
-from strive.slurm.squeue import Kind, SlurmQueue, Verdict
-from strive.slurm.submit_queue import Intake
+from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
+from strive.slurm.submit_queue import SubmitQueue
 
 _SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
 _RARELY = 12  # looks between two at the records of cells whose jobs wait
@@ -35,12 +35,12 @@ _RELEASES = 3  # of a job that SLURM holds because its node did not start it
 _FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
 
 
-class Watch:
+class JobWatcher:
     """The cells of a launch until each one has ended, or is left alone."""
 
-    def __init__(self, jobs: SlurmJobs, options: SlurmOptions, with_job: dict[str, str], view: View) -> None:
+    def __init__(self, jobs: SlurmJobs, options: SlurmOptions, with_job: dict[str, str], view: LiveView) -> None:
         """Nothing is submitted before `begin`. with_job: {cell: job} of cells that are in the queue already."""
-        self.ended: dict[str, Ended] = {}
+        self.ended: dict[str, CellOutcome] = {}
         self.over = False
         self._jobs, self._options, self._view = jobs, options, view
         self._open = {task.cell: task for task in jobs.tasks}
@@ -48,11 +48,11 @@ class Watch:
         self._before = {task.cell: task.record_hash() for task in jobs.tasks}
         self._with_job = with_job
         # With each cell what its job has left; None: it was not submitted yet.
-        self._owned = OwnedCells[Fate | None](view.say)
-        self._intake = Intake(jobs, view.say)
+        self._owned = OwnedCells[LostCell | None](view.say)
+        self._submit_queue = SubmitQueue(jobs, view.say)
         self._queue = SlurmQueue()
         self._tries = Counter[tuple[str, Status | None]]()
-        self._verdicts: dict[str, Verdict] = {}
+        self._infos: dict[str, JobInfo] = {}
         self._earlier: dict[str, Path] | None = None  # {job of an earlier submission: its folder}
         self._looks = 0
         self._bad_nodes, self._releases = BadNodes(), Counter[str]()
@@ -63,7 +63,7 @@ class Watch:
         if self._with_job:
             cells = counted(len(self._with_job), "cell")
             self._view.say(f"waits for {cells} of earlier submissions: SLURM {self._ids()}")
-            for line in unheeded(self._jobs, self._with_job, self._folder_of):
+            for line in option_changes(self._jobs, self._with_job, self._folder_of):
                 self._view.say(line)
         for cell, task in self._open.items():
             if cell in self._with_job:
@@ -73,11 +73,11 @@ class Watch:
             if owner is not None and not surely_dead(owner) and not self._options.detach:
                 self._owned.add(task, None)
             else:
-                self._intake.add(self._numbers[cell])
+                self._submit_queue.add(self._numbers[cell])
         self._submit()
         if self._options.detach:
             # What SLURM has not answered for may be in the queue: nobody else would find it.
-            while self._intake.unanswered and not signals.requested():
+            while self._submit_queue.unanswered and not signals.requested():
                 time.sleep(_SLICE_SECONDS)
                 self._submit()
             self.detach()
@@ -111,7 +111,7 @@ class Watch:
         """Cancel the jobs and end, because no job can train here."""
         self._scancel()
         for cell in list(self._open):
-            self._end(Ended(cell=cell, status=None, cause=f"not trained: {why}"))
+            self._end(CellOutcome(cell=cell, status=None, cause=f"not trained: {why}"))
 
     def detach(self) -> None:
         """Leave the jobs alone, and end."""
@@ -120,7 +120,7 @@ class Watch:
                 f"detached from {counted(len(self._with_job), 'cell')}; the same command waits for them again."
                 f" To cancel: scancel {' '.join(ids)}"
             )
-        if held_back := self._intake.held_back:
+        if held_back := self._submit_queue.held_back:
             self._view.say(
                 f"{counted(held_back, 'cell')} not submitted: SLURM takes no more jobs now; the same command does it"
             )
@@ -130,7 +130,7 @@ class Watch:
         for cell in list(self._open):
             job = self._with_job.get(cell, "")
             why = f"SLURM job {job}: {cause}" if job else "not submitted"
-            self._end(Ended(cell=cell, status=None, cause=why, job=job if to_jobs else ""))
+            self._end(CellOutcome(cell=cell, status=None, cause=why, job=job if to_jobs else ""))
         self.over = True
 
     def _cancel_ids(self) -> list[str]:
@@ -144,7 +144,7 @@ class Watch:
 
     def _submit(self) -> None:
         try:
-            taken = self._intake.submit(self._with_job.values())
+            taken = self._submit_queue.submit(self._with_job.values())
         except SubmitError as error:
             if not self._bad_nodes.names:
                 raise
@@ -162,7 +162,7 @@ class Watch:
     def _look(self) -> None:
         # The queue first: a job that is gone then has written its last record before we look for it.
         if time.monotonic() >= self._ask_at:
-            self._verdicts = self._queue.ask(set(self._with_job.values()))
+            self._infos = self._queue.ask(set(self._with_job.values()))
             self._release()
             self._ask_at = time.monotonic() + self._ask_after
             self._ask_after = min(_SLOWER * self._ask_after, _SLOWEST * self._options.poll_seconds)
@@ -170,12 +170,12 @@ class Watch:
         for cell in list(self._open):
             job = self._with_job.get(cell, "")
             # What is still in the queue has no record, unless somebody else trains it.
-            waits = job in self._verdicts and self._verdicts[job].kind is Kind.pending
+            waits = job in self._infos and self._infos[job].phase is JobPhase.pending
             if not waits or self._looks % _RARELY == 0:
                 self._look_for_record(cell)
-        for job, verdict in self._verdicts.items():
-            if verdict.kind is Kind.gone:
-                self._job_is_gone(job, verdict)
+        for job, info in self._infos.items():
+            if info.phase is JobPhase.gone:
+                self._job_is_gone(job, info)
         for freed in self._owned.freed():
             self._take_freed(freed)
         if why := self._bad_nodes.all_bad():
@@ -184,13 +184,13 @@ class Watch:
         self._submit()
         mine = set(self._with_job.values())
         # Only three answers in a row make a job's end sure; without an answer SLURM has enough to do.
-        doubt = any(verdict.kind is Kind.unknown for job, verdict in self._verdicts.items() if job in mine)
+        doubt = any(info.phase is JobPhase.unknown for job, info in self._infos.items() if job in mine)
         if doubt and self._queue.answers:
             self._ask_soon()
 
     def _release(self) -> None:
         """Let jobs run again that SLURM holds back for ever because their node, which it has drained, was bad."""
-        held = [job for job, verdict in self._verdicts.items() if verdict.could_not_start]
+        held = [job for job, info in self._infos.items() if info.could_not_start]
         if new := [job for job in held if not self._releases[job]]:
             self._view.say(f"held by SLURM because a node did not start them: {counted(len(new), 'job')}; released")
         if again := [job for job in held if self._releases[job] < _RELEASES]:
@@ -213,16 +213,16 @@ class Watch:
             return
         except RecordError as error:
             if name != self._before[cell]:
-                self._end(Ended(cell=cell, status=Status.error, cause=str(error), log=log))
+                self._end(CellOutcome(cell=cell, status=Status.error, cause=str(error), log=log))
             return
         if record.status.finished or (name != self._before[cell] and self._said_of(cell) is not None):
             self._end_as(cell, record)
 
     def _end_as(self, cell: str, record: Record) -> None:
         cause, log = (record.failure.cause, str(self._open[cell].folder / "log.txt")) if record.failure else ("", "")
-        self._end(Ended(cell=cell, status=record.status, cause=cause, log=log))
+        self._end(CellOutcome(cell=cell, status=record.status, cause=cause, log=log))
 
-    def _said_of(self, cell: str) -> Ended | None:
+    def _said_of(self, cell: str) -> CellOutcome | None:
         """Return how the cell's job has said that it ended."""
         job = self._with_job.get(cell, "")
         folder = self._folder_of(job)
@@ -237,7 +237,7 @@ class Watch:
             self._earlier = submissions(self._jobs.tasks[0].folder.parent)
         return self._earlier.get(job)
 
-    def _job_is_gone(self, job: str, verdict: Verdict) -> None:
+    def _job_is_gone(self, job: str, info: JobInfo) -> None:
         if job not in self._with_job.values():
             return  # seen before
         for cell in [cell for cell, its_job in self._with_job.items() if its_job == job]:
@@ -248,68 +248,68 @@ class Watch:
             if cell in self._open and (said := self._said_of(cell)) is not None:
                 self._end(said)
         cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
-        for cell, fate in fate_of(job, verdict, cells, self._folder_of(job)).items():
+        for cell, lost in lost_cells(job, info, cells, self._folder_of(job)).items():
             del self._with_job[cell]
             owner = owner_of(self._open[cell].folder)
             if owner is not None and not surely_dead(owner):
                 # A process on a node that SLURM has lost may go on and finish the cell.
-                self._owned.add(self._open[cell], fate)
+                self._owned.add(self._open[cell], lost)
             else:
-                self._meet(cell, fate)
+                self._meet(cell, lost)
         if self._bad_nodes.names != self._jobs.bad_nodes:
             self._jobs.bad_nodes = list(self._bad_nodes.names)
             squeue.exclude(self._with_job.values(), self._jobs.excluded)
 
-    def _take_freed(self, freed: Freed[Fate | None]) -> None:
+    def _take_freed(self, freed: Freed[LostCell | None]) -> None:
         cell = freed.task.cell
         if freed.record is not None:
             self._end_as(cell, freed.record)
         elif freed.purpose is None:
-            self._intake.add(self._numbers[cell])
+            self._submit_queue.add(self._numbers[cell])
         else:
             self._meet(cell, freed.purpose, fence=freed.fence)
 
     # --- what follows for a cell whose job is gone
 
-    def _meet(self, cell: str, fate: Fate, fence: str = "") -> None:
+    def _meet(self, cell: str, lost: LostCell, fence: str = "") -> None:
         """Try the cell again, or record that it failed."""
-        if fate.bad_node:
-            self._avoid(cell, fate)
+        if lost.bad_node:
+            self._avoid(cell, lost)
             return
-        tries = self._tries[cell, fate.status]
-        allowed = tries < _FREE_TRIES if fate.status is None else self._options.retries.allow(fate.status, tries)
-        if fate.again and allowed:
-            self._tries[cell, fate.status] += 1
-            if fate.status is not None:
-                self._view.say(f"{cell}: {fate.status.value}: {fate.cause}; submitted again")
-            self._intake.add(self._numbers[cell])
-        elif fate.status is None:
-            self._end(Ended(cell=cell, status=None, cause=fate.cause, log=fate.log))
+        tries = self._tries[cell, lost.status]
+        allowed = tries < _FREE_TRIES if lost.status is None else self._options.retries.allow(lost.status, tries)
+        if lost.again and allowed:
+            self._tries[cell, lost.status] += 1
+            if lost.status is not None:
+                self._view.say(f"{cell}: {lost.status.value}: {lost.cause}; submitted again")
+            self._submit_queue.add(self._numbers[cell])
+        elif lost.status is None:
+            self._end(CellOutcome(cell=cell, status=None, cause=lost.cause, log=lost.log))
         else:
-            self._record(cell, fate, fate.status, fence)
+            self._record(cell, lost, lost.status, fence)
 
-    def _avoid(self, cell: str, fate: Fate) -> None:
+    def _avoid(self, cell: str, lost: LostCell) -> None:
         """Submit a cell again whose job ended before it began, without the node that was to blame for it."""
-        if self._bad_nodes.note(fate.bad_node, cell, fate.cause):
-            self._view.say(f"{fate.bad_node} is avoided from now on: {fate.cause}, before any cell began")
+        if self._bad_nodes.note(lost.bad_node, cell, lost.cause):
+            self._view.say(f"{lost.bad_node} is avoided from now on: {lost.cause}, before any cell began")
         if why := self._bad_nodes.bad_for(cell):
-            self._end(Ended(cell=cell, status=None, cause=f"not trained: {why}", log=fate.log))
+            self._end(CellOutcome(cell=cell, status=None, cause=f"not trained: {why}", log=lost.log))
         else:
-            self._intake.add(self._numbers[cell])
+            self._submit_queue.add(self._numbers[cell])
 
-    def _record(self, cell: str, fate: Fate, status: Status, fence: str) -> None:
+    def _record(self, cell: str, lost: LostCell, status: Status, fence: str) -> None:
         try:
-            record = write_failure(self._open[cell], status, fate.cause, fate.log, fence=fence)
+            record = write_failure(self._open[cell], status, lost.cause, lost.log, fence=fence)
         except ClaimedError:
-            self._owned.add(self._open[cell], fate)
+            self._owned.add(self._open[cell], lost)
         except (RecordError, OSError) as error:
-            cause = f"{fate.cause}; this could not be recorded: {error}"
-            self._end(Ended(cell=cell, status=status, cause=cause, log=fate.log))
+            cause = f"{lost.cause}; this could not be recorded: {error}"
+            self._end(CellOutcome(cell=cell, status=status, cause=cause, log=lost.log))
         else:
             cause = record.failure.cause if record.failure else ""
-            self._end(Ended(cell=cell, status=record.status, cause=cause, log=fate.log))
+            self._end(CellOutcome(cell=cell, status=record.status, cause=cause, log=lost.log))
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: CellOutcome) -> None:
         if ended.status is not None:
             self._bad_nodes.forget_row()
         self.ended[ended.cell] = ended
@@ -321,24 +321,24 @@ class Watch:
     # --- what the user sees
 
     def _show(self) -> None:
-        verdicts = {job: self._verdicts[job] for job in set(self._with_job.values()) if job in self._verdicts}
+        infos = {job: self._infos[job] for job in set(self._with_job.values()) if job in self._infos}
         running = {}
         for cell, job in self._with_job.items():
-            if job not in verdicts or verdicts[job].kind not in (Kind.running, Kind.suspended):
+            if job not in infos or infos[job].phase not in (JobPhase.running, JobPhase.suspended):
                 continue
             if owner_of(self._open[cell].folder) is not None:
-                suspended = " suspended" if verdicts[job].kind is Kind.suspended else ""
-                running[cell] = f"{verdicts[job].node} {job}{suspended}"
+                suspended = " suspended" if infos[job].phase is JobPhase.suspended else ""
+                running[cell] = f"{infos[job].node} {job}{suspended}"
         if running:
             self._bad_nodes.forget_row()
-        self._view.refresh(running, len(self._open) - len(running), self._summary(verdicts))
+        self._view.refresh(running, len(self._open) - len(running), self._summary(infos))
 
-    def _summary(self, verdicts: dict[str, Verdict]) -> str:
+    def _summary(self, infos: dict[str, JobInfo]) -> str:
         if not self._with_job:
             return ""
-        kinds = Counter(verdict.kind for verdict in verdicts.values())
-        reasons = Counter(verdict.reason for verdict in verdicts.values() if verdict.kind is Kind.pending)
-        parts = ", ".join(f"{count} {kind.value}" for kind in Kind if (count := kinds[kind]))
+        phases = Counter(info.phase for info in infos.values())
+        reasons = Counter(info.reason for info in infos.values() if info.phase is JobPhase.pending)
+        parts = ", ".join(f"{count} {phase.value}" for phase in JobPhase if (count := phases[phase]))
         why = ", ".join(reason for reason, _ in reasons.most_common(2))
         return f"SLURM {self._ids()}: {parts}{f' ({why})' if why else ''}"
 

@@ -15,9 +15,9 @@ from strive.cells.records import PREDICTIONS, RecordError, Status
 from strive.code.hash import code_hash
 from strive.code.same_code import is_stale
 from strive.slurm.job_log import starts
-from strive.slurm.job_outcome import fate_of
+from strive.slurm.job_outcome import lost_cells
 from strive.slurm.launches import Job, Launch, Launches
-from strive.slurm.squeue import Kind
+from strive.slurm.squeue import JobPhase
 from strive.sweeps.audit import Audit, audit_plan, changed_file
 from strive.sweeps.plan import StoredCell, StoredPlan, has_checkpoint, names_in
 
@@ -26,7 +26,7 @@ _SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 _MOST_BYTES = 16 * 2**20  # of predictions that a look at how things stand reads; tables read larger ones, too
 
 
-class State(StrEnum):
+class CellState(StrEnum):
     """How a cell stands."""
 
     done = auto()
@@ -42,20 +42,20 @@ class State(StrEnum):
     @property
     def finished(self) -> bool:
         """Whether there is a result."""
-        return self in (State.done, State.diverged)
+        return self in (CellState.done, CellState.diverged)
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to the cell in this launch."""
-        return self.finished or self in (State.failed, State.unreadable, State.contradictory)
+        return self.finished or self in (CellState.failed, CellState.unreadable, CellState.contradictory)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class CellStatus:
     """How one cell stands."""
 
     cell: str
-    state: State
+    state: CellState
     status: Status | None = None  # of a failure
     dead: bool = False  # it is done, and never left chance
     why: str = ""  # may have any number of lines
@@ -78,7 +78,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _ReadRecord:
     """What a record says, as far as the files beside it agree."""
 
     stamp: tuple[int, ...]  # of the record: time, size, number; and of what it is compared with
@@ -95,41 +95,41 @@ class _Seen:
         return self.status is not None and self.status.finished
 
 
-class Watcher:
+class StatusReader:
     """Looks at the cells of a runs folder; ask the same object again, it reads only what is new."""
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
         self._launches = Launches(runs)
-        self._records: dict[str, _Seen] = {}
+        self._records: dict[str, _ReadRecord] = {}
         self._audits: dict[str, tuple[StoredPlan, Audit]] = {}
 
     @property
-    def trouble(self) -> str:
+    def queue_error(self) -> str:
         """Why SLURM could not be asked, "" if it could, or need not be."""
-        return self._launches.trouble
+        return self._launches.queue_error
 
     def last_launch(self, sweep: str) -> Launch | None:
         """Return the newest launch of a sweep."""
         return next(iter(self._launches.of(sweep)), None)
 
-    def look(self, plan: StoredPlan) -> list[Standing]:
+    def look(self, plan: StoredPlan) -> list[CellStatus]:
         """Return how each cell stands now, in the plan's order."""
         names = names_in(self._runs)
         found = {cell.cell: self._on_disk(plan, cell, names) for cell in plan.cells}
         for cell, why in self._audit(plan).cells.items():
             if found[cell].state.finished:
-                found[cell] = Standing(cell=cell, state=State.contradictory, why=why)
+                found[cell] = CellStatus(cell=cell, state=CellState.contradictory, why=why)
         live = self._launches.live_jobs()
-        for cell, standing in found.items():
-            if standing.state.finished:
+        for cell, current in found.items():
+            if current.state.finished:
                 continue
             job = live.get(cell)
-            if standing.state is State.running:
-                suspended = job is not None and job.verdict.kind is Kind.suspended
-                found[cell] = dataclasses.replace(standing, suspended=suspended)
+            if current.state is CellState.running:
+                suspended = job is not None and job.info.phase is JobPhase.suspended
+                found[cell] = dataclasses.replace(current, suspended=suspended)
             elif job is not None and not _has_failed_in(job, cell):
-                found[cell] = dataclasses.replace(standing, state=State.waiting, why=_place_in_queue(job))
+                found[cell] = dataclasses.replace(current, state=CellState.waiting, why=_place_in_queue(job))
         self._ask_launches(plan.sweep, found)
         return list(found.values())
 
@@ -146,29 +146,29 @@ class Watcher:
 
     # -- from the cell's folder
 
-    def _on_disk(self, plan: StoredPlan, cell: StoredCell, names: frozenset[str]) -> Standing:
+    def _on_disk(self, plan: StoredPlan, cell: StoredCell, names: frozenset[str]) -> CellStatus:
         if cell.cell not in names:
-            return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
+            return CellStatus(cell=cell.cell, state=CellState.missing, epochs=cell.epochs)
         folder = self._runs / cell.cell
         record = self._record(folder)
         owner = _owner(folder)
         ended = owner is not None and record is not None and is_older(folder, owner, record.stamp[0])
         if owner is not None and not surely_dead(owner) and not ended:
             batch_size = plan.config(cell)["budget.batch_size"]
-            return Standing(
-                cell=cell.cell, state=State.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
+            return CellStatus(
+                cell=cell.cell, state=CellState.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
                 epochs_done=len(read_lines(folder)),
             )  # fmt: skip
         if record is not None:
             return _ended(cell, folder, record, plan.config(cell))
         if owner is None and not has_checkpoint(folder):
-            return Standing(cell=cell.cell, state=State.missing, epochs=cell.epochs)
+            return CellStatus(cell=cell.cell, state=CellState.missing, epochs=cell.epochs)
         why = f"its process is gone ({owner})" if owner else "a checkpoint is there"
-        return Standing(
-            cell=cell.cell, state=State.stopped, why=why, epochs=cell.epochs, epochs_done=len(read_lines(folder))
+        return CellStatus(
+            cell=cell.cell, state=CellState.stopped, why=why, epochs=cell.epochs, epochs_done=len(read_lines(folder))
         )
 
-    def _record(self, folder: Path) -> _Seen | None:
+    def _record(self, folder: Path) -> _ReadRecord | None:
         """Return what the cell's record says; one that was read before only if its file has changed."""
         path = folder / "record.json"
         try:
@@ -180,15 +180,15 @@ class Watcher:
             self._records.pop(folder.name, None)
             return None
         except OSError as error:
-            return _Seen((0, 0, 0), None, f"{path}: {error.strerror}")
+            return _ReadRecord((0, 0, 0), None, f"{path}: {error.strerror}")
         return self._records[folder.name]
 
     # -- from the launches
 
-    def _ask_launches(self, sweep: str, found: dict[str, Standing]) -> None:
+    def _ask_launches(self, sweep: str, found: dict[str, CellStatus]) -> None:
         """Find out who will train the cells that nobody trains, or what became of their jobs."""
-        open_ = {cell for cell, standing in found.items() if not standing.state.finished}
-        settled = (State.running, State.waiting, State.unreadable, State.contradictory)
+        open_ = {cell for cell, current in found.items() if not current.state.finished}
+        settled = (CellState.running, CellState.waiting, CellState.unreadable, CellState.contradictory)
         open_ -= {cell for cell in open_ if found[cell].state in settled}
         for launch in self._launches.of(sweep):
             if not open_:
@@ -199,7 +199,7 @@ class Watcher:
             if launch.alive:
                 why = f"a worker of process {launch.pid}"
                 for cell in mine - {cell for cell in mine if self._has_failed_since(launch, found[cell])}:
-                    found[cell] = dataclasses.replace(found[cell], state=State.waiting, why=why)
+                    found[cell] = dataclasses.replace(found[cell], state=CellState.waiting, why=why)
                 open_ -= mine
             elif launch.launcher == "slurm":
                 # Cells without a job in this launch were left to an earlier one's.
@@ -207,24 +207,24 @@ class Watcher:
             else:
                 open_ -= mine
 
-    def _has_failed_since(self, launch: Launch, standing: Standing) -> bool:
-        if standing.state is not State.failed:
+    def _has_failed_since(self, launch: Launch, current: CellStatus) -> bool:
+        if current.state is not CellState.failed:
             return False
-        return self._records[standing.cell].stamp[0] > (launch.folder / "launch.json").stat().st_mtime_ns
+        return self._records[current.cell].stamp[0] > (launch.folder / "launch.json").stat().st_mtime_ns
 
-    def _explain(self, launch: Launch, cells: Set[str], found: dict[str, Standing]) -> set[str]:
+    def _explain(self, launch: Launch, cells: Set[str], found: dict[str, CellStatus]) -> set[str]:
         """Say why jobs ended without a record of their cells; return the cells that had a job."""
         # A later job of the same cell stands later.
         last_job = {cell: job for job, numbers in launch.jobs.items() for cell in launch.cells_at(numbers)}
         silent: dict[str, list[str]] = {}
         for cell in cells & last_job.keys():
-            if found[cell].state in (State.missing, State.stopped):
+            if found[cell].state in (CellState.missing, CellState.stopped):
                 silent.setdefault(last_job[cell], []).append(cell)
-        for job, verdict in self._launches.ended_jobs(silent).items():
-            for cell, fate in fate_of(job, verdict, silent[job], launch.folder).items():
-                state = State.failed if fate.status is not None else found[cell].state
+        for job, info in self._launches.ended_jobs(silent).items():
+            for cell, lost in lost_cells(job, info, silent[job], launch.folder).items():
+                state = CellState.failed if lost.status is not None else found[cell].state
                 found[cell] = dataclasses.replace(
-                    found[cell], state=state, status=fate.status, why=fate.cause, log=fate.log
+                    found[cell], state=state, status=lost.status, why=lost.cause, log=lost.log
                 )
         return cells & last_job.keys()
 
@@ -240,38 +240,38 @@ def _stamp(path: Path, *, there: bool = True) -> tuple[int, ...]:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def _read(path: Path, stamp: tuple[int, ...]) -> _Seen:
+def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
     try:
         record = records.read_record(path)
     except RecordError as error:
-        return _Seen(stamp, None, str(error))
+        return _ReadRecord(stamp, None, str(error))
     if record.failure is not None:
-        return _Seen(stamp, record.status, record.failure.cause, record.failure.traceback)
+        return _ReadRecord(stamp, record.status, record.failure.cause, record.failure.traceback)
     assert record.result is not None
     evidence = weigh(record, path.parent, most_bytes=_MOST_BYTES)
     if evidence.contradictions:
-        return _Seen(stamp, None, evidence.why, contradicted=True)
+        return _ReadRecord(stamp, None, evidence.why, contradicted=True)
     why, dead = records.divergence(record), False
     if record.status is Status.done and is_dead(record.result.test_error, evidence.chance_error):
         assert evidence.chance_error is not None
         why, dead = f"test error {record.result.test_error:.2%}, {dead_text(evidence.chance_error)}", True
     made = record.provenance
-    return _Seen(stamp, record.status, why, images=made.data_fingerprint, code=made.code_hash, dead=dead)
+    return _ReadRecord(stamp, record.status, why, images=made.data_fingerprint, code=made.code_hash, dead=dead)
 
 
-def _ended(cell: StoredCell, folder: Path, record: _Seen, config: Mapping[str, Any]) -> Standing:
+def _ended(cell: StoredCell, folder: Path, record: _ReadRecord, config: Mapping[str, Any]) -> CellStatus:
     if record.status is None:
-        state = State.contradictory if record.contradicted else State.unreadable
-        return Standing(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
+        state = CellState.contradictory if record.contradicted else CellState.unreadable
+        return CellStatus(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
     if record.finished:
         stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config) else ""
-        return Standing(
-            cell=cell.cell, state=State(record.status.value), why=record.why, dead=record.dead, images=record.images,
-            stale=stale,
+        return CellStatus(
+            cell=cell.cell, state=CellState(record.status.value), why=record.why, dead=record.dead,
+            images=record.images, stale=stale,
         )  # fmt: skip
     log = folder / "log.txt"
-    return Standing(
-        cell=cell.cell, state=State.failed, status=record.status, why=record.why, traceback=record.traceback,
+    return CellStatus(
+        cell=cell.cell, state=CellState.failed, status=record.status, why=record.why, traceback=record.traceback,
         log=str(log) if log.exists() else "", epochs=cell.epochs,
     )  # fmt: skip
 
@@ -289,8 +289,8 @@ def _has_failed_in(job: Job, cell: str) -> bool:
 
 
 def _place_in_queue(job: Job) -> str:
-    verdict = job.verdict
-    if verdict.kind is Kind.pending:
+    info = job.info
+    if info.phase is JobPhase.pending:
         # The jobs of an array wait for the same thing.
-        return f"SLURM job {job.id.partition('_')[0]}, pending ({verdict.reason or verdict.state.lower()})"
-    return f"SLURM job {job.id}, {verdict.state.lower()} on {verdict.node}, behind other cells"
+        return f"SLURM job {job.id.partition('_')[0]}, pending ({info.reason or info.state.lower()})"
+    return f"SLURM job {job.id}, {info.state.lower()} on {info.node}, behind other cells"

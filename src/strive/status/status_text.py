@@ -14,11 +14,11 @@ from strive.cells.lease import Owner
 from strive.format import counted, duration, short_names, shortened
 from strive.plain_text import printable
 from strive.slurm.launches import Launch
-from strive.status.cell_status import Standing, State
+from strive.status.cell_status import CellState, CellStatus
 from strive.sweeps.plan import StoredPlan
 
 _COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")
-NOT_A_RESULT = (State.failed, State.unreadable, State.contradictory)
+NOT_A_RESULT = (CellState.failed, CellState.unreadable, CellState.contradictory)
 _SHOWN = 20  # names of cells about which there is nothing to say
 _NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
 Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign of life}
@@ -26,10 +26,10 @@ Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign 
 
 def sweep_report(
     plan: StoredPlan,
-    standings: Sequence[Standing],
+    statuses: Sequence[CellStatus],
     *,
     launch: Launch | None = None,
-    trouble: str = "",
+    queue_error: str = "",
     problems: Sequence[str] = (),
     tracebacks: bool = False,
     silent: Silent | None = None,
@@ -40,40 +40,43 @@ def sweep_report(
     problems: what contradicts the plan. tracebacks: of failed cells. silent: the running cells without a
     sign of life. width: columns of the terminal; None: what is printed is not for a terminal, and nothing is cut.
     """
-    by_state = {state: [each for each in standings if each.state is state] for state in State}
+    by_state = {state: [each for each in statuses if each.state is state] for state in CellState}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
-    yield _line(counts(standings))
-    yield from _stale(standings)
+    yield _line(counts(statuses))
+    yield from _stale(statuses)
     if launch is not None:
         yield _line(f"last launch: {_launched(launch)}")
-    if trouble and any(not each.state.finished for each in standings):
-        yield _line(f"what SLURM has queued cannot be seen: {trouble}")
-    yield from _versions(plan, standings)
+    if queue_error and any(not each.state.finished for each in statuses):
+        yield _line(f"what SLURM has queued cannot be seen: {queue_error}")
+    yield from _versions(plan, statuses)
     if problems:
         yield _title("the plan is contradicted")
         yield from (_line(problem, style="red") for problem in problems)
-    yield from _running(by_state[State.running], silent or {}, width)
-    yield from _waiting(by_state[State.waiting])
-    yield from _failed([each for each in standings if each.state in NOT_A_RESULT], tracebacks)
-    yield from _results("diverged", by_state[State.diverged])
-    yield from _results("dead, although done", [each for each in standings if each.dead])
-    yield from _stopped(by_state[State.stopped], width)
-    yield from _missing(by_state[State.missing])
+    yield from _running(by_state[CellState.running], silent or {}, width)
+    yield from _waiting(by_state[CellState.waiting])
+    yield from _failed([each for each in statuses if each.state in NOT_A_RESULT], tracebacks)
+    yield from _results("diverged", by_state[CellState.diverged])
+    yield from _results("dead, although done", [each for each in statuses if each.dead])
+    yield from _stopped(by_state[CellState.stopped], width)
+    yield from _missing(by_state[CellState.missing])
 
 
-def _stale(standings: Sequence[Standing]) -> Iterator[RenderableType]:
-    codes = Counter(each.stale for each in standings if each.stale)
+def _stale(statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
+    codes = Counter(each.stale for each in statuses if each.stale)
     if number := codes.total():
         yield _line(f"{number} of them come from other code than this ({', '.join(sorted(codes))})")
 
 
-def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int | None = None) -> Table:
+def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[CellStatus]]], width: int | None = None) -> Table:
     """Return a table with one line for each sweep. width: as for sweep_report.
 
     Diverged and dead cells have a column where there is one: they are no news otherwise, and a terminal is narrow.
     """
-    every = [each for _, standings in sweeps for each in standings]
-    some = {"diverged": any(each.state is State.diverged for each in every), "dead": any(each.dead for each in every)}
+    every = [each for _, statuses in sweeps for each in statuses]
+    some = {
+        "diverged": any(each.state is CellState.diverged for each in every),
+        "dead": any(each.dead for each in every),
+    }
     names = [name for name in _COLUMNS if some.get(name, True)]
     longest = max((len(plan.sweep) for plan, _ in sweeps), default=0)
     table = _table()
@@ -81,42 +84,42 @@ def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[Standing]]], width: int
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for plan, standings in sweeps:
-        count = Counter(each.state for each in standings)
+    for plan, statuses in sweeps:
+        count = Counter(each.state for each in statuses)
         varied = _cell(_varied(plan))
         if width is not None:
             # Numbers are of no use cut, names are.
             varied.truncate(max(0, width - longest - sum(len(name) + 2 for name in names) - 2), overflow="ellipsis")
         table.add_row(
             _cell(plan.sweep),
-            str(len(standings)),
-            str(count[State.done]),
-            *([str(count[State.diverged] or "")] if some["diverged"] else []),
-            *([str(sum(each.dead for each in standings) or "")] if some["dead"] else []),
-            *(str(count[state] or "") for state in (State.running, State.waiting)),
+            str(len(statuses)),
+            str(count[CellState.done]),
+            *([str(count[CellState.diverged] or "")] if some["diverged"] else []),
+            *([str(sum(each.dead for each in statuses) or "")] if some["dead"] else []),
+            *(str(count[state] or "") for state in (CellState.running, CellState.waiting)),
             str(sum(count[state] for state in NOT_A_RESULT) or ""),
-            str(count[State.stopped] + count[State.missing] or ""),
+            str(count[CellState.stopped] + count[CellState.missing] or ""),
             varied,
         )
     return table
 
 
-def counts(standings: Sequence[Standing]) -> str:
+def counts(statuses: Sequence[CellStatus]) -> str:
     """Return how many cells stand how, in one line."""
-    count = Counter(each.state for each in standings)
-    failed = Counter(each.status.value for each in standings if each.state is State.failed and each.status)
-    kinds = {State.failed: f" ({', '.join(f'{number} {status}' for status, number in failed.most_common())})"}
-    if dead := sum(each.dead for each in standings):
-        kinds[State.done] = f" ({dead} of them dead)"
-    parts = [f"{count[state]} {state.value}{kinds.get(state, '')}" for state in State if count[state]]
-    return f"{counted(len(standings), 'cell')}: {', '.join(parts) or 'none'}"
+    count = Counter(each.state for each in statuses)
+    failed = Counter(each.status.value for each in statuses if each.state is CellState.failed and each.status)
+    kinds = {CellState.failed: f" ({', '.join(f'{number} {status}' for status, number in failed.most_common())})"}
+    if dead := sum(each.dead for each in statuses):
+        kinds[CellState.done] = f" ({dead} of them dead)"
+    parts = [f"{count[state]} {state.value}{kinds.get(state, '')}" for state in CellState if count[state]]
+    return f"{counted(len(statuses), 'cell')}: {', '.join(parts) or 'none'}"
 
 
-def advice(standings: Sequence[Standing], overrides: Sequence[str]) -> str:
+def advice(statuses: Sequence[CellStatus], overrides: Sequence[str]) -> str:
     """Return the command that trains what nobody trains, "" if there is no such cell. overrides: of the launch."""
-    if all(each.state.finished for each in standings):
+    if all(each.state.finished for each in statuses):
         return ""
-    if any(each.state in (State.running, State.waiting) for each in standings):
+    if any(each.state in (CellState.running, CellState.waiting) for each in statuses):
         return ""
     return f"to train what has no result: {shlex.join(['python', 'src/run.py', '-m', *overrides])}"
 
@@ -143,10 +146,10 @@ def _varied(plan: StoredPlan) -> str:
     return f"varies {', '.join(key.rpartition('.')[2] for key in keys)}" if keys else "one cell"
 
 
-def _versions(plan: StoredPlan, standings: Sequence[Standing]) -> Iterator[RenderableType]:
+def _versions(plan: StoredPlan, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
     """Name a data set of which finished cells have seen several versions."""
     data = {cell.cell: str(plan.config(cell).get("data.name")) for cell in plan.cells}
-    seen = Counter((data[each.cell], each.images) for each in standings if each.images)
+    seen = Counter((data[each.cell], each.images) for each in statuses if each.images)
     for name in dict.fromkeys(name for name, _ in seen):
         versions = {images: number for (of, images), number in seen.items() if of == name}
         if len(versions) > 1:
@@ -159,17 +162,17 @@ def _launched(launch: Launch) -> str:
     return f"{launch.launcher}, {launch.time}, process {launch.pid} on {launch.host} ({state})"
 
 
-def _running(standings: Sequence[Standing], silent: Silent, width: int | None) -> Iterator[RenderableType]:
-    if not standings:
+def _running(statuses: Sequence[CellStatus], silent: Silent, width: int | None) -> Iterator[RenderableType]:
+    if not statuses:
         return
     yield _title("running")
-    names = _names(standings, width)
+    names = _names(statuses, width)
     table = _table()
     table.add_column("cell", no_wrap=True, overflow="ellipsis")
     for name in ("epoch", "images/s", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("trained by", overflow="fold")
-    for each in standings:
+    for each in statuses:
         assert each.owner is not None
         note, owner = each.owner.note, _whom(each.owner)
         owner += ", suspended" if each.suspended else ""
@@ -188,19 +191,19 @@ def _whom(owner: Owner) -> str:
     return f"{owner.host} {f'SLURM job {owner.job}' if owner.job else f'process {owner.pid}'}"
 
 
-def _waiting(standings: Sequence[Standing]) -> Iterator[RenderableType]:
-    if not standings:
+def _waiting(statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
+    if not statuses:
         return
     yield _title("waiting")
-    for why, number in Counter(each.why for each in standings).most_common():
+    for why, number in Counter(each.why for each in statuses).most_common():
         yield _line(f"{number} for {why}")
 
 
-def _failed(standings: Sequence[Standing], tracebacks: bool) -> Iterator[RenderableType]:
-    if not standings:
+def _failed(statuses: Sequence[CellStatus], tracebacks: bool) -> Iterator[RenderableType]:
+    if not statuses:
         return
     yield _title("failed")
-    for each in standings:
+    for each in statuses:
         yield _line(f"{each.status.value if each.status else each.state.value}  {each.cell}", style="red")
         yield _indented(next(iter(each.why.strip().splitlines()), "nobody wrote down why"))
         if each.log:
@@ -209,43 +212,43 @@ def _failed(standings: Sequence[Standing], tracebacks: bool) -> Iterator[Rendera
             yield from (_indented(line.expandtabs(), 4) for line in each.traceback.splitlines())
 
 
-def _results(title: str, standings: Sequence[Standing]) -> Iterator[RenderableType]:
+def _results(title: str, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
     """Yield the cells that have a result of which nobody should be unaware."""
-    if not standings:
+    if not statuses:
         return
     yield _title(title)
-    for each in standings:
+    for each in statuses:
         yield _line(each.cell)
         yield _indented(each.why)
 
 
-def _stopped(standings: Sequence[Standing], width: int | None) -> Iterator[RenderableType]:
-    if not standings:
+def _stopped(statuses: Sequence[CellStatus], width: int | None) -> Iterator[RenderableType]:
+    if not statuses:
         return
     yield _title("stopped; the next launch goes on with them")
-    names = _names(standings, width)
-    for each in standings:
+    names = _names(statuses, width)
+    for each in statuses:
         yield _line(f"{names[each.cell]}  after epoch {each.epochs_done} of {each.epochs}: {each.why}")
 
 
-def _missing(standings: Sequence[Standing]) -> Iterator[RenderableType]:
-    if not standings:
+def _missing(statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
+    if not statuses:
         return
     yield _title("missing")
-    for why, number in Counter(each.why for each in standings if each.why).most_common():
+    for why, number in Counter(each.why for each in statuses if each.why).most_common():
         yield _line(f"{number} of them: {why}")
-    yield from (_line(each.cell) for each in islice(standings, _SHOWN))
-    if len(standings) > _SHOWN:
-        yield _line(f"and {len(standings) - _SHOWN} more")
+    yield from (_line(each.cell) for each in islice(statuses, _SHOWN))
+    if len(statuses) > _SHOWN:
+        yield _line(f"and {len(statuses) - _SHOWN} more")
 
 
 def _title(text: str) -> Text:
     return Text(f"\n{text}", style="bold")
 
 
-def _names(standings: Iterable[Standing], width: int | None) -> Mapping[str, str]:
+def _names(statuses: Iterable[CellStatus], width: int | None) -> Mapping[str, str]:
     """Return {cell: what to call it}: on a terminal what tells it from the others, elsewhere its id."""
-    cells = [each.cell for each in standings]
+    cells = [each.cell for each in statuses]
     if width is None:
         return {cell: cell for cell in cells}
     names, _ = short_names(cells)

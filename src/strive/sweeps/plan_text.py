@@ -10,7 +10,7 @@ from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
 from strive.config import identity
 from strive.format import duration
-from strive.launch.task import Ended
+from strive.launch.task import CellOutcome
 from strive.plain_text import printable
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned
@@ -140,7 +140,9 @@ def remark_lines(finished: Mapping[str, Record]) -> list[str]:
     return [f"of {len(finished)} cells with a result {' and '.join(counts)}:", *lines[:_SHOWN], *more]
 
 
-def failure_lines(cells: Sequence[Planned], finished: Mapping[str, Record], ended: Mapping[str, Ended]) -> list[str]:
+def failure_lines(
+    cells: Sequence[Planned], finished: Mapping[str, Record], ended: Mapping[str, CellOutcome]
+) -> list[str]:
     """Return one line for every cell without a result, or whose retraining failed: why, and where to read more."""
     lines = []
     for planned in cells:
@@ -157,5 +159,5 @@ def failure_lines(cells: Sequence[Planned], finished: Mapping[str, Record], ende
     return lines
 
 
-def _has_failed(ended: Ended) -> bool:
+def _has_failed(ended: CellOutcome) -> bool:
     return ended.status not in (Status.done, Status.diverged)
