@@ -1,7 +1,13 @@
-"""A wish from outside to stop: noted when the signal comes, obeyed between two steps."""
+"""Graceful shutdown: signal handlers take a note that training reads between two steps. Imports no torch."""
 
+import os
+import selectors
 import signal
-from types import FrameType
+import threading
+from collections.abc import Callable
+from functools import partial
+from types import FrameType, TracebackType
+from typing import Self
 
 # Ctrl-C, a scheduler's end, a terminal that was closed, the words of SLURM and others before a time limit, and a limit
 # on processor seconds. Not SIGQUIT: Ctrl-\ is for whoever wants an end at once.
@@ -12,7 +18,7 @@ _requested = ""
 
 
 class StoppedError(Exception):
-    """A cell was left between two steps, with a checkpoint, because someone asked for it."""
+    """A cell was left between two steps, with a checkpoint, because a stop was requested."""
 
 
 def listen() -> None:
@@ -32,12 +38,12 @@ def request(reason: str) -> None:
 
 
 def requested() -> str:
-    """Return who asked for a stop, such as SIGTERM, or "" if nobody did."""
+    """Return what asked for a stop, such as SIGTERM, "" if nothing did."""
     return _requested
 
 
 def forget() -> None:
-    """Go on as if nobody had asked."""
+    """Forget the request, and go on."""
     global _requested
     _requested = ""
 
@@ -46,3 +52,49 @@ def _note(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT and _requested:
         raise KeyboardInterrupt
     request(signal.Signals(number).name)
+
+
+class CtrlC:
+    """Counts the presses of Ctrl-C while it is entered, and lets any signal end the wait of a selector.
+
+    KeyboardInterrupt may come between any two instructions, and a process that was started just then
+    would be lost. The third press raises it all the same. A program that already listens to signals
+    (`listen`) keeps its own handler, and so does one that waits in another thread.
+
+    The selector's keys carry functions as their data; the one for signals has nothing to do.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self.presses = 0
+        self._selector = selector
+        self._undo: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Self:
+        """Begin to count."""
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        self._selector.register(reading, selectors.EVENT_READ, partial(os.read, reading, 1 << 16))
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._undo = [
+            partial(signal.set_wakeup_fd, before),
+            partial(self._selector.unregister, reading),
+            partial(os.close, reading),
+            partial(os.close, writing),
+        ]
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._count)
+            self._undo.insert(0, partial(signal.signal, signal.SIGINT, signal.default_int_handler))
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Leave signals as they were."""
+        for undo in self._undo:
+            undo()
+
+    def _count(self, number: int, frame: FrameType | None) -> None:
+        self.presses += 1
+        if self.presses > 2:
+            raise KeyboardInterrupt

@@ -598,8 +598,8 @@ end(held[0])
     "leave",
     [
         # One cell had the error, or all were given back because any may have had it.
-        "end(held[0], 'error', cause='CUDA error', leaves=True, beside=2)",
-        "[give_back(cell, 1, cause='CUDA error', leaves=True, beside=2) for cell in list(held)]",
+        "end(held[0], 'error', cause='CUDA error', leaves=True, companions=2)",
+        "[give_back(cell, 1, cause='CUDA error', leaves=True, companions=2) for cell in list(held)]",
     ],
 )
 def test_a_process_that_an_error_has_spoilt_gives_all_its_cells_another_try_alone(make_tasks: MakeTasks, leave: str):
@@ -621,7 +621,7 @@ end(held[0])
 
 def test_an_error_that_spoils_nothing_is_its_cells_own(make_tasks: MakeTasks):
     tasks = make_tasks(3)
-    play = "await_cells(counts.pop(0)); end(held[0], *(['error'] if 1 in seeds() else []), beside=len(held) - 1)"
+    play = "await_cells(counts.pop(0)); end(held[0], *(['error'] if 1 in seeds() else []), companions=len(held) - 1)"
     ended = launch_pack(tasks, play, start="counts = [3, 2, 1]").run()
     assert [end.status for end in ended.values()] == [Status.error, Status.error, Status.done]
     assert played() == [" 0 1 2", " 1 2", " 2"]
@@ -632,9 +632,9 @@ def test_a_cell_without_memory_beside_others_is_tried_alone_and_fewer_are_at_onc
     play = """
 await_cells(counts.pop(0))
 if len(held) == 3:
-    end(held[2], "out_of_memory", cause="MemoryError: no message", beside=2)
+    end(held[2], "out_of_memory", cause="MemoryError: no message", companions=2)
 elif seeds() == [2]:
-    end(held[0], "out_of_memory", cause="MemoryError: no message", beside=0)
+    end(held[0], "out_of_memory", cause="MemoryError: no message", companions=0)
 else:
     end(held[0])
 """

@@ -21,6 +21,7 @@ from strive.cells.records import Status
 from strive.code import hash as code_hash_module
 from strive.code.hash import code_hash
 from strive.config import identity
+from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
 from strive.launch.task import Task
@@ -316,7 +317,7 @@ def test_cells_side_by_side_have_the_records_of_cells_trained_alone(
 def test_a_diverging_cell_leaves_the_other_in_training(pair: WorkerProcess, make_request: MakeRequest):
     good, wild = make_request("budget.epochs=3"), make_request("budget.epochs=3", "optimizer.lr=1e30")
     said = train_together(pair, good, wild)
-    assert [(event.cell, event.status, event.beside) for event in said.values()] == [
+    assert [(event.cell, event.status, event.companions) for event in said.values()] == [
         (wild.task.cell, Status.diverged, 1),
         (good.task.cell, Status.done, 0),
     ]
@@ -341,7 +342,7 @@ def test_a_cell_without_memory_beside_another_costs_that_one_nothing(pair: Worke
     hook = "lambda net, images: None if net.training else exec('raise MemoryError')"
     large = make_request("budget.epochs=1", told=f"self.register_forward_pre_hook({hook}); self.told = ''")
     said = train_together(pair, good, large)
-    assert [(event.status, event.beside, event.leaves) for event in said.values()] == [
+    assert [(event.status, event.companions, event.leaves) for event in said.values()] == [
         (Status.out_of_memory, 1, False),
         (Status.done, 0, False),
     ]
@@ -424,9 +425,9 @@ def test_files_in_the_current_directory_do_not_replace_pythons_own(tmp_path: Pat
 
 def test_a_message_comes_out_as_it_went_in(make_request: MakeRequest):
     request = make_request(fence="token")
-    assert TrainRequest.from_json(request.to_json()) == request
+    assert from_line(TrainRequest, to_line(request)) == request
     event = WorkerEvent(kind=EventKind.ended, cell="c", status=Status.diverged, cause="ä\n", seen={"threads": 2})
-    assert WorkerEvent.from_json(event.to_json()) == event
+    assert from_line(WorkerEvent, to_line(event)) == event
 
 
 def test_a_worker_of_another_python_says_why_it_cannot_start(tmp_path: Path):

@@ -16,7 +16,6 @@ from strive import signals
 from strive.cells.lease import ClaimedError, Owner
 from strive.cells.records import Record, RecordError, Status
 from strive.launch.cell_queue import CellQueue
-from strive.launch.ctrl_c import CtrlC
 from strive.launch.devices import Slot, slots
 from strive.launch.exit_cause import exit_status, oom_kills
 from strive.launch.failure_record import write_failure
@@ -79,7 +78,7 @@ class Pool:
         self._said = set[tuple[str, str]]()  # why workers did not start: once, not for each slot and try
         self._deadline: float | None = None  # for the workers to leave, once they were asked to
         self._selector = selectors.DefaultSelector()
-        self._ctrl_c = CtrlC(self._selector)
+        self._ctrl_c = signals.CtrlC(self._selector)
 
     def running(self) -> dict[str, int]:
         """Return the slot number of each cell that is in training here."""
@@ -224,14 +223,14 @@ class Pool:
     def _note(self, worker: WorkerProcess, event: WorkerEvent) -> None:
         worker.has_reported = True
         self._starts_again(worker.number)
-        if event.leaves and event.beside:
+        if event.leaves and event.companions:
             return  # handled when the process is gone, together with the cells that trained along with this one
         request, began = worker.take_back(event.cell)
         task = request.task
         match event.kind:
-            case EventKind.ended if event.status is Status.out_of_memory and event.beside:
-                self._queue.limit(worker.number, request, event.beside)
-                self._try_alone(worker, [request], f"{event.cause}, with {event.beside} more in the process")
+            case EventKind.ended if event.status is Status.out_of_memory and event.companions:
+                self._queue.limit(worker.number, request, event.companions)
+                self._try_alone(worker, [request], f"{event.cause}, with {event.companions} more in the process")
             case EventKind.ended:
                 assert event.status is not None
                 self._tried(task, event.status, event.cause, task.folder / "log.txt")

@@ -1,10 +1,7 @@
 """Messages between a pool and its workers: one line of JSON each."""
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from typing import Self
 
 from strive.cells.records import Status
 from strive.launch.task import Task
@@ -16,16 +13,6 @@ class TrainRequest:
 
     task: Task
     fence: str = ""  # token of a dead process's claim on the cell; "" if there is none
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps({"task": dataclasses.asdict(self.task), "fence": self.fence}, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Self:
-        """Read what to_json wrote."""
-        content = json.loads(line)
-        return cls(task=Task(**content["task"]), fence=content["fence"])
 
 
 class EventKind(StrEnum):
@@ -51,17 +38,6 @@ class WorkerEvent:
     cause: str = ""  # one line
     traceback: str = ""
     leaves: bool = False  # the worker ends after this; another one must take its place
-    beside: int = 0  # so many others trained in the process when the cell ended
+    companions: int = 0  # so many others trained in the process when the cell ended
     room: int = 0  # of `returned`: how many cells at once the worker can or should train
     seen: dict[str, str | int] = field(default_factory=dict)  # fields of Provenance that the worker knows
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Self:
-        """Read what to_json wrote."""
-        content = json.loads(line)
-        status = content["status"]
-        return cls(**content | {"kind": EventKind(content["kind"]), "status": Status(status) if status else None})

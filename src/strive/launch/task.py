@@ -1,13 +1,12 @@
 """A cell as it was frozen when a sweep was launched, and its outcome."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from strive.cells import records
 from strive.cells.records import Status
+from strive.json_lines import from_line, to_line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +31,6 @@ class Task:
         except OSError:
             return ""
 
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Read what to_json wrote."""
-        return cls(**json.loads(line))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellOutcome:
@@ -55,9 +45,9 @@ class CellOutcome:
 
 def write_tasks(path: Path, tasks: list[Task]) -> None:
     """Write one line per task."""
-    records.write_whole(path, "".join(f"{task.to_json()}\n" for task in tasks).encode())
+    records.write_whole(path, b"".join(map(to_line, tasks)))
 
 
 def read_tasks(path: Path) -> list[Task]:
     """Return the tasks in their order."""
-    return [Task.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [from_line(Task, line) for line in path.read_bytes().splitlines()]

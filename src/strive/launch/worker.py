@@ -29,6 +29,7 @@ from strive.cells.records import Record, RecordError, Status  # noqa: E402
 from strive.code.hash import code_hash  # noqa: E402
 from strive.config import identity  # noqa: E402
 from strive.errors import ConfigError, NoRoomError  # noqa: E402
+from strive.json_lines import from_line, to_line  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent  # noqa: E402
 
@@ -76,7 +77,7 @@ def _listen(source: int, requests: _Requests) -> None:
     try:
         with open(source, "rb") as lines:
             for line in lines:
-                requests.put(TrainRequest.from_json(line))
+                requests.put(from_line(TrainRequest, line))
     finally:
         signals.request("the end of its launcher")
         requests.put(None)
@@ -86,7 +87,7 @@ def _listen(source: int, requests: _Requests) -> None:
 
 def _say(pool: BinaryIO, event: WorkerEvent) -> None:
     try:
-        pool.write((event.to_json() + "\n").encode())
+        pool.write(to_line(event))
         pool.flush()
     except OSError:  # the launcher is gone
         signals.request("the end of its launcher")
@@ -100,7 +101,7 @@ class _WorkerLoop:
         self._pack: Pack = _TRAINER.Pack(self._end, room=room)
         self._pack_key = ""  # of the cells in it
         self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
-        self._beside = 0  # how many others train with a cell that ends now
+        self._companions = 0  # how many others train with a cell that ends now
         self._leaves = self._has_garbage = False
 
     def work(self) -> None:
@@ -142,13 +143,13 @@ class _WorkerLoop:
                 break
         # After a signal there are checkpoints to write; after an error the GPU cannot be used any more.
         if len(self._pack) and (signals.requested() or not self._leaves):
-            self._beside = len(self._pack) - 1
+            self._companions = len(self._pack) - 1
             self._pack.run_epoch()
             if self._pack.room or self._pack.measured == MAX_ROOM:
                 self._found[self._pack_key] = self._pack.room or MAX_ROOM
 
     def _begin(self, request: TrainRequest) -> None:
-        cell, self._beside = request.task.cell, len(self._pack)
+        cell, self._companions = request.task.cell, len(self._pack)
         try:
             if signals.requested():
                 raise signals.StoppedError(signals.requested())
@@ -165,24 +166,24 @@ class _WorkerLoop:
 
     def _end(self, cell: str, end: Record | BaseException) -> None:
         """Report how a cell has ended, or why it was not trained to its end here."""
-        event = _ended(end, self._beside) if isinstance(end, Record) else _left(cell, end, self._beside)
+        event = _ended(end, self._companions) if isinstance(end, Record) else _left(cell, end, self._companions)
         self._leaves |= event.leaves
         self._has_garbage = True
         _say(self._pool, event)
 
 
-def _ended(record: Record, beside: int) -> WorkerEvent:
+def _ended(record: Record, companions: int) -> WorkerEvent:
     """Return the event of a cell that left a record."""
     if record.failure is None:
-        return WorkerEvent(kind=EventKind.ended, cell=record.cell, status=record.status, beside=beside)
-    leaves = _TRAINER.is_spoilt(alone=not beside) or (record.status is Status.out_of_memory and not beside)
+        return WorkerEvent(kind=EventKind.ended, cell=record.cell, status=record.status, companions=companions)
+    leaves = _TRAINER.is_spoilt(alone=not companions) or (record.status is Status.out_of_memory and not companions)
     cause = record.failure.cause
     return WorkerEvent(
-        kind=EventKind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, beside=beside
+        kind=EventKind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, companions=companions
     )
 
 
-def _left(cell: str, error: BaseException, beside: int) -> WorkerEvent:
+def _left(cell: str, error: BaseException, companions: int) -> WorkerEvent:
     """Return the event of a cell that left no record."""
     if isinstance(error, _RefusedError | RecordError):
         return WorkerEvent(kind=EventKind.refused, cell=cell, cause=_line(error))
@@ -191,22 +192,17 @@ def _left(cell: str, error: BaseException, beside: int) -> WorkerEvent:
     if isinstance(error, NoRoomError):
         room, cause = error.room, _line(error)
         return WorkerEvent(
-            kind=EventKind.returned, cell=cell, cause=cause, leaves=error.spoilt, beside=beside, room=room
+            kind=EventKind.returned, cell=cell, cause=cause, leaves=error.spoilt, companions=companions, room=room
         )
     if isinstance(error, signals.StoppedError | KeyboardInterrupt):
         return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=signals.requested() or _line(error), leaves=True)
     # An error of one cell, even a sys.exit or a bug of ours, must not end the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
-    leaves = _TRAINER.is_spoilt(alone=not beside)
+    leaves = _TRAINER.is_spoilt(alone=not companions)
     cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
     return WorkerEvent(
-        kind=EventKind.crashed,
-        cell=cell,
-        cause=cause,
-        traceback=text,
-        leaves=leaves,
-        beside=beside,
+        kind=EventKind.crashed, cell=cell, cause=cause, traceback=text, leaves=leaves, companions=companions
     )
 
 

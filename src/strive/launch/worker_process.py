@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.exit_cause import oom_kills
 from strive.launch.failure_record import tail
@@ -68,7 +69,7 @@ class WorkerProcess:
         assert self._process.stdin is not None
         # If it has just died, has_ended finds out.
         with suppress(BrokenPipeError):
-            self._process.stdin.write((request.to_json() + "\n").encode())
+            self._process.stdin.write(to_line(request))
 
     def take_back(self, cell: str) -> tuple[TrainRequest, WorkerEvent | None]:
         """Return the request of a cell that it has no more, and its event when it began with it."""
@@ -82,11 +83,11 @@ class WorkerProcess:
                 self._part += content
                 self.closed = not content
         *lines, self._part = self._part.split(b"\n")
-        events = [WorkerEvent.from_json(line) for line in lines]
+        events = [from_line(WorkerEvent, line) for line in lines]
         for event in events:
             self.ready |= event.kind is EventKind.ready
             self.leaves |= event.leaves
-            if event.leaves and event.beside:
+            if event.leaves and event.companions:
                 self.fault = self.fault or event.cause
             if event.kind is EventKind.began:
                 self.began[event.cell] = event

@@ -22,6 +22,7 @@ from strive import signals, streams
 from strive.cells import records
 from strive.cells.lease import ClaimedError, owner_of
 from strive.cells.records import RecordError, Status
+from strive.json_lines import from_line
 from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import Pool
@@ -65,9 +66,9 @@ class JobPayload:
     def tasks(self) -> list[Task]:
         """Return the pack's cells."""
         wanted = set(self.numbers)
-        with (self.submission / "tasks.jsonl").open(encoding="utf-8") as lines:
+        with (self.submission / "tasks.jsonl").open("rb") as lines:
             # The other packs' lines need no parsing.
-            return [Task.from_json(line) for number, line in enumerate(lines) if number in wanted]
+            return [from_line(Task, line) for number, line in enumerate(lines) if number in wanted]
 
 
 class _JobRun:

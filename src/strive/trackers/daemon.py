@@ -22,6 +22,7 @@ from typing import TextIO
 from strive import streams
 from strive.cells.lease import ClaimedError, LeaseMonitor
 from strive.cells.records import RETRAINING, RecordError
+from strive.json_lines import from_line, to_line
 from strive.trackers.cell_files import Trail, read_trail
 from strive.trackers.client import Client, NotUploadedError, ServiceGoneError
 from strive.trackers.naming import Plans
@@ -249,7 +250,7 @@ class Mirror:
 
     def _say(self, news: News) -> None:
         with suppress(OSError):  # nobody listens any more
-            self._out.write(news.to_json() + "\n")
+            self._out.write(to_line(news).decode())
             self._out.flush()
 
 
@@ -307,7 +308,7 @@ def main(runs: Path, wish: Wish) -> None:
 def _listen(source: TextIO, orders: "queue.SimpleQueue[Order | None]") -> None:
     try:
         for line in source:
-            orders.put(Order.from_json(line))
+            orders.put(from_line(Order, line))
     finally:
         orders.put(None)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from strive.json_lines import from_line, to_line
 from strive.processes import own_source_first
 from strive.trackers.protocol import Kind, News, Order
 
@@ -61,7 +62,7 @@ class MirrorProcess:
     def order(self, *, cells: Iterable[str] = (), plans: Sequence[str] = ()) -> None:
         """Have these shown from now on."""
         with suppress(OSError, ValueError):  # it is gone, or was told to leave
-            self._orders.write(Order(cells=list(cells), plans=list(plans)).to_json() + "\n")
+            self._orders.write(to_line(Order(cells=list(cells), plans=list(plans))).decode())
             self._orders.flush()
 
     def wait_for_server(self, seconds: float) -> News | None:
@@ -109,7 +110,7 @@ class MirrorProcess:
     def _listen(self, lines: IO[str]) -> None:
         with suppress(ValueError):  # closed meanwhile
             for line in lines:
-                news = News.from_json(line)
+                news = from_line(News, line)
                 self._last = time.monotonic()
                 self._on_news(news)
                 self.news.append(news)

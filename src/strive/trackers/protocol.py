@@ -1,10 +1,7 @@
 """What the process that shows cells on W&B is told, and what it tells. Imports no torch."""
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from typing import Self
 
 
 class Kind(StrEnum):
@@ -29,15 +26,6 @@ class Order:
     cells: list[str] = field(default_factory=list)
     plans: list[str] = field(default_factory=list)
 
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Read what to_json wrote."""
-        return cls(**json.loads(line))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class News:
@@ -47,13 +35,3 @@ class News:
     cell: str = ""  # "": it is not about one cell
     text: str = ""
     url: str = ""
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Read what to_json wrote."""
-        content = json.loads(line)
-        return cls(**(content | {"kind": Kind(content["kind"])}))
