@@ -294,7 +294,7 @@ def test_tries_are_counted_for_each_cell_and_reason() -> None:
     retries = Retries(node_fail=1, timeout=1)
     assert out_of_retries([lost, timeout], retries) == {}
     assert out_of_retries([lost, timeout, dataclasses.replace(lost, restart=2)], retries) == {
-        "a": (Status.node_fail, "its job ended on node1 without a word, 2 times")
+        "a": (Status.node_fail, "its job ended on node1 and logged no reason, 2 times")
     }
 
 

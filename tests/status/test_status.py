@@ -399,7 +399,7 @@ def test_a_report_fits_80_columns_and_shows_what_users_wrote_as_they_wrote_it(ma
     assert "no sign of life seen for 2 min" in flat
     assert "suspended" in flat
     assert "1 for SLURM job 12, pending (Resources)" in flat
-    assert "nobody wrote down why" in flat
+    assert "no reason was recorded" in flat
     assert "and 11 more" in flat
 
 

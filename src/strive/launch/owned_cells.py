@@ -1,6 +1,5 @@
 """Cells of a launch that processes outside of it train, watched until each one is free. Imports no torch."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,8 +8,6 @@ from strive.cells import records
 from strive.cells.lease import LeaseMonitor, Owner, owner_of
 from strive.cells.records import Record, RecordError
 from strive.launch.task import Task
-
-_LOOK_SECONDS = 1.0  # between two looks: an owner's end sends no message
 
 Purpose = TypeVar("Purpose")
 
@@ -40,7 +37,6 @@ class OwnedCells(Generic[Purpose]):
         self._say = say
         self._cells: dict[str, _Owned[Purpose]] = {}
         self._leases = LeaseMonitor()
-        self._next_look = 0.0
 
     def add(self, task: Task, purpose: Purpose) -> None:
         """Watch a cell that another process has claimed."""
@@ -56,10 +52,6 @@ class OwnedCells(Generic[Purpose]):
 
     def freed(self) -> list[Freed[Purpose]]:
         """Look at the owners, and return the cells that are watched no more because they are free or have a result."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return []
-        self._next_look = now + _LOOK_SECONDS
         found = [freed for cell in self._cells.values() if (freed := self._look(cell)) is not None]
         for freed in found:
             del self._cells[freed.task.cell]

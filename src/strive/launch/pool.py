@@ -28,6 +28,7 @@ from strive.launch.worker_process import WorkerProcess
 __all__ = ["Pool", "Slot", "slots"]
 
 STOP_SECONDS = 30.0  # for a step and a checkpoint, before a worker that was asked to leave is killed
+_LOOK_SECONDS = 1.0  # between two looks at other processes' cells: an owner's end sends no message
 _TICK_SECONDS = 1.0  # between two looks at other processes' claims and at signals
 # Seconds before a slot's next worker starts after one, two, ... in a row ended before they began with a cell: the
 # cause may last for a minute. After the last pause the slot is given up, but tried again while others train.
@@ -70,6 +71,7 @@ class Pool:
         self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
         self._queue = CellQueue(tasks, slots)
         self._owned = OwnedCells[None](say)
+        self._next_look = 0.0  # at them, monotonic seconds
         self._tries = Counter[tuple[str, Status]]()
         self._workers: dict[int, WorkerProcess] = {}
         self._failed_starts = Counter[int]()
@@ -151,6 +153,9 @@ class Pool:
             self._on_tick(self)
 
     def _take_freed(self) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
         for freed in self._owned.freed():
             if freed.record is None:
                 self._queue.put_back([TrainRequest(task=freed.task, fence=freed.fence)])

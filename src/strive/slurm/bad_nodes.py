@@ -1,6 +1,6 @@
 """Nodes on which jobs end before any of their cells begins. Imports no torch."""
 
-_MOST = 3  # of them in a row: then the nodes are not what is wrong
+_MOST = 3  # of them in a row: then the cause is not the nodes
 
 
 class BadNodes:

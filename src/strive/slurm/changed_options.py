@@ -1,4 +1,4 @@
-"""What queued jobs were submitted with, where a launch that finds them wants something else. Imports no torch."""
+"""Differences between the options of queued jobs and those that a launch now asks for. Imports no torch."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +51,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Task]]:
         options = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
         return options, {task.cell: task for task in read_tasks(folder / "tasks.jsonl")}
     except (OSError, ValueError, TypeError):
-        return {}, {}  # of an earlier version, or cleared away
+        return {}, {}  # of an earlier version, or deleted
 
 
 def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,10 +62,10 @@ def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(
     options: Mapping[str, Any], config: Mapping[str, Any], wanted: Mapping[str, Any], task: Mapping[str, Any]
 ) -> list[str]:
-    """Return `key=then, not now` of each thing that the job's cell has otherwise."""
+    """Return `key=then, not now` for each value that the job's cell was submitted with and is another one now."""
     then, now = dict(options), dict(wanted)
     for key in _NEEDS:
-        # A cell's own word goes before the launcher's.
+        # A cell's own value takes precedence over the launcher's.
         then[key] = config.get(f"needs.{key}") or then.get(key)
         now[key] = task[f"needs.{key}"] or now[key]
     then |= {key: value for key, value in config.items() if not key.startswith("needs.")}

@@ -1,7 +1,7 @@
-"""What one SLURM job does: some cells of a submission, side by side in one allocation. Imports no torch.
+"""The part of SLURM launches that runs in a job: trains cells side by side in one allocation. Imports no torch.
 
-A Pack is pickled at submission and called in the job (slurm.job_main). SLURM signals every process of a job,
-the workers too: each cell writes a checkpoint and is left. What follows depends on the signal.
+A JobPayload is pickled at submission and called in the job (slurm.job_main). SLURM signals every process of
+a job, the workers too: each cell writes a checkpoint and stops. What follows depends on the signal.
 - USR2 comes some time before the time limit, because the job has asked for it, and on some clusters
   before a preemption: the job puts itself back into the queue.
 - TERM comes before SLURM ends the job, for a preemption, a requeue or a cancel. The job waits for that:
@@ -64,15 +64,15 @@ class JobPayload:
         return self.submission / "logs"
 
     def tasks(self) -> list[Task]:
-        """Return the pack's cells."""
+        """Return the job's cells."""
         wanted = set(self.numbers)
         with (self.submission / "tasks.jsonl").open("rb") as lines:
-            # The other packs' lines need no parsing.
+            # The other jobs' lines need no parsing.
             return [from_line(Task, line) for number, line in enumerate(lines) if number in wanted]
 
 
 class _JobRun:
-    """One start of a pack's job."""
+    """One start of a job."""
 
     def __init__(self, payload: JobPayload, log: JobLog) -> None:
         self.payload, self.log = payload, log
@@ -105,9 +105,9 @@ class _JobRun:
             say=_say,
             # One of hundreds of jobs is enough to upload the plan.
             plans=[self.payload.submission.parent.name] if 0 in self.payload.numbers else [],
-            # What W&B lacks in the job was for the launch to refuse; here it must not cost a cell.
+            # The launch has checked what W&B needs; if it is missing in the job, cells train all the same.
             strict=False,
-            # A job that is warned must still be put back into the queue.
+            # After a warning there must be time to put the job back into the queue.
             leave_seconds=self.payload.signal_delay_s / 5,
         )
         with mirroring as self._mirroring:
@@ -138,7 +138,7 @@ class _JobRun:
             print(f"{ended.cell}: {ended.status.value}{': ' + ended.cause if ended.cause else ''}", flush=True)
         elif self._gives_way:
             self.log.write("elsewhere", cell=ended.cell)
-            print(f"{ended.cell}: left to the process that trains it", flush=True)
+            print(f"{ended.cell}: left to the process that is training it", flush=True)
         elif not signals.requested() and self._pool is not None and self._pool.broken:
             # The node's fault, not the cell's.
             self._failed = True
@@ -198,7 +198,7 @@ class _JobRun:
         os._exit(1)
 
     def _leave(self, signal_name: str) -> None:
-        """Write down, once, why this start ends before its cells."""
+        """Log, once, why this start ends before its cells."""
         if self._has_left:
             return
         self._has_left = True

@@ -1,4 +1,4 @@
-"""What a SLURM job wrote down about itself, for who comes later: a file for each start. Imports no torch."""
+"""Event log of a SLURM job, read by later starts and by launches: a file for each start. Imports no torch."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ class JobLog:
 
 @dataclass(slots=True)
 class JobStart:
-    """What is known of one start of a job."""
+    """Events of one start of a job."""
 
     restart: int = 0  # how often SLURM had started the job before
     node: str = ""
@@ -49,7 +49,7 @@ class JobStart:
     refused: dict[str, str] = field(default_factory=dict)  # {cell: why it was not trained}
     unfit: str = ""  # why no worker started on this node
     owned: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
-    left: Status | None = None  # why it stopped before its end, where it had the time to say so
+    left: Status | None = None  # why it stopped before its end, if it had the time to log it
     cause: str = ""  # one line
 
     @property
@@ -59,7 +59,7 @@ class JobStart:
 
 
 def starts(logs: Path, job: str) -> list[JobStart]:
-    """Return what is known of each start of a job, the first one first."""
+    """Return the starts of a job, the first one first."""
     found = [_read(path, int(path.stem.rpartition("-")[2])) for path in logs.glob(f"{job}-*.jsonl")]
     return sorted(found, key=lambda start: start.restart)
 
@@ -92,7 +92,7 @@ def _read(path: Path, restart: int) -> JobStart:
 
 
 def out_of_retries(before: Collection[JobStart], retries: Retries) -> dict[str, tuple[Status, str]]:
-    """Return {cell: (status, cause)} of the cells that a job's earlier starts have tried as often as is allowed."""
+    """Return {cell: (status, cause)} of the cells whose retries a job's earlier starts have used up."""
     times = Counter[tuple[str, Status]]()
     found: dict[str, tuple[Status, str]] = {}
     for start in sorted(before, key=lambda start: start.restart):
@@ -101,5 +101,5 @@ def out_of_retries(before: Collection[JobStart], retries: Retries) -> dict[str, 
             times[cell, status] += 1
             if not retries.allow(status, times[cell, status] - 1):
                 count = f", {times[cell, status]} times" if times[cell, status] > 1 else ""
-                found[cell] = (status, (start.cause or f"its job ended on {start.node} without a word") + count)
+                found[cell] = (status, (start.cause or f"its job ended on {start.node} and logged no reason") + count)
     return found

@@ -1,4 +1,4 @@
-"""Why a SLURM job ended without some of its cells, and what follows for each of them. Imports no torch."""
+"""Finds why a SLURM job ended without some of its cells, and which may be tried again. Imports no torch."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,29 +26,29 @@ _NODES_FAULT = (Status.error, Status.killed, Status.node_fail)
 
 @dataclass(frozen=True, slots=True)
 class LostCell:
-    """What a job's end means for one of its cells."""
+    """A cell that its job left without a record."""
 
-    status: Status | None  # None: the cell is not to blame, or has not begun
+    status: Status | None  # None: the cell is not the cause, or has not begun
     cause: str  # one line
     log: str  # what the job printed
     again: bool = True  # whether it may be tried again at all
-    bad_node: str = ""  # the node that is to blame: the job ended there before any of its cells began
+    bad_node: str = ""  # the node that is the cause: the job ended there before any of its cells began
 
 
 def lost_cells(job: str, info: JobInfo, cells: Collection[str], submission: Path | None) -> dict[str, LostCell]:
-    """Return {cell: fate} of the cells without a record of a job that is gone.
+    """Return {cell: LostCell} of the cells without a record of a job that is gone.
 
     submission: the folder of the submission that the job belongs to; None if there is none any more.
     """
     past = starts(submission / "logs", job) if submission else []
     log = job_log(submission, job) if submission else Path()
     status, cause = _why(job, info, past, log)
-    # Nobody wants a job back that was cancelled.
+    # A job that was cancelled is not wanted any more.
     again = info.state not in ("CANCELLED", "REVOKED")
     last = past[-1] if past else JobStart()
     begun = last.unfinished & set(cells)
     node = last.node or info.node
-    # What a job asked for, memory or time, is as wrong on any other node.
+    # If the job asked for too little memory or time, any other node is as bad.
     bad_node = node if again and (last.unfit or (not last.began and status in _NODES_FAULT)) else ""
     found = {}
     for cell in cells:
@@ -62,7 +62,7 @@ def lost_cells(job: str, info: JobInfo, cells: Collection[str], submission: Path
             why = f"SLURM job {job} on {node}: {last.unfit}" if last.unfit else cause
             found[cell] = LostCell(None, why, str(log), again, bad_node)
         elif not last.began and again:
-            # A job that ends before any of its cells begins is of no use to any of them.
+            # The job ended before any of its cells began: the cause holds for each of them.
             found[cell] = LostCell(status, cause, str(log), again)
         else:
             found[cell] = LostCell(None, f"{cause}, before the cell began", str(log), again)
@@ -80,18 +80,21 @@ def _why(job: str, info: JobInfo, past: list[JobStart], log: Path) -> tuple[Stat
     text = tail(log)
     line = telling_line(text)
     if info.state == "FAILED" and last is not None and last.unfinished and "Traceback (most recent" not in text:
-        # Its program ended without a word; one that fails says why.
-        return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or for want of memory)"
+        # Its program printed no traceback, as one that fails would.
+        return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or out of memory)"
     if info.state:
         return Status.error, f"SLURM job {job}{where} ended as {info.state}: {line or 'it printed nothing'}"
-    # slurmctld has forgotten it, and nobody keeps accounts.
+    # slurmctld has forgotten it, and there is no accounting.
     if last is not None:
-        return Status.node_fail, f"SLURM job {job} is gone without a word; it was on {last.node or 'an unknown node'}"
+        return (
+            Status.node_fail,
+            f"SLURM job {job} is gone, and SLURM does not know why; it was on {last.node or 'an unknown node'}",
+        )
     return Status.killed, f"SLURM job {job} is gone, and never started: {line or 'it printed nothing'}"
 
 
 def telling_line(text: str) -> str:
-    """Return the last line of a job's output that says more than that its program has ended."""
+    """Return the last line of a job's output that is not srun's on the end of its program, if there is one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith("srun: ")]
     return (telling[-1:] or lines[-1:] or [""])[0]

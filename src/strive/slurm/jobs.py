@@ -1,8 +1,8 @@
-"""A submission's jobs: which cells go into which job, how SLURM gets them, and what is on disk about it.
+"""Jobs of a submission: groups cells into jobs, submits them, and keeps their ids on disk. Imports no torch.
 
-jobs.json in the submission's folder says {job id: [lines of tasks.jsonl]}. It is written after each array,
-before anything waits, so that a later command finds the jobs of one that was killed. submitting.json says
-the same of the array that sbatch has and has not answered for, by its mark. Imports no torch.
+jobs.json in the submission's folder is {job id: [lines of tasks.jsonl]}. It is written after each array,
+before anything waits, so that a later command finds the jobs of a launch that was killed. submitting.json
+has the same, by its mark, for an array that was passed to sbatch and not answered for yet.
 """
 
 import json
@@ -61,7 +61,7 @@ class SlurmJobs:
         self.folder, self.options, self._dependency = folder.absolute(), options, dependency
         self.tasks = read_tasks(self.folder / "tasks.jsonl")
         self.jobs = read_jobs(self.folder)
-        self.bad_nodes: list[str] = []  # which no job gets any more
+        self.bad_nodes: list[str] = []  # that no job may run on any more
 
     @property
     def logs(self) -> Path:
@@ -104,7 +104,7 @@ class SlurmJobs:
         """Submit the jobs, write their ids down, and return them.
 
         Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later, NoAnswerError if
-        nobody knows: the same array again is then looked for before it is submitted anew.
+        SLURM did not answer: call it again with the same array, which is then looked for in the queue first.
         """
         code = self.code
         packs = [self._payload(numbers, array.needs) for numbers in array.packs]
@@ -150,7 +150,7 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
     Raises SnapshotError if there is too much of it.
     """
     root = Path(strive.__file__).resolve().parents[2]
-    # A strive in site-packages changes under nobody's hands.
+    # A strive in site-packages is not edited.
     if not snapshot or not (root / "src" / "strive").is_dir():
         return FrozenCode(None, [_python_path(Path(strive.__file__).resolve().parents[1])])
     sweeps = submission.absolute().parents[1]
@@ -219,7 +219,7 @@ def live_cells(runs: Path) -> dict[str, str]:
     live = SlurmQueue().live_now(jobs)
     cells: dict[str, str] = {}
     for folder, found in submissions.items():
-        # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
+        # A cluster that was set up anew counts from 1 again: such a job may be another user's.
         mine = {job for job in found.keys() & live.keys() if belongs_to(live[job].command, folder)}
         if mine:
             tasks = read_tasks(folder / "tasks.jsonl")
@@ -303,7 +303,7 @@ _STEP = ("export SLURM_EXPORT_ENV=ALL", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS
 def _further(options: SlurmOptions, exclude: str) -> dict[str, Any]:
     """Return options that submitit does not know; a user's false takes one of ours away."""
     # After a node failure the job starts again, also where a cluster's default says no. The warning
-    # is the one that a pack knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
+    # is the one that a JobPayload knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
     ours = {"requeue": True, "signal": f"USR2@{options.signal_delay_s}"}
     wanted = ours | {key.replace("-", "_"): value for key, value in options.additional_parameters.items()}
     wanted |= {"exclude": exclude} if exclude else {}

@@ -1,4 +1,4 @@
-"""A sweep on a cluster: submitted, waited for, left alone or cancelled. Imports no torch."""
+"""Launcher for SLURM: submits a sweep and waits for it, detaches or cancels. Imports no torch."""
 
 import signal
 import sys
@@ -58,7 +58,7 @@ def train_on_slurm(
 
 @contextmanager
 def _signals_noted() -> Iterator[None]:
-    """Heed Ctrl-C between two looks: anywhere else it would leave a cell that belongs to nobody."""
+    """Let signals only set a flag: an interrupt between sbatch and its bookkeeping would lose a job."""
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
     signals.listen()
     try:
@@ -70,7 +70,7 @@ def _signals_noted() -> Iterator[None]:
 
 
 def _on_signal(reason: str, watch: JobWatcher) -> None:
-    """Do what the user wants after a signal: cancel the jobs, leave them, or go on waiting."""
+    """Cancel the jobs, detach or go on waiting, as the user chooses after a signal."""
     answer = _asked(watch.num_jobs()) if reason == "SIGINT" else "d"
     if answer == "c":
         watch.cancel()

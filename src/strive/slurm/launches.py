@@ -1,4 +1,4 @@
-"""What the launches of a runs folder left on disk, and which of them are alive. Imports no torch."""
+"""Launches of a runs folder, read from disk, and which of them are alive. Imports no torch."""
 
 import json
 import re
@@ -15,12 +15,12 @@ from strive.processes import boot_id, is_gone
 from strive.slurm.squeue import JobInfo, JobPhase, QueueError, SlurmQueue
 
 _LOOKS = 3  # at jobs that squeue does not know, for it to be sure that they are gone
-_QUIET_SECONDS = 10.0  # between two looks at the queue, which is everybody's
+_QUIET_SECONDS = 10.0  # between two questions to SLURM, which all users share
 
 
 @dataclass(frozen=True)  # no slots: cached_property needs a place
 class Launch:
-    """One launch of a sweep, as it wrote itself down."""
+    """One launch of a sweep, as its launch.json describes it."""
 
     folder: Path
     launcher: str  # local or slurm
@@ -32,7 +32,7 @@ class Launch:
 
     @cached_property
     def cells(self) -> list[str]:
-        """The cells that it trains or waits for, in the order of tasks.jsonl; none if that was cleared away."""
+        """The cells that it trains or waits for, in the order of tasks.jsonl; none if the file was deleted."""
         try:
             return [task.cell for task in read_tasks(self.folder / "tasks.jsonl")]
         except (OSError, ValueError, TypeError):
@@ -52,7 +52,7 @@ class Launch:
 
     @property
     def alive(self) -> bool | None:
-        """Whether its process is there; None: it is on another machine, where nobody can look."""
+        """Whether its process is there; None: it is on another machine, which cannot be seen from here."""
         if self.host != socket.gethostname():
             return None
         # A machine that was started again since has another boot id, and none of its old processes.
@@ -104,13 +104,13 @@ class Launches:
             cell: Job(job, live[job], launch)
             for launch, jobs in launches.items()
             for job, numbers in jobs.items()
-            # A cluster that was set up anew counts from 1 again: such a job may be somebody else's.
+            # A cluster that was set up anew counts from 1 again: such a job may be another user's.
             if job in live and belongs_to(live[job].command, launch.folder)
             for cell in launch.cells_at(numbers)
         }
 
     def ended_jobs(self, jobs: Collection[str]) -> dict[str, JobInfo]:
-        """Return how jobs that are alive no more came to their end, as far as SLURM knows."""
+        """Return how jobs ended that are not alive any more, as far as SLURM knows."""
         infos: dict[str, JobInfo] = {}
         with suppress(QueueError):
             for _ in range(_LOOKS if jobs and not self.queue_error else 0):
@@ -133,7 +133,7 @@ class Launches:
 
 
 def read_launch(folder: Path) -> Launch | None:
-    """Return the launch that a folder belongs to; None while it is being written, or if somebody cleared it away."""
+    """Return the launch that a folder belongs to; None while it is being written, or if it was deleted."""
     try:
         content = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
         process = {name: content.get(name, "") for name in ("boot", "pid_started")}
@@ -155,6 +155,6 @@ def read_jobs(submission: Path) -> dict[str, list[int]]:
 
 
 def belongs_to(command: str, submission: Path) -> bool:
-    """Return whether a job's command, as SLURM tells it, may be one of this submission."""
+    """Return whether a job's command, as SLURM shows it, may be one of this submission."""
     # Not every cluster shows the batch script; its path may be another one there.
     return submission.name in command or not command.startswith("/")

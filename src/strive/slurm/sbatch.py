@@ -1,4 +1,4 @@
-"""One array, or one job, on its way through sbatch. The script is submitit's. Imports no torch."""
+"""Submits one array, or one job, with sbatch. The script is submitit's. Imports no torch."""
 
 import os
 import pickle
@@ -20,12 +20,12 @@ from strive.slurm.squeue import QueueError, job_with
 _CALL_SECONDS = 120.0  # sbatch itself tries for long where slurmctld is busy
 _PAUSE_SECONDS = 20.0  # between two tries where SLURM does not answer
 _PATIENCE_SECONDS = 1800.0  # how long to try that where nobody looks at anything else meanwhile
-# What sbatch says when a user or an account has as many jobs in the queue as are allowed, or where a limit on all
-# jobs of a group is reached, which they make room under.
+# Answers of sbatch when a user or an account has as many jobs in the queue as are allowed, or when a group's limit is
+# reached: there is room again when some of these jobs have ended.
 _ROOM_LATER = re.compile(r"MaxSubmit|SubmitJobs|MaxJobCount|(Assoc|QOS)Grp|temporarily unable to accept", re.IGNORECASE)
-# It says no more than this where an account's limit on size or time is in the way.
+# Its whole answer when a job exceeds an account's limit on size or time.
 _SOME_LIMIT = re.compile("job submit limit")
-# What it says when nobody knows whether the jobs are in the queue, or slurmctld is away for a moment.
+# Its answers when the jobs may or may not be in the queue, or slurmctld is away for a moment.
 _NO_ANSWER = re.compile(
     r"timed out|Unable to contact|Zero Bytes|connection (failure|refused|reset)|Connection refused"
     r"|temporarily unavailable|standby|Message (receive|send) failure|not connected",
@@ -34,7 +34,7 @@ _NO_ANSWER = re.compile(
 
 
 class SubmitError(TroubleError):
-    """sbatch refused; the message holds its words."""
+    """sbatch refused; the message holds its answer."""
 
 
 class TooManyJobsError(SubmitError):
@@ -51,7 +51,7 @@ class NoAnswerError(SubmitError):
 
 
 def new_mark() -> str:
-    """Return what a submission is found by in the queue, whatever sbatch has answered."""
+    """Return a mark by which a submission is found in the queue, whatever sbatch has answered."""
     return f"strive-{uuid4().hex[:12]}"
 
 
@@ -78,7 +78,7 @@ def submit_patiently(
     functions: Sequence[Callable[[], object]],
     say: Callable[[str], object],
 ) -> list[str]:
-    """Do as `submit`, and wait, for half an hour at most, where SLURM does not answer."""
+    """Do as `submit`, and while SLURM does not answer wait for it, half an hour at most."""
     mark, end = new_mark(), time.monotonic() + _PATIENCE_SECONDS
     again = False
     while True:
@@ -99,7 +99,7 @@ def array_ids(job: str, number: int) -> list[str]:
 
 
 def _found(mark: str) -> str:
-    """Return the job or array that sbatch has put into the queue without a word, "" if it has not."""
+    """Return the job or array that sbatch has put into the queue without an answer, "" if it has not."""
     try:
         return job_with(mark)
     except QueueError as error:
@@ -117,7 +117,7 @@ def _submitted(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Ca
     except NoAnswerError:
         raise
     except SubmitError:
-        # One may be tried for hours.
+        # A submission may be tried for hours: keep no file of each try.
         script.unlink()
         called.unlink()
         raise
@@ -156,19 +156,19 @@ def _sbatch(script: Path) -> str:
     text = "sbatch refused: " + (" ".join(said.replace("sbatch: error: ", "").split()) or f"rc {answer.returncode}")
     if _ROOM_LATER.search(text) or _SOME_LIMIT.search(text):
         raise TooManyJobsError(text)
-    # What it says after a good end is a site's own: the jobs are there.
+    # After exit code 0 the jobs are there; a site may print its own text instead of their id.
     raise NoAnswerError(text) if _NO_ANSWER.search(text) or answer.returncode == 0 else SubmitError(text)
 
 
 @contextmanager
 def outside_of_a_job() -> Iterator[None]:
-    """Hide the variables of the SLURM job that this process may be in, which sbatch would take for options."""
+    """Hide the variables of the SLURM job that this process may be in: sbatch would take them for options."""
     from submitit.helpers import clean_env
 
     if "SLURM_JOB_ID" not in os.environ:
         yield
         return
-    # These say where the cluster is, not what the job is.
+    # These belong to the cluster, not to the job.
     kept = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
     with clean_env():
         os.environ.update(kept)

@@ -1,4 +1,4 @@
-"""The code as it was at submission: a copy that queued jobs import, whatever is edited meanwhile. Imports no torch."""
+"""Copies the code at submission, for queued jobs to import whatever is edited meanwhile. Imports no torch."""
 
 import errno
 import hashlib

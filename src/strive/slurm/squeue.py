@@ -1,4 +1,4 @@
-"""What SLURM says about jobs: squeue first, sacct second, and no verdict from silence. Imports no torch.
+"""Client of squeue and sacct: in which phase jobs are; no answer is never taken for an end. Imports no torch.
 
 slurmctld forgets a job some minutes after its end, so a job that squeue does not know may be finished, or
 may never have been; only sacct can tell, and many clusters have none. Each question is one call for all jobs.
@@ -15,7 +15,7 @@ from enum import StrEnum, auto
 from strive.errors import TroubleError
 
 _POLLS = 3  # in a row without a live job: SLURM shows passing states while it puts a job back into the queue
-_DOUBT_SECONDS = 600.0  # how long one source may contradict the other before it counts as left behind
+_DOUBT_SECONDS = 600.0  # how long squeue and sacct may contradict each other before the older state is dropped
 _CALL_SECONDS = 60.0  # a busy slurmctld may need long, and squeue itself gives up only after minutes
 _IDS_PER_CALL = 5000  # one argument of a program has at most 128 KiB
 
@@ -35,7 +35,7 @@ class NoSlurmError(QueueError):
 
 
 class JobPhase(StrEnum):
-    """What a launcher needs to know of a job."""
+    """Phases of a job that a launcher tells apart."""
 
     pending = auto()
     running = auto()
@@ -46,10 +46,10 @@ class JobPhase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobInfo:
-    """What is known of a job."""
+    """Phase, place and reason of a job."""
 
     phase: JobPhase
-    state: str = ""  # SLURM's own word; of a job that is gone the final one, "" if nobody remembers
+    state: str = ""  # SLURM's own word; of a job that is gone the final one, "" if SLURM has forgotten it
     reason: str = ""  # of a pending job: what it waits for
     node: str = ""  # where it runs or ran
     command: str = ""  # the batch script's path, which holds the submission's folder; "" if SLURM does not say
@@ -62,7 +62,7 @@ class JobInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What the cluster allows."""
+    """Limits of the cluster."""
 
     array_size: int  # jobs in one array; their indices are below it
     jobs: int  # jobs in the queue, everybody's together
@@ -70,7 +70,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Past:
-    """What was seen of a job so far."""
+    """History of a job's answers."""
 
     silent: int = 0  # polls in a row in which it was absent or at its end
     doubt_since: float | None = None  # when one source began to contradict the other
@@ -88,7 +88,7 @@ class SlurmQueue:
         self._sacct_from = 0.0  # by the clock; infinite where there is no sacct
 
     def ask(self, jobs: Iterable[str]) -> dict[str, JobInfo]:
-        """Return {job: verdict} for jobs such as 12 or 12_3.
+        """Return {job: info} for jobs such as 12 or 12_3.
 
         Raises QueueError where there is no squeue.
         """
@@ -110,12 +110,12 @@ class SlurmQueue:
         seen = _squeue(list(jobs))
         if seen is None:
             raise QueueError(
-                "SLURM does not answer (squeue), so nobody can tell which cells are queued; try again when it does"
+                "SLURM does not answer (squeue), so it is not known which cells are queued; try again when it answers"
             )
         return {job: info for job, info in seen.items() if info.phase is not JobPhase.gone}
 
     def _live(self, job: str, seen: JobInfo | None) -> JobInfo | None:
-        """Return the verdict as long as the job may be alive; None if only sacct can say more."""
+        """Return the info as long as the job may be alive; None if only sacct knows more."""
         past = self._past.setdefault(job, _Past())
         if seen is not None:
             past.last = seen
@@ -137,7 +137,7 @@ class SlurmQueue:
         return self._clock() - past.doubt_since >= _DOUBT_SECONDS
 
     def _final(self, job: str, told: str | None) -> JobInfo:
-        """Return the verdict on a job that squeue has lost; told: what sacct says, None if nothing."""
+        """Return the info of a job that squeue has lost. told: the state that sacct shows, None if it has none."""
         past = self._past[job]
         if told is not None and told not in _TERMINAL | _PASSING:
             if not self._long(past):
@@ -157,7 +157,7 @@ class SlurmQueue:
         for ids in _chunks(jobs):
             answer = _call(["sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ids])
             if answer is None or answer.returncode:
-                # A data base that is down comes back; a missing program, or accounting, does not.
+                # A database that is down comes back; a missing program, or accounting, does not.
                 never = not _installed(answer) or (answer is not None and "disabled" in answer.stderr)
                 self._sacct_from = float("inf") if never else self._clock() + _DOUBT_SECONDS / 10
                 return states
@@ -221,7 +221,7 @@ def expanded(job: str) -> list[str]:
 
 
 def _squeue(jobs: Collection[str]) -> dict[str, JobInfo] | None:
-    """Return {job: verdict} of the jobs that slurmctld knows, or None if it does not answer."""
+    """Return {job: info} of the jobs that slurmctld knows, or None if it does not answer."""
     found: dict[str, JobInfo] = {}
     for ids in _chunks(jobs):
         # -a: jobs in hidden partitions too; -t all: finished ones as long as they are remembered.
@@ -247,7 +247,7 @@ def _phase(state: str) -> JobPhase:
         return JobPhase.gone
     if state in _SUSPENDED:
         return JobPhase.suspended
-    # A word of a later SLURM is taken for life: a job must not be given up for it.
+    # An unknown state, of a later SLURM, counts as running: a job must not be given up for it.
     return JobPhase.pending if state in _PENDING | _PASSING else JobPhase.running
 
 

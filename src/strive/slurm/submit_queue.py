@@ -1,4 +1,4 @@
-"""Cells on their way into SLURM's queue, where it may have room for only some of them. Imports no torch."""
+"""Queue of cells to submit, while SLURM has room for only some of them. Imports no torch."""
 
 import time
 from collections import deque
@@ -11,7 +11,7 @@ from strive.slurm.squeue import NoSlurmError, QueueError
 
 _ROOM_SECONDS = 20.0  # between two tries to submit to a full queue, or to a SLURM that does not answer
 _LOOK_SECONDS = 5.0  # until the first look for jobs that SLURM has not answered for
-_FULL_SECONDS = 1800.0  # how long to try while none of our own jobs is left that could make room
+_FULL_SECONDS = 1800.0  # how long to try while we have no job in the queue whose end makes room
 
 
 class SubmitQueue:
@@ -22,7 +22,7 @@ class SubmitQueue:
         self._numbers: list[int] = []  # lines of tasks.jsonl
         self._backlog = deque[JobArray]()
         self._not_before = 0.0  # when to try the backlog again, monotonic seconds
-        self._full_since: float | None = None  # since when SLURM takes nothing though nothing of ours is there
+        self._full_since: float | None = None  # since when SLURM takes no job though none of ours is in the queue
         self._told = ""
         self.unanswered = False  # SLURM has not answered for what was submitted last
 
@@ -39,7 +39,7 @@ class SubmitQueue:
     def submit(self, in_queue: Collection[str]) -> dict[int, str]:
         """Submit what there is room for and return {line of tasks.jsonl: job}.
 
-        in_queue: jobs of ours, which make room when they end.
+        in_queue: our jobs in the queue, whose ends make room.
 
         Raises SubmitError or QueueError if SLURM refuses, and waiting does not help.
         """
@@ -81,7 +81,7 @@ class SubmitQueue:
     def _wait(self, error: SubmitError | QueueError, what: str, may_pass: bool, *, waits: bool) -> None:
         """Keep everything for later.
 
-        may_pass: whether the reason may go away by itself. waits: jobs of ours are there, which make room.
+        may_pass: whether the reason may go away by itself. waits: jobs of ours are in the queue, whose ends make room.
         """
         now = time.monotonic()
         self._full_since = now if self._full_since is None or waits else self._full_since

@@ -1,4 +1,4 @@
-"""The cells of a launch while SLURM has them: records first, the queue second. Imports no torch."""
+"""Poll loop over a launch's cells and SLURM jobs: records first, the queue second. Imports no torch."""
 
 import os
 import subprocess
@@ -32,11 +32,11 @@ _RARELY = 12  # looks between two at the records of cells whose jobs wait
 _SLOWER = 1.5  # so much longer each time until the queue is asked again, as long as nothing is in doubt
 _SLOWEST = 6  # so many times hydra.launcher.poll_seconds at most: half a minute by default
 _RELEASES = 3  # of a job that SLURM holds because its node did not start it
-_FREE_TRIES = 100  # how often a cell may come into a job that ends before the cell begins
+_FREE_TRIES = 100  # how often a job of a cell may end before the cell begins
 
 
 class JobWatcher:
-    """The cells of a launch until each one has ended, or is left alone."""
+    """Follows the cells of a launch until each one has ended, or is left to its job."""
 
     def __init__(self, jobs: SlurmJobs, options: SlurmOptions, with_job: dict[str, str], view: LiveView) -> None:
         """Nothing is submitted before `begin`. with_job: {cell: job} of cells that are in the queue already."""
@@ -47,7 +47,7 @@ class JobWatcher:
         self._numbers = {task.cell: number for number, task in enumerate(jobs.tasks)}
         self._before = {task.cell: task.record_hash() for task in jobs.tasks}
         self._with_job = with_job
-        # With each cell what its job has left; None: it was not submitted yet.
+        # With each cell what its job left of it; None: it was not submitted yet.
         self._owned = OwnedCells[LostCell | None](view.say)
         self._submit_queue = SubmitQueue(jobs, view.say)
         self._queue = SlurmQueue()
@@ -59,7 +59,7 @@ class JobWatcher:
         self._ask_after, self._ask_at = options.poll_seconds, 0.0  # seconds; monotonic seconds
 
     def begin(self) -> None:
-        """Submit what nobody trains yet."""
+        """Submit the cells that no process trains yet."""
         if self._with_job:
             cells = counted(len(self._with_job), "cell")
             self._view.say(f"waits for {cells} of earlier submissions: SLURM {self._ids()}")
@@ -76,7 +76,7 @@ class JobWatcher:
                 self._submit_queue.add(self._numbers[cell])
         self._submit()
         if self._options.detach:
-            # What SLURM has not answered for may be in the queue: nobody else would find it.
+            # Jobs that SLURM has not answered for may be in the queue: no later command would find them.
             while self._submit_queue.unanswered and not signals.requested():
                 time.sleep(_SLICE_SECONDS)
                 self._submit()
@@ -157,7 +157,7 @@ class JobWatcher:
             self._with_job[task.cell] = job
             self._before[task.cell] = task.record_hash()
 
-    # --- what has become of the cells
+    # --- looking
 
     def _look(self) -> None:
         # The queue first: a job that is gone then has written its last record before we look for it.
@@ -169,7 +169,7 @@ class JobWatcher:
         self._looks += 1
         for cell in list(self._open):
             job = self._with_job.get(cell, "")
-            # What is still in the queue has no record, unless somebody else trains it.
+            # A cell whose job is pending has no record, unless another process trains it.
             waits = job in self._infos and self._infos[job].phase is JobPhase.pending
             if not waits or self._looks % _RARELY == 0:
                 self._look_for_record(cell)
@@ -189,7 +189,7 @@ class JobWatcher:
             self._ask_soon()
 
     def _release(self) -> None:
-        """Let jobs run again that SLURM holds back for ever because their node, which it has drained, was bad."""
+        """Release jobs that SLURM holds because a node, which it has drained, did not start them."""
         held = [job for job, info in self._infos.items() if info.could_not_start]
         if new := [job for job in held if not self._releases[job]]:
             self._view.say(f"held by SLURM because a node did not start them: {counted(len(new), 'job')}; released")
@@ -223,7 +223,7 @@ class JobWatcher:
         self._end(CellOutcome(cell=cell, status=record.status, cause=cause, log=log))
 
     def _said_of(self, cell: str) -> CellOutcome | None:
-        """Return how the cell's job has said that it ended."""
+        """Return how the cell ended according to its job's log."""
         job = self._with_job.get(cell, "")
         folder = self._folder_of(job)
         past = starts(folder / "logs", job) if folder else []
@@ -269,7 +269,7 @@ class JobWatcher:
         else:
             self._meet(cell, freed.purpose, fence=freed.fence)
 
-    # --- what follows for a cell whose job is gone
+    # --- cells whose jobs are gone
 
     def _meet(self, cell: str, lost: LostCell, fence: str = "") -> None:
         """Try the cell again, or record that it failed."""
@@ -289,7 +289,7 @@ class JobWatcher:
             self._record(cell, lost, lost.status, fence)
 
     def _avoid(self, cell: str, lost: LostCell) -> None:
-        """Submit a cell again whose job ended before it began, without the node that was to blame for it."""
+        """Submit a cell again whose job ended before it began, and avoid the node that was the cause."""
         if self._bad_nodes.note(lost.bad_node, cell, lost.cause):
             self._view.say(f"{lost.bad_node} is avoided from now on: {lost.cause}, before any cell began")
         if why := self._bad_nodes.bad_for(cell):
@@ -318,7 +318,7 @@ class JobWatcher:
         self._with_job.pop(ended.cell, None)
         self._view.ended(ended)
 
-    # --- what the user sees
+    # --- the view
 
     def _show(self) -> None:
         infos = {job: self._infos[job] for job in set(self._with_job.values()) if job in self._infos}

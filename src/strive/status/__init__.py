@@ -1,1 +1,1 @@
-"""How sweeps stand, from what lies on disk."""
+"""Status of sweeps, read from disk."""

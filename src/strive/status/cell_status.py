@@ -1,4 +1,4 @@
-"""How each cell of a sweep stands: from records, claims and launches on disk, and from SLURM. Imports no torch."""
+"""Status of each cell of a sweep, from records, claims and launches on disk, and from SLURM. Imports no torch."""
 
 import dataclasses
 from collections.abc import Mapping, Set
@@ -23,11 +23,11 @@ from strive.sweeps.plan import StoredCell, StoredPlan, has_checkpoint, names_in
 
 _BESIDE = (EPOCHS, PREDICTIONS)
 _SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
-_MOST_BYTES = 16 * 2**20  # of predictions that a look at how things stand reads; tables read larger ones, too
+_MOST_BYTES = 16 * 2**20  # of predictions that status reads; tables read larger ones, too
 
 
 class CellState(StrEnum):
-    """How a cell stands."""
+    """State of a cell, as far as it lies on disk or SLURM knows it."""
 
     done = auto()
     diverged = auto()
@@ -35,7 +35,7 @@ class CellState(StrEnum):
     waiting = auto()  # a launch that is alive, or a SLURM job, will train it
     failed = auto()
     unreadable = auto()  # there is a record that cannot be read
-    contradictory = auto()  # the plan, or a file beside the record, says something else than the record
+    contradictory = auto()  # the plan, or another file of the cell, contradicts the record
     stopped = auto()  # begun and left; the next launch goes on
     missing = auto()  # not begun
 
@@ -52,7 +52,7 @@ class CellState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellStatus:
-    """How one cell stands."""
+    """State of one cell, and why."""
 
     cell: str
     state: CellState
@@ -79,7 +79,7 @@ class CellStatus:
 
 @dataclass(frozen=True, slots=True)
 class _ReadRecord:
-    """What a record says, as far as the files beside it agree."""
+    """A record, checked against the other files of its cell."""
 
     stamp: tuple[int, ...]  # of the record: time, size, number; and of what it is compared with
     status: Status | None  # None: it cannot be trusted
@@ -96,7 +96,7 @@ class _ReadRecord:
 
 
 class StatusReader:
-    """Looks at the cells of a runs folder; ask the same object again, it reads only what is new."""
+    """Reads the status of the cells of a runs folder; ask the same object again, it reads only what is new."""
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
@@ -114,7 +114,7 @@ class StatusReader:
         return next(iter(self._launches.of(sweep)), None)
 
     def look(self, plan: StoredPlan) -> list[CellStatus]:
-        """Return how each cell stands now, in the plan's order."""
+        """Return the status of each cell, in the plan's order."""
         names = names_in(self._runs)
         found = {cell.cell: self._on_disk(plan, cell, names) for cell in plan.cells}
         for cell, why in self._audit(plan).cells.items():
@@ -169,7 +169,7 @@ class StatusReader:
         )
 
     def _record(self, folder: Path) -> _ReadRecord | None:
-        """Return what the cell's record says; one that was read before only if its file has changed."""
+        """Return the cell's record, checked; one that was read before only if its file has changed."""
         path = folder / "record.json"
         try:
             stamp = (*_stamp(path), *(number for name in _BESIDE for number in _stamp(folder / name, there=False)))
@@ -186,7 +186,7 @@ class StatusReader:
     # -- from the launches
 
     def _ask_launches(self, sweep: str, found: dict[str, CellStatus]) -> None:
-        """Find out who will train the cells that nobody trains, or what became of their jobs."""
+        """Find out who will train the cells that no process trains, or why their jobs ended."""
         open_ = {cell for cell, current in found.items() if not current.state.finished}
         settled = (CellState.running, CellState.waiting, CellState.unreadable, CellState.contradictory)
         open_ -= {cell for cell in open_ if found[cell].state in settled}
@@ -213,7 +213,7 @@ class StatusReader:
         return self._records[current.cell].stamp[0] > (launch.folder / "launch.json").stat().st_mtime_ns
 
     def _explain(self, launch: Launch, cells: Set[str], found: dict[str, CellStatus]) -> set[str]:
-        """Say why jobs ended without a record of their cells; return the cells that had a job."""
+        """Set why jobs ended without a record of their cells; return the cells that had a job."""
         # A later job of the same cell stands later.
         last_job = {cell: job for job, numbers in launch.jobs.items() for cell in launch.cells_at(numbers)}
         silent: dict[str, list[str]] = {}

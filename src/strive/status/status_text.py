@@ -1,4 +1,4 @@
-"""How sweeps stand, as a person reads it. Imports no torch."""
+"""Status of sweeps as text and tables for a terminal. Imports no torch."""
 
 import shlex
 from collections import Counter
@@ -19,7 +19,7 @@ from strive.sweeps.plan import StoredPlan
 
 _COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")
 NOT_A_RESULT = (CellState.failed, CellState.unreadable, CellState.contradictory)
-_SHOWN = 20  # names of cells about which there is nothing to say
+_SHOWN = 20  # names of missing cells that are listed
 _NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
 Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign of life}
 
@@ -35,10 +35,10 @@ def sweep_report(
     silent: Silent | None = None,
     width: int | None = None,
 ) -> Iterator[RenderableType]:
-    """Yield what there is to say about one sweep.
+    """Yield the report on one sweep.
 
-    problems: what contradicts the plan. tracebacks: of failed cells. silent: the running cells without a
-    sign of life. width: columns of the terminal; None: what is printed is not for a terminal, and nothing is cut.
+    problems: what contradicts the plan. tracebacks: show those of failed cells. silent: the running cells
+    without a sign of life. width: columns of the terminal; None: the output is no terminal, and nothing is cut.
     """
     by_state = {state: [each for each in statuses if each.state is state] for state in CellState}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
@@ -105,7 +105,7 @@ def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[CellStatus]]], width: i
 
 
 def counts(statuses: Sequence[CellStatus]) -> str:
-    """Return how many cells stand how, in one line."""
+    """Return how many cells are in which state, in one line."""
     count = Counter(each.state for each in statuses)
     failed = Counter(each.status.value for each in statuses if each.state is CellState.failed and each.status)
     kinds = {CellState.failed: f" ({', '.join(f'{number} {status}' for status, number in failed.most_common())})"}
@@ -116,7 +116,7 @@ def counts(statuses: Sequence[CellStatus]) -> str:
 
 
 def advice(statuses: Sequence[CellStatus], overrides: Sequence[str]) -> str:
-    """Return the command that trains what nobody trains, "" if there is no such cell. overrides: of the launch."""
+    """Return the command that trains the cells that have no result, "" while any is trained. overrides: of the launch."""
     if all(each.state.finished for each in statuses):
         return ""
     if any(each.state in (CellState.running, CellState.waiting) for each in statuses):
@@ -205,7 +205,7 @@ def _failed(statuses: Sequence[CellStatus], tracebacks: bool) -> Iterator[Render
     yield _title("failed")
     for each in statuses:
         yield _line(f"{each.status.value if each.status else each.state.value}  {each.cell}", style="red")
-        yield _indented(next(iter(each.why.strip().splitlines()), "nobody wrote down why"))
+        yield _indented(next(iter(each.why.strip().splitlines()), "no reason was recorded"))
         if each.log:
             yield _indented(each.log)
         if tracebacks:
@@ -213,7 +213,7 @@ def _failed(statuses: Sequence[CellStatus], tracebacks: bool) -> Iterator[Render
 
 
 def _results(title: str, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
-    """Yield the cells that have a result of which nobody should be unaware."""
+    """Yield the cells whose results need attention."""
     if not statuses:
         return
     yield _title(title)
