@@ -23,7 +23,6 @@ from strive.cells.records import Record, Status
 from strive.config import identity
 from strive.launch import exit_cause
 from strive.launch import pool as module
-from strive.launch import pool as pool_module
 from strive.launch.pool import Pool, Slot
 from strive.launch.retries import Retries
 from strive.launch.task import CellOutcome, Task, write_tasks
@@ -290,7 +289,7 @@ def test_a_cell_of_other_code_is_refused_and_the_others_train(make_task: MakeTas
 def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train(
     make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pool_module, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.1)
     freed, finished, failed = (make_task(f"seed={seed}") for seed in range(3))
     others = [make_task(f"seed={seed}") for seed in range(3, 6)]
     result = run_cell(identity.config_of(make_task("seed=1", "runs=source").config))
@@ -332,7 +331,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
 def test_a_cell_of_a_silent_owner_is_taken_over_and_the_log_says_why(
     make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pool_module, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.1)
     task = make_task()
     task.folder.mkdir(parents=True)
     # Not entered: no beat. Its process lives, so only the lease says that it is dead.

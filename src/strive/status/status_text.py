@@ -116,7 +116,7 @@ def counts(statuses: Sequence[CellStatus]) -> str:
 
 
 def advice(statuses: Sequence[CellStatus], overrides: Sequence[str]) -> str:
-    """Return the command that trains the cells that have no result, "" while any is trained. overrides: of the launch."""
+    """Return the command that trains the cells without a result, "" while any is trained. overrides: of the launch."""
     if all(each.state.finished for each in statuses):
         return ""
     if any(each.state in (CellState.running, CellState.waiting) for each in statuses):
