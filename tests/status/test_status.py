@@ -19,13 +19,14 @@ from allcnn.config import Config, checked
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.cells.state import CellState
 from strive.config import identity
 from strive.launch.task import Task, write_tasks
 from strive.processes import boot_id, start_time
 from strive.slurm import launches
 from strive.slurm.job_log import JobLog
 from strive.status import cell_status
-from strive.status.cell_status import CellState, CellStatus, StatusReader
+from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.status_text import counts, overview, sweep_report
 from strive.sweeps.plan import Action, Plan, Planned, StoredPlan, write_plan
 

@@ -3,15 +3,15 @@
 import dataclasses
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
 from strive.cells import records
 from strive.cells.evidence import dead_text, is_dead, weigh
-from strive.cells.history import EPOCHS, read_lines
-from strive.cells.lease import Owner, is_older, owner_of, surely_dead
+from strive.cells.history import EPOCHS
+from strive.cells.lease import Owner
 from strive.cells.records import PREDICTIONS, RecordError, Status
+from strive.cells.state import CellState, find_state
 from strive.code.hash import code_hash
 from strive.code.same_code import is_stale
 from strive.slurm.job_log import starts
@@ -19,35 +19,11 @@ from strive.slurm.job_outcome import lost_cells
 from strive.slurm.launches import Job, Launch, Launches
 from strive.slurm.squeue import JobPhase
 from strive.sweeps.audit import Audit, audit_plan, changed_file
-from strive.sweeps.plan import StoredCell, StoredPlan, has_checkpoint, names_in
+from strive.sweeps.plan import StoredCell, StoredPlan, names_in
 
 _BESIDE = (EPOCHS, PREDICTIONS)
 _SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 _MOST_BYTES = 16 * 2**20  # of predictions that status reads; tables read larger ones, too
-
-
-class CellState(StrEnum):
-    """State of a cell, as far as it lies on disk or SLURM knows it."""
-
-    done = auto()
-    diverged = auto()
-    running = auto()
-    waiting = auto()  # a launch that is alive, or a SLURM job, will train it
-    failed = auto()
-    unreadable = auto()  # there is a record that cannot be read
-    contradictory = auto()  # the plan, or another file of the cell, contradicts the record
-    stopped = auto()  # begun and left; the next launch goes on
-    missing = auto()  # not begun
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is a result."""
-        return self in (CellState.done, CellState.diverged)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to the cell in this launch."""
-        return self.finished or self in (CellState.failed, CellState.unreadable, CellState.contradictory)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,22 +127,19 @@ class StatusReader:
             return CellStatus(cell=cell.cell, state=CellState.missing, epochs=cell.epochs)
         folder = self._runs / cell.cell
         record = self._record(folder)
-        owner = _owner(folder)
-        ended = owner is not None and record is not None and is_older(folder, owner, record.stamp[0])
-        if owner is not None and not surely_dead(owner) and not ended:
+        disk = find_state(folder, record.status if record is not None else None)
+        if disk.state is CellState.running:
             batch_size = plan.config(cell)["budget.batch_size"]
             return CellStatus(
-                cell=cell.cell, state=CellState.running, owner=owner, epochs=cell.epochs, batch_size=batch_size,
-                epochs_done=len(read_lines(folder)),
+                cell=cell.cell, state=disk.state, owner=disk.owner, epochs=cell.epochs, batch_size=batch_size,
+                epochs_done=disk.epochs_done,
             )  # fmt: skip
         if record is not None:
             return _ended(cell, folder, record, plan.config(cell))
-        if owner is None and not has_checkpoint(folder):
-            return CellStatus(cell=cell.cell, state=CellState.missing, epochs=cell.epochs)
-        why = f"its process is gone ({owner})" if owner else "a checkpoint is there"
-        return CellStatus(
-            cell=cell.cell, state=CellState.stopped, why=why, epochs=cell.epochs, epochs_done=len(read_lines(folder))
-        )
+        why = ""
+        if disk.state is CellState.stopped:
+            why = f"its process is gone ({disk.owner})" if disk.owner else "a checkpoint is there"
+        return CellStatus(cell=cell.cell, state=disk.state, why=why, epochs=cell.epochs, epochs_done=disk.epochs_done)
 
     def _record(self, folder: Path) -> _ReadRecord | None:
         """Return the cell's record, checked; one that was read before only if its file has changed."""
@@ -274,13 +247,6 @@ def _ended(cell: StoredCell, folder: Path, record: _ReadRecord, config: Mapping[
         cell=cell.cell, state=CellState.failed, status=record.status, why=record.why, traceback=record.traceback,
         log=str(log) if log.exists() else "", epochs=cell.epochs,
     )  # fmt: skip
-
-
-def _owner(folder: Path) -> Owner | None:
-    try:
-        return owner_of(folder)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # it is being given back, or is no claim of this version
 
 
 def _has_failed_in(job: Job, cell: str) -> bool:

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from strive.cells.lease import Owner
+from strive.cells.state import CellState
 from strive.format import counted, duration, short_names, shortened
 from strive.plain_text import printable
 from strive.slurm.launches import Launch
-from strive.status.cell_status import CellState, CellStatus
+from strive.status.cell_status import CellStatus
 from strive.sweeps.plan import StoredPlan
 
 _COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")

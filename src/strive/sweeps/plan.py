@@ -16,8 +16,8 @@ from strive import app
 from strive.cells import records
 from strive.cells.evidence import remark
 from strive.cells.history import read_lines
-from strive.cells.lease import owner_of, surely_dead
 from strive.cells.records import Record, RecordError
+from strive.cells.state import CellState, FolderState, find_state, has_checkpoint
 from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
@@ -193,13 +193,13 @@ def look_up(
             return planned(Action.retrain, why, stale=stale, other_images=images, replaces=name, epochs_left=left)
         ended = f"{record.status.value}: {why}" if (why := remark(record)) else record.status.value
         return planned(Action.done, ended, stale=stale, other_images=images)
-    owner = owner_of(folder) if cell in folders else None
-    if owner is not None and not surely_dead(owner):
-        job = queued.get(cell, "")
-        return planned(Action.wait, f"trained by {owner}", epochs_left=epochs, job=job)
+    status = record.status if record is not None else None
+    disk = find_state(folder, status) if cell in folders else FolderState(CellState.missing)
+    if disk.state is CellState.running:
+        return planned(Action.wait, f"trained by {disk.owner}", epochs_left=epochs, job=queued.get(cell, ""))
     if cell in queued:
         return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs, job=queued[cell])
-    done = len(read_lines(folder)) if cell in folders and has_checkpoint(folder) else None
+    done = disk.epochs_done if disk.has_checkpoint else None
     left = epochs - (done or 0)
     from_where = f"from epoch {done} of {epochs}" if done is not None else "from the start"
     if record is not None:
@@ -211,11 +211,6 @@ def look_up(
     if done is not None:
         return planned(Action.resume, from_where, epochs_left=left)
     return planned(Action.train, "no record", epochs_left=left)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether the cell in a folder can go on."""
-    return any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint-previous.pt"))
 
 
 def names_in(runs: Path) -> frozenset[str]:

@@ -10,8 +10,9 @@ import yaml
 
 from strive.cells import records
 from strive.cells.history import epoch_in, read_lines
-from strive.cells.lease import Owner, is_older, owner_of, surely_dead
+from strive.cells.lease import Owner
 from strive.cells.records import Record, RecordError
+from strive.cells.state import living_owner
 
 _CONFIG = "config.yaml"
 
@@ -46,9 +47,7 @@ def read_trail(folder: Path) -> Trail | None:
 
     Raises RecordError for a record that cannot be trusted.
     """
-    owner = owner_of(folder)
-    if owner is not None and (surely_dead(owner) or _has_ended(folder, owner)):
-        owner = None
+    owner = living_owner(folder)
     record, text = (None, "") if owner else _record(folder)
     replacing = folder / records.RETRAINING
     place = replacing if owner and (replacing / _CONFIG).exists() else folder
@@ -65,14 +64,6 @@ def read_trail(folder: Path) -> Trail | None:
         record=record,
         record_text=text,
     )
-
-
-def _has_ended(folder: Path, owner: Owner) -> bool:
-    """Return whether the owner has written the record, and only its claim is still there."""
-    try:
-        return is_older(folder, owner, (folder / "record.json").stat().st_mtime_ns)
-    except OSError:
-        return False
 
 
 def _record(folder: Path) -> tuple[Record | None, str]:
