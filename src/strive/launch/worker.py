@@ -60,7 +60,7 @@ def main(events: int, threads: int, gpu: str, room: int) -> None:
     if gpu and (reason := _TRAINER.no_gpu(gpu)):
         sys.exit(reason)  # it would train its cells on the processor, in silence
     with open(events, "wb") as pool:
-        _say(pool, WorkerEvent(kind=EventKind.ready))
+        _send(pool, WorkerEvent(kind=EventKind.ready))
         _WorkerLoop(requests, pool, threads, room).work()
 
 
@@ -85,7 +85,7 @@ def _listen(source: int, requests: _Requests) -> None:
     os._exit(1)
 
 
-def _say(pool: BinaryIO, event: WorkerEvent) -> None:
+def _send(pool: BinaryIO, event: WorkerEvent) -> None:
     try:
         pool.write(to_line(event))
         pool.flush()
@@ -158,7 +158,7 @@ class _WorkerLoop:
         except BaseException as error:
             self._end(cell, error)
             return
-        _say(self._pool, WorkerEvent(kind=EventKind.began, cell=cell, seen=seen))
+        _send(self._pool, WorkerEvent(kind=EventKind.began, cell=cell, seen=seen))
         print(f"--- {cell}", flush=True)
         if not len(self._pack):
             _forget_peak_memory()
@@ -169,7 +169,7 @@ class _WorkerLoop:
         event = _ended(end, self._companions) if isinstance(end, Record) else _left(cell, end, self._companions)
         self._leaves |= event.leaves
         self._has_garbage = True
-        _say(self._pool, event)
+        _send(self._pool, event)
 
 
 def _ended(record: Record, companions: int) -> WorkerEvent:

@@ -102,7 +102,7 @@ class _JobRun:
         mirroring = mirroring_of(
             tasks,
             log=logs / "wandb.log",
-            say=_say,
+            say=_print,
             # One of hundreds of jobs is enough to upload the plan.
             plans=[self.payload.submission.parent.name] if 0 in self.payload.numbers else [],
             # The launch has checked what W&B needs; if it is missing in the job, cells train all the same.
@@ -237,7 +237,7 @@ def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
     return slots(cells_per_device, len(tasks), device=device, cores=cores)
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     print(message, flush=True)
 
 

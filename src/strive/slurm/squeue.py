@@ -99,8 +99,8 @@ class SlurmQueue:
             return {job: self._gone.get(job, JobInfo(phase=JobPhase.unknown)) for job in jobs}
         live = {job: self._live(job, seen.get(job)) for job in jobs if job not in self._gone}
         silent = [job for job, info in live.items() if info is None]
-        told = self._sacct(silent) if silent else {}
-        return {job: self._gone.get(job) or live[job] or self._final(job, told.get(job)) for job in jobs}
+        accounted = self._sacct(silent) if silent else {}
+        return {job: self._gone.get(job) or live[job] or self._final(job, accounted.get(job)) for job in jobs}
 
     def live_now(self, jobs: Iterable[str]) -> dict[str, JobInfo]:
         """Return the jobs that are queued or running, from one look.
@@ -136,16 +136,16 @@ class SlurmQueue:
         past.doubt_since = self._clock() if past.doubt_since is None else past.doubt_since
         return self._clock() - past.doubt_since >= _DOUBT_SECONDS
 
-    def _final(self, job: str, told: str | None) -> JobInfo:
-        """Return the info of a job that squeue has lost. told: the state that sacct shows, None if it has none."""
+    def _final(self, job: str, accounted: str | None) -> JobInfo:
+        """Return the info of a job that squeue has lost. accounted: the state that sacct shows, None if it has none."""
         past = self._past[job]
-        if told is not None and told not in _TERMINAL | _PASSING:
+        if accounted is not None and accounted not in _TERMINAL | _PASSING:
             if not self._long(past):
-                return JobInfo(phase=JobPhase.unknown, state=told)
-            told = None
+                return JobInfo(phase=JobPhase.unknown, state=accounted)
+            accounted = None
         # What squeue saw last is no end if the job was running then.
         seen = past.last.state if past.last.state in _TERMINAL | _PASSING else ""
-        self._gone[job] = JobInfo(phase=JobPhase.gone, state=told or seen, node=past.last.node)
+        self._gone[job] = JobInfo(phase=JobPhase.gone, state=accounted or seen, node=past.last.node)
         del self._past[job]
         return self._gone[job]
 

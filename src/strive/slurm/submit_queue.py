@@ -23,7 +23,7 @@ class SubmitQueue:
         self._backlog = deque[JobArray]()
         self._not_before = 0.0  # when to try the backlog again, monotonic seconds
         self._full_since: float | None = None  # since when SLURM takes no job though none of ours is in the queue
-        self._told = ""
+        self._last_shown = ""
         self.unanswered = False  # SLURM has not answered for what was submitted last
 
     def add(self, number: int) -> None:
@@ -87,8 +87,8 @@ class SubmitQueue:
         self._full_since = now if self._full_since is None or waits else self._full_since
         if not waits and (not may_pass or now - self._full_since > _FULL_SECONDS):
             raise error
-        if str(error) != self._told:
-            self._told = str(error)
+        if str(error) != self._last_shown:
+            self._last_shown = str(error)
             self._say(f"{error}; {what}")
         self._not_before = now + _ROOM_SECONDS
 
