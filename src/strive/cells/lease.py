@@ -1,9 +1,9 @@
-"""Who trains a cell: one process at a time, on any file system that renames atomically.
+"""Claim of a process on a cell: one owner at a time, on any file system that renames atomically.
 
 A claim is the folder `claim/<token>/` in the cell's folder. It comes into being by one rename, which
 fails while another claim is there. Its owner writes whatever belongs to the cell into that folder
-first and renames it out. Who takes a claim over renames the folder away: every later write of the
-old owner fails, also if it was suspended in between, because the folder it writes from is gone.
+first and renames it out. A process that takes a claim over renames the folder away: every later write
+of the old owner fails, also if it was suspended in between, because the folder it writes from is gone.
 
 Clocks are not compared: a claim is stale when its beat stood still for its whole lease on the
 observer's own monotonic clock, or when its process is gone from this very machine. Imports no torch.

@@ -1,1 +1,1 @@
-"""Where it is trained, here: worker processes, devices, retries."""
+"""Launcher for this machine: worker processes, devices, retries."""

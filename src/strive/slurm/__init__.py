@@ -1,1 +1,1 @@
-"""Where it is trained, on a cluster: jobs, their queue, and the code that they run."""
+"""Launcher for SLURM: jobs, their queue, and a copy of the code that they run."""
