@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from strive.results.conditions import Condition
 from strive.results.published import content, fits, off_paper, setup
 from strive.sweeps.table_spec import Value
+from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Entry, Row, Table
-
-if TYPE_CHECKING:
-    from strive.results.summary import SweepSummary
 
 # In these a cell may differ from the paper's and still stand beside it: the table says in what.
 _SAID = ("data.name", "optimizer.lr")
@@ -28,7 +26,7 @@ _COLUMNS = (
 class _Ours:
     """A condition of a sweep with the net of a comparison."""
 
-    sweep: "SweepSummary"
+    sweep: SweepSummary
     condition: Condition
     said: tuple[str, ...]  # in what it is not the paper's, and may stand beside it
     other: tuple[str, ...]  # in what it is not the paper's, so that it may not
@@ -38,7 +36,7 @@ class _Ours:
         return frozenset(self.condition.cells["cell"])
 
 
-def comparison_tables(sweeps: Sequence["SweepSummary"]) -> list[Table]:
+def comparison_tables(sweeps: Sequence[SweepSummary]) -> list[Table]:
     """Return every comparison of the paper; what the sweeps have in the paper's set-up stands below its own row.
 
     A sweep counts if its sweep file names the paper's table (`table: {paper: NAME}`) and shows test errors.
@@ -46,7 +44,7 @@ def comparison_tables(sweeps: Sequence["SweepSummary"]) -> list[Table]:
     return [_table(entry, _unique(_ours(entry, sweeps))) for entry in content()["comparison"]]
 
 
-def _ours(entry: dict[str, Any], sweeps: Sequence["SweepSummary"]) -> Iterator[_Ours]:
+def _ours(entry: dict[str, Any], sweeps: Sequence[SweepSummary]) -> Iterator[_Ours]:
     """Yield the conditions with the net, images and augmentation of a comparison."""
     table, when = entry["ours"]["table"], entry["ours"]["when"]
     wanted = {"data.name": content()["tables"][table]["data"], "model.family": setup(table)["model.family"]} | when

@@ -11,7 +11,7 @@ import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
 from strive.figures.effects import FIGURES
 from strive.figures.style import FORMATS, to_bytes
-from strive.results.command import add_arguments, guarded, sweep_summaries
+from strive.results_cli import add_arguments, guarded, sweep_summaries
 
 _HELP = """\
 Draw the figures of every sweep that has records, as .pdf, .svg and .png.

@@ -10,7 +10,8 @@ from literature import comparison_tables
 import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
 from strive.report.page import render_report
-from strive.results.command import add_arguments, guarded, sweep_summaries
+from strive.results_cli import add_arguments, guarded, sweep_summaries
+from strive.trackers.upload_state import upload_url
 
 _HELP = """\
 Write one HTML file with the question and the answer of every sweep that has records, its tables, learning curves,
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; return the exit code."""
     arguments = _parser().parse_args(argv)
     sweeps = sweep_summaries(arguments)
-    content = render_report(sweeps, comparison_tables(sweeps)).encode()
+    content = render_report(sweeps, comparison_tables(sweeps), upload_url).encode()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out, content, durable=False)
     count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"

@@ -9,9 +9,9 @@ from literature import comparison_tables
 
 import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.cells.records import write_whole
-from strive.results.command import add_arguments, guarded, sweep_summaries
-from strive.results.summary import SweepSummary
+from strive.results_cli import add_arguments, guarded, sweep_summaries
 from strive.tables.render import footnotes_csv, latex, latex_tables, markdown, markdown_tables, tidy_csv
+from strive.tables.summary import SweepSummary
 
 _HELP = """\
 Write the tables of every sweep that has records: Markdown on the terminal, and .md, .tex and .csv.

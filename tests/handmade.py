@@ -12,8 +12,8 @@ from matplotlib.text import Text
 
 from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
-from strive.results.summary import SweepSummary
 from strive.sweeps.table_spec import Table
+from strive.tables.summary import SweepSummary
 
 MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
 

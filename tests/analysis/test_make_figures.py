@@ -9,7 +9,7 @@ from handmade import epochs
 from make_figures import main
 from support import ROOT
 
-from strive.results.command import guarded
+from strive.results_cli import guarded
 
 FILES = [
     f"table3-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")

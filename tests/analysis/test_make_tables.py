@@ -9,7 +9,7 @@ from golden import Golden
 from make_tables import main
 from support import ROOT
 
-from strive.results.command import guarded
+from strive.results_cli import guarded
 from strive.tables.latex_text import tex
 from strive.tables.markdown import escaped
 

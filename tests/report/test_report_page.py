@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from strive.report.page import render_report
 from strive.results.load import load_sweep
-from strive.results.summary import SweepSummary, summarise_sweep
+from strive.tables.summary import SweepSummary, summarise_sweep
 
 ATTACK = "<script>alert(1)</script>"
 VARIANTS = {"base": 10.0, "strided": 12.0, "convpool": 9.0, "all_cnn": 8.0}

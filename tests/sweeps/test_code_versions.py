@@ -9,7 +9,7 @@ from support import MakeConfig, MakePlan, stop_after_one_step
 
 from allcnn.cells import run_cell
 from strive.code import hash
-from strive.results.command import guarded
+from strive.results_cli import guarded
 from strive.status.cell_status import StatusReader
 from strive.status.status_text import sweep_report
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan

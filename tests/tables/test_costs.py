@@ -3,8 +3,8 @@ from pathlib import Path
 from golden import Golden
 
 from strive.results.load import load_sweep
-from strive.results.summary import summarise_sweep
 from strive.tables.costs import cost_table
+from strive.tables.summary import summarise_sweep
 
 
 def rows(sweep: Golden) -> list[list[str]]:

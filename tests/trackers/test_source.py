@@ -27,9 +27,9 @@ from wandb_peer import Peer, PeerRun
 from allcnn.result import epoch_line
 from allcnn.training import EpochLine
 from strive.results import load
-from strive.results.command import guarded
 from strive.results.learning_curves import COLUMNS
 from strive.results.load import LoadError
+from strive.results_cli import guarded
 from strive.trackers import local_copy, server
 from strive.trackers.mirrored import epoch_lines
 from strive.trackers.source import open_source

@@ -12,8 +12,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
 from strive.results.labels import condition_label, knob_title, short_label
-from strive.results.summary import SweepSummary
 from strive.sweeps.table_spec import ARM
+from strive.tables.summary import SweepSummary
 
 MOST_PANELS = 12  # on a page
 

@@ -13,8 +13,8 @@ from strive.figures.curves import learning_curves, subtitle
 from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, span, whisker
 from strive.results.conditions import Condition
 from strive.results.published import PaperValue, off_paper
-from strive.results.summary import SweepSummary
 from strive.statistics.inference import Difference, Summary, Verdict
+from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import ruled, value_title
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."

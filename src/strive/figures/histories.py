@@ -12,7 +12,7 @@ import pandas as pd
 
 from strive.results.conditions import Condition
 from strive.results.learning_curves import mean_curve, read_epochs
-from strive.results.summary import SweepSummary
+from strive.tables.summary import SweepSummary
 
 MOST_LINES = 8  # conditions in one panel; more are not told apart
 _MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own

@@ -9,7 +9,7 @@ from strive.cells.history import epoch_in, read_lines
 from strive.report.plots import COLOURS, Spec, WebFigure, WebPanel, line_keys, plain, series_of, style
 from strive.results.conditions import Condition
 from strive.results.labels import knob_title, value_text, value_texts
-from strive.results.summary import SweepSummary
+from strive.tables.summary import SweepSummary
 
 _MOST_POINTS = 80  # of a curve: more than a small plot has room for
 _ALL_POINTS = 40_000  # of a sweep, which are half a megabyte; each curve has some all the same

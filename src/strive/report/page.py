@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from strive.report.curves import learning_curves
 from strive.report.html_table import MOST_LINES, web_table
 from strive.report.pictures import MOST_BYTES, Picture, pictures
 from strive.report.plots import WebFigure, effect_plot, mean_plot, paper_plot
+from strive.report.provenance import NumberProvenance, number_provenance, refs
 from strive.results.failures import FailureGroup, failure_groups
 from strive.results.labels import knob_title, value_text, value_texts
-from strive.results.provenance import NumberProvenance, number_provenance, refs
-from strive.results.summary import SweepSummary
 from strive.tables.costs import cost_table
+from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Table
 
 _PAGE = Path(__file__).with_name("assets")
@@ -59,12 +59,17 @@ class _Section:
     provenance: NumberProvenance
 
 
-def render_report(sweeps: Sequence[SweepSummary], comparison: Sequence[Table]) -> str:
-    """Return the page. The same records give the same text."""
+def render_report(
+    sweeps: Sequence[SweepSummary], comparison: Sequence[Table], url_of: Callable[[Path], str] = lambda _: ""
+) -> str:
+    """Return the page. The same records give the same text.
+
+    url_of: the address of a cell folder's page on the tracker, "" if it has none.
+    """
     sections = []
     room = MOST_BYTES
     for number, sweep in enumerate(sweeps, 1):
-        sections.append(_section(f"s{number}", sweep, room))
+        sections.append(_section(f"s{number}", sweep, room, url_of))
         room -= sum(len(picture.uri) * 3 // 4 for picture in sections[-1].pictures)
     compared = [_web_table("paper", table) for table in comparison]
     figures = {name: figure for section in sections for name, figure in section.figures}
@@ -93,9 +98,9 @@ def render_report(sweeps: Sequence[SweepSummary], comparison: Sequence[Table]) -
     )
 
 
-def _section(name: str, sweep: SweepSummary, room: int) -> _Section:
+def _section(name: str, sweep: SweepSummary, room: int, url_of: Callable[[Path], str]) -> _Section:
     cells = sweep.loaded.cells
-    found = number_provenance(sweep)
+    found = number_provenance(sweep, url_of)
     links = refs(found.groups)
     tables = [_web_table(name, table, links) for table in sweep.tables if table.name not in _OWN_SECTION]
     split = max((number for number, each in enumerate(tables, 1) if each.table.name in _FIRST), default=1)

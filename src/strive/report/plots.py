@@ -13,8 +13,8 @@ from typing import Any
 
 from strive.results.conditions import Condition
 from strive.results.labels import condition_label, knob_title, value_text, value_texts
-from strive.results.summary import SweepSummary
 from strive.statistics.inference import Verdict
+from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import value_title
 
 Spec = dict[str, Any]  # a trace or a layout

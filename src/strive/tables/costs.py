@@ -7,8 +7,8 @@ import pandas as pd
 
 from strive.results.labels import condition_label
 from strive.results.load import Loaded
-from strive.results.summary import SweepSummary
 from strive.sweeps.table_spec import ARM
+from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Entry, Row, Table
 
 _HOUR = 3600.0  # seconds

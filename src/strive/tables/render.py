@@ -3,22 +3,19 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from strive.plain_text import one_line
 from strive.tables.csv_text import csv_text
 from strive.tables.latex_floats import floats, label
 from strive.tables.latex_text import running
 from strive.tables.markdown import bullets, heading, legend, paragraph, table_lines
+from strive.tables.summary import SweepSummary
 from strive.tables.table import Table
-
-if TYPE_CHECKING:
-    from strive.results.summary import SweepSummary
 
 _COMPARISONS = "The paper's comparisons"
 
 
-def markdown(sweep: "SweepSummary") -> str:
+def markdown(sweep: SweepSummary) -> str:
     """Return the whole sweep as Markdown: question and answer, tables, notes, what is missing."""
     blocks = [heading(sweep.title, 1), paragraph(sweep.loaded.question), paragraph(sweep.answer, bold=True)]
     blocks += _markdown_blocks(sweep.tables)
@@ -36,7 +33,7 @@ def markdown_tables(tables: Sequence[Table], title: str = _COMPARISONS) -> str:
     return _joined([heading(title, 1), *_markdown_blocks(tables)]) if tables else ""
 
 
-def latex(sweep: "SweepSummary") -> str:
+def latex(sweep: SweepSummary) -> str:
     """Return the sweep's tables as LaTeX for a document with booktabs; notes and what is missing below."""
     name = sweep.loaded.name
     lines = [
@@ -61,12 +58,12 @@ def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
     return "\n".join(lines + [block for table in tables for block in floats(table, name)]) + "\n" if tables else ""
 
 
-def tidy_csv(sweep: "SweepSummary") -> str:
+def tidy_csv(sweep: SweepSummary) -> str:
     """Return one line for each condition of the table, in full precision (RFC 4180)."""
     return csv_text(sweep.tidy)
 
 
-def footnotes_csv(sweep: "SweepSummary", out: Path) -> str:
+def footnotes_csv(sweep: SweepSummary, out: Path) -> str:
     """Return one line for each cell behind each condition (RFC 4180).
 
     out: the folder it is for. Records are named from there, so that it is the same file from wherever it is written.

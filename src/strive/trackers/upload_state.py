@@ -55,6 +55,12 @@ def read_receipt(folder: Path) -> Receipt | None:
     return receipt if good else None
 
 
+def upload_url(folder: Path) -> str:
+    """Return the address of a cell's page on W&B; "" if it has none."""
+    receipt = read_receipt(folder)
+    return receipt.url if receipt is not None else ""
+
+
 def write_receipt(folder: Path, receipt: Receipt) -> None:
     """Put the receipt beside what it is of."""
     content = json.dumps(dataclasses.asdict(receipt)) + "\n"

@@ -1,6 +1,6 @@
 """Provenance of each number, as a page lists it: the cells of each condition, and what all of them share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from strive.results.labels import value_text, value_texts
-from strive.results.summary import SweepSummary
-from strive.trackers.upload_state import read_receipt
+from strive.tables.summary import SweepSummary
 
 _TITLES = {
     "test_error": "test error, %",
@@ -61,10 +60,13 @@ class NumberProvenance:
     groups: tuple[CellGroup, ...]
 
 
-def number_provenance(sweep: SweepSummary) -> NumberProvenance:
-    """Return the sweep's footnotes by condition, without the columns in which nothing differs."""
+def number_provenance(sweep: SweepSummary, url_of: Callable[[Path], str]) -> NumberProvenance:
+    """Return the sweep's footnotes by condition, without the columns in which nothing differs.
+
+    url_of: the address of a cell folder's page on the tracker, "" if it has none.
+    """
     notes = sweep.footnotes.astype(object).where(sweep.footnotes.notna(), "")
-    notes = notes.assign(wandb=list(map(_address, notes["record"])))
+    notes = notes.assign(wandb=[url_of(Path(record).parent) if record else "" for record in notes["record"]])
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_NOT_COLUMNS, *shared}]
@@ -83,12 +85,6 @@ def number_provenance(sweep: SweepSummary) -> NumberProvenance:
         titles=tuple(map(_title, columns)),
         groups=tuple(groups),
     )
-
-
-def _address(record: str) -> str:
-    """Return where W&B shows the cell of a record, as its receipt says; "" if it does not."""
-    receipt = read_receipt(Path(record).parent) if record else None
-    return receipt.url if receipt is not None else ""
 
 
 def _pattern(record: str, cell: str) -> str:

@@ -1,4 +1,4 @@
-"""What the commands of analysis/ have in common: which sweeps, from where, and how mistakes are told."""
+"""Command line of what reads records: which sweeps, from which folders or from W&B, and exit codes."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from strive.cells.records import RecordError
 from strive.errors import ConfigError
 from strive.results.load import LoadError, file_of, find_plans, load_sweep
 from strive.results.published import PaperError
-from strive.results.summary import SweepSummary, summarise_sweep
+from strive.tables.summary import SweepSummary, summarise_sweep
 from strive.trackers.server import ServerError
 from strive.trackers.source import Source, open_source
 

@@ -4,8 +4,8 @@ import pytest
 from golden import Golden
 
 from strive.results.load import load_sweep
-from strive.results.summary import SweepSummary, summarise_sweep
 from strive.sweeps.plan import plan_name
+from strive.tables.summary import SweepSummary, summarise_sweep
 
 
 def summary_of(sweep: Golden, *, mix: bool = False) -> SweepSummary:

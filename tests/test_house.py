@@ -1,0 +1,104 @@
+"""The rules of the house: which folder of the platform may import which, read from the sources."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[1] / "src"
+PLATFORM = SRC / "strive"
+# Leaves import nothing of the platform, so everybody may import them.
+LEAVES = {"__init__", "console", "errors", "plain_text", "signals", "streams", "subprocess_env", "user_modules"}
+# The interface to the app whose cells are run. What needs records alone does without.
+APP = {"app"}
+NEEDS_NO_APP = {"statistics", "results", "tables", "figures", "report", "status"}
+# {folder: the folders that it may import}
+MAY_IMPORT: dict[str, set[str]] = {
+    "config": set(),
+    "code": {"config"},
+    "cells": {"config", "code"},
+    "sweeps": {"config", "code", "cells"},
+    "launch": {"config", "code", "cells", "sweeps"},
+    "slurm": {"config", "code", "cells", "sweeps", "launch"},
+    "statistics": set(),
+    "results": {"config", "code", "cells", "sweeps", "statistics"},
+    "tables": {"config", "code", "cells", "sweeps", "statistics", "results"},
+    "figures": {"config", "cells", "sweeps", "statistics", "results", "tables"},
+    "report": {"config", "cells", "sweeps", "statistics", "results", "tables"},
+    "status": {"config", "code", "cells", "sweeps", "launch", "slurm"},
+    "trackers": {"config", "code", "cells", "sweeps", "results"},
+    "decide": {"config", "code", "cells", "sweeps", "launch", "slurm", "statistics", "results"},
+}
+# What does not follow the rules yet. An entry may go, none may come.
+NOT_YET: dict[str, set[str]] = {
+    "code/cache.py": {"cells"},
+    "decide/run_sweep.py": {"error_text"},
+    "launch/local.py": {"trackers"},
+    "results/agreement.py": {"tables"},
+    "slurm/job.py": {"trackers"},
+    "sweeps/find_plan.py": {"error_text"},
+    "sweeps/plan_text.py": {"launch"},
+    "sweeps/planner.py": {"error_text", "launch"},
+    "trackers/session.py": {"launch"},
+}
+# Modules of the platform that still import the study, or torch.
+STUDY_NOT_YET = {"results/index.py": {"allcnn"}}
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Return the dotted names that a source imports, in functions and for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the absolute name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def sources(folder: str) -> Iterator[tuple[str, Path]]:
+    """Yield (path below strive/, path) of the modules in a folder."""
+    for path in sorted((PLATFORM / folder).rglob("*.py")):
+        yield path.relative_to(PLATFORM).as_posix(), path
+
+
+def folders_of(path: Path) -> set[str]:
+    """Return the folders, and the modules beside them, of the platform that a source imports."""
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("strive.")}
+    return {name for name in names if (PLATFORM / name).is_dir() or (PLATFORM / f"{name}.py").exists()}
+
+
+def test_every_folder_has_its_rule() -> None:
+    assert {path.parent.name for path in PLATFORM.glob("*/__init__.py")} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_arrows_go_down(folder: str) -> None:
+    for name, path in sources(folder):
+        legal = MAY_IMPORT[folder] | LEAVES | {folder} | (set() if folder in NEEDS_NO_APP else APP)
+        wrong = folders_of(path) - legal - NOT_YET.get(name, set())
+        assert not wrong, f"{name} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("leaf", sorted(LEAVES - {"__init__"}))
+def test_a_leaf_imports_leaves_alone(leaf: str) -> None:
+    assert folders_of(PLATFORM / f"{leaf}.py") <= LEAVES
+
+
+def test_only_entry_points_import_status() -> None:
+    found = {path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py") if "strive.status" in _prefixes(path)}
+    assert {name for name in found if not name.startswith("strive/status/")} <= {"status.py", "strive/cli.py"}
+
+
+def test_the_platform_knows_neither_the_study_nor_torch() -> None:
+    for name, path in sources("."):
+        wrong = {each.partition(".")[0] for each in imports(path)} & {"allcnn", "torch"}
+        assert wrong <= STUDY_NOT_YET.get(name, set()), f"{name} imports {sorted(wrong)}"
+
+
+def _prefixes(path: Path) -> set[str]:
+    return {".".join(name.split(".")[:2]) for name in imports(path)}
