@@ -1,7 +1,7 @@
-"""A cell of a user's net with all arguments of its builder, before it gets its id.
+"""Fills in the arguments of a user's builder before a cell gets its id.
 
-Here, where a composed config is taken over, and nowhere else: what reads records, plans and frozen
-configs imports no user's code. Nets without a builder come back as they are.
+This is done only to composed configs: reading records, plans and frozen configs imports no user's code. Nets without
+a builder are returned unchanged.
 """
 
 import importlib
@@ -75,7 +75,7 @@ def _with(config: Config, kwargs: dict[str, Any]) -> Config:
 
 
 def _builder(config: Config) -> Callable[..., object] | None:
-    """Return the builder; None without one, or if it cannot be imported, which building the net says."""
+    """Return the builder; None without one, or if it cannot be imported; building the net then raises the error."""
     if config.model.family is not Family.custom:
         return None
     module, _, name = config.model.builder.partition(":")

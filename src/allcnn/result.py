@@ -1,4 +1,4 @@
-"""The files beside a record, and the numbers that the record takes from them."""
+"""Result of a trained cell: its record's numbers, and its files of weights and predictions."""
 
 import hashlib
 import io
@@ -44,7 +44,7 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
 
 
 def write_arrays(folder: Path, outcome: Outcome, *, scratch: Path) -> None:
-    """Write predictions and weights; before the record, which says that they are whole."""
+    """Write predictions and weights; call it before writing the record, which implies that they are complete."""
     write_state(folder / "weights.pt", outcome.weights, scratch=scratch)
     content = io.BytesIO()
     np.savez(content, labels=outcome.test.labels.numpy(), logits=outcome.test.logits.numpy())

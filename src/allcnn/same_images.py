@@ -1,4 +1,4 @@
-"""Whether a record's images are those that lie at data.root now: a cell's id knows a data set by its name alone."""
+"""Comparison of a record's images with those at data.root now: a cell's id contains only the data set's name."""
 
 from allcnn.config import Config, Source
 from allcnn.data import current_fingerprint, files_on_disk
@@ -11,8 +11,8 @@ def other_images(config: Config, record: Record) -> str | None:
 
     None: there is nothing at data.root to compare with.
 
-    Files of the same names, sizes and times are taken for the same. Where these differ, as they do in any copy,
-    or an old record has none, the fingerprint decides, for which the images are decoded if they were not yet.
+    Files with the same names, sizes and times count as the same. If these differ, as for any copy, or an old record
+    has none, the fingerprint decides; for it the images are decoded if they were not yet.
     """
     data, made = config.data, record.provenance
     if data.source is Source.digits:

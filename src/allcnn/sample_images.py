@@ -1,6 +1,6 @@
-"""Pictures for a look by eye, as PNG: what a net sees, and what it gets wrong.
+"""Sample images as PNG: the net's inputs, and its most confident mistakes.
 
-The same cell gives the same bytes, as far as pillow is the same. Every draw is a function of the
+The same cell gives the same bytes, with the same version of pillow. Every draw is a function of the
 seed and the step, as in training, so that making a picture changes nothing there.
 
 Shapes: n test images, b images of a picture, h height, w width.
@@ -146,7 +146,7 @@ def _tile(image: Tensor, lines: Sequence[_Line], font: _Font) -> Image.Image:
 
 
 def _fitted(line: _Line, width_px: int, font: _Font) -> str:
-    """Return what stands left in the line, its name cut with an ellipsis until that fits."""
+    """Return the left part of the line, its name cut with an ellipsis until it fits."""
     # A folder may have any name, and a line break in it would be drawn as one.
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line.name)
     text, room = line.before + name, width_px - font.getlength(f" {line.right}" if line.right else "")

@@ -1,7 +1,7 @@
-"""A builder's arguments, filled in and typed as its signature says: one training has one spelling.
+"""A builder's arguments, filled in from its signature and typed by it, so that one training has one config.
 
-A parameter's type is its annotation's, or else that of its default. What cannot be said in JSON (a function,
-an enum, a tensor) is not filled in, and an annotation that says nothing about JSON leaves a value as it is.
+A parameter's type is its annotation, or else that of its default. A default that JSON cannot represent (a function,
+an enum, a tensor) is not filled in, and an annotation without a JSON type leaves a value as it is.
 """
 
 import builtins
@@ -77,7 +77,7 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
         return annotation
     try:
         return eval(annotation, dict(names))
-    except Exception:  # a name that only a type checker imports says nothing about JSON
+    except Exception:  # a name that only a type checker imports has no JSON type
         return Any
 
 

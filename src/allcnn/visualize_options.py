@@ -1,4 +1,4 @@
-"""What a user asks of src/visualize.py: of which nets, which figures, and how. Imports no torch."""
+"""Options of src/visualize.py: which nets, which figures, and how. Imports no torch."""
 
 import dataclasses
 import difflib
@@ -29,7 +29,7 @@ Value = Any  # int, str, or tuple of int
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FigureRequest:
-    """What is asked for."""
+    """The parsed options of src/visualize.py."""
 
     kind: str  # of target: cell, sweeps or weights
     target: str  # which one
@@ -43,7 +43,7 @@ class FigureRequest:
 
 
 def parse_request(texts: Sequence[str]) -> FigureRequest:
-    """Return what KEY=VALUEs ask for; raise ConfigError for what is not legal, before anything is loaded."""
+    """Parse KEY=VALUEs; raise ConfigError for what is not legal, before anything is loaded."""
     given = dict(map(pair, texts))
     kind = _kind(given)
     _check_keys(kind, given)
@@ -55,7 +55,7 @@ def parse_request(texts: Sequence[str]) -> FigureRequest:
     if out and Path(out).exists() and not Path(out).is_dir():
         raise ConfigError(f"out={out} is a file; name a folder for the figures")
     own = {*_TARGETS, *_COMMON, *keys}
-    # A launch may have said its runs= twice.
+    # A launch may have given its runs= twice.
     _check_once(texts, own - {"runs", "sweeps"} if kind == "sweeps" else own)
     return FigureRequest(
         kind=kind,
@@ -89,7 +89,7 @@ def _kind(given: Mapping[str, str]) -> str:
 
 
 def _check_keys(kind: str, given: Mapping[str, str]) -> None:
-    """Raise ConfigError for an option that nobody knows; what is below a group is the config's business."""
+    """Raise ConfigError for an unknown option; keys below a group are checked by the config."""
     known = [*_TARGETS, *_COMMON, *OPTIONS]
     groups = [] if kind == "cell" else [item.name for item in dataclasses.fields(Config)]
     for key in given:

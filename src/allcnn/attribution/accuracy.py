@@ -1,4 +1,4 @@
-"""What a network takes the images of a split for, and how often it is right.
+"""Predicted classes of a split, and their accuracy.
 
 Shapes: m images of a split.
 """
@@ -18,7 +18,7 @@ def predictions(
 ) -> Tensor:
     """Return for each image [m] of the split the class of the largest logit, int64, on the CPU.
 
-    network: in eval mode, where the split's images are; on_batch: is told how many images are done.
+    network: in eval mode, where the split's images are; on_batch: called with the number of images done so far.
     """
     parts: list[Tensor] = []
     done = 0

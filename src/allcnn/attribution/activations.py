@@ -1,4 +1,4 @@
-"""A layer of a network: any of its modules, or the network itself, whose output is a map or a vector for each image.
+"""Activations of a layer: any module of a network, or the network itself, that returns a map or a vector per image.
 
 Shapes: n images, c channels of a layer, h' and w' of its maps.
 """
@@ -12,11 +12,11 @@ from allcnn.attribution.relu_override import AttributionError
 
 
 def activations(network: nn.Module, images: Tensor, layer: str = "") -> Tensor:
-    """Return the output of a layer, [n, c, h', w'] or [n, c], without computing what comes behind it.
+    """Return the output of a layer, [n, c, h', w'] or [n, c], without computing the layers after it.
 
-    Of a module that is called several times it is the first call's.
+    If a module is called several times, the first call's output is returned.
     """
-    # A copy: what a network does to its input in place must meet neither the caller's images nor autograd's leaf.
+    # A copy: an in-place operation on the input must not change the caller's images or autograd's leaf.
     images = images.clone()
     if not layer:
         made = network(images)
@@ -37,7 +37,7 @@ def activations(network: nn.Module, images: Tensor, layer: str = "") -> Tensor:
 
 
 def checked_output(made: object, layer: str, count: int) -> Tensor:
-    """Return what a layer made of so many images, or raise AttributionError if it has no units."""
+    """Return a layer's output for so many images; raise AttributionError if it is no tensor of units."""
     if not isinstance(made, Tensor) or made.dim() not in (2, 4) or len(made) != count:
         got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise AttributionError(f"{named(layer)} must return [n, c, h, w] or [n, c] for n = {count} images, got {got}")
@@ -45,7 +45,7 @@ def checked_output(made: object, layer: str, count: int) -> Tensor:
 
 
 def check_input(network: nn.Module, images: Tensor, layer: str) -> None:
-    """Raise AttributionError for what is no batch of images, a network in training mode, or no layer of it."""
+    """Raise AttributionError for a wrong batch of images, a network in training mode, or a layer it does not have."""
     if images.dim() != 4 or not images.is_floating_point():
         raise AttributionError(f"images must be [n, channels, h, w] of floats, got {images.dtype} {list(images.shape)}")
     if not len(images):
@@ -62,7 +62,7 @@ def check_input(network: nn.Module, images: Tensor, layer: str) -> None:
 def modules_of(network: nn.Module, layer: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield the names and modules of a sequence in order, up to and with a layer; all of them for its output, "".
 
-    Unlike named_children it does not leave out what stands there twice.
+    Unlike named_children it includes modules that occur twice.
     """
     last = network._modules.get(layer)
     for name, module in network._modules.items():

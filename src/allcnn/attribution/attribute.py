@@ -1,4 +1,4 @@
-"""What a unit answers to in an image: a signal from that unit, sent back to the pixels under a rule.
+"""Attribution maps: the signal of one unit, sent back to the pixels of an image under a rule.
 
 Shapes: n images, c channels of a layer, h and w of the image, h' and w' of the layer's maps.
 """
@@ -46,7 +46,7 @@ def attribute(
     positions: [n, 2], row and column; by default those of the channel's largest activation.
 
     Maps are signed: no ReLU follows the transpose of the first convolution.
-    Raises AttributionError for what no rule is known for: nothing is silently the plain gradient.
+    Raises AttributionError for an operation without a known rule: the plain gradient is never returned silently.
     """
     rule, pooling = _choice(Rule, rule), _choice(Pooling, pooling)
     check_input(network, images, layer)
@@ -70,13 +70,13 @@ def attribute(
 
 
 def _check_finite(images: Tensor) -> None:
-    # A sum costs a fraction of a look at each value. Infinite though no value is, it has overflowed.
+    # A sum is much cheaper than a test of each value. It may also overflow where all values are finite.
     if bool(images.sum().isfinite()):
         return
     if odd := int((~images.isfinite()).sum()):
         raise AttributionError(
-            f"images must be finite: {odd:,} of {images.numel():,} values are NaN or infinite; look for what made"
-            " them so before the network, such as a division by a spread of zero"
+            f"images must be finite: {odd:,} of {images.numel():,} values are NaN or infinite; look for the"
+            " cause before the network, such as a division by a standard deviation of zero"
         )
 
 
@@ -105,8 +105,8 @@ def _backward(
 def _forward_plain_modules(network: nn.Module, leaf: Tensor, rule: Rule, pooling: Pooling, layer: str) -> Tensor | None:
     """Return the layer's output, whose way back obeys the rule, of a sequence of modules that `field_of` knows.
 
-    None where one of them has a rule of its own: there each call has to be watched, which takes as long as a narrow
-    net's own work.
+    None where one of them needs a rule of its own: then each call has to be intercepted, which takes as long as a
+    narrow net's own computation.
     """
     if not all(_is_plain(module, pooling) for module in network.children()):
         return None
@@ -122,7 +122,7 @@ def _forward_plain_modules(network: nn.Module, leaf: Tensor, rule: Rule, pooling
 
 
 def _is_plain(module: nn.Module, pooling: Pooling) -> bool:
-    # field_of has refused what is hooked or changed otherwise.
+    # field_of has refused modules with hooks or other changes.
     switched = isinstance(module, nn.MaxPool2d) and pooling is Pooling.switchless
     return not (switched or isinstance(module, nn.LeakyReLU))
 

@@ -1,4 +1,4 @@
-"""What a map is held against: networks with fresh weights, another class, and maps that no network made.
+"""Controls for a map: networks with fresh weights, another class, and maps that no network made.
 
 A map that shows what a network has learned must change with its weights (Adebayo et al., 2018) and with the
 class that is asked for (Nie et al., 2018).
@@ -50,8 +50,8 @@ def reset_layers(network: nn.Module, model: ModelConfig, layers: Sequence[str], 
 def layers_from_top(network: nn.Module, images: Tensor) -> list[str]:
     """Return the names of all layers with weights, the one called last first: the order of the cascade.
 
-    images: one or more that the network takes, to see the order. A normalisation directly behind a layer belongs
-    to that layer. What is never called is last, so that no trained weight is left when all layers are reset.
+    images: one or more that the network takes, to see the order. A normalisation directly after a layer belongs
+    to that layer. Layers that are never called come last, so that no trained weight is left when all layers are reset.
     """
     followers = set(itertools.chain.from_iterable(_norms_after(network).values()))
     names = {module: name for name, module in network.named_modules() if _is_trained(module) and name not in followers}
@@ -125,11 +125,11 @@ def other_images(predicted: Tensor) -> Tensor:
 
 
 def _norms_after(network: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Return for each layer with weights the normalisation that is registered right behind it, if there is one."""
+    """Return for each layer with weights the normalisation that is registered right after it, if there is one."""
     pairs = itertools.pairwise(network.named_modules())
     return {
-        name: (behind,)
-        for (name, module), (behind, norm) in pairs
+        name: (following,)
+        for (name, module), (following, norm) in pairs
         if isinstance(norm, _NORMS) and _is_trained(module) and not isinstance(module, _NORMS)
     }
 
@@ -144,8 +144,8 @@ def _draw(module: nn.Module, name: str, seed: int) -> None:
     """Reset a module in place, on the CPU, by its own rule."""
     if not callable(getattr(module, "reset_parameters", None)):
         raise AttributionError(
-            f"layer={name or 'the network itself'}: {type(module).__name__} has no reset_parameters(), so it is not"
-            " known how its weights began; give it one that draws them"
+            f"layer={name or 'the network itself'}: {type(module).__name__} has no reset_parameters(), so its"
+            " initial weights are unknown; give it one that draws them"
         )
     module.cpu()
     own = [tensor for tensor in _own(module).values() if tensor.is_floating_point()]

@@ -1,6 +1,6 @@
-"""The part of an image that one unit sees, such that the network does there what it does on the whole image.
+"""A crop of an image that contains all that one unit sees, on which the network computes the same as on the image.
 
-A unit's map costs as much as its receptive field is large, which in the lower layers is nearly nothing.
+A unit's map then costs as much as its receptive field is large, which is very little in the lower layers.
 
 Shapes: n images, h and w of the image, s side of a window.
 """
@@ -39,10 +39,10 @@ class Window(NamedTuple):
 
 
 def window_side(field: ReceptiveField | None, images: Tensor) -> int | None:
-    """Return s for units of that field, None where there is nothing to gain, or no window would do."""
+    """Return s for units of that field, None where cropping gains nothing, or is not exact."""
     if field is None or field.jump == 0:
         return None
-    # Where a field begins, no window needs to: it begins with a stride, like everything that the network computes.
+    # A window begins at a multiple of the stride, so that the network samples the same pixels.
     side = -(-(field.size + field.jump - 1) // field.jump) * field.jump
     high, wide = images.shape[2:]
     fits = side <= 0.75 * min(high, wide) and high % field.jump == 0 and wide % field.jump == 0

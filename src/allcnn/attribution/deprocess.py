@@ -1,4 +1,4 @@
-"""Pictures out of what a network takes and what attribution gives: pixels, crops, and maps in colour.
+"""Pictures for figures: preprocessed images turned back into pixels, crops, and maps in colour.
 
 Shapes: n images, h and w of the image, d = 3 h w of the whitening.
 """
@@ -30,8 +30,8 @@ def as_pixels(images: Tensor, config: Config, splits: Splits) -> npt.NDArray[np.
     """Return [n, h, w, 3] from 0 to 1: the preprocessing of the images [n, 3, h, w] undone, see `how_shown`.
 
     After standardize, and for imagenet, these are the images themselves. After gcn_zca they are the
-    contrast-normalised images, each scaled such that its own least value is 0 and its greatest 1: how bright and
-    how contrasty an image was is lost to whoever sees only what the network sees. A flat image is mid grey.
+    contrast-normalised images, each scaled such that its own least value is 0 and its greatest 1: brightness
+    and contrast are lost in normalisation. A flat image is mid grey.
 
     Raises AttributionError where whitened images are not of the whitening's size.
     """
@@ -52,7 +52,7 @@ def how_shown(config: Config) -> str:
 
 
 def crop(picture: Picture, box: Box, size: tuple[int, int] | None = None) -> Picture:
-    """Return what lies in the box; what lies beyond the picture's border is mid grey, and nothing is shifted.
+    """Return the pixels in the box; those beyond the picture's border are mid grey, and nothing is shifted.
 
     size: height and width of what is returned, such as `LayerFields.size`, for a box that the border cuts: the grey
     goes to the side where it touches the border, and of two such sides to each its half.

@@ -1,4 +1,4 @@
-"""A FigureContent on a page: pictures in rows and columns, with what is written around them. Lengths are in dots."""
+"""Page layout of a FigureContent: pictures in rows and columns, with the text around them. Lengths are in dots."""
 
 import csv
 import io
@@ -71,7 +71,7 @@ def _table(numbers: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """Return what JSON can say: a number that is not finite is null."""
+    """Return the value for JSON: a number that is not finite is null."""
     if isinstance(value, Mapping):
         return {str(name): _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -100,7 +100,7 @@ class _Placed(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Where pictures stand along a row."""
+    """Positions of the pictures along a row."""
 
     lefts: list[int]
     side: int
@@ -109,7 +109,7 @@ class _Columns(NamedTuple):
 
 
 def _page(figure: FigureContent) -> Page:
-    """Return the figure drawn; first everything is placed, then the page is as large as that needs."""
+    """Return the figure drawn: first all parts are placed, then the page gets the size that they need."""
     layout = _PageLayout(max(1, _columns(figure, 0).right / _WIDTH))
     labels = [layout.label(row) for row in figure.rows]
     wide = max((text_width(line, layout.small) for lines in labels for line in lines), default=0)
@@ -129,12 +129,12 @@ def _page(figure: FigureContent) -> Page:
 
 
 class _PageLayout:
-    """What has been placed so far, from above to below."""
+    """The parts placed so far, from top to bottom."""
 
     def __init__(self, scale: float) -> None:
         self.small, self.text, self.title = scale * SMALL, scale * TEXT, scale * TITLE  # points
         self.width = float(_WIDTH)
-        self.y = float(_MARGIN)  # where the next thing stands
+        self.y = float(_MARGIN)  # of the next part
         self.texts: list[_Text] = []
         self.pictures: list[_Placed] = []
 
@@ -151,7 +151,7 @@ class _PageLayout:
             self.y += len(lines) * line_height(points)
 
     def headings(self, columns: _Columns) -> None:
-        """Place what stands above the columns; its last lines are on one height."""
+        """Place the headings of the columns; their last lines are aligned."""
         room = _GAP if len(columns.groups) == len(columns.lefts) else _GROUP_GAP
         found = [
             (wrapped(text, right - left + room, self.small) if text else [], (left + right) / 2)
@@ -196,7 +196,7 @@ class _PageLayout:
 
 
 def _columns(figure: FigureContent, label_width: float) -> _Columns:
-    """Place the columns: groups of equal headings stand apart."""
+    """Place the columns: groups of equal headings are set apart."""
     groups = [(heading, len(list(same))) for heading, same in groupby(figure.columns)]
     apart = _GROUP_GAP if len(groups) < len(figure.columns) else 2 * _GAP
     left = round(_MARGIN + label_width + (12 if label_width else 0))
@@ -219,7 +219,7 @@ def _columns(figure: FigureContent, label_width: float) -> _Columns:
 
 
 def _enlarged(picture: Picture, side: int) -> npt.NDArray[np.uint8]:
-    """Return the picture with whole pixels, enlarged by a whole factor; one that is too large is made smaller."""
+    """Return the picture with whole pixels, enlarged by a whole factor; one that is too large is reduced."""
     pixels = np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
     high, wide = pixels.shape[:2]
     factor = side // max(high, wide)

@@ -1,6 +1,6 @@
-"""What may stand between the image and a layer beside the ReLUs and poolings that obey a rule: what is linear.
+"""Allow-list of the linear operations that may occur between an image and a layer, besides ReLUs and poolings.
 
-Each function returns an objection in words, or None. What is not known here is objected to.
+Each function returns an objection in words, or None. Unknown operations are objected to.
 """
 
 import re
@@ -33,7 +33,7 @@ _LINEAR = frozenset(
 _SUMS = frozenset(["Add", "Sub", "Rsub", "Cat", "Stack", "Copy"])
 _SWITCHED = frozenset(["MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D", "AdaptiveMaxPool3D"])
 
-# Functions that may return their switches beside the maxima.
+# Functions that may return their switches with the maxima.
 POOLS = re.compile(r"(adaptive_)?max_pool[123]d(_with_indices)?")
 # They return a tensor, but look at shape and type alone.
 _LIKE = re.compile(r"(zeros|ones|empty|full|rand|randn|randint)_like|new_(zeros|ones|full|empty|empty_strided)")
@@ -60,7 +60,7 @@ def objection_to_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any],
 
 
 def objection_to_result(name: str, args: Sequence[Any], made: Any) -> str | None:
-    """Judge what such a call returned: it must carry the signal back, or tell nothing of the image."""
+    """Judge what such a call returned: it must carry the signal back, or not depend on the image's values."""
     if isinstance(made, Tensor) and made.requires_grad:
         return None
     # What returns nothing has changed its first argument.
@@ -103,7 +103,7 @@ def objection_to_node(node: Node, pooling: Pooling) -> str | None:
 
 
 def is_write(node: Node) -> bool:
-    """Return whether the node stands for writing a part of a tensor in place, whatever is written."""
+    """Return whether the node stands for writing a part of a tensor in place, whatever the written value is."""
     return _function(node) == "CopySlices"
 
 

@@ -1,9 +1,9 @@
-"""What can be counted of a map, and how far two maps agree.
+"""Scores of a map, and measures of agreement of two maps.
 
 None of these says whether a map is right: by deletion and insertion a map that no network made may do as well as
 guided backpropagation. Publish them beside their controls, as `sanity_checks.compare_maps` does.
 
-Each image's map gets one number, float64, and a map of zeros gets NaN: nothing is known of it, which is not 0.
+Each image's map gets one number, float64; a map of zeros gets NaN, since 0 would be a score.
 
 Shapes: n images, h height, w width.
 """

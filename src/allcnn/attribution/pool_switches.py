@@ -1,9 +1,9 @@
 """Switches for a network without pooling: its strides give way to max-pooling, after training.
 
 The deconvnet needs the switches of max-pooling. The paper's authors gave them to their networks without pooling
-by taking the stride out of a convolution and putting 2x2 max-pooling behind it. That changes what the network
-computes: the strided map is a sample of what is pooled, and so never larger. What it costs is measured, with
-`predictions.accuracy`, and stands beside every figure.
+by taking the stride out of a convolution and adding 2x2 max-pooling after it. That changes what the network
+computes: the strided map is a sample of what is pooled, and so never larger. What it costs is measured
+(`accuracy.accuracy`) and given in every figure.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from allcnn.attribution.relu_override import AttributionError
 
 
 def pooled_twin(network: nn.Module) -> nn.Module:
-    """Return a copy of the network in which max-pooling stands for each convolution's stride.
+    """Return a copy of the network in which max-pooling replaces each convolution's stride.
 
-    The convolutions keep their weights and all modules their names; switches1, switches2, ... are new, each behind
-    the ReLU of its convolution, or behind its normalisation or itself where no ReLU follows. Their windows are as
+    The convolutions keep their weights and all modules their names; switches1, switches2, ... are new, each after
+    the ReLU of its convolution, or after its normalisation or itself where no ReLU follows. Their windows are as
     large as the stride was, and a window that the border cuts counts too (ceil_mode), as the strided convolution
     looked there: all maps have the sizes that they had.
 
@@ -64,7 +64,7 @@ def _check_plain(network: nn.Module) -> None:
 
 
 def _blocks(network: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
-    """Yield the network's modules in order: a convolution together with the normalisation and ReLU behind it."""
+    """Yield the network's modules in order: a convolution together with the normalisation and ReLU after it."""
     parts: list[tuple[str, nn.Module]] = []
     for name, module in modules_of(network):
         last = parts[-1][1] if parts else None

@@ -1,4 +1,4 @@
-"""Receptive fields in closed form: which pixels a unit can see.
+"""Receptive fields in closed form: the pixels that a unit sees.
 
 Along each axis a unit at y sees the pixels [start + y jump, start + y jump + size), as far as they lie in the
 image. A layer of kernel k, stride s and padding p makes of a field: start - p jump, size + (k - 1) jump, jump s.
@@ -58,7 +58,7 @@ def _global_hooks() -> tuple[object, ...]:
 
 
 def _is_changed(module: nn.Module) -> bool:
-    """Return whether a module may compute what its type alone does not say."""
+    """Return whether a module may compute something else than its type says (hooks, an own forward)."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     own_statistics = isinstance(module, nn.BatchNorm2d) and module.running_mean is None
     indices = isinstance(module, nn.MaxPool2d) and module.return_indices

@@ -1,6 +1,6 @@
-"""Which pixels the units of a layer see, of any graph: found by poison, NaN, which everything it enters passes on.
+"""Receptive fields of any network, found by probing: a NaN in a pixel reaches exactly the units that see it.
 
-Where `fields.field_of` knows the layers, the same is computed without a probe.
+Where `receptive_field.field_of` knows the layers, the same is computed without a probe.
 
 Shapes: s side of the image, h' and w' of a layer's maps.
 """
@@ -54,7 +54,7 @@ def fields(network: nn.Module, layer: str, image_size: int) -> LayerFields:
     """Return what the layer's units see: computed where every layer is known, else probed.
 
     network: in eval mode, maps [n, 3, s, s] with s = image_size; layer: a module's name, "" is the output.
-    Raises AttributionError where that cannot be told.
+    Raises AttributionError where that cannot be determined.
     """
     if field_of(network, layer) is None or any(_dilated(each) for each in network.children()):
         return probed_fields(network, layer, image_size)

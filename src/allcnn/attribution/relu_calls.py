@@ -1,4 +1,4 @@
-"""Which calls of torch's functions compute max(x, 0), and of what."""
+"""Recognition of calls of torch's functions that compute max(x, 0), however they are written."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

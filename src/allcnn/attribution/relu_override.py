@@ -1,8 +1,8 @@
-"""A forward pass whose ReLUs and poolings obey a rule, whatever their spelling; what cannot obey is refused.
+"""A forward pass whose ReLUs and poolings obey a rule, however they are written; other operations are refused.
 
 Modules of any kind end in torch's functions, so these are what is overridden (torch.overrides). What a function
 computed where this cannot see is refused where it is used, and what is no ReLU is found in autograd's graph
-(`audit`). Nothing is ever silently the plain gradient.
+(`linear_ops`). The plain gradient is never returned silently.
 """
 
 import sys
@@ -22,7 +22,7 @@ from allcnn.networks.pooling import NormPool
 
 
 class AttributionError(ValueError):
-    """What cannot be attributed, and why."""
+    """A network, image or unit that cannot be attributed, with the reason."""
 
 
 class ReluOverride(TorchFunctionMode):
@@ -38,10 +38,10 @@ class ReluOverride(TorchFunctionMode):
         self._paths = [""]  # of the modules that are being called
         self._pooled: list[Tensor] = []  # the inputs of a NormPool that is being called
         self._makers: dict[Node, str] = {}  # what made a node: a function, and the module that called it
-        self._vetted: set[Node | None] = set()  # nodes that autograd's graph cannot tell from others
+        self._vetted: set[Node | None] = set()  # nodes checked already; the graph cannot tell them apart
         self._switches: list[Tensor] = []  # that poolings returned
         self._hooks: list[RemovableHandle] = []
-        self._asking: list[nn.Parameter] = []  # parameters that ask for their gradient otherwise
+        self._asking: list[nn.Parameter] = []  # parameters whose requires_grad is restored at the end
         self._stance = ExitStack()
 
     def __enter__(self) -> "ReluOverride":
@@ -69,7 +69,7 @@ class ReluOverride(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call the function, or what stands for it under the rule."""
+        """Call the function, or its replacement under the rule."""
         kwargs = kwargs or {}
         given = [each for each in relu_calls.tensors((*args, *kwargs.values())) if each.requires_grad]
         if self._pooled or not (given or self._switches):

@@ -1,4 +1,4 @@
-"""What attribution does otherwise than autograd: the three ReLU rules, and pooling with and without switches.
+"""Backward rules that differ from autograd: the three ReLU rules, and pooling with and without switches.
 
 The paper's figure 1: with f the input of a ReLU and R the signal that comes back to its output, the
 signal goes on
@@ -31,9 +31,9 @@ class Rule(StrEnum):
 
 
 class Pooling(StrEnum):
-    """Where the signal goes behind a pooling."""
+    """Which positions a pooling passes the signal to."""
 
-    switches = auto()  # to each window's maximum; behind p-norm pooling by its gradient
+    switches = auto()  # to each window's maximum; for p-norm pooling by its gradient
     switchless = auto()  # to all places of each window alike
 
 

@@ -1,6 +1,6 @@
-"""Maps beside their controls: how they agree, and what they score.
+"""Sanity checks: agreement and scores of maps and of their controls.
 
-The one way here to scores of a network's maps, and it has no way around the controls: the same rule with fresh
+This is the only function that scores a network's maps, and it always includes the controls: the same rule with fresh
 weights, for a wrong class and for another image, a map that no network made, and noise (Adebayo et al., 2018;
 Nie et al., 2018).
 
@@ -82,10 +82,10 @@ def compare_maps(
 
     network: in eval mode, [n, 3, h, w] to logits [n, classes]; model: how it was built.
     images: two or more, as the network takes them, on its device; shown: which of their maps to keep.
-    steps, baseline: of deletion and insertion. on_line: told before each line how many are done, of how many,
-    and what comes. Fresh weights, in `draws` draws, and noise are the same in each call.
+    steps, baseline: of deletion and insertion. on_line: called before each line with the number done, the
+    total, and the next line's name. Fresh weights, in `draws` draws, and noise are the same in each call.
 
-    A map is of the class's score before the ReLU that these nets may have behind the class convolution: where that
+    A map is of the class's score before the ReLU that these nets may have after the class convolution: where that
     is dead there is no map. Raises AttributionError for what cannot be attributed or reset.
     """
     below = without_class_relu(network)
@@ -113,7 +113,7 @@ def compare_maps(
         lines.append(scorer.line(rule, TRAINED, [trained], trained))
         for what, names in stages.items():
             tell(rule, what)
-            # Halfway down the cascade it is asked how much of the map is left, not what that is worth.
+            # Within the cascade only the agreement with the trained map is measured, no scores.
             lines.append(scorer.line(rule, what, fresh(rule, names), trained, scored=len(names) == len(layers)))
         tell(rule, WRONG)
         lines.append(scorer.line(rule, WRONG, [_maps(below, images, rule, pooling, wrong)], trained))
@@ -142,7 +142,7 @@ def difference(line: ComparisonLine, other: ComparisonLine, measure: str) -> tup
 
 
 def without_class_relu(network: nn.Module) -> nn.Module:
-    """Return the network, made of the same parts, without the ReLU behind its class convolution, if it has one.
+    """Return the network, made of the same parts, without the ReLU after its class convolution, if it has one.
 
     Its outputs are then the class maps' averages before that ReLU.
     """
@@ -156,7 +156,7 @@ def without_class_relu(network: nn.Module) -> nn.Module:
 
 
 class _Scorer:
-    """What all lines are measured on."""
+    """Measures maps on the same network, images and classes."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class _Scorer:
         scored: bool = True,
         known: dict[str, Tensor] | None = None,
     ) -> ComparisonLine:
-        """Measure draws of maps, each [n, 3, h, w], one at a time; `known` are scores that need not be made again."""
+        """Measure draws of maps, each [n, 3, h, w], one at a time; `known` are scores that were computed before."""
         parts, shown, zeros = [], None, 0
         for maps in draws:
             if not bool(maps.isfinite().all()):
@@ -212,7 +212,7 @@ def _classes(network: nn.Module, below: nn.Module, images: Tensor) -> tuple[Tens
     if logits.dim() != 2 or not bool(before.isfinite().all()):
         raise AttributionError(f"the network must return finite logits [n, classes], got {list(logits.shape)}")
     predicted = first_largest(logits)
-    # Behind a ReLU many classes are equally unlikely.
+    # After a ReLU many classes are equally unlikely.
     return predicted, baselines.wrong_class(before, predicted)
 
 

@@ -1,4 +1,4 @@
-"""The patches of a data set that a layer's channels answer to most (paper, figure 3), and the file that keeps them.
+"""Ranking of the patches that activate a layer's channels most (paper, figure 3), and its file.
 
 Shapes: n images of a split, b of a batch, c channels of a layer, h' and w' of its maps, k = min(top, n) patches.
 """
@@ -51,7 +51,7 @@ def rank(
     that the convolutions themselves give: in float32, activations closer than that may change places with it.
 
     network: in eval mode, where the split's images are; layers: names of modules, "" is its output.
-    on_batch: is told how many images are done.
+    on_batch: called with the number of images done so far.
 
     Raises AttributionError for layers that are not there or not called, and for activations that are NaN.
     """
@@ -139,7 +139,7 @@ class _RunningTop:
             self._images = torch.empty(made.shape[1], 0, dtype=torch.int64, device=made.device)
             self._positions = self._images.new_empty(made.shape[1], 0, made.dim() - 2)
         before, (channels, count) = self._values.shape[1], peaks.T.shape
-        # A stable sort, and those found before stand first: of equal ones the lower image leads.
+        # A stable sort, and earlier ones come first: of equal activations the lower image number leads.
         values, order = torch.cat([self._values, peaks.T], 1).sort(dim=1, descending=True, stable=True)
         self._values, order = values[:, : self._top], order[:, : self._top]
         fresh = torch.arange(first_image, first_image + count, device=made.device).expand(channels, -1)
@@ -163,10 +163,10 @@ def _pass(network: nn.Module, images: Tensor, running: Mapping[str, _RunningTop]
 
     def watch(layer: str) -> Callable[[nn.Module, Any, Any], None]:
         def seen(module: nn.Module, args: object, made: object) -> None:
-            # Of a module that is called several times it is the first call's, as in `activations`.
+            # If a module is called several times, the first call counts, as in `activations`.
             if layer not in waiting:
                 return
-            # Here and not later: an in-place ReLU behind the layer overwrites what it made.
+            # At once, because an in-place ReLU after the layer overwrites its output.
             waiting.pop(layer).add(checked_output(made, layer, len(images)), first_image)
             if not waiting:
                 raise _Finished
@@ -185,7 +185,7 @@ def _pass(network: nn.Module, images: Tensor, running: Mapping[str, _RunningTop]
 
 
 class _Finished(Exception):
-    """All layers have been seen."""
+    """Stops the forward pass when all layers have been recorded."""
 
 
 def _header(about: Mapping[str, Any], body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What is looked at: a trained network with its data, from a cell's folder or from a file of weights."""
+"""A trained network with its data, loaded from a cell's folder or from a file of weights."""
 
 import difflib
 import pickle
@@ -19,7 +19,7 @@ from strive.cells.records import Record, Status, read_record
 from strive.cells.reproduce import repeated
 from strive.errors import ConfigError
 
-_MOST_LINES = 4  # of what does not fit
+_MOST_LINES = 4  # of the message about weights that do not fit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class TrainedCell:
 def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str, str] | None = None) -> TrainedCell:
     """Return the network of a record's cell, with its data.
 
-    device: auto, cpu or cuda. overrides: {key: value} of data.* and trainer.*; the images may lie elsewhere now.
+    device: auto, cpu or cuda. overrides: {key: value} of data.* and trainer.*; the images may have moved.
 
     Raises ConfigError for a cell without weights, weights or images that are not those of the record, or a wrong
     override; records.RecordError for a file that is no record.
@@ -61,7 +61,7 @@ def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str
     assert record.result is not None
     if sha256 != record.result.weights_sha256:
         raise ConfigError(
-            f"{weights}: these are not the weights that the record beside it speaks of"
+            f"{weights}: these are not the weights of the record in the same folder"
             f" (sha256 {sha256[:10]}..., the record's {record.result.weights_sha256[:10]}...);"
             f" put the cell's own there, or take them for themselves: weights={weights} and the model and data"
         )
@@ -107,7 +107,7 @@ def convolutions(network: nn.Module) -> list[str]:
 
 
 def unit_layer(network: nn.Module, layer: str) -> str:
-    """Return the module whose outputs are the units of a layer: normN behind convN where there is one.
+    """Return the module whose outputs are the units of a layer: normN after convN if there is one.
 
     Raises ConfigError for a layer that the network does not have.
     """
@@ -122,7 +122,7 @@ def unit_layer(network: nn.Module, layer: str) -> str:
 
 
 class _EvalSplit:
-    """A split whose images are what the network is scored on: of the size that it sees."""
+    """A split with its images as the network is scored on them, at the size that it sees."""
 
     def __init__(self, split: Split, config: Config) -> None:
         self.labels = split.labels
@@ -166,7 +166,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
     except IsADirectoryError:
         raise ConfigError(f"weights={path} is a folder; name the file of weights in it") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
-        # What torch says of it advises to load the file without weights_only, which would run code in it.
+        # torch's own message advises to load the file without weights_only, which would run code in it.
         raise ConfigError(f"weights={path} cannot be read; {wanted}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         nested = [key for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []

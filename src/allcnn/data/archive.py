@@ -1,4 +1,4 @@
-"""What is in a .tar or .zip archive, and its files' bytes. Nothing is unpacked.
+"""Reads the entries of a .tar or .zip archive, and its files' bytes, without unpacking it.
 
 An archive that may not be complete, such as one that was cut off, is refused.
 """
@@ -19,26 +19,26 @@ from typing import Self
 from allcnn.data.listing import readable
 from strive.errors import ConfigError
 
-_BLOCK = 512  # bytes; a tar is made of such
-_LINKS = 40  # how many links one behind the other are followed, as on Linux
+_BLOCK = 512  # bytes; a tar consists of blocks of this size
+_LINKS = 40  # most links in a chain that are followed, as on Linux
 _ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's entry
 _METHODS = {9: "deflate64", 93: "zstd", 95: "xz", 98: "ppmd"}  # those that not every Python can read
 
 
 class EntryKind(Enum):
-    """What an entry of an archive is."""
+    """The kind of an archive's entry."""
 
     file = auto()
     folder = auto()
     link = auto()  # symbolic
-    broken_link = auto()  # a link to what is no file of the archive
+    broken_link = auto()  # a link to something that is no file of the archive
     other = auto()  # a device or a pipe
-    replaced = auto()  # a file whose name comes again further on, which unpacking would write over it
+    replaced = auto()  # a file whose name occurs again later, so that unpacking would overwrite it
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A name in an archive. Links that lead to a file of the archive are that file."""
+    """A name in an archive. A link to a file of the archive counts as that file."""
 
     name: str  # as stored, with / between folders
     kind: EntryKind
@@ -86,7 +86,7 @@ def contents(root: Path, places: Collection[int]) -> Iterator[tuple[int, bytes]]
 
 
 def has_checksums(root: Path) -> bool:
-    """Return whether reading a file tells that its bytes are damaged."""
+    """Return whether reading a file detects damaged bytes."""
     return _is_zip(root)
 
 
@@ -141,7 +141,7 @@ def _is_tar(root: Path) -> bool:
 
 
 class _Member(tarfile.TarInfo):
-    """A member of a tar. tarfile takes a damaged header, or none, for the archive's end; here it is an error."""
+    """A member of a tar. tarfile takes a damaged or missing header for the archive's end; here it is an error."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -168,7 +168,7 @@ def _tar_entries(root: Path) -> list[Entry]:
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Read what is behind the end mark to the last byte, so that a compressed one's checksum is compared, too."""
+    """Read all bytes after the end mark, so that the checksum of a compressed archive is compared, too."""
     assert tar.fileobj is not None
     try:
         while rest := tar.fileobj.read(1 << 20):
@@ -186,7 +186,7 @@ def _tar_entry(member: tarfile.TarInfo, known: dict[str, Entry]) -> Entry:
     if member.issym():
         return Entry(member.name, EntryKind.link, target=member.linkname)
     if member.islnk():
-        # Of what has that name by now: a later member of the same name is another file.
+        # A link to the member read so far: a later member of the same name is another file.
         first = known.get(_key(member.linkname))
         if first is None:
             return Entry(member.name, EntryKind.broken_link, target=member.linkname)

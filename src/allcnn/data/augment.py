@@ -1,4 +1,4 @@
-"""What is drawn anew for each training image in each step, a batch at a time, on the images' device.
+"""Augmentation, drawn anew for each training image in each step, a batch at a time, on the images' device.
 
 Every draw is a function of (seed, purpose, step, place in the batch) and each purpose has its own
 stream, so that switching one off changes no other.
@@ -19,7 +19,7 @@ from allcnn.randomness import Streams, integers, uniform
 def augment(images: Tensor, config: AugmentConfig, *, size: int, streams: Streams) -> Tensor:
     """Return what the net trains on: [b, 3, size, size], or [b, 3, canvas_px, canvas_px] for extreme.
 
-    images: [b, 3, h, w], preprocessed, at least size x size. What lies outside an image is zero.
+    images: [b, 3, h, w], preprocessed, at least size x size. Pixels outside an image are zero.
     streams: of the seed and the step, one for each of `purposes`.
     """
     match config.kind:

@@ -1,4 +1,4 @@
-"""A folder of arrays that are slow to make and cheap to read again.
+"""Cache of arrays on disk that are slow to make and cheap to read again.
 
 An entry is written whole or not at all, and read by mapping its files into memory, so that all
 cells on a machine share one copy.
@@ -33,7 +33,7 @@ def cached_arrays(name: str, key: str, make: Callable[[], Mapping[str, npt.NDArr
     """Return the arrays of the entry `name`/`key`, from disk or from `make`.
 
     Arrays from disk are private copy-on-write maps: writing to one changes neither the file nor
-    what other processes see. What cannot be cached is made and returned all the same.
+    what other processes see. If they cannot be cached, they are made and returned.
     """
     folder = cache_folder() / name / key
     found = _read(folder)
@@ -115,7 +115,7 @@ def _locked(folder: Path) -> Iterator[None]:
             _warn(f"waiting for another process that makes {folder}")
             lock.acquire()
     except (OSError, NotImplementedError):
-        pass  # no place for a lock is no place for an entry either: _write will say so
+        pass  # where no lock can be written, no entry can either: _write reports it
     try:
         yield
     finally:

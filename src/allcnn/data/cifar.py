@@ -14,7 +14,7 @@ from allcnn.data.images import RawData, RawSplit
 from allcnn.data.listing import NO_FILES, DataFiles, stamp_of
 from strive.errors import ConfigError
 
-# What a pickled numpy array and Python 2's or 3's plain values need; nothing that can act.
+# The names that pickled numpy arrays and plain values of Python 2 and 3 need; none of them runs code.
 _ALLOWED_NAMES = {
     (module, name)
     for package in ("numpy.core", "numpy._core")
@@ -24,7 +24,7 @@ _ALLOWED_NAMES = {
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a data set's pieces lie in the folder."""
+    """The files of a data set in its folder."""
 
     folder: str
     train: tuple[str, ...]

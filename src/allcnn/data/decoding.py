@@ -1,11 +1,11 @@
-"""From the bytes of an image file to pixels: one rule for every source of image files.
+"""Decoding of image files to pixels: the same rules for every source of image files.
 
 - 8-bit grey, palette, RGB, CMYK and YCbCr become RGB as Pillow converts them; colour profiles are not applied.
 - 16-bit grey keeps its high byte, v >> 8, as Pillow does with 16-bit colour; 12-bit TIFF keeps its eight high bits.
-- Other numbers (32-bit, signed, float) and colour spaces have no known black and white and are refused.
-- What is transparent lies on white.
+- Other numbers (32-bit, signed, float) and colour spaces are refused: their values of black and white are not known.
+- Transparent images are laid on white.
 - The EXIF orientation is applied: pixels are as a viewer shows them.
-- Of an animation or a file of several pages the first counts.
+- An animation or a file of several pages counts as its first image.
 """
 
 import os
@@ -44,7 +44,7 @@ def is_image(name: str) -> bool:
 def decode_square(source: bytes | Path, size: int, name: str) -> npt.NDArray[np.uint8]:
     """Return the image as [size, size, 3]: its centre square, resized bilinearly where it must be.
 
-    Raises ConfigError with `name` when the image cannot be read, or what its numbers mean is not known.
+    Raises ConfigError with `name` when the image cannot be read, or the meaning of its numbers is not known.
     """
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -66,7 +66,7 @@ def decode_square(source: bytes | Path, size: int, name: str) -> npt.NDArray[np.
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    image.load()  # what some formats say of transparency comes behind the pixels
+    image.load()  # some formats store transparency after the pixels
     if (high := _high_bytes(image)) is not None:
         return high.convert("RGB")
     if image.has_transparency_data:
@@ -102,7 +102,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn the pixels as the image's EXIF says; one that is damaged says nothing."""
+    """Apply the image's EXIF orientation; damaged EXIF counts as none."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:

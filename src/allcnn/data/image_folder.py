@@ -1,6 +1,6 @@
-"""Any data set as image files: train/CLASS/FILE and test/CLASS/FILE, in a folder or an archive.
+"""Data sets of image files: train/CLASS/FILE and test/CLASS/FILE, in a folder or an archive.
 
-Decoded once, to arrays in the cache. An archive is read as a stream: nothing is unpacked.
+They are decoded once, to arrays in the cache. An archive is read as a stream: nothing is unpacked.
 """
 
 import time
@@ -36,7 +36,7 @@ from strive.errors import ConfigError
 
 _FORMAT = 2  # raise it when a change here changes pixels, labels or their order
 _SPLITS = ("train", "test")
-_CHUNK = 1024  # images that are in memory as files at one time
+_CHUNK = 1024  # image files in memory at one time
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _list_archive(root: Path, stamp: str) -> Listing:
 
 @lru_cache(maxsize=8)
 def _listing_or_error(root: Path, stamp: str) -> Listing | ConfigError:
-    """List an archive, or say what is wrong with it; a large one takes seconds, so a sweep's cells share that."""
+    """Return the listing of an archive, or the error; a large one takes seconds, so a sweep's cells share it."""
     key = stamp_of((str(_FORMAT), str(root), stamp))
     try:
         return _cached_listing(root, stamp, cached_arrays("listing", key, lambda: _scan_archive(root)))

@@ -1,4 +1,4 @@
-"""The image files of a data set, and what lies beside them and is left out: counted by kind, never silently."""
+"""The image files of a data set's folder, and the files that are left out, counted by kind."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ HIDDEN = "hidden files"
 IN_FOLDERS = "folders inside a class folder"
 EMPTY = "class folders without an image"
 _NO_FILE = "neither files nor folders"
-_ENDINGS = 6  # how many kinds of other files are told apart
+_ENDINGS = 6  # how many endings of other files are listed separately
 
 
 @dataclass(frozen=True)
 class DataFiles:
-    """What a data set's files are, for the plan, the record and a comparison with earlier ones."""
+    """The files of a data set, for the plan, the record and a comparison with earlier ones."""
 
     found: str = ""  # how many images of how many classes; "" where the set is always the same
     left_out: tuple[str, ...] = ()  # one line for each kind: how many, and an example
@@ -33,7 +33,7 @@ NO_FILES = DataFiles()
 
 
 class LeftOut:
-    """Counts what is left out, by kind, with an example of each."""
+    """Counts the files that are left out, by kind, with an example of each."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -74,7 +74,7 @@ class LeftOut:
 
 
 def left_out_text(left_out: Sequence[str]) -> str:
-    """Return the end of a message on images that are missing: what was found that is none, if anything was."""
+    """Return the end of a message on missing images: the files that were left out, if any."""
     return f". What is left out: {'; '.join(left_out)}" if left_out else ""
 
 

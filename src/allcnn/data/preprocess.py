@@ -1,9 +1,9 @@
-"""What is done to images once, before training; fitted on the training images alone.
+"""Preprocessing of images, once before training, fitted on the training images alone.
 
 Shapes: n images, h height, w width, d = 3 h w. A flat image has all of red, then green, then blue,
 as in pylearn2, whose formulas these are (make_cifar10_gcn_whitened.py, global_contrast_normalize
 and ZCA; I. Goodfellow et al., 2013). pylearn2 warns that whitening depends on the platform's last
-bits: so it is done in float64, once, and every cell on a machine reads the same file.
+bits, so it is computed in float64, once, and every cell on a machine reads the same file.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Whitening:
 def preprocessed(parts: Mapping[str, Pixels], config: PreprocessConfig, identity: str) -> Arrays:
     """Return each part as float32 [n, h, w, 3], fitted on parts["train"], and what was fitted.
 
-    identity: text that says which images the parts are; the cache goes by it. For gcn_zca the
+    identity: text that identifies the images; a part of the cache's key. For gcn_zca the
     further entries are zca_mean [d] and zca_matrix [d, d]; for standardize channel_mean [3] and
     channel_std [3], in grey levels. All are float64.
     """

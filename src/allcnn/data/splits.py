@@ -26,7 +26,7 @@ _LARGEST_WHITENED_PX = 96
 
 
 class Split(Protocol):
-    """What the training loop knows of a split."""
+    """The interface of a split to the training loop."""
 
     labels: Tensor  # int64 [n], on the CPU
 
@@ -38,7 +38,7 @@ class Split(Protocol):
 
 
 class ResidentSplit:
-    """A split whose images lie on the device."""
+    """A split with all its images on the device."""
 
     def __init__(self, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], device: torch.device) -> None:
         self.labels = torch.from_numpy(labels.copy())
@@ -61,7 +61,7 @@ class ResidentSplit:
 
 @dataclass(frozen=True)
 class Splits:
-    """All that a cell is trained and scored on; val is None when nothing is held out."""
+    """The splits that a cell is trained and scored on; val is None if nothing is held out."""
 
     train: Split
     val: Split | None
@@ -75,7 +75,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a data set before it is loaded."""
+    """The size of a data set, known before it is loaded."""
 
     num_train: int  # images that are trained on: those held out are not counted
     num_classes: int
@@ -137,7 +137,7 @@ def check_data(config: Config) -> DataFacts:
 
 
 def files_on_disk(data: DataConfig) -> DataFiles:
-    """Return what is found of the data set and what is left out, without decoding any image.
+    """Return the data set's files and those left out, without decoding any image.
 
     Raises ConfigError when images are missing or not complete.
     """

@@ -1,4 +1,4 @@
-"""From a ModelConfig to a network: [n, 3, h, w] images in, [n, num_classes] logits out."""
+"""Builds a network from a ModelConfig: [n, 3, h, w] images in, [n, num_classes] logits out."""
 
 import contextlib
 import itertools
@@ -31,7 +31,7 @@ class GlobalMean(nn.Module):
 
 
 class SampledConv(nn.Conv2d):
-    """A 1x1 convolution with stride, computed as what it is: sampling, then a 1x1 convolution.
+    """A 1x1 convolution with stride, computed as sampling followed by a 1x1 convolution.
 
     torch 2.14.1 corrupts memory on a CPU where such a convolution has 12 or 14 channels and
     two threads share an odd batch: the process aborts, or worse, does not.
@@ -66,7 +66,7 @@ def count_parameters(network: nn.Module) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkFacts:
-    """What is known of a net before it is trained."""
+    """The size of a net, known before it is trained."""
 
     parameters: int  # trainable numbers, biases included
     flops: int  # of one forward pass of one image; a multiply-add is two
@@ -133,7 +133,7 @@ def _check_image_size(model: ModelConfig, num_classes: int, image_size: int) -> 
 
 
 def _measure(model: ModelConfig, num_classes: int, image_size: int, device: torch.device) -> NetworkFacts:
-    """Build the net on the device, check the shape of its logits for one image, count what it does."""
+    """Build the net on the device, check the shape of its logits for one image, count its operations."""
     with device:
         if model.family is Family.custom:
             network = build_custom(model, num_classes=num_classes, image_size=image_size, seed=0)

@@ -23,7 +23,7 @@ def build_custom(model: ModelConfig, *, num_classes: int, image_size: int, seed:
     Each nn.Dropout becomes a HashDropout, so that a resume is exact; one that the net calls
     in several places drops the same values in all of them, so give each place its own.
     What else draws from torch's generator (F.dropout, Dropout2d, stochastic depth) is seeded for
-    each step by the training loop. Draws from numpy or Python's random are the user's business:
+    each step by the training loop. Draws from numpy or Python's random are not seeded:
     they work, but a resumed cell draws other numbers.
 
     Raises ConfigError if the builder cannot be imported, called or used.

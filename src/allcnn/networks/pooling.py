@@ -49,12 +49,12 @@ class NormPool(nn.Module):
         total = torch.zeros_like(largest)
         for terms in self._window_terms(sizes, largest.shape):
             total = total + _power(terms / scale, self.norm)
-        # The root has an infinite slope at 0: a window of zeros is sent around it.
+        # The root has an infinite slope at 0: a window of zeros bypasses it.
         root = torch.where(alive, total, 1.0) ** (1 / self.norm)
         return torch.where(alive, scale * root, 0.0)
 
     def _window_terms(self, sizes: Tensor, shape: torch.Size) -> list[Tensor]:
-        """Return for each of the 9 places in a window what stands there, [n, c, h', w']."""
+        """Return for each of the 9 positions in a window the values there, [n, c, h', w']."""
         high, wide = (STRIDE * (count - 1) + KERNEL for count in shape[2:])
         before = self.padding
         right = max(0, wide - before - sizes.shape[3])

@@ -1,4 +1,4 @@
-"""Config and splits in, outcome out."""
+"""Training of cells: config and splits in, outcome out."""
 
 from allcnn.training.arithmetic import Bf16, bf16_of
 from allcnn.training.cell_training import EpochLine, Outcome, Training

@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from allcnn.config import Precision
 from strive.errors import ConfigError
 
-# Forces either way, so that tests can compare the two where both are there.
+# Environment variable that forces either way, so that tests can compare the two.
 SWITCH = "STRIVE_BF16"
 
-# What autocast computes in bf16, as the dispatcher knows it. Recurrent layers are left to torch: it has a kernel
-# for a whole layer, in which there is no place to round.
+# The operations that autocast computes in bf16, by the dispatcher's names. Recurrent layers are left to torch: it has
+# one kernel for a whole layer, within which nothing can be rounded.
 _PRODUCTS = (
     *("conv1d", "conv1d.padding", "conv2d", "conv2d.padding", "conv3d", "conv3d.padding"),
     *("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input", "linear", "matmul", "mm", "bmm", "mv"),
@@ -60,7 +60,7 @@ def _has_native(device: str) -> bool:
         return torch.cuda.get_device_capability() >= (8, 0)
     if device != "cpu" or not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    # oneDNN says yes to any AVX-512, where it converts in software; on ARM its word is enough.
+    # oneDNN reports support for any AVX-512, where it converts in software; on ARM its answer is right.
     return not torch.cpu._is_avx2_supported() or (
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
@@ -75,10 +75,10 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 @cache
 def _override_autocast(device: str) -> Library:
-    """Take the place of autocast's kernels from now on, in this process. The library must not be collected."""
+    """Replace autocast's kernels in this process. The library must not be garbage-collected."""
     library = Library("aten", "IMPL")
     for name in _PRODUCTS:
-        # Where autocast does not know it on this device, what it is made of is met instead.
+        # If autocast does not handle it on this device, the operations that it consists of are overridden.
         if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", _KEYS[device]):
             operation, _, overload = name.partition(".")
             function = getattr(getattr(torch.ops.aten, operation), overload or "default")

@@ -1,4 +1,4 @@
-"""A cell's state on disk, so that it can be killed at any moment and go on."""
+"""Checkpoint files: a cell's state on disk, so that it can be killed at any moment and resumed."""
 
 import io
 import os
@@ -23,7 +23,7 @@ def _save(state: State, file: BinaryIO) -> None:
     try:
         torch.save(state, checked)  # type: ignore[arg-type]
     except RuntimeError:
-        # torch says only how many bytes it expected; a full disk has a name.
+        # torch only reports how many bytes it expected; the file's own error names the full disk.
         if checked.error is not None:
             raise checked.error from None
         raise
@@ -61,7 +61,7 @@ def write_checkpoint(path: Path, state: State, *, scratch: Path) -> None:
 
 
 def previous_checkpoint(path: Path) -> Path:
-    """Return where the checkpoint before `path` lies."""
+    """Return the path of the checkpoint before `path`."""
     return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
@@ -72,8 +72,8 @@ def read_checkpoint(path: Path) -> State | None:
     plain values only: a checkpoint never runs code.
     """
     try:
-        # All of it first: a disk that does not answer is no reason to call a good checkpoint damaged,
-        # and torch raises an OSError for a damaged one too.
+        # Read all of it first: an error of the disk does not mean that the checkpoint is damaged, and torch
+        # raises an OSError for a damaged one, too.
         content = path.read_bytes()
     except FileNotFoundError:
         return None

@@ -1,4 +1,4 @@
-"""torch.compile, tried on a batch before it is trusted."""
+"""torch.compile, checked on a batch before it is used."""
 
 import getpass
 import hashlib
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 Forward = Callable[[Tensor], Tensor]
 
-# Of the largest logit: bf16 rounds to 2^-9, and a fused chain of layers rounds less often than one by one.
+# Share of the largest logit: bf16 rounds to 2^-9, and fused layers round less often than single ones.
 _TOLERANCE = 0.05
 
 
 def compiled(
     module: nn.Module, shapes: Sequence[tuple[int, ...]], context: torch.autocast, *, compare: bool
 ) -> tuple[Forward, str]:
-    """Return the module compiled and "", or as it is and why.
+    """Return the compiled module and "", or the module itself and the reason.
 
     shapes: of the batches [n, c, h, w] that it will get, each a graph of its own. context: what it runs in.
-    compare: whether it computes the same twice, so that the compiled one can be held to it.
+    compare: whether to compare the compiled module with it; it must then compute the same twice.
     """
     _configure_compiler()
     # dynamic=False: graphs of exact shapes, for the batch size and for the last batch.
@@ -46,7 +46,7 @@ def compiled(
 def compiled_code_folder() -> Path:
     """Return where compiled code is kept: a folder for each kind of processor.
 
-    torch's default asks only for the user: on a disk that two kinds of processors share, code for one crashes the
+    torch's default depends only on the user: on a disk that two kinds of processors share, code for one crashes the
     other or computes other numbers there.
     """
     capability = torch.backends.cpu.get_cpu_capability()
@@ -64,7 +64,7 @@ def _configure_compiler() -> None:
     import torch._inductor.config
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_code_folder()))
-    # Each net has a graph for each shape; by default torch stops compiling at eight, in silence.
+    # Each net has a graph for each shape; by default torch silently stops compiling at eight.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1_000_000
     if hasattr(torch._inductor.config, "deterministic"):  # torch 2.12
         # Otherwise timing chooses how reductions are laid out.

@@ -1,4 +1,4 @@
-"""Where and how a cell runs: what may change the last bits, and is kept by a resume."""
+"""Device, threads and kernels of a cell: settings that may change the last bits and are kept by a resume."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ LAYOUT = "channels_last"
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A device, its CPU threads, and what makes steps faster there."""
+    """A device, its CPU threads, and its faster ways to take a step."""
 
     device: torch.device
     threads: int
@@ -30,7 +30,7 @@ class Execution:
 
 
 def choose_execution(trainer: TrainerConfig) -> Execution:
-    """Return what trainer.* asks for on this machine; raise ConfigError if it is not to be had."""
+    """Return what trainer.* asks for on this machine; raise ConfigError if this machine does not have it."""
     has_gpu = torch.cuda.is_available()
     if trainer.device is DeviceChoice.cuda and not has_gpu:
         raise ConfigError("trainer.device=cuda, but torch sees no CUDA GPU here; legal here: auto, cpu")
@@ -64,7 +64,7 @@ def enter_execution(execution: Execution) -> None:
         # The benchmark chooses by noisy timing, among deterministic kernels too.
         torch.backends.cudnn.benchmark = execution.fast
         torch.use_deterministic_algorithms(not execution.fast)
-        # For finding reads of memory that nobody wrote: one more kernel for each new tensor.
+        # Meant to detect reads of uninitialised memory; costs one more kernel for each new tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         _keep_freed_memory()
@@ -73,7 +73,7 @@ def enter_execution(execution: Execution) -> None:
 def _keep_freed_memory() -> None:
     """Tell glibc to reuse large blocks: by default each step maps and unmaps its activations.
 
-    bench/train_speed.py shows what it is worth.
+    bench/train_speed.py measures the gain.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
@@ -99,7 +99,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory in use so far: the GPU allocator's, or the process's."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    # Not getrusage where it can be helped: what it says is at least what the process that started this one had in use.
+    # getrusage only as a fallback: it reports at least the memory that the parent process had in use.
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -1,11 +1,11 @@
-"""The network as a training step runs it: the same function of the same parameters, with less work.
+"""The network as a training step runs it: the same function of the same parameters, with fewer operations.
 
 - A 1x1 convolution with stride reads one output in stride^2 of the convolution and ReLU before it, as in
   Strided-CNN-B, so that convolution takes the stride over: the same sums, 2.9 times fewer operations in
   that net. Only the order in which its gradients are summed differs.
 - On a GPU in bf16, convolutions read bf16 copies of their weights, which one kernel makes after each step,
   where autocast would cast each weight and each gradient by a kernel of its own.
-- There the first convolution gets eight input channels, five of them zero: with three, its kernels are slow.
+- On a GPU in bf16 the first convolution gets eight input channels, five of them zero: its kernels for three are slow.
 """
 
 from collections.abc import Sequence
@@ -43,16 +43,16 @@ class WorkingConv(nn.Module):
 
 
 class WorkingNetwork:
-    """What a step runs forward, and what it takes gradients of."""
+    """The module that a step runs forward, and the tensors that it takes gradients of."""
 
     def __init__(self, network: nn.Module, config: Config, device: torch.device) -> None:
         """network: on the device; its parameters stay the ones that are trained."""
         self._custom = config.model.family is Family.custom
-        # Where a CUDA graph finds them, and laid out as the parameters are: the fused optimizer asks for that.
+        # At fixed addresses for a CUDA graph, and laid out like the parameters, as the fused optimizer requires.
         self._gradients = list[Tensor]()
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._leaves = list(self._parameters)
-        self.copies, self._copied = list[nn.Parameter](), list[nn.Parameter]()  # and what they are copies of
+        self.copies, self._copied = list[nn.Parameter](), list[nn.Parameter]()  # and the parameters that they copy
         self.module = network
         if self._custom:
             return
@@ -85,7 +85,7 @@ class WorkingNetwork:
     def backward(self, loss: Tensor) -> None:
         """Set the gradients of the parameters that are trained."""
         if self._custom:
-            # A net of the user's may checkpoint its activations, which autograd.grad does not know.
+            # A user's net may checkpoint its activations, which autograd.grad does not support.
             for parameter in self._parameters:
                 parameter.grad = None
             loss.backward()
@@ -98,7 +98,7 @@ class WorkingNetwork:
             parameter.grad = gradient
 
     def refresh(self) -> None:
-        """Make the copies those of the parameters as they are now."""
+        """Update the copies from the parameters."""
         if self.copies:
             copies, parameters = ([tensor.detach() for tensor in each] for each in (self.copies, self._copied))
             torch._foreach_copy_(copies, parameters)  # one kernel

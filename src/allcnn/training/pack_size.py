@@ -1,4 +1,4 @@
-"""How many cells side by side a device trains fastest."""
+"""Measurement of how many cells a device trains fastest side by side."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from allcnn.training.cell_training import Training
 from allcnn.training.executors import Executor, GraphExecutor, obstacle
 
-# What one more cell must gain: each takes memory, and less than this is within the noise of a few seconds.
+# Least speed-up by one more cell: each takes memory, and less than this is noise in a few seconds.
 _LEAST_GAIN = 1.03
 
 

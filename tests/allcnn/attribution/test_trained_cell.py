@@ -77,7 +77,7 @@ def test_images_and_weights_must_be_those_of_the_record(own_cell: Path):
     state = torch.load(weights, weights_only=True)
     state["conv3.weight"][0, 0, 0, 0] += 1e-3
     torch.save(state, weights)
-    with pytest.raises(ConfigError, match="these are not the weights that the record beside it speaks of"):
+    with pytest.raises(ConfigError, match="these are not the weights of the record in the same folder"):
         load_cell(path)
 
 

@@ -20,7 +20,7 @@ _POOLS = (NormPool, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 
 
 def source(cell: TrainedCell) -> str:
-    """Return the sentence of a caption that says what was looked at."""
+    """Return the sentence of a caption that names the net and its test error."""
     config, error = cell.config, cell.test_error
     width = "" if config.model.width == 1 else f" at width {config.model.width:g}"
     trained = f", test error {100 * error:.2f}%" if error is not None else ""
@@ -29,7 +29,7 @@ def source(cell: TrainedCell) -> str:
 
 
 def adaptation(cell: TrainedCell) -> str:
-    """Return the sentence that says how far this is from the paper's own figures; "" for its ImageNet net."""
+    """Return the sentence on the difference from the paper's own figures; "" for its ImageNet net."""
     if cell.config.model.family is Family.all_cnn_b_imagenet:
         return ""
     return (
@@ -39,7 +39,7 @@ def adaptation(cell: TrainedCell) -> str:
 
 
 def map_space(cell: TrainedCell) -> str:
-    """Return the sentence that says what a map's colours are."""
+    """Return the sentence that explains a map's colours."""
     whitened = cell.config.preprocess.kind is Preprocess.gcn_zca
     space = "whitened images" if whitened else "standardised images"
     return f"Maps are signed and in the colours of the {space} that the net sees: mid grey is zero."
@@ -66,7 +66,7 @@ def read(split: Split, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show on stderr, where that is a terminal, how far something long is; yield what to tell how much is done."""
+    """Show a progress bar on stderr if that is a terminal; yield the function that sets how much is done."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

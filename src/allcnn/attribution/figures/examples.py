@@ -1,4 +1,4 @@
-"""The images of a figure: which of the test split, what they are, and the unit of the net that is looked at in each.
+"""Example images of a figure: their rows in the test split, their classes, and the unit to attribute in each.
 
 Shapes: n images, m images of the test split, s side of an image.
 """
@@ -25,8 +25,8 @@ class Examples(NamedTuple):
     images: Tensor  # [n, 3, s, s], as the network sees them
     pixels: Any  # [n, s, s, 3]
     names: list[str]  # their classes
-    channels: Tensor  # int64 [n], of the unit that is looked at: the class that the net predicts
-    positions: Tensor  # int64 [n, 2], where the net is most active for it; [n, 0] where it has no map
+    channels: Tensor  # int64 [n], of the unit to attribute: the class that the net predicts
+    positions: Tensor  # int64 [n, 2], of the largest activation; [n, 0] if the layer has no map
     wrong: Tensor  # int64 [n], of a wrong class
 
 

@@ -1,4 +1,4 @@
-"""What the filters of the first three convolutions answer to, without any image (paper, figure 2).
+"""Figure of single filters of the first three convolutions, without any image (paper, figure 2).
 
 Shapes: c channels shown, s side of an image, h and w of a layer's field.
 """
@@ -26,7 +26,7 @@ _PER_ROW = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FiltersOptions:
-    """What can be chosen of this figure."""
+    """Options of the filters figure."""
 
     units: UnitChoice | None = None  # the first so many filters of each layer, or these; None: all
 

@@ -1,4 +1,4 @@
-"""What in an image a net answers to: three methods side by side, with and without switches, and their controls.
+"""Figure of three attribution methods side by side, with and without switches, and their controls.
 
 Paper, figure 4. Shapes: n images, m images of a split, s side of an image.
 """
@@ -33,7 +33,7 @@ _COLUMNS = ("image", *_NAMES.values(), _RANDOM, _WRONG, _CONTRAST)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodsOptions:
-    """What can be chosen of this figure."""
+    """Options of the methods figure."""
 
     images: int | tuple[int, ...] = 4  # so many test images, or these
     seed: int = 0  # of the random weights
@@ -41,7 +41,7 @@ class MethodsOptions:
 
 
 class Block(NamedTuple):
-    """One way through the net: the rows that show it."""
+    """Rows of the figure that share a network and a pooling rule."""
 
     heading: str
     network: nn.Module
@@ -81,20 +81,20 @@ def make(cell: TrainedCell, options: MethodsOptions, say: Callable[[str], object
 
 
 def class_layer(network: nn.Module) -> str:
-    """Return where the classes are: the last convolution, before its ReLU, where only an average follows; else ""."""
+    """Return the layer of the class scores: the last convolution if only an average follows, else "", the output."""
     modules = list(network.children()) if isinstance(network, nn.Sequential) else []
     return convolutions(network)[-1] if modules and isinstance(modules[-1], GlobalMean) else ""
 
 
 def _predicted(cell: TrainedCell, network: nn.Module, what: str, batch_size: int) -> Tensor:
-    """Return the class [m] that the network gives to each test image, and show how far that is."""
+    """Return the predicted class of each test image [m], with a progress bar."""
     test = cell.splits.test
     with counting(what, len(test)) as on_batch:
         return predictions(network, test, batch_size=batch_size, on_batch=on_batch)
 
 
 def _blocks(cell: TrainedCell, predicted: Tensor, batch_size: int) -> list[Block]:
-    """Return the ways that a signal can take: by switches, and without."""
+    """Return the blocks: with switches, and without."""
     network, labels = cell.network, cell.splits.test.labels
     own = accuracy(predicted, labels)
     if pools(cell):
@@ -121,7 +121,7 @@ def _maps(cell: TrainedCell, block: Block, layer: str, shown: Examples, seed: in
             rule=rule,
             layer=layer,
             channels=channels,
-            # The same place everywhere: elsewhere a map would differ for that alone.
+            # The same position in every map: another one would change the map by itself.
             positions=shown.positions if shown.positions.shape[1] else None,
             pooling=block.pooling,
         )

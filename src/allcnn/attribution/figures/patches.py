@@ -1,4 +1,4 @@
-"""The patches that single units answer to most, beside what deconvnet and guided backpropagation make of them.
+"""Figure of the patches that activate single units most, with their maps by deconvnet and guided backpropagation.
 
 Paper, figure 3. Shapes: c channels of a layer, k patches of each, s side of an image.
 """
@@ -37,12 +37,12 @@ from strive.errors import ConfigError
 _RULES = (Rule.deconvnet, Rule.guided)
 _USUAL = "conv6"  # the paper shows its layers 6 and 9
 _MOST_TOP = 30
-_LEAST_TOP = 10  # of the saved ranking, so that it serves the next figure, too
+_LEAST_TOP = 10  # of the saved ranking, so that the next figure can use it, too
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatchesOptions:
-    """What can be chosen of this figure."""
+    """Options of the patches figure."""
 
     layer: str = ""  # "": conv6 where there is one, else the convolution in the middle
     units: UnitChoice = 8  # so many channels, or these
@@ -65,7 +65,7 @@ class Patch(NamedTuple):
 def make(cell: TrainedCell, options: PatchesOptions, say: Callable[[str], object]) -> FigureContent:
     """Return a row for each unit: the maps by deconvnet, by guided backpropagation, and the images' own patches.
 
-    The ranking is read from the figures' folder if it is of the same weights and data, and else made and saved.
+    The ranking is read from the figures' folder if it is of the same weights and data; otherwise it is made and saved.
     Raises ConfigError for a wrong choice, AttributionError for a net that cannot be attributed.
     """
     split = split_of(cell, options.split)
@@ -110,7 +110,7 @@ def make(cell: TrainedCell, options: PatchesOptions, say: Callable[[str], object
 
 
 def ranking_path(cell: TrainedCell, split: str) -> Path:
-    """Return where the ranking of a split is kept."""
+    """Return the path of a split's ranking."""
     return cell.folder / f"ranking-{split}.csv"
 
 
@@ -122,7 +122,7 @@ def _usual_layer(cell: TrainedCell) -> str:
 
 
 def _live(top: TopPatches) -> list[int]:
-    """Return the channels, in order, whose every patch is above zero: the others have less to show."""
+    """Return the channels, in order, whose patches all have an activation above zero."""
     return [channel for channel, values in enumerate(top.values.tolist()) if min(values) > 0]
 
 
@@ -134,7 +134,7 @@ def _read_ranking(cell: TrainedCell, path: Path, module: str, options: PatchesOp
 def _ranked(cell: TrainedCell, split: Split, path: Path, module: str, options: PatchesOptions) -> dict[str, TopPatches]:
     """Return the ranking of all convolutions, which costs no more than that of the last, and save it."""
     network = cell.network
-    # What the file holds so far stays in it: another figure may have been made from that.
+    # Layers that are in the file already are kept: another figure may have been made from them.
     before = read_ranking(path, _about(cell, options.split)) or {}
     modules = list(dict.fromkeys([*(unit_layer(network, each) for each in convolutions(network)), *before, module]))
     top = max([options.top, _LEAST_TOP, *(each.values.shape[1] for each in before.values())])
@@ -146,7 +146,7 @@ def _ranked(cell: TrainedCell, split: Split, path: Path, module: str, options: P
 
 
 def _about(cell: TrainedCell, split: str) -> dict[str, Any]:
-    """Return what decides a ranking."""
+    """Return all that determines a ranking."""
     config = identity.science(identity.flat(cell.config))
     chosen = {
         key: value for key, value in config.items() if key.startswith(("model.", "data.", "preprocess.", "augment."))
@@ -191,7 +191,7 @@ def _patches(
 
 
 def _label(channel: int, patches: list[Patch]) -> str:
-    """Return the channel, and what most of its patches are of."""
+    """Return the channel, and the most frequent class of its patches."""
     (name, count), *_ = Counter(patch.numbers["class"] for patch in patches).most_common(1)
     return f"{channel} ({count} of {len(patches)}: {name})"
 

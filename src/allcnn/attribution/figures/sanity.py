@@ -1,4 +1,4 @@
-"""The figure that says what the other figures are worth: maps beside their controls, and the numbers of both."""
+"""Figure of the sanity checks: maps next to their controls, and the scores of both."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ _BASELINE = 0.0  # of preprocessed images: the training images' mean
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SanityOptions:
-    """What is compared; raises ConfigError for what makes no comparison."""
+    """Options of the sanity figure; raises ConfigError if they give no comparison."""
 
     images: int = 4  # shown
     score_images: int = 96  # that the numbers are means over
@@ -55,7 +55,7 @@ class SanityOptions:
 
 
 def make(cell: TrainedCell, options: SanityOptions, say: Callable[[str], object]) -> FigureContent:
-    """Return the figure: for each image and rule the map of the predicted class, and its controls beside it.
+    """Return the figure: for each image and rule the map of the predicted class, next to its controls.
 
     The images are spread evenly over the split, whether the network is right about them or not. The same cell
     and options give the same figure.
@@ -95,12 +95,12 @@ _NAMES = {OTHER: "other image (the floor)", CONTRAST: "contrast, no network"}
 
 
 def _spread(count: int, chosen: int) -> Tensor:
-    """Return so many of the places 0 to count - 1, rising: a split may be sorted by class."""
+    """Return so many evenly spaced indices of 0 to count - 1: a split may be sorted by class."""
     return torch.arange(chosen) * count // max(1, chosen)
 
 
 def _kinds(found: Comparison) -> tuple[str, ...]:
-    """Return the lines that have a column; the map of another image is no tile, only a floor for the numbers."""
+    """Return the lines that have a column; the map of another image has none, it is only a floor for the numbers."""
     return (TRAINED, *found.stages, WRONG, CONTRAST, NOISE)
 
 
@@ -113,7 +113,7 @@ def _heading(what: str, found: Comparison) -> str:
 def _named(
     cell: TrainedCell, options: SanityOptions, found: Comparison, split: Split, rows: Tensor, shown: Tensor
 ) -> list[str]:
-    """Return for each image shown what it is and what the network takes it for."""
+    """Return for each image shown its class and the predicted one."""
     names = cell.splits.class_names
     of_shown = (split.labels[rows[shown]], found.predicted[shown], found.wrong[shown])
     return [
@@ -136,7 +136,7 @@ def _rows(found: Comparison, shown: list[int], pictures: Picture, names: list[st
 
 
 def _tile(line: ComparisonLine, place: int, image: int) -> Tile:
-    """Return the map of an image; below it how it agrees with the trained network's."""
+    """Return the map of an image, captioned with its agreement with the trained network's map."""
     cosine = float(line.values["cosine"][0, image])
     caption = "" if line.what == TRAINED else f"{cosine:+.2f}"
     return Tile(map_picture(line.shown[place]), "zero map" if math.isnan(cosine) else caption)
@@ -202,9 +202,9 @@ def _what_is_seen(cell: TrainedCell, found: Comparison, options: SanityOptions, 
 
 
 def _finding(found: Comparison, rule: Rule) -> str:
-    """Return what the numbers say about one rule."""
+    """Return the conclusion from the numbers about one rule."""
     wrong, bottom = (found.line(rule, what) for what in (WRONG, found.stages[-1]))
-    # Maps for different classes may be opposed: then no agreement at all lies above the other image's.
+    # Maps for different classes may be opposed: then even no agreement is above the other image's.
     floors = [found.line(rule, what) for what in (OTHER, NOISE)]
     agreement = (
         f"{rule}: with fresh weights in {bottom.what} the agreement with the trained net's map is"
