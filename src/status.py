@@ -42,7 +42,7 @@ there is no such sweep.
 running    the line names host and process, or SLURM's job
 waiting    for a worker of a launch on this machine, or in SLURM's queue, with SLURM's reason
 stopped    begun, and left by its process; the next launch goes on from the checkpoint
-missing    not begun, and nobody is going to; the next launch trains it
+missing    not begun, and in no launch; the next one trains it
 dead       done, but its test error is not below that of always naming the largest class
 contradictory  the plan, predictions.npz or epochs.jsonl says something else than the record"""
 _SECONDS = 2.0  # between two looks
@@ -57,7 +57,7 @@ def main() -> int:
     look = _Look(runs, names, options.overrides if arguments else [], tracebacks=options.failed)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        # Whole ids and paths, one line each, whatever the terminal of whoever reads them.
+        # Whole ids and paths, one line each, whatever the reader's terminal.
         console = Console(highlight=False, markup=False, emoji=False, width=100_000, color_system=None)
     if options.watch:
         with suppress(KeyboardInterrupt):
@@ -118,7 +118,7 @@ class _Look:
         return counts(self.statuses)
 
     def advice(self) -> str:
-        """Return what to do about cells that nobody trains, "" if there are none, or it is not sure."""
+        """Return what to do about cells that no process trains, "" if there are none, or that is not certain."""
         if not self._given or not self._found or self._watcher.queue_error:
             return ""
         return advice(self.statuses, self._given)

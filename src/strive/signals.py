@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 # Ctrl-C, a scheduler's end, a terminal that was closed, the words of SLURM and others before a time limit, and a limit
-# on processor seconds. Not SIGQUIT: Ctrl-\ is for whoever wants an end at once.
+# on processor seconds. Not SIGQUIT: Ctrl-\ ends the process at once.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 

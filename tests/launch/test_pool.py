@@ -598,8 +598,8 @@ end(held[0])
     "leave",
     [
         # One cell had the error, or all were given back because any may have had it.
-        "end(held[0], 'error', cause='CUDA error', leaves=True, companions=2)",
-        "[give_back(cell, 1, cause='CUDA error', leaves=True, companions=2) for cell in list(held)]",
+        "end(held[0], 'error', cause='CUDA error', exits=True, companions=2)",
+        "[give_back(cell, 1, cause='CUDA error', exits=True, companions=2) for cell in list(held)]",
     ],
 )
 def test_a_process_that_an_error_has_spoilt_gives_all_its_cells_another_try_alone(make_tasks: MakeTasks, leave: str):

@@ -152,9 +152,9 @@ def test_one_process_trains_many_cells_and_a_failed_one_does_not_end_it(same: Wo
     say = "print('by', os.getpid())"
     for seed in range(3):
         event = train(same, make_request(f"seed={seed}", told=say))
-        assert (event.status, event.leaves) == (Status.done, False)
+        assert (event.status, event.exits) == (Status.done, False)
         failed = train(same, make_request(f"seed={seed}", told="raise ValueError('not\\ntoday')"))
-        assert (failed.status, failed.cause, failed.leaves) == (Status.error, "ValueError: not", False)
+        assert (failed.status, failed.cause, failed.exits) == (Status.error, "ValueError: not", False)
     assert f"by {same.pid}" in same.log_tail()
 
 
@@ -195,7 +195,7 @@ def test_a_cell_that_runs_out_of_memory_gets_the_next_one_a_fresh_process(
     worker: WorkerProcess, make_request: MakeRequest
 ):
     event = train(worker, make_request(told="raise MemoryError"))
-    assert (event.status, event.leaves) == (Status.out_of_memory, True)
+    assert (event.status, event.exits) == (Status.out_of_memory, True)
     assert end(worker) == 0
 
 
@@ -239,7 +239,7 @@ def test_when_asked_to_it_leaves_in_the_middle_of_a_cell_with_a_checkpoint(
     if how == "signal":
         os.kill(worker.pid, signal.SIGTERM)
         event = events(worker, EventKind.stopped)[-1]
-        assert (event.cause, event.leaves) == ("SIGTERM", True)
+        assert (event.cause, event.exits) == ("SIGTERM", True)
     else:
         worker.dismiss()
     assert end(worker) == 0
@@ -252,7 +252,7 @@ def test_after_a_signal_it_begins_with_nothing_more(worker: WorkerProcess, make_
     events(worker, EventKind.ready)
     os.kill(worker.pid, signal.SIGTERM)
     event = train(worker, make_request(), EventKind.stopped)
-    assert (event.cause, event.leaves) == ("SIGTERM", True)
+    assert (event.cause, event.exits) == ("SIGTERM", True)
     assert end(worker) == 0
 
 
@@ -342,7 +342,7 @@ def test_a_cell_without_memory_beside_another_costs_that_one_nothing(pair: Worke
     hook = "lambda net, images: None if net.training else exec('raise MemoryError')"
     large = make_request("budget.epochs=1", told=f"self.register_forward_pre_hook({hook}); self.told = ''")
     said = train_together(pair, good, large)
-    assert [(event.status, event.companions, event.leaves) for event in said.values()] == [
+    assert [(event.status, event.companions, event.exits) for event in said.values()] == [
         (Status.out_of_memory, 1, False),
         (Status.done, 0, False),
     ]

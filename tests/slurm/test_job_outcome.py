@@ -4,7 +4,7 @@ import pytest
 
 from strive.cells.records import Status
 from strive.slurm.job_log import JobLog
-from strive.slurm.job_outcome import LostCell, lost_cells, telling_line
+from strive.slurm.job_outcome import LostCell, informative_line, lost_cells
 from strive.slurm.squeue import JobInfo, JobPhase
 
 CELLS = ["a", "b", "c"]
@@ -124,7 +124,7 @@ def test_a_job_of_a_submission_that_was_cleared_away_still_has_a_verdict() -> No
     ],
 )  # fmt: skip
 def test_the_line_that_says_most_is_shown(text: str, line: str) -> None:
-    assert telling_line(text) == line
+    assert informative_line(text) == line
 
 
 def test_a_job_whose_program_ended_without_a_word_was_killed(submission: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from allcnn.attribution.figure import FigureContent, FigureRow, Picture
 from strive.cells.records import write_whole
-from strive.figures.text_layout import DPI, SMALL, TEXT, TITLE, house_style, line_height, printable, text_width, wrapped
+from strive.figures.text_layout import DPI, SMALL, TEXT, TITLE, drawable, house_style, line_height, text_width, wrapped
 
 _WIDTH = 1400  # 7 inches, unless many columns need more: then letters grow with the page
 _LEAST_WIDTH = 900  # so that the caption below a single picture can be read
@@ -54,7 +54,7 @@ def draw(figure: FigureContent, folder: Path, about: Mapping[str, Any] | None = 
 
 
 def _saved(page: Page, form: str, title: str) -> bytes:
-    metadata: dict[str, Any] = {"Title": printable(title)}
+    metadata: dict[str, Any] = {"Title": drawable(title)}
     metadata |= {"CreationDate": None} if form == "pdf" else {"Software": None}
     content = io.BytesIO()
     page.savefig(content, format=form, dpi=DPI, metadata=metadata)
@@ -185,7 +185,7 @@ class _PageLayout:
         """Place lines of text in columns, the first one bold."""
         left = float(_MARGIN)
         for column in zip(*lines, strict=True):
-            texts = [printable(text) for text in column]
+            texts = [drawable(text) for text in column]
             for number, text in enumerate(texts):
                 weight = "normal" if number else "bold"
                 y = self.y + number * line_height(self.small)

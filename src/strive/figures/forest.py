@@ -203,7 +203,7 @@ def _column_widths(headings: Sequence[str], lines: Sequence[ForestLine]) -> list
         for number, entry in enumerate(line.entries):
             widths[number] = max(widths[number], style.text_width(entry, style.TEXT))
     widths = [width + _GAP for width in widths]
-    notes = [style.text_width(style.printable(line.note), style.SMALL) for line in lines if line.note]
+    notes = [style.text_width(style.drawable(line.note), style.SMALL) for line in lines if line.note]
     # A note should not need a second line for want of a little room.
     widths[0] += max(0.0, min(max(notes, default=0.0), _NOTE) - sum(widths[: _free(lines, len(headings))]))
     return widths

@@ -78,7 +78,7 @@ def to_bytes(figure: Figure, form: str, title: str) -> bytes:
     return content.getvalue()
 
 
-printable = text_layout.printable
+drawable = text_layout.drawable
 
 
 def wrapped(
@@ -89,7 +89,7 @@ def wrapped(
     size: points.
     """
     found = [""]
-    for word in printable(text).split(" "):
+    for word in drawable(text).split(" "):
         for piece in _pieces(word, width, size, weight):
             longer = f"{found[-1]} {piece}".lstrip()
             if text_width(longer, size, weight) <= width or not found[-1]:

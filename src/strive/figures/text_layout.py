@@ -36,7 +36,7 @@ def house_style(further: dict[str, Any] | None = None) -> Iterator[None]:
         yield
 
 
-def printable(text: str) -> str:
+def drawable(text: str) -> str:
     """Return the text on one line, with a box for every character that the font has not."""
     glyphs = _glyphs()
     return "".join(each if ord(each) in glyphs else "\N{WHITE SQUARE}" for each in " ".join(text.split()))
@@ -45,7 +45,7 @@ def printable(text: str) -> str:
 def wrapped(text: str, width: float, points: float, weight: str = "normal", *, most: int = 99) -> list[str]:
     """Return the text in at most so many lines of this width; what is cut off has an ellipsis in its place."""
     lines = [""]
-    for word in printable(text).split():
+    for word in drawable(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if text_width(longer, points, weight) <= width or not lines[-1]:
             lines[-1] = longer

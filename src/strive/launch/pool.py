@@ -179,7 +179,7 @@ class Pool:
         self.stop(STOP_SECONDS)
 
     def _start_workers(self) -> None:
-        idle = [number for number, worker in self._workers.items() if not worker.requests and not worker.leaves]
+        idle = [number for number, worker in self._workers.items() if not worker.requests and not worker.exits]
         needed = len(self._queue) - sum(self._queue.has_request_for(number) for number in idle)
         for number, slot in enumerate(self._slots):
             if needed <= 0:
@@ -203,7 +203,7 @@ class Pool:
 
     def _hand_out(self) -> None:
         """Give requests to the workers in turns; workers that are still starting have theirs kept for them."""
-        takers, kept = [worker for worker in self._workers.values() if not worker.leaves], Counter[int]()
+        takers, kept = [worker for worker in self._workers.values() if not worker.exits], Counter[int]()
         while takers and len(self._queue) > kept.total():
             worker = min(takers, key=lambda each: (len(each.requests) + kept[each.number], not each.ready))
             request = self._queue.request_for(worker.number, list(worker.requests.values()))
@@ -228,7 +228,7 @@ class Pool:
     def _note(self, worker: WorkerProcess, event: WorkerEvent) -> None:
         worker.has_reported = True
         self._starts_again(worker.number)
-        if event.leaves and event.companions:
+        if event.exits and event.companions:
             return  # handled when the process is gone, together with the cells that trained along with this one
         request, began = worker.take_back(event.cell)
         task = request.task

@@ -37,7 +37,7 @@ class WorkerEvent:
     status: Status | None = None
     cause: str = ""  # one line
     traceback: str = ""
-    leaves: bool = False  # the worker ends after this; another one must take its place
+    exits: bool = False  # the worker ends after this; another one must take its place
     companions: int = 0  # so many others trained in the process when the cell ended
     room: int = 0  # of `returned`: how many cells at once the worker can or should train
     seen: dict[str, str | int] = field(default_factory=dict)  # fields of Provenance that the worker knows

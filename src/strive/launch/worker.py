@@ -102,13 +102,13 @@ class _WorkerLoop:
         self._pack_key = ""  # of the cells in it
         self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
         self._companions = 0  # how many others train with a cell that ends now
-        self._leaves = self._has_garbage = False
+        self._exits = self._has_garbage = False
 
     def work(self) -> None:
         """Train the requested cells until no more come, or until another process must replace this one."""
-        while not self._leaves and (requests := self._new_requests()) is not None:
+        while not self._exits and (requests := self._new_requests()) is not None:
             self._train(requests)
-            if self._has_garbage and not self._leaves:
+            if self._has_garbage and not self._exits:
                 _TRAINER.free_memory()
             self._has_garbage = False
 
@@ -139,10 +139,10 @@ class _WorkerLoop:
         """Begin with these cells, and train all that have begun for an epoch."""
         for request in requests:
             self._begin(request)
-            if self._leaves:
+            if self._exits:
                 break
         # After a signal there are checkpoints to write; after an error the GPU cannot be used any more.
-        if len(self._pack) and (signals.requested() or not self._leaves):
+        if len(self._pack) and (signals.requested() or not self._exits):
             self._companions = len(self._pack) - 1
             self._pack.run_epoch()
             if self._pack.room or self._pack.measured == MAX_ROOM:
@@ -166,24 +166,28 @@ class _WorkerLoop:
 
     def _end(self, cell: str, end: Record | BaseException) -> None:
         """Report how a cell has ended, or why it was not trained to its end here."""
-        event = _ended(end, self._companions) if isinstance(end, Record) else _left(cell, end, self._companions)
-        self._leaves |= event.leaves
+        event = (
+            _event_of_record(end, self._companions)
+            if isinstance(end, Record)
+            else _event_of_error(cell, end, self._companions)
+        )
+        self._exits |= event.exits
         self._has_garbage = True
         _send(self._pool, event)
 
 
-def _ended(record: Record, companions: int) -> WorkerEvent:
+def _event_of_record(record: Record, companions: int) -> WorkerEvent:
     """Return the event of a cell that left a record."""
     if record.failure is None:
         return WorkerEvent(kind=EventKind.ended, cell=record.cell, status=record.status, companions=companions)
-    leaves = _TRAINER.is_spoilt(alone=not companions) or (record.status is Status.out_of_memory and not companions)
+    exits = _TRAINER.is_spoilt(alone=not companions) or (record.status is Status.out_of_memory and not companions)
     cause = record.failure.cause
     return WorkerEvent(
-        kind=EventKind.ended, cell=record.cell, status=record.status, cause=cause, leaves=leaves, companions=companions
+        kind=EventKind.ended, cell=record.cell, status=record.status, cause=cause, exits=exits, companions=companions
     )
 
 
-def _left(cell: str, error: BaseException, companions: int) -> WorkerEvent:
+def _event_of_error(cell: str, error: BaseException, companions: int) -> WorkerEvent:
     """Return the event of a cell that left no record."""
     if isinstance(error, _RefusedError | RecordError):
         return WorkerEvent(kind=EventKind.refused, cell=cell, cause=_line(error))
@@ -192,17 +196,17 @@ def _left(cell: str, error: BaseException, companions: int) -> WorkerEvent:
     if isinstance(error, NoRoomError):
         room, cause = error.room, _line(error)
         return WorkerEvent(
-            kind=EventKind.returned, cell=cell, cause=cause, leaves=error.spoilt, companions=companions, room=room
+            kind=EventKind.returned, cell=cell, cause=cause, exits=error.spoilt, companions=companions, room=room
         )
     if isinstance(error, signals.StoppedError | KeyboardInterrupt):
-        return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=signals.requested() or _line(error), leaves=True)
+        return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=signals.requested() or _line(error), exits=True)
     # An error of one cell, even a sys.exit or a bug of ours, must not end the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
-    leaves = _TRAINER.is_spoilt(alone=not companions)
+    exits = _TRAINER.is_spoilt(alone=not companions)
     cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
     return WorkerEvent(
-        kind=EventKind.crashed, cell=cell, cause=cause, traceback=text, leaves=leaves, companions=companions
+        kind=EventKind.crashed, cell=cell, cause=cause, traceback=text, exits=exits, companions=companions
     )
 
 

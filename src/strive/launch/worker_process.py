@@ -22,7 +22,7 @@ class WorkerProcess:
         self.number = number
         self.log = log
         self.ready = False  # it can train
-        self.leaves = False  # it will exit
+        self.exits = False  # it will exit
         self.fault = ""  # why it exits, if any of several cells may be the cause
         self.requests: dict[str, TrainRequest] = {}  # the cells it has
         self.began: dict[str, WorkerEvent] = {}  # its event for each of them that it has begun
@@ -86,8 +86,8 @@ class WorkerProcess:
         events = [from_line(WorkerEvent, line) for line in lines]
         for event in events:
             self.ready |= event.kind is EventKind.ready
-            self.leaves |= event.leaves
-            if event.leaves and event.companions:
+            self.exits |= event.exits
+            if event.exits and event.companions:
                 self.fault = self.fault or event.cause
             if event.kind is EventKind.began:
                 self.began[event.cell] = event

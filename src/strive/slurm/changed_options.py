@@ -39,7 +39,7 @@ def option_changes(
             groups.setdefault("; ".join(found), {})[task.cell] = job
     groups.pop("", None)
     for difference, cells in groups.items():
-        ids = " ".join(_whole(cells.values(), folder_of))
+        ids = " ".join(_scancel_ids(cells.values(), folder_of))
         yield (
             f"in the queue as submitted earlier: {counted(len(cells), 'cell')}, with {difference}."
             f" To submit them as this command says: scancel {ids}, then the same command again"
@@ -78,7 +78,7 @@ def _shown(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict | list) or value == "" else str(value)
 
 
-def _whole(jobs: Any, folder_of: Callable[[str], Path | None]) -> list[str]:
+def _scancel_ids(jobs: Any, folder_of: Callable[[str], Path | None]) -> list[str]:
     """Return what scancel takes: an array as a whole where all of its jobs are meant."""
     meant = set(jobs)
     found: dict[str, None] = {}

@@ -80,7 +80,7 @@ class _JobRun:
         self._idle_since: float | None = None
         self._mirroring: Mirroring | None = None
         self._pool: Pool | None = None
-        self._failed = self._has_left = self._gives_way = False
+        self._failed = self._has_left = self._yields = False
 
     def run(self) -> None:
         signals.listen()
@@ -136,7 +136,7 @@ class _JobRun:
             self._failed |= not ended.status.finished
             self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
             print(f"{ended.cell}: {ended.status.value}{': ' + ended.cause if ended.cause else ''}", flush=True)
-        elif self._gives_way:
+        elif self._yields:
             self.log.write("elsewhere", cell=ended.cell)
             print(f"{ended.cell}: left to the process that is training it", flush=True)
         elif not signals.requested() and self._pool is not None and self._pool.broken:
@@ -165,7 +165,7 @@ class _JobRun:
         now = time.monotonic()
         self._idle_since = now if self._idle_since is None else self._idle_since
         if now - self._idle_since >= _IDLE_SECONDS:
-            self._gives_way = True
+            self._yields = True
             pool.stop(0)
 
     def _give_up(self, task: Task, status: Status, cause: str) -> bool:

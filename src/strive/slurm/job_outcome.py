@@ -78,7 +78,7 @@ def _why(job: str, info: JobInfo, past: list[JobStart], log: Path) -> tuple[Stat
     if last is not None and last.left is not None:
         return last.left, f"SLURM job {job}{where} stopped: {last.cause}"
     text = tail(log)
-    line = telling_line(text)
+    line = informative_line(text)
     if info.state == "FAILED" and last is not None and last.unfinished and "Traceback (most recent" not in text:
         # Its program printed no traceback, as one that fails would.
         return Status.killed, f"SLURM job {job}{where} was killed from outside (kill -9, or out of memory)"
@@ -93,7 +93,7 @@ def _why(job: str, info: JobInfo, past: list[JobStart], log: Path) -> tuple[Stat
     return Status.killed, f"SLURM job {job} is gone, and never started: {line or 'it printed nothing'}"
 
 
-def telling_line(text: str) -> str:
+def informative_line(text: str) -> str:
     """Return the last line of a job's output that is not srun's on the end of its program, if there is one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith("srun: ")]

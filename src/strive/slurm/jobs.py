@@ -110,7 +110,7 @@ class SlurmJobs:
         packs = [self._payload(numbers, array.needs) for numbers in array.packs]
         parameters = _parameters(array.needs, self.options, code.setup, self._dependency, self.excluded)
         _write_json(self.folder / OPTIONS, asdict(self.options))
-        with _undisturbed():
+        with _signals_deferred():
             again = array.mark in _submitting(self.folder)
             _write_json(self.folder / _SUBMITTING, {array.mark: array.packs})
             try:
@@ -145,7 +145,7 @@ class FrozenCode:
 
 
 def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> FrozenCode:
-    """Freeze the project and the modules of custom nets beside the sweeps, shared by all with the same code.
+    """Freeze the project and the modules of custom nets into the folder of the sweeps, which share equal copies.
 
     Raises SnapshotError if there is too much of it.
     """
@@ -287,20 +287,20 @@ def _parameters(
         "array_parallelism": options.array_parallelism,
         "signal_delay_s": options.signal_delay_s,
         # Ours last: a line of the user's must not put another strive first.
-        "setup": [*options.setup, *_STEP, *setup],
+        "setup": [*options.setup, *_SRUN_ENVIRONMENT, *setup],
         "stderr_to_stdout": True,
         # submitit sends one, which clusters that check it refuse.
         "wckey": None,
-        "additional_parameters": _further(options, exclude),
+        "additional_parameters": _further_options(options, exclude),
     }
 
 
 # What srun, unlike the script itself, does not have of its own: the environment where a site or a user wants sbatch
 # to export none, and from SLURM 22.05 on the cores of a task.
-_STEP = ("export SLURM_EXPORT_ENV=ALL", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"')
+_SRUN_ENVIRONMENT = ("export SLURM_EXPORT_ENV=ALL", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"')
 
 
-def _further(options: SlurmOptions, exclude: str) -> dict[str, Any]:
+def _further_options(options: SlurmOptions, exclude: str) -> dict[str, Any]:
     """Return options that submitit does not know; a user's false takes one of ours away."""
     # After a node failure the job starts again, also where a cluster's default says no. The warning
     # is the one that a JobPayload knows, whatever SUBMITIT_PREEMPT_SIGNAL says.
@@ -311,7 +311,7 @@ def _further(options: SlurmOptions, exclude: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _signals_deferred() -> Iterator[None]:
     """Let Ctrl-C wait, for sbatch too: between it and jobs.json a job would be lost from sight."""
     came: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -328,7 +328,7 @@ def _undisturbed() -> Iterator[None]:
             signal.raise_signal(each)
 
 
-def _and(arguments: Sequence[str], override: str) -> list[str]:
+def _with_override(arguments: Sequence[str], override: str) -> list[str]:
     """Put an override behind the others: Hydra's parser takes them only in one piece."""
     first = next((i for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")), len(arguments))
     rest = next((i for i, text in enumerate(arguments[first:], first) if text.startswith("-")), len(arguments))
@@ -351,7 +351,7 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     command = [
         sys.executable,
         str(root / "src" / "run.py"),
-        *_and(_and(arguments, "hydra.launcher.detach=true"), "hydra.sweeper.retrain=none"),
+        *_with_override(_with_override(arguments, "hydra.launcher.detach=true"), "hydra.sweeper.retrain=none"),
     ]
     # To sbatch an array's id stands for all its jobs.
     arrays = dict.fromkeys(job.partition("_")[0] for job in after)

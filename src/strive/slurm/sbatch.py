@@ -19,7 +19,7 @@ from strive.slurm.squeue import QueueError, job_with
 
 _CALL_SECONDS = 120.0  # sbatch itself tries for long where slurmctld is busy
 _PAUSE_SECONDS = 20.0  # between two tries where SLURM does not answer
-_PATIENCE_SECONDS = 1800.0  # how long to try that where nobody looks at anything else meanwhile
+_PATIENCE_SECONDS = 1800.0  # how long to try that, if there is nothing else to watch
 # Answers of sbatch when a user or an account has as many jobs in the queue as are allowed, or when a group's limit is
 # reached: there is room again when some of these jobs have ended.
 _ROOM_LATER = re.compile(r"MaxSubmit|SubmitJobs|MaxJobCount|(Assoc|QOS)Grp|temporarily unable to accept", re.IGNORECASE)

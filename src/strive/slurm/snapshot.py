@@ -86,7 +86,7 @@ def _files(root: Path) -> list[str]:
         names = [os.fsdecode(name) for name in listed.stdout.split(b"\0") if name] if listed.returncode == 0 else []
     except (FileNotFoundError, subprocess.TimeoutExpired):
         names = []
-    # A checkout inside somebody else's repository is ignored there.
+    # A checkout inside another repository is ignored there.
     if "src/strive/__init__.py" in names:
         # A file that was deleted but not yet from the index is listed too, and so is a submodule's folder.
         return [name for name in names if name.partition("/")[0] in _CODE and (root / name).is_file()]

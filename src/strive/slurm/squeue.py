@@ -69,7 +69,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Past:
+class _History:
     """History of a job's answers."""
 
     silent: int = 0  # polls in a row in which it was absent or at its end
@@ -83,7 +83,7 @@ class SlurmQueue:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.answers = True  # whether SLURM did when it was asked last
         self._clock = clock
-        self._past: dict[str, _Past] = {}
+        self._histories: dict[str, _History] = {}
         self._gone: dict[str, JobInfo] = {}
         self._sacct_from = 0.0  # by the clock; infinite where there is no sacct
 
@@ -116,37 +116,37 @@ class SlurmQueue:
 
     def _live(self, job: str, seen: JobInfo | None) -> JobInfo | None:
         """Return the info as long as the job may be alive; None if only sacct knows more."""
-        past = self._past.setdefault(job, _Past())
+        history = self._histories.setdefault(job, _History())
         if seen is not None:
-            past.last = seen
-            if seen.phase is not JobPhase.gone and not self._left_behind(past, seen):
-                past.silent = 0
+            history.last = seen
+            if seen.phase is not JobPhase.gone and not self._is_stale(history, seen):
+                history.silent = 0
                 return seen
-        past.silent += 1
-        return JobInfo(phase=JobPhase.unknown, state=past.last.state) if past.silent < _POLLS else None
+        history.silent += 1
+        return JobInfo(phase=JobPhase.unknown, state=history.last.state) if history.silent < _POLLS else None
 
-    def _left_behind(self, past: _Past, seen: JobInfo) -> bool:
+    def _is_stale(self, history: _History, seen: JobInfo) -> bool:
         """Return whether a passing state has stayed for so long that nothing will follow it."""
         if seen.state not in _PASSING:
-            past.doubt_since = None
+            history.doubt_since = None
             return False
-        return self._long(past)
+        return self._for_long(history)
 
-    def _long(self, past: _Past) -> bool:
-        past.doubt_since = self._clock() if past.doubt_since is None else past.doubt_since
-        return self._clock() - past.doubt_since >= _DOUBT_SECONDS
+    def _for_long(self, history: _History) -> bool:
+        history.doubt_since = self._clock() if history.doubt_since is None else history.doubt_since
+        return self._clock() - history.doubt_since >= _DOUBT_SECONDS
 
     def _final(self, job: str, accounted: str | None) -> JobInfo:
         """Return the info of a job that squeue has lost. accounted: the state that sacct shows, None if it has none."""
-        past = self._past[job]
+        history = self._histories[job]
         if accounted is not None and accounted not in _TERMINAL | _PASSING:
-            if not self._long(past):
+            if not self._for_long(history):
                 return JobInfo(phase=JobPhase.unknown, state=accounted)
             accounted = None
         # What squeue saw last is no end if the job was running then.
-        seen = past.last.state if past.last.state in _TERMINAL | _PASSING else ""
-        self._gone[job] = JobInfo(phase=JobPhase.gone, state=accounted or seen, node=past.last.node)
-        del self._past[job]
+        seen = history.last.state if history.last.state in _TERMINAL | _PASSING else ""
+        self._gone[job] = JobInfo(phase=JobPhase.gone, state=accounted or seen, node=history.last.node)
+        del self._histories[job]
         return self._gone[job]
 
     def _sacct(self, jobs: Collection[str]) -> dict[str, str]:

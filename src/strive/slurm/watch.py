@@ -27,7 +27,7 @@ from strive.slurm.sbatch import SubmitError
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 from strive.slurm.submit_queue import SubmitQueue
 
-_SLICE_SECONDS = 0.2  # how soon a signal is heeded while waiting
+_SLICE_SECONDS = 0.2  # how soon a signal is noticed while waiting
 _RARELY = 12  # looks between two at the records of cells whose jobs wait
 _SLOWER = 1.5  # so much longer each time until the queue is asked again, as long as nothing is in doubt
 _SLOWEST = 6  # so many times hydra.launcher.poll_seconds at most: half a minute by default
@@ -102,7 +102,7 @@ class JobWatcher:
         self._leave_open("cancelled", to_jobs=False)
 
     def _scancel(self) -> None:
-        if ids := self._cancel_ids():
+        if ids := self._ids_to_cancel():
             result = subprocess.run(["scancel", *ids], capture_output=True, text=True)
             said = f": {result.stderr.strip()}" if result.stderr.strip() else ""
             self._view.say(f"cancelled SLURM {' '.join(ids)}{said}; the same command goes on")
@@ -115,7 +115,7 @@ class JobWatcher:
 
     def detach(self) -> None:
         """Leave the jobs alone, and end."""
-        if ids := self._cancel_ids():
+        if ids := self._ids_to_cancel():
             self._view.say(
                 f"detached from {counted(len(self._with_job), 'cell')}; the same command waits for them again."
                 f" To cancel: scancel {' '.join(ids)}"
@@ -133,7 +133,7 @@ class JobWatcher:
             self._end(CellOutcome(cell=cell, status=None, cause=why, job=job if to_jobs else ""))
         self.over = True
 
-    def _cancel_ids(self) -> list[str]:
+    def _ids_to_cancel(self) -> list[str]:
         """Return what scancel takes: our own arrays as a whole, of others' the jobs that have cells of this launch."""
         jobs = set(self._with_job.values())
         return sorted({job.partition("_")[0] if job in self._jobs.jobs else job for job in jobs}, key=_job_order)
@@ -215,14 +215,14 @@ class JobWatcher:
             if name != self._before[cell]:
                 self._end(CellOutcome(cell=cell, status=Status.error, cause=str(error), log=log))
             return
-        if record.status.finished or (name != self._before[cell] and self._said_of(cell) is not None):
+        if record.status.finished or (name != self._before[cell] and self._logged_outcome(cell) is not None):
             self._end_as(cell, record)
 
     def _end_as(self, cell: str, record: Record) -> None:
         cause, log = (record.failure.cause, str(self._open[cell].folder / "log.txt")) if record.failure else ("", "")
         self._end(CellOutcome(cell=cell, status=record.status, cause=cause, log=log))
 
-    def _said_of(self, cell: str) -> CellOutcome | None:
+    def _logged_outcome(self, cell: str) -> CellOutcome | None:
         """Return how the cell ended according to its job's log."""
         job = self._with_job.get(cell, "")
         folder = self._folder_of(job)
@@ -245,7 +245,7 @@ class JobWatcher:
                 os.listdir(self._open[cell].folder)  # a network file system then asks its server what is new
             self._look_for_record(cell)
             # A cell that was to be trained anew, and failed, has kept its old record.
-            if cell in self._open and (said := self._said_of(cell)) is not None:
+            if cell in self._open and (said := self._logged_outcome(cell)) is not None:
                 self._end(said)
         cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
         for cell, lost in lost_cells(job, info, cells, self._folder_of(job)).items():
@@ -255,7 +255,7 @@ class JobWatcher:
                 # A process on a node that SLURM has lost may go on and finish the cell.
                 self._owned.add(self._open[cell], lost)
             else:
-                self._meet(cell, lost)
+                self._retry_or_record(cell, lost)
         if self._bad_nodes.names != self._jobs.bad_nodes:
             self._jobs.bad_nodes = list(self._bad_nodes.names)
             squeue.exclude(self._with_job.values(), self._jobs.excluded)
@@ -267,14 +267,14 @@ class JobWatcher:
         elif freed.purpose is None:
             self._submit_queue.add(self._numbers[cell])
         else:
-            self._meet(cell, freed.purpose, fence=freed.fence)
+            self._retry_or_record(cell, freed.purpose, fence=freed.fence)
 
     # --- cells whose jobs are gone
 
-    def _meet(self, cell: str, lost: LostCell, fence: str = "") -> None:
+    def _retry_or_record(self, cell: str, lost: LostCell, fence: str = "") -> None:
         """Try the cell again, or record that it failed."""
         if lost.bad_node:
-            self._avoid(cell, lost)
+            self._avoid_node(cell, lost)
             return
         tries = self._tries[cell, lost.status]
         allowed = tries < _FREE_TRIES if lost.status is None else self._options.retries.allow(lost.status, tries)
@@ -288,7 +288,7 @@ class JobWatcher:
         else:
             self._record(cell, lost, lost.status, fence)
 
-    def _avoid(self, cell: str, lost: LostCell) -> None:
+    def _avoid_node(self, cell: str, lost: LostCell) -> None:
         """Submit a cell again whose job ended before it began, and avoid the node that was the cause."""
         if self._bad_nodes.note(lost.bad_node, cell, lost.cause):
             self._view.say(f"{lost.bad_node} is avoided from now on: {lost.cause}, before any cell began")

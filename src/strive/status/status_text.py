@@ -248,7 +248,7 @@ def _title(text: str) -> Text:
 
 
 def _names(statuses: Iterable[CellStatus], width: int | None) -> Mapping[str, str]:
-    """Return {cell: what to call it}: on a terminal what tells it from the others, elsewhere its id."""
+    """Return {cell: what to call it}: on a terminal what distinguishes it from the others, in a file or pipe its id."""
     cells = [each.cell for each in statuses]
     if width is None:
         return {cell: cell for cell in cells}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figure_image import _columns, draw
-from strive.figures.text_layout import line_height, printable, text_width, wrapped
+from strive.figures.text_layout import drawable, line_height, text_width, wrapped
 
 RANDOM = np.random.default_rng(0)
 
@@ -131,7 +131,7 @@ def test_no_line_is_wider_than_its_room():
     assert all(text_width(line, 7.5) <= 400 for line in lines)
     assert " ".join(lines[:-1]) == " ".join(words.split()[:-1])
     assert wrapped(words, 400, 7.5, most=2)[-1].endswith("…")
-    assert printable("a\tb\x07") == "a b\N{WHITE SQUARE}"
+    assert drawable("a\tb\x07") == "a b\N{WHITE SQUARE}"
 
 
 def test_a_page_of_many_columns_is_wider_and_its_letters_larger(tmp_path: Path):
