@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from allcnn.attribution import activations, attribute
 from allcnn.attribution.rules import Rule
 from allcnn.attribution.top_patches import rank
-from allcnn.attribution.units import Units, chosen
+from allcnn.attribution.units import Units, choose_units
 from allcnn.config import Init, ModelConfig
 from allcnn.data.splits import ResidentSplit
 from allcnn.networks import build_network
@@ -95,7 +95,7 @@ def maps_table(options: argparse.Namespace, device: torch.device) -> str:
     for layer in options.layers:
         for batch in options.batches:
             images = draw(batch, device)
-            units = chosen(activations(net, images, "" if layer == LOGITS else layer).detach(), None, None)
+            units = choose_units(activations(net, images, "" if layer == LOGITS else layer).detach(), None, None)
             for rule in Rule:
                 arms = [make(net, images, layer, rule, units) for make in (ours, captums)]
                 worst = max(worst, compared(*(arm() for arm in arms)))  # and warms up

@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from support import MakeConfig, needs_gpu
 from torch import Tensor
 
+from allcnn import randomness
 from allcnn.config import Config
 from allcnn.data import ResidentSplit, Splits, load_splits
 from allcnn.sample_images import inputs_picture, mistakes_picture, scaled, worst_mistakes
-from allcnn.training import Execution, Outcome, train, train_cell
+from allcnn.training import Execution, Outcome, cell_training, train_cell
 
 CPU = torch.device("cpu")
 Pixels = npt.NDArray[np.uint8]
@@ -108,14 +109,14 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def in_step_0(config: Config, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """What the training loop gives to the net in its first step."""
     seen: list[Tensor] = []
-    augment = train.augment
+    augment = cell_training.augment
 
     def record(*arguments: Any, **options: Any) -> Tensor:
         seen.append(augment(*arguments, **options))
         return seen[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "augment", record)
+        patch.setattr(cell_training, "augment", record)
         trained(config, splits)
     return seen[0].clone()
 
@@ -161,7 +162,7 @@ def test_inputs_are_named_by_their_classes(make_small: MakeConfig, texts: list[s
     config = make_small("budget.batch_size=32")
     splits = few_digits(config)
     inputs_picture(config, splits, 40)
-    order = torch.randperm(100, generator=train.randomness.generator(0, "order", 0))
+    order = torch.randperm(100, generator=randomness.generator(0, "order", 0))
     assert texts[:32] == [str(label) for label in splits.train.labels[order[:32]].tolist()]
     assert "Shown: 32 of 32." in " ".join(texts)
 
@@ -243,7 +244,7 @@ def test_small_images_are_enlarged_by_a_whole_factor(make_small: MakeConfig, siz
 def test_only_the_images_shown_are_decoded_and_only_what_the_net_sees_is_shown(make_small: MakeConfig):
     splits = some_splits(50, 40)
     config = make_small("augment=none")
-    order = torch.randperm(50, generator=train.randomness.generator(0, "order", 0))
+    order = torch.randperm(50, generator=randomness.generator(0, "order", 0))
     shown = order[:2]
     png = inputs_picture(config, splits, 2)
     assert isinstance(splits.train, DecodedWhenAsked)
