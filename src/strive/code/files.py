@@ -23,6 +23,7 @@ _NO_CODE = frozenset(
         "strive",
         "strive.app",
         "strive.errors",
+        "strive.processes",
         "strive.config.identity",
         "strive.cells.records",
         "strive.user_modules",
