@@ -46,7 +46,7 @@ missing    not begun, and in no launch; the next one trains it
 dead       done, but its test error is not below that of always naming the largest class
 contradictory  the plan, predictions.npz or epochs.jsonl says something else than the record"""
 _SECONDS = 2.0  # between two looks
-_SILENT_SECONDS = 10.0  # an owner gives a sign of life each 2 s
+_SILENT_SECONDS = 10.0  # an owner sends a heartbeat each 2 s
 
 
 def main() -> int:
@@ -152,7 +152,7 @@ class _Look:
         )
 
     def _silent(self, statuses: Sequence[CellStatus]) -> dict[str, float]:
-        """Return {cell: seconds} of the running cells whose owners have given no sign of life for a while."""
+        """Return {cell: seconds} of the running cells whose owners have sent no heartbeat for a while."""
         now, silent = time.monotonic(), {}
         for each in statuses:
             if each.owner is not None:

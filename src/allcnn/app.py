@@ -1,4 +1,4 @@
-"""The study as the platform's app: what `strive.app.App` asks of it. Imports torch only where cells are looked at."""
+"""The study as the platform's app: implements `strive.app.App`. Imports torch only where a cell is built or trained."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ CODE = "allcnn.training"  # imports nets and data in its turn
 NO_CODE = frozenset({"allcnn", "allcnn.config"})
 DATA_PLACES = ("data.root",)
 
-# What may differ between cells of a pack: it changes values in a training step, not what the step computes.
+# Keys that may differ within a pack: they change values in a training step, not what it computes.
 _FREE = ("seed", "budget.epochs", "runs", "sweeps", "trainer.progress")
 _FREE_GROUPS = ("optimizer.", "tracker.", "needs.")
 
@@ -118,7 +118,7 @@ def data_key(config: Mapping[str, Any]) -> str:
 
 
 def data_found(configs: Sequence[Config]) -> list[str]:
-    """Return what is found of each data set that lies on disk, and what is left out of it."""
+    """Return for each data set on disk its files and those left out."""
     from allcnn.data import files_on_disk
 
     lines = list[str]()
@@ -155,7 +155,7 @@ def pack_key(config: Mapping[str, Any]) -> str:
 
 
 def surroundings(config: Config) -> dict[str, Any]:
-    """Return what a cell's record would say here of device, threads and arithmetic."""
+    """Return the device, threads and arithmetic that a cell's record would have here."""
     import torch
 
     from allcnn.training import bf16_of, choose_execution, device_name
@@ -185,7 +185,7 @@ def device_key(device: str) -> str:
 
 
 def trainer() -> Trainer:
-    """Return what trains cells in this process; imports torch."""
+    """Return the trainer of cells in this process; imports torch."""
     from allcnn import cells
 
     module: ModuleType = cells

@@ -1,4 +1,4 @@
-"""A cell's log.txt: several cells may train in one process, each with a log of its own."""
+"""A cell's log.txt. Several cells may train in one process, each with its own log."""
 
 import logging
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from strive.console import CONSOLE
 
 @contextmanager
 def log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
-    """Yield what writes to the cell's log.txt."""
+    """Yield the logger that writes the cell's log.txt."""
     log = logging.getLogger(f"strive.cell.{cell}")
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -25,7 +25,7 @@ def log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
 
 
 class _LogFile(logging.Handler):
-    """Appends to log.txt. It is for people: a disk that does not take a line costs that line, and is said once."""
+    """Appends to log.txt. A line that cannot be written is lost; the first such error is printed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One process's run of a cell: its lease, checkpoints, history and record, round the training."""
+"""One process's run of a cell: training with its lease, checkpoints, history and record."""
 
 import errno
 import os
@@ -44,7 +44,7 @@ from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import NoRoomError
 
-_PAUSES_SECONDS = (0.5, 4.0)  # before a disk that did not take a record is asked again
+_PAUSES_SECONDS = (0.5, 4.0)  # before a record that could not be written is tried again
 
 
 class CellRun:
@@ -58,7 +58,7 @@ class CellRun:
         self.config, self.cell, self._replaces = config, identity.cell_id(config), replaces
         self._path = records.record_path(Path(config.runs), self.cell)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self.packed = 1  # most cells that trained side by side with this one, itself counted
+        self.packed = 1  # most cells that trained side by side, this one included
         self._stack = ExitStack()
         with ExitStack() as stack:
             self.log = stack.enter_context(log_file(self.cell, self._path.with_name("log.txt")))
@@ -80,9 +80,9 @@ class CellRun:
         return self._training
 
     def begin(self, execution: Execution, load: Callable[[Config, torch.device], Splits]) -> Record | None:
-        """Make the training ready; return the record of the cell if that already failed.
+        """Prepare the training; return the record of the cell if that already failed.
 
-        Raises what `load` raises: images that cannot be read are for the user to put right.
+        Raises what `load` raises, such as ConfigError for images that cannot be read.
         """
         self.folder = self._path.parent
         if self._path.exists() and self._replaces:
@@ -93,7 +93,7 @@ class CellRun:
         self.resumes, self.inexact = 0, list[str]()
         self.fingerprint, self.num_train, self.on_disk = "", 0, NO_FILES
         self._training: Training | None = None
-        self._missing = set[str]()  # files beside the record that could not be written when they were last to be
+        self._missing = set[str]()  # files that could not be written at the last attempt
         self._kept, self._no_checkpoint = 0, ""  # step of the checkpoint on disk; why there is none of a later one
         self._last_write, self._fallback_said = time.monotonic(), ""
         self._checkpoints = Checkpoints(self.folder, self.cell, self.code, self.claim, self._say)
@@ -109,19 +109,18 @@ class CellRun:
         return None
 
     def on_step(self) -> None:
-        """Show how far the cell is, and write a checkpoint where one is due.
+        """Show the cell's progress, and write a checkpoint if one is due.
 
-        Raises StoppedError, with a checkpoint, when a signal asked to stop, LostClaimError, and what
-        comes of the checkpoint.
+        Raises StoppedError, after a checkpoint, when a signal asked to stop, and LostClaimError.
         """
         step = self.training.step
         self.claim.check()
         self.progress.step(step)
         self.claim.note(**self.progress.numbers())
-        # Once: where only the epoch's last batch is slow, each epoch begins without a reason.
+        # Once: if only the epoch's last batch falls back, the reason is empty again at each epoch's beginning.
         if self.training.fallback not in ("", self._fallback_said):
             self._fallback_said = self.training.fallback
-            self._say(f"trains the slower way: {self._fallback_said}")
+            self._say(f"falls back to a slower path: {self._fallback_said}")
         due = time.monotonic() - self._last_write >= 60 * self.config.trainer.checkpoint_minutes
         if due or signals.requested():
             self.keep()
@@ -139,7 +138,7 @@ class CellRun:
         self.log.info("%s", line)
 
     def keep(self) -> None:
-        """Write a checkpoint of what was trained, if anything was; a disk that does not take it costs no more."""
+        """Write a checkpoint if anything was trained; if it cannot be written, training continues without it."""
         step = self.training.step
         if not step:
             return
@@ -150,7 +149,7 @@ class CellRun:
             first, self._no_checkpoint = not self._no_checkpoint, str(error)
             kept = "an earlier one is kept" if self._kept else "there is none yet"
             goes_on = not signals.requested() and not self.training.finished
-            if first or not goes_on:  # not every few minutes until there is room
+            if first or not goes_on:  # not again every few minutes
                 self._say(
                     f"the checkpoint could not be written ({error}); {kept}{', training goes on' if goes_on else ''}"
                 )
@@ -166,11 +165,11 @@ class CellRun:
             return self._published(record, outcome)
         except BaseException as error:
             if isinstance(error, OSError) and not self.training.diverged:
-                self.keep()  # the next process has nothing to train, then, only to write
+                self.keep()  # so that the next process only has to write the files
             return self.fail(error)
 
     def fail(self, error: BaseException) -> Record:
-        """Return the record of a cell that failed, or raise the error if it says nothing of the cell."""
+        """Return the record of a failed cell, or raise the error if it is not the cell's."""
         if isinstance(error, signals.StoppedError | LostClaimError | NoRoomError):
             self.log.warning("%s", error)
             raise error
@@ -181,7 +180,7 @@ class CellRun:
         return self._published(self._failed(status, error))
 
     def _begin_training(self, splits: Splits) -> None:
-        """Make the training, from the start or from the checkpoint, and what shows how far it is."""
+        """Create the training, new or from the checkpoint, and its progress display."""
         config = self.config
         self.splits = splits
         self.fingerprint, self.num_train, self.on_disk = splits.fingerprint, len(splits.train), splits.on_disk
@@ -203,7 +202,7 @@ class CellRun:
         self._last_write = time.monotonic()
 
     def _newest_state(self) -> State | None:
-        """Return the state to go on from, if there is one."""
+        """Return the state to resume from, if there is one."""
         state = self._checkpoints.newest()
         if state is not None:
             self.resumes, self.inexact, self.started = state["resumes"] + 1, state["inexact"], state["started"]
@@ -219,7 +218,7 @@ class CellRun:
         self.state, self.resumes, self.inexact, self.started, self._kept = None, 0, [], _now(), 0
 
     def _resumed_execution(self, wanted: Execution) -> Execution:
-        """Keep what decides the last bits as the checkpoint has it; note what cannot be kept."""
+        """Keep the checkpoint's settings that decide the last bits; note in `inexact` those that changed."""
         if self.state is None:
             return wanted
         for what, here in self._surroundings(wanted).items():
@@ -235,7 +234,7 @@ class CellRun:
             self.inexact.append(f"torch.compile changed from {before} to {now} at step {state['step']}")
 
     def _outcome(self) -> Outcome:
-        """Score the test split and say how it went."""
+        """Score the test split, and report a divergence."""
         config, count = self.config, self.config.tracker.images
         outcome = self.training.outcome()
         if count:
@@ -249,7 +248,7 @@ class CellRun:
         return outcome
 
     def _record(self, status: Status, result: Result | None, failure: Failure | None, seconds: float) -> Record:
-        """Return the record of this cell as it stands now."""
+        """Return the record of this cell."""
         images = result.epochs * self.num_train if result else 0
         return Record(
             schema=records.SCHEMA,
@@ -298,9 +297,9 @@ class CellRun:
         )
 
     def _published(self, record: Record, outcome: Outcome | None = None) -> Record:
-        """Put the record in its place, with the files of its result; a disk that does not take them is asked again.
+        """Write the record and the files of its result, with retries if they cannot be written.
 
-        Raises OSError when it still does not.
+        Raises OSError when the last try fails.
         """
         for seconds in (*_PAUSES_SECONDS, None):
             try:
@@ -317,31 +316,31 @@ class CellRun:
         return record
 
     def _put_in_place(self, record: Record, outcome: Outcome | None) -> None:
-        """Put the record in its place; one that failed to replace a result stays beside it."""
+        """Write the record; a failure does not replace the result that was to be trained again."""
         cell, folder = self._path.parent, self.folder
         if folder != cell and not record.status.finished:
             return
         if outcome is not None:
             write_arrays(folder, outcome, scratch=self.claim.scratch)
             self._complete()
-        # What replaces a result moves when there is room for all of it: old and new are never mixed.
+        # The files move only when all of them are written: old and new are never mixed.
         ready = self._replace if folder != cell else lambda: None
         records.write_record(Path(self.config.runs), record, scratch=self.claim.scratch, ready=ready)
         if record.status.finished:
-            with suppress(OSError):  # whoever comes next removes them
+            with suppress(OSError):  # the next process removes them
                 remove_checkpoints(cell)
         if folder != cell:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _replace(self) -> None:
-        """Put what was trained again in the place of the old training's files."""
+        """Replace the old training's files by the new ones."""
         cell, folder, scratch = self._path.parent, self.folder, self.claim.scratch
         for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
-            # By way of the claim's folder, as everything that belongs to the cell.
+            # Through the claim's folder, like all files of the cell.
             os.replace(folder / name, scratch / name)
             os.replace(scratch / name, cell / name)
         for name in ("inputs.png", "mistakes.png"):
-            # Of the new training or none: those of the old one would stand beside the new numbers.
+            # The new training's or none: pictures of the old one would not match the new numbers.
             (cell / name).unlink(missing_ok=True)
             if (folder / name).exists():
                 os.replace(folder / name, scratch / name)
@@ -352,18 +351,18 @@ class CellRun:
         before = owner_of(folder)
         claim = take_claim(folder, self.config.trainer.lease_seconds, fence=fence)
         if before is not None and before.token != claim.owner.token:
-            why = "its process is gone" if surely_dead(before) else f"no sign of life for {before.lease_seconds:g} s"
+            why = "its process is gone" if surely_dead(before) else f"no heartbeat for {before.lease_seconds:g} s"
             self.log.warning("takes the cell over from %s: %s", before, why)
             CONSOLE.print(f"{folder.name}: takes over from {before}: {why}")
         return claim
 
     def _complete(self) -> None:
-        """Write what a record promises beside it; raises OSError."""
+        """Write the files that a record implies; raises OSError."""
         self._write("config.yaml", self._config_text)
         self._write("epochs.jsonl", self._epochs_text)
 
     def _publish(self, name: str, make: Callable[[], bytes]) -> None:
-        """Write a file beside the record. Nothing that goes wrong there is worth the cell: it is said once."""
+        """Write a file that the cell can do without: an error is printed once and does not end the cell."""
         try:
             self._write(name, make)
         except Exception as error:
@@ -381,11 +380,11 @@ class CellRun:
         return identity.to_yaml(self.config).encode()
 
     def _epochs_text(self) -> bytes:
-        # All of them each time: an appended line could come from a process that has lost the cell.
+        # The whole file each time: an appended line could come from a process that has lost the cell.
         return "".join(map(epoch_line, self.training.history)).encode()
 
     def _not_kept(self) -> str:
-        """Return what to add where a process leaves without a checkpoint of its last step; "" where there is one."""
+        """Return the message's end if the last step has no checkpoint, else ""."""
         if not self._no_checkpoint:
             return ""
         return f", but kept is {f'step {self._kept}' if self._kept else 'nothing'} ({self._no_checkpoint})"

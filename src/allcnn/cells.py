@@ -1,4 +1,4 @@
-"""One cell from its config to its record. The command line, a sweep and the tests all call `run_cell`."""
+"""Runs one cell from its config to its record, or several side by side in one process."""
 
 import ctypes
 import gc
@@ -105,7 +105,7 @@ class Pack:
     def run_epoch(self) -> None:
         """Train all cells to the end of their epoch, and end those that have no more to train."""
         for run in [run for run in self._runs if run.training.finished]:
-            self._end(run, None)  # when it was trained, the disk did not take its record
+            self._end(run, None)  # trained before, but its record could not be written
         if not self._runs:
             return
         try:
@@ -129,22 +129,22 @@ class Pack:
                 self._end(run, errors.get(key))
 
     def _trained(self, runs: dict[int, CellRun]) -> dict[int, BaseException]:
-        """Train an epoch; return what ended which cells."""
+        """Train an epoch; return {cell: the error that ended it}."""
         errors: dict[int, BaseException] = {}
 
         def on_step(training: Training) -> None:
-            heard = [id(training)]
+            stepped = [id(training)]
             if signals.requested():
-                # Those that wait for one in the middle of its epoch are to hear of it, too.
-                heard += runs
-            for key in heard:
+                # Cells that wait while another finishes its epoch must stop, too.
+                stepped += runs
+            for key in stepped:
                 if key in errors:
                     continue
                 try:
                     runs[key].on_step()
                 except BaseException as error:
                     errors[key] = error
-            # One that has left goes on being computed to the epoch's end, and nobody listens.
+            # A stopped cell is still computed until the epoch ends; its results are discarded.
             if len(errors) == len(runs):
                 raise _NobodyLeftError
 
@@ -158,7 +158,7 @@ class Pack:
         return errors
 
     def _shared_fault(self, error: BaseException) -> BaseException:
-        """Return what each of several cells is told of an error that may be any one's."""
+        """Return the exception to raise in every packed cell when the faulty one is unknown."""
         if not isinstance(error, Exception | SystemExit):
             return error
         room = len(self) - 1 if out_of_memory(error) else 1
@@ -172,7 +172,7 @@ class Pack:
         self.measured = len(self)
         best = cells_at_once([run.training for run in self._runs], self._executor)
         if best == len(self):
-            return  # perhaps more would be better still
+            return  # more cells might be faster still
         self.room = best
         for run in self._runs[best:]:
             run.keep()
@@ -195,7 +195,7 @@ class Pack:
                     self._executor = make_executor(run.execution)
                 stack.pop_all()
                 return run
-        return _told(failed)
+        return _print_summary(failed)
 
     def _end(self, run: CellRun, error: BaseException | None) -> None:
         self._runs.remove(run)
@@ -203,7 +203,7 @@ class Pack:
         try:
             with run:
                 record = run.finish() if error is None else run.fail(error)
-            outcome = _told(record)
+            outcome = _print_summary(record)
         except BaseException as raised:
             outcome = raised
         if not self._runs:
@@ -212,10 +212,10 @@ class Pack:
 
 
 class _NobodyLeftError(Exception):
-    """All cells of a pack have ended before their epoch."""
+    """All cells of a pack have ended before their epoch did."""
 
 
-def _told(record: Record) -> Record:
+def _print_summary(record: Record) -> Record:
     CONSOLE.print(summary(record))
     print(records.record_path(Path(str(record.config["runs"])), record.cell))
     return record
@@ -223,15 +223,15 @@ def _told(record: Record) -> Record:
 
 def run_when_free(config: Config) -> Record:
     """Run the cell; while another process trains it, wait until that one ends or is found dead."""
-    leases, fence, told = LeaseMonitor(), "", ""
+    leases, fence, announced = LeaseMonitor(), "", ""
     while True:
         try:
             return run_cell(config, fence=fence)
         except ClaimedError as error:
-            if error.owner.token != told:
-                told = error.owner.token
+            if error.owner.token != announced:
+                announced = error.owner.token
                 CONSOLE.print(
-                    f"{error}; waits until it ends, or has given no sign of life for"
+                    f"{error}; waits until it ends, or has sent no heartbeat for"
                     f" {error.owner.lease_seconds:g} s (Ctrl-C leaves it alone)"
                 )
             folder = Path(config.runs) / identity.cell_id(config)
@@ -247,7 +247,7 @@ def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
     if earlier is None or (replaces and records.file_hash(path) == replaces):
         return None
     CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
-    # Left there if the process was killed right after it wrote the record.
+    # They exist if the process was killed right after it wrote the record.
     remove_checkpoints(path.parent)
     print(path)
     return earlier
@@ -258,7 +258,7 @@ def summary(record: Record) -> str:
     if record.failure is not None:
         return f"{record.cell}: {record.status.value}: {record.failure.cause}"
     assert record.result is not None
-    # Why a cell diverged stands above this line already.
+    # The reason for a divergence was printed before this line.
     why = f"; {remark(record)}" if record.status is Status.done and remark(record) else ""
     return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%{why}"
 
@@ -302,7 +302,7 @@ def no_gpu(gpu: str) -> str:
 
 
 def is_spoilt(*, alone: bool) -> bool:
-    """Return whether this process is not to train on after a cell's error. alone: no other trained beside it."""
+    """Return whether this process is not to train on after a cell's error. alone: no other cell trained in it."""
     if not torch.cuda.is_initialized():
         return False
     if alone:
@@ -317,7 +317,7 @@ def is_spoilt(*, alone: bool) -> bool:
 
 
 def free_memory() -> None:
-    """Give the memory of the last cell's net back, for what trains beside this process."""
+    """Release the memory of the last cell's net for other processes."""
     if torch.cuda.is_initialized():
         gc.collect()
         # Fails after some errors; the next cell reports those.

@@ -1,4 +1,4 @@
-"""The checkpoints of a cell: written by way of its lease, and checked before training goes on from one."""
+"""The checkpoints of a cell: written through its lease, and checked before training resumes from one."""
 
 import time
 from collections.abc import Callable
@@ -18,12 +18,12 @@ class Checkpoints:
         self._cell, self._code, self._claim, self._say = cell, code, claim, say
 
     def newest(self) -> State | None:
-        """Return the state to go on from: of the last checkpoint, or of the one before if that is damaged."""
-        for place in filter(Path.exists, (self.path, previous_checkpoint(self.path))):
-            state, reason = self._usable(place)
+        """Return the state to resume from: the last checkpoint, or the one before if that is damaged."""
+        for path in filter(Path.exists, (self.path, previous_checkpoint(self.path))):
+            state, reason = self._usable(path)
             if state is not None:
                 return state
-            self._put_aside(place, reason)
+            self._put_aside(path, reason)
         return None
 
     def write(self, state: State) -> None:
@@ -31,16 +31,16 @@ class Checkpoints:
         write_checkpoint(self.path, state, scratch=self._claim.scratch)
 
     def remove_previous(self) -> None:
-        """Make room on a full disk: what was trained lies in the last one, too."""
+        """Free space on a full disk: the last checkpoint has all that was trained."""
         previous_checkpoint(self.path).unlink(missing_ok=True)
 
     def put_aside(self, why: str) -> None:
-        """Keep what is there under another name: this cell cannot go on from it."""
-        for place in filter(Path.exists, (self.path, previous_checkpoint(self.path))):
-            self._put_aside(place, why)
+        """Rename the existing checkpoints: this cell cannot resume from them."""
+        for path in filter(Path.exists, (self.path, previous_checkpoint(self.path))):
+            self._put_aside(path, why)
 
     def _usable(self, path: Path) -> tuple[State | None, str]:
-        """Return the state, or None and why this cell cannot go on from it."""
+        """Return the state, or None and the reason why this cell cannot resume from it."""
         try:
             state = read_checkpoint(path)
         except ValueError as error:
@@ -61,7 +61,7 @@ class Checkpoints:
 
     def _put_aside(self, path: Path, why: str) -> None:
         aside = path.with_name(f"{path.stem}-unused-{int(time.time())}.pt")
-        # By way of the claim's folder: who has lost the cell must not move what its new owner has written.
+        # Through the claim's folder: a process that has lost the cell must not move its new owner's files.
         path.rename(self._claim.scratch / aside.name)
         (self._claim.scratch / aside.name).rename(aside)
         self._say(f"cannot go on from {path.name}, kept as {aside.name}, because {why}")

@@ -1,4 +1,4 @@
-"""What a person sees while a cell trains."""
+"""Progress display of one training cell."""
 
 import time
 from types import TracebackType
@@ -12,13 +12,13 @@ from strive.console import CONSOLE, OUTPUT, only_shown
 if TYPE_CHECKING:  # torch takes seconds to import, and a sweep's launcher prints too
     from allcnn.training import EpochLine
 
-_QUIET_SECONDS = 10.0  # between two lines where there is no terminal to redraw one
+_QUIET_SECONDS = 10.0  # between two lines if stderr is no terminal
 
 
 class CellProgress:
-    """One line that moves: epoch, loss, validation error, images/s and time left.
+    """A progress line: epoch, loss, validation error, images/s and time left.
 
-    Where stderr is no terminal it is a plain line every few seconds.
+    If stderr is no terminal, a plain line is printed every few seconds.
     """
 
     def __init__(self, config: Config, num_train: int, num_steps: int) -> None:
@@ -77,7 +77,7 @@ class CellProgress:
             CONSOLE.print(f"{self._config.model.name}  {self._line(step, now)}{left}")
 
     def numbers(self) -> dict[str, float]:
-        """Return how far the cell is, for who watches from another process."""
+        """Return the cell's progress, for display in another process."""
         now = time.monotonic()
         return {
             "step": self._step,

@@ -297,7 +297,7 @@ def test_a_slower_way_of_an_epochs_last_batch_is_told_once_too(
     record = record_of(packed(variants[:1]), variants[0])
     assert len(captures) == 2
     assert record.provenance.fallback.startswith("CUDA graph: RuntimeError")
-    assert capfd.readouterr().err.count("trains the slower way") == 1
+    assert capfd.readouterr().err.count("falls back to a slower path") == 1
 
 
 def test_a_slower_way_is_told_once_and_marked_in_the_record(
@@ -310,5 +310,5 @@ def test_a_slower_way_is_told_once_and_marked_in_the_record(
     record = record_of(packed(variants[:1]), variants[0])
     why = "CUDA graph: RuntimeError: operation not permitted when stream is capturing"
     assert record.provenance.fallback == why
-    assert capfd.readouterr().err.count(f"trains the slower way: {why}") == 1
+    assert capfd.readouterr().err.count(f"falls back to a slower path: {why}") == 1
     assert record.result == run_cell(elsewhere(variants[0])).result

@@ -340,7 +340,7 @@ def test_a_cell_of_a_silent_owner_is_taken_over_and_the_log_says_why(
     assert launch.run()[task.cell].status is Status.done
     log = (task.folder / "log.txt").read_text()
     assert f"takes the cell over from process {os.getpid()}" in log
-    assert "no sign of life for 1.5 s" in log
+    assert "no heartbeat for 1.5 s" in log
     assert not claim.scratch.exists()
 
 

@@ -397,7 +397,7 @@ def test_a_report_fits_80_columns_and_shows_what_users_wrote_as_they_wrote_it(ma
     assert "\x1b" not in text
     assert r"[bold]not \x1b[2Jtoday[/bold] :smile: <b>" in text
     flat = " ".join(text.split())
-    assert "no sign of life seen for 2 min" in flat
+    assert "no heartbeat seen for 2 min" in flat
     assert "suspended" in flat
     assert "1 for SLURM job 12, pending (Resources)" in flat
     assert "no reason was recorded" in flat

@@ -42,7 +42,7 @@ class EpochLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a finished cell has to say; the last step's weights, not the best epoch's.
+    """The outcome of a finished cell, of the last step's weights, not the best epoch's.
 
     The best epoch by validation error would help the noisier arm of a comparison more.
     """
@@ -136,7 +136,7 @@ class Training:
         self._add(logits.detach(), loss.detach(), labels)
 
     def tensors(self) -> list[Tensor]:
-        """Return all that `learn` changes, where it lies."""
+        """Return all tensors that `learn` changes in place."""
         parts = (self.network.parameters(), self.network.buffers(), self.working.copies, self._momentum())
         return [tensor.detach() for tensor in chain(*parts, self.sums.values(), [self.lr])]
 
@@ -164,7 +164,7 @@ class Training:
         self.seconds = state["seconds"]
 
     def outcome(self) -> Outcome:
-        """Score the test split and return what there is to say."""
+        """Score the test split and return the outcome."""
         return Outcome(
             diverged=self.diverged,
             history=self.history,
@@ -182,7 +182,7 @@ class Training:
         if not math.isfinite(loss):
             self.diverged = f"the training loss became {loss} in epoch {epoch + 1}"
         elif peak == 0:
-            # Dead behind the class convolution's ReLU: no gradient can ever return. A loss of
+            # Dead after the class convolution's ReLU: no gradient can ever pass it. A loss of
             # ln(classes) alone is not this: such a cell can still recover (docs/open_choices.md).
             self.diverged = f"all class outputs were zero on every training image of epoch {epoch + 1}"
         held_out = self.splits.val

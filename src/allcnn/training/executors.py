@@ -1,4 +1,4 @@
-"""Who carries the steps of cells out: one kernel after the other, or a whole step at once as a CUDA graph.
+"""Executors of training steps: one kernel after the other, or a whole step at once as a CUDA graph.
 
 Both run `Training.learn`; the eager executor is the reference that the graph is held to.
 """
@@ -25,7 +25,7 @@ _Tables = tuple[Tensor, Tensor, Tensor]
 
 
 class Executor(Protocol):
-    """Carries out the steps of cells that are at the same place of an epoch."""
+    """Takes the steps of cells that are at the same step of an epoch."""
 
     def steps(self, trainings: Sequence[Training]) -> Iterator[None]:
         """Take one step of each at each `next`, to the end of the epoch."""
@@ -33,7 +33,7 @@ class Executor(Protocol):
 
 
 def make_executor(execution: Execution) -> Executor:
-    """Return what carries steps out on this device."""
+    """Return the executor for this device."""
     return GraphExecutor(fast=execution.fast) if execution.graph else EagerExecutor()
 
 
@@ -91,7 +91,7 @@ class GraphExecutor:
             for training in trainings:
                 training.step += 1
             yield
-        # While the device works through what is queued.
+        # While the device works on the queued kernels.
         for branch in self._branches:
             branch.foresee()
 
@@ -123,7 +123,7 @@ class GraphExecutor:
             self._why_not.clear()
             self._branches = [_Branch(training) for training in trainings]
         for training in trainings:
-            # Scoring leaves it without dropout, which a graph would keep to.
+            # Scoring leaves it in eval mode, and a graph would keep that.
             training.network.train()
             training.not_graph = ""
 
@@ -190,7 +190,7 @@ class GraphExecutor:
 
 
 class _Branch:
-    """One cell in a graph, and what a replay reads instead of asking the host."""
+    """One cell in a graph, with the tables that a replay reads instead of asking the host."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -210,7 +210,7 @@ class _Branch:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def load(self) -> None:
-        """Write down the order, learning rates and streams of the training's current epoch."""
+        """Fill the tables with the order, learning rates and streams of the current epoch."""
         epoch = len(self.training.history)
         foreseen, self._foreseen = self._foreseen, None
         order, rates, keys = foreseen[1] if foreseen and foreseen[0] == epoch else self._tables(epoch)
@@ -222,7 +222,7 @@ class _Branch:
         self.place.fill_(self.training.place)
 
     def foresee(self) -> None:
-        """Work out what the next epoch's `load` will write."""
+        """Compute the tables of the next epoch."""
         epoch = len(self.training.history) + 1
         if epoch < self.training.config.budget.epochs:
             self._foreseen = (epoch, self._tables(epoch))
@@ -247,7 +247,7 @@ class _Branch:
         self.place.add_(1)
 
     def tensors(self) -> list[Tensor]:
-        """Return all that `step` changes, where it lies."""
+        """Return all tensors that `step` changes in place."""
         return [*self.training.tensors(), self.place]
 
 
@@ -286,7 +286,7 @@ def plainly(step: Replay) -> Replay:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return what went wrong first: a capture that is broken off raises errors of its own."""
+    """Return the first error: an aborted capture raises further ones."""
     while error.__context__ is not None:
         error = error.__context__
     return error

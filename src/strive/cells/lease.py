@@ -120,7 +120,7 @@ class Claim:
 
 
 class LeaseMonitor:
-    """Finds dead owners: watches claims for signs of life, by this process's own clock."""
+    """Finds dead owners: watches claims for heartbeats, by this process's own clock."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[str, int, float]] = {}
@@ -278,7 +278,7 @@ def _write_beat(scratch: Path, beat: int, note: Mapping[str, Any]) -> None:
         draft.write_text(content, encoding="utf-8")
         os.replace(draft, place)
     except OSError:
-        # A disk that is full takes other words in the place of old ones. Who reads half of them sees a sign of life.
+        # A disk that is full takes other words in the place of old ones. A reader of half of them sees a heartbeat.
         with place.open("r+", encoding="utf-8") as file:
             file.write(content)
             file.truncate()

@@ -22,7 +22,7 @@ _COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed",
 NOT_A_RESULT = (CellState.failed, CellState.unreadable, CellState.contradictory)
 _SHOWN = 20  # names of missing cells that are listed
 _NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
-Silent = Mapping[str, float]  # {cell: seconds since its owner last gave a sign of life}
+Silent = Mapping[str, float]  # {cell: seconds since its owner last sent a heartbeat}
 
 
 def sweep_report(
@@ -39,7 +39,7 @@ def sweep_report(
     """Yield the report on one sweep.
 
     problems: what contradicts the plan. tracebacks: show those of failed cells. silent: the running cells
-    without a sign of life. width: columns of the terminal; None: the output is no terminal, and nothing is cut.
+    without a heartbeat. width: columns of the terminal; None: the output is no terminal, and nothing is cut.
     """
     by_state = {state: [each for each in statuses if each.state is state] for state in CellState}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
@@ -177,7 +177,7 @@ def _running(statuses: Sequence[CellStatus], silent: Silent, width: int | None) 
         assert each.owner is not None
         note, owner = each.owner.note, _whom(each.owner)
         owner += ", suspended" if each.suspended else ""
-        owner += f", no sign of life seen for {duration(silent[each.cell])}" if each.cell in silent else ""
+        owner += f", no heartbeat seen for {duration(silent[each.cell])}" if each.cell in silent else ""
         table.add_row(
             _cell(names[each.cell]),
             f"{note.get('epoch', each.epochs_done)}/{each.epochs}",

@@ -15,7 +15,7 @@ from strive.trackers.naming import Label, Plans, label_of, summary_of
 from strive.trackers.upload_state import Receipt, checksum, read_receipt, sha256, write_receipt
 
 LOCK = ".showing"  # folder, in the cell's, of the claim of the process that shows it on W&B
-LEASE_SECONDS = 20.0  # without a sign of life for so long it counts as dead
+LEASE_SECONDS = 20.0  # without a heartbeat for so long it counts as dead
 _PROJECT = "strive"
 _TAKEN = 4  # W&B runs of one cell that somebody may have deleted, or filled with other numbers
 
