@@ -12,7 +12,7 @@ _SENT = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR
 
 
 def oom_kills() -> int:
-    """Return how often the kernel has killed a process of this machine for want of memory; 0 if it does not say."""
+    """Return how often the kernel has killed a process of this machine because memory ran out; 0 if unknown."""
     if (count := _count(_VMSTAT)) is not None:
         return count
     try:
@@ -26,7 +26,7 @@ def oom_kills() -> int:
 def exit_status(returncode: int, *, out_of_memory: bool) -> tuple[Status, str]:
     """Return the status of the cell that a dead process was training, and one line on why.
 
-    out_of_memory: the kernel has killed some process for want of memory meanwhile.
+    out_of_memory: the kernel has killed some process meanwhile because memory ran out.
     """
     if returncode >= 0:
         return Status.error, f"its process ended itself with exit code {returncode}"
