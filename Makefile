@@ -42,7 +42,7 @@ same-code: .venv/ready ## train at the commits of src/strive/code/same_code.json
 gpu-check: ## check and time training on a GPU in under 8 minutes; needs no network and no data set: docs/gpu.md
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(or $(wildcard $(BIN)/python),$(PYTHON)) bench/gpu_check.py
 
-wheelhouse: .venv/ready ## collect what a machine without network needs beside torch, for Python PY=3.12: docs/gpu.md
+wheelhouse: .venv/ready ## collect what a machine without network needs besides torch, for Python PY=3.12: docs/gpu.md
 	$(BIN)/python tools/wheelhouse.py --python $(PY)
 
 clean: ## remove the virtual environment and what tools left behind

@@ -73,7 +73,7 @@ def packed_is_lone(net: str, setup: Setup, compiled: bool) -> Finding:
 
 
 def resume_in_another_pack(net: str, setup: Setup, compiled: bool) -> Finding:
-    """A cell that stops within an epoch and goes on beside another cell ends in the bits of one that was left alone."""
+    """A cell stopped within an epoch and resumed with another cell ends in the bits of one that was trained alone."""
     execution = setup.execution(compiled=compiled)
     cell, before, after = _three(net, setup)
     state = _stopped([cell, before], setup, execution)
@@ -173,7 +173,7 @@ class _StopError(Exception):
 
 
 def _stopped(configs: Sequence[Config], setup: Setup, execution: Execution) -> State:
-    """Return the checkpoint of the first cell, in the middle of the last epoch beside the others."""
+    """Return the checkpoint of the first cell, in the middle of the last epoch, trained with the others."""
     enter_execution(execution)
     trainings = [Training(config, setup.splits, execution) for config in configs]
     engine, first = executor(execution), trainings[0]

@@ -154,7 +154,7 @@ def _settings() -> Iterator["Config"]:
 
 
 def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None:
-    """Write records of cells that nobody trained, and their plan.
+    """Write records of untrained cells, and their plan.
 
     Every `failures`-th is a failure; 0: none. epochs: lines of epochs.jsonl; 0: no such file.
     """

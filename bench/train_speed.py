@@ -284,7 +284,7 @@ def _options() -> argparse.Namespace:
         ["strive", "strive_fp32", "plain"] if options.precision is Precision.bf16 else ["strive_fp32", "plain"]
     )
     if options.precision is Precision.bf16 and bf16_of(Precision.bf16, _device()) is Bf16.native:
-        # Without native kernels torch's own bf16 is many times slower than float32, and nobody would use it.
+        # Without native kernels torch's own bf16 is many times slower than float32.
         options.arms.append("plain_bf16")
     return options
 

@@ -39,7 +39,7 @@ Show what the units of a trained net respond to: backpropagation, deconvnet and 
   python src/visualize.py cell=ID figure=patches layer=conv6 units=8
                                                            top patches, deconvnet, guided (figure 3)
   python src/visualize.py cell=ID figure=methods images=4  three methods, with and without switches (figure 4)
-  python src/visualize.py cell=ID figure=sanity            what the others are worth: their controls, in numbers
+  python src/visualize.py cell=ID figure=sanity            how far to trust the others: their controls, in numbers
   python src/visualize.py cell=ID runs=results data.root=DIR    records, and images, in other folders
   python src/visualize.py sweeps=table3 figure=patches     every finished cell of a sweep, as it was launched
   python src/visualize.py weights=net.pt data=imagenet data.root=DIR model=extra/custom \\
@@ -58,12 +58,12 @@ options, of the figures in brackets
   seed=0              [methods] of the control's random weights; with sweeps= it is the launch's
   batch=250           images in a forward pass
   device=auto         or cpu, cuda
-  out=DIR             default: pictures, in the cell's folder; with weights=FILE a folder beside the file
+  out=DIR             default: pictures, in the cell's folder; with weights=FILE a folder next to the file
   data.*, trainer.*   with cell= and sweeps=: where the images lie now, threads"""
 _EXIT = """\
 exit code: 0; 1 if a cell of a sweep failed, each is named; 2 for a mistake in the command.
 
-The ranking of patches is kept beside the figures, and read again for the same weights and images."""
+The ranking of patches is kept with the figures, and read again for the same weights and images."""
 _CELL_KEYS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
 _NEEDS = "figures are drawn by matplotlib, which is not installed here: pip install -e '.[analysis]'"
 
@@ -131,9 +131,7 @@ def _make_for_sweep(request: FigureRequest) -> int:
     cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(sweep_folder(runs, name)).cells))
     done = [cell for cell in cells if _is_done(record_path(runs, cell))]
     if not done:
-        raise ConfigError(
-            f"no cell of {name} is done in {runs}: python src/status.py sweeps={name} says how they stand"
-        )
+        raise ConfigError(f"no cell of {name} is done in {runs}: python src/status.py sweeps={name} shows their status")
     if left := len(cells) - len(done):
         CONSOLE.print(f"{left} of {len(cells)} cells are not done, or diverged, and are left out")
     failed = [cell for cell in done if not _try_to_make(record_path(runs, cell), request)]

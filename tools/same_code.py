@@ -246,7 +246,7 @@ def _git(*arguments: str) -> str:
 
 
 def _run(code: Path, here: Path, overrides: Sequence[str]) -> None:
-    # -S and these paths: what an editable installation of this checkout adds would be found beside the other's.
+    # -S and these paths: an editable installation of this checkout would otherwise be found together with the other's.
     own = {str(ROOT / name) for name in ("src", "tools", "analysis", "tests", "bench")}
     paths = [str(code / "src"), *(path for path in sys.path if path and path not in own)]
     environment = os.environ | {

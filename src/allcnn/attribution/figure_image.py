@@ -170,8 +170,8 @@ class _PageLayout:
             self.y += _BLOCK_GAP if self.pictures else _GAP
             self.paragraph(left, row.heading, self.text, "bold")
             self.y += _GAP
-        top, beside = round(self.y), len(label) * line_height(self.small)
-        self.texts.append(_Text(left - 2 * _GAP, top + (side - beside) / 2, label, self.small, align="right"))
+        top, label_height = round(self.y), len(label) * line_height(self.small)
+        self.texts.append(_Text(left - 2 * _GAP, top + (side - label_height) / 2, label, self.small, align="right"))
         below = 0.0
         for left, tile in zip(columns.lefts, row.tiles, strict=False):
             lines = wrapped(tile.caption, side, self.small, most=3) if tile.caption else []
@@ -179,7 +179,7 @@ class _PageLayout:
             below = max(below, len(lines) * line_height(self.small))
             if tile.picture is not None:
                 self.pictures.append(_Placed(left, top, _enlarged(tile.picture, side), side))
-        self.y = top + max(side + below, (side + beside) / 2) + (2 * _GAP if below else _GAP)
+        self.y = top + max(side + below, (side + label_height) / 2) + (2 * _GAP if below else _GAP)
 
     def table(self, lines: Sequence[Sequence[str]]) -> None:
         """Place lines of text in columns, the first one bold."""

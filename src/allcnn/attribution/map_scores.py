@@ -1,7 +1,7 @@
 """Scores of a map, and measures of agreement of two maps.
 
 None of these says whether a map is right: by deletion and insertion a map that no network made may do as well as
-guided backpropagation. Publish them beside their controls, as `sanity_checks.compare_maps` does.
+guided backpropagation. Publish them together with their controls, as `sanity_checks.compare_maps` does.
 
 Each image's map gets one number, float64; a map of zeros gets NaN, since 0 would be a score.
 

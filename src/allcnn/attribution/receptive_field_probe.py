@@ -147,7 +147,7 @@ def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval])
 
 def _swallowed(layer: str, what: str) -> AttributionError:
     return AttributionError(
-        f"{named(layer)}: {what} does not become NaN where its pixels are NaN, so that what it sees cannot be told;"
+        f"{named(layer)}: {what} does not become NaN where its pixels are NaN, so what it sees cannot be determined;"
         " something on the way drops NaN (torch.where, nan_to_num, p-norm pooling), or it sees no pixel at all:"
         " choose a layer before it, or build the network as an nn.Sequential of convolutions, ReLUs and poolings"
     )

@@ -65,9 +65,9 @@ def tensors(values: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-def _is_zero(value: Any, beside: Tensor) -> bool:
+def _is_zero(value: Any, like: Tensor) -> bool:
     if not isinstance(value, Tensor):
         return isinstance(value, int | float) and value == 0
-    if value.requires_grad or torch.result_type(value, beside) != beside.dtype:
+    if value.requires_grad or torch.result_type(value, like) != like.dtype:
         return False
-    return torch.broadcast_shapes(value.shape, beside.shape) == beside.shape and not bool(value.any())
+    return torch.broadcast_shapes(value.shape, like.shape) == like.shape and not bool(value.any())
