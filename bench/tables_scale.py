@@ -1,4 +1,4 @@
-"""Seconds and memory to read the records of a sweep, the first time and again; and to make its tables and report.
+"""Seconds and memory to read the records of a sweep, and to make its tables and report.
 
 python bench/tables_scale.py [--cells 100 1000 10000 100000] [--sheet 1000]
 """
@@ -37,33 +37,25 @@ def whole(cells: int) -> int:
 def read_row(cells: int, repeats: int) -> str:
     """Return the table's line for so many records, one in a hundred a failure."""
     with tempfile.TemporaryDirectory() as folder:
-        runs, cache = Path(folder, "runs"), Path(folder, "cache")
-        _worker("write", runs, cache, cells=cells, failures=100)
-        first = _worker("read", runs, cache, cells=cells)
-        again = [_worker("read", runs, cache, cells=cells) for _ in range(repeats)]
-        index = sum(path.stat().st_size for path in cache.rglob("*.arrow"))
-    seconds, processor, peak, plan = (statistics.median(each[key] for each in again) for key in first)
-    return (
-        f"| {cells:,} | {first['seconds']:.2f} ({first['processor']:.2f}) | {seconds:.2f} ({processor:.2f})"
-        f" | {plan:.2f} | {first['peak'] / _MEGABYTE:.0f} | {peak / _MEGABYTE:.0f} | {index / _MEGABYTE:.1f} |"
-    )
+        runs = Path(folder, "runs")
+        _worker("write", runs, cells=cells, failures=100)
+        found = [_worker("read", runs, cells=cells) for _ in range(repeats)]
+    seconds, processor, peak, plan = (statistics.median(each[key] for each in found) for key in found[0])
+    return f"| {cells:,} | {seconds:.2f} ({processor:.2f}) | {plan:.2f} | {peak / _MEGABYTE:.0f} |"
 
 
 def read_table(numbers: Sequence[int], repeats: int) -> str:
     """Measure, and return the table of reading."""
-    head = (
-        "| records | first: s (of a core) | again: s (of a core) | of that plan.json: s | peak MB first | again"
-        " | index MB |\n|---|---|---|---|---|---|---|"
-    )
+    head = "| records | s (of a core) | of that plan.json: s | peak MB |\n|---|---|---|---|"
     return "\n".join((head, *(read_row(whole(number), repeats) for number in numbers)))
 
 
 def sheet_table(cells: int, epochs: int, repeats: int) -> str:
     """Measure, and return the table of what analysis/ makes of one sweep, each command as a user starts it."""
-    lines = ["| command | first: s | again: s (of a core) | peak MB | written MB |", "|---|---|---|---|---|"]
+    lines = ["| command | s (of a core) | peak MB | written MB |", "|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder, "runs")
-        _worker("write", runs, Path(folder), cells=cells, failures=0, epochs=epochs)
+        _worker("write", runs, cells=cells, failures=0, epochs=epochs)
         for script, name in (
             ("make_tables.py", "tables"),
             ("make_figures.py", "figures"),
@@ -71,31 +63,28 @@ def sheet_table(cells: int, epochs: int, repeats: int) -> str:
         ):
             out = Path(folder, name)
             command = [sys.executable, str(ANALYSIS / script), "bench", f"--runs={runs}", f"--out={out}"]
-            # Each reads the records for itself.
-            first, *again = [_timed(command, Path(folder, f"cache {script}")) for _ in range(1 + repeats)]
-            seconds, processor, peak = (statistics.median(column) for column in zip(*again, strict=True))
+            found = [_timed(command) for _ in range(repeats)]
+            seconds, processor, peak = (statistics.median(column) for column in zip(*found, strict=True))
             files = [path for path in (out, *out.rglob("*")) if path.is_file()]
             size = sum(path.stat().st_size for path in files) / _MEGABYTE
-            lines.append(
-                f"| {script} | {first[0]:.1f} | {seconds:.1f} ({processor:.1f}) | {peak / _MEGABYTE:.0f} | {size:.1f} |"
-            )
+            lines.append(f"| {script} | {seconds:.1f} ({processor:.1f}) | {peak / _MEGABYTE:.0f} | {size:.1f} |")
     return "\n".join(lines)
 
 
-def _worker(task: str, runs: Path, cache: Path, **arguments: int) -> dict[str, float]:
+def _worker(task: str, runs: Path, **arguments: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--worker", json.dumps([task, str(runs), arguments])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"STRIVE_CACHE": str(cache)})
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"error: the records could not be {task if task == 'read' else 'written'}, see above")
     answer: dict[str, float] = json.loads(done.stdout)
     return answer
 
 
-def _timed(command: Sequence[str], cache: Path) -> tuple[float, float, float]:
+def _timed(command: Sequence[str]) -> tuple[float, float, float]:
     """Return a command's seconds, its seconds of a core, and its peak memory in bytes."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"STRIVE_CACHE": str(cache)})
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         if os.waitstatus_to_exitcode(status):
@@ -223,16 +212,12 @@ def _curve(epochs: int, error: float) -> str:
 
 
 _NOTES = (
-    "first: with no index of the records, every one of them is read and checked; again: in a new process, with it;"
-    " the median of {repeats}. Both include plan.json and the frame of all cells, not the start of Python and the"
-    " imports (about 1 s). In brackets the seconds of a core: on a machine with other work the difference is waiting."
-    " The records have just been written, so most come from memory, not from the disk. Peak: resident memory of the"
-    " process."
+    "Every record is read and checked, in a new process; the median of {repeats}, with plan.json and the frame of all"
+    " cells, without the start of Python and the imports (about 1 s). In brackets the seconds of a core: on a machine"
+    " with other work the difference is waiting. The records have just been written, so most come from memory, not from"
+    " the disk. Peak: resident memory of the process."
 )
-_SHEET_NOTES = (
-    "One sweep of {cells} cells with {epochs} epochs each, every command whole, from its start to its end; first:"
-    " with no index of the records."
-)
+_SHEET_NOTES = "One sweep of {cells} cells with {epochs} epochs each, every command whole, from its start to its end."
 
 
 def main() -> None:
@@ -243,7 +228,7 @@ def main() -> None:
     )
     parser.add_argument("--sheet", type=int, default=1000, help="cells of the sweep with a report; 0: none")
     parser.add_argument("--epochs", type=int, default=350, help="length of its learning curves")
-    parser.add_argument("--repeats", type=int, default=3, help="how often the second reading is timed")
+    parser.add_argument("--repeats", type=int, default=3, help="how often each is timed; the median counts")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

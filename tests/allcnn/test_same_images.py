@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from support import MakeConfig, MakePlan
 
@@ -47,7 +47,7 @@ def folder(make_small: MakeConfig, root: Path, *more: str) -> Config:
 def trained(config: Config) -> Record:
     """Return the record that a training of now would leave, as far as images go."""
     splits = load_splits(config, torch.device("cpu"))
-    made = {field.name: [] if field.name == "inexact" else 0 for field in dataclasses.fields(Provenance)}
+    made = {name: [] if name == "inexact" else 0 for name in Provenance.__struct_fields__}
     made |= {"data_fingerprint": splits.fingerprint, "data_stamp": splits.on_disk.stamp}
     return Record(
         schema=records.SCHEMA,
@@ -120,7 +120,7 @@ def test_another_number_or_other_labels_are_other_images(change: str, root: Path
 def test_a_record_from_before_stamps_is_compared_by_its_fingerprint(root: Path, make_small: MakeConfig):
     config = folder(make_small, root)
     record = trained(config)
-    old = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, data_stamp=""))
+    old = replace(record, provenance=replace(record.provenance, data_stamp=""))
     assert other_images(config, old) == ""
     draw(root, seed=1)
     assert "was trained on other images" in str(other_images(config, old))
@@ -187,7 +187,7 @@ def test_imagenets_files_are_the_same_by_their_names_and_sizes(imagenet: Config,
     with some.open("ab") as file:
         file.write(b"\0")
     assert "was trained on other images" in str(other_images(imagenet, record))
-    old = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, data_stamp=""))
+    old = replace(record, provenance=replace(record.provenance, data_stamp=""))
     assert other_images(imagenet, old) is None  # its fingerprint was of the names alone
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import hashlib
 import json
 import math
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from sklearn.datasets import load_digits
 from support import MakeConfig, write_result
 
@@ -186,7 +186,7 @@ def test_a_record_from_before_chance_was_kept_is_read(folder: Path):
 def test_a_failure_has_nothing_to_compare(folder: Path):
     record = records.read_record(folder / "record.json")
     failure = records.Failure(cause="boom", traceback="")
-    failed: Record = dataclasses.replace(record, status=Status.error, result=None, failure=failure)
+    failed: Record = replace(record, status=Status.error, result=None, failure=failure)
     assert weigh(failed, folder).contradictions == ()
     assert remark(failed) == ""
 

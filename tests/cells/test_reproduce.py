@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import subprocess
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from omegaconf.errors import ValidationError
 from support import ROOT, MakeConfig
 
@@ -138,7 +138,7 @@ def test_threads_and_compilation_are_those_of_the_record(trained: Path, tmp_path
     assert config.trainer.device.value == "cpu", "it trained on this machine's processor"
     assert config.runs == str(tmp_path / "into")
     assert identity.cell_id(config) == record.cell
-    elsewhere = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, device="another"))
+    elsewhere = replace(record, provenance=replace(record.provenance, device="another"))
     assert repeated(elsewhere, tmp_path, {}).trainer.device.value == "auto"
 
 
@@ -168,26 +168,24 @@ def test_every_number_of_a_result_is_compared(trained: Path):
     result = records.read_record(trained).result
     assert result is not None
     assert differing(result, result) == {}
-    for item in dataclasses.fields(result):
-        other = dataclasses.replace(result, **{item.name: "something else"})
-        assert list(differing(result, other)) == [item.name]
+    for name in result.__struct_fields__:
+        other = replace(result, **{name: "something else"})
+        assert list(differing(result, other)) == [name]
 
 
 def test_what_says_nothing_about_the_numbers_is_not_held_against_them(trained: Path):
     made = records.read_record(trained).provenance
-    assert surroundings(made, dataclasses.replace(made, finished="later", train_seconds=9.0, resumes=1)) == {}
-    assert surroundings(made, dataclasses.replace(made, inexact=["device changed"])) == {
-        "inexact": ([], ["device changed"])
-    }
+    assert surroundings(made, replace(made, finished="later", train_seconds=9.0, resumes=1)) == {}
+    assert surroundings(made, replace(made, inexact=["device changed"])) == {"inexact": ([], ["device changed"])}
 
 
 def second(trained: Path, tmp_path: Path, **changes: Any) -> Path:
-    record = dataclasses.replace(records.read_record(trained), **changes)
+    record = replace(records.read_record(trained), **changes)
     return records.write_record(tmp_path / "again", record)
 
 
 def test_predictions_are_compared_where_both_are_there(trained: Path, tmp_path: Path):
-    result = dataclasses.replace(records.read_record(trained).result, predictions_sha256="0" * 64)
+    result = replace(records.read_record(trained).result, predictions_sha256="0" * 64)
     again = second(trained, tmp_path, result=result)
     same, lines = verdict(trained, again)
     assert not same
@@ -219,8 +217,6 @@ def test_a_record_of_another_schema_is_refused_as_everywhere(trained: Path, tmp_
 
 
 def test_a_record_whose_config_has_another_id_in_this_version_is_refused(trained: Path, tmp_path: Path):
-    record: Record = dataclasses.replace(
-        records.read_record(trained), cell="all_cnn_c-digits-none-lr0.05-s0-0000000000"
-    )
+    record: Record = replace(records.read_record(trained), cell="all_cnn_c-digits-none-lr0.05-s0-0000000000")
     with pytest.raises(RecordError, match="in this version of strive its config is that of"):
         repeated(record, tmp_path, {})

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console, Group
 from support import ROOT, SMALL, CommandLine
@@ -67,7 +68,7 @@ class Runs:
         config, result = self.configs[number], None if failure else RESULT
         record = Record(
             schema=records.SCHEMA, cell=self.cells[number], status=status, config=identity.flat(config),
-            result=result, failure=failure, provenance=dataclasses.replace(PROVENANCE, **provenance),  # type: ignore[arg-type]
+            result=result, failure=failure, provenance=msgspec.structs.replace(PROVENANCE, **provenance),  # type: ignore[arg-type]
         )  # fmt: skip
         return records.write_record(self.folder, record)
 

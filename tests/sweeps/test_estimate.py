@@ -1,7 +1,7 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from support import MakeConfig
 
 from allcnn.cells import run_cell
@@ -18,12 +18,8 @@ def measured(make_small: MakeConfig):
     template = run_cell(make_small("seed=99", "budget.epochs=1"))
 
     def measured(config: Config, device: str, images_per_second: float, threads: int = 1) -> Record:
-        provenance = dataclasses.replace(
-            template.provenance, device=device, threads=threads, images_per_second=images_per_second
-        )
-        record = dataclasses.replace(
-            template, cell=identity.cell_id(config), config=identity.flat(config), provenance=provenance
-        )
+        provenance = replace(template.provenance, device=device, threads=threads, images_per_second=images_per_second)
+        record = replace(template, cell=identity.cell_id(config), config=identity.flat(config), provenance=provenance)
         records.write_record(Path(config.runs), record)
         return record
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support import ROOT
 
@@ -141,7 +142,7 @@ def test_a_cell_is_whole_when_its_record_is_there_and_no_longer_when_it_has_anot
 )
 def test_a_page_ends_as_its_cell_did(server: Server, trail: Trail, status: Status | None, ended: tuple[int, bool]):
     assert trail.record is not None
-    now = dataclasses.replace(trail, record=dataclasses.replace(trail.record, status=status)) if status else None
+    now = dataclasses.replace(trail, record=msgspec.structs.replace(trail.record, status=status)) if status else None
     going_up = upload_of(trail, server)
     going_up.catch_up(now or begun(trail, 3))
     going_up.close(now or begun(trail, 3))

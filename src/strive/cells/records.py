@@ -3,25 +3,26 @@
 Imports no torch, so that analysis can read records anywhere.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from functools import lru_cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, BinaryIO, Final, Literal
 from uuid import uuid4
+
+import msgspec
 
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
+from strive.decoding import MisfitError, NotJsonError, decode, loads
 
-SCHEMA = 1
+SCHEMA: Final = 1
 PREDICTIONS = "predictions.npz"  # beside a record that has a result
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
 
 
@@ -47,69 +48,65 @@ class Status(StrEnum):
         return self in (Status.done, Status.diverged)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the identity decides: bit-identical after a resume. Errors are shares in [0, 1]."""
 
-    epochs: int  # epochs trained; fewer than budget.epochs if the cell diverged
-    steps: int  # optimizer steps
-    parameters: int  # trainable numbers of the net, biases included
+    epochs: Count  # epochs trained; fewer than budget.epochs if the cell diverged
+    steps: Count  # optimizer steps
+    parameters: Count  # trainable numbers of the net, biases included
     train_loss: float | None  # mean over the last epoch, nats per image, as trained; null: not finite
-    train_error: float  # share of the last epoch's images that were misclassified, as trained
+    train_error: Share  # share of the last epoch's images that were misclassified, as trained
     val_loss: float | None  # nats per image on data.val_images; null: none held out, or not finite
-    val_error: float | None  # null: nothing was held out
+    val_error: Share | None  # null: nothing was held out
     test_loss: float | None  # nats per image, last step's weights; null: not finite
-    test_error: float  # share of test images that were misclassified, last step's weights
+    test_error: Share  # share of test images that were misclassified, last step's weights
     predictions_sha256: str  # of the test logits, float32 [n, classes]
     weights_sha256: str  # of the final weights, in the order of the state dict
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why a cell has no result."""
 
     cause: str  # one line
     traceback: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Provenance:
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the identity does not decide: where, when, how fast, with which code."""
 
     host: str
     device: str  # name of the GPU or processor
-    threads: int  # CPU threads
+    threads: Count  # CPU threads
     layout: str  # memory layout of images and activations
     compiled: bool  # whether torch.compile ran
     bf16: str = ""  # native kernels, or rounded around those of float32; "": not in bf16, or an older record
     engine: str = "eager"  # graph: a step was one CUDA graph
     fast: bool = False  # kernels might differ from run to run
-    packed: int = 1  # most cells that trained side by side in its process, itself counted
+    packed: Count = 1  # most cells that trained side by side in its process, itself counted
     fallback: str = ""  # why a faster way was not taken; "" if none was given up
     train_seconds: float  # training steps alone: no loading, no evaluation; all sittings together
     images_per_second: float  # training images through the net, over train_seconds
-    peak_memory_bytes: int  # of the process on a CPU, of the allocator on a GPU; last sitting
-    resumes: int  # how often the cell went on from a checkpoint
+    peak_memory_bytes: Count  # of the process on a CPU, of the allocator on a GPU; last sitting
+    resumes: Count  # how often the cell went on from a checkpoint
     inexact: list[str]  # why the numbers may differ from an uninterrupted cell's; empty: they do not
     torch: str  # version
     python: str  # version
     strive: str  # version
     code_hash: str  # of the source that decides numbers
-    code_files: dict[str, str] = field(default_factory=dict)  # {file: its own hash} of that source; {}: not known
+    code_files: dict[str, str] = {}  # {file: its own hash} of that source; {}: not known
     data_fingerprint: str  # of pixels and labels; "" where the cell failed before loading
     data_stamp: str = ""  # of the image files' names, sizes and times; "" where the set has no files
     data_found: str = ""  # how many images of how many classes lay on disk
-    data_left_out: list[str] = field(default_factory=list)  # files that are no images of the set, by kind
+    data_left_out: list[str] = []  # files that are no images of the set, by kind
     chance_error: float | None = None  # share in [0, 1]: of always naming the largest class of the test images
     started: str  # UTC, ISO 8601; first sitting
     finished: str  # UTC, ISO 8601
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell's record."""
 
-    schema: int
+    schema: Literal[1]
     cell: str  # the cell's id
     status: Status
     config: dict[str, Any]  # every knob, as {dotted key: value}
@@ -130,7 +127,7 @@ def write_record(
     path = record_path(runs, record.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     _keep_earlier(path, scratch)
-    content = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
+    content = json.dumps(msgspec.to_builtins(record), indent=2, allow_nan=False) + "\n"
     write_whole(path, content.encode(), scratch=scratch, ready=ready)
     return path
 
@@ -174,15 +171,17 @@ def read_record(path: Path) -> Record:
     Raises RecordError if the file is damaged, of another schema, or of another cell than its
     folder says; FileNotFoundError if there is none.
     """
+    return parse_record(path.read_bytes(), path)
+
+
+def parse_record(content: bytes, path: Path) -> Record:
+    """Return what `read_record` returns of the file's content. Raises RecordError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except ValueError as error:  # of json, of the encoding, or of _refuse_constant
+        record = decode(content, Record)
+    except NotJsonError as error:
         raise RecordError(f"{path}: not a whole JSON file ({error}); move it away to train the cell again") from None
-    if not isinstance(content, dict) or "schema" not in content:
-        raise RecordError(f"{path}: not a record, it has no schema version")
-    if content["schema"] != SCHEMA:
-        raise RecordError(f"{path}: schema {content['schema']!r}, this version reads schema {SCHEMA}")
-    record: Record = _typed(content, Record, str(path))
+    except MisfitError as error:
+        raise RecordError(f"{path}: {_other_schema(content) or error}") from None
     _check_identity(record, path)
     return record
 
@@ -219,7 +218,12 @@ def divergence(record: Record) -> str:
 
 def file_hash(path: Path) -> str:
     """Return the sha256 of a record file, which tells one record of a cell from its next."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return content_hash(path.read_bytes())
+
+
+def content_hash(content: bytes) -> str:
+    """Return the sha256 of a record file's content."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _keep_earlier(path: Path, scratch: Path | None) -> None:
@@ -234,8 +238,15 @@ def _keep_earlier(path: Path, scratch: Path | None) -> None:
     write_whole(earlier, path.read_bytes(), scratch=scratch)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
+def _other_schema(content: bytes) -> str:
+    """Return why a file is no record of this schema; "" if its schema is right."""
+    found = loads(content)
+    if not isinstance(found, dict) or "schema" not in found:
+        return "not a record, it has no schema version"
+    # 1.0 and true equal 1.
+    if type(found["schema"]) is int and found["schema"] == SCHEMA:
+        return ""
+    return f"schema {found['schema']!r}, this version reads schema {SCHEMA}"
 
 
 def _check_identity(record: Record, path: Path) -> None:
@@ -248,48 +259,5 @@ def _check_identity(record: Record, path: Path) -> None:
         raise RecordError(f"{path}: its config belongs to a cell whose id ends in {wanted}, not to {record.cell}")
     if path.parent.name != record.cell:
         raise RecordError(f"{path}: is the record of {record.cell}, but lies in {path.parent.name}")
-    if record.result is not None:
-        for field in dataclasses.fields(Result):
-            value = getattr(record.result, field.name)
-            if field.name.endswith("_error") and value is not None and not 0 <= value <= 1:
-                raise RecordError(f"{path}: result: {field.name} must be in [0, 1], got {value}")
     if record.status.finished == (record.result is None) or (record.result is None) == (record.failure is None):
         raise RecordError(f"{path}: status {record.status.value} does not fit its result and failure parts")
-
-
-# Thousands of records are read at once.
-_hints = lru_cache(maxsize=None)(get_type_hints)
-
-
-def _typed(value: Any, wanted: Any, where: str) -> Any:
-    """Return the JSON value as the annotated type, or raise RecordError with the place."""
-    if type(value) is wanted:
-        return value
-    if dataclasses.is_dataclass(wanted):
-        assert isinstance(wanted, type)
-        hints = _hints(wanted)
-        # What was added later has a default, which is true of earlier records.
-        least = {
-            item.name
-            for item in dataclasses.fields(wanted)
-            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        }
-        if not isinstance(value, dict) or not least <= set(value) <= set(hints):
-            got = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise RecordError(f"{where}: {wanted.__name__} must have exactly {sorted(hints)}, got {got}")
-        return wanted(**{name: _typed(each, hints[name], f"{where}: {name}") for name, each in value.items()})
-    if get_origin(wanted) is UnionType:
-        if value is None:
-            return None
-        (wanted,) = (choice for choice in get_args(wanted) if choice is not NoneType)
-        return _typed(value, wanted, where)
-    if isinstance(wanted, type) and issubclass(wanted, StrEnum):
-        if value not in [choice.value for choice in wanted]:
-            raise RecordError(f"{where}: must be one of {[choice.value for choice in wanted]}, got {value!r}")
-        return wanted(value)
-    plain = get_origin(wanted) or wanted
-    if plain is float and type(value) is int:
-        value = float(value)
-    if type(value) is not plain:
-        raise RecordError(f"{where}: must be {plain.__name__}, got {value!r}")
-    return value

@@ -5,7 +5,6 @@ Imports torch only where something is going to be trained: to compare, or to ref
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def foreseen(record: Record, config: CellConfig) -> list[str]:
 
 def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
     """Return {field: (value, value again)} where two results are not the same to the last bit."""
-    pairs = {item.name: (getattr(first, item.name), getattr(again, item.name)) for item in fields(Result)}
+    pairs = {name: (getattr(first, name), getattr(again, name)) for name in Result.__struct_fields__}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -153,10 +152,10 @@ def _check(overrides: Mapping[str, str]) -> None:
 def _result_lines(old: Record, new: Record, found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
     assert new.result is not None
     if not found and old.status is new.status:
-        yield f"identical: all {len(fields(Result))} numbers of the result agree to the last bit"
+        yield f"identical: all {len(Result.__struct_fields__)} numbers of the result agree to the last bit"
         yield f"  {new.status.value}, test error {new.result.test_error:.2%}"
         return
-    yield f"different: {len(found)} of {len(fields(Result))} numbers of the result"
+    yield f"different: {len(found)} of {len(Result.__struct_fields__)} numbers of the result"
     if old.status is not new.status:
         yield f"  status: {old.status.value}, now {new.status.value}"
     for name, (before, after) in found.items():

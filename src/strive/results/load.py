@@ -16,7 +16,6 @@ from strive.cells.records import RecordError, Status
 from strive.config import identity
 from strive.config.keys import defaults
 from strive.results.contradictions import blank, contradictions, fill_chance
-from strive.results.index import records_in
 from strive.results.record_row import (
     CONTRADICTORY,
     EMPTY,
@@ -27,6 +26,7 @@ from strive.results.record_row import (
     no_rows,
     objects,
     plain,
+    read_rows,
 )
 from strive.sweeps.audit import Audit, audit_plan
 from strive.sweeps.plan import Chosen, StoredPlan
@@ -163,7 +163,7 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
 def _in_folder(folder: Path, cells: Sequence[str]) -> Columns:
     """Return what the records in one runs folder say, and where they lie."""
     try:
-        columns = records_in(folder, cells)
+        columns = read_rows(folder, cells)
     except OSError as error:
         raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
     inside = os.path.join(folder, "")

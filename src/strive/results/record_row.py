@@ -1,7 +1,8 @@
-"""What one record says, as a row of columns: numbers, and text that can be written anywhere."""
+"""Records as rows of columns: numbers, and text that can be written anywhere."""
 
-from collections.abc import Iterator
-from dataclasses import fields
+import os
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from strive.cells.evidence import is_dead, weigh
-from strive.cells.records import Provenance, Record, RecordError, Result, Status, divergence, file_hash, read_record
+from strive.cells.records import Provenance, Record, RecordError, Result, Status, content_hash, divergence, parse_record
 
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 
@@ -34,12 +35,14 @@ def _kinds() -> Iterator[tuple[str, object]]:
 
 def _columns(part: type[Result] | type[Provenance]) -> tuple[str, ...]:
     """Return the fields that are columns; what is a mapping, the files of the code, is read where one asks."""
-    return tuple(field.name for field in fields(part) if get_origin(field.type) is not dict)
+    return tuple(name for name, hint in get_type_hints(part).items() if get_origin(hint) is not dict)
 
 
 EMPTY = dict(_kinds())  # {column: its value where there is no record}
 NUMBERS = frozenset(name for name, empty in EMPTY.items() if isinstance(empty, float))
 RESULTS, _PROVENANCE = _columns(Result), _columns(Provenance)
+_results, _provenance = attrgetter(*RESULTS), attrgetter(*_PROVENANCE)
+_LISTS = [name for name, hint in get_type_hints(Provenance).items() if get_origin(hint) is list]
 
 
 def no_rows(number: int) -> Columns:
@@ -47,16 +50,35 @@ def no_rows(number: int) -> Columns:
     return {name: np.full(number, empty, float if name in NUMBERS else object) for name, empty in EMPTY.items()}
 
 
+def read_rows(runs: Path, cells: Sequence[str]) -> Columns:
+    """Return the columns of EMPTY, one row for each of the cells, in their order. None is read but what lies in runs.
+
+    Raises OSError if the folder cannot be listed.
+    """
+    names = frozenset(os.listdir(runs))
+    columns = no_rows(len(cells))
+    for row, cell in enumerate(cells):
+        # A plan is somebody's text: what is no name in the folder is not looked for outside of it.
+        for name, value in read_row(runs / cell / "record.json").items() if cell in names else ():
+            columns[name][row] = value
+    return columns
+
+
 def read_row(path: Path) -> dict[str, Any]:
-    """Return {column: value} of a record, without what it has no value for; {} if there is no record."""
+    """Return {column: value} of a record, None where it has no value; {} if there is no record."""
     try:
-        record = read_record(path)
-        return _row(record) | {"record_sha256": file_hash(path)} | _checked(record, path.parent)
+        content = path.read_bytes()
+        record = parse_record(content, path)
+        row = _row(record) | {"record_sha256": content_hash(content)} | _checked(record, path.parent)
+        if b"\\u" in content:  # else it has no halves of characters
+            row = {name: plain(value) if isinstance(value, str) else value for name, value in row.items()}
+        # A training that ends now replaces the record and what is compared with it, one after the other.
+        replaced = row["status"] == CONTRADICTORY and path.read_bytes() != content
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    # RecursionError: brackets in brackets; OverflowError: an integer beyond every float.
-    except (RecordError, OSError, RecursionError, OverflowError) as error:
+    except (RecordError, OSError) as error:
         return {"status": UNREADABLE, "cause": one_line(str(error))}
+    return read_row(path) if replaced else row
 
 
 def objects(values: list[Any]) -> npt.NDArray[np.object_]:
@@ -80,11 +102,10 @@ def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {"status": record.status.value, "cause": divergence(record)}
     if record.failure is not None:
         row |= {"cause": one_line(record.failure.cause), "traceback": plain(record.failure.traceback)}
-    for part, names in ((record.result, RESULTS), (record.provenance, _PROVENANCE)):
-        for name in names if part is not None else ():
-            value = getattr(part, name)
-            if value is not None:
-                row[name] = float(value) if name in NUMBERS else _text(value)
+    if record.result is not None:
+        row |= zip(RESULTS, _results(record.result), strict=True)
+    row |= zip(_PROVENANCE, _provenance(record.provenance), strict=True)
+    row |= {name: "; ".join(row[name]) for name in _LISTS}
     return row
 
 
@@ -100,9 +121,3 @@ def _checked(record: Record, folder: Path) -> dict[str, Any]:
         empty = {name: EMPTY[name] for name in RESULTS}
         return found | empty | {"status": CONTRADICTORY, "cause": plain(evidence.why), "dead": None}
     return found
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, list):
-        return plain("; ".join(map(str, value)))
-    return plain(value) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ import yaml
 from strive.cells import records
 from strive.cells.history import epoch_in, read_lines
 from strive.cells.lease import Owner
-from strive.cells.records import Record, RecordError
+from strive.cells.records import Record
 from strive.cells.state import living_owner
 
 _CONFIG = "config.yaml"
@@ -69,13 +69,10 @@ def read_trail(folder: Path) -> Trail | None:
 def _record(folder: Path) -> tuple[Record | None, str]:
     path = folder / "record.json"
     try:
-        # The text first: where a new record takes its place in between, the next look puts it right.
-        text = path.read_bytes().decode("utf-8")
-        return records.read_record(path), text
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8 ({error})") from None
+    return records.parse_record(content, path), content.decode("utf-8")
 
 
 def _config(path: Path) -> dict[str, Any] | None:

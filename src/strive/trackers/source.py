@@ -10,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strive.results.index import records_in
 from strive.results.load import LoadError
-from strive.results.record_row import UNREADABLE
+from strive.results.record_row import UNREADABLE, read_rows
 from strive.trackers.local_copy import SWEEPS, LocalCopy, copy_of, last_fetched
 from strive.trackers.mirrored import Mirrored, epoch_lines, is_name, newest, plan_name, record_in
 from strive.trackers.project import PLAN, PLAN_FILE, TRAIN, Project
@@ -138,7 +137,7 @@ def _plans(project: Project, runs: Sequence["Run"], copy: LocalCopy) -> dict[str
 
 
 def _say_unreadable(folder: Path, records: Mapping[str, Mirrored]) -> None:
-    rows = records_in(folder, list(records))
+    rows = read_rows(folder, list(records))
     for record, status, cause in zip(records.values(), rows["status"], rows["cause"], strict=True):
         if status == UNREADABLE:
             _say(f"W&B run {record.run.id}: {cause}")

@@ -1,0 +1,89 @@
+"""JSON as typed structures: one decoder, and one wording of what does not fit."""
+
+import json
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cache
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+T = TypeVar("T")
+
+_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
+
+
+class NotJsonError(ValueError):
+    """Text that is not whole JSON."""
+
+
+class MisfitError(ValueError):
+    """JSON of another shape than the structure has; the message names the place, what is legal there and what is."""
+
+
+def decode(content: bytes, structure: type[T]) -> T:
+    """Return JSON as the structure, nothing converted but an integer where a float is asked for.
+
+    Raises NotJsonError and MisfitError.
+    """
+    try:
+        decoded: T = _decoder(structure).decode(content)
+        return decoded
+    except (msgspec.DecodeError, RecursionError):
+        # Read again by the standard library: msgspec refuses halves of characters, which odd file names have.
+        return convert(loads(content), structure)
+
+
+def convert(value: Any, structure: type[T]) -> T:
+    """Return JSON that was parsed already as the structure. Raises MisfitError."""
+    try:
+        return msgspec.convert(value, structure)
+    except msgspec.ValidationError as error:
+        raise MisfitError(_wording(str(error), value, structure)) from None
+    except RecursionError:
+        raise MisfitError("nested too deeply") from None
+
+
+def loads(content: bytes) -> Any:
+    """Return parsed JSON. Raises NotJsonError."""
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise NotJsonError(str(error)) from None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _wording(error: str, value: Any, structure: Any) -> str:
+    """Return msgspec's message in the words of a user: the place, what is legal, and the value that is there."""
+    what, _, at = error.partition(" - at `$")
+    place = ""
+    for name, number in re.findall(r"\.(\w+)|\[(\d+)\]", at):
+        place += f"[{number}]" if number else f".{name}"
+        value = value[int(number)] if number else value[name]
+        structure = _part(structure, name)
+    place = place.lstrip(".") or _plain(structure).__name__
+    if field := re.search(r"(missing required|unknown) field `(\w+)`", what):
+        return f"{place} {'lacks' if field[1] != 'unknown' else 'has an unknown field'} {field[2]}"
+    structure = _plain(structure)
+    if isinstance(structure, type) and issubclass(structure, StrEnum):
+        legal = f"one of {', '.join(structure)}"
+    else:
+        legal = re.sub(r"^Expected |`|, got `.*", "", what).replace("|", "or")
+    return f"{place} must be {legal}, got {value!r}"
+
+
+def _part(structure: Any, name: str) -> Any:
+    """Return the type of a field; of a list, given "", that of its items."""
+    structure = _plain(structure)
+    return get_type_hints(structure)[name] if name else get_args(structure)[0]
+
+
+def _plain(structure: Any) -> Any:
+    """Return a type without `| None`."""
+    others = [each for each in get_args(structure) if each is not NoneType]
+    return others[0] if NoneType in get_args(structure) else structure
