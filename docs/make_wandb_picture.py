@@ -20,7 +20,7 @@ os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_
 import wandb
 
 import allcnn  # noqa: F401 (the app whose cells these are)
-from strive.trackers.cell_files import read_trail
+from strive.trackers.cell_files import read_cell_files
 from strive.trackers.naming import Plans, label_of, summary_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,14 +33,14 @@ SESSION = "strive-wandb-picture"
 def write_run(folder: Path, net: str) -> None:
     """Write one cell of a net as the tracker shows it."""
     cell = next(path.parent for path in sorted(RUNS.glob(f"{net}-*-s1-*/record.json")))
-    trail = read_trail(cell)
-    assert trail is not None
-    label = label_of(trail, Plans(RUNS))
-    summary = summary_of(trail)
+    files = read_cell_files(cell)
+    assert files is not None
+    label = label_of(files, Plans(RUNS))
+    summary = summary_of(files)
     del summary["record"], summary["host"]
     with wandb.init(
         project="strive",
-        id=trail.cell,
+        id=files.cell,
         name=label.name,
         group=label.group,
         tags=label.tags,
@@ -49,7 +49,7 @@ def write_run(folder: Path, net: str) -> None:
         settings=wandb.Settings(console="off", x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True),
     ) as run:
         run.define_metric("*", step_metric="epoch")
-        for row in trail.rows(0):
+        for row in files.rows(0):
             run.log(row)
         run.summary.update(summary)
 

@@ -39,14 +39,14 @@ def main(composed: DictConfig) -> None:
         from allcnn.cells import run_when_free
         from strive.config import identity
         from strive.console import CONSOLE
-        from strive.trackers.session import Mirroring
+        from strive.trackers.session import UploadSession
 
-        # From here on a signal is a wish: the cell is left between two steps, with a checkpoint.
+        # From here on a signal stops the cell gracefully, between two steps, with a checkpoint.
         signals.listen()
         config = as_recorded(config)
         runs, cell = Path(config.runs), identity.cell_id(config)
-        with Mirroring(runs, config.tracker.kind, log=runs / cell / "wandb.log", say=CONSOLE.print) as mirroring:
-            mirroring.show([cell])
+        with UploadSession(runs, config.tracker.kind, log=runs / cell / "wandb.log", say=CONSOLE.print) as session:
+            session.show([cell])
             record = run_when_free(config)
         if not record.status.finished:
             raise CellsFailedError(f"{record.cell} has no result; see {config.runs}/{record.cell}/log.txt")

@@ -19,10 +19,10 @@ from strive.console import CONSOLE, OUTPUT
 from strive.plain_text import printable
 from strive.sweeps.find_plan import UsageError, split, wanted
 from strive.sweeps.plan import StoredPlan, names_in, sweep_folder
-from strive.trackers.daemon_process import MirrorProcess
-from strive.trackers.protocol import Kind, News
+from strive.trackers.daemon_process import DaemonProcess
+from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.session import missing
-from strive.trackers.upload_state import read_receipt, write_receipt
+from strive.trackers.upload_state import read_upload_state, write_upload_state
 
 _USAGE = "python src/sync.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [tracker.project=P] [--watch] [--again]"
 _HELP = """\
@@ -42,15 +42,22 @@ _EXIT = """\
 exit code: 0 if W&B has all that there is, 1 if something did not arrive, 2 if nothing could be uploaded."""
 _SECONDS = 700.0  # without a word, before the process is given up; weights may take ten minutes
 _TARGET = ("tracker.project", "tracker.entity")
-_ENDED = (Kind.uploaded, Kind.done, Kind.partly, Kind.nothing, Kind.elsewhere, Kind.failed)
+_ENDED = (
+    UploadEventKind.uploaded,
+    UploadEventKind.done,
+    UploadEventKind.partly,
+    UploadEventKind.nothing,
+    UploadEventKind.other_process,
+    UploadEventKind.failed,
+)
 _MEANINGS = {key: meaning for key, meaning, _ in knobs(Config())}
 _WORDS = {
-    Kind.uploaded: "uploaded",
-    Kind.done: "there already",
-    Kind.partly: "not ended, uploaded so far",
-    Kind.nothing: "not begun",
-    Kind.elsewhere: "shown by another process",
-    Kind.failed: "failed",
+    UploadEventKind.uploaded: "uploaded",
+    UploadEventKind.done: "there already",
+    UploadEventKind.partly: "not ended, uploaded so far",
+    UploadEventKind.nothing: "not begun",
+    UploadEventKind.other_process: "shown by another process",
+    UploadEventKind.failed: "failed",
 }
 
 
@@ -73,12 +80,12 @@ def main() -> int:
         raise UsageError(f"W&B: {reason}")
     if options.again:
         for folder in (*(sweep_folder(runs, name) for name in plans), *(runs / cell for cell in cells)):
-            if (receipt := read_receipt(folder)) is not None:
-                write_receipt(folder, replace(receipt, sha256=""))
+            if (state := read_upload_state(folder)) is not None:
+                write_upload_state(folder, replace(state, sha256=""))
     upload = _Upload(cells)
-    process = MirrorProcess(runs, log=runs / "sync.log", on_news=upload.hear, wish=target)
+    process = DaemonProcess(runs, log=runs / "sync.log", on_event=upload.hear, overrides=target)
     try:
-        process.order(cells=cells, plans=plans)
+        process.show(cells=cells, plans=plans)
         with upload.bar:
             while options.watch and not (upload.is_over or process.has_ended):
                 time.sleep(0.2)
@@ -97,8 +104,8 @@ class _Upload:
 
     def __init__(self, cells: Sequence[str]) -> None:
         self._cells, self._total = frozenset(cells), len(cells)
-        self._last: dict[str, News] = {}
-        self._troubles: dict[str, str] = {}  # {cell, plan, or "" for the server: what is wrong with it}
+        self._last: dict[str, UploadEvent] = {}
+        self._problems: dict[str, str] = {}  # {cell, plan, or "" for the server: what is wrong with it}
         self.bar = Progress(
             TextColumn("uploading"),
             BarColumn(bar_width=30),
@@ -117,36 +124,36 @@ class _Upload:
         """Whether there is nothing left to wait for."""
         return len(self._last) >= self._total
 
-    def hear(self, news: News) -> None:
+    def hear(self, event: UploadEvent) -> None:
         """Take in and show what the process says."""
-        if news.kind in (Kind.offline, Kind.trouble):
-            self._troubles[news.cell] = f"{news.cell}: {news.text}" if news.cell else news.text
-        if news.kind not in _ENDED:
+        if event.kind in (UploadEventKind.offline, UploadEventKind.retrying):
+            self._problems[event.cell] = f"{event.cell}: {event.text}" if event.cell else event.text
+        if event.kind not in _ENDED:
             return
-        self._troubles.pop(news.cell, None)
-        if news.kind is Kind.failed:
-            self._troubles[news.cell] = f"{news.cell}: {news.text}"
-        if news.cell not in self._cells:
+        self._problems.pop(event.cell, None)
+        if event.kind is UploadEventKind.failed:
+            self._problems[event.cell] = f"{event.cell}: {event.text}"
+        if event.cell not in self._cells:
             return  # a plan
-        before = self._last.get(news.cell)
-        if not (before is not None and before.kind is Kind.uploaded and news.kind is Kind.done):
-            self._last[news.cell] = news  # what was just uploaded is no less so when it is looked at again
+        before = self._last.get(event.cell)
+        if not (before is not None and before.kind is UploadEventKind.uploaded and event.kind is UploadEventKind.done):
+            self._last[event.cell] = event  # what was just uploaded is no less so when it is looked at again
         self.bar.update(self._task, completed=len(self._last))
-        if news.kind in (Kind.uploaded, Kind.partly):
-            _say(f"{news.cell}: {news.text}  {news.url}")
+        if event.kind in (UploadEventKind.uploaded, UploadEventKind.partly):
+            _say(f"{event.cell}: {event.text}  {event.url}")
 
     def report(self) -> int:
         """Print what is where; return the exit code."""
-        counts = Counter(news.kind for news in self._last.values())
+        counts = Counter(event.kind for event in self._last.values())
         parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
         left = self._total - len(self._last)
         cells = f"{self._total} cell{'' if self._total == 1 else 's'}"
         _say(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
         if not left:
-            self._troubles.pop("", None)  # the server was away for a while
-        for text in dict.fromkeys(self._troubles.values()):
+            self._problems.pop("", None)  # the server was away for a while
+        for text in dict.fromkeys(self._problems.values()):
             print(f"W&B: {text}", file=sys.stderr)
-        if not left and not self._troubles:
+        if not left and not self._problems:
             return 0
         return 1 if self._last else 2
 

@@ -12,7 +12,7 @@ from strive.results.load import LoadError, file_of, find_plans, load_sweep
 from strive.results.published import PaperError
 from strive.tables.summary import SweepSummary, summarise_sweep
 from strive.trackers.server import ServerError
-from strive.trackers.source import Source, open_source
+from strive.trackers.source import WandbSource, open_source
 
 _RUNS = Path("runs")  # where a launch leaves records, unless told otherwise
 _DEFAULT = [_RUNS]
@@ -84,7 +84,7 @@ def sweep_summaries(arguments: argparse.Namespace) -> list[SweepSummary]:
     return sweeps
 
 
-def _source(arguments: argparse.Namespace) -> Source | None:
+def _source(arguments: argparse.Namespace) -> WandbSource | None:
     if arguments.source is None:
         return None
     if arguments.runs is not _DEFAULT:

@@ -8,7 +8,7 @@ import pytest
 from golden import Golden
 from support import ROOT
 
-from strive.trackers.upload_state import Receipt, write_receipt
+from strive.trackers.upload_state import UploadState, write_upload_state
 
 
 def sweep(runs: Path, name: str) -> None:
@@ -82,7 +82,7 @@ def test_a_cell_that_w_and_b_shows_has_a_link_to_its_page(tmp_path: Path):
     make_report.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
     assert "W&amp;B" not in out.read_text()
     for folder, url in zip(folders, ("https://wandb.ai/e/p/runs/x", "javascript:alert(1)"), strict=False):
-        write_receipt(folder, Receipt(server="", entity="e", project="p", id="x", url=url))
+        write_upload_state(folder, UploadState(server="", entity="e", project="p", id="x", url=url))
     make_report.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
     html = out.read_text()
     assert '<a href="https://wandb.ai/e/p/runs/x"' in html

@@ -14,7 +14,7 @@ from support import ROOT
 from wandb_peer import Peer, operations
 from wandb_peer.store import RefusedError
 
-from strive.trackers.cell_files import read_trail
+from strive.trackers.cell_files import read_cell_files
 from strive.trackers.naming import EPOCH_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of
 from strive.trackers.outline import of_file, of_plan
 
@@ -276,8 +276,8 @@ def test_every_key_of_a_view_is_one_that_the_tracker_writes(tmp_path: Path, view
     ]
     cells += [{"preprocess.kind": "standardize", "augment.kind": "flip_shift", "augment.shift_px": 3}]
     written(tmp_path, cells)
-    trails = [read_trail(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
-    labels = [label_of(trail, Plans(tmp_path)) for trail in trails if trail]
+    all_files = [read_cell_files(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
+    labels = [label_of(files, Plans(tmp_path)) for files in all_files if files]
     found = views("--runs", str(tmp_path))
     asked = used_keys(found["strive: own"]) | used_keys(found["strive: failures"])
     config = {key.partition(":")[2] for key in asked if key.startswith("config:")}
@@ -286,14 +286,14 @@ def test_every_key_of_a_view_is_one_that_the_tracker_writes(tmp_path: Path, view
         assert config <= label.config.keys()
         assert filters(found["strive: own"])[1][3][0] in label.tags
     assert asked - {f"config:{key}" for key in config} <= {*EPOCH_KEYS, *SUMMARY_KEYS}
-    assert summary_of(trails[0])["status"] == "done"
+    assert summary_of(all_files[0])["status"] == "done"
 
 
 def test_values_of_the_config_tell_the_conditions_of_the_table_apart(tmp_path: Path, views: Any):
     written(tmp_path, EVERY_KNOB)
     groups = table_groups(views("--runs", str(tmp_path))["strive: own"])
-    trails = [read_trail(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
-    configs = [label_of(trail, Plans(tmp_path)).config for trail in trails if trail]
+    all_files = [read_cell_files(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
+    configs = [label_of(files, Plans(tmp_path)).config for files in all_files if files]
     conditions = {tuple(config[key.removesuffix(".value")] for key in groups) for config in configs}
     assert len(conditions) == len(EVERY_KNOB)
 

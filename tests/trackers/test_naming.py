@@ -6,15 +6,15 @@ from support import ROOT, MakeConfig
 
 from strive.config import identity
 from strive.sweeps.plan import Action, Plan, Planned, write_plan
-from strive.trackers.cell_files import Trail, read_trail
+from strive.trackers.cell_files import CellFiles, read_cell_files
 from strive.trackers.naming import CONFIG_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of
 
 RESULTS = ROOT / "results" / "table3_small"
 
 
-def trail_of(make_config: MakeConfig, *overrides: str) -> Trail:
+def files_of(make_config: MakeConfig, *overrides: str) -> CellFiles:
     config = make_config(*overrides)
-    return Trail(
+    return CellFiles(
         cell=identity.cell_id(config), folder=Path("x"), config=identity.flat(config), epochs=[], owner=None,
         record=None, record_text="",
     )  # fmt: skip
@@ -30,7 +30,7 @@ def planned(runs: Path, name: str, make_config: MakeConfig, *cells: tuple[str, l
 
 
 def test_a_single_cell_has_no_group_and_its_factors_flat(tmp_path: Path, make_config: MakeConfig):
-    label = label_of(trail_of(make_config, "model=strided_cnn_b", "augment=flip_shift"), Plans(tmp_path))
+    label = label_of(files_of(make_config, "model=strided_cnn_b", "augment=flip_shift"), Plans(tmp_path))
     assert label.group == ""
     assert label.tags == ["b", "strided", "flip_shift", "cifar10"]
     flat = {key: label.config[key] for key in CONFIG_KEYS}
@@ -41,7 +41,7 @@ def test_a_single_cell_has_no_group_and_its_factors_flat(tmp_path: Path, make_co
 
 
 def test_the_whole_config_stands_below_one_key_that_no_w_and_b_sweep_can_lock(tmp_path: Path, make_config: MakeConfig):
-    label = label_of(trail_of(make_config, "optimizer.lr=0.1"), Plans(tmp_path))
+    label = label_of(files_of(make_config, "optimizer.lr=0.1"), Plans(tmp_path))
     assert label.config["cell"]["optimizer"]["lr"] == 0.1
     assert label.config["cell"]["model"]["base"] == "c"
     groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
@@ -51,7 +51,7 @@ def test_the_whole_config_stands_below_one_key_that_no_w_and_b_sweep_can_lock(tm
 def test_other_factors_of_a_sweep_are_flat_too_and_tell_its_cells_apart(tmp_path: Path, make_config: MakeConfig):
     values = [["optimizer.weight_decay=0.001"], ["optimizer.weight_decay=0.002"]]
     planned(tmp_path, "decay", make_config, *(("", each) for each in values))
-    labels = [label_of(trail_of(make_config, *each), Plans(tmp_path)) for each in values]
+    labels = [label_of(files_of(make_config, *each), Plans(tmp_path)) for each in values]
     assert [label.config["weight_decay"] for label in labels] == [0.001, 0.002]
     assert labels[0].name == "all_cnn_c-cifar10-none-lr0.05-s0 weight_decay=0.001"
     assert labels[0].name != labels[1].name
@@ -59,7 +59,7 @@ def test_other_factors_of_a_sweep_are_flat_too_and_tell_its_cells_apart(tmp_path
 
 def test_a_factor_whose_last_word_two_knobs_have_keeps_its_group(tmp_path: Path, make_config: MakeConfig):
     planned(tmp_path, "kinds", make_config, ("", ["preprocess=gcn_zca"]), ("", ["preprocess=standardize"]))
-    label = label_of(trail_of(make_config, "preprocess=standardize"), Plans(tmp_path))
+    label = label_of(files_of(make_config, "preprocess=standardize"), Plans(tmp_path))
     assert label.config["preprocess_kind"] == "standardize"
 
 
@@ -67,7 +67,7 @@ def test_an_argument_of_a_builder_is_flat_and_never_takes_the_key_of_a_knob(tmp_
     custom = ["model=extra/custom", "model.builder=nets:net"]
     values = [[*custom, f"+model.kwargs={{channels: {n}, width: {n}, norm: {{eps: {n}}}}}"] for n in (3, 5)]
     planned(tmp_path, "own", make_config, *(("", each) for each in values))
-    config = label_of(trail_of(make_config, *values[0]), Plans(tmp_path)).config
+    config = label_of(files_of(make_config, *values[0]), Plans(tmp_path)).config
     assert (config["channels"], config["model_kwargs_width"], config["norm_eps"]) == (3, 3, 3)
     assert "width" not in config
 
@@ -75,48 +75,48 @@ def test_an_argument_of_a_builder_is_flat_and_never_takes_the_key_of_a_knob(tmp_
 def test_a_cell_of_two_sweeps_has_both_as_tags_and_stays_in_its_group(tmp_path: Path, make_config: MakeConfig):
     for name in ("second", "first"):
         planned(tmp_path, name, make_config, ("", []), ("", ["seed=1"]))
-    trail = trail_of(make_config)
-    assert label_of(trail, Plans(tmp_path)).group == "first"
-    assert label_of(trail, Plans(tmp_path), group="second").group == "second"
-    assert label_of(trail, Plans(tmp_path), group="deleted").group == "first"
-    assert set(label_of(trail, Plans(tmp_path)).tags) >= {"first", "second"}
+    files = files_of(make_config)
+    assert label_of(files, Plans(tmp_path)).group == "first"
+    assert label_of(files, Plans(tmp_path), group="second").group == "second"
+    assert label_of(files, Plans(tmp_path), group="deleted").group == "first"
+    assert set(label_of(files, Plans(tmp_path)).tags) >= {"first", "second"}
 
 
 def test_an_arm_is_what_the_cell_is_called(tmp_path: Path, make_config: MakeConfig):
     planned(tmp_path, "arms", make_config, ("with decay", []), ("without", ["optimizer.weight_decay=0"]))
-    label = label_of(trail_of(make_config), Plans(tmp_path))
+    label = label_of(files_of(make_config), Plans(tmp_path))
     assert label.config["arm"] == "with decay"
     assert label.config["arms"] == {"arms": "with decay"}
     assert label.name.endswith(" with decay")
 
 
 def test_a_custom_net_has_no_base_and_no_variant(tmp_path: Path, make_config: MakeConfig):
-    label = label_of(trail_of(make_config, "model=extra/custom", "model.builder=my.nets:small"), Plans(tmp_path))
+    label = label_of(files_of(make_config, "model=extra/custom", "model.builder=my.nets:small"), Plans(tmp_path))
     assert label.config["net"] == "small"
     assert not {"base", "variant"} & label.config.keys()
 
 
 def test_plans_are_read_again_when_they_change(tmp_path: Path, make_config: MakeConfig):
-    plans, trail = Plans(tmp_path), trail_of(make_config)
-    assert plans.of(trail.cell) == {}
+    plans, files = Plans(tmp_path), files_of(make_config)
+    assert plans.of(files.cell) == {}
     planned(tmp_path, "one", make_config, ("", []))
-    assert plans.of(trail.cell) == {"one": ""}
+    assert plans.of(files.cell) == {"one": ""}
     (tmp_path / "sweeps" / "one" / "plan.json").write_text("damaged")
-    assert plans.of(trail.cell) == {}
+    assert plans.of(files.cell) == {}
 
 
 def test_the_summary_of_a_finished_cell_holds_its_record_and_its_best_epoch():
     folder = next(path.parent for path in sorted(RESULTS.glob("*/record.json")))
-    trail = read_trail(folder)
-    assert trail is not None
-    assert trail.record is not None
-    assert trail.record.result is not None
-    summary = summary_of(trail)
+    files = read_cell_files(folder)
+    assert files is not None
+    assert files.record is not None
+    assert files.record.result is not None
+    summary = summary_of(files)
     assert summary["record"] == (folder / "record.json").read_text()
-    assert summary["test_error"] == trail.record.result.test_error
+    assert summary["test_error"] == files.record.result.test_error
     assert summary["status"] == "done"
-    assert summary["peak_memory_gb"] == round(trail.record.provenance.peak_memory_bytes / 1e9, 3)
-    errors = {row["epoch"]: row["val_error"] for row in map(json.loads, trail.epochs)}
+    assert summary["peak_memory_gb"] == round(files.record.provenance.peak_memory_bytes / 1e9, 3)
+    errors = {row["epoch"]: row["val_error"] for row in map(json.loads, files.epochs)}
     assert summary["best_val_error"] == min(errors.values())
     assert errors[summary["best_val_epoch"]] == summary["best_val_error"]
     assert summary.keys() <= set(SUMMARY_KEYS)
@@ -124,9 +124,9 @@ def test_the_summary_of_a_finished_cell_holds_its_record_and_its_best_epoch():
 
 def test_the_earliest_of_equally_good_epochs_is_the_best(make_config: MakeConfig):
     lines = [json.dumps({"epoch": n, "val_error": error}) for n, error in ((1, 0.5), (2, 0.25), (3, 0.25))]
-    summary = summary_of(dataclasses.replace(trail_of(make_config), epochs=lines))
+    summary = summary_of(dataclasses.replace(files_of(make_config), epochs=lines))
     assert (summary["best_val_error"], summary["best_val_epoch"]) == (0.25, 2)
 
 
 def test_a_cell_that_has_not_ended_has_neither_record_nor_test_error(make_config: MakeConfig):
-    assert summary_of(trail_of(make_config)) == {"status": "stopped"}
+    assert summary_of(files_of(make_config)) == {"status": "stopped"}

@@ -1,22 +1,22 @@
 import pytest
 from wandb_peer import Peer
 
-from strive.trackers.server import NoKeyError, ServerError, SilentError, asked, connect, host, told
+from strive.trackers.server import NoKeyError, ServerError, SilentError, asked, connect, error_line, host
 
 KEY = "k" * 40
 
 
 def test_what_the_client_says_is_one_line_without_the_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert told(ValueError(f"bad\n  key {KEY}!\nwhile retrying: the same")) == "bad key ***!"
-    assert told(ValueError()) == "ValueError"
-    assert len(told(ValueError("x" * 10_000))) < 1_000
+    assert error_line(ValueError(f"bad\n  key {KEY}!\nwhile retrying: the same")) == "bad key ***!"
+    assert error_line(ValueError()) == "ValueError"
+    assert len(error_line(ValueError("x" * 10_000))) < 1_000
 
 
 def test_the_cause_is_told_rather_than_what_was_made_of_it():
     error = ValueError("something failed")
     error.__cause__ = OSError("the disk is full")
-    assert told(error) == "the disk is full"
+    assert error_line(error) == "the disk is full"
 
 
 def test_a_name_and_password_in_the_address_are_not_told(monkeypatch: pytest.MonkeyPatch):

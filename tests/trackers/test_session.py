@@ -5,32 +5,36 @@ import pytest
 from strive.config.platform_keys import Tracker
 from strive.json_lines import from_line, to_line
 from strive.launch.task import Task
-from strive.trackers.protocol import Kind, News, Order
-from strive.trackers.session import Mirroring, mirroring_of, spoken, summary
+from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
+from strive.trackers.session import UploadSession, event_text, session_of, summary
 
 RUNS = Path("runs")
 
 
-def news(kind: Kind, cell: str = "", text: str = "", url: str = "") -> News:
-    return News(kind=kind, cell=cell, text=text, url=url)
+def event(kind: UploadEventKind, cell: str = "", text: str = "", url: str = "") -> UploadEvent:
+    return UploadEvent(kind=kind, cell=cell, text=text, url=url)
 
 
-def test_orders_and_news_read_back_as_they_were_said():
-    order = Order(cells=["a", "b"], plans=["p"])
-    assert from_line(Order, to_line(order)) == order
-    said = news(Kind.uploaded, "a", "done", "http://x/é\n")
-    assert from_line(News, to_line(said)) == said
+def test_requests_and_events_read_back_as_they_were_written():
+    request = ShowRequest(cells=["a", "b"], plans=["p"])
+    assert from_line(ShowRequest, to_line(request)) == request
+    said = event(UploadEventKind.uploaded, "a", "done", "http://x/é\n")
+    assert from_line(UploadEvent, to_line(said)) == said
     assert to_line(said).count(b"\n") == 1
 
 
 def test_the_last_word_on_each_cell_counts():
-    said = [news(Kind.trouble, "a", "429"), news(Kind.uploaded, "a"), news(Kind.done, "b")]
+    said = [
+        event(UploadEventKind.retrying, "a", "429"),
+        event(UploadEventKind.uploaded, "a"),
+        event(UploadEventKind.done, "b"),
+    ]
     assert summary(said, ["a", "b"], RUNS) == "W&B has all of 2 cells"
-    assert summary([news(Kind.uploaded, "a")], ["a"], RUNS) == "W&B has all of 1 cell"
+    assert summary([event(UploadEventKind.uploaded, "a")], ["a"], RUNS) == "W&B has all of 1 cell"
 
 
 def test_what_is_not_there_is_counted_with_the_reason_and_the_command_for_later():
-    said = [news(Kind.uploaded, "a"), news(Kind.failed, "b", "too many requests")]
+    said = [event(UploadEventKind.uploaded, "a"), event(UploadEventKind.failed, "b", "too many requests")]
     text = summary(said, ["a", "b", "c"], Path("my runs"))
     assert text == (
         "W&B: 2 of 3 cells not uploaded to their end (too many requests); later: python src/sync.py runs='my runs'"
@@ -38,27 +42,31 @@ def test_what_is_not_there_is_counted_with_the_reason_and_the_command_for_later(
 
 
 def test_cells_that_have_not_ended_are_no_failure_of_w_and_b():
-    text = summary([news(Kind.partly, "a", "3 epochs, stopped")], ["a"], RUNS)
+    text = summary([event(UploadEventKind.partly, "a", "3 epochs, stopped")], ["a"], RUNS)
     assert "(the cells have not ended)" in text
     assert "(there was no time for more)" in summary([], ["a"], RUNS)
 
 
 def test_cells_that_another_process_shows_or_that_never_began_are_not_missed():
-    said = [news(Kind.elsewhere, "a"), news(Kind.nothing, "b"), news(Kind.uploaded, "c")]
+    said = [
+        event(UploadEventKind.other_process, "a"),
+        event(UploadEventKind.nothing, "b"),
+        event(UploadEventKind.uploaded, "c"),
+    ]
     assert summary(said, ["a", "b", "c"], RUNS) == "W&B has all of 1 cell"
     assert summary(said[:2], ["a", "b"], RUNS) == ""
 
 
 def test_without_a_key_the_line_at_the_start_is_all_that_is_said():
-    assert summary([news(Kind.offline, text="no key")], ["a"], RUNS) == ""
-    assert "python src/sync.py" in spoken(news(Kind.offline, text="no key"), first=False, lone=False)
+    assert summary([event(UploadEventKind.offline, text="no key")], ["a"], RUNS) == ""
+    assert "python src/sync.py" in event_text(event(UploadEventKind.offline, text="no key"), first=False, lone=False)
 
 
 def test_a_lone_cell_is_led_to_its_page_and_a_sweep_to_its_project_once():
-    shown = news(Kind.shown, "a", url="https://w/e/p/runs/a")
-    assert spoken(shown, first=True, lone=True) == "W&B: https://w/e/p/runs/a"
-    assert spoken(shown, first=True, lone=False) == "W&B: https://w/e/p"
-    assert spoken(news(Kind.shown, "b", url="https://w/e/p/runs/b"), first=False, lone=False) == ""
+    shown = event(UploadEventKind.shown, "a", url="https://w/e/p/runs/a")
+    assert event_text(shown, first=True, lone=True) == "W&B: https://w/e/p/runs/a"
+    assert event_text(shown, first=True, lone=False) == "W&B: https://w/e/p"
+    assert event_text(event(UploadEventKind.shown, "b", url="https://w/e/p/runs/b"), first=False, lone=False) == ""
 
 
 def task(kind: str | None) -> Task:
@@ -79,14 +87,14 @@ def task(kind: str | None) -> Task:
 def test_a_launch_is_as_strict_as_its_strictest_cell_but_for_a_job(
     tmp_path: Path, kinds: list[str | None], strict: bool, kind: Tracker
 ):
-    made = mirroring_of([task(each) for each in kinds], log=tmp_path / "log", say=print, plans=[], strict=strict)
+    made = session_of([task(each) for each in kinds], log=tmp_path / "log", say=print, plans=[], strict=strict)
     assert made.kind is kind
 
 
 def test_nothing_is_started_and_nothing_said_for_tracker_none(tmp_path: Path):
     lines: list[str] = []
-    with Mirroring(tmp_path, Tracker.none, log=tmp_path / "log", say=lines.append) as mirroring:
-        mirroring.show(["a"])
+    with UploadSession(tmp_path, Tracker.none, log=tmp_path / "log", say=lines.append) as session:
+        session.show(["a"])
     assert lines == []
     assert list(tmp_path.iterdir()) == []
 
@@ -95,7 +103,7 @@ def test_nothing_is_started_and_nothing_said_for_tracker_none(tmp_path: Path):
 def test_the_clients_own_switch_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str):
     monkeypatch.setenv("WANDB_MODE", mode)
     lines: list[str] = []
-    with Mirroring(tmp_path, Tracker.auto, log=tmp_path / "log", say=lines.append):
+    with UploadSession(tmp_path, Tracker.auto, log=tmp_path / "log", say=lines.append):
         pass
     assert len(lines) == (mode != "disabled")
     assert list(tmp_path.iterdir()) == []

@@ -772,7 +772,7 @@ def test_without_a_source_nothing_of_wandb_is_imported(runs: Path, tmp_path: Pat
         "sys.modules['wandb'] = None  # an import of it fails\n"
         f"sys.path[:0] = [{str(ROOT / 'analysis')!r}, {str(ROOT / 'src')!r}]\n"
         "import make_tables\n"
-        "from command import guarded\n"
+        "from strive.results_cli import guarded\n"
         "assert guarded(make_tables.main, ['--runs', 'runs']) == 0\n"
         "sys.exit(guarded(make_tables.main, ['--source', 'wandb:me/paper']))\n"
     )

@@ -74,7 +74,7 @@ def test_forty_offline_cells_are_uploaded_once_however_often_it_is_started(peer:
     second = sync("runs=cells")
     assert second.stdout == "40 cells: 40 there already\n"
     assert not {"UpsertBucket", "RunResumeStatus"} & peer.operations.keys()
-    # Without receipts, as from a copy of the folder, W&B is asked, and nothing is there twice either.
+    # Without upload states, as from a copy of the folder, W&B is asked, and nothing is there twice either.
     third = sync("runs=cells", "--again")
     assert third.stdout.splitlines()[-1] == "40 cells: 40 uploaded"
     complete(peer, runs)

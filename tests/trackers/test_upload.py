@@ -14,10 +14,10 @@ from support import ROOT
 
 from strive.cells.records import Status
 from strive.trackers import upload
-from strive.trackers.cell_files import Trail, read_trail
+from strive.trackers.cell_files import CellFiles, read_cell_files
 from strive.trackers.client import PREEMPTED, Target
 from strive.trackers.naming import Plans
-from strive.trackers.upload import CellUpload, Wish
+from strive.trackers.upload import CellUpload, TargetOverrides
 
 RECORD = next(iter(sorted(ROOT.glob("results/table3_small/*/record.json"))))
 
@@ -78,55 +78,55 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 @pytest.fixture
-def trail(tmp_path: Path) -> Trail:
+def files(tmp_path: Path) -> CellFiles:
     """A finished cell."""
     folder = tmp_path / RECORD.parent.name
     shutil.copytree(RECORD.parent, folder)
-    found = read_trail(folder)
+    found = read_cell_files(folder)
     assert found is not None
     return found
 
 
-def upload_of(trail: Trail, server: Server) -> CellUpload:
-    return CellUpload(trail.folder, server, Plans(trail.folder.parent), Wish())  # type: ignore[arg-type]
+def upload_of(files: CellFiles, server: Server) -> CellUpload:
+    return CellUpload(files.folder, server, Plans(files.folder.parent), TargetOverrides())  # type: ignore[arg-type]
 
 
-def begun(trail: Trail, epochs: int) -> Trail:
+def begun(files: CellFiles, epochs: int) -> CellFiles:
     """The same cell after so many epochs."""
-    return dataclasses.replace(trail, epochs=trail.epochs[:epochs], record=None, record_text="")
+    return dataclasses.replace(files, epochs=files.epochs[:epochs], record=None, record_text="")
 
 
-def test_each_epoch_goes_up_once_in_however_many_looks_and_processes(server: Server, trail: Trail):
-    first, second = upload_of(trail, server), upload_of(trail, server)
+def test_each_epoch_goes_up_once_in_however_many_looks_and_processes(server: Server, files: CellFiles):
+    first, second = upload_of(files, server), upload_of(files, server)
     for count in (2, 2, 3):
-        first.catch_up(begun(trail, count))
+        first.catch_up(begun(files, count))
     first.drop()
     for count in (3, 5):
-        second.catch_up(begun(trail, count))
-    assert server.pages[trail.cell].history == trail.rows(0)[:5]
+        second.catch_up(begun(files, count))
+    assert server.pages[files.cell].history == files.rows(0)[:5]
 
 
-def test_each_training_with_other_numbers_gets_a_page_of_its_own(server: Server, trail: Trail):
+def test_each_training_with_other_numbers_gets_a_page_of_its_own(server: Server, files: CellFiles):
     losses = (3.0, 2.0, 1.0)
     for loss in losses:
-        lines = [json.dumps(json.loads(line) | {"train_loss": loss}) for line in trail.epochs]
-        now = dataclasses.replace(trail, epochs=lines)
+        lines = [json.dumps(json.loads(line) | {"train_loss": loss}) for line in files.epochs]
+        now = dataclasses.replace(files, epochs=lines)
         going_up = upload_of(now, server)
         assert not going_up.is_whole(dataclasses.replace(now, record=None))
         going_up.catch_up(now)
         going_up.close(now)
-    assert list(server.pages) == [trail.cell, f"{trail.cell}-2", f"{trail.cell}-3"]
+    assert list(server.pages) == [files.cell, f"{files.cell}-2", f"{files.cell}-3"]
     assert [page.history[-1]["train_loss"] for page in server.pages.values()] == list(losses)
 
 
-def test_a_cell_is_whole_when_its_record_is_there_and_no_longer_when_it_has_another(server: Server, trail: Trail):
-    going_up = upload_of(trail, server)
-    assert not going_up.is_whole(trail)
-    going_up.catch_up(trail)
-    assert not upload_of(trail, server).is_whole(trail)  # its epochs are, its record is not
-    going_up.close(trail)
-    assert upload_of(trail, server).is_whole(trail)
-    assert not upload_of(trail, server).is_whole(dataclasses.replace(trail, record_text=trail.record_text + " "))
+def test_a_cell_is_whole_when_its_record_is_there_and_no_longer_when_it_has_another(server: Server, files: CellFiles):
+    going_up = upload_of(files, server)
+    assert not going_up.is_whole(files)
+    going_up.catch_up(files)
+    assert not upload_of(files, server).is_whole(files)  # its epochs are, its record is not
+    going_up.close(files)
+    assert upload_of(files, server).is_whole(files)
+    assert not upload_of(files, server).is_whole(dataclasses.replace(files, record_text=files.record_text + " "))
 
 
 @pytest.mark.parametrize(
@@ -140,30 +140,30 @@ def test_a_cell_is_whole_when_its_record_is_there_and_no_longer_when_it_has_anot
         (None, (PREEMPTED, True)),
     ],
 )
-def test_a_page_ends_as_its_cell_did(server: Server, trail: Trail, status: Status | None, ended: tuple[int, bool]):
-    assert trail.record is not None
-    now = dataclasses.replace(trail, record=msgspec.structs.replace(trail.record, status=status)) if status else None
-    going_up = upload_of(trail, server)
-    going_up.catch_up(now or begun(trail, 3))
-    going_up.close(now or begun(trail, 3))
-    assert server.pages[trail.cell].ended == ended
+def test_a_page_ends_as_its_cell_did(server: Server, files: CellFiles, status: Status | None, ended: tuple[int, bool]):
+    assert files.record is not None
+    now = dataclasses.replace(files, record=msgspec.structs.replace(files.record, status=status)) if status else None
+    going_up = upload_of(files, server)
+    going_up.catch_up(now or begun(files, 3))
+    going_up.close(now or begun(files, 3))
+    assert server.pages[files.cell].ended == ended
 
 
-def test_weights_go_up_once_and_only_of_a_finished_cell(server: Server, trail: Trail):
-    (trail.folder / "weights.pt").touch()
-    asked = dataclasses.replace(trail, config=trail.config | {"tracker.weights": True})
+def test_weights_go_up_once_and_only_of_a_finished_cell(server: Server, files: CellFiles):
+    (files.folder / "weights.pt").touch()
+    asked = dataclasses.replace(files, config=files.config | {"tracker.weights": True})
     counts = []
-    for now in (begun(asked, 3), trail, asked, asked):
+    for now in (begun(asked, 3), files, asked, asked):
         going_up = upload_of(now, server)
         going_up.catch_up(now)
         going_up.close(now)
-        counts.append(server.pages[trail.cell].files.count("weights.pt"))
+        counts.append(server.pages[files.cell].files.count("weights.pt"))
     assert counts == [0, 0, 1, 1]
 
 
 def test_the_command_line_goes_before_the_cell_and_the_cell_before_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WANDB_ENTITY", "theirs")
     monkeypatch.setenv("WANDB_PROJECT", "environment")
-    assert Wish(project="line").target("", "cell") == Target(entity="theirs", project="line")
-    assert Wish(entity="mine").target("cells", "cell") == Target(entity="mine", project="cell")
-    assert Wish().target("", "") == Target(entity="theirs", project="environment")
+    assert TargetOverrides(project="line").target("", "cell") == Target(entity="theirs", project="line")
+    assert TargetOverrides(entity="mine").target("cells", "cell") == Target(entity="mine", project="cell")
+    assert TargetOverrides().target("", "") == Target(entity="theirs", project="environment")

@@ -9,7 +9,7 @@ from strive.launch.pool import Pool, slots
 from strive.launch.retries import Retries
 from strive.launch.submission import Submission
 from strive.launch.task import CellOutcome
-from strive.trackers.session import mirroring_of
+from strive.trackers.session import session_of
 
 
 @dataclass
@@ -38,19 +38,19 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
     device = "cpu" if all(task.config["trainer.device"] == "cpu" for task in tasks) else "auto"
     places = slots(options.cells_per_device, len(tasks), threads, device=device)
-    mirroring = mirroring_of(
+    session = session_of(
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
     )
     folders, work = {task.cell: task.folder for task in tasks}, {task.cell: task.work for task in tasks}
-    with mirroring, LiveView(folders, total=len(tasks), done=0, title=title, work=work) as view:
+    with session, LiveView(folders, total=len(tasks), done=0, title=title, work=work) as view:
 
         def on_ended(ended: CellOutcome) -> None:
             view.ended(ended)
-            mirroring.show([ended.cell])
+            session.show([ended.cell])
 
         def on_tick(pool: Pool) -> None:
             view.refresh(pool.running(), pool.waiting(), _of_others(pool))
-            mirroring.show(pool.running())
+            session.show(pool.running())
 
         pool = Pool(
             tasks,

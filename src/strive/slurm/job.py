@@ -31,7 +31,7 @@ from strive.launch.task import CellOutcome, Task
 from strive.processes import slurm_job, slurm_restarts, usable_cores
 from strive.slurm.job_log import JobLog, out_of_retries, starts
 from strive.slurm.snapshot import check_code
-from strive.trackers.session import Mirroring, mirroring_of
+from strive.trackers.session import UploadSession, session_of
 
 _WARNING = signal.SIGUSR2.name
 _IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
@@ -78,7 +78,7 @@ class _JobRun:
         self.payload, self.log = payload, log
         self._started = time.monotonic()
         self._idle_since: float | None = None
-        self._mirroring: Mirroring | None = None
+        self._session: UploadSession | None = None
         self._pool: Pool | None = None
         self._failed = self._has_left = self._yields = False
 
@@ -99,7 +99,7 @@ class _JobRun:
 
     def _train(self, tasks: list[Task], job: str) -> None:
         logs = self.payload.logs / f"{job}-{slurm_restarts()}"
-        mirroring = mirroring_of(
+        session = session_of(
             tasks,
             log=logs / "wandb.log",
             say=_print,
@@ -110,7 +110,7 @@ class _JobRun:
             # After a warning there must be time to put the job back into the queue.
             leave_seconds=self.payload.signal_delay_s / 5,
         )
-        with mirroring as self._mirroring:
+        with session as self._session:
             self._pool = Pool(
                 tasks,
                 allocated_slots(self.payload.cells_per_device, tasks),
@@ -130,8 +130,8 @@ class _JobRun:
             self._await_end()
 
     def _ended(self, ended: CellOutcome) -> None:
-        if self._mirroring is not None:
-            self._mirroring.show([ended.cell])
+        if self._session is not None:
+            self._session.show([ended.cell])
         if ended.status is not None:
             self._failed |= not ended.status.finished
             self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
@@ -151,8 +151,8 @@ class _JobRun:
 
     def _tick(self, pool: Pool) -> None:
         self.log.running(pool.running())
-        if self._mirroring is not None:
-            self._mirroring.show(pool.running())
+        if self._session is not None:
+            self._session.show(pool.running())
         if pool.interrupted:
             # At once: SLURM may end this process before the cells have written their checkpoints.
             self._leave(pool.interrupted)

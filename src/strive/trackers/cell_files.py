@@ -1,4 +1,4 @@
-"""What a cell has left in its folder so far, for whoever shows it elsewhere. Imports no torch."""
+"""Snapshot of a cell's folder, for trackers. Imports no torch."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ _CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trail:
+class CellFiles:
     """One cell's files, read once."""
 
     cell: str
@@ -42,7 +42,7 @@ class Trail:
         return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 
-def read_trail(folder: Path) -> Trail | None:
+def read_cell_files(folder: Path) -> CellFiles | None:
     """Return what lies in a cell's folder, or None if its training has left nothing yet.
 
     Raises RecordError for a record that cannot be trusted.
@@ -54,7 +54,7 @@ def read_trail(folder: Path) -> Trail | None:
     config = record.config if record else _config(place / _CONFIG)
     if config is None:
         return None
-    return Trail(
+    return CellFiles(
         cell=folder.name,
         folder=place,
         config=config,

@@ -18,9 +18,9 @@ from strive.trackers.server import (
     address,
     asked,
     connect,
+    error_line,
     host,
     seconds,
-    told,
     without_password,
 )
 
@@ -134,18 +134,18 @@ class OpenRun:
             )
         except AuthenticationError as error:
             self._folder.cleanup()
-            raise SilentError(told(error)) from None
+            raise SilentError(error_line(error)) from None
         except _GONE as error:
             self._folder.cleanup()
-            raise ServiceGoneError(told(error)) from None
+            raise ServiceGoneError(error_line(error)) from None
         except (Error, OSError, ValueError) as error:
             self._folder.cleanup()
             # The client's own words, in 0.31, of its helper process: it is gone, or has the id from a try that failed.
             if str(error) == "Connection lost" or "is in use" in str(error):
-                raise ServiceGoneError(told(error)) from None
+                raise ServiceGoneError(error_line(error)) from None
             if "created and deleted" in str(error):
                 raise DeletedError(f"the W&B run {run} was deleted") from None
-            raise NotUploadedError(told(error)) from None
+            raise NotUploadedError(error_line(error)) from None
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
         self.id, self.url = self._run.id, without_password(self._run.url or "")
@@ -197,9 +197,9 @@ class OpenRun:
                 self._run.mark_preempting()
             self._run.finish(exit_code=exit_code)
         except _GONE as error:
-            raise ServiceGoneError(told(error)) from None
+            raise ServiceGoneError(error_line(error)) from None
         except (Error, OSError, ValueError) as error:  # a TimeoutError is an OSError
-            raise NotUploadedError(told(error)) from None
+            raise NotUploadedError(error_line(error)) from None
         finally:
             self._folder.cleanup()
 
@@ -209,7 +209,7 @@ def _service() -> Iterator[None]:
     try:
         yield
     except _GONE as error:
-        raise ServiceGoneError(told(error)) from None
+        raise ServiceGoneError(error_line(error)) from None
 
 
 def _settings(trainer: int | None, finish_seconds: float) -> wandb.Settings:

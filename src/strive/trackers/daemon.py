@@ -1,9 +1,8 @@
-"""The process that shows cells on W&B: `python -m strive.trackers.daemon RUNS SCRATCH WISH`.
+"""The process that shows cells on W&B: `python -m strive.trackers.daemon RUNS SCRATCH TARGET`.
 
-Orders come on stdin, news go to stdout, one JSON object a line (strive.trackers.protocol). It looks at
-the cells that it was told of, again and again, until stdin ends; then it sends what is left, and
-leaves. Whoever started it waits for nothing here, and may kill it at any time: what W&B has is asked
-of W&B.
+Requests come on stdin and events go to stdout, one JSON object a line (strive.trackers.protocol). It polls the
+requested cells' files until stdin ends, then sends what is left and exits. The parent never blocks on this process
+and may kill it at any time: what has been uploaded is read again from W&B.
 """
 
 import json
@@ -23,24 +22,24 @@ from strive import streams
 from strive.cells.lease import ClaimedError, LeaseMonitor
 from strive.cells.records import RETRAINING, RecordError
 from strive.json_lines import from_line, to_line
-from strive.trackers.cell_files import Trail, read_trail
+from strive.trackers.cell_files import CellFiles, read_cell_files
 from strive.trackers.client import Client, NotUploadedError, ServiceGoneError
 from strive.trackers.naming import Plans
-from strive.trackers.protocol import Kind, News, Order
-from strive.trackers.server import NoKeyError, ServerError, told
-from strive.trackers.upload import LEASE_SECONDS, LOCK, CellUpload, Wish, upload_plan
-from strive.trackers.upload_state import read_receipt
+from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
+from strive.trackers.server import NoKeyError, ServerError, error_line
+from strive.trackers.upload import LEASE_SECONDS, LOCK, CellUpload, TargetOverrides, upload_plan
+from strive.trackers.upload_state import read_upload_state
 
 _LOOK_SECONDS = 1.0  # between two looks at the cells' files
 _AGAIN_SECONDS = 30.0  # before a server that did not answer is asked again
 _RESTARTS = 3  # of W&B's helper process
 
 
-class Mirror:
-    """Cells that W&B is to show."""
+class Daemon:
+    """The cells that W&B is to show, and how far each upload is."""
 
-    def __init__(self, runs: Path, wish: Wish, out: TextIO) -> None:
-        self._runs, self._wish, self._out = runs, wish, out
+    def __init__(self, runs: Path, overrides: TargetOverrides, out: TextIO) -> None:
+        self._runs, self._overrides, self._out = runs, overrides, out
         self._plans = Plans(runs)
         self._client: Client | None = None
         self._cells: dict[str, CellUpload | None] = {}  # that are not done; None: not looked at yet
@@ -52,10 +51,10 @@ class Mirror:
         self._closing: float | None = None  # since when
         self._leases = LeaseMonitor()
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that W&B has all of
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
-    def take(self, order: Order) -> None:
-        """Note what to show."""
+    def take(self, order: ShowRequest) -> None:
+        """Add cells and plans to those that are shown."""
         for cell in order.cells:
             self._cells.setdefault(cell, None)
         self._plan_names += [name for name in order.plans if name not in self._plan_names]
@@ -103,18 +102,18 @@ class Mirror:
         if self._closing is None and (self._stamps.get(cell) == stamp or self._waits(cell)):
             return
         try:
-            trail = read_trail(self._runs / cell)
-            if trail is None:
+            files = read_cell_files(self._runs / cell)
+            if files is None:
                 if self._closing is not None:
-                    self._end(cell, Kind.nothing, "nothing was trained yet")
+                    self._end(cell, UploadEventKind.nothing, "nothing was trained yet")
             else:
-                self._send(cell, trail)
+                self._send(cell, files)
             self._stamps[cell] = stamp
         except ClaimedError as error:
-            self._elsewhere(cell, error)
+            self._leave_to_other_process(cell, error)
         except RecordError as error:
             self._stamps[cell] = stamp  # until somebody mends it
-            self._end(cell, Kind.failed, str(error))
+            self._end(cell, UploadEventKind.failed, str(error))
         except ServerError as error:
             self._outage(str(error))
         except ServiceGoneError as error:
@@ -123,32 +122,32 @@ class Mirror:
             self._failed(cell, str(error))
         except Exception as error:
             # A fault of ours, or of W&B's client, must not cost the other cells.
-            self._failed(cell, f"{type(error).__name__}: {told(error)}")
+            self._failed(cell, f"{type(error).__name__}: {error_line(error)}")
 
-    def _send(self, cell: str, trail: Trail) -> None:
+    def _send(self, cell: str, files: CellFiles) -> None:
         assert self._client is not None
-        upload = self._cells[cell] or CellUpload(self._runs / cell, self._client, self._plans, self._wish)
+        upload = self._cells[cell] or CellUpload(self._runs / cell, self._client, self._plans, self._overrides)
         self._cells[cell] = upload
         was_open = upload.open
         ends = self._closing is not None
-        if not was_open and upload.is_whole(trail) and (trail.record or ends):
-            self._end(cell, Kind.done, trail.state, url=upload.url)
+        if not was_open and upload.is_whole(files) and (files.record or ends):
+            self._end(cell, UploadEventKind.done, files.state, url=upload.url)
             return
-        if not (ends or was_open) and (trail.state == "stopped" or (_replaces(trail) and not trail.epochs)):
+        if not (ends or was_open) and (files.state == "stopped" or (_replaces(files) and not files.epochs)):
             return  # someone is about to go on with it, or to train other numbers
-        upload.catch_up(trail)
+        upload.catch_up(files)
         self._restarts = 0
         if not was_open:
-            self._say(News(kind=Kind.shown, cell=cell, url=upload.url))
-        if trail.owner is None or ends:
+            self._say(UploadEvent(kind=UploadEventKind.shown, cell=cell, url=upload.url))
+        if files.owner is None or ends:
             # Nobody trains it now, or nobody will look again.
-            upload.close(trail)
-        if trail.record is not None:
-            self._end(cell, Kind.uploaded, trail.state, url=upload.url)
+            upload.close(files)
+        if files.record is not None:
+            self._end(cell, UploadEventKind.uploaded, files.state, url=upload.url)
         elif ends:
-            self._end(cell, Kind.partly, f"{len(trail.epochs)} epochs, {trail.state}", url=upload.url)
+            self._end(cell, UploadEventKind.partly, f"{len(files.epochs)} epochs, {files.state}", url=upload.url)
 
-    def _elsewhere(self, cell: str, error: ClaimedError) -> None:
+    def _leave_to_other_process(self, cell: str, error: ClaimedError) -> None:
         """Leave the cell to the process that shows it, or take it over if that one is dead."""
         upload = self._cells[cell]
         assert upload is not None
@@ -158,7 +157,7 @@ class Mirror:
         elif self._closing is not None and (
             error.owner.is_here() or time.monotonic() - self._closing > LEASE_SECONDS + _LOOK_SECONDS
         ):
-            self._end(cell, Kind.elsewhere, f"{error.owner} shows it")
+            self._end(cell, UploadEventKind.other_process, f"{error.owner} shows it")
 
     def _restart(self, cell: str, why: str) -> None:
         """Start W&B's helper process again, and every W&B run with it; the server knows what arrived."""
@@ -182,19 +181,19 @@ class Mirror:
         if self._client is not None and not self._client.answers():
             self._outage(why)
         elif self._closing is not None:
-            self._end(cell, Kind.failed, why)
-        elif self._told.get(cell) != why:
-            self._told[cell] = why
-            self._say(News(kind=Kind.trouble, cell=cell, text=why))
+            self._end(cell, UploadEventKind.failed, why)
+        elif self._reported.get(cell) != why:
+            self._reported[cell] = why
+            self._say(UploadEvent(kind=UploadEventKind.retrying, cell=cell, text=why))
 
     def _waits(self, name: str) -> bool:
         return time.monotonic() < self._again_at.get(name, 0.0)
 
-    def _end(self, cell: str, kind: Kind, text: str, *, url: str = "") -> None:
+    def _end(self, cell: str, kind: UploadEventKind, text: str, *, url: str = "") -> None:
         """Say how far W&B is with a cell; as long as others train, it may yet be trained again."""
         if self._closing is not None:
             self._cells.pop(cell, None)
-        self._say(News(kind=kind, cell=cell, text=text, url=url))
+        self._say(UploadEvent(kind=kind, cell=cell, text=text, url=url))
 
     # --- the server
 
@@ -205,25 +204,25 @@ class Mirror:
             self._client = Client()
         except NoKeyError as error:
             self._not_before = float("inf")
-            self._say(News(kind=Kind.offline, text=str(error)))
+            self._say(UploadEvent(kind=UploadEventKind.offline, text=str(error)))
         except ServerError as error:
             self._outage(str(error))
         else:
-            if self._told.get("server") == self._client.server:
+            if self._reported.get("server") == self._client.server:
                 return True
-            self._told["server"] = self._client.server
-            target = self._wish.target("", "")
+            self._reported["server"] = self._client.server
+            target = self._overrides.target("", "")
             where = f"{self._client.server}/{target.entity or self._client.entity}"
-            self._say(News(kind=Kind.online, url=where))
+            self._say(UploadEvent(kind=UploadEventKind.online, url=where))
         return self._client is not None
 
     def _outage(self, why: str) -> None:
         self._restarts = 0
         self._asked = time.monotonic()
         self._not_before = self._asked + _AGAIN_SECONDS
-        if self._told.get("") != why:
-            self._told[""] = why
-            self._say(News(kind=Kind.trouble, text=why))
+        if self._reported.get("") != why:
+            self._reported[""] = why
+            self._say(UploadEvent(kind=UploadEventKind.retrying, text=why))
 
     def _send_plan(self, name: str) -> None:
         assert self._client is not None
@@ -233,7 +232,7 @@ class Mirror:
         common = self._plans.common(name)
         where = str(common.get("tracker.entity", "")), str(common.get("tracker.project", ""))
         try:
-            upload_plan(folder, self._client, self._wish.target(*where, read_receipt(folder)))
+            upload_plan(folder, self._client, self._overrides.target(*where, read_upload_state(folder)))
         except FileNotFoundError:
             pass  # it was deleted, and with it what there was to show
         except ServerError as error:
@@ -243,20 +242,20 @@ class Mirror:
             self._restart(subject, str(error))
             return
         except Exception as error:
-            self._failed(subject, told(error))
+            self._failed(subject, error_line(error))
             if self._closing is None:
                 return
         self._plan_names.remove(name)
 
-    def _say(self, news: News) -> None:
+    def _say(self, event: UploadEvent) -> None:
         with suppress(OSError):  # nobody listens any more
-            self._out.write(to_line(news).decode())
+            self._out.write(to_line(event).decode())
             self._out.flush()
 
 
-def _replaces(trail: Trail) -> bool:
+def _replaces(files: CellFiles) -> bool:
     """Return whether the training is to replace a result."""
-    return trail.folder.name == RETRAINING
+    return files.folder.name == RETRAINING
 
 
 def _give_way() -> None:
@@ -279,50 +278,50 @@ def _stamp(folder: Path) -> tuple[int, ...]:
     return tuple(found)
 
 
-def main(runs: Path, wish: Wish) -> None:
-    """Show what stdin orders until it ends."""
+def main(runs: Path, overrides: TargetOverrides) -> None:
+    """Show what stdin requests until it ends."""
     # SLURM signals every process of a job. The cells then have something more to say, so who started this
     # process says when it ends.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     _give_way()
-    # W&B's client prints; news must not be mixed with that.
+    # W&B's client prints; events must not be mixed with that.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     streams.guard()  # a full disk that takes no word of W&B's client is no reason to upload nothing
-    orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin, orders), name="orders", daemon=True).start()
-    mirror = Mirror(runs, wish, out)
+    requests: queue.SimpleQueue[ShowRequest | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, requests), name="requests", daemon=True).start()
+    daemon = Daemon(runs, overrides, out)
     ends = False
-    while not (ends and (mirror.is_empty or mirror.is_out)):
-        for order in _waiting(orders):
+    while not (ends and (daemon.is_empty or daemon.is_out)):
+        for order in _waiting(requests):
             if order is None:
                 ends = True
-                mirror.close()
+                daemon.close()
             else:
-                mirror.take(order)
-        mirror.look()
-    mirror.leave()
+                daemon.take(order)
+        daemon.look()
+    daemon.leave()
 
 
-def _listen(source: TextIO, orders: "queue.SimpleQueue[Order | None]") -> None:
+def _listen(source: TextIO, requests: "queue.SimpleQueue[ShowRequest | None]") -> None:
     try:
         for line in source:
-            orders.put(from_line(Order, line))
+            requests.put(from_line(ShowRequest, line))
     finally:
-        orders.put(None)
+        requests.put(None)
 
 
-def _waiting(orders: "queue.SimpleQueue[Order | None]") -> Iterable[Order | None]:
-    """Yield the orders that have come; waits a moment for the first, so that a look is taken each second."""
+def _waiting(requests: "queue.SimpleQueue[ShowRequest | None]") -> Iterable[ShowRequest | None]:
+    """Yield the requests that have come; wait a moment for the first, so that the cells are looked at each second."""
     with suppress(queue.Empty):
-        yield orders.get(timeout=_LOOK_SECONDS)
+        yield requests.get(timeout=_LOOK_SECONDS)
         while True:
-            yield orders.get_nowait()
+            yield requests.get_nowait()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Wish(**json.loads(sys.argv[3])))
+    main(Path(sys.argv[1]), TargetOverrides(**json.loads(sys.argv[3])))
     # Nobody else does, if who started this process is gone.
     shutil.rmtree(sys.argv[2], ignore_errors=True)
     # Threads of W&B's client may still wait for a server that is gone.

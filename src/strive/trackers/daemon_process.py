@@ -1,4 +1,4 @@
-"""The process that shows cells on W&B, as who started it sees it. Imports neither W&B nor torch."""
+"""Handle of the process that shows cells on W&B, for its parent. Imports neither W&B nor torch."""
 
 import json
 import os
@@ -15,26 +15,31 @@ from typing import IO
 
 from strive.json_lines import from_line, to_line
 from strive.processes import own_source_first
-from strive.trackers.protocol import Kind, News, Order
+from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
 
 # Its telemetry would hold up the end where a firewall swallows packets.
 _QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false")}
 _FOLDERS = ("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
 
 
-class MirrorProcess:
-    """A child process with orders going in and news coming out."""
+class DaemonProcess:
+    """A child process: requests go in, events come out."""
 
     def __init__(
-        self, runs: Path, *, log: Path, on_news: Callable[[News], object], wish: Mapping[str, str] | None = None
+        self,
+        runs: Path,
+        *,
+        log: Path,
+        on_event: Callable[[UploadEvent], object],
+        overrides: Mapping[str, str] | None = None,
     ) -> None:
         """Start it.
 
-        runs: folder of the cells. log: gets what W&B's client prints, if anything, in the end. on_news: called in
-        another thread. wish: entity and project, where they are not the cells' own. Raises OSError.
+        runs: folder of the cells. log: gets what W&B's client prints, if anything, in the end. on_event: called in
+        another thread. overrides: entity and project, where they are not the cells' own. Raises OSError.
         """
-        self.news: list[News] = []
-        self._on_news = on_news
+        self.events: list[UploadEvent] = []
+        self._on_event = on_event
         self._answered = threading.Event()
         self._last = time.monotonic()
         # Whatever W&B's client keeps while it sends: not in the cell's folder, where all of it is already.
@@ -45,7 +50,7 @@ class MirrorProcess:
         with self._said.open("wb") as file:
             # In a session of its own: a Ctrl-C is for the cells, which then have something more to show.
             self._process = subprocess.Popen(
-                [*program, str(runs.absolute()), scratch, json.dumps(dict(wish or {}))],
+                [*program, str(runs.absolute()), scratch, json.dumps(dict(overrides or {}))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -55,25 +60,25 @@ class MirrorProcess:
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._orders = self._process.stdin
-        self._reader = threading.Thread(target=self._listen, args=(self._process.stdout,), name="news", daemon=True)
+        self._requests = self._process.stdin
+        self._reader = threading.Thread(target=self._listen, args=(self._process.stdout,), name="events", daemon=True)
         self._reader.start()
 
-    def order(self, *, cells: Iterable[str] = (), plans: Sequence[str] = ()) -> None:
+    def show(self, *, cells: Iterable[str] = (), plans: Sequence[str] = ()) -> None:
         """Have these shown from now on."""
-        with suppress(OSError, ValueError):  # it is gone, or was told to leave
-            self._orders.write(to_line(Order(cells=list(cells), plans=list(plans))).decode())
-            self._orders.flush()
+        with suppress(OSError, ValueError):  # it has ended, or its stdin is closed
+            self._requests.write(to_line(ShowRequest(cells=list(cells), plans=list(plans))).decode())
+            self._requests.flush()
 
-    def wait_for_server(self, seconds: float) -> News | None:
-        """Return its word on the server, or None if there was none in time."""
+    def wait_for_server(self, seconds: float) -> UploadEvent | None:
+        """Return its first event about the server, or None if there was none in time."""
         self._answered.wait(seconds)
-        return next((news for news in self.news if news.kind in _ON_SERVER), None)
+        return next((event for event in self.events if event.kind in _ON_SERVER), None)
 
     def leave(self) -> None:
-        """Have it send what is there and end."""
+        """Close its stdin: it sends what is there and ends."""
         with suppress(OSError):
-            self._orders.close()
+            self._requests.close()
         self._last = time.monotonic()
 
     @property
@@ -83,7 +88,7 @@ class MirrorProcess:
 
     @property
     def silent_seconds(self) -> float:
-        """How long it has said nothing."""
+        """Seconds since its last event."""
         return time.monotonic() - self._last
 
     def kill(self) -> None:
@@ -110,13 +115,13 @@ class MirrorProcess:
     def _listen(self, lines: IO[str]) -> None:
         with suppress(ValueError):  # closed meanwhile
             for line in lines:
-                news = from_line(News, line)
+                event = from_line(UploadEvent, line)
                 self._last = time.monotonic()
-                self._on_news(news)
-                self.news.append(news)
-                if news.kind in _ON_SERVER:
+                self._on_event(event)
+                self.events.append(event)
+                if event.kind in _ON_SERVER:
                     self._answered.set()
         self._answered.set()
 
 
-_ON_SERVER = (Kind.online, Kind.offline, Kind.trouble)
+_ON_SERVER = (UploadEventKind.online, UploadEventKind.offline, UploadEventKind.retrying)

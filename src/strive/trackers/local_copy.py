@@ -13,9 +13,9 @@ from platformdirs import user_cache_dir
 
 from strive.cells.records import write_whole
 from strive.results.load import LoadError
-from strive.trackers.mirrored import Mirrored
+from strive.trackers.mirrored import MirroredRecord
 from strive.trackers.project import PLAN_FILE
-from strive.trackers.upload_state import Receipt, write_receipt
+from strive.trackers.upload_state import UploadState, write_upload_state
 
 SWEEPS = "sweeps"  # folder of the plans, among those of the cells
 _FETCHED = ".fetched"  # file: when
@@ -32,7 +32,7 @@ class LocalCopy:
         """Return a plan; empty if there is none."""
         return _read(self._plan_path(name)) or b""
 
-    def keep(self, records: Mapping[str, Mirrored], plans: Mapping[str, bytes]) -> None:
+    def keep(self, records: Mapping[str, MirroredRecord], plans: Mapping[str, bytes]) -> None:
         """Write what changed, and remove what W&B has no more. records: by cell. plans: by name."""
         for name, content in plans.items():
             _write(self._plan_path(name), content)
@@ -42,7 +42,7 @@ class LocalCopy:
                 for stale in ("epochs.jsonl", _CURVE):  # of the training that the old record is of
                     path.with_name(stale).unlink(missing_ok=True)
                 _write(path, record.content)
-                write_receipt(path.parent, _receipt(record))
+                write_upload_state(path.parent, _state(record))
         for parent, names in ((self.folder, {*records, SWEEPS, _FETCHED}), (self.folder / SWEEPS, {*plans})):
             for path in parent.iterdir():
                 if path.name not in names:
@@ -50,11 +50,11 @@ class LocalCopy:
         now = datetime.datetime.now(datetime.UTC)
         _write(self.folder / _FETCHED, now.strftime("%Y-%m-%d %H:%M UTC").encode())
 
-    def has_curve(self, record: Mirrored) -> bool:
+    def has_curve(self, record: MirroredRecord) -> bool:
         """Return whether epochs.jsonl is of the history that W&B has now."""
         return _read(self.folder / record.cell / _CURVE) == _mark(record)
 
-    def keep_curve(self, record: Mirrored, lines: Sequence[str], *, whole: bool) -> None:
+    def keep_curve(self, record: MirroredRecord, lines: Sequence[str], *, whole: bool) -> None:
         """Write epochs.jsonl; no lines, no file. whole: there is nothing more to come."""
         folder = self.folder / record.cell
         if lines:
@@ -90,13 +90,13 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _receipt(record: Mirrored) -> Receipt:
-    """Return what leads from the copy of a cell to its page."""
+def _state(record: MirroredRecord) -> UploadState:
+    """Return the upload state that leads from the copy of a cell to its page."""
     run = record.run
-    return Receipt(server="", entity=run.entity, project=run.project, id=run.id, url=run.url)
+    return UploadState(server="", entity=run.entity, project=run.project, id=run.id, url=run.url)
 
 
-def _mark(record: Mirrored) -> bytes:
+def _mark(record: MirroredRecord) -> bytes:
     """Return what changes whenever a cell's history has to be read again."""
     digest = hashlib.sha256(record.content).hexdigest()
     return f"{record.run.id} {record.run.historyLineCount} {digest}".encode()

@@ -1,4 +1,4 @@
-"""What W&B runs hold of cells and plans, as the files on disk that were mirrored there."""
+"""Records and plans in W&B runs, turned back into the files that they were uploaded from."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _MOST_BYTES = 255  # of a name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mirrored:
+class MirroredRecord:
     """A record as a W&B run holds it. Somebody may have edited it there."""
 
     cell: str  # as the record says; the id of the W&B run where it says nothing
@@ -38,7 +38,7 @@ class Mirrored:
             return bool(read_row(path)["status"] != UNREADABLE)
 
 
-def record_in(run: "Run") -> Mirrored | None:
+def record_in(run: "Run") -> MirroredRecord | None:
     """Return the record in a W&B run's summary; None if there is none, as while the cell trains."""
     text = run.summary_metrics.get("record")
     if text is None:
@@ -50,7 +50,7 @@ def record_in(run: "Run") -> Mirrored | None:
     except (ValueError, RecursionError):
         content = None
     cell, finished, epochs = (_value(content, *keys) for keys in (("cell",), _FINISHED, _EPOCHS))
-    return Mirrored(
+    return MirroredRecord(
         cell=cell if isinstance(cell, str) else str(run.id),
         content=text.encode("utf-8", "surrogatepass"),
         finished=finished if isinstance(finished, str) else "",
@@ -59,7 +59,7 @@ def record_in(run: "Run") -> Mirrored | None:
     )
 
 
-def newest(records: Sequence[Mirrored]) -> Mirrored:
+def newest(records: Sequence[MirroredRecord]) -> MirroredRecord:
     """Return of one cell's records the one that finished last; one that cannot be read only if there is no other."""
     if len(records) == 1:
         return records[0]

@@ -1,4 +1,4 @@
-"""What a cell is called on W&B: name, group, tags, config, summary. Imports neither W&B nor torch."""
+"""Name, group, tags, config and summary of a cell on W&B. Imports neither W&B nor torch."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from strive.cells.records import Provenance, RecordError
 from strive.config import identity
 from strive.config.keys import defaults
 from strive.sweeps.plan import StoredPlan
-from strive.trackers.cell_files import Trail
+from strive.trackers.cell_files import CellFiles
 
 # Names that no Hydra group has: a parameter `model` of a W&B sweep would lock the config's own `model`.
 _FACTORS = {
@@ -110,25 +110,25 @@ def tag(text: str) -> str:
     return text[:64]
 
 
-def label_of(trail: Trail, plans: Plans, *, group: str = "") -> Label:
+def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
     """Return how W&B shows a cell.
 
     group: the sweep that it was first shown under, which it keeps; "" takes the first that holds it.
     """
-    arms = plans.of(trail.cell)
+    arms = plans.of(files.cell)
     group = group if group in arms else next(iter(arms), "")
     arm = arms.get(group, "")
-    own = {config_key(key): value for name in arms for key, value in _varying(trail, plans.factors(name)).items()}
+    own = {config_key(key): value for name in arms for key, value in _varying(files, plans.factors(name)).items()}
     return Label(
-        name=" ".join([trail.cell.rpartition("-")[0], *([arm] if arm else _texts(own))]),
+        name=" ".join([files.cell.rpartition("-")[0], *([arm] if arm else _texts(own))]),
         group=group,
-        tags=_tags(trail, arms),
-        config=own | _factors(trail) | {"sweep": group, "arm": arm, "arms": arms, "cell": _nested(trail.config)},
+        tags=_tags(files, arms),
+        config=own | _factors(files) | {"sweep": group, "arm": arm, "arms": arms, "cell": _nested(files.config)},
     )
 
 
-def _factors(trail: Trail) -> dict[str, Any]:
-    config = trail.config
+def _factors(files: CellFiles) -> dict[str, Any]:
+    config = files.config
     factors = {"net": app.current().label(identity.config_of(config))}
     factors |= {name: config[key] for key, name in _FACTORS.items()}
     if config["model.family"] != "paper":
@@ -136,8 +136,8 @@ def _factors(trail: Trail) -> dict[str, Any]:
     return factors
 
 
-def _varying(trail: Trail, factors: Sequence[str]) -> dict[str, Any]:
-    config = identity.spread(trail.config)
+def _varying(files: CellFiles, factors: Sequence[str]) -> dict[str, Any]:
+    config = identity.spread(files.config)
     return {key: config[key] for key in factors if key not in _FACTORS and key in config}
 
 
@@ -156,8 +156,8 @@ def _texts(values: dict[str, Any]) -> list[str]:
     return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
 
-def _tags(trail: Trail, sweeps: Iterable[str]) -> list[str]:
-    factors = _factors(trail)
+def _tags(files: CellFiles, sweeps: Iterable[str]) -> list[str]:
+    factors = _factors(files)
     values = [factors.get("base"), factors.get("variant"), factors["augmentation"], factors["dataset"], *sweeps]
     return list(dict.fromkeys(tag(str(value)) for value in values if value))
 
@@ -173,10 +173,10 @@ def _nested(config: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def summary_of(trail: Trail) -> dict[str, Any]:
+def summary_of(files: CellFiles) -> dict[str, Any]:
     """Return what W&B shows of a cell beside its last epoch's numbers; keys without a value are left out."""
-    record = trail.record
-    summary: dict[str, Any] = {"status": trail.state, **_best(trail)}
+    record = files.record
+    summary: dict[str, Any] = {"status": files.state, **_best(files)}
     if record is None:
         return summary
     if record.failure is not None:
@@ -184,12 +184,12 @@ def summary_of(trail: Trail) -> dict[str, Any]:
     if record.result is not None:
         result = record.result
         summary |= {"test_error": result.test_error, "test_loss": result.test_loss, "parameters": result.parameters}
-    summary |= _made(record.provenance) | {"record": trail.record_text}
+    summary |= _made(record.provenance) | {"record": files.record_text}
     return {key: value for key, value in summary.items() if value is not None}
 
 
-def _best(trail: Trail) -> dict[str, Any]:
-    scored = [row for row in trail.rows(0) if "val_error" in row]
+def _best(files: CellFiles) -> dict[str, Any]:
+    scored = [row for row in files.rows(0) if "val_error" in row]
     if not scored:
         return {}
     best = min(scored, key=lambda row: (float(row["val_error"]), int(row["epoch"])))

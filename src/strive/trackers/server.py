@@ -1,6 +1,6 @@
 """The W&B server, asked with the genuine client and with every wait bounded.
 
-Imports wandb only when a server is asked: nothing else of analysis/ needs it, and no training.
+Imports wandb only when a server is asked: neither training nor tables from disk need it.
 """
 
 import math
@@ -75,14 +75,16 @@ def connect(host: str) -> "Api":
         api: Api = wandb.Api(timeout=seconds())
     except wandb.errors.AuthenticationError as error:
         if _status(error) in _REFUSED:
-            raise SilentError(f"{host} refuses the key: {told(error)}; `wandb login --relogin` asks for one") from None
+            raise SilentError(
+                f"{host} refuses the key: {error_line(error)}; `wandb login --relogin` asks for one"
+            ) from None
         if error.__cause__ is None:
-            raise ServerError(f"no usable key for {host}: {told(error)}") from None
-        raise SilentError(f"{host} does not answer: {told(error)}") from None
+            raise ServerError(f"no usable key for {host}: {error_line(error)}") from None
+        raise SilentError(f"{host} does not answer: {error_line(error)}") from None
     except wandb.errors.UsageError:
         raise NoKeyError(f"no key for {host}: `wandb login` asks for one, or set WANDB_API_KEY") from None
     except Exception as error:
-        raise ServerError(f"W&B's client cannot ask {host}: {told(error)}") from None
+        raise ServerError(f"W&B's client cannot ask {host}: {error_line(error)}") from None
     return api
 
 
@@ -94,7 +96,7 @@ def asked(host: str) -> Iterator[None]:
     except ServerError:
         raise
     except Exception as error:  # the client lets through what its parts raise
-        raise SilentError(f"{host} does not answer as it should: {told(error)}") from None
+        raise SilentError(f"{host} does not answer as it should: {error_line(error)}") from None
 
 
 def client() -> Any:
@@ -116,7 +118,7 @@ def client() -> Any:
     except ImportError:
         raise ServerError("W&B's client is not installed: pip install 'strive[wandb]'") from None
     except Exception as error:
-        raise ServerError(f"W&B's client does not start: {told(error)}") from None
+        raise ServerError(f"W&B's client does not start: {error_line(error)}") from None
     return wandb
 
 
@@ -133,7 +135,7 @@ def _status(error: Exception) -> int | None:
     return getattr(getattr(error.__cause__, "response", None), "http_status", None) or None
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return what the client says, in one line and without the key."""
     text = str(error.__cause__ or "") or str(error) or type(error).__name__
     if "did not respond in time" in text:  # it speaks of its own helper process, which waits for the server
@@ -145,7 +147,7 @@ def told(error: Exception) -> str:
 
 
 def _secrets() -> list[str]:
-    """Return what must not be told: the key, wherever it is from, and a password in the address."""
+    """Return what must not be shown: the key, wherever it is from, and a password in the address."""
     url = os.environ.get("WANDB_BASE_URL", "")
     found = [os.environ.get("WANDB_API_KEY"), urlsplit(url).password]
     with suppress(OSError, netrc.NetrcParseError):

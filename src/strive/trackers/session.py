@@ -1,4 +1,4 @@
-"""Shows cells on W&B while they train, and tells the user what comes of it. Imports neither W&B nor torch."""
+"""Upload session: shows cells on W&B while they train and reports to the user. Imports neither W&B nor torch."""
 
 import importlib.util
 import os
@@ -14,8 +14,8 @@ from strive import signals
 from strive.config.platform_keys import Tracker
 from strive.errors import ConfigError
 from strive.launch.task import Task
-from strive.trackers.daemon_process import MirrorProcess
-from strive.trackers.protocol import Kind, News
+from strive.trackers.daemon_process import DaemonProcess
+from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.server import seconds as answer_seconds
 
 _PATIENCE_SECONDS = 6.0  # at the end, without a word from the process, beside the time for one answer of the server
@@ -24,10 +24,10 @@ _LEAVE_SECONDS = 8.0  # the same after a signal: SLURM kills half a minute after
 _LATER = "python src/sync.py"
 _STAY = f"epochs stay in the cells' folders, and {_LATER} uploads them"
 _STARTS = 3  # of the process, should it end by itself
-_WHOLE = (Kind.uploaded, Kind.done)
+_WHOLE = (UploadEventKind.uploaded, UploadEventKind.done)
 
 
-class Mirroring:
+class UploadSession:
     """Cells on W&B, in a process of its own; use as a context manager.
 
     Nothing waits for it but the end, which is bounded; whatever goes wrong is one line.
@@ -52,7 +52,7 @@ class Mirroring:
         """
         self._leave_seconds, self._hidden = leave_seconds, frozenset(hidden)
         self._runs, self.kind, self._log, self._say, self._plans = runs, kind, log, say, plans
-        self._process: MirrorProcess | None = None
+        self._process: DaemonProcess | None = None
         self._shown: set[str] = set()
         self._leaving = False
         self._starts = self._pages = 0
@@ -79,7 +79,7 @@ class Mirroring:
             return
         try:
             # What failed before there was anything to show needs no word on W&B.
-            if error is None or any(news.kind is Kind.shown for news in process.news):
+            if error is None or any(event.kind is UploadEventKind.shown for event in process.events):
                 self._wait(process)
                 error = None
         except KeyboardInterrupt:
@@ -89,11 +89,11 @@ class Mirroring:
             process.kill()
         if error is None or isinstance(error, signals.StoppedError):
             why = f"its process ended; {self._log} has its last words" if lost else ""
-            if text := summary(process.news, self._shown, self._runs, why):
+            if text := summary(process.events, self._shown, self._runs, why):
                 self._say(text)
 
     def show(self, cells: Iterable[str]) -> None:
-        """Show these cells from now on; one that was shown already is no news."""
+        """Show these cells from now on; those that are shown already are ignored."""
         new = [cell for cell in cells if cell not in self._shown and cell not in self._hidden]
         self._shown.update(new)
         if self._process is None:
@@ -104,40 +104,40 @@ class Mirroring:
             self._start()
             new = sorted(self._shown)
         if new:
-            self._process.order(cells=new)
+            self._process.show(cells=new)
 
     def _start(self) -> None:
         self._starts += 1
         try:
-            self._process = MirrorProcess(self._runs, log=self._log, on_news=self._speak)
+            self._process = DaemonProcess(self._runs, log=self._log, on_event=self._show_event)
         except OSError as error:
             self._say(f"W&B: its process cannot be started ({error}); {_LATER} uploads the cells later")
             return
-        self._process.order(plans=self._plans)
+        self._process.show(plans=self._plans)
         if self.kind is Tracker.wandb:
-            news = self._process.wait_for_server(_PATIENCE_SECONDS + answer_seconds())
-            if news is not None and news.kind is Kind.offline:
+            event = self._process.wait_for_server(_PATIENCE_SECONDS + answer_seconds())
+            if event is not None and event.kind is UploadEventKind.offline:
                 self._process.kill()
-                self._refuse(news.text)
+                self._refuse(event.text)
 
     def _refuse(self, reason: str) -> None:
         if self.kind is Tracker.wandb:
             raise ConfigError(f"tracker=wandb: {reason}; or say tracker=auto, or tracker=none")
 
-    def _speak(self, news: News) -> None:
-        if self._leaving and news.kind is Kind.trouble:
+    def _show_event(self, event: UploadEvent) -> None:
+        if self._leaving and event.kind is UploadEventKind.retrying:
             return  # the summary says it
-        if self.kind is Tracker.wandb and news.kind is Kind.offline:
+        if self.kind is Tracker.wandb and event.kind is UploadEventKind.offline:
             return  # the refusal says it
-        if news.kind is Kind.shown:
+        if event.kind is UploadEventKind.shown:
             self._pages += 1
-        if text := spoken(news, first=self._pages == 1, lone=len(self._shown) == 1 and not self._plans):
+        if text := event_text(event, first=self._pages == 1, lone=len(self._shown) == 1 and not self._plans):
             self._say(text)
 
-    def _wait(self, process: MirrorProcess) -> None:
+    def _wait(self, process: DaemonProcess) -> None:
         self._leaving, asked_before = not process.has_ended, signals.requested()
         process.leave()
-        begun, told = time.monotonic(), False
+        begun, announced = time.monotonic(), False
         patience = _PATIENCE_SECONDS + answer_seconds()
         while not process.has_ended and process.silent_seconds < patience:
             seconds = time.monotonic() - begun
@@ -145,13 +145,13 @@ class Mirroring:
                 return
             if signals.requested() != asked_before:
                 raise KeyboardInterrupt  # the signal was for this wait
-            if seconds > 1 and not told:
-                told = True
+            if seconds > 1 and not announced:
+                announced = True
                 self._say(f"W&B: sending what is left (Ctrl-C leaves that to {_LATER})")
             time.sleep(0.02)
 
 
-def mirroring_of(
+def session_of(
     tasks: Sequence[Task],
     *,
     log: Path,
@@ -159,8 +159,8 @@ def mirroring_of(
     plans: Sequence[str],
     strict: bool = True,
     leave_seconds: float = _LEAVE_SECONDS,
-) -> Mirroring:
-    """Return what shows the cells of a launch, or of one of its jobs; the arguments are Mirroring's.
+) -> UploadSession:
+    """Return what shows the cells of a launch, or of one of its jobs; the arguments are UploadSession's.
 
     strict: refuse tracker=wandb where W&B cannot be had, rather than do without.
     """
@@ -168,7 +168,7 @@ def mirroring_of(
         raise ConfigError("a W&B agent gives one W&B run to each command, so train one cell in each: leave out -m")
     kinds = {Tracker(task.config.get("tracker.kind", Tracker.auto)) for task in tasks}
     kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
-    return Mirroring(
+    return UploadSession(
         Path(tasks[0].config["runs"]) if tasks else Path("runs"),
         Tracker.auto if kind is Tracker.wandb and not strict else kind,
         log=log,
@@ -184,7 +184,7 @@ def check_wandb(kinds: Iterable[str], say: Callable[[str], object]) -> None:
     if Tracker.wandb.value in kinds:
         with (
             tempfile.TemporaryDirectory() as folder,
-            Mirroring(Path(folder), Tracker.wandb, log=Path(folder) / "wandb.log", say=say),
+            UploadSession(Path(folder), Tracker.wandb, log=Path(folder) / "wandb.log", say=say),
         ):
             pass
 
@@ -199,38 +199,42 @@ def missing() -> str:
     return ""
 
 
-def spoken(news: News, *, first: bool, lone: bool) -> str:
-    """Return what to tell the user at once; "" for what the end sums up.
+def event_text(event: UploadEvent, *, first: bool, lone: bool) -> str:
+    """Return the line to print at once; "" for what the summary at the end says.
 
     first: it is of the first page. lone: there is one cell, so that its page is what to look at.
     """
-    match news.kind:
-        case Kind.offline:
-            return f"W&B: {news.text}; {_STAY}"
-        case Kind.trouble:
-            return f"W&B: {news.cell + ': ' if news.cell else ''}{news.text}; training goes on, it is tried again"
-        case Kind.shown if first:
-            return f"W&B: {news.url if lone else news.url.rpartition('/runs/')[0]}"
+    match event.kind:
+        case UploadEventKind.offline:
+            return f"W&B: {event.text}; {_STAY}"
+        case UploadEventKind.retrying:
+            return f"W&B: {event.cell + ': ' if event.cell else ''}{event.text}; training goes on, it is tried again"
+        case UploadEventKind.shown if first:
+            return f"W&B: {event.url if lone else event.url.rpartition('/runs/')[0]}"
         case _:
             return ""
 
 
-def summary(news: Sequence[News], cells: Iterable[str], runs: Path, why: str = "") -> str:
+def summary(events: Sequence[UploadEvent], cells: Iterable[str], runs: Path, why: str = "") -> str:
     """Return what is on W&B in the end, and what is not, in one line; "" if W&B was never asked.
 
-    why: something is not, where the news do not say.
+    why: the reason for what is missing, where no event gives one.
     """
     wanted = set(cells)
-    last = {each.cell: each for each in news if each.cell}
+    last = {each.cell: each for each in events if each.cell}
     # Another process has those, or there was nothing of them to show.
-    wanted -= {cell for cell in wanted if cell in last and last[cell].kind in (Kind.elsewhere, Kind.nothing)}
+    wanted -= {
+        cell
+        for cell in wanted
+        if cell in last and last[cell].kind in (UploadEventKind.other_process, UploadEventKind.nothing)
+    }
     whole = {cell for cell in wanted if cell in last and last[cell].kind in _WHOLE}
-    if not wanted or any(each.kind is Kind.offline for each in news):
+    if not wanted or any(each.kind is UploadEventKind.offline for each in events):
         return ""
     if whole == wanted:
         return f"W&B has all of {len(whole)} cell{'s' if len(whole) > 1 else ''}"
-    reasons = [each.text for each in news if each.kind in (Kind.trouble, Kind.failed)]
-    stopped = all(cell in last and last[cell].kind is Kind.partly for cell in wanted - whole)
+    reasons = [each.text for each in events if each.kind in (UploadEventKind.retrying, UploadEventKind.failed)]
+    stopped = all(cell in last and last[cell].kind is UploadEventKind.partly for cell in wanted - whole)
     why = why or (reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more")
     where = "" if runs == Path("runs") else f" runs={shlex.quote(str(runs))}"
     return (

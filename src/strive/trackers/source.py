@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from strive.results.load import LoadError
 from strive.results.record_row import UNREADABLE, read_rows
 from strive.trackers.local_copy import SWEEPS, LocalCopy, copy_of, last_fetched
-from strive.trackers.mirrored import Mirrored, epoch_lines, is_name, newest, plan_name, record_in
+from strive.trackers.mirrored import MirroredRecord, epoch_lines, is_name, newest, plan_name, record_in
 from strive.trackers.project import PLAN, PLAN_FILE, TRAIN, Project
 from strive.trackers.server import SilentError, host
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _AT_ONCE = 8  # histories
 
 
-class Source:
+class WandbSource:
     """A project on W&B, and its copy here."""
 
-    def __init__(self, project: Project, copy: LocalCopy, records: Mapping[str, Mirrored]) -> None:
+    def __init__(self, project: Project, copy: LocalCopy, records: Mapping[str, MirroredRecord]) -> None:
         """Take what `open_source` found. records: by cell."""
         self._project, self._copy, self._records = project, copy, records
 
@@ -61,7 +61,7 @@ class Source:
             more = f", and {len(short) - 1} more are not whole" if len(short) > 1 else ""
             _say(f"{self}: {short[0]}{more}; python src/sync.py --again uploads what is missing")
 
-    def _keep_curve(self, record: Mirrored, lines: Sequence[str]) -> list[str]:
+    def _keep_curve(self, record: MirroredRecord, lines: Sequence[str]) -> list[str]:
         """Write a cell's epochs; return what is missing of them, a sentence or none."""
         # How far a failed cell came is known from its epochs alone.
         last = record.epochs or (json.loads(lines[-1])["epoch"] if lines else 0)
@@ -70,7 +70,7 @@ class Source:
         return [] if whole else [f"W&B run {record.run.id} has {len(lines)} of {last} epochs"]
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str) -> WandbSource:
     """Bring the copy of what --source names up to date: changed there, changed here; deleted there, deleted here.
 
     Raises LoadError; then the copy is what it was.
@@ -92,7 +92,7 @@ def open_source(text: str) -> Source:
     copy.keep(records, plans)
     _say_unreadable(copy.folder, records)
     _say(f"{project}: {_count(len(records), 'record')}, {_count(len(plans), 'plan')}, copied to {copy.folder}")
-    return Source(project, copy, records)
+    return WandbSource(project, copy, records)
 
 
 def _parts(text: str) -> tuple[str, str]:
@@ -103,9 +103,9 @@ def _parts(text: str) -> tuple[str, str]:
     return match[1] or "", match[2]
 
 
-def _records(runs: Sequence["Run"]) -> dict[str, Mirrored]:
+def _records(runs: Sequence["Run"]) -> dict[str, MirroredRecord]:
     """Return {cell: its record}."""
-    found: dict[str, list[Mirrored]] = {}
+    found: dict[str, list[MirroredRecord]] = {}
     for record in filter(None, map(record_in, runs)):
         if is_name(record.cell) and record.cell != SWEEPS:
             found.setdefault(record.cell, []).append(record)
@@ -136,7 +136,7 @@ def _plans(project: Project, runs: Sequence["Run"], copy: LocalCopy) -> dict[str
     return found
 
 
-def _say_unreadable(folder: Path, records: Mapping[str, Mirrored]) -> None:
+def _say_unreadable(folder: Path, records: Mapping[str, MirroredRecord]) -> None:
     rows = read_rows(folder, list(records))
     for record, status, cause in zip(records.values(), rows["status"], rows["cause"], strict=True):
         if status == UNREADABLE:

@@ -1,4 +1,4 @@
-"""What of a cell W&B has: a small file in the cell's folder. Imports no torch."""
+"""Upload state of a cell or a plan: a small file beside it that says what W&B has. Imports no torch."""
 
 import dataclasses
 import hashlib
@@ -14,8 +14,8 @@ NAME = "wandb.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
-    """What W&B has of one cell, or of one plan, as W&B itself confirmed it."""
+class UploadState:
+    """What W&B has confirmed to have of one cell or plan."""
 
     server: str  # its address
     entity: str
@@ -44,30 +44,30 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_receipt(folder: Path) -> Receipt | None:
-    """Return the receipt in a folder; None if there is none, or none that can be read: then W&B is asked."""
+def read_upload_state(folder: Path) -> UploadState | None:
+    """Return the upload state in a folder; None if there is none, or none that can be read: then W&B is asked."""
     try:
         content = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        receipt = Receipt(**content)
+        state = UploadState(**content)
     except (OSError, ValueError, TypeError):
         return None
-    good = all(isinstance(getattr(receipt, item.name), _KINDS[item.name]) for item in dataclasses.fields(Receipt))
-    return receipt if good else None
+    good = all(isinstance(getattr(state, item.name), _KINDS[item.name]) for item in dataclasses.fields(UploadState))
+    return state if good else None
 
 
 def upload_url(folder: Path) -> str:
     """Return the address of a cell's page on W&B; "" if it has none."""
-    receipt = read_receipt(folder)
-    return receipt.url if receipt is not None else ""
+    state = read_upload_state(folder)
+    return state.url if state is not None else ""
 
 
-def write_receipt(folder: Path, receipt: Receipt) -> None:
-    """Put the receipt beside what it is of."""
-    content = json.dumps(dataclasses.asdict(receipt)) + "\n"
+def write_upload_state(folder: Path, state: UploadState) -> None:
+    """Write the upload state into the folder of the cell or plan."""
+    content = json.dumps(dataclasses.asdict(state)) + "\n"
     records.write_whole(folder / NAME, content.encode(), durable=False)
 
 
-_KINDS = {item.name: str for item in dataclasses.fields(Receipt)} | {
+_KINDS = {item.name: str for item in dataclasses.fields(UploadState)} | {
     "tags": list,
     "epochs": list,
     "weights": bool,

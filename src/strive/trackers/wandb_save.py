@@ -15,7 +15,7 @@ from wandb_workspaces._graphql import execute_graphql
 
 from strive.results.load import LoadError
 from strive.trackers.server import SilentError, asked, connect, host
-from strive.trackers.wandb_views import View, stable_id
+from strive.trackers.wandb_views import SavedView, stable_id
 
 # The part of what W&B's library asks when it loads a view that can be read whatever version the view is of.
 _FIND = """
@@ -36,7 +36,7 @@ class Saved:
     replaced: bool  # whether an earlier one had its place
 
 
-def save(views: Sequence[View], entity: str, project: str) -> Iterator[Saved]:
+def save(views: Sequence[SavedView], entity: str, project: str) -> Iterator[Saved]:
     """Save each view under a name of its own, so that the next time it takes its own place.
 
     entity: "" is the key's own. Raises LoadError, in one line and without the key.
@@ -54,7 +54,7 @@ def save(views: Sequence[View], entity: str, project: str) -> Iterator[Saved]:
         yield saved
 
 
-def _save(api: wandb.Api, view: View, entity: str, project: str) -> Saved:
+def _save(api: wandb.Api, view: SavedView, entity: str, project: str) -> Saved:
     workspace = view.workspace
     workspace.entity, workspace.project = entity, project
     name = f"nw-{stable_id(f'{entity}/{project}/{view.key}', 11)}-v"

@@ -30,7 +30,7 @@ _SPEED = {"images_per_second": "images/s", "train_seconds": "s", "peak_memory_gb
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class View:
+class SavedView:
     """One saved view."""
 
     sweep: str  # the plan's name; FAILURES for the view of the cells that failed
@@ -38,7 +38,7 @@ class View:
     workspace: ws.Workspace
 
 
-def sweep_view(outline: Outline, prefix: str) -> View:
+def sweep_view(outline: Outline, prefix: str) -> SavedView:
     """Return the view of one sweep: its answer, curves, choices, failures and speed.
 
     Raises LoadError for a name that cannot be filtered by.
@@ -64,7 +64,7 @@ def sweep_view(outline: Outline, prefix: str) -> View:
     return _view(outline.name, f"sweep {outline.name}", prefix, sections, runset)
 
 
-def failures_view(prefix: str) -> View:
+def failures_view(prefix: str) -> SavedView:
     """Return the view of the cells of all sweeps that are neither done nor at work: which, and why."""
     section = _section("Failures", [wr.RunComparer(diff_only="split")], columns=1)
     runset = ws.RunsetSettings(
@@ -75,7 +75,7 @@ def failures_view(prefix: str) -> View:
     return _view(FAILURES, FAILURES, prefix, [section], runset)
 
 
-def spec(view: View, entity: str, project: str) -> dict[str, Any]:
+def spec(view: SavedView, entity: str, project: str) -> dict[str, Any]:
     """Return what would be saved, as W&B's library has it; the same for the same view."""
     model = view.workspace._to_model()
     content: dict[str, Any] = json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))
@@ -99,7 +99,7 @@ def group_keys(knobs: Sequence[str], sweep: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys)) or ("net",)
 
 
-def _view(sweep: str, key: str, prefix: str, sections: list[ws.Section], runset: ws.RunsetSettings) -> View:
+def _view(sweep: str, key: str, prefix: str, sections: list[ws.Section], runset: ws.RunsetSettings) -> SavedView:
     for section in sections:
         panels: list[Any] = section.panels
         for number, panel in enumerate(panels):
@@ -113,7 +113,7 @@ def _view(sweep: str, key: str, prefix: str, sections: list[ws.Section], runset:
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=_MOST),
         runset_settings=runset,
     )
-    return View(sweep=sweep, key=f"{prefix}/{key}", workspace=workspace)
+    return SavedView(sweep=sweep, key=f"{prefix}/{key}", workspace=workspace)
 
 
 def _section(name: str, panels: Iterable[Any], *, columns: int) -> ws.Section:
