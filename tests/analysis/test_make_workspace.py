@@ -354,7 +354,7 @@ def test_a_name_that_cannot_be_filtered_by_is_refused(tmp_path: Path, capsys: py
 def test_without_wandb_it_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    mine = ("saving", "workspace")
+    mine = ("strive.trackers.wandb_save", "strive.trackers.wandb_views")
     for name in [*mine, *(name for name in sys.modules if name.startswith("wandb_workspaces"))]:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
