@@ -73,7 +73,7 @@ def _page_name(stem: str, number: int) -> str:
 
 
 def _remove_pages(out: Path, stem: str, number: int) -> None:
-    """Remove what an earlier call wrote from this page on: nobody could tell that it is stale."""
+    """Remove what an earlier call wrote from this page on: it is stale."""
     while found := [path for form in FORMATS if (path := out / f"{_page_name(stem, number)}.{form}").exists()]:
         for path in found:
             path.unlink()

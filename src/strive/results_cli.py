@@ -14,7 +14,7 @@ from strive.tables.summary import SweepSummary, summarise_sweep
 from strive.trackers.server import ServerError
 from strive.trackers.source import WandbSource, open_source
 
-_RUNS = Path("runs")  # where a launch leaves records, unless told otherwise
+_RUNS = Path("runs")  # where a launch leaves records by default
 _DEFAULT = [_RUNS]
 
 

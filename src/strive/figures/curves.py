@@ -110,7 +110,7 @@ def subtitle(sweep: SweepSummary) -> tuple[str, str]:
 
 
 def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) -> Figure:
-    """Draw one page. name: what stands behind the title."""
+    """Draw one page. name: what follows the title."""
     grid = _grid(len(groups))
     panels = [_panel(group, book, grid.width) for group in groups]
     bands = [panels[start : start + grid.across] for start in range(0, len(panels), grid.across)]

@@ -31,7 +31,7 @@ class ForestLine:
     """One line of the page."""
 
     label: str
-    ref: str = ""  # of the condition; stands behind a label that had to be shortened
+    ref: str = ""  # of the condition; follows a label that had to be shortened
     entries: tuple[str, ...] = ()  # right of the axis, one for each heading
     note: str = ""  # why there are no numbers; stands over the first entries, which are ""
     draw: Draw | None = None

@@ -1,4 +1,4 @@
-"""How the cells of a sweep went, epoch by epoch, and what all panels that show it must share."""
+"""Learning curves of a sweep's conditions, and the scale that all panels share."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of t
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionHistory:
-    """How the cells of one condition went."""
+    """Learning curves of the cells of one condition."""
 
     condition: Condition
     curves: list[pd.DataFrame]  # of the cells that have one, as read_epochs gives them

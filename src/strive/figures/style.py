@@ -1,4 +1,4 @@
-"""What all figures share: colours, text that fits, and files without a date. Lengths are in inches."""
+"""Style of all figures: colours, text that fits, and files without a date. Lengths are in inches."""
 
 import io
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How text looks and what room it takes, in the figures of src/visualize.py and of analysis/. Lengths are in dots.
+"""Fonts, widths and line breaks of text in the figures of src/visualize.py and of analysis/. Lengths are in dots.
 
 Imports matplotlib, which only figures need, and no torch, which tables do without.
 """

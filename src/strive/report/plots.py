@@ -29,7 +29,7 @@ _FOREGROUND = 2  # the colour of text
 _MOST_NAMED = 6  # in a sentence
 _MOST_SERIES = 8  # conditions that one plot can tell apart
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
-# A verdict is told by its form, too.
+# The form shows the verdict, too.
 _VERDICTS = {Verdict.no_loss: (0, "circle"), Verdict.loss: (1, "square"), Verdict.undecided: (2, "diamond-open")}
 
 

@@ -1,4 +1,4 @@
-"""Whether cells were trained by one version of the code, as far as that is known."""
+"""Versions of the code that trained some cells, as far as they are known."""
 
 from collections import Counter
 from collections.abc import Mapping

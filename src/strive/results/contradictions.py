@@ -1,4 +1,4 @@
-"""What the records of one sweep say of each other: two seeds cannot end alike, nor one data set have two tests."""
+"""Contradictions between the records of one sweep: two seeds that end alike, one data set with two test sets."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

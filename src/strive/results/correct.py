@@ -1,4 +1,4 @@
-"""Which test images a cell has classified, from its predictions.npz."""
+"""Correctly classified test images of a cell, from its predictions.npz."""
 
 from pathlib import Path
 

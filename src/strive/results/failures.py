@@ -21,7 +21,7 @@ class FailureGroup:
 def failure_groups(cells: pd.DataFrame) -> list[FailureGroup]:
     """Return the cells that are not done by status, cause and traceback, in the order of the plan.
 
-    cells: as in Loaded. Of a long traceback the middle is left out, and of very many the text.
+    cells: as in Loaded. Long tracebacks are shortened in the middle; after 200 groups they are left out.
     """
     rest = cells[cells["status"] != "done"]
     groups: list[FailureGroup] = []

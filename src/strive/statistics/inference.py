@@ -1,4 +1,4 @@
-"""What seeds and test images allow one to say. Every interval is a 95% one; less is better throughout.
+"""Intervals, paired tests and verdicts over seeds. Every interval is a 95% one; less is better throughout.
 
 Only arithmetic that order cannot change (math.fsum): seeds in another order give the same bits.
 """

@@ -1,4 +1,4 @@
-"""What a sweep cost: seconds, speed and device hours of each net on each device."""
+"""Cost of a sweep: seconds, speed and device hours of each net on each device."""
 
 import math
 from typing import Any

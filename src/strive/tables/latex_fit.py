@@ -1,4 +1,4 @@
-"""How a table fits a page of LaTeX: in which type size, where its texts break, in how many parts."""
+"""Fitting a table on a page of LaTeX: its type size, where its texts break, its number of parts."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -49,11 +49,11 @@ class SweepSummary:
     notes: tuple[str, ...]  # what a reader must know, a sentence each
     problems: tuple[str, ...]  # holes and mixtures, a sentence each: --strict and --check fail on them
     tidy: pd.DataFrame  # one row for each condition
-    footnotes: pd.DataFrame  # one row for each cell: what stands behind each number
+    footnotes: pd.DataFrame  # one row for each cell behind each number
 
 
 def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
-    """Return what a sweep says. mix: average and compare cells of different code or images, too.
+    """Return the summary of a sweep. mix: average and compare cells of different code or images, too.
 
     Raises ConfigError for a faulty sweep file, PaperError for a table that the paper has not.
     """

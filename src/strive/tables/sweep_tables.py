@@ -321,7 +321,7 @@ def _short(condition: Condition | None) -> Entry:
 
 
 def _dead(condition: Condition) -> str:
-    """Return what stands behind a mean that contains replicates which never left chance."""
+    """Return the note after a mean that contains replicates which never left chance."""
     return f", {condition.dead} of {len(condition.values)} dead" if condition.dead else ""
 
 

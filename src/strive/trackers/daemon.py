@@ -112,7 +112,7 @@ class Daemon:
         except ClaimedError as error:
             self._leave_to_other_process(cell, error)
         except RecordError as error:
-            self._stamps[cell] = stamp  # until somebody mends it
+            self._stamps[cell] = stamp  # until the file changes
             self._end(cell, UploadEventKind.failed, str(error))
         except ServerError as error:
             self._outage(str(error))
@@ -140,7 +140,7 @@ class Daemon:
         if not was_open:
             self._say(UploadEvent(kind=UploadEventKind.shown, cell=cell, url=upload.url))
         if files.owner is None or ends:
-            # Nobody trains it now, or nobody will look again.
+            # No process trains it, or this is the last look.
             upload.close(files)
         if files.record is not None:
             self._end(cell, UploadEventKind.uploaded, files.state, url=upload.url)
@@ -248,7 +248,7 @@ class Daemon:
         self._plan_names.remove(name)
 
     def _say(self, event: UploadEvent) -> None:
-        with suppress(OSError):  # nobody listens any more
+        with suppress(OSError):  # the parent is gone
             self._out.write(to_line(event).decode())
             self._out.flush()
 

@@ -106,7 +106,7 @@ class DaemonProcess:
         self._scratch.cleanup()
 
     def _keep_log(self) -> None:
-        """Put what W&B's client printed, if anything, where the user finds it; not into a folder that nobody made."""
+        """Append what W&B's client printed, if anything, to the log; not into a folder that does not exist."""
         said = self._said.read_bytes()
         if said and self._log.parent.is_dir():
             with self._log.open("ab") as log:

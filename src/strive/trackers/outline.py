@@ -1,4 +1,4 @@
-"""What a dashboard must know of a sweep: what varies, and what its answer is laid out by."""
+"""Outline of a sweep for a dashboard: what varies, and the layout of its answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ class Project:
         return f"wandb:{self.entity}/{self.name}"
 
     def runs(self, show: Callable[[int, int], None]) -> "list[Run]":
-        """Return the W&B runs of cells and plans, the oldest first. show: is told how many of how many there are.
+        """Return the W&B runs of cells and plans, the oldest first. show: called with how many of how many there are.
 
         Raises SilentError, and ServerError if there is no such project.
         """

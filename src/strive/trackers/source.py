@@ -159,6 +159,6 @@ def _say(line: str) -> None:
 
 
 def _show(text: str) -> None:
-    """Show how far it is, where somebody looks; "" clears the line."""
+    """Show the progress on a terminal; "" clears the line."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ class CellUpload:
         return self._run is not None
 
     def is_whole(self, files: CellFiles) -> bool:
-        """Return whether W&B has all that there is of a cell that nobody trains."""
+        """Return whether no process trains the cell and W&B has all of it."""
         state = self._before(files)
         if state is None or files.owner is not None:
             return False

@@ -1,4 +1,4 @@
-"""A sweep's view of W&B as code: which panels, over which keys. Imports wandb, and asks nobody.
+"""A sweep's view of W&B as code: which panels, over which keys. Imports wandb, and asks no server.
 
 A panel of W&B cannot choose its W&B runs: all sections of a view share one filter. So each sweep gets a
 view of its own, and so do the cells that failed.
