@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import allcnn  # noqa: F401 (the app whose cells these are)
-from strive.results.load import LoadError
+from strive.errors import LoadError
 from strive.results_cli import guarded
 from strive.trackers.outline import Found, find_outlines
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from allcnn.config import Config
 from strive import signals, streams
 from strive.cells import records
-from strive.cells.lease import ClaimedError, LostClaimError
 from strive.cells.records import Record
 from strive.cells.reproduce import find_record, foreseen, repeated, verdict, without_result
 from strive.cli import complain
 from strive.error_text import complaint
-from strive.errors import ConfigError
+from strive.errors import ConfigError, LeasedError, LostLeaseError, RecordError, StoppedError
 from strive.plain_text import printable
 
 _HELP = """\
@@ -41,7 +40,7 @@ def main() -> int:
     first = find_record(runs, options.cell)
     record = records.read_record(first)
     if record.result is None:
-        raise records.RecordError(without_result(record))
+        raise RecordError(without_result(record))
     again = records.record_path(into, record.cell)
     if again.resolve() == first.resolve():
         raise ConfigError(f"--into={into} is where the record lies that would be compared with; name another folder")
@@ -95,13 +94,13 @@ def _split(texts: Sequence[str]) -> tuple[Path, dict[str, str]]:
 def _run() -> int:
     try:
         return main()
-    except signals.StoppedError as error:
+    except StoppedError as error:
         print(f"{error}; the same command goes on from there", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint, if there is one yet", file=sys.stderr)
         return 130
-    except (ClaimedError, LostClaimError) as error:
+    except (LeasedError, LostLeaseError) as error:
         return _fail(str(error))
     except Exception as error:
         text = complaint(error)

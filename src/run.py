@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from allcnn.config import Config
 from strive import signals, streams
 from strive.config.schema import to_config
-from strive.error_text import CellsFailedError, complaint
-from strive.errors import ConfigError
+from strive.error_text import complaint
+from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.sweeps.override_syntax import check_options
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -81,7 +81,7 @@ if __name__ == "__main__":
         main()
         for error in raised:
             raise error
-    except signals.StoppedError as error:
+    except StoppedError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         sys.exit(130)
     except KeyboardInterrupt:

@@ -12,12 +12,12 @@ from rich.live import Live
 
 import allcnn  # noqa: F401 (the app whose cells these are)
 from strive import streams
-from strive.cells.records import RecordError
 from strive.cli import command_parser, complain
+from strive.errors import RecordError, UsageError
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
-from strive.sweeps.find_plan import UsageError, plans, split, wanted
+from strive.sweeps.find_plan import plans, split, wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
 
 _USAGE = "python src/status.py [sweeps=NAME] [KEY=VALUE ...] [runs=DIR] [--failed] [--watch]"

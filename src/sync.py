@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from allcnn.config import Config
 from strive import streams
-from strive.cells.records import RecordError
 from strive.cli import command_parser
 from strive.config.keys import knobs
 from strive.console import CONSOLE, OUTPUT
+from strive.errors import RecordError, UsageError
 from strive.plain_text import printable
-from strive.sweeps.find_plan import UsageError, split, wanted
+from strive.sweeps.find_plan import split, wanted
 from strive.sweeps.plan import StoredPlan, names_in, sweep_folder
 from strive.trackers.daemon_process import DaemonProcess
 from strive.trackers.protocol import UploadEvent, UploadEventKind

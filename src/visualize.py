@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from allcnn.config import Config
 from allcnn.visualize_options import TAKES, FigureRequest, pair, parse_request
 from strive import streams
-from strive.cells.records import RecordError, Status, read_record, record_path
+from strive.cells.records import Status, read_record, record_path
 from strive.cells.reproduce import find_record
 from strive.cli import command_parser, complain
 from strive.config.keys import knobs
 from strive.config.schema import to_config
 from strive.console import CONSOLE
 from strive.error_text import complaint
-from strive.errors import ConfigError
+from strive.errors import ConfigError, RecordError, UsageError
 from strive.plain_text import printable
-from strive.sweeps.find_plan import UsageError, wanted
+from strive.sweeps.find_plan import wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help and most errors need none of it

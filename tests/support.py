@@ -14,6 +14,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.records import Provenance, Record, Result, Status
 from strive.config import identity
+from strive.errors import StoppedError
 from strive.sweeps.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +57,7 @@ def stop_after_one_step(config: Config) -> None:
     """Train a cell for one step, so that it leaves a checkpoint."""
     signals.request("SIGTERM")
     try:
-        with pytest.raises(signals.StoppedError):
+        with pytest.raises(StoppedError):
             run_cell(config)
     finally:
         signals.forget()

@@ -4,9 +4,8 @@ import pytest
 from hydra.errors import HydraException
 from support import MakeConfig
 
-from strive.cells.records import RecordError
 from strive.error_text import complaint
-from strive.errors import ConfigError
+from strive.errors import ConfigError, RecordError
 from strive.sweeps.override_syntax import check_options
 
 

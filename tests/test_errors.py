@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from strive.error_text import complaint
-from strive.errors import TroubleError
+from strive.errors import ExternalError
 
 
 def test_a_disks_trouble_is_told_in_one_line_with_its_place():
@@ -19,4 +19,4 @@ def test_what_may_be_our_own_fault_keeps_its_stack_trace(error: Exception):
 
 
 def test_a_clusters_trouble_is_told_as_it_is():
-    assert complaint(TroubleError("sbatch says no")) == "sbatch says no"
+    assert complaint(ExternalError("sbatch says no")) == "sbatch says no"

@@ -36,13 +36,13 @@ from allcnn.training import (
 )
 from strive import __version__, signals
 from strive.cells import records
-from strive.cells.lease import Claim, LostClaimError, owner_of, surely_dead, take_claim
+from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
 from strive.cells.predictions import largest_class_error
 from strive.cells.records import Failure, Provenance, Record, Result, Status
 from strive.code.hash import code_of
 from strive.config import identity
 from strive.console import CONSOLE
-from strive.errors import NoRoomError
+from strive.errors import LostLeaseError, NoRoomError, StoppedError
 
 _PAUSES_SECONDS = (0.5, 4.0)  # before a record that could not be written is tried again
 
@@ -53,7 +53,7 @@ class CellRun:
     def __init__(self, config: Config, *, replaces: str, fence: str) -> None:
         """Take the lease. replaces, fence: as for `allcnn.cells.run_cell`.
 
-        Raises ClaimedError while another process trains the cell.
+        Raises LeasedError while another process trains the cell.
         """
         self.config, self.cell, self._replaces = config, identity.cell_id(config), replaces
         self._path = records.record_path(Path(config.runs), self.cell)
@@ -111,7 +111,7 @@ class CellRun:
     def on_step(self) -> None:
         """Show the cell's progress, and write a checkpoint if one is due.
 
-        Raises StoppedError, after a checkpoint, when a signal asked to stop, and LostClaimError.
+        Raises StoppedError, after a checkpoint, when a signal asked to stop, and LostLeaseError.
         """
         step = self.training.step
         self.claim.check()
@@ -126,9 +126,7 @@ class CellRun:
             self.keep()
             self._last_write = time.monotonic()
         if signals.requested():
-            raise signals.StoppedError(
-                f"{self.cell}: stopped by {signals.requested()} after step {step}{self._not_kept()}"
-            )
+            raise StoppedError(f"{self.cell}: stopped by {signals.requested()} after step {step}{self._not_kept()}")
 
     def on_epoch(self) -> None:
         """Publish the numbers of the epoch that has just ended."""
@@ -170,7 +168,7 @@ class CellRun:
 
     def fail(self, error: BaseException) -> Record:
         """Return the record of a failed cell, or raise the error if it is not the cell's."""
-        if isinstance(error, signals.StoppedError | LostClaimError | NoRoomError):
+        if isinstance(error, StoppedError | LostLeaseError | NoRoomError):
             self.log.warning("%s", error)
             raise error
         if not isinstance(error, Exception | SystemExit):  # a user's net may call sys.exit

@@ -30,17 +30,17 @@ from strive import signals
 from strive.cells import records
 from strive.cells.check import check_cell
 from strive.cells.evidence import remark
-from strive.cells.lease import ClaimedError, LeaseMonitor
+from strive.cells.lease import LeaseMonitor
 from strive.cells.records import Record, Status
 from strive.config import identity
 from strive.console import CONSOLE
-from strive.errors import NoRoomError
+from strive.errors import LeasedError, NoRoomError, StoppedError
 
 
 def finished_record(config: Config) -> Record | None:
     """Return the cell's record if there is nothing left to train.
 
-    Raises records.RecordError if a file is there that cannot be trusted.
+    Raises RecordError if a file is there that cannot be trusted.
     """
     record = records.record_of(config)
     return record if record is not None and record.status.finished else None
@@ -54,9 +54,9 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     replaces: sha256 of the record file to train again; any other finished record is left alone.
     fence: the token of a dead process's claim on the cell (lease.LeaseMonitor); it is shut out.
 
-    Raises ConfigError or RecordError for what a user must put right first, ClaimedError while
+    Raises ConfigError or RecordError for what a user must put right first, LeasedError while
     another process trains the cell, StoppedError when a signal asked to stop, with a checkpoint,
-    and LostClaimError when another process took the cell over.
+    and LostLeaseError when another process took the cell over.
     """
     ended: list[Record | BaseException] = []
     pack = Pack(lambda cell, outcome: ended.append(outcome), room=1)
@@ -227,7 +227,7 @@ def run_when_free(config: Config) -> Record:
     while True:
         try:
             return run_cell(config, fence=fence)
-        except ClaimedError as error:
+        except LeasedError as error:
             if error.owner.token != announced:
                 announced = error.owner.token
                 CONSOLE.print(
@@ -237,7 +237,7 @@ def run_when_free(config: Config) -> Record:
             folder = Path(config.runs) / identity.cell_id(config)
             while (free := leases.fence(folder)) is None:
                 if signals.requested():
-                    raise signals.StoppedError(f"stopped by {signals.requested()}; {error.owner} goes on") from None
+                    raise StoppedError(f"stopped by {signals.requested()}; {error.owner} goes on") from None
                 time.sleep(1)
             fence = free
 

@@ -17,7 +17,7 @@ from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
 from strive import app
 from strive.console import CONSOLE
 from strive.error_text import no_text
-from strive.errors import ConfigError, TroubleError
+from strive.errors import ConfigError, ExternalError
 from strive.sweeps.plan import Retrain
 
 if TYPE_CHECKING:
@@ -84,14 +84,14 @@ class StriveSweeper(BasicSweeper):
         return Planner(composer, self._read_sweep, retrain=self.retrain, queued=self._queued)
 
     def _queued(self, runs: Path) -> dict[str, str]:
+        from strive.errors import NoSlurmError
         from strive.slurm.jobs import live_cells
-        from strive.slurm.squeue import NoSlurmError
 
         pauses = iter(_PAUSES)
         while True:
             try:
                 return live_cells(runs)
-            except TroubleError as error:
+            except ExternalError as error:
                 if not isinstance(self.launcher, SlurmLauncher):
                     CONSOLE.print(f"what earlier launches have in SLURM's queue is not known: {error}")
                     return {}

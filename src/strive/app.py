@@ -113,8 +113,8 @@ class Trainer(Protocol):
         replaces: sha256 of the record file to train again; any other finished record is left alone.
         fence: the token of a dead process's lease on the cell.
 
-        Raises ConfigError or RecordError for what a user must put right first, ClaimedError while another
-        process trains the cell, StoppedError when a signal asked to stop, and LostClaimError when another
+        Raises ConfigError or RecordError for what a user must put right first, LeasedError while another
+        process trains the cell, StoppedError when a signal asked to stop, and LostLeaseError when another
         process took the cell over.
         """
 

@@ -14,20 +14,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from strive import app
-from strive.cells.records import RecordError
 from strive.config.keys import knobs
-from strive.errors import ConfigError, TroubleError, UnknownKeyError, told
-
-
-class CellsFailedError(Exception):
-    """Some cells have no result; each is named, and its record says why."""
+from strive.errors import ConfigError, ExternalError, RecordError, UnknownKeyError, os_error_text
 
 
 def complaint(error: BaseException) -> str | None:
     """Return what to tell the user, or None if the error is ours and needs its stack trace."""
     if isinstance(error, UnknownKeyError):
         return _unknown_key(error.key)
-    if isinstance(error, ConfigError | RecordError | TroubleError):
+    if isinstance(error, ConfigError | RecordError | ExternalError):
         return str(error)
     if isinstance(error, yaml.YAMLError):
         return _broken_yaml(error)
@@ -41,7 +36,7 @@ def complaint(error: BaseException) -> str | None:
         return _no_option(error.missing_cfg_file or "", error.options)
     # First Hydra: its error on a file that is not there is an OSError too.
     if not isinstance(error, HydraException | OmegaConfBaseException):
-        return told(error) if isinstance(error, OSError) else None
+        return os_error_text(error) if isinstance(error, OSError) else None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigError):
         return str(cause)  # of a launcher or sweeper that Hydra was making

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from strive import streams
-from strive.cells.records import RecordError
-from strive.errors import ConfigError
-from strive.results.load import LoadError, file_of, find_plans, load_sweep
-from strive.results.published import PaperError
+from strive.errors import ConfigError, LoadError, PublishedError, RecordError, ServerError
+from strive.results.load import file_of, find_plans, load_sweep
 from strive.tables.summary import SweepSummary, summarise_sweep
-from strive.trackers.server import ServerError
 from strive.trackers.source import WandbSource, open_source
 
 _RUNS = Path("runs")  # where a launch leaves records by default
@@ -125,7 +122,7 @@ def guarded(main: Callable[[Sequence[str] | None], int], arguments: Sequence[str
     streams.guard()
     try:
         return main(arguments)
-    except (LoadError, ConfigError, PaperError, RecordError, ServerError) as error:
+    except (LoadError, ConfigError, PublishedError, RecordError, ServerError) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

@@ -17,10 +17,6 @@ SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 _requested = ""
 
 
-class StoppedError(Exception):
-    """A cell was left between two steps, with a checkpoint, because a stop was requested."""
-
-
 def listen() -> None:
     """Take note of the signals from now on; a second Ctrl-C interrupts at once.
 

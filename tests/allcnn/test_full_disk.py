@@ -16,6 +16,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.records import Status
 from strive.config import identity
+from strive.errors import StoppedError
 
 Refuse = Callable[[Callable[[Path], bool]], None]
 
@@ -124,9 +125,7 @@ def test_who_stops_without_room_for_a_checkpoint_is_told_what_is_kept(make_small
     refuse(lambda path: path.name == "checkpoint.pt")
     signals.request("SIGTERM")
     try:
-        with pytest.raises(
-            signals.StoppedError, match=r"after step 1, but kept is nothing \(.*No space left on device\)"
-        ):
+        with pytest.raises(StoppedError, match=r"after step 1, but kept is nothing \(.*No space left on device\)"):
             run_cell(config)
     finally:
         signals.forget()

@@ -24,11 +24,11 @@ from allcnn.training import Execution, previous_checkpoint, read_checkpoint, wri
 from strive import signals
 from strive.cells import records
 from strive.cells.check import check_cell
-from strive.cells.lease import ClaimedError, LostClaimError, take_claim
-from strive.cells.records import RecordError, Status
+from strive.cells.lease import take_claim
+from strive.cells.records import Status
 from strive.config import identity
 from strive.config.schema import to_config
-from strive.errors import ConfigError
+from strive.errors import ConfigError, LeasedError, LostLeaseError, RecordError, StoppedError
 
 
 def folder(config: Config) -> Path:
@@ -422,7 +422,7 @@ def test_a_retraining_that_is_stopped_touches_nothing_of_the_result_and_goes_on(
     named = records.file_hash(folder(config) / "record.json")
     signals.request("SIGTERM")
     try:
-        with pytest.raises(signals.StoppedError):
+        with pytest.raises(StoppedError):
             run_cell(config, replaces=named)
     finally:
         signals.forget()
@@ -493,7 +493,7 @@ def test_a_picture_that_cannot_be_made_costs_the_cell_nothing(
 def test_a_cell_that_another_process_trains_is_left_to_it(make_small: MakeConfig):
     config = make_small()
     folder(config).mkdir(parents=True)
-    with take_claim(folder(config), 60), pytest.raises(ClaimedError, match=f"being trained by process {os.getpid()}"):
+    with take_claim(folder(config), 60), pytest.raises(LeasedError, match=f"being trained by process {os.getpid()}"):
         run_cell(config)
     assert not (folder(config) / "record.json").exists()
     assert run_cell(config).status is Status.done
@@ -509,7 +509,7 @@ def test_a_process_that_lost_its_cell_writes_nothing_more(make_small: MakeConfig
         take_claim(folder(config), 60, fence=token.name)
 
     monkeypatch.setattr(CellRun, "on_epoch", robbed)
-    with pytest.raises(LostClaimError, match="has lost the cell"):
+    with pytest.raises(LostLeaseError, match="has lost the cell"):
         run_cell(config)
     assert not (folder(config) / "record.json").exists()
     state = read_checkpoint(folder(config) / "checkpoint.pt")
@@ -531,7 +531,7 @@ def test_a_process_that_lost_its_cell_takes_no_step_more_than_the_one_it_was_at(
         original(here)
 
     monkeypatch.setattr(CellRun, "on_step", robbed)
-    with pytest.raises(LostClaimError, match="has lost the cell"):
+    with pytest.raises(LostLeaseError, match="has lost the cell"):
         run_cell(config)
     assert steps == [1, 2]
 
@@ -542,7 +542,7 @@ def test_a_wish_to_stop_leaves_a_checkpoint_and_the_next_call_ends_with_the_same
     config.runs += "-stopped"
     signals.request("SIGTERM")
     try:
-        with pytest.raises(signals.StoppedError, match="stopped by SIGTERM after step 1"):
+        with pytest.raises(StoppedError, match="stopped by SIGTERM after step 1"):
             run_cell(config)
     finally:
         signals.forget()

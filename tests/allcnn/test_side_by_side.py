@@ -13,10 +13,10 @@ from allcnn.cells import Pack, run_cell
 from allcnn.config import Config
 from allcnn.training import Execution, GraphExecutor, Training, plainly, read_checkpoint
 from strive import signals
-from strive.cells.lease import ClaimedError, take_claim
+from strive.cells.lease import take_claim
 from strive.cells.records import Record, Status, read_record
 from strive.config import identity
-from strive.errors import NoRoomError
+from strive.errors import LeasedError, NoRoomError, StoppedError
 
 Ends = dict[str, Record | BaseException]
 
@@ -105,7 +105,7 @@ def test_after_a_signal_each_has_a_checkpoint_and_goes_on_in_another_pack(varian
         ends = packed(variants)
     finally:
         signals.forget()
-    assert all(isinstance(end, signals.StoppedError) for end in ends.values())
+    assert all(isinstance(end, StoppedError) for end in ends.values())
     for config in variants:
         state = read_checkpoint(folder(config) / "checkpoint.pt")
         assert state is not None
@@ -183,7 +183,7 @@ def test_a_cell_of_another_process_is_told_and_the_others_train(variants: list[C
     folder(variants[0]).mkdir(parents=True)
     with take_claim(folder(variants[0]), 60):
         ends = packed(variants)
-    assert isinstance(ends[identity.cell_id(variants[0])], ClaimedError)
+    assert isinstance(ends[identity.cell_id(variants[0])], LeasedError)
     assert record_of(ends, variants[1]).status is Status.done
 
 

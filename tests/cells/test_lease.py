@@ -16,16 +16,8 @@ from support import ROOT
 from allcnn.config import Config
 from strive import processes
 from strive.cells import lease, records
-from strive.cells.lease import (
-    Claim,
-    ClaimedError,
-    LeaseMonitor,
-    LostClaimError,
-    Owner,
-    owner_of,
-    surely_dead,
-    take_claim,
-)
+from strive.cells.lease import Claim, LeaseMonitor, Owner, owner_of, surely_dead, take_claim
+from strive.errors import LeasedError, LostLeaseError
 
 HOLD = """
 import sys, time
@@ -73,7 +65,7 @@ def test_a_free_cell_can_be_claimed_and_given_back(tmp_path: Path):
 
 def test_a_claimed_cell_is_refused_with_its_owners_name(tmp_path: Path, hold, monkeypatch: pytest.MonkeyPatch):
     process = hold(tmp_path)
-    with pytest.raises(ClaimedError, match=f"is being trained by process {process.pid} on ") as caught:
+    with pytest.raises(LeasedError, match=f"is being trained by process {process.pid} on ") as caught:
         take_claim(tmp_path, 60)
     assert caught.value.owner.pid == process.pid
 
@@ -167,7 +159,7 @@ def test_a_suspended_owner_that_wakes_up_can_write_nothing(tmp_path: Path):
     with take_claim(tmp_path, 60, fence=suspended.owner.token) as second:
         with pytest.raises(FileNotFoundError):
             records.write_whole(tmp_path / "record.json", b"late", scratch=suspended.scratch)
-        with pytest.raises(LostClaimError, match="has lost the cell"):
+        with pytest.raises(LostLeaseError, match="has lost the cell"):
             suspended.check()
         suspended.release()
         owner = owner_of(tmp_path)
@@ -193,7 +185,7 @@ def test_a_write_that_was_begun_before_the_takeover_and_ends_after_it_fails(tmp_
 def test_the_fence_shuts_out_the_named_owner_and_no_later_one(tmp_path: Path):
     first = take_claim(tmp_path, 60)
     second = take_claim(tmp_path, 60, fence=first.owner.token)
-    with pytest.raises(ClaimedError):
+    with pytest.raises(LeasedError):
         take_claim(tmp_path, 60, fence=first.owner.token)
     second.check()
 
@@ -235,7 +227,7 @@ def _contend(folder: str, start: object, won: object) -> None:
     for _ in range(200):
         try:
             mine = take_claim(Path(folder), 60)
-        except ClaimedError:
+        except LeasedError:
             continue
         inside = Path(folder) / "inside"
         inside.mkdir()  # fails if another one is inside
@@ -269,7 +261,7 @@ def test_of_many_that_find_a_dead_owner_one_gets_the_cell(tmp_path: Path, hold):
 
         def contend(got: list[Claim] = got, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
-            with suppress(ClaimedError):
+            with suppress(LeasedError):
                 got.append(take_claim(tmp_path, 60))
 
         threads = [threading.Thread(target=contend) for _ in range(8)]
@@ -319,7 +311,7 @@ def test_a_damaged_claim_is_taken_over_after_a_lease_of_silence_and_not_before(
         path.unlink()
     else:
         path.write_text({"empty": "", "list": "[]", "other keys": "{}"}[damage])
-    with pytest.raises(ClaimedError, match="damaged"):
+    with pytest.raises(LeasedError, match="damaged"):
         take_claim(tmp_path, 60)
     watch = LeaseMonitor()
     end = time.monotonic() + 20

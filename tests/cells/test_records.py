@@ -9,8 +9,9 @@ from support import ROOT
 
 from allcnn.config import Config
 from strive.cells import records
-from strive.cells.records import Failure, Provenance, Record, RecordError, Result, Status, read_record, write_record
+from strive.cells.records import Failure, Provenance, Record, Result, Status, read_record, write_record
 from strive.config import identity
+from strive.errors import RecordError
 
 PROVENANCE = Provenance(
     host="laptop", device="CPU", threads=2, layout="channels_last", compiled=False, train_seconds=1.5,

@@ -13,10 +13,10 @@ from support import ROOT, MakeConfig
 
 from allcnn.cells import run_cell
 from strive.cells import records
-from strive.cells.records import Failure, Record, RecordError, Status
+from strive.cells.records import Failure, Record, Status
 from strive.cells.reproduce import differing, find_record, foreseen, repeated, surroundings, verdict
 from strive.config import identity
-from strive.errors import ConfigError
+from strive.errors import ConfigError, RecordError
 
 
 @pytest.fixture

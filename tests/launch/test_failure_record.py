@@ -8,9 +8,10 @@ from support import MakeConfig
 
 from allcnn.cells import run_cell
 from strive.cells import records
-from strive.cells.lease import ClaimedError, owner_of, take_claim
-from strive.cells.records import RecordError, Status
+from strive.cells.lease import owner_of, take_claim
+from strive.cells.records import Status
 from strive.config import identity
+from strive.errors import LeasedError, RecordError
 from strive.launch.failure_record import tail, write_failure
 from strive.launch.task import Task
 
@@ -54,7 +55,7 @@ def test_the_record_says_which_code_was_launched(task: Task):
 
 def test_a_cell_with_a_living_owner_is_left_to_it(task: Task, tmp_path: Path):
     task.folder.mkdir(parents=True)
-    with take_claim(task.folder, 60), pytest.raises(ClaimedError):
+    with take_claim(task.folder, 60), pytest.raises(LeasedError):
         write_failure(task, Status.killed, "ended", tmp_path / "nothing")
     assert not path(task).exists()
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from golden import Golden
 
-from strive.results.correct import PredictionsError, correct
+from strive.errors import PredictionsError
+from strive.results.correct import correct
 
 LABELS = np.array([0, 1, 2, 1])
 LOGITS = np.array([[3, 1, 2], [5, 0, 0], [-9, -8, -7], [1, 2, 2]], np.float32)

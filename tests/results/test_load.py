@@ -10,7 +10,8 @@ from golden import Golden
 from allcnn.config import Config
 from strive.cells.records import Provenance, Result
 from strive.config import identity
-from strive.results.load import LoadError, find_plans, load_sweep, read_cells
+from strive.errors import LoadError
+from strive.results.load import find_plans, load_sweep, read_cells
 from strive.sweeps.plan import Action, Chosen, plan_name
 
 MakeGolden = Callable[..., Golden]

@@ -9,7 +9,8 @@ from support import ROOT, MakeConfig
 
 from allcnn.config import Config
 from strive.config import identity
-from strive.results.published import PaperError, content, off_paper, paper_value, setup
+from strive.errors import PublishedError
+from strive.results.published import content, off_paper, paper_value, setup
 
 # As two public reproductions print the paper's Table 3: base, Strided, ConvPool, ALL-CNN.
 TABLE_3 = {
@@ -65,7 +66,9 @@ def test_a_table_that_mirrors_none_of_the_papers_has_no_values() -> None:
 
 def test_an_unknown_table_is_refused_with_the_legal_names() -> None:
     for function in (paper_value, off_paper):
-        with pytest.raises(PaperError, match=r"no table 'table33' in paper\.yaml; legal:(\n.*)*table3: the 12 nets"):
+        with pytest.raises(
+            PublishedError, match=r"no table 'table33' in paper\.yaml; legal:(\n.*)*table3: the 12 nets"
+        ):
             function("table33", BASELINE)
 
 

@@ -19,13 +19,12 @@ from support import ROOT, MakeConfig
 from hydra_plugins import strive_sweeper
 from strive.cells.records import Status
 from strive.config import identity
-from strive.errors import ConfigError
+from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.launch.task import Task, write_tasks
 from strive.slurm.jobs import JobArray, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
 from strive.slurm.options import SlurmOptions
-from strive.slurm.sbatch import NoAnswerError, SubmitError, TooManyJobsError, outside_of_a_job
-from strive.slurm.squeue import QueueError
+from strive.slurm.sbatch import outside_of_a_job
 from strive.sweeps.compose import Composer
 
 MakeTask = Callable[..., Task]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from strive.errors import SnapshotError
 from strive.slurm import snapshot
-from strive.slurm.snapshot import SnapshotError, check_code, freeze_code, freeze_modules
+from strive.slurm.snapshot import check_code, freeze_code, freeze_modules
 
 
 def git(folder: Path, *arguments: str) -> None:

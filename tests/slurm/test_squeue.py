@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from programs import Programs
 
+from strive.errors import QueueError
 from strive.slurm import squeue
-from strive.slurm.squeue import JobPhase, QueueError, SlurmQueue, expanded, limits
+from strive.slurm.squeue import JobPhase, SlurmQueue, expanded, limits
 
 
 class Clock:

@@ -11,6 +11,7 @@ from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.config import identity
+from strive.errors import NoAnswerError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
 from strive.launch.retries import Retries
@@ -21,7 +22,6 @@ from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import JobLog
 from strive.slurm.jobs import SlurmJobs
 from strive.slurm.options import SlurmOptions
-from strive.slurm.sbatch import NoAnswerError, TooManyJobsError
 from strive.slurm.submit_queue import SubmitQueue
 from strive.slurm.watch import JobWatcher
 

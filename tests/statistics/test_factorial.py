@@ -10,7 +10,8 @@ from statsmodels.formula.api import ols  # type: ignore[import-untyped]
 from statsmodels.regression.mixed_linear_model import MixedLM  # type: ignore[import-untyped]
 from statsmodels.stats.anova import anova_lm  # type: ignore[import-untyped]
 
-from strive.statistics.factorial import Effects, EffectsError, factorial_effects
+from strive.errors import EffectsError
+from strive.statistics.factorial import Effects, factorial_effects
 
 # Montgomery, Design and Analysis of Experiments, the battery example of chapter 5: hours of life of four batteries, by
 # material type and temperature (15, 70, 125 degrees Fahrenheit).

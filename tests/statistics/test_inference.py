@@ -9,12 +9,12 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar 
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
 
+from strive.errors import UnpairedError
 from strive.statistics import inference
 from strive.statistics.inference import (
     Difference,
     McNemar,
     Summary,
-    UnpairedError,
     Verdict,
     best,
     difference,

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from strive.sweeps.find_plan import UsageError, split, wanted
+from strive.errors import UsageError
+from strive.sweeps.find_plan import split, wanted
 from strive.sweeps.plan import plan_name, sweep_folder
 
 

@@ -9,9 +9,8 @@ from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.app import CellFacts
 from strive.cells import records
-from strive.cells.records import RecordError
 from strive.config import identity
-from strive.errors import ConfigError
+from strive.errors import ConfigError, RecordError
 from strive.launch.submission import write_submission
 from strive.sweeps import planner
 from strive.sweeps.choice import MissingParentsError

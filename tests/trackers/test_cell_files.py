@@ -8,8 +8,8 @@ import pytest
 from support import ROOT, MakeConfig
 
 from strive.cells.lease import take_claim
-from strive.cells.records import RecordError
 from strive.config import identity
+from strive.errors import RecordError
 from strive.trackers.cell_files import read_cell_files
 
 REST = {"train_error": 0.5, "val_loss": None, "val_error": None}

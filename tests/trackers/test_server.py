@@ -1,7 +1,8 @@
 import pytest
 from wandb_peer import Peer
 
-from strive.trackers.server import NoKeyError, ServerError, SilentError, asked, connect, error_line, host
+from strive.errors import NoKeyError, ServerError, SilentError
+from strive.trackers.server import asked, connect, error_line, host
 
 KEY = "k" * 40
 

@@ -26,9 +26,9 @@ from wandb_peer import Peer, PeerRun
 
 from allcnn.result import epoch_line
 from allcnn.training import EpochLine
+from strive.errors import LoadError
 from strive.results import load
 from strive.results.learning_curves import COLUMNS
-from strive.results.load import LoadError
 from strive.results_cli import guarded
 from strive.trackers import local_copy, server
 from strive.trackers.mirrored import epoch_lines

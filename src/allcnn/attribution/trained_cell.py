@@ -51,7 +51,7 @@ def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str
     device: auto, cpu or cuda. overrides: {key: value} of data.* and trainer.*; the images may have moved.
 
     Raises ConfigError for a cell without weights, weights or images that are not those of the record, or a wrong
-    override; records.RecordError for a file that is no record.
+    override; RecordError for a file that is no record.
     """
     record, weights = read_record(record_path), record_path.with_name("weights.pt")
     _check_trained(record, weights)

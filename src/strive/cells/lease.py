@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from strive.errors import LeasedError, LostLeaseError
 from strive.processes import boot_id, is_gone, slurm_job, slurm_restarts, start_time
 
 _FOLDER = "claim"
@@ -58,18 +59,6 @@ class Owner:
         return bool(self.boot) and self.host == socket.gethostname() and self.boot == boot_id()
 
 
-class ClaimedError(Exception):
-    """Another process trains the cell."""
-
-    def __init__(self, folder: Path, owner: Owner) -> None:
-        super().__init__(f"{folder.name} is being trained by {owner}")
-        self.owner = owner
-
-
-class LostClaimError(Exception):
-    """Another process has taken the cell over: this one must not write anything more."""
-
-
 class Claim:
     """A cell that this process owns, with a beat that says so; use as a context manager."""
 
@@ -94,9 +83,9 @@ class Claim:
         self._note = progress
 
     def check(self) -> None:
-        """Raise LostClaimError if the cell belongs to another process by now."""
+        """Raise LostLeaseError if the cell belongs to another process by now."""
         if not self.scratch.is_dir():
-            raise LostClaimError(
+            raise LostLeaseError(
                 f"{self.scratch.parents[1]}: this process has lost the cell to another one, which saw no sign"
                 " of life from it; or the folder was moved. Nothing more is written here"
             )
@@ -160,7 +149,7 @@ def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
 
     fence: the token of an owner that was watched and found dead; it is shut out.
 
-    Raises ClaimedError while another process owns the cell.
+    Raises LeasedError while another process owns the cell.
     """
     owner = _myself(lease_seconds)
     while True:
@@ -171,7 +160,7 @@ def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
             time.sleep(0.01)  # given back in between
             continue
         if other.token != fence and not surely_dead(other):
-            raise ClaimedError(folder, other)
+            raise LeasedError(folder.name, other)
         _drop(folder / _FOLDER / other.token)
 
 

@@ -14,13 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from strive.cells.records import PREDICTIONS, Result
+from strive.errors import PredictionsError
 
 _ROWS = 10_000  # test images whose loss is computed at once, in float64
 _CLOSE = 1e-6  # relative: torch and NumPy add up a loss in another order
-
-
-class PredictionsError(ValueError):
-    """A cell's predictions are missing or damaged, or are not of the same images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,16 +18,13 @@ import msgspec
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.decoding import MisfitError, NotJsonError, decode, loads
+from strive.errors import RecordError
 
 SCHEMA: Final = 1
 PREDICTIONS = "predictions.npz"  # beside a record that has a result
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
-
-
-class RecordError(ValueError):
-    """A file that is not a record of this schema; the message names the path and the reason."""
 
 
 class Status(StrEnum):

@@ -13,14 +13,14 @@ from omegaconf import OmegaConf
 
 from strive import app
 from strive.cells import records
-from strive.cells.records import Provenance, Record, RecordError, Result
+from strive.cells.records import Provenance, Record, Result
 from strive.code.hash import changed_files, code_of
 from strive.code.same_code import same_code
 from strive.config import identity
 from strive.config.keys import knobs
 from strive.config.platform_keys import CellConfig
 from strive.config.schema import to_config
-from strive.errors import ConfigError
+from strive.errors import ConfigError, RecordError
 
 # What may change the last bits, and what says that something else was trained.
 _SURROUNDINGS = (

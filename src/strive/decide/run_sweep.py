@@ -11,8 +11,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.records import Record
 from strive.console import CONSOLE, OUTPUT
-from strive.error_text import CellsFailedError
-from strive.errors import ConfigError
+from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.launch.submission import Submission, write_submission
 from strive.launch.task import CellOutcome
 from strive.sweeps.choice import MissingParentsError
@@ -167,7 +166,7 @@ def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
         failed = [planned for planned in plan.cells if (end := ended.get(planned.cell)) and end.status is not None]
         lines = failure_lines(failed, finished, ended)
         left = len(plan.cells) - len(finished)
-        raise signals.StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
+        raise StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
     if lines := failure_lines(plan.cells, finished, ended):
         raise CellsFailedError(
             f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "

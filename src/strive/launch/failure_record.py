@@ -37,7 +37,7 @@ def write_failure(
     is none. fence: the token of the dead process's claim, if it was on another machine.
     seen: fields of Provenance that are known.
 
-    Raises ClaimedError while a living process trains the cell, RecordError if there is a record
+    Raises LeasedError while a living process trains the cell, RecordError if there is a record
     that cannot be read, OSError if none can be written.
     """
     folder = task.folder

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from strive import signals
-from strive.cells.lease import ClaimedError, Owner
-from strive.cells.records import Record, RecordError, Status
+from strive.cells.lease import Owner
+from strive.cells.records import Record, Status
+from strive.errors import LeasedError, RecordError
 from strive.launch.cell_queue import CellQueue
 from strive.launch.devices import Slot, slots
 from strive.launch.exit_cause import exit_status, oom_kills
@@ -364,7 +365,7 @@ class Pool:
         seen = began.seen if began else {}
         try:
             record = write_failure(task, status, cause, worker.log, traceback=traceback, seen=seen)
-        except ClaimedError:
+        except LeasedError:
             self._owned.add(request.task, None)
             return
         except (RecordError, OSError) as error:

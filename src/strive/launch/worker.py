@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from strive import signals, streams
+from strive.errors import StoppedError
 
 # Before torch is imported, which takes seconds: an early signal also stops gracefully.
 signals.listen()
@@ -24,11 +25,16 @@ streams.guard()
 
 from strive import app  # noqa: E402
 from strive.app import Pack  # noqa: E402
-from strive.cells.lease import ClaimedError, LostClaimError  # noqa: E402
-from strive.cells.records import Record, RecordError, Status  # noqa: E402
+from strive.cells.records import Record, Status  # noqa: E402
 from strive.code.hash import code_hash  # noqa: E402
 from strive.config import identity  # noqa: E402
-from strive.errors import ConfigError, NoRoomError  # noqa: E402
+from strive.errors import (  # noqa: E402  # noqa: E402
+    ConfigError,
+    LeasedError,
+    LostLeaseError,
+    NoRoomError,
+    RecordError,
+)
 from strive.json_lines import from_line, to_line  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent  # noqa: E402
@@ -152,7 +158,7 @@ class _WorkerLoop:
         cell, self._companions = request.task.cell, len(self._pack)
         try:
             if signals.requested():
-                raise signals.StoppedError(signals.requested())
+                raise StoppedError(signals.requested())
             config = _config(request, self._threads)
             seen = _TRAINER.seen(config) | {"code_hash": code_hash(app.current().builder(config))}
         except BaseException as error:
@@ -191,14 +197,14 @@ def _event_of_error(cell: str, error: BaseException, companions: int) -> WorkerE
     """Return the event of a cell that left no record."""
     if isinstance(error, _RefusedError | RecordError):
         return WorkerEvent(kind=EventKind.refused, cell=cell, cause=_line(error))
-    if isinstance(error, ClaimedError | LostClaimError):
+    if isinstance(error, LeasedError | LostLeaseError):
         return WorkerEvent(kind=EventKind.owned, cell=cell, cause=_line(error))
     if isinstance(error, NoRoomError):
         room, cause = error.room, _line(error)
         return WorkerEvent(
             kind=EventKind.returned, cell=cell, cause=cause, exits=error.spoilt, companions=companions, room=room
         )
-    if isinstance(error, signals.StoppedError | KeyboardInterrupt):
+    if isinstance(error, StoppedError | KeyboardInterrupt):
         return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=signals.requested() or _line(error), exits=True)
     # An error of one cell, even a sys.exit or a bug of ours, must not end the others.
     text = "".join(traceback.format_exception(error))

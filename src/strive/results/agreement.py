@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from strive.errors import PredictionsError
 from strive.results.conditions import Condition as Place
-from strive.results.correct import PredictionsError, correct
+from strive.results.correct import correct
 from strive.results.labels import knob_title, value_text, value_texts
 from strive.statistics.inference import McNemar, holm, mcnemar
 from strive.sweeps import table_spec

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from strive.cells.records import RecordError, read_record
+from strive.cells.records import read_record
 from strive.code.hash import changed_files
 from strive.code.same_code import same_code
 from strive.config import identity
+from strive.errors import RecordError
 
 
 def versions(*groups: pd.DataFrame) -> int:

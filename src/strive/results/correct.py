@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from strive.cells.predictions import PredictionsError, read_predictions
+from strive.cells.predictions import read_predictions
 from strive.cells.records import PREDICTIONS
+from strive.errors import PredictionsError
 
 __all__ = ["PredictionsError", "correct"]
 

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from strive.cells.records import RecordError, Status
+from strive.cells.records import Status
 from strive.config import identity
 from strive.config.keys import defaults
+from strive.errors import LoadError, RecordError
 from strive.results.contradictions import blank, contradictions, fill_chance
 from strive.results.record_row import (
     CONTRADICTORY,
@@ -32,10 +33,6 @@ from strive.sweeps.audit import Audit, audit_plan
 from strive.sweeps.plan import Chosen, StoredPlan
 
 _FINISHED = [status.value for status in Status if status.finished]
-
-
-class LoadError(ValueError):
-    """What a user got wrong: a folder or a sweep that is not there, a plan that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,12 +12,10 @@ from typing import Any
 
 import yaml
 
+from strive.errors import PublishedError
+
 # A cell's knobs, {dotted key: value}, are Mapping[Any, Any] here: a row of a pandas frame has keys of type Hashable.
 _FILE = Path(__file__).resolve().parents[3] / "analysis" / "paper.yaml"
-
-
-class PaperError(ValueError):
-    """A table that paper.yaml does not have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +35,7 @@ def paper_value(table: str, config: Mapping[Any, Any]) -> PaperValue | None:
     table: a name under `tables` in paper.yaml. config: the cell's knobs, {dotted key: value}; lists may be JSON text.
     A cell whose training set-up is another (off_paper) has the value of its net, images and augmentation all the same.
 
-    Raises PaperError for an unknown table.
+    Raises PublishedError for an unknown table.
     """
     if not table:
         return None
@@ -56,7 +54,7 @@ def off_paper(table: str, config: Mapping[Any, Any], ignore: Collection[str] = (
     off_paper(table, condition.key) says which of a condition's own keys the paper does not have.
     table, config: as in paper_value; "" gives no lines. ignore: knobs that are not looked at.
 
-    Raises PaperError for an unknown table.
+    Raises PublishedError for an unknown table.
     """
     return [
         f"{key}={_text(config[key])} (the paper: {_either([_text(value) for value in legal])})"
@@ -94,7 +92,7 @@ def _entry(table: str) -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = content()["tables"]
     if table not in tables:
         legal = "".join(f"\n  {name}: {entry['title']}" for name, entry in tables.items())
-        raise PaperError(f"table: paper: there is no table {table!r} in {_FILE.name}; legal:{legal}")
+        raise PublishedError(f"table: paper: there is no table {table!r} in {_FILE.name}; legal:{legal}")
     return tables[table]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from strive.cells.evidence import is_dead, weigh
-from strive.cells.records import Provenance, Record, RecordError, Result, Status, content_hash, divergence, parse_record
+from strive.cells.records import Provenance, Record, Result, Status, content_hash, divergence, parse_record
+from strive.errors import RecordError
 
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from strive import signals, streams
 from strive.cells import records
-from strive.cells.lease import ClaimedError, owner_of
-from strive.cells.records import RecordError, Status
+from strive.cells.lease import owner_of
+from strive.cells.records import Status
+from strive.errors import LeasedError, RecordError
 from strive.json_lines import from_line
 from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
@@ -175,7 +176,7 @@ class _JobRun:
         own = before is not None and before.job == slurm_job() and before.restart < slurm_restarts()
         try:
             write_failure(task, status, cause, "", fence=before.token if before and own else "")
-        except ClaimedError:
+        except LeasedError:
             return False
         except (RecordError, OSError) as error:
             cause = f"{cause}; this could not be recorded: {error}"

@@ -22,12 +22,12 @@ import strive
 from strive.app import APP
 from strive.cells import records
 from strive.console import CONSOLE
+from strive.errors import NoAnswerError, SubmitError
 from strive.launch.task import Task, read_tasks
 from strive.slurm import sbatch, squeue
 from strive.slurm.job import JobPayload, has_result
 from strive.slurm.launches import belongs_to, read_jobs, read_launch
 from strive.slurm.options import SlurmOptions
-from strive.slurm.sbatch import NoAnswerError, SubmitError
 from strive.slurm.snapshot import MODULES, freeze_code, freeze_modules
 from strive.slurm.squeue import SlurmQueue
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from strive.errors import QueueError
 from strive.launch.task import read_tasks
 from strive.processes import boot_id, is_gone
-from strive.slurm.squeue import JobInfo, JobPhase, QueueError, SlurmQueue
+from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 
 _LOOKS = 3  # at jobs that squeue does not know, for it to be sure that they are gone
 _QUIET_SECONDS = 10.0  # between two questions to SLURM, which all users share

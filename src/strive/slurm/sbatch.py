@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from strive.errors import TroubleError
-from strive.slurm.squeue import QueueError, job_with
+from strive.errors import ROOM_LATER, NoAnswerError, QueueError, SubmitError, TooManyJobsError
+from strive.slurm.squeue import job_with
 
 _CALL_SECONDS = 120.0  # sbatch itself tries for long where slurmctld is busy
 _PAUSE_SECONDS = 20.0  # between two tries where SLURM does not answer
 _PATIENCE_SECONDS = 1800.0  # how long to try that, if there is nothing else to watch
-# Answers of sbatch when a user or an account has as many jobs in the queue as are allowed, or when a group's limit is
-# reached: there is room again when some of these jobs have ended.
-_ROOM_LATER = re.compile(r"MaxSubmit|SubmitJobs|MaxJobCount|(Assoc|QOS)Grp|temporarily unable to accept", re.IGNORECASE)
 # Its whole answer when a job exceeds an account's limit on size or time.
 _SOME_LIMIT = re.compile("job submit limit")
 # Its answers when the jobs may or may not be in the queue, or slurmctld is away for a moment.
@@ -31,23 +28,6 @@ _NO_ANSWER = re.compile(
     r"|temporarily unavailable|standby|Message (receive|send) failure|not connected",
     re.IGNORECASE,
 )
-
-
-class SubmitError(TroubleError):
-    """sbatch refused; the message holds its answer."""
-
-
-class TooManyJobsError(SubmitError):
-    """There is no room in the queue for so many jobs now."""
-
-    @property
-    def has_room_later(self) -> bool:
-        """Whether SLURM has named a number of jobs or a group's limit, and not just some limit of an account."""
-        return _ROOM_LATER.search(str(self)) is not None
-
-
-class NoAnswerError(SubmitError):
-    """SLURM did not answer: the jobs may be in the queue all the same, and `submit` with the same mark finds them."""
 
 
 def new_mark() -> str:
@@ -154,7 +134,7 @@ def _sbatch(script: Path) -> str:
         return job[1]
     said = answer.stderr if answer.returncode else answer.stdout
     text = "sbatch refused: " + (" ".join(said.replace("sbatch: error: ", "").split()) or f"rc {answer.returncode}")
-    if _ROOM_LATER.search(text) or _SOME_LIMIT.search(text):
+    if ROOM_LATER.search(text) or _SOME_LIMIT.search(text):
         raise TooManyJobsError(text)
     # After exit code 0 the jobs are there; a site may print its own text instead of their id.
     raise NoAnswerError(text) if _NO_ANSWER.search(text) or answer.returncode == 0 else SubmitError(text)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import strive
 from strive.code.hash import code_of
-from strive.errors import TroubleError
+from strive.errors import SnapshotError
 
 # Where a job looks for the modules of custom nets, in place of the directory it was launched from.
 MODULES = "STRIVE_MODULES"
@@ -21,10 +21,6 @@ _MOST_BYTES = 300_000_000
 # What a job imports and reads. Records, documents and tests may be many times as much.
 _CODE = ("src", "conf", "sweeps", "pyproject.toml")
 _NO_CODE = ("__pycache__", ".egg-info")
-
-
-class SnapshotError(TroubleError):
-    """The code cannot be frozen, or other code than the frozen one would run."""
 
 
 def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Path:

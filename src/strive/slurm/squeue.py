@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from strive.errors import TroubleError
+from strive.errors import NoSlurmError, QueueError
 
 _POLLS = 3  # in a row without a live job: SLURM shows passing states while it puts a job back into the queue
 _DOUBT_SECONDS = 600.0  # how long squeue and sacct may contradict each other before the older state is dropped
@@ -24,14 +24,6 @@ _PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD",
 # Ends that SLURM itself may turn into another start.
 _PASSING = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
 _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "REVOKED", "LAUNCH_FAILED"}
-
-
-class QueueError(TroubleError):
-    """SLURM cannot be asked; the message says what failed and what to do."""
-
-
-class NoSlurmError(QueueError):
-    """There is no SLURM on this machine; other QueueErrors may pass."""
 
 
 class JobPhase(StrEnum):

@@ -4,10 +4,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 
+from strive.errors import NoAnswerError, NoSlurmError, QueueError, SubmitError, TooManyJobsError
 from strive.format import counted
 from strive.slurm.jobs import JobArray, SlurmJobs
-from strive.slurm.sbatch import NoAnswerError, SubmitError, TooManyJobsError
-from strive.slurm.squeue import NoSlurmError, QueueError
 
 _ROOM_SECONDS = 20.0  # between two tries to submit to a full queue, or to a SLURM that does not answer
 _LOOK_SECONDS = 5.0  # until the first look for jobs that SLURM has not answered for

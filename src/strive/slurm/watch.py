@@ -9,8 +9,9 @@ from pathlib import Path
 
 from strive import signals
 from strive.cells import records
-from strive.cells.lease import ClaimedError, owner_of, surely_dead
-from strive.cells.records import Record, RecordError, Status
+from strive.cells.lease import owner_of, surely_dead
+from strive.cells.records import Record, Status
+from strive.errors import LeasedError, RecordError, SubmitError
 from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
@@ -23,7 +24,6 @@ from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import LostCell, lost_cells
 from strive.slurm.jobs import SlurmJobs, submissions
 from strive.slurm.options import SlurmOptions
-from strive.slurm.sbatch import SubmitError
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 from strive.slurm.submit_queue import SubmitQueue
 
@@ -300,7 +300,7 @@ class JobWatcher:
     def _record(self, cell: str, lost: LostCell, status: Status, fence: str) -> None:
         try:
             record = write_failure(self._open[cell], status, lost.cause, lost.log, fence=fence)
-        except ClaimedError:
+        except LeasedError:
             self._owned.add(self._open[cell], lost)
         except (RecordError, OSError) as error:
             cause = f"{lost.cause}; this could not be recorded: {error}"

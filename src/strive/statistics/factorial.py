@@ -10,13 +10,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy import special  # type: ignore[import-untyped]
 
+from strive.errors import EffectsError
 from strive.statistics.inference import LEVEL
 
 MOST_COMBINATIONS = 500  # least squares take a second there, with the cube of it, and hundreds say nothing to a reader
-
-
-class EffectsError(ValueError):
-    """The cells allow no analysis of variance; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,16 +12,14 @@ from typing import TypeVar
 import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
+from strive.errors import UnpairedError
+
 LEVEL = 0.95  # of intervals; a two-sided test is at 1 - LEVEL
 SIDE = 0.025  # level of a one-sided test: the part of 1 - LEVEL on one side
 POWER = 0.8  # that more_seeds asks for
 MOST_SEEDS = 1000  # more_seeds beyond it is no plan
 
 K = TypeVar("K", bound=Hashable)
-
-
-class UnpairedError(ValueError):
-    """One side lacks what the other has: there is nothing to pair."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,10 +10,11 @@ from strive.cells import records
 from strive.cells.evidence import dead_text, is_dead, weigh
 from strive.cells.history import EPOCHS
 from strive.cells.lease import Owner
-from strive.cells.records import PREDICTIONS, RecordError, Status
+from strive.cells.records import PREDICTIONS, Status
 from strive.cells.state import CellState, find_state
 from strive.code.hash import code_hash
 from strive.code.same_code import is_stale
+from strive.errors import RecordError
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import lost_cells
 from strive.slurm.launches import Job, Launch, Launches

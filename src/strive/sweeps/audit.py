@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from strive.cells import records
-from strive.cells.records import Record, RecordError
+from strive.cells.records import Record
 from strive.config import identity
-from strive.errors import ConfigError
+from strive.errors import ConfigError, RecordError
 from strive.sweeps.choice import ChoiceSpec, MissingParentsError, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
 

@@ -8,9 +8,10 @@ from statistics import median
 
 from strive import app
 from strive.cells import records
-from strive.cells.records import Record, RecordError
+from strive.cells.records import Record
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
+from strive.errors import RecordError
 from strive.format import counted
 
 _SAMPLES = 8  # records read for one net: their speeds differ by little

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from strive.errors import UsageError
 from strive.sweeps.override_syntax import value_of
 from strive.sweeps.plan import plan_name, sweep_folder
-
-
-class UsageError(Exception):
-    """What the user got wrong; the message says what to do."""
 
 
 def split(overrides: Sequence[str]) -> tuple[Path, list[str]]:

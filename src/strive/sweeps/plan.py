@@ -16,12 +16,13 @@ from strive import app
 from strive.cells import records
 from strive.cells.evidence import remark
 from strive.cells.history import read_lines
-from strive.cells.records import Record, RecordError
+from strive.cells.records import Record
 from strive.cells.state import CellState, FolderState, find_state, has_checkpoint
 from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig
+from strive.errors import RecordError
 from strive.sweeps.override_syntax import counting, flattened, keys_of
 
 SCHEMA = 3

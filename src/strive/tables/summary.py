@@ -9,6 +9,7 @@ import pandas as pd
 from strive.cells.history import EPOCHS
 from strive.cells.records import PREDICTIONS
 from strive.config import identity
+from strive.errors import EffectsError
 from strive.results.agreement import agreement_table, agreements
 from strive.results.answer import answer
 from strive.results.code_versions import versions, versions_text
@@ -17,7 +18,7 @@ from strive.results.file_check import file_check
 from strive.results.load import Loaded
 from strive.results.published import off_paper
 from strive.results.table_choice import declared_table
-from strive.statistics.factorial import Effects, EffectsError, factorial_effects
+from strive.statistics.factorial import Effects, factorial_effects
 from strive.sweeps import table_spec
 from strive.sweeps.table_spec import ARM
 from strive.tables.sweep_tables import (
@@ -55,7 +56,7 @@ class SweepSummary:
 def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     """Return the summary of a sweep. mix: average and compare cells of different code or images, too.
 
-    Raises ConfigError for a faulty sweep file, PaperError for a table that the paper has not.
+    Raises ConfigError for a faulty sweep file, PublishedError for a table that the paper has not.
     """
     table = declared_table(loaded)
     conditions = make_conditions(loaded, table, mix=mix)

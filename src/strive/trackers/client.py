@@ -12,17 +12,8 @@ import wandb
 from wandb.errors import AuthenticationError, Error
 from wandb.sdk.mailbox import MailboxClosedError
 
-from strive.trackers.server import (
-    ServerError,
-    SilentError,
-    address,
-    asked,
-    connect,
-    error_line,
-    host,
-    seconds,
-    without_password,
-)
+from strive.errors import DeletedError, NotUploadedError, ServerError, ServiceGoneError, SilentError
+from strive.trackers.server import address, asked, connect, error_line, host, seconds, without_password
 
 _TRIES = 2  # of a request, beside the first: a server that is down is asked again by the next look
 _FINISH_SECONDS = 30.0  # for what is still on its way when a W&B run is closed
@@ -30,18 +21,6 @@ _WEIGHTS_SECONDS = 600.0  # if weights are
 _GONE = (ConnectionError, MailboxClosedError)
 _LOOKS = (0.0, 0.5, 1.5, 3.0)  # before each look for what was just sent; a server may take a moment to show it
 PREEMPTED = 143  # exit code of a process that ended with SIGTERM
-
-
-class NotUploadedError(Exception):
-    """W&B did not take something; the message says why, in one line, without the key."""
-
-
-class ServiceGoneError(NotUploadedError):
-    """W&B's own helper process has ended, as on a SIGTERM to every process of a job; open W&B runs are lost."""
-
-
-class DeletedError(NotUploadedError):
-    """There was a W&B run of this id, and somebody deleted it: W&B never takes the id again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +37,7 @@ class Client:
     def __init__(self) -> None:
         """Ask the server once.
 
-        Raises server.ServerError: NoKeyError, and SilentError where nobody answers or the key is refused.
+        Raises ServerError: NoKeyError, and SilentError where nobody answers or the key is refused.
         """
         self.api = connect(host())
         self.server = address()
@@ -113,7 +92,7 @@ class OpenRun:
         and memory is shown. None: it does not train here, so nothing of this machine is. weights: they will be
         uploaded, which takes time.
 
-        Raises DeletedError, server.SilentError, ServiceGoneError, and NotUploadedError for anything else.
+        Raises DeletedError, SilentError, ServiceGoneError, and NotUploadedError for anything else.
         """
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TextIO
 
 from strive import streams
-from strive.cells.lease import ClaimedError, LeaseMonitor
-from strive.cells.records import RETRAINING, RecordError
+from strive.cells.lease import LeaseMonitor
+from strive.cells.records import RETRAINING
+from strive.errors import LeasedError, NoKeyError, NotUploadedError, RecordError, ServerError, ServiceGoneError
 from strive.json_lines import from_line, to_line
 from strive.trackers.cell_files import CellFiles, read_cell_files
-from strive.trackers.client import Client, NotUploadedError, ServiceGoneError
+from strive.trackers.client import Client
 from strive.trackers.naming import Plans
 from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
-from strive.trackers.server import NoKeyError, ServerError, error_line
+from strive.trackers.server import error_line
 from strive.trackers.upload import LEASE_SECONDS, LOCK, CellUpload, TargetOverrides, upload_plan
 from strive.trackers.upload_state import read_upload_state
 
@@ -109,7 +110,7 @@ class Daemon:
             else:
                 self._send(cell, files)
             self._stamps[cell] = stamp
-        except ClaimedError as error:
+        except LeasedError as error:
             self._leave_to_other_process(cell, error)
         except RecordError as error:
             self._stamps[cell] = stamp  # until the file changes
@@ -147,7 +148,7 @@ class Daemon:
         elif ends:
             self._end(cell, UploadEventKind.partly, f"{len(files.epochs)} epochs, {files.state}", url=upload.url)
 
-    def _leave_to_other_process(self, cell: str, error: ClaimedError) -> None:
+    def _leave_to_other_process(self, cell: str, error: LeasedError) -> None:
         """Leave the cell to the process that shows it, or take it over if that one is dead."""
         upload = self._cells[cell]
         assert upload is not None

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from platformdirs import user_cache_dir
 
 from strive.cells.records import write_whole
-from strive.results.load import LoadError
+from strive.errors import LoadError
 from strive.trackers.mirrored import MirroredRecord
 from strive.trackers.project import PLAN_FILE
 from strive.trackers.upload_state import UploadState, write_upload_state

@@ -10,9 +10,10 @@ from typing import Any
 
 from strive import app
 from strive.cells.history import Epoch
-from strive.cells.records import Provenance, RecordError
+from strive.cells.records import Provenance
 from strive.config import identity
 from strive.config.keys import defaults
+from strive.errors import RecordError
 from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from strive.config import identity
-from strive.results.load import LoadError, file_of, find_plans, load_sweep
+from strive.errors import LoadError
+from strive.results.load import file_of, find_plans, load_sweep
 from strive.results.table_choice import SWEEPS, declared_table, read_file
 from strive.sweeps.table_spec import ARM, Table, Value
 

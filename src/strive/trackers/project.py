@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strive.trackers.server import ServerError, asked, connect, host
+from strive.errors import ServerError
+from strive.trackers.server import asked, connect, host
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from strive.errors import NoKeyError, ServerError, SilentError
+
 if TYPE_CHECKING:
     from wandb.apis.public import Api
 
@@ -27,18 +29,6 @@ _LIMITS: dict[str, Any] = {
     "x_file_transfer_retry_wait_min_seconds": 1,
     "x_file_transfer_retry_wait_max_seconds": 3,
 }
-
-
-class ServerError(Exception):
-    """W&B cannot be used; the message says why, in one line and without the key."""
-
-
-class NoKeyError(ServerError):
-    """There is no key for the server."""
-
-
-class SilentError(ServerError):
-    """The server does not answer, or not to this key: what was read from it earlier may still be of use."""
 
 
 def host() -> str:
@@ -81,7 +71,7 @@ def connect(host: str) -> "Api":
         if error.__cause__ is None:
             raise ServerError(f"no usable key for {host}: {error_line(error)}") from None
         raise SilentError(f"{host} does not answer: {error_line(error)}") from None
-    except wandb.errors.UsageError:
+    except wandb.UsageError:
         raise NoKeyError(f"no key for {host}: `wandb login` asks for one, or set WANDB_API_KEY") from None
     except Exception as error:
         raise ServerError(f"W&B's client cannot ask {host}: {error_line(error)}") from None

@@ -12,7 +12,7 @@ from typing import Self
 
 from strive import signals
 from strive.config.platform_keys import Tracker
-from strive.errors import ConfigError
+from strive.errors import ConfigError, StoppedError
 from strive.launch.task import Task
 from strive.trackers.daemon_process import DaemonProcess
 from strive.trackers.protocol import UploadEvent, UploadEventKind
@@ -87,7 +87,7 @@ class UploadSession:
         finally:
             lost = process.has_ended and not self._leaving
             process.kill()
-        if error is None or isinstance(error, signals.StoppedError):
+        if error is None or isinstance(error, StoppedError):
             why = f"its process ended; {self._log} has its last words" if lost else ""
             if text := summary(process.events, self._shown, self._runs, why):
                 self._say(text)

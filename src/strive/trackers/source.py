@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strive.results.load import LoadError
+from strive.errors import LoadError, SilentError
 from strive.results.record_row import UNREADABLE, read_rows
 from strive.trackers.local_copy import SWEEPS, LocalCopy, copy_of, last_fetched
 from strive.trackers.mirrored import MirroredRecord, epoch_lines, is_name, newest, plan_name, record_in
 from strive.trackers.project import PLAN, PLAN_FILE, TRAIN, Project
-from strive.trackers.server import SilentError, host
+from strive.trackers.server import host
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run

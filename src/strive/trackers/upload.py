@@ -9,8 +9,9 @@ from pathlib import Path
 
 from strive.cells.lease import Claim, take_claim
 from strive.cells.records import Status
+from strive.errors import DeletedError, NotUploadedError
 from strive.trackers.cell_files import CellFiles
-from strive.trackers.client import PREEMPTED, Client, DeletedError, NotUploadedError, OpenRun, Target
+from strive.trackers.client import PREEMPTED, Client, OpenRun, Target
 from strive.trackers.naming import Label, Plans, label_of, summary_of
 from strive.trackers.upload_state import UploadState, checksum, read_upload_state, sha256, write_upload_state
 
@@ -72,7 +73,7 @@ class CellUpload:
     def catch_up(self, files: CellFiles) -> None:
         """Send the epochs that W&B does not have yet; opens the W&B run where it is not open.
 
-        Raises ClaimedError while another process shows the cell, NotUploadedError if W&B does not take it.
+        Raises LeasedError while another process shows the cell, NotUploadedError if W&B does not take it.
         """
         state = self._state
         if self._run is not None and state is not None and state.contradicts(files.epochs):

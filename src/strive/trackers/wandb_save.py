@@ -13,8 +13,8 @@ os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 import wandb
 from wandb_workspaces._graphql import execute_graphql
 
-from strive.results.load import LoadError
-from strive.trackers.server import SilentError, asked, connect, host
+from strive.errors import LoadError, SilentError
+from strive.trackers.server import asked, connect, host
 from strive.trackers.wandb_views import SavedView, stable_id
 
 # The part of what W&B's library asks when it loads a view that can be read whatever version the view is of.

@@ -15,8 +15,8 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
+from strive.errors import LoadError
 from strive.results.labels import knob_title
-from strive.results.load import LoadError
 from strive.sweeps.table_spec import ARM
 from strive.trackers.naming import config_key, tag
 from strive.trackers.outline import Outline
