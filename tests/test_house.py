@@ -37,7 +37,6 @@ NOT_YET: dict[str, set[str]] = {
     "code/cache.py": {"cells"},
     "decide/run_sweep.py": {"error_text"},
     "launch/local.py": {"trackers"},
-    "results/agreement.py": {"tables"},
     "slurm/job.py": {"trackers"},
     "sweeps/find_plan.py": {"error_text"},
     "sweeps/plan_text.py": {"launch"},

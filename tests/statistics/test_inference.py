@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar  # type: ignore[import-untyped]
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
 
@@ -13,14 +12,12 @@ from strive.errors import UnpairedError
 from strive.statistics import inference
 from strive.statistics.inference import (
     Difference,
-    McNemar,
     Summary,
     Verdict,
     best,
     difference,
     holm,
     judge,
-    mcnemar,
     summarise,
 )
 
@@ -422,69 +419,6 @@ def test_best_refuses_nan() -> None:
 
 def test_seeds_in_another_order_have_the_same_best() -> None:
     assert best([FIRST, dict(reversed(above(FIRST, 0.5, 0.6, 0.7).items()))]) == 0
-
-
-# --- mcnemar
-
-
-def images(both_right: int, only_own_wrong: int, only_baseline_wrong: int, both_wrong: int) -> McNemar:
-    counts = (both_right, only_own_wrong, only_baseline_wrong, both_wrong)
-    return mcnemar(np.repeat([True, False, True, False], counts), np.repeat([True, True, False, False], counts))
-
-
-def exact_p(one: int, other: int) -> float:
-    """2 P(X <= min) of a binomial with an even chance, in whole numbers."""
-    below = sum(math.comb(one + other, k) for k in range(min(one, other) + 1))
-    return min(1.0, 2 * below / 2 ** (one + other))
-
-
-def test_mcnemars_published_exact_p() -> None:
-    # Fay (2010), "Two-sided exact tests and matching confidence intervals for discrete data", The R Journal 2(1):53:
-    # counts 21, 9, 2, 12 have an exact p of 0.06543, which is 2 (1 + 11 + 55) / 2^11.
-    assert images(21, 9, 2, 12) == McNemar(only_own_wrong=9, only_baseline_wrong=2, p=pytest.approx(134 / 2048))
-    assert images(21, 9, 2, 12).p == pytest.approx(0.06543, abs=5e-6)
-
-
-@pytest.mark.parametrize(
-    "counts",
-    [
-        (794, 150, 86, 570),  # the approval of a president, Agresti (1990), Categorical Data Analysis, p. 350
-        (0, 0, 6, 0),  # 2 / 64
-        (5, 1, 0, 0),  # 2 / 2
-        (0, 7, 7, 3),
-        (900_000, 1_000, 1_100, 97_900),
-    ],
-)
-def test_mcnemar_agrees_with_the_sum_of_binomials_and_with_statsmodels(counts: tuple[int, int, int, int]) -> None:
-    found = images(*counts)
-    both_right, own, baseline, both_wrong = counts
-    assert (found.only_own_wrong, found.only_baseline_wrong) == (own, baseline)
-    assert found.p == pytest.approx(exact_p(own, baseline), rel=1e-9)
-    table = [[both_right, own], [baseline, both_wrong]]
-    assert found.p == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, rel=1e-9)
-
-
-def test_nets_that_err_on_the_same_images_do_not_differ() -> None:
-    assert images(90, 0, 0, 10) == McNemar(only_own_wrong=0, only_baseline_wrong=0, p=1.0)
-
-
-def test_mcnemar_counts_by_image_and_not_by_error() -> None:
-    own, baseline = np.array([True, False, False, True]), np.array([False, True, False, True])
-    assert mcnemar(own, baseline) == McNemar(only_own_wrong=1, only_baseline_wrong=1, p=1.0)
-
-
-@pytest.mark.parametrize(
-    ("own", "message"),
-    [
-        (np.array([1, 0]), r"own_correct must be bool \[n\], n above 0, got int64 \[2\]"),
-        (np.array([[True, False]]), r"got bool \[1, 2\]"),
-        (np.array([], dtype=bool), r"got bool \[0\]"),
-        (np.array([True, False, True]), "on the same images, got 3 and 2"),
-    ],
-)
-def test_mcnemar_refuses_what_is_not_one_answer_for_each_image(own: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mcnemar(own, np.array([True, False]))
 
 
 # --- all

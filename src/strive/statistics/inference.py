@@ -63,15 +63,6 @@ class Judgement:
     more_seeds: int | None  # how many more would decide it; None: it is decided, or no number can be given
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class McNemar:
-    """Two nets on the same test images."""
-
-    only_own_wrong: int  # images
-    only_baseline_wrong: int
-    p: float  # two-sided, exact
-
-
 def summarise(values: Sequence[float]) -> Summary:
     """Return mean, sample standard deviation and t-interval: mean -+ t(0.975, n - 1) sd / sqrt(n) (Student 1908).
 
@@ -176,29 +167,6 @@ def best(values: Sequence[Mapping[K, float]]) -> int | None:
     others = [difference(values[first], other) for index, other in enumerate(values) if index != first]
     shown = [p is not None and p <= 1 - LEVEL for p in holm([each.p for each in others])]
     return first if all(shown) else None
-
-
-def mcnemar(own_correct: np.ndarray, baseline_correct: np.ndarray) -> McNemar:
-    """Return McNemar's exact test that two nets err equally often (McNemar 1947, Psychometrika 12:153).
-
-    own_correct, baseline_correct: bool [n], n test images in the same order. Of the b + c images that one net alone
-    has wrong, half would be of each net: p = min(1, 2 P(X <= min(b, c))), X binomial(b + c, 1/2); 1 if there are
-    none. It is about these two trained nets and further images of this kind; it says nothing about training once
-    more, which is what seeds are for (Dietterich 1998, Neural Computation 10:1895). Counts of several seeds must
-    not be added up: the images are the same.
-    Raises ValueError for arrays that are not bool, not equally long, or empty.
-    """
-    for name, each in (("own_correct", own_correct), ("baseline_correct", baseline_correct)):
-        if each.dtype != bool or each.ndim != 1 or not each.size:
-            raise ValueError(f"{name} must be bool [n], n above 0, got {each.dtype} {list(each.shape)}")
-    if own_correct.shape != baseline_correct.shape:
-        raise ValueError(
-            f"two nets are compared on the same images, got {own_correct.size} and {baseline_correct.size}"
-        )
-    own = int(np.count_nonzero(~own_correct & baseline_correct))
-    baseline = int(np.count_nonzero(own_correct & ~baseline_correct))
-    p = min(1.0, 2 * float(special.bdtr(min(own, baseline), own + baseline, 0.5)))
-    return McNemar(only_own_wrong=own, only_baseline_wrong=baseline, p=p)
 
 
 def _finite(values: Iterable[tuple[object, float]], what: str) -> list[float]:

@@ -10,7 +10,6 @@ from strive.cells.history import EPOCHS
 from strive.cells.records import PREDICTIONS
 from strive.config import identity
 from strive.errors import EffectsError
-from strive.results.agreement import agreement_table, agreements
 from strive.results.answer import answer
 from strive.results.code_versions import versions, versions_text
 from strive.results.conditions import Condition, make_conditions
@@ -61,7 +60,6 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     table = declared_table(loaded)
     conditions = make_conditions(loaded, table, mix=mix)
     effects, no_effects = _effects(loaded, conditions, table)
-    found, no_agreement = agreements(conditions, table)
     notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
     contradictions, not_compared = file_check(loaded)
     caption = _caption(loaded, conditions, table)
@@ -71,8 +69,6 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         tables.append(difference_table(conditions, table))
     if effects is not None:
         tables += [effect_table(effects), level_table(effects, table)]
-    if found:
-        tables.append(agreement_table(found, table))
     tables += [each for each in (choice_table(loaded, conditions, table), hole_table(loaded)) if each is not None]
     return SweepSummary(
         loaded=loaded,
@@ -82,7 +78,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         conditions=tuple(conditions),
         effects=effects,
         tables=tuple(tables),
-        notes=tuple(filter(None, [*notes, *not_compared, *(mixtures if mix else ()), no_effects, no_agreement])),
+        notes=tuple(filter(None, [*notes, *not_compared, *(mixtures if mix else ()), no_effects])),
         problems=(
             *(f"{condition.label}: {condition.hole}" for condition in conditions if condition.hole),
             *mixtures,
