@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
-from strive.sweeps.table_spec import Table
+from strive.sweeps.table_spec import TableSpec
 from strive.tables.summary import SweepSummary
 
 MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
@@ -20,7 +20,7 @@ MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
 
 def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:
     loaded = load_sweep(sweep.name or sweep.file, [sweep.write()])
-    table = Table(**({"rows": ("model.variant",), "columns": ()} | layout))
+    table = TableSpec(**({"rows": ("model.variant",), "columns": ()} | layout))
     return SweepSummary(
         loaded=loaded,
         layout=table,

@@ -10,7 +10,7 @@ from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.results.table_choice import SWEEPS, declared_table
 from strive.sweeps.choice import Criterion
-from strive.sweeps.table_spec import Table
+from strive.sweeps.table_spec import TableSpec
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def sweep(tmp_path: Path) -> Golden:
     return Golden(tmp_path / "runs", file="", name="multirun-1a2b3c4d")
 
 
-def table_of(sweep: Golden, sweeps: Path = SWEEPS) -> Table:
+def table_of(sweep: Golden, sweeps: Path = SWEEPS) -> TableSpec:
     return declared_table(load_sweep(sweep.name or sweep.file, [sweep.write()]), sweeps)
 
 
@@ -86,7 +86,7 @@ table: {rows: [model.width], columns: [model.pool_norm], baseline: {model.pool_n
 """
 
 
-def mine(tmp_path: Path, now: str = "") -> Table:
+def mine(tmp_path: Path, now: str = "") -> TableSpec:
     """The table of a plan of the file above, where the checkout's file of that name says `now`."""
     (tmp_path / "sweeps").mkdir()
     if now:
@@ -121,7 +121,7 @@ def test_a_plan_whose_text_is_no_sweep_file_is_refused(tmp_path: Path):
         table_of(sweep)
 
 
-def arguments(tmp_path: Path, **table: object) -> tuple[Table, list[Condition]]:
+def arguments(tmp_path: Path, **table: object) -> tuple[TableSpec, list[Condition]]:
     """The table of a sweep over channels and p of a user's builder, and its conditions; error 10 + channels + p."""
     text = f"question: Is it?\ngrid: {{seed: [0]}}\n{yaml.safe_dump({'table': table})}" if table else ""
     sweep = Golden(tmp_path / "runs", file="mine" if table else "", name="mine", text=text)

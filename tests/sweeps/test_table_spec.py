@@ -4,12 +4,12 @@ import pytest
 
 from strive.sweeps.choice import Criterion
 from strive.sweeps.sections import Faults
-from strive.sweeps.table_spec import Table, Value, read_table
+from strive.sweeps.table_spec import TableSpec, Value, read_table
 
 ROWS = {"rows": ["model.base"], "columns": ["model.variant"]}
 
 
-def table(arms: tuple[str, ...] = (), **keys: Any) -> Table:
+def table(arms: tuple[str, ...] = (), **keys: Any) -> TableSpec:
     faults = Faults()
     found = read_table({**ROWS, **keys}, faults, arms=dict.fromkeys(arms))
     assert faults.lines == []
@@ -32,7 +32,7 @@ def test_a_table_says_everything_that_decides_its_numbers():
         margin=1,
         paper="table3",
     )
-    assert found == Table(
+    assert found == TableSpec(
         rows=("model.base",),
         columns=("model.variant",),
         value=Value.val_loss,

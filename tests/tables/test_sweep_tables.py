@@ -21,7 +21,7 @@ from strive.tables.sweep_tables import (
 )
 from strive.tables.table import Table
 
-PAPERS = table_spec.Table(
+PAPERS = table_spec.TableSpec(
     rows=("model.base", "model.variant"), columns=(), baseline={"model.variant": "base"}, paper="table3"
 )
 
@@ -36,7 +36,7 @@ def add(sweep: Golden, base: str, variant: str, *errors: float | None, **changes
         sweep.cell(changed, error, **({} if error is None else {"parameters": 1369738}))
 
 
-def made(sweep: Golden, table: table_spec.Table) -> list[Condition]:
+def made(sweep: Golden, table: table_spec.TableSpec) -> list[Condition]:
     return make_conditions(load_sweep("golden", [sweep.write()]), table, mix=False)
 
 
@@ -74,12 +74,12 @@ def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_it_lies_
 
 def test_without_a_table_of_the_paper_there_is_no_column_for_it(sweep: Golden):
     add(sweep, "a", "base", 12.0)
-    table = table_spec.Table(rows=("model.base",), columns=())
+    table = table_spec.TableSpec(rows=("model.base",), columns=())
     assert len(error_table(made(sweep, table), table, "").columns) == 6
 
 
 def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(sweep: Golden):
-    table = table_spec.Table(rows=("model.base",), columns=("model.variant",))
+    table = table_spec.TableSpec(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5, 13.0)
     add(sweep, "a", "strided", 13.0, 13.0, None)
     add(sweep, "b", "strided", 10.0)
@@ -93,7 +93,7 @@ def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(s
 
 
 def test_n_stands_in_the_matrix_s_caption_only_where_it_is_the_same_everywhere(sweep: Golden):
-    table = table_spec.Table(rows=("model.base",), columns=("model.variant",))
+    table = table_spec.TableSpec(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5)
     add(sweep, "b", "base", 12.0, 12.5)
     assert matrix(made(sweep, table), table, "").caption.endswith("over seeds. n = 2.")
@@ -137,7 +137,7 @@ def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
 
 
 def test_a_choice_on_test_images_is_said_in_the_caption(sweep: Golden):
-    table = table_spec.Table(rows=(), columns=(), select={"optimizer.lr": Criterion.test_error})
+    table = table_spec.TableSpec(rows=(), columns=(), select={"optimizer.lr": Criterion.test_error})
     for lr in (0.1, 0.05):
         sweep.cell({"optimizer.lr": lr}, 10.0 - lr)
     found = choice_table(load_sweep("golden", [sweep.write()]), made(sweep, table), table)

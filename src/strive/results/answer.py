@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from strive.results.conditions import Condition
 from strive.results.labels import condition_label
 from strive.statistics.inference import Verdict
-from strive.sweeps.table_spec import Table
+from strive.sweeps.table_spec import TableSpec
 
 _NAMED = 4  # conditions that a sentence names before it counts them
 
 
-def answer(conditions: Sequence[Condition], layout: Table) -> str:
+def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
     """Return one sentence: what is shown, what is not, and how much is still missing."""
     cells = sum(len(condition.cells) for condition in conditions)
     done = sum(int((condition.cells["status"] == "done").sum()) for condition in conditions)
@@ -33,7 +33,7 @@ def answer(conditions: Sequence[Condition], layout: Table) -> str:
     return sentence + "".join(parts)
 
 
-def _compared(conditions: Sequence[Condition], layout: Table) -> str:
+def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
     baselines = sorted({condition.baseline for condition in conditions if condition.baseline})
     against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
     judged = [condition for condition in conditions if condition.judgement is not None]
@@ -50,7 +50,7 @@ def _compared(conditions: Sequence[Condition], layout: Table) -> str:
     return f"Against {against}, with a margin of {margin}: {'; '.join(parts)}."
 
 
-def _by_row(conditions: Sequence[Condition], layout: Table) -> str:
+def _by_row(conditions: Sequence[Condition], layout: TableSpec) -> str:
     """Return which column is smallest in how many rows; "" while no row is complete."""
     rows: dict[str, list[Condition]] = {}
     for condition in conditions:
@@ -69,7 +69,7 @@ def _by_row(conditions: Sequence[Condition], layout: Table) -> str:
     return f"Smallest {layout.value.value.replace('_', ' ')}: {'; '.join(parts)}." if parts else ""
 
 
-def _smallest(conditions: Sequence[Condition], layout: Table) -> str:
+def _smallest(conditions: Sequence[Condition], layout: TableSpec) -> str:
     known = [condition for condition in conditions if condition.summary is not None]
     if not known:
         return "No mean can be told yet."

@@ -17,7 +17,7 @@ from strive.results.load import Loaded
 from strive.results.published import PaperValue, off_paper, paper_value
 from strive.results.selection import Selection, select
 from strive.statistics.inference import Difference, Judgement, Summary, best, difference, holm, judge, summarise
-from strive.sweeps.table_spec import ARM, Table, Value
+from strive.sweeps.table_spec import ARM, TableSpec, Value
 
 Pairs = Mapping[tuple[Any, ...], float]
 
@@ -49,7 +49,7 @@ class Condition:
         return sum(map(bool, self.cells["dead"]))
 
 
-def make_conditions(loaded: Loaded, layout: Table, *, mix: bool) -> list[Condition]:
+def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
     """Return the conditions of a table, row by row. mix: average cells of different code or images, too."""
     conditions = [
         _condition(str(number), key, cells, layout, mix)
@@ -58,7 +58,7 @@ def make_conditions(loaded: Loaded, layout: Table, *, mix: bool) -> list[Conditi
     return _with_best(_compared(conditions, layout, mix), mix)
 
 
-def split_further(loaded: Loaded, layout: Table) -> list[str]:
+def split_further(loaded: Loaded, layout: TableSpec) -> list[str]:
     """Return knobs that a table must have as rows, too, because cells of one condition differ in them.
 
     Where the command line sweeps one more knob, its values must not be averaged.
@@ -82,7 +82,7 @@ def _texts(cells: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
     )
 
 
-def _grouped(loaded: Loaded, layout: Table) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+def _grouped(loaded: Loaded, layout: TableSpec) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield (key, cells) of each condition: row by row, and in each row the columns."""
     cells = loaded.cells
     ranks = {key: _ranks(key, cells[key]) for key in layout.keys}
@@ -103,7 +103,7 @@ def _ranks(key: str, values: pd.Series) -> dict[str, int]:
     return {text: rank for rank, text in enumerate(order)}
 
 
-def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table, mix: bool) -> Condition:
+def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: TableSpec, mix: bool) -> Condition:
     selection = None
     for knob, by in layout.select.items():
         selection = select(cells, knob, by)
@@ -132,7 +132,7 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
     )
 
 
-def _paper(layout: Table, key: Mapping[str, Any], config: Mapping[Any, Any]) -> PaperValue | None:
+def _paper(layout: TableSpec, key: Mapping[str, Any], config: Mapping[Any, Any]) -> PaperValue | None:
     """Return the paper's number: it has test errors alone, and none for a condition that the table sets off from it."""
     if layout.value is not Value.test_error:
         return None
@@ -141,7 +141,7 @@ def _paper(layout: Table, key: Mapping[str, Any], config: Mapping[Any, Any]) -> 
     return PaperValue(error=None) if off_paper(layout.paper, own) else paper_value(layout.paper, config)
 
 
-def _hole(cells: pd.DataFrame, layout: Table, mix: bool) -> str:
+def _hole(cells: pd.DataFrame, layout: TableSpec, mix: bool) -> str:
     counts = Counter(cells["status"])
     done = counts.pop("done", 0)
     if counts:
@@ -159,7 +159,7 @@ def _hole(cells: pd.DataFrame, layout: Table, mix: bool) -> str:
     return ""
 
 
-def _compared(conditions: Sequence[Condition], layout: Table, mix: bool) -> list[Condition]:
+def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> list[Condition]:
     """Return the conditions with their differences from their baselines, Holm's correction over all of them."""
     by_key = {_key(condition.key): condition for condition in conditions}
     compared = [_with_difference(condition, by_key, layout, mix) for condition in conditions]
@@ -174,7 +174,7 @@ def _compared(conditions: Sequence[Condition], layout: Table, mix: bool) -> list
     return [found.get(condition.ref, condition) for condition in compared]
 
 
-def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layout: Table, mix: bool) -> Condition:
+def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layout: TableSpec, mix: bool) -> Condition:
     wanted = baseline_key(condition.key, layout)
     if wanted is None or wanted == dict(condition.key):
         return condition
@@ -193,7 +193,7 @@ def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layo
     return replace(condition, difference=difference(condition.values, other.values))
 
 
-def baseline_key(key: Mapping[str, Any], layout: Table) -> dict[str, Any] | None:
+def baseline_key(key: Mapping[str, Any], layout: TableSpec) -> dict[str, Any] | None:
     """Return the key of the condition that this one is compared with; its own for a baseline; None for neither."""
     if not layout.baseline:
         return None

@@ -14,12 +14,12 @@ from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
 from strive.sweeps.choice import Criterion
 from strive.sweeps.sweep_file import Sweep, parse_sweep
-from strive.sweeps.table_spec import ARM, Table
+from strive.sweeps.table_spec import ARM, TableSpec
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 
 
-def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> Table:
+def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
     """Return how a sweep's answer is laid out.
 
     As the file says now, where it still declares the cells that the plan is of: a table that was corrected
@@ -45,7 +45,7 @@ def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
     return next(same, value)
 
 
-def _declared(loaded: Loaded, sweeps: Path) -> Table | None:
+def _declared(loaded: Loaded, sweeps: Path) -> TableSpec | None:
     here = bool(loaded.file) and (sweeps / f"{loaded.file}.yaml").exists()
     if not loaded.text:
         return read_file(loaded.file, sweeps).table if here else None
@@ -79,7 +79,7 @@ def parse(name: str, text: str, place: str) -> Sweep:
         raise ConfigError(f"{place}: not a YAML file ({' '.join(str(error).split())})") from None
 
 
-def _default(loaded: Loaded) -> Table:
+def _default(loaded: Loaded) -> TableSpec:
     """Return a table with a row for each value of whatever varies but the seed."""
     varying = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
     select: dict[str, Criterion] = {}
@@ -88,7 +88,7 @@ def _default(loaded: Loaded) -> Table:
         varying.remove("optimizer.lr")
     rows = [ARM] if loaded.cells[ARM].any() else []
     # What moves with another knob names no place of its own.
-    table = Table(rows=tuple(rows), columns=(), select=select)
+    table = TableSpec(rows=tuple(rows), columns=(), select=select)
     first: list[str] = [key for key in ("model.base", "model.variant") if key in varying]
     while added := split_further(loaded, replace(table, rows=(*table.rows, *first))):
         first += added

@@ -16,7 +16,7 @@ from strive.sweeps import sections
 from strive.sweeps.choice import ChoiceSpec
 from strive.sweeps.override_syntax import bare_key, counting, flattened, keys_of, no_value, override, typed_key
 from strive.sweeps.sections import Exclusion, Faults, is_one_value
-from strive.sweeps.table_spec import Table, read_table
+from strive.sweeps.table_spec import TableSpec, read_table
 from strive.sweeps.yaml_reader import read_yaml
 
 # From "key=text" to the "key=value" that Hydra's override grammar makes of it, one where nothing is swept.
@@ -56,7 +56,7 @@ class Sweep:
     cells: tuple[Mapping[str, Any], ...]
     exclude: tuple[Exclusion, ...]
     choose: tuple[ChoiceSpec, ...]
-    table: Table | None
+    table: TableSpec | None
     text: str = ""  # of the file, which the plan keeps; "" where there is no file
 
     @property

@@ -36,7 +36,7 @@ class Value(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableSpec:
     """How the answer is laid out. Keys are knobs, or the word arm."""
 
     rows: tuple[str, ...]
@@ -55,7 +55,7 @@ class Table:
         return self.rows + self.columns
 
 
-def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> Table | None:
+def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> TableSpec | None:
     """Return the table's layout; None if the file has none."""
     if value is None:
         return None
@@ -72,7 +72,7 @@ def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> Table 
         for key in keys:
             if key in rows + columns:
                 faults.add(f"table: {name}: {key} is in rows or columns, too")
-    return Table(
+    return TableSpec(
         rows=rows,
         columns=columns,
         value=_value(entry.get("value", Value.test_error.value), faults),

@@ -18,8 +18,7 @@ from strive.results.load import Loaded
 from strive.results.published import off_paper
 from strive.results.table_choice import declared_table
 from strive.statistics.factorial import Effects, factorial_effects
-from strive.sweeps import table_spec
-from strive.sweeps.table_spec import ARM
+from strive.sweeps.table_spec import ARM, TableSpec
 from strive.tables.sweep_tables import (
     choice_table,
     difference_table,
@@ -40,7 +39,7 @@ class SweepSummary:
     """One sweep, ready to be rendered."""
 
     loaded: Loaded
-    layout: table_spec.Table
+    layout: TableSpec
     title: str  # table3, or table3 with seed=0,1
     answer: str  # one sentence
     conditions: tuple[Condition, ...]  # row by row
@@ -95,7 +94,7 @@ def _title(loaded: Loaded) -> str:
     return f"{name} with {' '.join(loaded.changes)}" if loaded.changes else name
 
 
-def _caption(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> str:
+def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> str:
     """Return what the numbers are of: images, split, epochs, choice, number of cells."""
     cells = loaded.cells
     data = ", ".join(sorted(map(str, cells["data.name"].unique())))
@@ -111,7 +110,7 @@ def _caption(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.
     return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{trained}"
 
 
-def _effects(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> tuple[Effects | None, str]:
+def _effects(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> tuple[Effects | None, str]:
     """Return the analysis of variance, or why there is none; "" where nobody would expect one."""
     factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
     if ARM in table.keys or len(factors) < 2 or table.pair != ("seed",):
@@ -126,7 +125,7 @@ def _effects(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.
         return None, f"No analysis of variance: {error}."
 
 
-def _notes(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> list[str]:
+def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> list[str]:
     notes = []
     if table.paper:
         varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
@@ -188,7 +187,7 @@ def _counts(cells: pd.DataFrame, column: str) -> str:
     return ", ".join(f"{value} ({count} cells)" for value, count in Counter(map(str, cells[column])).most_common())
 
 
-def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> pd.DataFrame:
+def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
     """Return one row for each condition; empty where there is no number."""
     rows = []
     for condition in conditions:
@@ -233,7 +232,7 @@ _CELL_COLUMNS = (
 _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 
-def _footnotes(conditions: Sequence[Condition], table: table_spec.Table) -> pd.DataFrame:
+def _footnotes(conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
     """Return the cells behind each condition, in its order."""
     columns = list(dict.fromkeys((*table.pair, *_CELL_COLUMNS, table.value.value, *_WHEN)))
     frame = pd.concat([condition.cells for condition in conditions], ignore_index=True)[columns]

@@ -16,12 +16,12 @@ from strive.tables.table import Column, Entry, Row, Table
 _NONE = Entry(text="-")
 
 
-def value_title(table: table_spec.Table) -> str:
+def value_title(table: table_spec.TableSpec) -> str:
     """Return what the table shows, with its unit."""
     return f"{table.value.value.replace('_', ' ')}, {'%' if table.value.is_error else 'nats'}"
 
 
-def error_table(conditions: Sequence[Condition], table: table_spec.Table, caption: str) -> Table:
+def error_table(conditions: Sequence[Condition], table: table_spec.TableSpec, caption: str) -> Table:
     """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number beside it."""
     papers = any(condition.paper is not None for condition in conditions)
     columns = [
@@ -48,7 +48,7 @@ def error_table(conditions: Sequence[Condition], table: table_spec.Table, captio
     )
 
 
-def matrix(conditions: Sequence[Condition], table: table_spec.Table, caption: str) -> Table:
+def matrix(conditions: Sequence[Condition], table: table_spec.TableSpec, caption: str) -> Table:
     """Return the table's rows and columns as the sweep file has them: mean, spread, n."""
     by_row: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
@@ -72,7 +72,7 @@ def matrix(conditions: Sequence[Condition], table: table_spec.Table, caption: st
     )
 
 
-def difference_table(conditions: Sequence[Condition], table: table_spec.Table) -> Table:
+def difference_table(conditions: Sequence[Condition], table: table_spec.TableSpec) -> Table:
     """Return one line for each condition that has a baseline: the paired difference and what it shows."""
     unit = table.value.unit
     columns = (
@@ -137,7 +137,7 @@ def effect_table(effects: Effects) -> Table:
     )
 
 
-def level_table(effects: Effects, table: table_spec.Table) -> Table:
+def level_table(effects: Effects, table: table_spec.TableSpec) -> Table:
     """Return the marginal mean of each level of each factor."""
     rows = []
     last = ""
@@ -167,7 +167,7 @@ def level_table(effects: Effects, table: table_spec.Table) -> Table:
     )
 
 
-def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.Table) -> Table | None:
+def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.TableSpec) -> Table | None:
     """Return what was chosen for each net, by which error, over what; None if nothing was."""
     rows = []
     order = {condition.label: number for number, condition in enumerate(conditions)}
@@ -256,7 +256,7 @@ def _row(condition: Condition, entries: Sequence[Entry], rule: bool) -> Row:
     return Row(entries=tuple(entries), ref=condition.ref, factors=value_texts(condition.key), rule=rule)
 
 
-def ruled(conditions: Sequence[Condition], table: table_spec.Table) -> list[tuple[Condition, bool]]:
+def ruled(conditions: Sequence[Condition], table: table_spec.TableSpec) -> list[tuple[Condition, bool]]:
     """Return each condition, and whether a line stands above it: the first of several keys has changed."""
     if len(table.keys) < 2 or not conditions:
         return [(condition, False) for condition in conditions]

@@ -9,7 +9,7 @@ from strive.config import identity
 from strive.errors import LoadError
 from strive.results.load import file_of, find_plans, load_sweep
 from strive.results.table_choice import SWEEPS, declared_table, read_file
-from strive.sweeps.table_spec import ARM, Table, Value
+from strive.sweeps.table_spec import ARM, TableSpec, Value
 
 _HELD_OUT = "data.val_images"
 # The knobs that the options of a group differ in, as far as a sweep's question goes.
@@ -101,14 +101,14 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
     if table is None:
         chosen = {spec.key for spec in sweep.choose}
         rows = [ARM] if sweep.arms else [key for key in factors if key not in chosen]
-        table = Table(rows=tuple(rows), columns=())
+        table = TableSpec(rows=tuple(rows), columns=())
     parts = (sweep.fixed, sweep.grid, *sweep.zip, *sweep.arms.values(), *sweep.cells)
     return _outline(
         sweep.name, sweep.question, table, factors, held_out=any(part.get(_HELD_OUT, 0) != 0 for part in parts)
     )
 
 
-def _outline(name: str, question: str, table: Table, factors: Sequence[str], *, held_out: bool) -> Outline:
+def _outline(name: str, question: str, table: TableSpec, factors: Sequence[str], *, held_out: bool) -> Outline:
     # What a table selects from is no place of its own, but W&B would average over it.
     keys = [key for key in (*table.keys, *table.select) if key in factors or key == ARM]
     return Outline(
