@@ -101,6 +101,9 @@ def _bytes(maxrss: int) -> int:
 
 
 def _work(task: str, runs: Path, arguments: dict[str, int]) -> dict[str, float]:
+    from strive import app
+
+    app.use("allcnn.app")
     if task == "write":
         _write_sweep(runs, **arguments)
         return {}

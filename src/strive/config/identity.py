@@ -93,14 +93,19 @@ def config_of(flat_config: Mapping[str, Any]) -> Any:
 
 def to_yaml(config: CellConfig) -> str:
     """Return every knob as YAML, which Hydra reads back."""
-    nested: dict[str, Any] = {}
-    for key, value in flat(config).items():
+    return yaml.safe_dump(nested(flat(config)), sort_keys=False)
+
+
+def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {group: {name: value}} of {"group.name": value}, in the order of the keys; keys without a dot stay."""
+    groups: dict[str, Any] = {}
+    for key, value in flat_config.items():
         group, dot, name = key.partition(".")
         if dot:
-            nested.setdefault(group, {})[name] = value
+            groups.setdefault(group, {})[name] = value
         else:
-            nested[group] = value
-    return yaml.safe_dump(nested, sort_keys=False)
+            groups[group] = value
+    return groups
 
 
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:

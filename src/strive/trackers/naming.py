@@ -124,7 +124,9 @@ def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
         name=" ".join([files.cell.rpartition("-")[0], *([arm] if arm else _texts(own))]),
         group=group,
         tags=_tags(files, arms),
-        config=own | _factors(files) | {"sweep": group, "arm": arm, "arms": arms, "cell": _nested(files.config)},
+        config=own
+        | _factors(files)
+        | {"sweep": group, "arm": arm, "arms": arms, "cell": identity.nested(files.config)},
     )
 
 
@@ -161,17 +163,6 @@ def _tags(files: CellFiles, sweeps: Iterable[str]) -> list[str]:
     factors = _factors(files)
     values = [factors.get("base"), factors.get("variant"), factors["augmentation"], factors["dataset"], *sweeps]
     return list(dict.fromkeys(tag(str(value)) for value in values if value))
-
-
-def _nested(config: dict[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in config.items():
-        group, dot, name = key.partition(".")
-        if dot:
-            nested.setdefault(group, {})[name] = value
-        else:
-            nested[group] = value
-    return nested
 
 
 def summary_of(files: CellFiles) -> dict[str, Any]:
