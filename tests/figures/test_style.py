@@ -5,12 +5,12 @@ import pytest
 
 from strive.figures.style import (
     FORMATS,
+    drawable,
     house_style,
     line_style,
     new_page,
     number,
     pages,
-    printable,
     text_width,
     to_bytes,
     wrapped,
@@ -71,8 +71,8 @@ def test_bold_words_take_more_room():
 
 
 def test_a_text_is_one_line_of_what_the_font_has():
-    assert printable("a\nb\t\x00c") == "a b \N{WHITE SQUARE}c"
-    assert printable("\N{CJK UNIFIED IDEOGRAPH-4E2D}\N{LATIN SMALL LETTER A WITH DIAERESIS}") == "\N{WHITE SQUARE}ä"
+    assert drawable("a\nb\t\x00c") == "a b \N{WHITE SQUARE}c"
+    assert drawable("\N{CJK UNIFIED IDEOGRAPH-4E2D}\N{LATIN SMALL LETTER A WITH DIAERESIS}") == "\N{WHITE SQUARE}ä"
 
 
 def test_no_two_of_32_lines_look_alike_and_no_two_of_8_in_grey_neighbours():
