@@ -1,6 +1,5 @@
 """What a sweep would do, and why: per cell train, resume, retry, retrain, wait, or nothing."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -12,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from strive import app
 from strive.cells import records
 from strive.cells.evidence import remark
@@ -22,6 +23,7 @@ from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig
+from strive.decoding import convert, loads
 from strive.errors import RecordError
 from strive.sweeps.override_syntax import counting, flattened, keys_of
 
@@ -74,8 +76,7 @@ class Planned:
     flops: int = 0  # of the net's forward pass of one image
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that other sweeps' records decided."""
 
     key: str
@@ -222,8 +223,7 @@ def names_in(runs: Path) -> frozenset[str]:
         return frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredCell:
+class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A cell of a plan on disk."""
 
     cell: str
@@ -234,8 +234,7 @@ class StoredCell:
     factors: dict[str, Any]  # {key: value} of the knobs that vary over the sweep
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredPlan:
+class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The last plan of a sweep, as status and analysis read it: no config is composed again."""
 
     sweep: str
@@ -248,7 +247,7 @@ class StoredPlan:
     excluded: list[list[str]]
     choices: list[Chosen]
     text: str = ""  # of the sweep file, with the layout of its table; "" for a multirun, and in plans of schema 2
-    images: list[str] = field(default_factory=list)  # what was found of each data set, and what is left out
+    images: list[str] = []  # what was found of each data set, and what is left out
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return every knob of a cell, as identity.flat does."""
@@ -274,14 +273,15 @@ class StoredPlan:
         """
         path = folder / "plan.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = loads(path.read_bytes())
             if content.pop("schema") not in _READ:
                 raise ValueError("another schema")
-            cells = [StoredCell(**(cell | {"action": Action(cell["action"])})) for cell in content.pop("cells")]
-            choices = [Chosen(**each) for each in content.pop("choices")]
-            return cls(cells=cells, choices=choices, **content)
+            plan = convert(content, cls)
+            if any(cell.factors.keys() != plan.cells[0].factors.keys() for cell in plan.cells):
+                raise ValueError("its cells vary in different keys")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{path}: not a plan of this version ({error}); start the sweep again") from None
+        return plan
 
 
 def write_plan(plan: Plan) -> Path:
@@ -312,7 +312,7 @@ def write_plan(plan: Plan) -> Path:
     )
     path = plan.folder / "plan.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"schema": SCHEMA} | dataclasses.asdict(stored)
+    content = {"schema": SCHEMA} | msgspec.to_builtins(stored)
     records.write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
     return path
 
