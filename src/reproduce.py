@@ -11,7 +11,7 @@ from strive.cells import records
 from strive.cells.records import Record
 from strive.cells.reproduce import find_record, foreseen, repeated, verdict, without_result
 from strive.cli import complain
-from strive.error_text import complaint
+from strive.config.error_text import complaint
 from strive.errors import ConfigError, LeasedError, LostLeaseError, RecordError, StoppedError
 from strive.plain_text import printable
 

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from allcnn.config import Config
 from strive import signals, streams
+from strive.config.error_text import complaint
 from strive.config.schema import to_config
-from strive.error_text import complaint
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.sweeps.override_syntax import check_options
 

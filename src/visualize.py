@@ -14,10 +14,10 @@ from strive import streams
 from strive.cells.records import Status, read_record, record_path
 from strive.cells.reproduce import find_record
 from strive.cli import command_parser, complain
+from strive.config.error_text import complaint
 from strive.config.keys import knobs
 from strive.config.schema import to_config
 from strive.console import CONSOLE
-from strive.error_text import complaint
 from strive.errors import ConfigError, RecordError, UsageError
 from strive.plain_text import printable
 from strive.sweeps.find_plan import wanted

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from strive.error_text import complaint
+from strive.config.error_text import complaint
 from strive.errors import ExternalError
 
 

@@ -13,10 +13,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from strive.cells.task import CellOutcome
 from strive.console import CONSOLE
 from strive.launch.local import LocalOptions, train_locally
 from strive.launch.submission import Submission
-from strive.launch.task import CellOutcome
 from strive.slurm.options import SlurmOptions
 from strive.trackers.session import check_wandb
 

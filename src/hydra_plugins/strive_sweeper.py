@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.strive_launchers import CellLauncher, SlurmLauncher
 from strive import app
+from strive.config.error_text import no_text
 from strive.console import CONSOLE
-from strive.error_text import no_text
 from strive.errors import ConfigError, ExternalError
 from strive.sweeps.plan import Retrain
 

@@ -12,7 +12,7 @@ from strive.statistics.inference import Summary
 from strive.sweeps.choice import Criterion
 from strive.sweeps.table_spec import TableSpec as Layout
 from strive.sweeps.table_spec import Value
-from strive.tables.table import TableSpec
+from strive.tables.table import Table
 
 BASELINE = identity.flat(Config())  # All-CNN-C on CIFAR-10 without augmentation
 # The paper's comparisons, from memory of the paper and from the works that quote them.
@@ -73,11 +73,11 @@ def _summary(*conditions: Condition, name: str = "table3", by: str = "val_error"
     )
 
 
-def _table(name: str, *summaries: Any) -> TableSpec:
+def _table(name: str, *summaries: Any) -> Table:
     return next(table for table in comparison_tables(summaries) if table.name == f"paper_{name}")
 
 
-def _ours(table: TableSpec) -> list[list[str]]:
+def _ours(table: Table) -> list[list[str]]:
     return [[e.text for e in row.entries] for row in table.rows if ", ours" in row.entries[0].text]
 
 

@@ -274,7 +274,7 @@ def test_of_many_that_find_a_dead_owner_one_gets_the_cell(tmp_path: Path, hold):
 
 
 def test_the_module_loads_without_torch():
-    code = "import sys, strive.cells.lease, strive.signals, strive.launch.task; assert 'torch' not in sys.modules"
+    code = "import sys, strive.cells.lease, strive.signals, strive.cells.task; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

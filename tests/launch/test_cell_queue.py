@@ -3,11 +3,11 @@ from collections.abc import Callable
 import pytest
 from support import MakeConfig
 
+from strive.cells.task import Task
 from strive.config import identity
 from strive.launch.cell_queue import CellQueue
 from strive.launch.devices import MAX_ROOM, Slot
 from strive.launch.protocol import TrainRequest
-from strive.launch.task import Task
 
 MakeTask = Callable[..., Task]
 

@@ -10,10 +10,10 @@ from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Status
+from strive.cells.task import Task
 from strive.config import identity
 from strive.errors import LeasedError, RecordError
 from strive.launch.failure_record import tail, write_failure
-from strive.launch.task import Task
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from allcnn.cells import run_cell
 from strive.cells import lease
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
+from strive.cells.task import CellOutcome
 from strive.config import identity
 from strive.format import duration, short_names, shortened
 from strive.launch import live_view as module
 from strive.launch.live_view import LiveView
-from strive.launch.task import CellOutcome
 
 
 class Clock:

@@ -20,12 +20,12 @@ from strive import signals
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Record, Status
+from strive.cells.task import CellOutcome, Task, write_tasks
 from strive.config import identity
 from strive.launch import exit_cause
 from strive.launch import pool as module
 from strive.launch.pool import Pool, Slot
 from strive.launch.retries import Retries
-from strive.launch.task import CellOutcome, Task, write_tasks
 
 # A net that does in training what it is told.
 NETS = """
@@ -61,7 +61,7 @@ import sys
 from pathlib import Path
 from strive.launch.pool import Pool, Slot
 from strive.launch.retries import Retries
-from strive.launch.task import read_tasks
+from strive.cells.task import read_tasks
 
 logs = Path(sys.argv[1])
 tell = lambda pool: Path("pids").write_text(" ".join(str(worker.pid) for worker in pool._workers.values()))

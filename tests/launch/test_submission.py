@@ -5,9 +5,9 @@ import sys
 
 from support import MakePlan
 
+from strive.cells.task import read_tasks
 from strive.config import identity
 from strive.launch.submission import write_submission
-from strive.launch.task import read_tasks
 
 
 def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):

@@ -18,13 +18,13 @@ from allcnn.config import Config
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
+from strive.cells.task import Task
 from strive.code import hash as code_hash_module
 from strive.code.hash import code_hash
 from strive.config import identity
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
-from strive.launch.task import Task
 from strive.launch.worker_process import WorkerProcess, _environment
 
 NETS = """

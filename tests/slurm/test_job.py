@@ -14,12 +14,12 @@ from support import MakeConfig
 
 from strive import signals
 from strive.cells.records import Status
+from strive.cells.task import CellOutcome, Task, write_tasks
 from strive.config import identity
 from strive.launch import devices
 from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
 from strive.launch.retries import Retries
-from strive.launch.task import CellOutcome, Task, write_tasks
 from strive.slurm import job as packs
 from strive.slurm.job import JobPayload, allocated_slots
 from strive.slurm.job_log import JobLog, JobStart, out_of_retries, starts

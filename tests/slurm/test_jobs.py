@@ -18,10 +18,10 @@ from support import ROOT, MakeConfig
 
 from hydra_plugins import strive_sweeper
 from strive.cells.records import Status
+from strive.cells.task import Task, write_tasks
 from strive.config import identity
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
-from strive.launch.task import Task, write_tasks
 from strive.slurm.jobs import JobArray, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
 from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import outside_of_a_job

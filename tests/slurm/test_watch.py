@@ -10,12 +10,12 @@ from support import MakeConfig
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
+from strive.cells.task import Task, write_tasks
 from strive.config import identity
 from strive.errors import NoAnswerError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
 from strive.launch.retries import Retries
-from strive.launch.task import Task, write_tasks
 from strive.slurm import submit_queue
 from strive.slurm import watch as watch_module
 from strive.slurm.changed_options import option_changes

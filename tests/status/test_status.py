@@ -21,8 +21,8 @@ from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Result, Status
 from strive.cells.state import CellState
+from strive.cells.task import Task, write_tasks
 from strive.config import identity
-from strive.launch.task import Task, write_tasks
 from strive.processes import boot_id, start_time
 from strive.slurm import launches
 from strive.slurm.job_log import JobLog
@@ -418,7 +418,7 @@ def test_what_is_not_for_a_terminal_is_plain_and_whole(make_runs: Callable[..., 
 def test_the_overview_has_one_line_for_each_sweep_and_fits_80_columns(make_runs: Callable[..., Runs]):
     runs = make_runs(37)
     plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
-    long = dataclasses.replace(plan, sweep="table3_augmented_lr-12345678")
+    long = msgspec.structs.replace(plan, sweep="table3_augmented_lr-12345678")
     text = shown([overview([(plan, statuses), (long, statuses)], width=80)], 80)
     _, first, second = text.splitlines()
     assert first.split() == ["table3", "37", "0", "2", "1", "2", "32", "vari…"]

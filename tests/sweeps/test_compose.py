@@ -11,7 +11,7 @@ from overrides import parsed
 from support import MakeConfig
 
 from allcnn.config import Config
-from strive.error_text import complaint
+from strive.config.error_text import complaint
 from strive.errors import ConfigError
 from strive.sweeps.compose import Composer
 from strive.sweeps.planner import Planner

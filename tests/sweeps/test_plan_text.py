@@ -8,7 +8,7 @@ from support import MakeConfig, MakePlan, write_result
 from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.records import Status
-from strive.launch.task import CellOutcome
+from strive.cells.task import CellOutcome
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
 from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines, result_table

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from strive.cells.task import Task
 from strive.config.platform_keys import Tracker
 from strive.json_lines import from_line, to_line
-from strive.launch.task import Task
 from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
 from strive.trackers.session import UploadSession, event_text, session_of, summary
 

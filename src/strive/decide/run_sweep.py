@@ -10,10 +10,10 @@ from typing import Protocol
 from strive import signals
 from strive.cells import records
 from strive.cells.records import Record
+from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.launch.submission import Submission, write_submission
-from strive.launch.task import CellOutcome
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
 from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from strive import app
+from strive.cells.task import Task
 from strive.launch.devices import MAX_ROOM, Slot
 from strive.launch.protocol import TrainRequest
-from strive.launch.task import Task
 
 
 class CellQueue:

@@ -12,8 +12,8 @@ from strive import __version__
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Status
+from strive.cells.task import Task
 from strive.code.hash import code_of
-from strive.launch.task import Task
 
 _TAIL_LINES = 50
 

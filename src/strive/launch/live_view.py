@@ -18,10 +18,10 @@ from strive.cells.evidence import remark
 from strive.cells.history import epoch_in, read_lines
 from strive.cells.lease import owner_of
 from strive.cells.records import Record, Status
+from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT, only_shown
 from strive.errors import RecordError
 from strive.format import counted, duration, short_names, shortened
-from strive.launch.task import CellOutcome
 from strive.plain_text import printable
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames

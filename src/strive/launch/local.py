@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from strive.cells.task import CellOutcome
 from strive.console import CONSOLE
 from strive.errors import ConfigError
 from strive.launch.live_view import LiveView
 from strive.launch.pool import Pool, slots
 from strive.launch.retries import Retries
 from strive.launch.submission import Submission
-from strive.launch.task import CellOutcome
 from strive.trackers.session import session_of
 
 

@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 from strive.cells import records
 from strive.cells.lease import LeaseMonitor, Owner, owner_of
 from strive.cells.records import Record
+from strive.cells.task import Task
 from strive.errors import RecordError
-from strive.launch.task import Task
 
 Purpose = TypeVar("Purpose")
 

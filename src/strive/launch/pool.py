@@ -15,6 +15,7 @@ from pathlib import Path
 from strive import signals
 from strive.cells.lease import Owner
 from strive.cells.records import Record, Status
+from strive.cells.task import CellOutcome, Task
 from strive.errors import LeasedError, RecordError
 from strive.launch.cell_queue import CellQueue
 from strive.launch.devices import Slot, slots
@@ -23,7 +24,6 @@ from strive.launch.failure_record import write_failure
 from strive.launch.owned_cells import OwnedCells
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
 from strive.launch.retries import Retries
-from strive.launch.task import CellOutcome, Task
 from strive.launch.worker_process import WorkerProcess
 
 __all__ = ["Pool", "Slot", "slots"]

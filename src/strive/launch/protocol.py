@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
 from strive.cells.records import Status
-from strive.launch.task import Task
+from strive.cells.task import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

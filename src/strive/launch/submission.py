@@ -10,8 +10,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from strive.cells import records
+from strive.cells.task import Task, write_tasks
 from strive.config import identity
-from strive.launch.task import Task, write_tasks
 from strive.processes import boot_id, start_time
 from strive.sweeps.plan import Plan, Planned
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from strive.cells.task import Task, read_tasks
 from strive.format import counted
-from strive.launch.task import Task, read_tasks
 from strive.slurm.jobs import OPTIONS, SlurmJobs
 from strive.slurm.launches import read_jobs
 

@@ -22,13 +22,13 @@ from strive import signals, streams
 from strive.cells import records
 from strive.cells.lease import owner_of
 from strive.cells.records import Status
+from strive.cells.task import CellOutcome, Task
 from strive.errors import LeasedError, RecordError
 from strive.json_lines import from_line
 from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import Pool
 from strive.launch.retries import Retries
-from strive.launch.task import CellOutcome, Task
 from strive.processes import slurm_job, slurm_restarts, usable_cores
 from strive.slurm.job_log import JobLog, out_of_retries, starts
 from strive.slurm.snapshot import check_code

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells.records import Status
+from strive.cells.task import CellOutcome
 from strive.launch.retries import Retries
-from strive.launch.task import CellOutcome
 
 
 class JobLog:

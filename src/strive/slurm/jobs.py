@@ -21,9 +21,9 @@ from typing import Any
 import strive
 from strive.app import APP
 from strive.cells import records
+from strive.cells.task import Task, read_tasks
 from strive.console import CONSOLE
 from strive.errors import NoAnswerError, SubmitError
-from strive.launch.task import Task, read_tasks
 from strive.slurm import sbatch, squeue
 from strive.slurm.job import JobPayload, has_result
 from strive.slurm.launches import belongs_to, read_jobs, read_launch

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from strive import signals
+from strive.cells.task import CellOutcome
 from strive.format import counted
 from strive.launch.live_view import LiveView
 from strive.launch.submission import Submission
-from strive.launch.task import CellOutcome
 from strive.slurm.jobs import SlurmJobs, continue_command, live_cells
 from strive.slurm.options import SlurmOptions
 from strive.slurm.watch import JobWatcher

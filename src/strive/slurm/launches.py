@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from strive.cells.task import read_tasks
 from strive.errors import QueueError
-from strive.launch.task import read_tasks
 from strive.processes import boot_id, is_gone
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 

@@ -11,12 +11,12 @@ from strive import signals
 from strive.cells import records
 from strive.cells.lease import owner_of, surely_dead
 from strive.cells.records import Record, Status
+from strive.cells.task import CellOutcome
 from strive.errors import LeasedError, RecordError, SubmitError
 from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
 from strive.launch.owned_cells import Freed, OwnedCells
-from strive.launch.task import CellOutcome
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
 from strive.slurm.changed_options import option_changes

@@ -58,7 +58,7 @@ def _folder(text: str) -> Path:
 
 def _usage_error(error: Exception) -> Exception:
     """Return the user's mistake in an override as such, and what is ours as it is."""
-    from strive.error_text import complaint
+    from strive.config.error_text import complaint
 
     text = complaint(error)
     return error if text is None else UsageError(text)

@@ -8,9 +8,9 @@ from rich.table import Table
 from strive import app
 from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
+from strive.cells.task import CellOutcome
 from strive.config import identity
 from strive.format import duration
-from strive.launch.task import CellOutcome
 from strive.plain_text import printable
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned

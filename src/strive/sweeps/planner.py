@@ -14,13 +14,13 @@ from strive.app import CellFacts
 from strive.cells import records
 from strive.cells.check import check_cell
 from strive.cells.records import Record
+from strive.cells.task import read_tasks
 from strive.code.hash import changed_files, code_hash, code_of
 from strive.config import identity
+from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
 from strive.console import CONSOLE
-from strive.error_text import complaint
 from strive.errors import ConfigError, RecordError
-from strive.launch.task import read_tasks
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import counting, override

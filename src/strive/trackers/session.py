@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from strive import signals
+from strive.cells.task import Task
 from strive.config.platform_keys import Tracker
 from strive.errors import ConfigError, StoppedError
-from strive.launch.task import Task
 from strive.trackers.daemon_process import DaemonProcess
 from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.server import seconds as answer_seconds

@@ -4,7 +4,7 @@ import pytest
 from hydra.errors import HydraException
 from support import MakeConfig
 
-from strive.error_text import complaint
+from strive.config.error_text import complaint
 from strive.errors import ConfigError, RecordError
 from strive.sweeps.override_syntax import check_options
 
