@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from machine import machine
@@ -109,7 +108,7 @@ def _write_records(runs: Path, cells: int) -> None:
         path = records.record_path(runs, record.cell)
         path.parent.mkdir()
         # Not write_record, which waits for the disk each time.
-        path.write_text(json.dumps(asdict(record), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(msgspec.to_builtins(record), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         planned.append(Planned(cell=record.cell, arm="", config=config, action=Action.train, reason="", code=""))
     write_plan(Plan(sweep="bench", file="", changes=[], question="", runs=runs, code="", cells=planned))
 

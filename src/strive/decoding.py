@@ -19,14 +19,14 @@ class NotJsonError(ValueError):
     """Text that is not whole JSON."""
 
 
-class MisfitError(ValueError):
+class WrongTypeError(ValueError):
     """JSON of another shape than the structure has; the message names the place, what is legal there and what is."""
 
 
 def decode(content: bytes, structure: type[T]) -> T:
     """Return JSON as the structure, nothing converted but an integer where a float is asked for.
 
-    Raises NotJsonError and MisfitError.
+    Raises NotJsonError and WrongTypeError.
     """
     try:
         decoded: T = _decoder(structure).decode(content)
@@ -37,13 +37,13 @@ def decode(content: bytes, structure: type[T]) -> T:
 
 
 def convert(value: Any, structure: type[T]) -> T:
-    """Return JSON that was parsed already as the structure. Raises MisfitError."""
+    """Return JSON that was parsed already as the structure. Raises WrongTypeError."""
     try:
         return msgspec.convert(value, structure)
     except msgspec.ValidationError as error:
-        raise MisfitError(_wording(str(error), value, structure)) from None
+        raise WrongTypeError(_wording(str(error), value, structure)) from None
     except RecursionError:
-        raise MisfitError("nested too deeply") from None
+        raise WrongTypeError("nested too deeply") from None
 
 
 def loads(content: bytes) -> Any:

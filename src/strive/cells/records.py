@@ -17,7 +17,7 @@ import msgspec
 
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
-from strive.decoding import MisfitError, NotJsonError, decode, loads
+from strive.decoding import NotJsonError, WrongTypeError, decode, loads
 from strive.errors import RecordError
 
 SCHEMA: Final = 1
@@ -177,7 +177,7 @@ def parse_record(content: bytes, path: Path) -> Record:
         record = decode(content, Record)
     except NotJsonError as error:
         raise RecordError(f"{path}: not a whole JSON file ({error}); move it away to train the cell again") from None
-    except MisfitError as error:
+    except WrongTypeError as error:
         raise RecordError(f"{path}: {_other_schema(content) or error}") from None
     _check_identity(record, path)
     return record
