@@ -75,6 +75,8 @@ def _timed(command: Sequence[str], codes: Sequence[int] = (0,)) -> tuple[float, 
 
 def _write_records(runs: Path, cells: int) -> None:
     """Write valid records of untrained cells, and their plan."""
+    import msgspec
+
     from allcnn.config import Config, checked
     from strive.cells import records
     from strive.cells.records import Failure, Provenance, Record, Result, Status
