@@ -24,7 +24,7 @@ from strive.cells.task import CellOutcome, Task, write_tasks
 from strive.config import identity
 from strive.launch import exit_cause
 from strive.launch import pool as module
-from strive.launch.pool import Pool, Slot
+from strive.launch.pool import Slot, WorkerPool
 from strive.launch.retries import Retries
 
 # A net that does in training what it is told.
@@ -59,14 +59,14 @@ SLOW = "time.sleep(0.05)"
 LAUNCHER = """
 import sys
 from pathlib import Path
-from strive.launch.pool import Pool, Slot
+from strive.launch.pool import WorkerPool, Slot
 from strive.launch.retries import Retries
 from strive.cells.task import read_tasks
 
 logs = Path(sys.argv[1])
 tell = lambda pool: Path("pids").write_text(" ".join(str(worker.pid) for worker in pool._workers.values()))
 try:
-    Pool(read_tasks(Path("tasks.jsonl")), [Slot("", 1)] * 2, logs=logs, retries=Retries(), on_tick=tell).run()
+    WorkerPool(read_tasks(Path("tasks.jsonl")), [Slot("", 1)] * 2, logs=logs, retries=Retries(), on_tick=tell).run()
 except KeyboardInterrupt:
     sys.exit(77)
 """
@@ -106,8 +106,8 @@ class Launch:
         self.said: list[str] = []
         self.pids = set[int]()
         self.told = list[CellOutcome]()
-        self._on_tick: Callable[[Pool], object] = options.pop("on_tick", lambda pool: None)
-        self.pool = Pool(
+        self._on_tick: Callable[[WorkerPool], object] = options.pop("on_tick", lambda pool: None)
+        self.pool = WorkerPool(
             tasks,
             options.pop("slots_", [Slot("", 1)] * slots),
             logs=Path("logs"),
@@ -127,7 +127,7 @@ class Launch:
         assert list(ended) == [end.cell for end in self.told]
         return ended
 
-    def _tick(self, pool: Pool) -> None:
+    def _tick(self, pool: WorkerPool) -> None:
         self.pids |= {worker.pid for worker in pool._workers.values()}
         self._on_tick(pool)
 
@@ -299,7 +299,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
             task.folder.mkdir(parents=True)
             claims[task.cell] = stack.enter_context(take_claim(task.folder, 60))
 
-        def on_tick(pool: Pool) -> None:
+        def on_tick(pool: WorkerPool) -> None:
             owners = pool.owned()
             # Each is looked at, and spoken of, only some time after it was found claimed.
             if len(owners) < 3 or None in owners.values() or len(pool.ended) < 3 or not claims:
@@ -349,7 +349,7 @@ def test_stop_leaves_checkpoints_and_kills_what_does_not_heed_it(make_task: Make
     deaf = make_task("budget.epochs=1000", told="time.sleep(1000)")
     waiting = make_task("seed=1")
 
-    def on_tick(pool: Pool) -> None:
+    def on_tick(pool: WorkerPool) -> None:
         if began(slow) and began(deaf) and len(pool.running()) == 2:
             pool.stop(5.0)
 
@@ -365,7 +365,7 @@ def test_a_signal_to_a_worker_stops_the_pool_which_says_which(make_task: MakeTas
     slow = [make_task("budget.epochs=1000", f"seed={seed}", told=SLOW) for seed in range(2)]
     sent: list[int] = []
 
-    def on_tick(pool: Pool) -> None:
+    def on_tick(pool: WorkerPool) -> None:
         if all(map(began, slow)) and not sent:
             sent.append(pool._workers[1].pid)
             os.kill(sent[0], signal.SIGUSR2)
@@ -387,7 +387,7 @@ def test_a_signal_to_the_launcher_stops_the_pool_which_says_which(make_task: Mak
 def test_an_error_of_the_launcher_leaves_no_process(make_task: MakeTask):
     slow = make_task("budget.epochs=1000", told=SLOW)
 
-    def on_tick(pool: Pool) -> None:
+    def on_tick(pool: WorkerPool) -> None:
         if began(slow):
             raise ZeroDivisionError
 
@@ -696,7 +696,7 @@ def test_stopped_cells_go_on_in_another_combination_with_the_same_numbers(make_t
     code = "time.sleep(0 if Path('fast').exists() else 0.05)"
     tasks = [make_task("budget.epochs=8", f"seed={seed}", told=code) for seed in range(3)]
 
-    def on_tick(pool: Pool) -> None:
+    def on_tick(pool: WorkerPool) -> None:
         lines = [task.folder / "epochs.jsonl" for task in tasks[:2]]
         if all(path.exists() and path.stat().st_size for path in lines):
             pool.stop(30)

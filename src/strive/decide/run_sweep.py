@@ -29,7 +29,7 @@ from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep
 
 
-class CellLauncher(Protocol):
+class Launcher(Protocol):
     """What trains frozen cells."""
 
     name: str
@@ -46,7 +46,7 @@ class Sweeping:
     """Plans, launches, reports."""
 
     planner: Planner
-    launcher: CellLauncher
+    launcher: Launcher
     dry_run: bool = False
     parents: bool = False
     max_gpu_hours: float | None = None

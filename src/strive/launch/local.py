@@ -6,7 +6,7 @@ from strive.cells.task import CellOutcome
 from strive.console import CONSOLE
 from strive.errors import ConfigError
 from strive.launch.live_view import LiveView
-from strive.launch.pool import Pool, slots
+from strive.launch.pool import WorkerPool, slots
 from strive.launch.retries import Retries
 from strive.launch.submission import Submission
 from strive.trackers.session import session_of
@@ -48,11 +48,11 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
             view.ended(ended)
             session.show([ended.cell])
 
-        def on_tick(pool: Pool) -> None:
+        def on_tick(pool: WorkerPool) -> None:
             view.refresh(pool.running(), pool.waiting(), _of_others(pool))
             session.show(pool.running())
 
-        pool = Pool(
+        pool = WorkerPool(
             tasks,
             places,
             logs=submission.logs,
@@ -64,5 +64,5 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
         return pool.run()
 
 
-def _of_others(pool: Pool) -> str:
+def _of_others(pool: WorkerPool) -> str:
     return f"{len(pool.owned())} trained by other processes" if pool.owned() else ""

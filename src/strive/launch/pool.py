@@ -1,4 +1,4 @@
-"""Pool of worker processes that train cells on this machine, and whose crashes it survives.
+"""The pool of worker processes that train cells on this machine, and whose crashes it survives.
 
 Imports no torch: it starts at once, and no cell can crash it.
 """
@@ -26,7 +26,7 @@ from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
 from strive.launch.retries import Retries
 from strive.launch.worker_process import WorkerProcess
 
-__all__ = ["Pool", "Slot", "slots"]
+__all__ = ["Slot", "WorkerPool", "slots"]
 
 STOP_SECONDS = 30.0  # for a step and a checkpoint, before a worker that was asked to leave is killed
 _LOOK_SECONDS = 1.0  # between two looks at other processes' cells: an owner's end sends no message
@@ -44,7 +44,7 @@ def _cause(record: Record) -> str:
     return record.failure.cause if record.failure else ""
 
 
-class Pool:
+class WorkerPool:
     """Trains tasks in one worker process per slot."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Pool:
         logs: Path,
         retries: Retries,
         on_ended: Callable[[CellOutcome], object] = lambda ended: None,
-        on_tick: Callable[["Pool"], object] = lambda pool: None,
+        on_tick: Callable[["WorkerPool"], object] = lambda pool: None,
         say: Callable[[str], object] = _print,
         python: str = sys.executable,
     ) -> None:

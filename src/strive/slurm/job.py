@@ -27,7 +27,7 @@ from strive.errors import LeasedError, RecordError
 from strive.json_lines import from_line
 from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
-from strive.launch.pool import Pool
+from strive.launch.pool import WorkerPool
 from strive.launch.retries import Retries
 from strive.processes import slurm_job, slurm_restarts, usable_cores
 from strive.slurm.job_log import JobLog, out_of_retries, starts
@@ -80,7 +80,7 @@ class _JobRun:
         self._started = time.monotonic()
         self._idle_since: float | None = None
         self._session: UploadSession | None = None
-        self._pool: Pool | None = None
+        self._pool: WorkerPool | None = None
         self._failed = self._has_left = self._yields = False
 
     def run(self) -> None:
@@ -112,7 +112,7 @@ class _JobRun:
             leave_seconds=self.payload.signal_delay_s / 5,
         )
         with session as self._session:
-            self._pool = Pool(
+            self._pool = WorkerPool(
                 tasks,
                 allocated_slots(self.payload.cells_per_device, tasks),
                 logs=logs,
@@ -150,7 +150,7 @@ class _JobRun:
             self.log.write("refused", cell=ended.cell, cause=ended.cause)
             print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
 
-    def _tick(self, pool: Pool) -> None:
+    def _tick(self, pool: WorkerPool) -> None:
         self.log.running(pool.running())
         if self._session is not None:
             self._session.show(pool.running())
