@@ -1,1 +1,1 @@
-"""What is launched next, decided from records: a sweep with the parents that its values are chosen from."""
+"""Decisions on the next cells to launch, taken from records: a sweep, and the parents its values are chosen from."""

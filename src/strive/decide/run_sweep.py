@@ -30,33 +30,33 @@ from strive.sweeps.sweep_file import Sweep
 
 
 class Launcher(Protocol):
-    """What trains frozen cells."""
+    """Trains frozen cells."""
 
     name: str
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
-        """Train the cells and return how each one ended."""
+        """Train the cells and return the outcome of each."""
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
-        """Let this very command start again when these jobs have ended."""
+        """Schedule this same command to run again after these jobs have ended."""
 
 
 @dataclass
 class Sweeping:
-    """Plans, launches, reports."""
+    """Plans and launches a sweep, and reports its results."""
 
     planner: Planner
     launcher: Launcher
     dry_run: bool = False
     parents: bool = False
     max_gpu_hours: float | None = None
-    _left: list[str] = field(default_factory=list)  # SLURM jobs that cells of the last run were left to
-    _runs: Path = Path()  # folder of the last run
+    _left: list[str] = field(default_factory=list)  # SLURM jobs that train cells of the last run
+    _runs: Path = Path()  # the last run's folder
 
     def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
-        """Train what is missing.
+        """Train the missing cells.
 
-        Raises ConfigError for what the user must put right before anything trains, CellsFailedError
+        Raises ConfigError for a user's mistake before any training starts, CellsFailedError
         if a cell has no result in the end.
         """
         plan = self._planned(arguments, sweep)
@@ -83,20 +83,20 @@ class Sweeping:
         _report(plan, ended)
 
     def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
-        """Train another sweep's missing cells; return the SLURM jobs that they are left to."""
+        """Train another sweep's missing cells; return the SLURM jobs that will train the rest."""
         CONSOLE.print(f"first {sweep.name}: {sweep.question}")
         self.run(arguments, sweep)
         return self._left
 
     def _planned(self, arguments: Sequence[str], sweep: Sweep | None, failed_before: str = "") -> Plan | None:
-        """Return the plan, parents trained; None if they are left to train, and this command to SLURM."""
+        """Return the plan after training the parents; None if SLURM jobs train them and then restart this command."""
         try:
             plan = self.planner.plan(arguments, sweep)
         except MissingParentsError as error:
             if not self.parents or sweep is None:
                 raise
             if str(error) == failed_before:
-                raise  # the parents were just trained, and it is still so
+                raise  # the parents were just trained and still have no result
             left = [
                 job
                 for name in error.spec.sweeps
@@ -135,7 +135,7 @@ class Sweeping:
         if not todo:
             return {}
         submission = write_submission(plan, todo, self.launcher.name)
-        # From here on a signal is a wish: cells are left between two steps, with checkpoints.
+        # From here on signals are handled gracefully: cells stop between two steps and keep their checkpoints.
         signals.listen()
         return self.launcher.train(submission, title=plan.sweep)
 
@@ -176,4 +176,4 @@ def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
     CONSOLE.print(f"tables with statistics: python analysis/make_tables.py {plan.sweep}{where}")
 
 
-_ROWS = 200  # of the table on the terminal
+_ROWS = 200  # rows of the table on the terminal

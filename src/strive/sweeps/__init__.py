@@ -1,1 +1,1 @@
-"""What to train: sweep files, their cells, and the plan of what is left to do."""
+"""Sweep files, the cells that they declare, and the plan of the cells that are still to train."""

@@ -1,6 +1,6 @@
-"""A plan, compared with what else says what it says: its cells' ids, its sweep file, the records. Imports no torch.
+"""Comparison of a plan with its cells' ids, its sweep file and the records. Imports no torch.
 
-A plan is derived: what it says of a cell holds only as far as the cell's id, which is a hash of it, agrees.
+A plan is a derived file. Its entry for a cell can be trusted only if it hashes to the cell's id.
 """
 
 import re
@@ -20,28 +20,28 @@ from strive.errors import ConfigError, RecordError
 from strive.sweeps.choice import ChoiceSpec, MissingParentsError, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
 
-if TYPE_CHECKING:  # it takes Hydra, which `src/status.py` starts without
+if TYPE_CHECKING:  # imports Hydra, which `src/status.py` starts without
     from strive.sweeps.sweep_file import Sweep
 
-_SEED = re.compile(r"(?P<net>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")  # of an id
+_SEED = re.compile(r"(?P<net>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")  # parses a cell id
 _RANGE = re.compile(r"range\((\s*-?\d+\s*(?:,\s*-?\d+\s*){0,2})\)")
 _NONE = "not there"
-_NAMED = 3  # cells that a sentence names before it counts them
+_NAMED = 3  # a sentence names this many cells and counts the rest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audit:
-    """What contradicts a plan."""
+    """Contradictions between a plan and other files."""
 
-    cells: Mapping[str, str]  # {cell: why what the plan says of it cannot be true}, one line each
-    problems: tuple[str, ...]  # contradictions that are of no single cell, a sentence each
+    cells: Mapping[str, str]  # {cell: why the plan's entry for it cannot be true}, one line each
+    problems: tuple[str, ...]  # contradictions that belong to no single cell, a sentence each
     notes: tuple[str, ...]  # what could not be compared, and why
 
 
 def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
-    """Return what the ids of a plan's cells, its name and the records beside it say against it.
+    """Return the contradictions between a plan and its cells' ids, its name and the records in `folders`.
 
-    name: of the folder that the plan lies in. folders: where its records may lie.
+    name: name of the folder that holds the plan. folders: runs folders that may hold its records.
     """
     cells = _false_cells(plan, folders)
     return Audit(
@@ -52,9 +52,9 @@ def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
 
 
 def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> Audit:
-    """Return where a value that other sweeps' records decided is not what they decide now.
+    """Return the chosen values of a plan that the other sweeps' records would choose differently now.
 
-    sweep: what the plan is of.
+    sweep: the sweep that was planned.
     """
     problems, notes = [], []
     found = {(each.key, repr(each.per)): each for each in plan.choices}
@@ -86,9 +86,9 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
 
 
 def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
-    """Return a sentence on what the sweep file says of the cells that it did not when the plan was made; or none.
+    """Return a sentence on how the sweep file's cells have changed since the plan was made; [] if they have not.
 
-    How the answer is worded and laid out may change: nothing is trained by it. sweeps: the folder of the files.
+    The question and the table may change, because they do not affect training. sweeps: folder of the sweep files.
     """
     try:
         text = (sweeps / f"{plan.file}.yaml").read_text(encoding="utf-8") if plan.file and plan.text else plan.text
@@ -101,7 +101,7 @@ def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
 
 
 def _declared(text: str) -> dict[str, Any]:
-    """Return {section: key: value} of what a sweep file says of its cells."""
+    """Return {"section: key": value} for the sections of a sweep file that define cells."""
     content = yaml.safe_load(text)
     found: dict[str, Any] = {}
     for section, part in content.items() if isinstance(content, dict) else ():
@@ -113,9 +113,9 @@ def _declared(text: str) -> dict[str, Any]:
 
 
 def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
-    """Yield where a plan's cells are not those of a sweep file, as far as keys of the file are knobs of a cell.
+    """Yield a sentence for each difference between a plan's cells and a sweep file, in the knobs that the file sets.
 
-    sweep: what the file says. place: what to call the file.
+    sweep: the parsed file. place: the file's name for messages.
     """
     given = {text.lstrip("+~").partition("=")[0] for text in plan.changes}
     given |= {key.partition(".")[0] for key in given}
@@ -135,7 +135,7 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
             if other := [config[key] for config in cells if config.get(key) != wanted]:
                 yield f"{place} says {key}={wanted} of arm {arm}, plan.json {other[0]} of {_count(len(other), 'cell')}"
     if sweep.cells:
-        return  # they may have any value
+        return  # entries of `cells` may set any value
     in_arms = {key for own in sweep.arms.values() for key in own}
     skipped = in_arms | {spec.key for spec in sweep.choose} | {key for rule in sweep.exclude for key in rule.when}
     varied = [*sweep.zip, sweep.grid, sweep.fixed]
@@ -151,7 +151,7 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
 
 
 def _values(key: str, value: Any) -> list[Any] | None:
-    """Return what cells have for a key of a sweep file; None where that takes Hydra to say."""
+    """Return the values that cells get from one key of a sweep file; None if only Hydra could parse them."""
     from strive.sweeps.sections import Faults, record_values
 
     if key not in identity.science_keys():
@@ -173,7 +173,7 @@ def _texts(values: Iterable[Any]) -> str:
 
 
 def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
-    """Return {cell: what the plan says of it that its id does not}."""
+    """Return {cell: the entry of the plan that its id contradicts}."""
     hashes = _hashes(plan)
     false: dict[str, str] = {}
     seen: set[str] = set()
@@ -193,12 +193,12 @@ def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
 def _hashes(plan: StoredPlan) -> list[str]:
     try:
         return identity.science_hashes(plan.common, [cell.factors for cell in plan.cells])
-    except ValueError:  # a number that is none, which no config has
+    except ValueError:  # a value is not a number, so no valid config has this id
         return ["not a number"] * len(plan.cells)
 
 
 def _difference(plan: StoredPlan, cell: StoredCell, wanted: str, folders: Sequence[Path]) -> str:
-    """Return what the plan says of a cell, and what the record with its id says."""
+    """Return how the plan's values differ from those in the record with the cell's id."""
     record = _record(cell.cell, folders)
     if record is None:
         return f"plan.json says of it what an id that ends in {wanted} would mean"
@@ -209,7 +209,7 @@ def _difference(plan: StoredPlan, cell: StoredCell, wanted: str, folders: Sequen
 
 
 def _grouped(cells: Mapping[str, str]) -> Iterator[str]:
-    """Yield each reason once, with the cells that it is of."""
+    """Yield each reason once, with the cells that share it."""
     for why, count in Counter(cells.values()).items():
         yield f"{_listed([cell for cell in cells if cells[cell] == why], count)}: {why}"
 
@@ -227,7 +227,7 @@ def _misnamed(plan: StoredPlan, name: str) -> Iterator[str]:
 
 
 def _left_out(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Iterator[str]:
-    """Yield a sentence on finished cells that differ from the plan's in the seed alone, and are of no other plan."""
+    """Yield a sentence on finished cells that differ from the plan's only in the seed and belong to no other plan."""
     extra: dict[str, Record] = {}
     for folder in folders:
         for cell in _other_seeds(plan, names_in(folder)):
@@ -280,7 +280,7 @@ def _other_seeds(plan: StoredPlan, names: Iterable[str]) -> Iterator[str]:
 def _parents(
     sweep: "Sweep", spec: ChoiceSpec, changes: Sequence[str], folders: Sequence[Path]
 ) -> list[tuple[Any, Record | None]] | None:
-    """Return the cells of the sweeps that a value is chosen from, with their records; None without their plans."""
+    """Return the cells of the parent sweeps with their records; None if a parent has no readable plan."""
     found: list[tuple[Any, Record | None]] = []
     for name in spec.sweeps:
         wanted = plan_name(sweep.for_parents(changes), name)
@@ -308,10 +308,10 @@ def _is_of(plan: StoredPlan, cell: StoredCell, per: Mapping[str, Any]) -> bool:
 
 
 def _record(cell: str, folders: Sequence[Path]) -> Record | None:
-    """Return the record of a cell, a finished one before another; None if none can be read."""
+    """Return a cell's record, preferring a finished one; None if no record can be read."""
     found = []
     for folder in folders:
-        if Path(cell).name == cell:  # a plan is somebody's text: nothing outside of the folder is looked at
+        if Path(cell).name == cell:  # plans may be edited by hand: never follow a path out of the folder
             with suppress(RecordError, OSError, RecursionError):
                 found.append(records.read_record(records.record_path(folder, cell)))
     return next((record for record in found if record.status.finished), next(iter(found), None))

@@ -1,4 +1,4 @@
-"""A factor's value taken from another sweep's records, such as each net's learning rate. Imports no torch."""
+"""Selection of a knob's value from another sweep's records, such as each net's learning rate. Imports no torch."""
 
 import json
 import math
@@ -18,35 +18,35 @@ Parents = Sequence[tuple[CellConfig, Record | None]]
 
 
 class Criterion(StrEnum):
-    """The error that the smallest mean of which wins."""
+    """The error to minimise: the value with the smallest mean wins."""
 
-    val_error = auto()  # of data.val_images held-out images
-    test_error = auto()  # the paper's own rule; what is chosen by it is no honest test error any more
+    val_error = auto()  # on data.val_images held-out images
+    test_error = auto()  # the paper's own rule; the test error of a value chosen this way is biased
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChoiceSpec:
     """One entry of `choose` in a sweep file."""
 
-    key: str  # the knob that is chosen
-    sweeps: tuple[str, ...]  # whose cells are compared
+    key: str  # the knob to choose
+    sweeps: tuple[str, ...]  # the sweeps whose cells are compared
     by: Criterion
     per: tuple[str, ...]  # one choice for each combination of these knobs' values
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen."""
+    """A chosen value and the reason for it."""
 
     value: Any  # as in a record's config: a JSON value
     why: str  # one line
 
 
 class MissingParentsError(ConfigError):
-    """Cells that a choice depends on have no result yet."""
+    """Raised when cells that a choice depends on have no result yet."""
 
     def __init__(self, spec: ChoiceSpec, wanted: str, states: Sequence[str], overrides: Sequence[str]) -> None:
-        """Take the state of each candidate: "" for a result, else what it is instead."""
+        """Store the state of each candidate: "" if it has a result, else its status."""
         self.spec, self.wanted, self.states, self.overrides = spec, wanted, states, overrides
         holes = Counter(filter(None, states))
         counts = ", ".join(f"{count} {state}" for state, count in sorted(holes.items()))
@@ -60,10 +60,10 @@ class MissingParentsError(ConfigError):
 
 
 def together(errors: Iterable[MissingParentsError]) -> list[MissingParentsError]:
-    """Return one error for each entry of `choose`: twelve nets without parents are one message, not twelve."""
+    """Merge the errors of each entry of `choose` into one, so twelve nets without parents give one message."""
     grouped: dict[ChoiceSpec, dict[str, MissingParentsError]] = {}
     for error in errors:
-        # Cells that differ in seed miss the same parents.
+        # Cells that differ only in the seed miss the same parents.
         grouped.setdefault(error.spec, {}).setdefault(error.wanted, error)
     merged = []
     for spec, found in grouped.items():
@@ -74,16 +74,16 @@ def together(errors: Iterable[MissingParentsError]) -> list[MissingParentsError]
 
 
 def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -> Callable[[CellConfig], Choice]:
-    """Return `choose` for many cells of one sweep: the parents are sorted once.
+    """Return `choose` with the parents sorted once, for the many cells of one sweep.
 
-    overrides: what else the command for missing parents must say.
+    overrides: additional overrides for the command that trains missing parents.
     """
 
     def alike(config: CellConfig) -> list[Any]:
         flat = identity.spread(identity.flat(config))
         return [flat.get(key) for key in spec.per]
 
-    # A cell may belong to two of the sweeps.
+    # A cell may belong to several of the sweeps.
     distinct = {identity.cell_id(config): (config, record) for config, record in parents}
     groups: dict[str, list[tuple[CellConfig, Record | None]]] = {}
     for config, record in distinct.values():
@@ -102,10 +102,10 @@ def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -
 def choose(spec: ChoiceSpec, config: CellConfig, parents: Parents, overrides: Sequence[str] = ()) -> Choice:
     """Return the value with the smallest mean error among the parents that equal `config` in spec.per.
 
-    A value of which one seed diverged is never chosen; of equal values the smaller is.
+    A value is never chosen if one of its seeds diverged. If two values are equally good, the smaller one wins.
 
-    Raises MissingParentsError while one of these cells has no result: a mean over what happens to be
-    there would change the choice as cells come in. Raises ConfigError where there is nothing to choose from.
+    Raises MissingParentsError if one of these cells has no result: a mean over the finished cells alone
+    would change the choice as more cells finish. Raises ConfigError if there is nothing to choose from.
     """
     return chooser(spec, parents, overrides)(config)
 
@@ -146,7 +146,7 @@ def _check_alike(spec: ChoiceSpec, wanted: str, candidates: Parents) -> None:
 
 
 def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tuple[Any, list[float]]], list[Any]]:
-    """Return [(value, the error of each seed)] and the values that diverged, both in rising order."""
+    """Return [(value, the error of each seed)] and the values that diverged, both in ascending order."""
     found: dict[str, tuple[Any, list[Record]]] = {}
     for config, record in candidates:
         assert record is not None
@@ -176,14 +176,14 @@ def _error(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
 
 
 def smallest(by: Criterion, errors: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any]) -> Choice:
-    """Return the value with the smallest mean error; of equal ones the first.
+    """Return the value with the smallest mean error; the first one if several are equal.
 
-    errors: [(value, the error of each seed, shares in [0, 1])] in rising order, at least one.
-    diverged: the values of which one seed diverged.
+    errors: [(value, the error of each seed, shares in [0, 1])] in ascending order, at least one.
+    diverged: the values with a diverged seed.
     """
-    # In points. Twelve digits: two means of the same counts may differ in their last bit.
+    # Percentage points, rounded to twelve digits: two means of the same counts may differ in their last bit.
     means = [(value, round(100 * math.fsum(cells) / len(cells), 12)) for value, cells in errors]
-    value, best = min(means, key=lambda each: each[1])  # the first of equals, which is the smallest value
+    value, best = min(means, key=lambda each: each[1])  # if several are equal, the first and so the smallest value
     num_seeds = next(len(cells) for each, cells in errors if each == value)
     shown = _percent(means)
     ties = [f"{_text(each)}: {shown[mean]}" for each, mean in means if mean == best and each != value]
@@ -197,14 +197,14 @@ def smallest(by: Criterion, errors: Sequence[tuple[Any, Sequence[float]]], diver
 
 
 def _percent(means: Sequence[tuple[Any, float]]) -> dict[float, str]:
-    """Return {mean: text}, with as many digits as keep different means apart."""
+    """Return {mean: text} with enough digits to tell different means apart."""
     distinct = {mean for _, mean in means}
     texts = ({mean: f"{mean:.{digits}f}%" for mean in distinct} for digits in (2, 3, 4, 12))
     return next(found for found in texts if len(set(found.values())) == len(distinct))
 
 
 def order(value: Any) -> tuple[int, float, str]:
-    """Sort numbers by size, infinity (text in JSON) among them, and anything else as text behind them."""
+    """Return a sort key: numbers by size, including infinity (text in JSON), then everything else as text."""
     try:
         return 0, float(value), ""
     except (TypeError, ValueError):

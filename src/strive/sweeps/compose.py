@@ -1,7 +1,7 @@
-"""Hydra's composition for many cells: each distinct choice of groups is composed once.
+"""Cached Hydra composition: each distinct choice of groups is composed only once for many cells.
 
-Hydra composes one cell in 50 to 75 ms. Most cells of a sweep differ in values only, and a value can
-be put into a config that was composed before, after the same conversion of its type.
+Hydra takes 50 to 75 ms to compose one cell. Most cells of a sweep differ only in values, and a value can
+be put into an already composed config if its type is converted in the same way.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from strive.config.schema import to_dataclass
 from strive.errors import ConfigError
 from strive.sweeps.override_syntax import flattened, plain_keys
 
-_MOST = 1_000_000  # values of one sweep: more were never meant, and would fill the memory
+_MOST = 1_000_000  # values of one override: more is a mistake and would fill the memory
 
 
 class Composer:
-    """Makes configs of override strings, as Hydra would."""
+    """Builds configs from override strings, as Hydra would."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
@@ -46,14 +46,14 @@ class Composer:
         key = override.input_line.partition("=")[0] if override.input_line else override.get_key_element()
         try:
             values = list(itertools.islice(override.sweep_string_iterator(), _MOST + 1))
-        except (ValueError, ZeroDivisionError, OverflowError) as error:  # of range
+        except (ValueError, ZeroDivisionError, OverflowError) as error:  # raised by range(...)
             raise ConfigError(f"{text} cannot be counted out: {error}") from error
         if len(values) > _MOST:
             raise ConfigError(f"{text} has more than {_MOST:,} values, too many for one sweep")
         return [f"{key}={value}" for value in values]
 
     def check(self, text: str) -> None:
-        """Raise the error of a value that no cell can have, though a later override replaces it in every cell."""
+        """Raise the error for an illegal value, even if a later override replaces it in every cell."""
         for leaf in (leaf for each in self.expand(text) for leaf in flattened(each)):
             if _is_plain(self._parsed(leaf)):
                 self._value(leaf)
@@ -61,16 +61,16 @@ class Composer:
     def compose(self, overrides: Sequence[str]) -> CellConfig:
         """Return the checked config of one cell.
 
-        Raises ConfigError, or Hydra's and OmegaConf's errors, for what the user must put right.
+        Raises ConfigError, or an error of Hydra or OmegaConf, for a user's mistake.
         """
         config: CellConfig = app.current().checked(self.unchecked(overrides))
         return config
 
     def unchecked(self, overrides: Sequence[str]) -> Any:
-        """Return the config of one cell, of which only the types are right."""
+        """Return the config of one cell with only the types checked."""
         plain = self._plain(overrides)
         base = self._base(tuple(text for text in overrides if text not in plain))
-        if base is None:  # a value may reach others by interpolation
+        if base is None:  # other values may interpolate this one
             return to_dataclass(self._load(overrides))
         return _replaced(base, [self._value(text) for text in plain])
 
@@ -79,15 +79,15 @@ class Composer:
         return override
 
     def _plain(self, overrides: Sequence[str]) -> list[str]:
-        """Return the overrides whose values can be put into a composed config, as Hydra itself would put them last."""
+        """Return the overrides whose values can be put into a composed config with the same result as in Hydra."""
         parsed = [self._parsed(text) for text in overrides]
         plain: list[str] = []
-        # Keys, or parents of keys, that an override of another kind sets later, or takes away at any time.
+        # Keys, or parents of keys, that an override of another kind sets later or deletes.
         reached = [each.key_or_group for each in parsed if each.is_delete()]
         for text, override in zip(reversed(overrides), reversed(parsed), strict=True):
             key = override.key_or_group
             if not _is_plain(override):
-                # Options of groups are chosen before any value is set, wherever they stand.
+                # Hydra chooses group options before it sets any value, whatever their order.
                 reached += [] if key in groups() and not isinstance(override.value(), dict) else [key]
             elif not any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in reached):
                 plain.append(text)
@@ -110,16 +110,16 @@ def _is_plain(override: Override) -> bool:
     return (
         override.key_or_group in plain_keys()
         and override.package is None
-        # ++ sets a key that is there as no sign does.
+        # ++ on an existing key does the same as no sign.
         and not (override.is_add() or override.is_delete())
         and "${" not in (override.input_line or "")
     )
 
 
 def _converted(override: Override) -> tuple[str, Any]:
-    """Return (key, value) with the value as the knob's type has it."""
+    """Return (key, value) with the value converted to the knob's type."""
     node = _all_knobs()
-    # Hydra's own step: its errors are those that a single cell would give.
+    # Uses Hydra's own step, so errors are the same as for a single cell.
     ConfigLoaderImpl._apply_overrides_to_config([override], node)
     value = OmegaConf.select(node, override.key_or_group)
     return override.key_or_group, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
@@ -127,7 +127,7 @@ def _converted(override: Override) -> tuple[str, Any]:
 
 @lru_cache(maxsize=1)
 def _all_knobs() -> DictConfig:
-    """Return one config for all conversions: each writes its own key and reads it back; a new one takes 5 ms."""
+    """Return one shared config for all conversions, because a new one takes 5 ms. Each writes and reads its own key."""
     return OmegaConf.structured(app.current().Config)  # type: ignore[no-any-return]
 
 
@@ -140,7 +140,7 @@ def _replaced(config: Any, values: Sequence[tuple[str, Any]]) -> Any:
             nested.setdefault(group, {})[name] = value
         else:
             top[group] = value
-    for name in groups():  # always copies: checked() may bring a value to its one spelling in place
+    for name in groups():  # always copied, because checked() may normalise a value in place
         nested.setdefault(name, {})
     parts = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in nested.items()}
     return dataclasses.replace(config, **top, **parts)

@@ -1,4 +1,4 @@
-"""How long a plan takes, from the measured speed of cells that were trained before."""
+"""Estimated duration of a plan, from the measured speed of cells that were trained before."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,33 +14,33 @@ from strive.config.platform_keys import CellConfig
 from strive.errors import RecordError
 from strive.format import counted
 
-_SAMPLES = 8  # records read for one net: their speeds differ by little
+_SAMPLES = 8  # records to read for one net: their speeds differ little
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What one cell has left to do."""
+    """Training that one cell still needs."""
 
     config: CellConfig
-    images: int  # training images times epochs left
-    flops: int  # of the net's forward pass of one image
+    images: int  # training images times remaining epochs
+    flops: int  # for the net's forward pass of one image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Hours of one device for all the work, one cell after the other."""
+    """Hours that one device needs for all the work, one cell after the other."""
 
     device: str
     hours: float
-    measured: int  # cells whose net was measured on the device
-    guessed: int  # cells whose speed was taken from other nets, by multiply-adds
+    measured: int  # number of cells whose net was measured on the device
+    guessed: int  # number of cells whose speed was derived from other nets' multiply-adds
 
 
 def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
-    """Return an estimate for each device on which a net of the plan was measured, the best known first.
+    """Return an estimate for each device with measurements of the plan's nets, starting with the most measured.
 
-    A net that was not measured on a device is taken to do as many multiply-adds per second there as
-    the median of those that were. With no record of these nets there is no estimate.
+    If a net was not measured on a device, it is assumed to reach the median multiply-adds per second of
+    the nets that were. Without records of any of these nets there is no estimate.
     """
     by_net: dict[str, list[Work]] = defaultdict(list)
     for work in works:
@@ -48,12 +48,12 @@ def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
     speeds = {key: _speeds(some[0].config, key, runs) for key, some in by_net.items()}
     devices = {device for known in speeds.values() for device in known}
     estimates = [_estimate(device, by_net, speeds) for device in devices]
-    # A sweep that was measured on a GPU as well as on a processor is meant for the GPU.
+    # If a sweep was measured on a GPU and on a CPU, it is probably meant for the GPU.
     return sorted(estimates, key=lambda each: (-each.measured, not _is_gpu(each.device), each.device))
 
 
 def device_of(record: Record) -> str:
-    """Return the device that a record's speed belongs to; on processors the threads are part of it."""
+    """Return the device on which a record's speed was measured; for CPUs this includes the number of threads."""
     made = record.provenance
     return made.device if _is_gpu(made.device) else f"{made.device}, {counted(made.threads, 'thread')}"
 
@@ -95,7 +95,7 @@ def _some_records(config: CellConfig, key: str, runs: Path) -> Iterable[Record]:
         try:
             record = records.read_record(path)
         except (RecordError, FileNotFoundError):
-            continue  # whoever plans this cell hears of it
+            continue  # reported when this cell is planned
         if _speed_key(record.config) == key:
             yield record
             taken += 1
@@ -104,6 +104,6 @@ def _some_records(config: CellConfig, key: str, runs: Path) -> Iterable[Record]:
 
 
 def _speed_key(flat: Mapping[str, object]) -> str:
-    """Return what decides a cell's images per second, apart from the device."""
+    """Return the knobs that determine a cell's images per second, apart from the device."""
     parts = ("model.", "data.image_size", "data.name", "augment.", "precision", "budget.batch_size")
     return repr([(key, value) for key, value in flat.items() if key.startswith(parts)])

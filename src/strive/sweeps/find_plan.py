@@ -1,4 +1,4 @@
-"""Which plan a user means by the overrides of its launch. Imports no torch, and Hydra only to read its grammar."""
+"""Search for the plan that a launch's overrides mean. Imports no torch, and Hydra only for its grammar."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from strive.sweeps.plan import plan_name, sweep_folder
 
 
 def split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
-    """Return the runs folder, and the overrides that a plan is named after.
+    """Return the runs folder, and the overrides that form the plan's name.
 
-    Raises UsageError, as do the others here.
+    Raises UsageError, like the other functions here.
     """
     runs, rest = Path("runs"), []
     for text in overrides:
@@ -27,7 +27,7 @@ def split(overrides: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 def wanted(runs: Path, arguments: Sequence[str]) -> str:
-    """Return the name of the plan that a launch with these overrides left."""
+    """Return the name of the plan that a launch with these overrides has written."""
     sweep = next((text.partition("=")[2] for text in reversed(arguments) if text.startswith("sweeps=")), "")
     overrides = [text for text in arguments if not text.startswith("sweeps=")]
     try:
@@ -44,7 +44,7 @@ def wanted(runs: Path, arguments: Sequence[str]) -> str:
 
 
 def _folder(text: str) -> Path:
-    """Return the folder that runs=DIR names, quotes and all, as Hydra reads it."""
+    """Return the folder that runs=DIR names, unquoted as Hydra does it."""
     from hydra.core.override_parser.types import Glob, Sweep
 
     try:
@@ -57,7 +57,7 @@ def _folder(text: str) -> Path:
 
 
 def _usage_error(error: Exception) -> Exception:
-    """Return the user's mistake in an override as such, and what is ours as it is."""
+    """Return a UsageError for the user's mistake in an override, and any other error unchanged."""
     from strive.config.error_text import complaint
 
     text = complaint(error)

@@ -1,4 +1,4 @@
-"""Hydra's override grammar: values as it writes them, "key=value", and the keys that an override sets."""
+"""Hydra's override grammar: formatting values, splitting "key=value", and finding the keys that an override sets."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from strive.config.keys import defaults, groups
 from strive.errors import ConfigError
 
-if TYPE_CHECKING:  # elsewhere only where its grammar is needed: status starts without Hydra
+if TYPE_CHECKING:  # imported at run time only where the grammar is needed: status starts without Hydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
 _WORD = r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_][\w-]*"
-# A key of a mapping cannot be quoted.
+# Hydra's grammar cannot quote a key of a mapping.
 NAME = re.compile(_WORD, re.IGNORECASE | re.ASCII)
 # Text that needs no quotes: a name, a path such as extra/large_all_cnn, a fraction such as 200/350.
 _PLAIN_TEXT = re.compile(rf"{_WORD}(?:/[A-Za-z_][\w-]*)*|\d+/\d+", re.IGNORECASE | re.ASCII)
@@ -21,29 +21,29 @@ _PLAIN_TEXT = re.compile(rf"{_WORD}(?:/[A-Za-z_][\w-]*)*|\d+/\d+", re.IGNORECASE
 
 @cache
 def plain_keys() -> frozenset[str]:
-    """Return the keys whose values can be put into a composed config, as Hydra itself would put them."""
-    # A dict's keys are the user's, and adding one has rules of its own: those are left to Hydra.
+    """Return the keys whose values can be put into a composed config with the same result as in Hydra."""
+    # Dicts are left to Hydra: their keys are chosen by the user, and adding one follows other rules.
     return frozenset(key for key, value in defaults().items() if not isinstance(value, dict))
 
 
 def override(key: str, value: Any) -> str:
-    """Return "key=value" for a value as YAML or JSON has it."""
+    """Return "key=value" for a YAML or JSON value."""
     return f"{typed_key(key)}={_text(value)}"
 
 
 def typed_key(key: str) -> str:
-    """Return the key as Hydra takes it on a command line."""
-    # Hydra knows no arguments of a user's builder; ++ is right whether or not the model's file has it.
+    """Return the key as it must be typed on Hydra's command line."""
+    # Hydra does not know the arguments of a user's builder. ++ works whether or not the model's file sets them.
     return f"++{key}" if key == "model.kwargs" or key.startswith("model.kwargs.") else key
 
 
 def bare_key(text: str) -> str:
-    """Return the key of an override, or of a key, without Hydra's + or ++."""
+    """Return the key of an override (or a key alone) without Hydra's + or ++."""
     return text.partition("=")[0].lstrip("+")
 
 
 def check_options(texts: Sequence[str]) -> None:
-    """Raise ConfigError for what Hydra's grammar takes and Hydra then stumbles over, such as model=3."""
+    """Raise ConfigError for text that Hydra's grammar accepts but Hydra then fails on, such as model=3."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString, Sweep
 
     for text in texts:
@@ -62,7 +62,7 @@ def check_options(texts: Sequence[str]) -> None:
 
 
 def no_value(key: str, value: str) -> str:
-    """Return why a sweep is one over nothing, such as model=glob(nothing*) or seed=range(3,0)."""
+    """Return the message for an empty sweep, such as model=glob(nothing*) or seed=range(3,0)."""
     if "glob(" in value:
         is_group = bare_key(key) in groups() or "/" in key
         why = "no option fits" if is_group else f"glob is for groups, such as model, and {bare_key(key)} is none"
@@ -73,10 +73,10 @@ def no_value(key: str, value: str) -> str:
 
 
 def flattened(text: str) -> tuple[str, ...]:
-    """Return an override that sets several keys of a group as one of each, any other as it is.
+    """Split an override that sets several keys of a group into one for each; return any other unchanged.
 
-    optimizer={lr:1,momentum:0} is optimizer.lr=1 and optimizer.momentum=0, as Hydra merges it. What
-    sweeps over such mappings is left as it is. Raises Hydra's error for text that it cannot read.
+    Hydra merges optimizer={lr:1,momentum:0} as optimizer.lr=1 and optimizer.momentum=0. A sweep over such
+    mappings is returned unchanged. Raises Hydra's error for text that it cannot parse.
     """
     if not _may_hold_keys(text):
         return (text,)
@@ -85,16 +85,16 @@ def flattened(text: str) -> tuple[str, ...]:
 
 
 def keys_of(text: str) -> tuple[str, ...]:
-    """Return the keys that an override sets; where it sweeps, those that any of its values sets. ~key is its own."""
+    """Return the keys that an override sets; for a sweep, those that any of its values sets. ~key counts as a key."""
     return tuple(dict.fromkeys(key for keys in _keys_of_each(text) for key in keys))
 
 
 def counting(texts: Sequence[str]) -> list[str]:
-    """Return the overrides without those whose every key a later one sets again: the last word on a key counts."""
+    """Return the overrides that have an effect, without those whose keys are all set again by later ones."""
     found: list[str] = []
     set_later: set[str] = set()
     for text in reversed(texts):
-        # +key adds what must not be there yet, and ~key takes away: neither stands in for another.
+        # +key adds a new key and ~key removes one, so neither replaces another override.
         stands_in = text.startswith("++") or not text.startswith(("+", "~"))
         keys = set(keys_of(text))
         if not (stands_in and keys <= set_later and keys <= plain_keys() | set(groups())):
@@ -105,12 +105,12 @@ def counting(texts: Sequence[str]) -> list[str]:
 
 
 def value_of(text: str) -> Any:
-    """Return the value that an override sets, or what it sweeps over; raise Hydra's error where it has none."""
+    """Return the value that an override sets, or its sweep; raise Hydra's error if it has no value."""
     return _parsed(text).value()
 
 
 def _keys_of_each(text: str) -> list[tuple[str, ...]]:
-    """Return the keys that each value of an override sets; the same for all, but for a sweep over mappings."""
+    """Return the keys that each value of an override sets; they differ only in a sweep over mappings."""
     if not _may_hold_keys(text):
         return [(bare_key(text),)]
     from hydra.core.override_parser.types import ChoiceSweep
@@ -123,12 +123,12 @@ def _keys_of_each(text: str) -> list[tuple[str, ...]]:
 
 def _may_hold_keys(text: str) -> bool:
     key, _, value = text.partition("=")
-    # Most overrides need no parser.
+    # Avoids the parser, which most overrides do not need.
     return "{" in value and key.lstrip("+").partition(".")[0] in groups()
 
 
 def _leaves(text: str, parsed: "Override", value: Any) -> Iterator[str]:
-    # + in front of a mapping merges it, as ++ does.
+    # + before a mapping merges it, as ++ does.
     sign = "++" if text.startswith("+") else ""
     if parsed.package is None and isinstance(value, dict):
         yield from _leaves_below(sign, parsed.key_or_group, value)
@@ -169,7 +169,7 @@ def _text(value: Any) -> str:
             return "{" + ",".join(f"{key}:{_text(each)}" for key, each in value.items()) + "}"
         case str():
             return value if _PLAIN_TEXT.fullmatch(value) else _quoted(value)
-    return repr(value)  # numbers; inf and nan are words of the grammar
+    return repr(value)  # numbers; the grammar knows inf and nan
 
 
 def _quoted(text: str) -> str:

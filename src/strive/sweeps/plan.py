@@ -1,4 +1,4 @@
-"""What a sweep would do, and why: per cell train, resume, retry, retrain, wait, or nothing."""
+"""The plan of a sweep: whether each cell is trained, resumed, retried, retrained, awaited or left, and why."""
 
 import hashlib
 import json
@@ -28,32 +28,32 @@ from strive.errors import RecordError
 from strive.sweeps.override_syntax import counting, flattened, keys_of
 
 SCHEMA = 3
-_READ = (2, SCHEMA)  # schema 2 is the same without the sweep file's text
+_READ = (2, SCHEMA)  # schema 2 lacks only the sweep file's text
 
 
 class Action(StrEnum):
-    """What a launch does with a cell."""
+    """The action that a launch takes for a cell."""
 
     train = auto()  # from the start
     resume = auto()  # from a checkpoint
     retry = auto()  # it failed before
-    retrain = auto()  # it has a result, which is kept beside the new one
-    wait = auto()  # another process or a SLURM job has it
+    retrain = auto()  # it has a result, which is kept until the new one exists
+    wait = auto()  # another process or a SLURM job is training it
     leave = auto()  # it failed before, and hydra.sweeper.retrain=none
     done = auto()  # it has a result
 
     @property
     def trains(self) -> bool:
-        """Whether this launch hands the cell to a worker."""
+        """Return whether this launch gives the cell to a worker."""
         return self in (Action.train, Action.resume, Action.retry, Action.retrain)
 
 
 class Retrain(StrEnum):
-    """Which cells hydra.sweeper.retrain trains again; each kind includes the one before it."""
+    """Cells to train again, as set by hydra.sweeper.retrain; each kind includes the one before it."""
 
-    none = auto()  # only cells that were never trained to an end
-    failed = auto()  # those without a result
-    stale = auto()  # those whose deciding source or images have changed since
+    none = auto()  # only cells that never finished
+    failed = auto()  # also cells without a result
+    stale = auto()  # also cells whose deciding source or images have changed since
     all = auto()
 
 
@@ -62,27 +62,27 @@ class Planned:
     """One cell of a plan."""
 
     cell: str
-    arm: str  # the sweep file's name for it; "" if it has none
+    arm: str  # its name in the sweep file; "" if it has none
     config: CellConfig
     action: Action
     reason: str
-    code: str  # hash of the source that decides its numbers, as it is now
-    stale: str = ""  # the code hash of its record, where the code has changed since
-    other_images: str = ""  # why its record's images are not those that lie at data.root now
-    replaces: str = ""  # sha256 of the record file that a retraining replaces
-    job: str = ""  # the SLURM job that has it
+    code: str  # hash of the current source that determines its numbers
+    stale: str = ""  # the code hash in its record, if the code has changed since
+    other_images: str = ""  # why its record's images differ from those at data.root now
+    replaces: str = ""  # sha256 of the record file that retraining replaces
+    job: str = ""  # the SLURM job that is training it
     epochs_left: int = 0
-    num_train: int = 0  # training images in an epoch; 0 for a cell that is done
-    flops: int = 0  # of the net's forward pass of one image
+    num_train: int = 0  # training images in an epoch; 0 for a finished cell
+    flops: int = 0  # for the net's forward pass of one image
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that other sweeps' records decided."""
+    """A value that was chosen from other sweeps' records."""
 
     key: str
-    sweeps: list[str]  # whose records
-    per: dict[str, Any]  # {key: value} of the cells that it was chosen for
-    by: str  # the error that decided: val_error, or the paper's own test_error
+    sweeps: list[str]  # the sweeps that own these records
+    per: dict[str, Any]  # {key: value} of the cells that use the value
+    by: str  # the error that was minimised: val_error, or the paper's own test_error
     value: Any
     why: str  # one line
 
@@ -92,21 +92,21 @@ class Plan:
     """All cells of a sweep."""
 
     sweep: str  # its name
-    file: str  # the sweep file's name; "" for a multirun without one
-    changes: list[str]  # overrides of the command line that change the cells
-    question: str  # of the sweep file; "" for a multirun without one
+    file: str  # the sweep file's name; "" for a multirun without a file
+    changes: list[str]  # command-line overrides that change the cells
+    question: str  # from the sweep file; "" for a multirun without a file
     runs: Path
-    code: str  # hash of the deciding source; of the package alone, without a user's builder
+    code: str  # hash of the deciding source of the package, without a user's builder
     cells: list[Planned]
     excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
     choices: list[Chosen] = field(default_factory=list)
-    text: str = ""  # of the sweep file
-    images: list[str] = field(default_factory=list)  # what was found of each data set, and what is left out
+    text: str = ""  # the sweep file's text
+    images: list[str] = field(default_factory=list)  # the images found for each data set, and those left out
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
 
     @property
     def folder(self) -> Path:
-        """Where the plan and its submissions lie."""
+        """Return the folder that holds the plan and its submissions."""
         return sweep_folder(self.runs, self.sweep)
 
     def having(self, *actions: Action) -> list[Planned]:
@@ -115,20 +115,20 @@ class Plan:
 
 
 def sweep_folder(runs: Path, sweep: str) -> Path:
-    """Return where the plan of a sweep and its submissions lie."""
+    """Return the folder that holds the plan of a sweep and its submissions."""
     return runs / "sweeps" / sweep
 
 
 def plan_name(arguments: Sequence[str], sweep: str) -> str:
-    """Return the name under which a plan is kept: that of the sweep file, and a mark of what was changed.
+    """Return the name under which a plan is kept: the sweep file's name, plus a hash of the changes if there are any.
 
-    arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without one.
+    arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without a file.
     """
     return kept_as(changes(arguments), sweep)
 
 
 def kept_as(changed: Sequence[str], sweep: str) -> str:
-    """Return the name that a plan with these changes has had since it was written."""
+    """Return a plan's name, given the changes as they were when it was written."""
     name = sweep.replace("/", "-") or "multirun"
     if sweep and not changed:
         return name
@@ -136,9 +136,9 @@ def kept_as(changed: Sequence[str], sweep: str) -> str:
 
 
 def changes(arguments: Sequence[str]) -> list[str]:
-    """Return the overrides that change what the cells are, sorted: not where records go, or on which device.
+    """Return the overrides that change the cells, sorted; those for the device or the runs folder do not.
 
-    Raises Hydra's error for a mapping that it cannot read.
+    Raises Hydra's error for a mapping that it cannot parse.
     """
     each = counting([text for given in arguments for text in flattened(given)])
     return sorted(text for text in each if not all(map(_is_logistics, keys_of(text))))
@@ -146,7 +146,7 @@ def changes(arguments: Sequence[str]) -> list[str]:
 
 def _is_logistics(key: str) -> bool:
     key = key.lstrip("~")
-    # An option of a group of which no knob is science, such as tracker=none, changes no more than its knobs do.
+    # If a group has no science knob, choosing one of its options (tracker=none) does not change the cells.
     known = key in defaults() and key not in identity.science_keys()
     return known or re.split(r"[./@]", key)[0] in _logistics_groups()
 
@@ -166,11 +166,11 @@ def look_up(
     folders: frozenset[str],
     other_images: Callable[[CellConfig, Record], str | None] = lambda config, record: None,
 ) -> Planned:
-    """Return what to do with one cell, from what lies on disk.
+    """Return the action for one cell, decided from the files on disk.
 
     queued: {cell id: SLURM job} of earlier submissions that are still alive. folders: names in the
-    runs folder, so that a cell that was never begun costs no look at the disk. other_images: says why
-    a record's images are not those that lie at data.root now, if they are not.
+    runs folder, so that a cell that was never started needs no disk access. other_images: returns why a
+    record's images differ from those at data.root now, or None or "".
 
     Raises RecordError for a record that cannot be trusted.
     """
@@ -216,7 +216,7 @@ def look_up(
 
 
 def names_in(runs: Path) -> frozenset[str]:
-    """Return the names in a runs folder that may not exist yet."""
+    """Return the names in a runs folder; none if it does not exist yet."""
     try:
         return frozenset(os.listdir(runs))
     except (FileNotFoundError, NotADirectoryError):
@@ -224,18 +224,18 @@ def names_in(runs: Path) -> frozenset[str]:
 
 
 class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cell of a plan on disk."""
+    """One cell of a stored plan."""
 
     cell: str
     arm: str
     action: Action
     reason: str
     epochs: int
-    factors: dict[str, Any]  # {key: value} of the knobs that vary over the sweep
+    factors: dict[str, Any]  # {key: value} of the knobs that vary within the sweep
 
 
 class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The last plan of a sweep, as status and analysis read it: no config is composed again."""
+    """The last plan of a sweep, as status and analysis read it without composing any config."""
 
     sweep: str
     file: str
@@ -246,16 +246,16 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cells: list[StoredCell]
     excluded: list[list[str]]
     choices: list[Chosen]
-    text: str = ""  # of the sweep file, with the layout of its table; "" for a multirun, and in plans of schema 2
-    images: list[str] = []  # what was found of each data set, and what is left out
+    text: str = ""  # the sweep file's text, with the layout of its table; "" for a multirun, and in plans of schema 2
+    images: list[str] = []  # the images that were found for each data set, and those that are left out
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
-        """Return every knob of a cell, as identity.flat does."""
+        """Return all knobs of a cell, as identity.flat does."""
         return self.common | cell.factors
 
     @property
     def varying(self) -> list[str]:
-        """The knobs that vary over the cells, in order; of builders' arguments each that does."""
+        """Return the knobs that vary between the cells, in order, with builder arguments as separate keys."""
         keys = list(self.cells[0].factors) if self.cells else []
         if identity.KWARGS not in keys:
             return keys
@@ -267,9 +267,9 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what write_plan wrote.
+        """Read a file of write_plan.
 
-        Raises FileNotFoundError, and RecordError for a file that is no plan of this version.
+        Raises FileNotFoundError, and RecordError for a file that is not a plan of this version.
         """
         path = folder / "plan.json"
         try:
@@ -285,7 +285,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def write_plan(plan: Plan) -> Path:
-    """Write the plan into its folder, beside the sweep's submissions."""
+    """Write the plan into its folder."""
     common, factors = _split([identity.flat(planned.config) for planned in plan.cells])
     stored = StoredPlan(
         sweep=plan.sweep,
@@ -318,7 +318,7 @@ def write_plan(plan: Plan) -> Path:
 
 
 def _split(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what all configs share, and what is each one's own."""
+    """Return the values that all configs share, and the remaining values of each."""
     first = configs[0] if configs else {}
     varying = [key for key in first if any(config[key] != first[key] for config in configs)]
     common = {key: value for key, value in first.items() if key not in varying}

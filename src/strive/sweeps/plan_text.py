@@ -1,4 +1,4 @@
-"""A plan and a sweep's end, as a person reads them."""
+"""Text of a plan and of a sweep's results, for the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,7 +15,7 @@ from strive.plain_text import printable
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned
 
-_SHOWN = 20  # names in a list before it is cut
+_SHOWN = 20  # names listed before the rest is counted
 _TITLES = {
     Action.train: "train",
     Action.resume: "resume",
@@ -28,7 +28,7 @@ _TITLES = {
 
 
 def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
-    """Yield the lines that say what would be done, and why."""
+    """Yield the lines that describe the planned actions and their reasons."""
     if plan.question:
         yield f"{plan.sweep}: {plan.question}"
     for action, title in _TITLES.items():
@@ -51,7 +51,7 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
     for planned in cells:
         arm = f"{planned.arm}: " if planned.arm else ""
         own = identity.spread(identity.flat(planned.config)) if arguments else {}
-        # Ids of a user's nets are told apart by their last digits alone.
+        # The ids of a user's nets differ only in their last digits.
         texts = [f"  {key.removeprefix(identity.KWARGS)[1:]}={own[key]}" for key in arguments if key in own]
         yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
 
@@ -66,7 +66,7 @@ def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
 
 
 def counts_line(plan: Plan) -> str:
-    """Return how many cells there are of each kind."""
+    """Return the number of cells for each action."""
     parts = [f"{len(found)} to {action.value}" for action in Action if action.trains and (found := plan.having(action))]
     parts += [f"{len(found)} elsewhere" for found in [plan.having(Action.wait)] if found]
     parts += [f"{len(found)} failed before and left" for found in [plan.having(Action.leave)] if found]
@@ -77,7 +77,7 @@ def counts_line(plan: Plan) -> str:
 
 
 def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
-    """Yield how long the plan takes on each device that such nets were measured on."""
+    """Yield the duration of the plan on each device with measurements of such nets."""
     if not any(planned.action.trains for planned in plan.cells):
         return
     if not estimates:
@@ -88,7 +88,7 @@ def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
 
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
-    """Return the table of test errors: one row a cell, with a column for each knob that the sweep varies."""
+    """Return the table of test errors: one row for each cell, one column for each varying knob."""
     configs = [identity.spread(identity.flat(planned.config)) for planned in cells]
     keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
@@ -108,7 +108,7 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Ta
     return table
 
 
-# Told by the net's name.
+# The name of the net includes these.
 _IN_NET = ("model.family", "model.base", "model.variant", "model.builder")
 _TEXTS = ("arm", "net", "data", "augment", "status")
 
@@ -129,7 +129,7 @@ def _numbers(record: Record | None) -> list[str]:
 
 
 def remark_lines(finished: Mapping[str, Record]) -> list[str]:
-    """Return one line for every cell that diverged or whose net never left chance, under one that counts them."""
+    """Return one line for each cell that diverged or whose net never left chance, below a line with their number."""
     remarks = {cell: f"{record.status.value}: {why}" for cell, record in finished.items() if (why := remark(record))}
     if not remarks:
         return []
@@ -143,7 +143,7 @@ def remark_lines(finished: Mapping[str, Record]) -> list[str]:
 def failure_lines(
     cells: Sequence[Planned], finished: Mapping[str, Record], ended: Mapping[str, CellOutcome]
 ) -> list[str]:
-    """Return one line for every cell without a result, or whose retraining failed: why, and where to read more."""
+    """Return one line for each cell without a result or with a failed retraining: the reason and where to read more."""
     lines = []
     for planned in cells:
         end = ended.get(planned.cell)

@@ -1,4 +1,4 @@
-"""From a command line to a plan: every cell composed and checked, all errors listed together."""
+"""Planning: composes and checks every cell of a command line, and lists all errors together."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,31 +42,31 @@ from strive.sweeps.sweep_file import Combination, Sweep, spelt_out
 
 @dataclass
 class Planner:
-    """Makes plans of Hydra's overrides."""
+    """Makes plans from Hydra's overrides."""
 
     composer: Composer
-    read_sweep: Callable[[str], Sweep]  # the sweep file of that name
+    read_sweep: Callable[[str], Sweep]  # returns the sweep file with that name
     retrain: Retrain = Retrain.failed
-    queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # {cell id: live SLURM job} of a runs folder
+    queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # returns {cell id: live SLURM job} for a runs folder
     _facts: dict[str, CellFacts] = field(default_factory=dict)
     _compared: dict[str, str | None] = field(default_factory=dict)
     _jobs: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _folders: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def plan(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan:
-        """Return what would be done with every cell.
+        """Return the plan with an action for each cell.
 
         arguments: overrides without `sweeps=`.
 
-        Raises ConfigError that lists what is wrong with any of the cells, MissingParentsError if
-        nothing is wrong but that cells of other sweeps, which decide a value, have no result.
+        Raises ConfigError that lists the mistakes in all cells. If there is none but cells of other sweeps,
+        which decide a value, have no result, raises MissingParentsError.
         """
         combinations = self._combinations(arguments, sweep)
         gathering = _Gathering(len(combinations))
         choosers = self._choosers(arguments, sweep)
         for combination in track(combinations, "checking cells", console=CONSOLE, transient=True):
             with gathering.attempt(combination):
-                # A product may hold cells that cannot be, and leave them out.
+                # Unchecked, because a product may contain impossible cells that the sweep excludes.
                 config = self.composer.unchecked(combination.overrides)
                 if (
                     sweep is not None
@@ -113,7 +113,7 @@ class Planner:
     def _choosers(
         self, arguments: Sequence[str], sweep: Sweep | None, children: tuple[str, ...] = ()
     ) -> list[tuple[ChoiceSpec, Callable[[CellConfig], Choice]]]:
-        """Return what chooses each value that comes from other sweeps' records."""
+        """Return a chooser for each value that is taken from other sweeps' records."""
         if sweep is None:
             return []
         if sweep.name in children:
@@ -198,7 +198,7 @@ class Planner:
 
 
 class _Gathering:
-    """Cells and errors, as they come."""
+    """Collects cells and errors."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -211,7 +211,7 @@ class _Gathering:
 
     @contextmanager
     def attempt(self, combination: Combination) -> Iterator[None]:
-        """Keep what is wrong with the cell, if anything is."""
+        """Collect the errors raised in the block."""
         try:
             yield
         except MissingParentsError as error:
@@ -223,20 +223,20 @@ class _Gathering:
             self._errors.setdefault(text, []).append(combination.label)
 
     def add(self, combination: Combination, planned: Planned) -> None:
-        """Keep the cell."""
+        """Add the cell."""
         twin = self._planned.setdefault(planned.cell, planned)
         _check_twin(planned.config, twin.config)
-        # Two spellings of one builder's arguments are one cell, though an older record may have the name of one.
+        # Two spellings of one builder's arguments are one cell, although an older record may use another name for it.
         filled = app.current().filled_in(planned.config)
         cell = planned.cell if filled is planned.config else identity.cell_id(filled)
         self._labels.append((combination.label, cell))
 
     def exclude(self, combination: Combination, reason: str) -> None:
-        """Keep what was left out."""
+        """Add an excluded cell."""
         self.excluded.append((combination.label, reason))
 
     def choose(self, spec: ChoiceSpec, config: CellConfig, choice: Choice) -> None:
-        """Keep what was chosen."""
+        """Add a chosen value."""
         flat = identity.spread(identity.flat(config))
         per = {key: flat.get(key) for key in spec.per}
         self.choices[f"{spec.key} {per}"] = Chosen(
@@ -244,7 +244,7 @@ class _Gathering:
         )
 
     def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> list[Planned]:
-        """Return the distinct cells, or raise ConfigError with all that is wrong."""
+        """Return the distinct cells, or raise ConfigError with all collected errors."""
         missing = together(self._missing)
         if self._errors:
             errors = self._errors | {str(error): [sweep.name if sweep else ""] for error in missing}
@@ -280,7 +280,7 @@ def _stale_cells(plan: Plan) -> Iterator[str]:
     stale = [planned for planned in plan.cells if planned.stale and planned.action is Action.done]
     if not stale:
         return
-    # One cell for each kind of code says what has changed since.
+    # One cell for each version of the code is enough to list its changes.
     codes = ", ".join(sorted({_since(planned) for planned in {each.stale: each for each in stale}.values()}))
     yield f"{len(stale)} done cells come from other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
     yield from _names_of(stale)
@@ -293,7 +293,7 @@ def _names_of(cells: Sequence[Planned]) -> Iterator[str]:
 
 
 def _cells_of_other_images(plan: Plan) -> Iterator[str]:
-    """Name the done cells whose images were replaced: what trains now trains on others."""
+    """Name the finished cells whose images were replaced, because cells that train now use other images."""
     whys = sorted({planned.other_images for planned in plan.cells if planned.action is Action.done} - {""})
     for why in whys:
         cells = [planned for planned in plan.cells if planned.other_images == why and planned.action is Action.done]
@@ -305,7 +305,7 @@ def _cells_of_other_images(plan: Plan) -> Iterator[str]:
 
 
 def _since(planned: Planned) -> str:
-    """Return the code of a done cell, and which files have changed since where its record knows."""
+    """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
     changed = changed_files(before, code_of(app.current().builder(planned.config)).files)
@@ -313,7 +313,7 @@ def _since(planned: Planned) -> str:
 
 
 def _not_yet_retrained(cells: list[Planned], folder: Path) -> list[Planned]:
-    """Take out what an interrupted launch with retrain=all has retrained already; a finished one starts anew."""
+    """Mark cells that an interrupted launch with retrain=all has retrained; after a complete launch, mark none."""
     launches = sorted(folder.glob("*/tasks.jsonl"))
     tasks = read_tasks(launches[-1]) if launches else []
     before = {task.cell: task.replaces for task in tasks if task.replaces}
@@ -328,7 +328,7 @@ def _not_yet_retrained(cells: list[Planned], folder: Path) -> list[Planned]:
 
 
 def _changed_choices(plan: Plan) -> Iterator[str]:
-    """Say where new records of a parent sweep have changed a choice since the last plan."""
+    """Yield a sentence for each choice that new records of a parent sweep have changed since the last plan."""
     try:
         before = StoredPlan.read(sweep_folder(plan.runs, plan.sweep)).choices
     except (FileNotFoundError, RecordError):
@@ -344,4 +344,4 @@ def _changed_choices(plan: Plan) -> Iterator[str]:
             )
 
 
-_SHOWN = 20  # names in a list before it is cut
+_SHOWN = 20  # names listed before the rest is counted

@@ -1,4 +1,4 @@
-"""The sections of a sweep file, checked one by one: every fault is noted, none stops the reading."""
+"""Parsers of a sweep file's sections. They collect all faults instead of stopping at the first."""
 
 import difflib
 import re
@@ -21,14 +21,14 @@ _SWEPT_TEXT = re.compile(r"(glob|range|choice|interval|sort|shuffle|tag)\(.*\)",
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Cells that the product has and the sweep has not."""
+    """Cells of the product that the sweep leaves out."""
 
-    when: Mapping[str, Sequence[Any]]  # {knob: values, any of which}, as in a record's config
+    when: Mapping[str, Sequence[Any]]  # {knob: values, any of which matches}, as in a record's config
     reason: str
     place: str  # such as exclude[0]
 
     def matches(self, flat: Mapping[str, Any]) -> bool:
-        """Return whether a cell is left out; takes what identity.flat returns."""
+        """Return whether a cell is left out. flat: the result of identity.flat."""
         spread = identity.spread(flat)
         return all(
             key in spread and _is_among(_comparable(key, spread[key]), values) for key, values in self.when.items()
@@ -40,17 +40,17 @@ class Exclusion:
 
 
 class Faults:
-    """What is wrong with a file, a line for each fault."""
+    """The faults of a file, one line each."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def add(self, line: str) -> None:
-        """Note a fault."""
+        """Add a fault."""
         self.lines.append(line)
 
     def mapping(self, place: str, value: Any, legal: str) -> dict[str, Any]:
-        """Return the mapping; an empty one for nothing, or for something else, which is a fault."""
+        """Return the mapping; an empty one if there is none, or after adding a fault if it is another type."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -59,7 +59,7 @@ class Faults:
         return {str(key): each for key, each in value.items()}
 
     def sequence(self, place: str, value: Any, legal: str) -> list[Any]:
-        """Return the list; an empty one for nothing, or for something else, which is a fault."""
+        """Return the list; an empty one if there is none, or after adding a fault if it is another type."""
         if value is None:
             return []
         if not isinstance(value, list):
@@ -68,7 +68,7 @@ class Faults:
         return value
 
     def unknown(self, place: str, got: Iterable[Any], legal: Sequence[str]) -> None:
-        """Note every key that is not legal."""
+        """Add a fault for each key that is not legal."""
         for key in got:
             if key not in legal:
                 close = difflib.get_close_matches(str(key), legal, n=1)
@@ -76,13 +76,13 @@ class Faults:
                 self.add(f"{place}there is no key {shown(key)};{hint} legal: {', '.join(legal)}")
 
     def key(self, place: str, key: str) -> bool:
-        """Note a key that is neither a knob nor a group; return whether it is one."""
+        """Return whether a key is a knob or a group; add a fault if not."""
         if key in groups() or key.startswith("+"):
             return True
         return self.knob(place, key, [*defaults(), *groups()], "knob or group")
 
     def knob(self, place: str, key: str, legal: Sequence[str] = (), kind: str = "knob") -> bool:
-        """Note a key that is no knob and no argument of a builder; return whether it is one."""
+        """Return whether a key is a knob or a builder's argument; add a fault if not."""
         if key in defaults() or identity.is_argument(key):
             return True
         if key.startswith(("hydra.", "hydra/")):
@@ -97,19 +97,19 @@ class Faults:
         return False
 
     def value(self, place: str, key: str, value: Any) -> None:
-        """Note a value that one cell cannot have for this key. Whether it is in range, to_config says."""
+        """Add a fault if the value has the wrong type for this key. Its range is checked later, by to_config."""
         if wanted := _misfit(key, value):
             self.add(f"{place}: {key} must be {wanted}, got {value!r}")
 
 
 def shown(key: Any) -> str:
-    """Return a key as it was typed, in quotes where something of it would hide."""
+    """Return a key as typed, quoted if it contains invisible or ambiguous characters."""
     text = str(key)
     return text if text and text.isprintable() and text.isascii() and " " not in text else repr(text)
 
 
 def _misfit(key: str, value: Any) -> str:
-    """Return what a cell's value must be instead, or ""."""
+    """Return a description of the legal values, or "" if the value is legal."""
     if isinstance(value, str) and _SWEPT_TEXT.fullmatch(value.strip()):
         return "one value here; sweep text stands alone behind a key of grid or cells"
     if not _is_plain(value):
@@ -138,9 +138,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def is_one_value(key: str, value: Any) -> bool:
-    """Return whether this is one value, not a list of alternatives.
+    """Return whether this is one value and not a list of alternatives.
 
-    A list is one value of a knob that holds lists, such as optimizer.drop_at, unless lists are in it.
+    For a knob that holds a list, such as optimizer.drop_at, a list is one value unless it contains lists.
     """
     if not isinstance(value, list):
         return True
@@ -149,7 +149,7 @@ def is_one_value(key: str, value: Any) -> bool:
 
 
 def read_question(value: Any, faults: Faults) -> str:
-    """Return the sentence."""
+    """Return the question."""
     if isinstance(value, str) and value.strip():
         return value.strip()
     faults.add(f"question must say in one sentence what the sweep answers, got {value!r}")
@@ -157,7 +157,7 @@ def read_question(value: Any, faults: Faults) -> str:
 
 
 def read_values(place: str, value: Any, faults: Faults) -> dict[str, Any]:
-    """Return {key: one value}: `fixed`, or what one arm sets."""
+    """Return {key: one value} for `fixed` or for one arm."""
     part = faults.mapping(place, value, "KEY: VALUE")
     for key, each in part.items():
         if faults.key(place, key):
@@ -211,7 +211,7 @@ def _block(place: str, value: Any, faults: Faults) -> dict[str, Any]:
 
 
 def read_arms(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
-    """Return {arm: what it sets}."""
+    """Return {arm: the values that it sets}."""
     legal = "NAME: {KEY: VALUE}"
     arms = {
         name: read_values(f"arms: {name}", own, faults) for name, own in faults.mapping("arms", value, legal).items()
@@ -267,7 +267,7 @@ def _exclusion(place: str, value: Any, faults: Faults) -> Exclusion:
 
 
 def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]:
-    """Return one value or several as a record's config has them: 0.10 is 0.1, and an unknown name is a fault."""
+    """Return one or several values as a record's config stores them (0.10 as 0.1); add a fault for an unknown name."""
     found = []
     for each in [value] if is_one_value(key, value) else value:
         try:
@@ -288,14 +288,14 @@ def _is_among(value: Any, values: Sequence[Any]) -> bool:
 
 def _is(value: Any, wanted: Any) -> bool:
     if isinstance(value, dict) and isinstance(wanted, dict) and wanted:
-        # Arguments of a builder: those that are not named may have any value.
+        # Builder arguments that are not listed may have any value.
         return all(name in value and _is(value[name], each) for name, each in wanted.items())
-    # Of a builder's arguments nothing says the type, and to Python true is 1.
+    # Builder arguments have no declared type, and in Python True equals 1.
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
 
 
 def _comparable(key: str, value: Any) -> Any:
-    """Return a value as it is, but fractions in lowest terms: a config that was not checked has 200/350."""
+    """Return a value with fractions in lowest terms: an unchecked config may contain 200/350."""
     if not isinstance(value, list) or key not in defaults():
         return value
     try:
@@ -305,7 +305,7 @@ def _comparable(key: str, value: Any) -> Any:
 
 
 def read_choices(name: str, value: Any, faults: Faults) -> tuple[ChoiceSpec, ...]:
-    """Return what comes from other sweeps' records. name: of this sweep."""
+    """Return the values to choose from other sweeps. name: this sweep's name."""
     sections = faults.mapping("choose", value, "KNOB: {sweep, by, per}")
     return tuple(_choice(name, key, item, faults) for key, item in sections.items())
 
@@ -342,7 +342,7 @@ def _parents(name: str, place: str, value: Any, faults: Faults) -> tuple[str, ..
 def knob_list(
     place: str, name: str, entry: Mapping[str, Any], faults: Faults, words: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Return the knobs that entry[name] lists, without those that are none; `words` are legal beside them."""
+    """Return the knobs listed in entry[name], without invalid ones. words: additional legal entries."""
     if name not in entry:
         faults.add(f"{place}: {name} must be a list of knobs; [] is legal")
         return ()

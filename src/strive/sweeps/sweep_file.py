@@ -1,7 +1,7 @@
 """A sweep file: one question, and the cells that answer it. Imports no torch.
 
-`read_sweep` checks what a file says, `Sweep.combinations` spells it out as Hydra's overrides, one
-tuple for each cell. docs/sweeps.md describes the file to its author.
+`read_sweep` checks the file, `Sweep.combinations` expands it into Hydra overrides, one tuple for each
+cell. docs/sweeps.md describes the format.
 """
 
 import itertools
@@ -19,12 +19,12 @@ from strive.sweeps.sections import Exclusion, Faults, is_one_value
 from strive.sweeps.table_spec import TableSpec, read_table
 from strive.sweeps.yaml_reader import read_yaml
 
-# From "key=text" to the "key=value" that Hydra's override grammar makes of it, one where nothing is swept.
+# Expands "key=text" into "key=value" strings with Hydra's override grammar; one string if nothing is swept.
 Parse = Callable[[str], Sequence[str]]
 Point = dict[str, str]  # {key: "key=value"}
 
 _KEYS = ("question", "fixed", "grid", "zip", "arms", "cells", "exclude", "choose", "table")
-# What an option of a group is chosen for: where a file sets these itself, the option would change nothing.
+# The keys that make an option of a group worth choosing: if a file sets them itself, the option has no effect.
 _CHOSEN_BY = {
     "model": ("model.family", "model.base", "model.variant"),
     "data": ("data.source",),
@@ -35,17 +35,17 @@ _CHOSEN_BY = {
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """What makes one cell of a sweep."""
+    """The overrides of one cell of a sweep."""
 
-    arm: str  # "" if the cell belongs to none
-    overrides: tuple[str, ...]  # Hydra's, "key=value"
-    label: str = ""  # what tells the cell from its neighbours, in the words of the file and the command line
-    in_product: bool = True  # False: an entry of `cells`, which no exclusion leaves out
+    arm: str  # "" if the cell belongs to no arm
+    overrides: tuple[str, ...]  # Hydra's "key=value"
+    label: str = ""  # distinguishes the cell from its neighbours, in the words of the file and the command line
+    in_product: bool = True  # False for an entry of `cells`, which exclusions do not apply to
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep file that was read."""
+    """A parsed sweep file."""
 
     name: str
     question: str
@@ -57,19 +57,19 @@ class Sweep:
     exclude: tuple[Exclusion, ...]
     choose: tuple[ChoiceSpec, ...]
     table: TableSpec | None
-    text: str = ""  # of the file, which the plan keeps; "" where there is no file
+    text: str = ""  # of the file, stored in the plan; "" if there is no file
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """The keys that this file varies."""
+        """Return the keys that this file varies."""
         parts = (self.grid, *self.zip, *self.arms.values(), *self.cells, [spec.key for spec in self.choose])
         return tuple(dict.fromkeys(bare_key(key) for part in parts for key in part))
 
     def combinations(self, command_line: Sequence[str], parse: Parse) -> list[Combination]:
-        """Return every cell of the file, the chosen factors still open, in the file's order.
+        """Return all cells in the file's order, before values are chosen from other sweeps.
 
-        The command line (without sweeps= and hydra's own keys) wins: what it sets drops out of the
-        file, and what it sweeps is a factor. Raises ConfigError for text that Hydra cannot read.
+        The command line (without sweeps= and Hydra's own keys) has priority: keys that it sets are removed from
+        the file, and keys that it sweeps become factors. Raises ConfigError for text that Hydra cannot parse.
         """
         added = spelt_out(command_line, parse)
         self._check_mappings(command_line, added)
@@ -90,23 +90,23 @@ class Sweep:
         return found
 
     def choices(self, command_line: Sequence[str]) -> list[ChoiceSpec]:
-        """Return what is still to be chosen: the command line decides for itself what it sets."""
+        """Return the values that are still to be chosen, without those that the command line sets."""
         given = {key for text in command_line for key in keys_of(text)}
         return [spec for spec in self.choose if spec.key not in given]
 
     def for_parents(self, command_line: Sequence[str]) -> tuple[str, ...]:
-        """Return what the command line says to the sweeps that values are chosen from, too.
+        """Return the overrides that also apply to the sweeps that values are chosen from.
 
-        Other images or a smaller budget hold for them as well; a narrower choice of what this sweep
-        varies does not, or fewer seeds here would change what is chosen there.
+        Other images or a smaller budget apply to them as well. A narrower range of this sweep's own factors
+        does not: otherwise, with fewer seeds here, another value might be chosen there.
         """
         texts = (text for given in command_line for text in flattened(given))
         return tuple(text for text in texts if not set(keys_of(text)) & set(self.factors))
 
     def excluded(self, config: CellConfig) -> str:
-        """Return why the product leaves this cell out, or "".
+        """Return the reason why the product excludes this cell, or "".
 
-        Takes a config that was not checked, too: a product may hold cells that cannot be.
+        Accepts an unchecked config, because a product may contain impossible cells.
         """
         flat = identity.flat(config) if self.exclude else {}
         return next((rule.reason for rule in self.exclude if rule.matches(flat)), "")
@@ -117,16 +117,16 @@ class Sweep:
         excluded: Iterable[tuple[str, str]] = (),
         command_line: Sequence[str] = (),
     ) -> None:
-        """Raise ConfigError where two cells are one, or where an exclusion leaves nothing out.
+        """Raise ConfigError if two cells are identical or if an exclusion matches no cell.
 
-        named: (label, cell id) of every cell of the sweep. excluded: (label, reason) of what was left out.
+        named: (label, cell id) of every cell of the sweep. excluded: (label, reason) of the excluded cells.
         """
         faults = [*self._twins(named), *self._unused_exclusions({reason for _, reason in excluded}, command_line)]
         if faults:
             raise ConfigError("\n".join(f"{_where(self.name)}{line}" for line in faults))
 
     def check_table(self, configs: Iterable[CellConfig]) -> None:
-        """Raise ConfigError where the table names an argument that no cell's builder has."""
+        """Raise ConfigError if the table names an argument that no cell's builder has."""
         table = self.table
         named = [*table.keys, *table.pair, *table.select] if table else []
         arguments = [key for key in named if identity.is_argument(key)]
@@ -152,12 +152,12 @@ class Sweep:
             f"{rule} leaves no cell out; correct it or take it out"
             for rule in self.exclude
             if rule.reason not in reasons
-            # It may have had its cells before the command line took them away.
+            # The command line may have removed the cells that it would exclude.
             and not any(key in given or key.partition(".")[0] in given for key in rule.when)
         ]
 
     def _check_mappings(self, command_line: Sequence[str], added: Sequence[Sequence[Point]]) -> None:
-        """Refuse a sweep over mappings of which only some set a key that the file sets, too."""
+        """Refuse a sweep over mappings if only some of them set a key that the file also sets."""
         own = {bare_key(key) for key in self.fixed} | set(self.factors)
         for text, factor in zip(counting(command_line), added, strict=True):
             some = {key for point in factor for key in point if any(key not in other for other in factor)}
@@ -168,7 +168,7 @@ class Sweep:
                 )
 
     def _check_groups(self, given: Mapping[str, str]) -> None:
-        """Refuse an option of a group whose every trace the file would wipe out again."""
+        """Refuse an option of a group if the file overrides everything that the option stands for."""
         keys = {bare_key(key) for part in (self.fixed, self.grid, *self.zip) for key in part}
         for group in given:
             own = [key for key in _CHOSEN_BY.get(group, ()) if key in keys and key not in given]
@@ -180,7 +180,7 @@ class Sweep:
 
 
 class _Reader:
-    """From a file's values to lists of points; what the command line sets is left out."""
+    """Converts a file's values into lists of points, without the keys that the command line sets."""
 
     def __init__(self, name: str, given: Mapping[str, Any], parse: Parse) -> None:
         self._name, self._given, self._parse = name, given, parse
@@ -221,7 +221,7 @@ class _Reader:
 
 
 def _spelt(base: Point, start: str, factors: Sequence[Sequence[Point]]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (overrides, label) of each point of the product, the last factor moving fastest."""
+    """Yield (overrides, label) for each point of the product; the last factor varies fastest."""
     for parts in itertools.product(*factors):
         point = {key: text for part in parts for key, text in part.items()}
         moving = [part for part, factor in zip(parts, factors, strict=True) if len(factor) > 1]
@@ -231,10 +231,10 @@ def _spelt(base: Point, start: str, factors: Sequence[Sequence[Point]]) -> Itera
 
 
 def spelt_out(command_line: Sequence[str], parse: Parse) -> list[list[Point]]:
-    """Return a factor for each override, in their order: the last word on a key counts, as for a single cell."""
+    """Return a factor for each effective override, in order: the last one of a key counts, as for a single cell."""
     factors = []
     for text in counting(command_line):
-        # ~key has no value to expand, and takes nothing out of a file.
+        # ~key has no value to expand, and removes nothing from a file.
         texts = [text] if text.startswith("~") else parse(text)
         if not texts:
             raise ConfigError(f"{text} {no_value(*text.split('=', 1))}")
@@ -251,9 +251,9 @@ def _where(name: str) -> str:
 
 
 def parse_sweep(name: str, text: str) -> Sweep:
-    """Return what the text of a sweep file says.
+    """Parse the text of a sweep file.
 
-    Raises ConfigError with every fault, one on a line, and yaml.YAMLError.
+    Raises ConfigError with all faults, one on a line, and yaml.YAMLError.
     """
     faults = Faults()
     content = read_yaml(text, f"sweeps/{name}.yaml", faults)
@@ -261,9 +261,9 @@ def parse_sweep(name: str, text: str) -> Sweep:
 
 
 def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = None) -> Sweep:
-    """Return what a sweep file says; `content` is the file as plain mappings and lists.
+    """Check and return a sweep; `content` is the file as plain mappings and lists.
 
-    Raises ConfigError with every fault, one on a line; `faults` are those that were found before.
+    Raises ConfigError with all faults, one on a line, including the earlier ones in `faults`.
     """
     faults = faults or Faults()
     if not isinstance(content, Mapping):
@@ -293,7 +293,7 @@ def _arms(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_places(sweep: Sweep, faults: Faults) -> None:
-    """Note a key that is set in two places, and a file without cells."""
+    """Add a fault for each key that is set twice, and for a file without cells."""
     places: dict[str, str] = {}
     product: list[tuple[str, Mapping[str, Any]]] = [("fixed", sweep.fixed), ("grid", sweep.grid)]
     product += [(f"zip[{number}]", block) for number, block in enumerate(sweep.zip)]
@@ -303,7 +303,7 @@ def _check_places(sweep: Sweep, faults: Faults) -> None:
             if key in places:
                 faults.add(f"{key} is set in {places[key]} and in {place}; set it in one of them")
             places.setdefault(key, place)
-    # Arms and entries of cells stand on top of fixed, and entries of cells outside of grid and zip.
+    # Arms and entries of `cells` override `fixed`; entries of `cells` do not belong to grid and zip.
     _check_tops(sweep, places, faults)
     if not (sweep.grid or sweep.zip or sweep.arms or sweep.cells):
         faults.add("nothing to train: give at least one factor (grid, zip or arms) or one entry of cells")

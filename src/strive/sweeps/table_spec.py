@@ -1,4 +1,4 @@
-"""The `table` of a sweep file: how its answer is laid out, and what it is compared with. Imports no torch."""
+"""The `table` section of a sweep file: the layout of the result table and its baseline. Imports no torch."""
 
 import math
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from strive.config import identity
 from strive.sweeps.choice import Criterion
 from strive.sweeps.sections import Faults, knob_list, record_values
 
-ARM = "arm"  # stands for the name of the arm where a knob may stand
+ARM = "arm"  # may be used instead of a knob, for the name of the arm
 _KEYS = ("rows", "columns", "value", "baseline", "pair", "select", "margin", "paper")
 
 
 class Value(StrEnum):
-    """The number of a record that a table shows; of each, less is better."""
+    """The number of a record that a table shows; smaller is better for each of them."""
 
     test_error = auto()
     val_error = auto()
@@ -26,37 +26,37 @@ class Value(StrEnum):
 
     @property
     def is_error(self) -> bool:
-        """Whether it is a share of images, shown in percent; else nats per image."""
+        """Return whether it is a share of images, shown in percent; otherwise it is in nats per image."""
         return self.value.endswith("_error")
 
     @property
     def unit(self) -> str:
-        """Unit of a difference and of the margin."""
+        """Return the unit of a difference and of the margin."""
         return "points" if self.is_error else "nats"
 
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """How the answer is laid out. Keys are knobs, or the word arm."""
+    """Layout of the result table. Keys are knobs, or the word arm."""
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     value: Value = Value.test_error
-    # {key of rows or columns: the baseline's value there, or, by own value, {own value: the baseline's}}
+    # {key of rows or columns: the baseline's value, or {own value: the baseline's value}}
     baseline: Mapping[str, Any] = field(default_factory=dict)
-    pair: tuple[str, ...] = ("seed",)  # knobs in which a cell and its baseline's cell agree
-    select: Mapping[str, Criterion] = field(default_factory=dict)  # {knob: the error whose smallest mean chooses it}
-    margin: float = 0.5  # a loss up to this many points of error, or nats, counts as none
-    paper: str = ""  # the table of analysis/paper.yaml that it mirrors
+    pair: tuple[str, ...] = ("seed",)  # knobs that must be equal in a cell and its baseline's cell
+    select: Mapping[str, Criterion] = field(default_factory=dict)  # {knob: error to select its value by}
+    margin: float = 0.5  # losses up to this many percentage points of error, or nats, are negligible
+    paper: str = ""  # the table of analysis/paper.yaml that it corresponds to
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What names a place of the table."""
+        """Return the keys that identify an entry of the table."""
         return self.rows + self.columns
 
 
 def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> TableSpec | None:
-    """Return the table's layout; None if the file has none."""
+    """Return the table's layout; None if the file has no table."""
     if value is None:
         return None
     entry = faults.mapping("table", value, ", ".join(_KEYS))
@@ -107,9 +107,9 @@ def _baseline(value: Any, keys: tuple[str, ...], arms: Mapping[str, Any], faults
 
 
 def _plain(key: str, value: Any, arms: Mapping[str, Any], faults: Faults) -> Any:
-    """Return a value as a record's config has it, or the name of an arm."""
+    """Return a value as a record's config stores it, or the name of an arm."""
     if key != ARM:
-        # A list is one value here, of a builder's argument, too: there are no alternatives.
+        # A list is one value here, also for a builder's argument, because there are no alternatives.
         alone = [value] if identity.is_argument(key) else value
         return next(iter(record_values("table: baseline", key, alone, faults)), value)
     if value not in arms:

@@ -1,7 +1,7 @@
-"""A sweep file's text as plain mappings and lists, read as Hydra reads YAML but for two things.
+"""YAML reader for sweep files: plain mappings and lists, read as Hydra reads YAML with two differences.
 
-Names stay as they were typed: YAML 1.1 makes a truth value of on and a number of 1:30 or 012. And no
-key gets lost: two that YAML takes for one, such as on and yes, are a fault.
+Names stay as typed, although YAML 1.1 would read on as a boolean and 1:30 or 012 as a number. Keys that
+YAML considers equal, such as on and yes, are a fault, so that none is lost.
 """
 
 from collections.abc import Hashable, Iterator
@@ -16,9 +16,9 @@ _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
 def read_yaml(text: str, path: str, faults: Faults) -> Any:
-    """Return what the text of a file says; note names that YAML does not take for text, and keys given twice.
+    """Parse a file's text; add a fault for each name that YAML does not read as text and for each duplicate key.
 
-    Raises yaml.YAMLError, with the path, for text that is no YAML.
+    Raises yaml.YAMLError with the path for invalid YAML.
     """
     loader = get_yaml_loader()(text)
     loader.name = path
@@ -36,7 +36,7 @@ def read_yaml(text: str, path: str, faults: Faults) -> Any:
 
 
 def _check_ends(node: yaml.Node, above: set[int], done: set[int]) -> None:
-    """Raise yaml.YAMLError for a mapping or list that holds itself by an anchor."""
+    """Raise yaml.YAMLError if a mapping or list contains itself through an anchor."""
     kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
     if id(node) in above:
         raise yaml.MarkedYAMLError(problem=f"this {kind} holds itself", problem_mark=node.start_mark)
@@ -49,7 +49,7 @@ def _check_ends(node: yaml.Node, above: set[int], done: set[int]) -> None:
 
 
 def _names(root: yaml.Node) -> Iterator[tuple[str, yaml.Node | None]]:
-    """Yield (place, node) of whatever names an arm or a sweep."""
+    """Yield (place, node) for each name of an arm or a sweep."""
     sections = _items(root)
     for key, _ in _pairs(sections.get("arms")):
         yield "arms", key
@@ -78,12 +78,12 @@ def _check_name(loader: Any, place: str, node: yaml.Node | None, faults: Faults)
         faults.add(f"{place}: a name is missing")
     else:
         faults.add(f"{place}: YAML reads the name {node.value} as {_meant(loader, node)}; quote it: '{node.value}'")
-        node.tag = _TEXT  # so that what else is wrong can be found
+        node.tag = _TEXT  # continue as if it were text, to find the other faults
 
 
 def _drop_twins(loader: Any, place: str, node: yaml.Node, faults: Faults, seen: set[int]) -> None:
-    """Note keys of one mapping that YAML takes for one, of which Python would keep the last."""
-    if id(node) in seen:  # an alias
+    """Add a fault for keys of one mapping that YAML considers equal; Python would silently keep only the last."""
+    if id(node) in seen:  # reached before through an alias
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
