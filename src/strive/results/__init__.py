@@ -1,1 +1,1 @@
-"""From records to conditions and the answer, with every hole said."""
+"""Aggregation of records into conditions of a table and an answer, with all missing data reported."""

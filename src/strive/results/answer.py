@@ -1,4 +1,4 @@
-"""The answer to a sweep's question in one sentence, as far as its cells give one."""
+"""The answer to a sweep's question in one sentence, as far as the finished cells allow one."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from strive.results.labels import condition_label
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
 
-_NAMED = 4  # conditions that a sentence names before it counts them
+_NAMED = 4  # a sentence names this many conditions and counts the rest
 
 
 def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
-    """Return one sentence: what is shown, what is not, and how much is still missing."""
+    """Return a short answer: what the cells show, what they do not show, and how much is still missing."""
     cells = sum(len(condition.cells) for condition in conditions)
     done = sum(int((condition.cells["status"] == "done").sum()) for condition in conditions)
     if not done:
@@ -51,7 +51,7 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
 
 
 def _by_row(conditions: Sequence[Condition], layout: TableSpec) -> str:
-    """Return which column is smallest in how many rows; "" while no row is complete."""
+    """Return the smallest column of each complete row, as a sentence; "" if no row is complete."""
     rows: dict[str, list[Condition]] = {}
     for condition in conditions:
         rows.setdefault(condition_label({key: condition.key[key] for key in layout.rows}), []).append(condition)

@@ -1,4 +1,4 @@
-"""Versions of the code that trained some cells, as far as they are known."""
+"""Known versions of the code that trained a group of cells."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,11 +17,7 @@ from strive.errors import RecordError
 
 
 def versions(*groups: pd.DataFrame) -> int:
-    """Return 1 if there is a version of the code that trains the numbers of all these cells, else how many there are.
-
-    groups: cells of Loaded.cells, all with a record; several hashes are one version where the table of
-    same code vouches for these very cells.
-    """
+    """Return the number of code versions among these cells; 1 if some version would give all of their numbers."""
     hashes = {code for cells in groups for code in cells["code_hash"].unique()}
     if len(hashes) < 2:
         return 1
@@ -32,7 +28,7 @@ def versions(*groups: pd.DataFrame) -> int:
 
 
 def versions_text(cells: pd.DataFrame) -> str:
-    """Return the hashes with how many cells each has, and what has changed between the two most frequent."""
+    """Return the hashes with their numbers of cells, and the files that differ between the two most frequent."""
     counts = Counter(map(str, cells["code_hash"])).most_common()
     text = ", ".join(f"{value} ({count} cells)" for value, count in counts)
     one, other = (_files(cells[cells["code_hash"] == value]["record"].iloc[0]) for value, _ in counts[:2])
@@ -45,7 +41,7 @@ def _same(cell: Mapping[Any, Any]) -> frozenset[str]:
 
 
 def _files(record: str) -> Mapping[str, str]:
-    """Return the files of the code behind a record, {} where that cannot be read or does not say."""
+    """Return the code files listed in a record, {} if it cannot be read or lists none."""
     with suppress(OSError, RecordError):
         return read_record(Path(record)).provenance.code_files
     return {}

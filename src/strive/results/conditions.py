@@ -1,4 +1,4 @@
-"""The conditions of a table: the cells that share everything but the seed, and what they say together."""
+"""The conditions of a table: each groups the cells that differ only in the seed, with their mean and differences."""
 
 import json
 from collections import Counter
@@ -26,31 +26,31 @@ Pairs = Mapping[tuple[Any, ...], float]
 class Condition:
     """One combination of the table's rows and columns. Errors in percent, losses in nats."""
 
-    ref: str  # its number in the footnote file, from "1"
+    ref: str  # its number in the footnote file, starting at "1"
     key: Mapping[str, Any]  # {knob of the table, or arm: value}
-    label: str  # a name for a reader: ALL-CNN-C, or model.width 0.5
+    label: str  # its name in tables: ALL-CNN-C, or model.width 0.5
     cells: pd.DataFrame  # its rows of Loaded.cells, after the selection
     hole: str  # why there is no mean, such as "2 of 3 done, 1 missing"; "" where there is one
-    values: Pairs  # {what pairs it: value} of its finished cells that did not diverge
-    summary: Summary | None  # None where there is a hole
-    parameters: int | None  # None: no cell has finished, or they differ
+    values: Pairs  # {pairing key: value} of its finished cells that did not diverge
+    summary: Summary | None  # None if there is a hole
+    parameters: int | None  # None if no cell has finished, or if they differ
     baseline: str = ""  # label of the condition that it is compared with
-    difference: Difference | None = None  # own minus baseline; None: is a baseline, or there is a hole in either
-    no_difference: str = ""  # why not, where there is a baseline and no difference
-    p_holm: float | None = None  # of the difference, over all differences of the table
+    difference: Difference | None = None  # own minus baseline; None for a baseline, or if there is a hole in either
+    no_difference: str = ""  # the reason, if there is a baseline but no difference
+    p_holm: float | None = None  # of the difference, corrected over all differences of the table
     judgement: Judgement | None = None
-    best: bool = False  # shown to be better than every other condition on the same images
-    paper: PaperValue | None = None  # None: the table mirrors none of the paper's
-    selection: Selection | None = None  # what the table's `select` took
+    best: bool = False  # significantly better than every other condition on the same images
+    paper: PaperValue | None = None  # None if the table does not correspond to one of the paper's
+    selection: Selection | None = None  # the value that the table's `select` chose
 
     @property
     def dead(self) -> int:
-        """Number of its done cells that never left chance."""
+        """Return the number of its finished cells that never left chance."""
         return sum(map(bool, self.cells["dead"]))
 
 
 def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
-    """Return the conditions of a table, row by row. mix: average cells of different code or images, too."""
+    """Return the conditions of a table, row by row. mix: also average cells of different code or images."""
     conditions = [
         _condition(str(number), key, cells, layout, mix)
         for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
@@ -59,9 +59,9 @@ def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Con
 
 
 def split_further(loaded: Loaded, layout: TableSpec) -> list[str]:
-    """Return knobs that a table must have as rows, too, because cells of one condition differ in them.
+    """Return the knobs that must become additional rows because they differ within a condition.
 
-    Where the command line sweeps one more knob, its values must not be averaged.
+    If the command line sweeps one more knob, cells with different values must not be averaged.
     """
     keys, added = list(layout.keys), list[str]()
     silent = {*layout.pair, *layout.select, ARM}
@@ -76,14 +76,14 @@ def split_further(loaded: Loaded, layout: TableSpec) -> list[str]:
 
 
 def _texts(cells: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    """Return what tells the conditions of cells apart: values may be lists, infinite, or of several types."""
+    """Return a text for each cell that identifies its condition: values may be lists, infinite, or of several types."""
     return pd.Series(
         list(map(json.dumps, cells[list(keys)].to_numpy(object).tolist())), index=cells.index, dtype=object
     )
 
 
 def _grouped(loaded: Loaded, layout: TableSpec) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Yield (key, cells) of each condition: row by row, and in each row the columns."""
+    """Yield (key, cells) for each condition, row by row and then column by column."""
     cells = loaded.cells
     ranks = {key: _ranks(key, cells[key]) for key in layout.keys}
     groups = [
@@ -94,10 +94,10 @@ def _grouped(loaded: Loaded, layout: TableSpec) -> Iterator[tuple[dict[str, Any]
 
 
 def _ranks(key: str, values: pd.Series) -> dict[str, int]:
-    """Return {value: its rank}: of named options the paper's, which config.py has; else the plan's."""
+    """Return {value: its rank}, in the order of the options in config.py, or else in the plan's order."""
     order = list(dict.fromkeys(map(json.dumps, values)))
     default = defaults().get(key)
-    if isinstance(default, StrEnum):  # one of several names
+    if isinstance(default, StrEnum):  # one of several named options
         options = [json.dumps(option.value) for option in type(default)]
         order.sort(key=lambda text: options.index(text) if text in options else len(options))
     return {text: rank for rank, text in enumerate(order)}
@@ -112,7 +112,7 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
     hole = selection.why if selection and selection.value is None else _hole(cells, layout, mix)
     good = cells[(cells["status"] == "done") & cells[layout.value.value].notna()]
     scale = 100 if layout.value.is_error else 1
-    # Shares are counts over images; twelve digits keep them apart, and 100 x 0.0908 at 9.08.
+    # Rounded to twelve digits, which keep any two counts of images apart and make 100 x 0.0908 equal to 9.08.
     values = {
         tuple(pair): round(scale * value, 12)
         for pair, value in zip(good[list(layout.pair)].to_numpy(object).tolist(), good[layout.value.value], strict=True)
@@ -133,10 +133,10 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
 
 
 def _paper(layout: TableSpec, key: Mapping[str, Any], config: Mapping[Any, Any]) -> PaperValue | None:
-    """Return the paper's number: it has test errors alone, and none for a condition that the table sets off from it."""
+    """Return the paper's number. Only test errors have one, and only conditions whose keys match the paper's set-up."""
     if layout.value is not Value.test_error:
         return None
-    # Any learning rate may have been the paper's, and JPEG is said in a note.
+    # The paper may have used any learning rate, and a note mentions JPEG.
     own = {knob: value for knob, value in key.items() if knob not in ("optimizer.lr", "data.name")}
     return PaperValue(error=None) if off_paper(layout.paper, own) else paper_value(layout.paper, config)
 
@@ -160,7 +160,7 @@ def _hole(cells: pd.DataFrame, layout: TableSpec, mix: bool) -> str:
 
 
 def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> list[Condition]:
-    """Return the conditions with their differences from their baselines, Holm's correction over all of them."""
+    """Return the conditions with their differences from their baselines, Holm-corrected over all of them."""
     by_key = {_key(condition.key): condition for condition in conditions}
     compared = [_with_difference(condition, by_key, layout, mix) for condition in conditions]
     having = [condition for condition in compared if condition.difference is not None]
@@ -194,7 +194,7 @@ def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layo
 
 
 def baseline_key(key: Mapping[str, Any], layout: TableSpec) -> dict[str, Any] | None:
-    """Return the key of the condition that this one is compared with; its own for a baseline; None for neither."""
+    """Return the key of the condition to compare with; for a baseline, its own key; None if neither applies."""
     if not layout.baseline:
         return None
     wanted = dict(key)
@@ -209,9 +209,9 @@ def baseline_key(key: Mapping[str, Any], layout: TableSpec) -> dict[str, Any] | 
 
 
 def _differ(one: Condition, other: Condition) -> str:
-    """Return why two conditions must not be compared: other code trained them, or on other images."""
+    """Return why two conditions must not be compared: different code or different images."""
     ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
-    # A builder's files are part of the hash: another net of a user's own has another one by right.
+    # A builder's files are part of the hash, so two builders differ in it legitimately.
     if ours["model.builder"] == theirs["model.builder"] and versions(one.cells, other.cells) > 1:
         return f"other code than {other.label}"
     data = [key for key in identity.science_keys() if key.startswith("data.")]
@@ -221,14 +221,14 @@ def _differ(one: Condition, other: Condition) -> str:
 
 
 def _with_best(conditions: list[Condition], mix: bool) -> list[Condition]:
-    """Return the conditions with a mark at the one that is shown to be best, on each data set."""
+    """Mark the condition that is significantly the best on each data set, if there is one."""
     by_data: dict[str, list[Condition]] = {}
     for condition in conditions:
         row = condition.cells.iloc[0]
         by_data.setdefault(f"{row['data.name']} {row['data.val_images']}", []).append(condition)
     winners = set()
     for group in by_data.values():
-        # Where there is a hole, the best may be in it.
+        # The best condition might be one with a hole.
         if any(condition.hole or (not mix and _differ(group[0], condition)) for condition in group):
             continue
         if len(group) > 1:

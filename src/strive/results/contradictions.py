@@ -1,4 +1,4 @@
-"""Contradictions between the records of one sweep: two seeds that end alike, one data set with two test sets."""
+"""Contradictions between the records of one sweep: two seeds with the same weights, one data set with two test sets."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from strive.results.record_row import EMPTY, RESULTS, Columns
 
 
 def contradictions(records: Columns, cells: Sequence[str], seeds: Sequence[object]) -> dict[int, str]:
-    """Return {row: why its record cannot be what it says}, in view of the others.
+    """Return {row: why its record contradicts the others}.
 
-    records: as load.read_cells has them. cells: their ids. seeds: as the plan has them.
+    records: as returned by load.read_cells. cells: their ids. seeds: as planned.
     """
     done = np.flatnonzero(records["status"] == "done").tolist()
     found: dict[int, str] = {}
@@ -28,7 +28,7 @@ def contradictions(records: Columns, cells: Sequence[str], seeds: Sequence[objec
 
 
 def fill_chance(records: Columns) -> None:
-    """Put in what chance gives where only another cell on the same images says it, and which cells are dead by it."""
+    """Fill in missing chance errors from other cells on the same images, and mark the cells that never left chance."""
     known = records["chance_error"] == records["chance_error"]
     by_images = dict(zip(records["data_fingerprint"][known], records["chance_error"][known], strict=True))
     for row in np.flatnonzero(~known & (records["status"] == "done")).tolist():
@@ -39,13 +39,13 @@ def fill_chance(records: Columns) -> None:
 
 
 def blank(records: Columns, row: int) -> None:
-    """Take out the numbers of a record that is contradicted."""
+    """Remove the numbers of a contradicted record."""
     for name in (*RESULTS, "dead"):
         records[name][row] = EMPTY[name]
 
 
 def _other_labels(records: Columns, cells: Sequence[str], rows: Sequence[int]) -> dict[int, str]:
-    """Return the rows whose test labels are not those that most cells on the same images have."""
+    """Return the rows whose test labels differ from those of most cells on the same images."""
     groups = defaultdict(list)
     for row in rows:
         groups[records["data_fingerprint"][row]].append(row)
@@ -54,7 +54,7 @@ def _other_labels(records: Columns, cells: Sequence[str], rows: Sequence[int]) -
         (usual, count), *others = Counter(records["labels_sha256"][row] for row in group).most_common()
         if not others:
             continue
-        split = others[0][1] == count  # as many on either side: nobody can say which are right
+        split = others[0][1] == count  # no majority: either side may be wrong, so report both
         for row in group:
             mine = records["labels_sha256"][row]
             if split or mine != usual:

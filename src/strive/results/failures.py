@@ -1,27 +1,27 @@
-"""Cells without a number, those with one cause together."""
+"""Cells without a number, grouped by cause."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
-_MOST_TEXT = 8000  # characters of a traceback; what went wrong is at its end
+_MOST_TEXT = 8000  # characters of a traceback; the cause is at its end
 _MOST_TRACEBACKS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailureGroup:
-    """Cells that ended in one way."""
+    """Cells that ended in the same way."""
 
-    status: str  # in words
+    status: str  # for readers
     cause: str  # one line; "" if there is none
     traceback: str
     cells: tuple[str, ...]  # ids
 
 
 def failure_groups(cells: pd.DataFrame) -> list[FailureGroup]:
-    """Return the cells that are not done by status, cause and traceback, in the order of the plan.
+    """Group the unfinished cells by status, cause and traceback, in the order of the plan.
 
-    cells: as in Loaded. Long tracebacks are shortened in the middle; after 200 groups they are left out.
+    cells: as in Loaded. Long tracebacks are truncated in the middle; after 200 groups tracebacks are omitted.
     """
     rest = cells[cells["status"] != "done"]
     groups: list[FailureGroup] = []

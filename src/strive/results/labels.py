@@ -1,4 +1,4 @@
-"""Knobs, values and conditions in words that a reader of the paper knows."""
+"""Names of knobs, values and conditions as readers of the paper know them."""
 
 import json
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ _TITLES = {
     "data.name": "data",
     "optimizer.lr": "lr",
 }
-# As the paper's Table 3 has them.
+# As in the paper's Table 3.
 _NETS = {"base": "Model {}", "strided": "Strided-CNN-{}", "convpool": "ConvPool-CNN-{}", "all_cnn": "ALL-CNN-{}"}
 _FAMILIES = {"large_all_cnn": "Large ALL-CNN", "all_cnn_b_imagenet": "ALL-CNN-B (ImageNet)"}
 
 
 def knob_title(key: str) -> str:
-    """Return what a column of this knob's values is called; an argument of a builder by its own name."""
+    """Return the column title for a knob; for a builder's argument, its own name."""
     own = key.removeprefix(f"{identity.KWARGS}.")
     return own if own != key and own not in _TITLES.values() else _TITLES.get(key, key)
 
 
 def value_text(key: str, value: Any) -> str:
-    """Return a knob's value as a reader expects it."""
+    """Return a knob's value as text for readers."""
     if key == "model.base":
         return str(value).upper()
     if key == "model.variant":
@@ -36,25 +36,25 @@ def value_text(key: str, value: Any) -> str:
     if key == "model.family":
         return _FAMILIES.get(value, str(value))
     if isinstance(value, float):
-        # Short, but two values never have one text.
+        # The short form, unless it would make two values look the same.
         return short if float(short := f"{value:g}") == value else repr(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def value_texts(key: Mapping[str, Any]) -> dict[str, str]:
-    """Return {knob: its value as text}, which rows and plots are filtered by."""
+    """Return {knob: its value as text}, used to filter rows and plots."""
     return {name: value_text(name, value) for name, value in key.items()}
 
 
 def short_label(key: Mapping[str, Any]) -> str:
-    """Return the name of a part of a condition's key beside its knob's title: one value alone; "" for no knob."""
+    """Return the name of a part of a condition's key, for use next to its knob's title; "" for an empty key."""
     if len(key) == 1 and "arm" not in key:
         return value_text(*next(iter(key.items())))
     return condition_label(key) if key else ""
 
 
 def condition_label(key: Mapping[str, Any]) -> str:
-    """Return a name for what has these values: "ALL-CNN-C", or "Model A, model.pool_norm 2"."""
+    """Return the name of a condition with this key: "ALL-CNN-C", or "Model A, model.pool_norm 2"."""
     rest = dict(key)
     parts = []
     if {"model.base", "model.variant"} <= set(rest):
@@ -62,7 +62,7 @@ def condition_label(key: Mapping[str, Any]) -> str:
         parts.append(_NETS.get(variant, "{} " + str(variant)).format(value_text("model.base", base)))
     for name, value in rest.items():
         text = value_text(name, value)
-        # An arm, a family and "none" read well alone; 0.05 does not.
+        # An arm, a family and "none" are clear without the knob's name; 0.05 is not.
         alone = name in ("arm", "model.family")
         parts.append(text if alone else f"{knob_title(name)} {text}")
     return ", ".join(parts) or "all cells"

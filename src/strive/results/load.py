@@ -1,4 +1,4 @@
-"""A sweep as its plan and its records say: one frame, one row for each cell. Imports no torch."""
+"""Loads a sweep's plan and records into one frame, one row for each cell. Imports no torch."""
 
 import json
 import os
@@ -37,25 +37,25 @@ _FINISHED = [status.value for status in Status if status.finished]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """One sweep, as its plan and its records say."""
+    """One sweep with its plan and records."""
 
-    name: str  # the plan's: table3, or table3-1a2b3c4d where the command line changed it, or multirun-1a2b3c4d
-    file: str  # the sweep file's name; "" for a multirun without one
-    changes: list[str]  # overrides of the command line that change the cells
+    name: str  # the plan's: table3, or table3-1a2b3c4d with command-line changes, or multirun-1a2b3c4d
+    file: str  # the sweep file's name; "" for a multirun without a file
+    changes: list[str]  # command-line overrides that change the cells
     question: str
-    common: dict[str, Any]  # {knob: value} that all cells share, as identity.flat has it
-    factors: list[str]  # knobs that vary over the cells, in the plan's order; arm is not among them
-    choices: list[Chosen]  # values taken from other sweeps
+    common: dict[str, Any]  # {knob: value} that all cells share, as in identity.flat
+    factors: list[str]  # knobs that vary between the cells, in the plan's order, without arm
+    choices: list[Chosen]  # values chosen from other sweeps
     excluded: list[list[str]]  # [overrides, reason]
-    text: str  # of the sweep file when the plan was made; "" for a multirun, and in an older plan
-    plan: StoredPlan  # as it lies there
-    folders: tuple[Path, ...]  # of records
-    cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep says which columns
-    warnings: list[str]  # such as: two folders hold different results of one cell
+    text: str  # the sweep file's text when the plan was made; "" for a multirun, and in an older plan
+    plan: StoredPlan  # as stored
+    folders: tuple[Path, ...]  # that hold records
+    cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep lists the columns
+    warnings: list[str]  # for example, that two folders hold different results of one cell
 
 
 def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return {plan name: its folder, RUNS/sweeps/NAME}; of two with one name, that of the first runs folder."""
+    """Return {plan name: its folder, RUNS/sweeps/NAME}; if two have the same name, the one in the first runs folder."""
     found: dict[str, Path] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -69,7 +69,7 @@ def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def file_of(plan: Path) -> str:
-    """Return the name of the sweep file that a plan is of; "" if the plan cannot be read, too."""
+    """Return the name of a plan's sweep file; "" if it has none or cannot be read."""
     try:
         return StoredPlan.read(plan).file
     except (RecordError, OSError):
@@ -77,11 +77,11 @@ def file_of(plan: Path) -> str:
 
 
 def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
-    """Return a sweep with all its cells, those without a record too.
+    """Return a sweep with all its cells, including those without a record.
 
     Columns of its cells: cell (its id), arm, epochs_planned (int); those of read_cells; every knob by
-    its dotted key, from the plan, so that holes have them, lists and dicts as JSON text. All but
-    epochs_planned and the numbers of a record are of object dtype.
+    its dotted key, taken from the plan so that cells without a record have it, with lists and dicts as
+    JSON text. All are of object dtype except epochs_planned and the numbers of a record.
 
     Raises LoadError.
     """
@@ -115,7 +115,7 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
 
 
 def _contradicted(records: pd.DataFrame, plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:
-    """Return the records without the numbers that something contradicts, and what the audit has not said of them."""
+    """Return the records without contradicted numbers, and the contradictions that the audit has not reported."""
     columns: Columns = {str(name): records[name].to_numpy(copy=True) for name in records}
     cells = columns["cell"].tolist()
     fill_chance(columns)
@@ -131,15 +131,15 @@ def _contradicted(records: pd.DataFrame, plan: StoredPlan, audit: Audit) -> tupl
 
 
 def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
-    """Return what the records of some cells say, one row for each cell in the order given.
+    """Return the records of some cells, one row for each cell in the given order.
 
-    The one seam behind which another source than records can stand. Columns: cell; status (of
+    A source other than records would only need to replace this function. Columns: cell; status (of
     records.Status, or missing, or unreadable), cause (one line), traceback, record_sha256; folder
-    and record (paths, "" if missing); every field of records.Result and records.Provenance but
-    code_files, numbers as float64, NaN where there is none, compiled as True, False or None, inexact as one text;
+    and record (paths, "" if missing); every field of records.Result and records.Provenance except
+    code_files, numbers as float64 with NaN for none, compiled as True, False or None, inexact as one text;
     warning ("" if there is none).
 
-    A cell that lies in several folders: a finished record before another, else the earlier folder.
+    If a cell is in several folders, a finished record is preferred, then the earlier folder.
     """
     nowhere = objects([""] * len(cells))
     best = _in_folder(folders[0], cells) if folders else no_rows(len(cells)) | {"folder": nowhere}
@@ -158,7 +158,7 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
 
 
 def _in_folder(folder: Path, cells: Sequence[str]) -> Columns:
-    """Return what the records in one runs folder say, and where they lie."""
+    """Return the columns of the records in one runs folder, with their paths."""
     try:
         columns = read_rows(folder, cells)
     except OSError as error:
@@ -182,9 +182,9 @@ def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
 
 
 def _knob_columns(plan: StoredPlan) -> Columns:
-    """Return {knob: its values}, also for knobs of another version; None for one that this plan lacks.
+    """Return {knob: its values}, also for knobs of other versions; None for a knob that this plan does not have.
 
-    An argument of a builder has a column of its own, None in a cell whose builder has no such argument.
+    Each argument of a builder has its own column, with None in cells whose builder has no such argument.
     """
     varying = set(plan.cells[0].factors) if plan.cells else set()
     columns: Columns = {}
@@ -203,23 +203,23 @@ def _knob_columns(plan: StoredPlan) -> Columns:
 
 
 def _column(values: list[Any]) -> npt.NDArray[np.object_]:
-    # Of numbers there is nothing to translate, and there may be 100,000.
+    # Numbers need no conversion, and there may be 100,000 of them.
     texts = any(isinstance(value, str | list | dict) for value in values)
     return objects(list(map(column_value, values)) if texts else values)
 
 
 def column_value(value: Any) -> Any:
-    """Return the value, or a list or dict as text, so that cells can be grouped by it."""
-    if type(value) is str:  # most are
+    """Return the value, with a list or dict as text so that cells can be grouped by it."""
+    if type(value) is str:  # the most frequent type
         return plain(value)
     if isinstance(value, list | dict):
-        # Sorted, because the id of a cell does not depend on the order either.
+        # Sorted, because a cell's id does not depend on the order either.
         value = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return _plain(value)
 
 
 def _plain(value: Any) -> Any:
-    """Return the JSON value with text that can be written as UTF-8."""
+    """Return the JSON value with all text encodable as UTF-8."""
     if isinstance(value, dict):
         return {plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -232,9 +232,9 @@ def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
 
 
 def _warn(warning: list[str], best: Columns, found: Columns, cells: Sequence[str]) -> None:
-    """Say where a folder contradicts an earlier one, or stands in for it."""
+    """Add a warning if a folder contradicts an earlier one, or replaces its damaged record."""
     finished = _finished(found)
-    # NaN where nothing was held out is no contradiction.
+    # NaN means that nothing was held out, so two NaNs agree.
     differ = [(best[name] != found[name]) & ~(_is_nan(best[name]) & _is_nan(found[name])) for name in RESULTS]
     other = _finished(best) & finished & np.any(differ, axis=0)
     damaged = (best["status"] == UNREADABLE) | (best["status"] == CONTRADICTORY)
@@ -251,5 +251,5 @@ def _is_nan(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _frame(columns: Columns) -> pd.DataFrame:
-    # As Series, because pandas would make strings of object arrays.
+    # As Series, because pandas would convert object arrays to strings.
     return pd.DataFrame({name: pd.Series(column, dtype=column.dtype) for name, column in columns.items()})

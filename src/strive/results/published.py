@@ -1,4 +1,4 @@
-"""The paper's own numbers, and in what a cell's set-up is not the paper's."""
+"""The paper's own numbers, and the differences between a cell's set-up and the paper's."""
 
 import contextlib
 import json
@@ -14,26 +14,26 @@ import yaml
 
 from strive.errors import PublishedError
 
-# A cell's knobs, {dotted key: value}, are Mapping[Any, Any] here: a row of a pandas frame has keys of type Hashable.
+# A cell's knobs, {dotted key: value}, are Mapping[Any, Any] here, because rows of pandas frames have Hashable keys.
 _FILE = Path(__file__).resolve().parents[3] / "analysis" / "paper.yaml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperValue:
-    """What the paper says of one condition of a table."""
+    """The paper's entry for one condition of a table."""
 
-    error: float | None  # percent; None: the paper has no number here
+    error: float | None  # percent; None if the paper has no number
     parameters: str = ""  # as printed; "" if none
     place: str = ""  # where in the paper, such as Table 3
-    certain: bool = True  # False: remembered, not read again
-    source: str = ""  # where the number was read, or that it was not
+    certain: bool = True  # False if quoted from memory
+    source: str = ""  # where the number was read, or that it is from memory
 
 
 def paper_value(table: str, config: Mapping[Any, Any]) -> PaperValue | None:
-    """Return what the paper has for a cell; without an error if it has nothing, None if `table` is "".
+    """Return the paper's entry for a cell; without an error if it has no number, None if `table` is "".
 
     table: a name under `tables` in paper.yaml. config: the cell's knobs, {dotted key: value}; lists may be JSON text.
-    A cell whose training set-up is another (off_paper) has the value of its net, images and augmentation all the same.
+    Only net, images and augmentation must match: differences in the training set-up (off_paper) are ignored.
 
     Raises PublishedError for an unknown table.
     """
@@ -48,11 +48,11 @@ def paper_value(table: str, config: Mapping[Any, Any]) -> PaperValue | None:
 
 
 def off_paper(table: str, config: Mapping[Any, Any], ignore: Collection[str] = ()) -> list[str]:
-    """Return in what a cell's set-up is not the paper's, such as 'model.width=0.125 (the paper: 1)'.
+    """Return the differences of a cell's set-up from the paper's, such as 'model.width=0.125 (the paper: 1)'.
 
-    Where the paper leaves a choice open, any is the paper's. A knob that config lacks is not looked at, so that
-    off_paper(table, condition.key) says which of a condition's own keys the paper does not have.
-    table, config: as in paper_value; "" gives no lines. ignore: knobs that are not looked at.
+    If the paper leaves a knob open, any value is accepted. Knobs missing from config are skipped, so
+    off_paper(table, condition.key) returns the differences in a condition's own keys.
+    table, config: as in paper_value; "" gives no lines. ignore: knobs to skip.
 
     Raises PublishedError for an unknown table.
     """
@@ -64,7 +64,7 @@ def off_paper(table: str, config: Mapping[Any, Any], ignore: Collection[str] = (
 
 
 def setup(table: str) -> dict[str, list[Any]]:
-    """Return {knob: the values that are the paper's} for the cells of a table; {} if it is ""."""
+    """Return {knob: the paper's values} for the cells of a table; {} if it is ""."""
     if not table:
         return {}
     entry = _entry(table)
@@ -83,7 +83,7 @@ def fits(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=1)
 def content() -> dict[str, Any]:
-    """Return paper.yaml."""
+    """Return the content of paper.yaml."""
     found: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return found
 
@@ -97,7 +97,7 @@ def _entry(table: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value such that equal settings are equal: inf and "inf", 200/350 and 4/7, but not 1 and true."""
+    """Return a canonical value: inf and "inf" become equal, as do 200/350 and 4/7, but not 1 and true."""
     value = _decoded(value)
     if isinstance(value, bool) or (isinstance(value, float) and math.isinf(value)):
         return str(value)
@@ -114,7 +114,7 @@ def _fraction(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Return a value as one would type it behind key=."""
+    """Return a value as a user would type it after key=."""
     value = _decoded(value)
     if isinstance(value, bool):
         return str(value).lower()
@@ -126,7 +126,7 @@ def _text(value: Any) -> str:
 
 
 def _decoded(value: Any) -> Any:
-    """Return a value of a table of cells, which holds numpy's numbers, and lists as JSON text, as a record has it."""
+    """Convert a value of a table of cells (numpy numbers, lists as JSON text) back to its form in a record."""
     if hasattr(value, "item"):
         return value.item()
     if isinstance(value, str) and value.startswith("["):

@@ -1,4 +1,4 @@
-"""Records as rows of columns: numbers, and text that can be written anywhere."""
+"""Records as rows of columns: numbers, and text that can be encoded as UTF-8."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,19 @@ from strive.errors import RecordError
 
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 
-# Beside the values of records.Status. Contradictory: what lies beside the record says something else.
+# Additional statuses to those of records.Status. Contradictory: a file in the record's folder disagrees with it.
 MISSING, UNREADABLE, CONTRADICTORY = "missing", "unreadable", "contradictory"
 
 
 def _kinds() -> Iterator[tuple[str, object]]:
-    """Yield (column, what stands where there is no value); NaN marks a column of numbers."""
+    """Yield (column, its placeholder for a missing value); NaN marks a column of numbers."""
     for name in ("status", "cause", "traceback", "record_sha256"):
         yield name, MISSING if name == "status" else ""
     for part in (Result, Provenance):
         hints = get_type_hints(part)
         for name in _columns(part):
             hint = hints[name]
-            # No NaN for a missing truth value: NaN is true.
+            # A missing truth value is None, because NaN is truthy.
             yield name, "" if hint in (str, list[str]) else None if hint is bool else np.nan
     yield "dead", None
     for name in ("not_checked", "labels_sha256"):
@@ -35,11 +35,11 @@ def _kinds() -> Iterator[tuple[str, object]]:
 
 
 def _columns(part: type[Result] | type[Provenance]) -> tuple[str, ...]:
-    """Return the fields that are columns; what is a mapping, the files of the code, is read where one asks."""
+    """Return the fields that become columns; mappings (the code files) are read separately when needed."""
     return tuple(name for name, hint in get_type_hints(part).items() if get_origin(hint) is not dict)
 
 
-EMPTY = dict(_kinds())  # {column: its value where there is no record}
+EMPTY = dict(_kinds())  # {column: its value if there is no record}
 NUMBERS = frozenset(name for name, empty in EMPTY.items() if isinstance(empty, float))
 RESULTS, _PROVENANCE = _columns(Result), _columns(Provenance)
 _results, _provenance = attrgetter(*RESULTS), attrgetter(*_PROVENANCE)
@@ -47,33 +47,33 @@ _LISTS = [name for name, hint in get_type_hints(Provenance).items() if get_origi
 
 
 def no_rows(number: int) -> Columns:
-    """Return the columns of so many cells without a record."""
+    """Return the columns for this many cells without a record."""
     return {name: np.full(number, empty, float if name in NUMBERS else object) for name, empty in EMPTY.items()}
 
 
 def read_rows(runs: Path, cells: Sequence[str]) -> Columns:
-    """Return the columns of EMPTY, one row for each of the cells, in their order. None is read but what lies in runs.
+    """Return the columns of EMPTY with one row for each cell, in order. Reads only folders directly in `runs`.
 
     Raises OSError if the folder cannot be listed.
     """
     names = frozenset(os.listdir(runs))
     columns = no_rows(len(cells))
     for row, cell in enumerate(cells):
-        # A plan is somebody's text: what is no name in the folder is not looked for outside of it.
+        # Plans may be edited by hand: never follow a name out of the folder.
         for name, value in read_row(runs / cell / "record.json").items() if cell in names else ():
             columns[name][row] = value
     return columns
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """Return {column: value} of a record, None where it has no value; {} if there is no record."""
+    """Return {column: value} of a record, None for missing values; {} if there is no record."""
     try:
         content = path.read_bytes()
         record = parse_record(content, path)
         row = _row(record) | {"record_sha256": content_hash(content)} | _checked(record, path.parent)
-        if b"\\u" in content:  # else it has no halves of characters
+        if b"\\u" in content:  # only then can it contain lone surrogates
             row = {name: plain(value) if isinstance(value, str) else value for name, value in row.items()}
-        # A training that ends now replaces the record and what is compared with it, one after the other.
+        # A training that ends now replaces the record and the files compared with it one after the other.
         replaced = row["status"] == CONTRADICTORY and path.read_bytes() != content
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -83,19 +83,19 @@ def read_row(path: Path) -> dict[str, Any]:
 
 
 def objects(values: list[Any]) -> npt.NDArray[np.object_]:
-    """Return the values as they are, not as numpy would turn them."""
+    """Return an object array of the unchanged values, without numpy's conversions."""
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
 
 
 def one_line(text: str) -> str:
-    """Return the text with its line breaks as blanks."""
+    """Return the text with its line breaks replaced by blanks."""
     return " ".join(plain(text).split())
 
 
 def plain(text: str) -> str:
-    """Return text that can be written as UTF-8: JSON can hold halves of characters, as in odd file names."""
+    """Return the text made encodable as UTF-8: JSON may contain lone surrogates, from odd file names."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -111,7 +111,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _checked(record: Record, folder: Path) -> dict[str, Any]:
-    """Return what the files beside a result say of it; where they contradict it, that instead of its numbers."""
+    """Return columns from the files in the record's folder; if they contradict the result, blank its numbers."""
     evidence = weigh(record, folder)
     found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
     if evidence.chance_error is not None:

@@ -1,4 +1,4 @@
-"""The value of a knob that a table selects by its own cells, such as each net's learning rate."""
+"""Selection of a knob's value by a table's own cells, such as each net's learning rate."""
 
 import json
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from strive.sweeps.choice import Criterion, order, smallest
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was selected for one condition, or why nothing could be."""
+    """The value selected for one condition, or why there is none."""
 
-    value: Any  # a knob's value; None if nothing was selected
+    value: Any  # a knob's value; None if none was selected
     why: str  # one line
 
 
 def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
     """Return the value of `key` with the smallest mean error, among the cells of one condition.
 
-    A value of which one seed diverged is never selected; of equal values the smaller is. While one
-    cell has no result nothing is: a mean over what happens to be there would change as cells come in.
+    A value is never selected if one of its seeds diverged. If two values are equally good, the smaller one is
+    selected. If a cell has no result yet, none is: the selection would change as more cells finish.
     """
     unfinished = cells[~cells["status"].isin(["done", "diverged"])]
     if len(unfinished):

@@ -1,4 +1,4 @@
-"""The table that a sweep file declares, or the one that a multirun without a file gets."""
+"""Choice of a sweep's table: the one in its sweep file, or a default for a multirun without a file."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,13 +20,13 @@ SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 
 
 def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
-    """Return how a sweep's answer is laid out.
+    """Return the layout of a sweep's table.
 
-    As the file says now, where it still declares the cells that the plan is of: a table that was corrected
-    needs no cell trained again. Else as the file said when the plan was made: it may lie anywhere. Where
-    the command line varied a knob that the file does not know, it becomes a row.
+    Uses the current sweep file if it still declares the plan's cells, so that a corrected table needs no
+    training. Otherwise uses the file's text in the plan, since the file may have moved. A knob that only the
+    command line varies becomes a row.
 
-    Raises ConfigError with every fault of the file.
+    Raises ConfigError with all faults of the file.
     """
     table = _declared(loaded, sweeps)
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
@@ -37,7 +37,7 @@ def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
 
 
 def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
-    """Return a baseline's value as the cells have it: 0 for a builder's 0.0, and a list as text."""
+    """Return a baseline's value as the cells store it: 0 for a builder's 0.0, and a list as text."""
     if isinstance(rule, Mapping):
         return {_as_in(column, own): _as_in(column, other) for own, other in rule.items()}
     value = column_value(rule)
@@ -56,13 +56,13 @@ def _declared(loaded: Loaded, sweeps: Path) -> TableSpec | None:
 
 
 def same_cells(one: Sweep, other: Sweep) -> bool:
-    """Return whether two files declare the same cells, whatever else they say."""
+    """Return whether two files declare the same cells, ignoring question and table."""
     first, second = (replace(each, question="", table=None, text="") for each in (one, other))
     return first == second
 
 
 def read_file(name: str, sweeps: Path) -> Sweep:
-    """Return what a sweep's file declares; raise ConfigError with every fault of it."""
+    """Read and parse a sweep file; raise ConfigError with all its faults."""
     path = sweeps / f"{name}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def read_file(name: str, sweeps: Path) -> Sweep:
 
 
 def parse(name: str, text: str, place: str) -> Sweep:
-    """Return what a text declares; raise ConfigError with every fault, or with the place of what is no YAML."""
+    """Parse a sweep file's text; raise ConfigError with all faults, or with the position of a YAML error."""
     try:
         return parse_sweep(name, text)
     except YAMLError as error:
@@ -80,14 +80,14 @@ def parse(name: str, text: str, place: str) -> Sweep:
 
 
 def _default(loaded: Loaded) -> TableSpec:
-    """Return a table with a row for each value of whatever varies but the seed."""
+    """Return a table with a row for each combination of the varying knobs except the seed."""
     varying = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
     select: dict[str, Criterion] = {}
     if "optimizer.lr" in varying and loaded.common.get("data.val_images", 0) > 0:
         select["optimizer.lr"] = Criterion.val_error
         varying.remove("optimizer.lr")
     rows = [ARM] if loaded.cells[ARM].any() else []
-    # What moves with another knob names no place of its own.
+    # A knob that is determined by another one needs no row of its own.
     table = TableSpec(rows=tuple(rows), columns=(), select=select)
     first: list[str] = [key for key in ("model.base", "model.variant") if key in varying]
     while added := split_further(loaded, replace(table, rows=(*table.rows, *first))):

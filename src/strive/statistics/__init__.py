@@ -1,1 +1,1 @@
-"""Intervals, paired tests and effects: numbers in, verdicts out."""
+"""Intervals, paired tests, verdicts and effects, computed from plain numbers."""

@@ -1,4 +1,4 @@
-"""Main effects and interactions of a factorial sweep: which of the factors matters, and how much."""
+"""Main effects and interactions of a factorial sweep: which factors matter, and how much."""
 
 import math
 from collections import Counter
@@ -13,28 +13,28 @@ from scipy import special  # type: ignore[import-untyped]
 from strive.errors import EffectsError
 from strive.statistics.inference import LEVEL
 
-MOST_COMBINATIONS = 500  # least squares take a second there, with the cube of it, and hundreds say nothing to a reader
+MOST_COMBINATIONS = 500  # least squares takes a second there, with cubic growth, and readers cannot use more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect:
     """One line of the analysis of variance."""
 
-    source: tuple[str, ...]  # factors: one is a main effect, two are an interaction, ...
+    source: tuple[str, ...]  # factors: one for a main effect, two for an interaction, ...
     df: int
     f: float
-    p: float  # of this effect alone: not corrected for the other lines
+    p: float  # of this effect alone, not corrected for the other lines
     share: float  # partial eta squared: SS / (SS + residual SS), in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """The marginal mean of a level: over all cells that have it, in equal parts from the other factors' levels."""
+    """The marginal mean of a level over all its cells, with equal weights for the other factors' levels."""
 
     factor: str
     value: Any
     mean: float
-    low: float  # its 95% interval
+    low: float  # end of its 95% interval
     high: float
 
 
@@ -43,15 +43,15 @@ class Effects:
     """An analysis of variance, in the unit of its values."""
 
     effects: tuple[Effect, ...]  # main effects in the order of the factors, then interactions of two, of three, ...
-    levels: tuple[Level, ...]  # factor by factor, in the order in which they appear
+    levels: tuple[Level, ...]  # factor by factor, in order of appearance
     residual_df: int
     residual_sd: float
-    blocked: bool  # every combination has the same seeds, and what they share is taken out
+    blocked: bool  # every combination has the same seeds, whose shared effect is removed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Design:
-    """A complete and balanced factorial: N = combinations x cells of each."""
+    """A complete and balanced factorial of N = combinations x cells of each."""
 
     factors: tuple[str, ...]
     levels: tuple[list[Any], ...]  # of each factor
@@ -82,23 +82,23 @@ def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], b
 
     frame: one row for each cell. The model is least squares with sum coding (statsmodels), as in Montgomery, Design
     and Analysis of Experiments, chapter 5; in a balanced design the sums of squares of types I, II and III are equal.
-    Where every combination has the same seeds, the seed is a block (section 5.6): what a seed does to all nets alike
-    is neither an effect nor noise, as in a paired test, and the residual is how the effects differ between seeds,
-    with (seeds - 1)(combinations - 1) degrees of freedom; else it is the spread within combinations, with
-    combinations x (cells of each - 1). It is taken to be normal, and of one size everywhere.
+    If every combination has the same seeds, the seed is a block (section 5.6): an effect of the seed on all nets alike
+    is neither an effect nor noise, as in a paired test. The residual is then how the effects differ between seeds,
+    with (seeds - 1)(combinations - 1) degrees of freedom. Otherwise it is the spread within combinations, with
+    combinations x (cells of each - 1). It is assumed to be normal, with the same variance everywhere.
 
     The interval of a level's mean is about further seeds, so a block counts as drawn at random; see `_half`. To
-    compare levels look at the F test: what seeds share is in the intervals and not in it.
+    compare levels use the F test: the intervals include the variation that seeds share, the test does not.
 
-    Raises EffectsError for fewer than two factors, a factor of one level, a value that is missing, a combination
-    that is missing or has another number of cells, one cell for each, two cells of one seed in a combination, more
-    than MOST_COMBINATIONS, and for no spread to compare with.
+    Raises EffectsError for fewer than two factors, a factor of one level, a missing value, a combination that is
+    missing or has another number of cells, one cell for each combination, two cells of one seed in a combination,
+    more than MOST_COMBINATIONS, and if there is no spread to compare with.
     """
     design = _design(frame, value, tuple(factors), block)
     lines = _analysis(design)
     residual = lines.pop("Residual")
     blocks = lines.pop("block", None)
-    # Else F would be the ratio of two rounding errors.
+    # Otherwise F would be the ratio of two rounding errors.
     if math.sqrt(residual.mean_square) <= 1e-10 * max(map(abs, design.values)):
         raise EffectsError(f"{value} leaves no spread over {block} to compare effects with")
     effects = []
@@ -124,7 +124,7 @@ def _design(frame: pd.DataFrame, value: str, factors: tuple[str, ...], block: st
     for factor in factors:
         code, found = pd.factorize(frame[factor], use_na_sentinel=False)
         codes.append(code.tolist())
-        levels.append([None if pd.isna(each) else each for each in found.tolist()])  # pandas makes NaN of null
+        levels.append([None if pd.isna(each) else each for each in found.tolist()])  # pandas converts null to NaN
         if len(found) == 1:
             raise EffectsError(f"{factor} does not vary: it is {levels[-1][0]} in every cell")
     values = pd.to_numeric(frame[value], errors="coerce").astype(float).tolist()
@@ -139,7 +139,7 @@ def _design(frame: pd.DataFrame, value: str, factors: tuple[str, ...], block: st
         blocks=blocks,
         values=values,
         seeds=combinations.count(combinations[0]),
-        # Each combination has this many cells of different seeds, as checked below, and so it has each seed.
+        # The check below ensures that each combination has this many cells of different seeds, and so has each seed.
         blocked=len(set(blocks)) == combinations.count(combinations[0]),
     )
     _check_balance(design, Counter(combinations), block)
@@ -171,17 +171,17 @@ def _check_balance(design: _Design, counts: Counter[tuple[int, ...]], block: str
 
 
 def _analysis(design: _Design) -> dict[str, _AnovaLine]:
-    """Return the lines block (if there are blocks), f0, f1, f0:f1, ..., Residual; f0 is the first factor."""
-    # Here, as it takes most of a second to import.
+    """Return the lines block (if there are blocks), f0, f1, f0:f1, ..., Residual, where f0 is the first factor."""
+    # Imported here because it takes most of a second.
     from statsmodels.formula.api import ols  # type: ignore[import-untyped]
     from statsmodels.stats.anova import anova_lm  # type: ignore[import-untyped]
 
-    # Names of our own: a knob's could be read as code in the model's formula.
+    # Generated names, because the model's formula could read a knob's name as code.
     coded = pd.DataFrame({f"f{index}": code for index, code in enumerate(design.codes)})
     terms = "*".join(f"C({name}, Sum)" for name in coded)
     if design.blocked:
         terms = f"C(block, Sum) + {terms}"
-    # Type I alone needs no more than one QR decomposition.
+    # Type I needs only one QR decomposition.
     table = anova_lm(ols(f"y ~ {terms}", coded.assign(block=design.blocks, y=design.values)).fit(method="qr"), typ=1)
     return {
         name.replace("C(", "").replace(", Sum)", ""): _AnovaLine(int(df), square, f, p)
@@ -201,7 +201,7 @@ def _levels(design: _Design, residual: _AnovaLine, blocks: _AnovaLine | None) ->
 
 
 def _half(design: _Design, levels: int, residual: _AnovaLine, blocks: _AnovaLine | None) -> float:
-    """Return half the 95% interval of the mean of a level of a factor that has this many.
+    """Return half the 95% interval of the mean of a level, for a factor with this many levels.
 
     Without blocks its variance is the residual mean square over the level's cells, N / levels. With random blocks it is
     var(block) / seeds + levels var(residual) / N. As the mean squares MS estimate

@@ -1,6 +1,6 @@
-"""Intervals, paired tests and verdicts over seeds. Every interval is a 95% one; less is better throughout.
+"""Intervals, paired tests and verdicts over seeds. All intervals are 95%; smaller values are better.
 
-Only arithmetic that order cannot change (math.fsum): seeds in another order give the same bits.
+Sums use math.fsum, so the order of the seeds does not change a bit of the result.
 """
 
 import math
@@ -14,10 +14,10 @@ from scipy import special  # type: ignore[import-untyped]
 
 from strive.errors import UnpairedError
 
-LEVEL = 0.95  # of intervals; a two-sided test is at 1 - LEVEL
+LEVEL = 0.95  # of intervals; two-sided tests use 1 - LEVEL
 SIDE = 0.025  # level of a one-sided test: the part of 1 - LEVEL on one side
-POWER = 0.8  # that more_seeds asks for
-MOST_SEEDS = 1000  # more_seeds beyond it is no plan
+POWER = 0.8  # target of more_seeds
+MOST_SEEDS = 1000  # a larger more_seeds is not a realistic plan
 
 K = TypeVar("K", bound=Hashable)
 
@@ -29,24 +29,24 @@ class Summary:
     n: int
     mean: float
     sd: float | None  # of the sample, divided by n - 1; None for n = 1
-    low: float | None  # 95% interval of the mean; None for n = 1 and where all values are equal
+    low: float | None  # 95% interval of the mean; None for n = 1 and if all values are equal
     high: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Own minus baseline over pairs; below 0 is better than the baseline."""
+    """Own minus baseline over pairs; negative values are better than the baseline."""
 
     n: int
     mean: float
     sd: float | None  # of the differences, divided by n - 1; None for n = 1
-    low: float | None  # 95% interval of the mean; None for n = 1 and where all differences are equal
+    low: float | None  # 95% interval of the mean; None for n = 1 and if all differences are equal
     high: float | None
-    p: float | None  # two-sided, of a mean of 0; None where low is
+    p: float | None  # two-sided, for a mean of 0; None if low is None
 
 
 class Verdict(StrEnum):
-    """What is shown about a loss against the baseline."""
+    """The conclusion about a loss against the baseline."""
 
     no_loss = "no loss shown"
     loss = "loss shown"
@@ -55,21 +55,21 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """A verdict and its grounds. Each p is one-sided and Holm-corrected; None where there is nothing to test with."""
+    """A verdict and the numbers behind it. Each p is one-sided and Holm-corrected; None if no test is possible."""
 
     verdict: Verdict
     p_no_loss: float | None  # of a loss of the margin or more
     p_loss: float | None  # of a loss of the margin or less
-    more_seeds: int | None  # how many more would decide it; None: it is decided, or no number can be given
+    more_seeds: int | None  # how many further seeds would decide it; None if it is decided or unknown
 
 
 def summarise(values: Sequence[float]) -> Summary:
     """Return mean, sample standard deviation and t-interval: mean -+ t(0.975, n - 1) sd / sqrt(n) (Student 1908).
 
-    It takes values as drawn from a normal distribution, one for each seed, and is about the mean over further seeds,
-    on the same test images. Values that agree to the last bits have an sd of 0 and no interval: that two seeds
-    happen to misclassify equally many images does not make the mean certain. R's t.test refuses such data, too.
-    Raises ValueError for no values, and for one that is not finite.
+    Values are assumed to be drawn from a normal distribution, one for each seed. The interval is about the mean over
+    further seeds on the same test images. Values that agree to the last bits have an sd of 0 and no interval: two seeds
+    that misclassify equally many images do not make the mean certain. R's t.test refuses such data, too.
+    Raises ValueError if there are no values or one is not finite.
     """
     own = _finite(enumerate(values), "value")
     if not own:
@@ -80,11 +80,11 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Difference:
-    """Return what the paired t-test says of own minus baseline, paired by key (the seed).
+    """Return the paired t-test of own minus baseline, paired by key (the seed).
 
     t = mean / (sd / sqrt(n)) with n - 1 degrees of freedom, mean and sd of the n differences (Student 1908).
-    Differences that are equal but for rounding have an sd of 0, no interval and no p, as in `summarise`.
-    Raises UnpairedError where the keys are not the same, ValueError for no pairs and for values that are not finite.
+    Differences that are equal up to rounding have an sd of 0, no interval and no p, as in `summarise`.
+    Raises UnpairedError if the keys differ, ValueError if there are no pairs or a value is not finite.
     """
     _check_paired(own, baseline)
     owns, baselines = (_finite(((key, side[key]) for key in own), "value of") for side in (own, baseline))
@@ -93,7 +93,7 @@ def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Differenc
     values = [one - other for one, other in zip(owns, baselines, strict=True)]
     mean, sd = _mean_and_sd(values, scale=max(map(abs, owns + baselines)))
     low, high = _interval(len(values), mean, sd)
-    # The lower tail: a tiny p would be lost as 1 - 0.999...
+    # Uses the lower tail, because a tiny p would be lost in 1 - 0.999...
     p = 2 * _tail(len(values) - 1, -abs(mean) / _standard_error(len(values), sd)) if sd else None
     return Difference(n=len(values), mean=mean, sd=sd, low=low, high=high, p=p)
 
@@ -102,13 +102,13 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     """Return Holm's step-down adjusted p-values (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
     Of m p-values in ascending order, the i-th becomes the largest of (m - j + 1) p(j) over j <= i, at most 1.
-    None stays None and does not count: what was not tested cannot be claimed. Raises ValueError outside [0, 1].
+    None stays None and does not count in m, because nothing was tested. Raises ValueError outside [0, 1].
     """
     tested = [p for p in ps if p is not None]
     for p in tested:
-        if not 0 <= p <= 1:  # NaN is neither
+        if not 0 <= p <= 1:  # also true for NaN
             raise ValueError(f"a p-value must be in [0, 1], or None for no test, got {p}")
-    # Not by statsmodels' multipletests, which collects the process's garbage at each call: a tenth of a second.
+    # Not statsmodels' multipletests, which runs the garbage collector at each call: a tenth of a second.
     adjusted, largest = [0.0] * len(tested), 0.0
     for rank, index in enumerate(sorted(range(len(tested)), key=tested.__getitem__)):
         largest = max(largest, min(1.0, (len(tested) - rank) * tested[index]))
@@ -118,18 +118,18 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
-    """Return for each difference whether a loss of the margin or more is ruled out: non-inferiority.
+    """Return for each difference whether a loss of the margin or more is ruled out (non-inferiority).
 
-    CONSORT's extension (Piaggio et al. 2012, JAMA 308:2594): no loss is shown where the 95% interval of the difference
-    lies below the margin, a loss where it lies above. That is, two one-sided paired t-tests at 2.5%,
-    t = (mean - margin) / (sd / sqrt(n)) with n - 1 degrees of freedom; where neither rejects, the seeds do not decide.
+    CONSORT's extension (Piaggio et al. 2012, JAMA 308:2594): no loss is shown if the 95% interval of the difference
+    lies below the margin, a loss if it lies above. These are two one-sided paired t-tests at 2.5%,
+    t = (mean - margin) / (sd / sqrt(n)) with n - 1 degrees of freedom; if neither rejects, the seeds do not decide.
 
-    Both are Holm-corrected over the differences given, so among several an interval must clear the margin by more.
-    Wrong claims of no loss have a chance of at most 2.5% in the whole family, wrong claims of a loss likewise, and
-    so any wrong verdict in it one of at most 5%.
+    Both are Holm-corrected over the given differences, so with several of them an interval must clear the margin by
+    more. The chance of any wrong claim of no loss in the whole family is at most 2.5%, the same holds for wrong claims
+    of a loss, and so the chance of any wrong verdict is at most 5%.
 
-    more_seeds takes mean and sd as they are for the truth, which few seeds know badly: it is for planning. Testing
-    again after every few seeds until a verdict comes is not covered by the 5%.
+    more_seeds assumes that mean and sd are the true ones, although few seeds estimate them badly: use it for planning
+    only. The 5% does not hold if the test is repeated after every few seeds until it gives a verdict.
 
     n = 1 and equal differences never give a verdict. Raises ValueError for a margin that is not above 0.
     """
@@ -153,13 +153,13 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
 
 
 def best(values: Sequence[Mapping[K, float]]) -> int | None:
-    """Return the index of the condition that is shown to be below every other one; None if none is.
+    """Return the index of the condition that is shown to be below every other one; None if there is none.
 
-    The one of the smallest mean is compared with each other by a paired two-sided t-test, Holm-corrected, and must
-    be below all of them at 5%. As every one of these tests has to reject, it does not matter that the candidate was
-    picked because it is smallest: where two conditions are equally good and all others far off, the worst case, one of
-    the two is shown to be best with a chance of 5%. None, too, for fewer than two conditions, for keys (seeds) that are
-    not the same everywhere, for n = 1, and where two conditions differ by the same in every pair.
+    The condition with the smallest mean is compared with each other one by a paired two-sided t-test, Holm-corrected,
+    and must be below all of them at 5%. All of these tests have to reject, so it does not matter that the candidate was
+    picked for its small mean: in the worst case, with two equally good conditions and all others far off, one of the
+    two is wrongly declared best with a chance of 5%. None also for fewer than two conditions, for different keys
+    (seeds), for n = 1, and if two conditions differ by the same amount in every pair.
     """
     if len(values) < 2 or len(values[0]) < 2 or any(each.keys() != values[0].keys() for each in values):
         return None
@@ -189,7 +189,10 @@ def _check_paired(own: Mapping[K, float], baseline: Mapping[K, float]) -> None:
 
 
 def _mean_and_sd(values: list[float], scale: float) -> tuple[float, float | None]:
-    """scale: the largest magnitude that the values were made from; below 1e-12 of it a spread is only rounding."""
+    """Return mean and standard deviation.
+
+    scale: the largest magnitude of the numbers behind the values; a spread below 1e-12 of it is only rounding.
+    """
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return mean, None
@@ -210,22 +213,22 @@ def _interval(n: int, mean: float, sd: float | None) -> tuple[float, float] | tu
 
 
 def _tail(df: int, t: float) -> float:
-    """Return P(T <= t) of Student's t."""
+    """Return P(T <= t) for Student's t."""
     return float(special.stdtr(df, t))
 
 
 def _more_seeds(differences: Sequence[Difference], margin: float) -> list[int | None]:
-    """Return the least number of further seeds that gives POWER to decide; None where it is above MOST_SEEDS.
+    """Return the least number of further seeds that reaches POWER to decide; None if it is above MOST_SEEDS.
 
-    The power is that of one one-sided test at SIDE / number of differences: Bonferroni, so that Holm decides
-    no later.
+    The power is that of one one-sided test at SIDE / number of differences. This Bonferroni level is
+    conservative: Holm decides no later.
     """
     n = np.array([each.n for each in differences], dtype=int)
     effect = np.array([abs(each.mean - margin) / each.sd if each.sd else 0.0 for each in differences])
     level = SIDE / max(1, len(differences))
     too_few, enough = n, n + MOST_SEEDS
     legal = _power(effect, enough, level) >= POWER
-    while np.any(enough - too_few > 1):  # power grows with n
+    while np.any(enough - too_few > 1):  # the power grows with n
         middle = (too_few + enough) // 2
         reached = _power(effect, middle, level) >= POWER
         too_few, enough = np.where(reached, too_few, middle), np.where(reached, middle, enough)
@@ -236,7 +239,7 @@ def _power(effect: np.ndarray, n: np.ndarray, level: float) -> np.ndarray:
     """Return the power [m] of one-sided t-tests with n seeds [m], for effect = |mean - margin| / sd [m].
 
     P(T' > t(1 - level, n - 1)), T' noncentral t with n - 1 degrees of freedom and noncentrality effect sqrt(n), as
-    statsmodels' TTestPower has it, for all at once.
+    statsmodels' TTestPower has it, computed for all at once.
     """
     missed: np.ndarray = special.nctdtr(n - 1, effect * np.sqrt(n), -special.stdtrit(n - 1, level))
-    return 1 - np.where(np.isnan(missed), 0, missed)  # NaN stands for what is below 1e-250
+    return 1 - np.where(np.isnan(missed), 0, missed)  # NaN stands for values below 1e-250
