@@ -62,10 +62,10 @@ class StriveSweeper(BasicSweeper):
                 " legal: hydra/launcher=local, hydra/launcher=slurm, or hydra/sweeper=basic with Hydra's own launchers"
             )
         # torch is imported only here: --help and tab completion answer at once.
-        from strive.decide.run_sweep import Sweeping
+        from strive.decide.run_sweep import SweepRun
 
         name, rest = _sweep_name(arguments)
-        sweeping = Sweeping(
+        sweeping = SweepRun(
             self._planner(),
             self.launcher,
             dry_run=self.dry_run,

@@ -15,7 +15,7 @@ from support import MakeConfig, write_result
 from allcnn.cells import run_cell
 from allcnn.randomness import generator
 from strive.cells import records
-from strive.cells.evidence import Evidence, is_dead, remark, weigh
+from strive.cells.evidence import Evidence, check_record, is_dead, remark
 from strive.cells.records import Record, Status
 from strive.config import identity
 
@@ -55,7 +55,7 @@ def edit(folder: Path, change: Change) -> None:
 
 
 def weighed(folder: Path) -> Evidence:
-    return weigh(records.read_record(folder / "record.json"), folder)
+    return check_record(records.read_record(folder / "record.json"), folder)
 
 
 def test_a_record_that_everything_beside_it_agrees_with_is_not_contradicted(folder: Path):
@@ -130,7 +130,7 @@ def test_what_is_not_there_is_not_checked(folder: Path):
 
 
 def test_predictions_of_more_bytes_than_wanted_are_left_unread(folder: Path):
-    found = weigh(records.read_record(folder / "record.json"), folder, most_bytes=10)
+    found = check_record(records.read_record(folder / "record.json"), folder, most_bytes=10)
     assert found.not_checked == ("test_error",)
 
 
@@ -160,7 +160,7 @@ def test_a_diverged_cell_has_predictions_that_are_no_numbers_and_no_contradictio
 def test_what_a_cell_really_leaves_behind_is_not_contradicted(make_small: MakeConfig):
     config = make_small("data.val_images=100")
     record = run_cell(config)
-    found = weigh(record, Path(config.runs) / record.cell)
+    found = check_record(record, Path(config.runs) / record.cell)
     assert (found.contradictions, found.not_checked) == ((), ())
     # scikit-learn's own labels, of the 400 images that are tested on.
     order = torch.randperm(1797, generator=generator("digits split"))[-400:].numpy()
@@ -187,7 +187,7 @@ def test_a_failure_has_nothing_to_compare(folder: Path):
     record = records.read_record(folder / "record.json")
     failure = records.Failure(cause="boom", traceback="")
     failed: Record = replace(record, status=Status.error, result=None, failure=failure)
-    assert weigh(failed, folder).contradictions == ()
+    assert check_record(failed, folder).contradictions == ()
     assert remark(failed) == ""
 
 

@@ -16,7 +16,7 @@ from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.config import identity
 from strive.config.keys import knobs
-from strive.sweeps.plan import Action, Planned, Retrain, look_up, names_in, plan_name
+from strive.sweeps.plan import Action, Planned, Retrain, decide_action, names_in, plan_name
 
 Look = Callable[..., Planned]
 
@@ -25,7 +25,7 @@ Look = Callable[..., Planned]
 def look() -> Look:
     def look(config: Config, retrain: Retrain = Retrain.failed, **more: Any) -> Planned:
         arguments: dict[str, Any] = {"code": "here", "queued": {}, "folders": names_in(Path(config.runs))} | more
-        return look_up(config, retrain=retrain, **arguments)
+        return decide_action(config, retrain=retrain, **arguments)
 
     return look
 

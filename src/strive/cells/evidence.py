@@ -27,7 +27,7 @@ class Evidence:
         return "; ".join(self.contradictions)
 
 
-def weigh(record: Record, folder: Path, *, most_bytes: float = math.inf) -> Evidence:
+def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) -> Evidence:
     """Return what predictions.npz and epochs.jsonl in the record's folder say of its result.
 
     most_bytes: predictions in a larger file are left unread, as if they were not there.

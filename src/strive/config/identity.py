@@ -49,7 +49,7 @@ def _names() -> list[tuple[str, str]]:
     return [(key, f"{json.dumps(key)}: ") for key in sorted(science_keys())]
 
 
-def spread(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return `flat(config)`, or the config of a record, with each argument of a builder as a key of its own, too.
 
     model.kwargs.channels, and model.kwargs.norm.eps of a mapping in it: as they are typed.
@@ -156,7 +156,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
 
     Takes what `flat` returns, or the config of a record.
     """
-    ours, theirs = ({key: each for key, each in spread(science(one)).items() if key != KWARGS} for one in (a, b))
+    ours, theirs = (with_argument_keys(science(one)) for one in (a, b))
+    for each in (ours, theirs):
+        each.pop(KWARGS, None)
     absent = object()
     return {
         key: (ours.get(key), theirs.get(key))

@@ -42,7 +42,7 @@ class Launcher(Protocol):
 
 
 @dataclass
-class Sweeping:
+class SweepRun:
     """Plans and launches a sweep, and reports its results."""
 
     planner: Planner

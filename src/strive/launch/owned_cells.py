@@ -14,7 +14,7 @@ Purpose = TypeVar("Purpose")
 
 
 @dataclass(frozen=True, slots=True)
-class Freed(Generic[Purpose]):
+class ReleasedCell(Generic[Purpose]):
     """A cell that its owner trains no more."""
 
     task: Task
@@ -51,23 +51,23 @@ class OwnedCells(Generic[Purpose]):
         """Return the cells that are watched, and who trains each, where that is known by now."""
         return {name: cell.owner for name, cell in self._cells.items()}
 
-    def freed(self) -> list[Freed[Purpose]]:
+    def freed(self) -> list[ReleasedCell[Purpose]]:
         """Look at the owners, and return the cells that are watched no more because they are free or have a result."""
         found = [freed for cell in self._cells.values() if (freed := self._look(cell)) is not None]
         for freed in found:
             del self._cells[freed.task.cell]
         return found
 
-    def _look(self, cell: _Owned[Purpose]) -> Freed[Purpose] | None:
+    def _look(self, cell: _Owned[Purpose]) -> ReleasedCell[Purpose] | None:
         folder = cell.task.folder
         owner = owner_of(folder)
         fence = self._leases.fence(folder)
         # Read after the claim: its owner writes the record first and then gives the cell back.
         record = _new_record(cell)
         if record is not None and (record.status.finished or owner is None):
-            return Freed(cell.task, cell.purpose, record, "")
+            return ReleasedCell(cell.task, cell.purpose, record, "")
         if owner is None or fence is not None:
-            return Freed(cell.task, cell.purpose, None, fence or "")
+            return ReleasedCell(cell.task, cell.purpose, None, fence or "")
         if cell.owner is None or cell.owner.token != owner.token:
             cell.owner = owner
             self._say(f"{cell.task.cell} waits: it is being trained by {owner}")

@@ -102,7 +102,7 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         file=plain(plan.file),
         changes=_plain(plan.changes),
         question=plain(plan.question),
-        common=_plain(identity.spread(plan.common)),
+        common=_plain(identity.with_argument_keys(plan.common)),
         factors=plan.varying,
         choices=[Chosen(**_plain(msgspec.structs.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
@@ -193,10 +193,11 @@ def _knob_columns(plan: StoredPlan) -> Columns:
             columns[key] = _column([cell.factors[key] for cell in plan.cells])
         else:
             columns[key] = np.full(len(plan.cells), column_value(plan.common.get(key)), dtype=object)
-    for key in filter(identity.is_argument, identity.spread(plan.common)):
-        columns[key] = np.full(len(plan.cells), column_value(identity.spread(plan.common)[key]), dtype=object)
+    common = identity.with_argument_keys(plan.common)
+    for key in filter(identity.is_argument, common):
+        columns[key] = np.full(len(plan.cells), column_value(common[key]), dtype=object)
     if identity.KWARGS in varying:
-        spread = [identity.spread(cell.factors) for cell in plan.cells]
+        spread = [identity.with_argument_keys(cell.factors) for cell in plan.cells]
         for key in dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each)):
             columns[key] = _column([each.get(key) for each in spread])
     return columns

@@ -9,7 +9,7 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from strive.cells.evidence import is_dead, weigh
+from strive.cells.evidence import check_record, is_dead
 from strive.cells.records import Provenance, Record, Result, Status, content_hash, divergence, parse_record
 from strive.errors import RecordError
 
@@ -112,7 +112,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _checked(record: Record, folder: Path) -> dict[str, Any]:
     """Return columns from the files in the record's folder; if they contradict the result, blank its numbers."""
-    evidence = weigh(record, folder)
+    evidence = check_record(record, folder)
     found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
     if evidence.chance_error is not None:
         found["chance_error"] = evidence.chance_error

@@ -16,7 +16,7 @@ from strive.errors import LeasedError, RecordError, SubmitError
 from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
-from strive.launch.owned_cells import Freed, OwnedCells
+from strive.launch.owned_cells import OwnedCells, ReleasedCell
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
 from strive.slurm.changed_options import option_changes
@@ -260,7 +260,7 @@ class JobWatcher:
             self._jobs.bad_nodes = list(self._bad_nodes.names)
             squeue.exclude(self._with_job.values(), self._jobs.excluded)
 
-    def _take_freed(self, freed: Freed[LostCell | None]) -> None:
+    def _take_freed(self, freed: ReleasedCell[LostCell | None]) -> None:
         cell = freed.task.cell
         if freed.record is not None:
             self._end_as(cell, freed.record)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells import records
-from strive.cells.evidence import dead_text, is_dead, weigh
+from strive.cells.evidence import check_record, dead_text, is_dead
 from strive.cells.history import EPOCHS
 from strive.cells.lease import Owner
 from strive.cells.records import PREDICTIONS, Status
@@ -222,7 +222,7 @@ def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
     if record.failure is not None:
         return _ReadRecord(stamp, record.status, record.failure.cause, record.failure.traceback)
     assert record.result is not None
-    evidence = weigh(record, path.parent, most_bytes=_MOST_BYTES)
+    evidence = check_record(record, path.parent, most_bytes=_MOST_BYTES)
     if evidence.contradictions:
         return _ReadRecord(stamp, None, evidence.why, contradicted=True)
     why, dead = records.divergence(record), False

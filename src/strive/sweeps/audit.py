@@ -18,7 +18,7 @@ from strive.cells.records import Record
 from strive.config import identity
 from strive.errors import ConfigError, RecordError
 from strive.sweeps.choice import ChoiceSpec, MissingParentsError, chooser
-from strive.sweeps.plan import StoredCell, StoredPlan, kept_as, names_in, plan_name, sweep_folder
+from strive.sweeps.plan import StoredCell, StoredPlan, names_in, plan_folder_name, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # imports Hydra, which `src/status.py` starts without
     from strive.sweeps.sweep_file import Sweep
@@ -215,7 +215,7 @@ def _grouped(cells: Mapping[str, str]) -> Iterator[str]:
 
 
 def _misnamed(plan: StoredPlan, name: str) -> Iterator[str]:
-    wanted = kept_as(plan.changes, plan.file)
+    wanted = plan_folder_name(plan.changes, plan.file)
     if plan.sweep != name or wanted != name:
         yield (
             f"plan.json says it is of {plan.sweep} ({' '.join([plan.file, *plan.changes]) or 'no overrides'}), which"

@@ -80,7 +80,7 @@ def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -
     """
 
     def alike(config: CellConfig) -> list[Any]:
-        flat = identity.spread(identity.flat(config))
+        flat = identity.with_argument_keys(identity.flat(config))
         return [flat.get(key) for key in spec.per]
 
     # A cell may belong to several of the sweeps.
@@ -150,7 +150,7 @@ def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tu
     found: dict[str, tuple[Any, list[Record]]] = {}
     for config, record in candidates:
         assert record is not None
-        value = identity.spread(identity.flat(config)).get(spec.key)
+        value = identity.with_argument_keys(identity.flat(config)).get(spec.key)
         found.setdefault(json.dumps(value), (value, []))[1].append(record)
     errors, diverged = [], []
     for value, cells in sorted(found.values(), key=lambda item: order(item[0])):
@@ -212,7 +212,7 @@ def order(value: Any) -> tuple[int, float, str]:
 
 
 def _wanted(spec: ChoiceSpec, config: CellConfig) -> str:
-    flat = identity.spread(identity.flat(config))
+    flat = identity.with_argument_keys(identity.flat(config))
     same = ", ".join(f"{key}={_text(flat.get(key))}" for key in spec.per)
     return f" for {same}" if same else ""
 

@@ -89,7 +89,7 @@ def keys_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for keys in _keys_of_each(text) for key in keys))
 
 
-def counting(texts: Sequence[str]) -> list[str]:
+def effective_overrides(texts: Sequence[str]) -> list[str]:
     """Return the overrides that have an effect, without those whose keys are all set again by later ones."""
     found: list[str] = []
     set_later: set[str] = set()

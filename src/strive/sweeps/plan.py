@@ -25,7 +25,7 @@ from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig
 from strive.decoding import convert, loads
 from strive.errors import RecordError
-from strive.sweeps.override_syntax import counting, flattened, keys_of
+from strive.sweeps.override_syntax import effective_overrides, flattened, keys_of
 
 SCHEMA = 3
 _READ = (2, SCHEMA)  # schema 2 lacks only the sweep file's text
@@ -124,10 +124,10 @@ def plan_name(arguments: Sequence[str], sweep: str) -> str:
 
     arguments: overrides without `sweeps=`. sweep: the sweep file's name, "" for a multirun without a file.
     """
-    return kept_as(changes(arguments), sweep)
+    return plan_folder_name(changes(arguments), sweep)
 
 
-def kept_as(changed: Sequence[str], sweep: str) -> str:
+def plan_folder_name(changed: Sequence[str], sweep: str) -> str:
     """Return a plan's name, given the changes as they were when it was written."""
     name = sweep.replace("/", "-") or "multirun"
     if sweep and not changed:
@@ -140,7 +140,7 @@ def changes(arguments: Sequence[str]) -> list[str]:
 
     Raises Hydra's error for a mapping that it cannot parse.
     """
-    each = counting([text for given in arguments for text in flattened(given)])
+    each = effective_overrides([text for given in arguments for text in flattened(given)])
     return sorted(text for text in each if not all(map(_is_logistics, keys_of(text))))
 
 
@@ -156,7 +156,7 @@ def _logistics_groups() -> frozenset[str]:
     return frozenset({"hydra", *groups()} - {key.partition(".")[0] for key in identity.science_keys()})
 
 
-def look_up(
+def decide_action(
     config: CellConfig,
     *,
     arm: str = "",
@@ -259,7 +259,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         keys = list(self.cells[0].factors) if self.cells else []
         if identity.KWARGS not in keys:
             return keys
-        spread = [identity.spread({identity.KWARGS: cell.factors[identity.KWARGS]}) for cell in self.cells]
+        spread = [identity.with_argument_keys({identity.KWARGS: cell.factors[identity.KWARGS]}) for cell in self.cells]
         arguments = dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each))
         texts = {key: {json.dumps(each[key]) if key in each else "" for each in spread} for key in arguments}
         number = keys.index(identity.KWARGS)

@@ -50,7 +50,7 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
     yield f"{title} ({len(cells)})"
     for planned in cells:
         arm = f"{planned.arm}: " if planned.arm else ""
-        own = identity.spread(identity.flat(planned.config)) if arguments else {}
+        own = identity.with_argument_keys(identity.flat(planned.config)) if arguments else {}
         # The ids of a user's nets differ only in their last digits.
         texts = [f"  {key.removeprefix(identity.KWARGS)[1:]}={own[key]}" for key in arguments if key in own]
         yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
@@ -60,7 +60,7 @@ def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
     given = [{identity.KWARGS: identity.flat(planned.config)[identity.KWARGS]} for planned in cells]
     if not any(each[identity.KWARGS] for each in given):
         return []
-    spread = [identity.spread(each) for each in given]
+    spread = [identity.with_argument_keys(each) for each in given]
     keys = filter(identity.is_argument, dict.fromkeys(key for each in spread for key in each))
     return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
 
@@ -89,7 +89,7 @@ def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
     """Return the table of test errors: one row for each cell, one column for each varying knob."""
-    configs = [identity.spread(identity.flat(planned.config)) for planned in cells]
+    configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
     keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
     shown = [key for key in varying if key not in _IN_NET]

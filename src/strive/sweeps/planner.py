@@ -23,7 +23,7 @@ from strive.console import CONSOLE
 from strive.errors import ConfigError, RecordError
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeps.compose import Composer
-from strive.sweeps.override_syntax import counting, override
+from strive.sweeps.override_syntax import effective_overrides, override
 from strive.sweeps.plan import (
     Action,
     Chosen,
@@ -32,7 +32,7 @@ from strive.sweeps.plan import (
     Retrain,
     StoredPlan,
     changes,
-    look_up,
+    decide_action,
     names_in,
     plan_name,
     sweep_folder,
@@ -102,7 +102,7 @@ class Planner:
         return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 
     def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
-        for text in set(arguments) - set(counting(arguments)):
+        for text in set(arguments) - set(effective_overrides(arguments)):
             self.composer.check(text)
         if sweep is not None:
             return sweep.combinations(arguments, self.composer.expand)
@@ -158,7 +158,7 @@ class Planner:
         return self.composer.unchecked([*combination.overrides, *overrides])
 
     def _looked_up(self, config: CellConfig, arm: str) -> Planned:
-        planned = look_up(
+        planned = decide_action(
             config,
             arm=arm,
             retrain=self.retrain,
@@ -237,7 +237,7 @@ class _Gathering:
 
     def choose(self, spec: ChoiceSpec, config: CellConfig, choice: Choice) -> None:
         """Add a chosen value."""
-        flat = identity.spread(identity.flat(config))
+        flat = identity.with_argument_keys(identity.flat(config))
         per = {key: flat.get(key) for key in spec.per}
         self.choices[f"{spec.key} {per}"] = Chosen(
             key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.value, value=choice.value, why=choice.why

@@ -29,7 +29,7 @@ class Exclusion:
 
     def matches(self, flat: Mapping[str, Any]) -> bool:
         """Return whether a cell is left out. flat: the result of identity.flat."""
-        spread = identity.spread(flat)
+        spread = identity.with_argument_keys(flat)
         return all(
             key in spread and _is_among(_comparable(key, spread[key]), values) for key, values in self.when.items()
         )
@@ -278,7 +278,7 @@ def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]
             faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")
             continue
         assert isinstance(config, app.current().Config)
-        found.append(_comparable(key, identity.spread(identity.flat(config)).get(key, each)))
+        found.append(_comparable(key, identity.with_argument_keys(identity.flat(config)).get(key, each)))
     return found
 
 

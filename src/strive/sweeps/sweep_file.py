@@ -14,7 +14,15 @@ from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError
 from strive.sweeps import sections
 from strive.sweeps.choice import ChoiceSpec
-from strive.sweeps.override_syntax import bare_key, counting, flattened, keys_of, no_value, override, typed_key
+from strive.sweeps.override_syntax import (
+    bare_key,
+    effective_overrides,
+    flattened,
+    keys_of,
+    no_value,
+    override,
+    typed_key,
+)
 from strive.sweeps.sections import Exclusion, Faults, is_one_value
 from strive.sweeps.table_spec import TableSpec, read_table
 from strive.sweeps.yaml_reader import read_yaml
@@ -130,7 +138,11 @@ class Sweep:
         table = self.table
         named = [*table.keys, *table.pair, *table.select] if table else []
         arguments = [key for key in named if identity.is_argument(key)]
-        there = {key for config in configs for key in identity.spread(identity.flat(config))} if arguments else set()
+        there = (
+            {key for config in configs for key in identity.with_argument_keys(identity.flat(config))}
+            if arguments
+            else set()
+        )
         if missing := [key for key in arguments if key not in there]:
             legal = ", ".join(filter(identity.is_argument, sorted(there))) or "none"
             raise ConfigError(f"{_where(self.name)}table: no cell has {', '.join(missing)}; arguments here: {legal}")
@@ -159,7 +171,7 @@ class Sweep:
     def _check_mappings(self, command_line: Sequence[str], added: Sequence[Sequence[Point]]) -> None:
         """Refuse a sweep over mappings if only some of them set a key that the file also sets."""
         own = {bare_key(key) for key in self.fixed} | set(self.factors)
-        for text, factor in zip(counting(command_line), added, strict=True):
+        for text, factor in zip(effective_overrides(command_line), added, strict=True):
             some = {key for point in factor for key in point if any(key not in other for other in factor)}
             if some & own:
                 raise ConfigError(
@@ -233,7 +245,7 @@ def _spelt(base: Point, start: str, factors: Sequence[Sequence[Point]]) -> Itera
 def spelt_out(command_line: Sequence[str], parse: Parse) -> list[list[Point]]:
     """Return a factor for each effective override, in order: the last one of a key counts, as for a single cell."""
     factors = []
-    for text in counting(command_line):
+    for text in effective_overrides(command_line):
         # ~key has no value to expand, and removes nothing from a file.
         texts = [text] if text.startswith("~") else parse(text)
         if not texts:

@@ -140,7 +140,7 @@ def _factors(files: CellFiles) -> dict[str, Any]:
 
 
 def _varying(files: CellFiles, factors: Sequence[str]) -> dict[str, Any]:
-    config = identity.spread(files.config)
+    config = identity.with_argument_keys(files.config)
     return {key: config[key] for key in factors if key not in _FACTORS and key in config}
 
 
