@@ -1,1 +1,1 @@
-"""Which code trains a cell, and which versions of it train the same numbers."""
+"""Hashing of the code that trains a cell, and equivalence of code versions."""

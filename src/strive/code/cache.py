@@ -1,4 +1,4 @@
-"""Forms of files that were read before, on disk: to read a large package anew takes seconds in each process."""
+"""Disk cache for forms of source files, because parsing a large package takes seconds in each process."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ from strive.code.form import Form, Import, Use, form_of
 
 
 def known_form(content: bytes) -> Form:
-    """Return `form_of` a file's content; without a cache, or with a damaged one, only the time differs."""
+    """Return `form_of` a file's content. A missing or damaged cache costs only time."""
     path = _folder() / f"{hashlib.sha256(content).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         return _read(path)
@@ -40,10 +40,10 @@ def _read(path: Path) -> Form:
 
 @cache
 def _folder() -> Path:
-    """Return where this version's forms of this Python are kept: what is no source to one may be to the next."""
+    """Return the cache folder, which is separate for each Python because versions differ in what they can parse."""
     version = hashlib.sha256(Path(form.__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
     try:
         folder = Path(os.environ.get("STRIVE_CACHE") or user_cache_dir("strive")).expanduser().absolute()
-    except RuntimeError:  # a user without a home: nothing can be kept
+    except RuntimeError:  # a user without a home directory: do not cache
         folder = Path(os.devnull)
     return folder / "code" / version

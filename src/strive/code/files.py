@@ -1,7 +1,7 @@
-"""Which files decide a cell's numbers: what its net and the training loop reach by imports.
+"""Search for the files that determine a cell's numbers: those that its net and the training loop import.
 
-Found by reading, without importing anything. Not seen are modules that are named while a program
-runs (`importlib.import_module`), other programs, and files that are no modules.
+Works on the source text, without importing anything. It does not find modules that are named at run
+time (`importlib.import_module`), other programs, and files that are not modules.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from strive import app
 from strive.code.cache import known_form
 from strive.code.form import Form, Import, bytes_form
 
-# Reached by any app, but nothing is computed there.
+# Imported by every app, but these compute no numbers.
 _NO_CODE = frozenset(
     {
         "strive",
@@ -34,15 +34,15 @@ _INTERPRETER = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A file that decides numbers."""
+    """A file that determines numbers."""
 
-    name: str  # dotted
-    file: str  # with its packages' folders, such as mypkg/blocks.py
+    name: str  # dotted name
+    file: str  # path from its top package, such as mypkg/blocks.py
     is_package: bool
     form: Form
 
     def source(self, imported: Import) -> str:
-        """Return the whole dotted name of the module that an import in this file begins at."""
+        """Return the full dotted name of the module that an import in this file starts from."""
         if not imported.level:
             return imported.module
         parts = self.name.split(".")
@@ -51,10 +51,10 @@ class Module:
 
 
 def reached(roots: Sequence[str]) -> dict[str, Module]:
-    """Return {name: module} of what the roots import, and what that imports, with all packages on the way.
+    """Return {name: module} for everything that the roots import, directly or indirectly, with all parent packages.
 
-    Left out are the interpreter's own modules and installed ones, other than those of the roots' own
-    packages, which count wherever they lie; those without a file; and what decides nothing.
+    Skips the standard library, installed modules (except in the roots' own packages, which count wherever
+    they are installed), modules without a file, and modules that compute no numbers.
     """
     no_code = _NO_CODE | app.current().NO_CODE
     finder = _Finder({root.partition(".")[0] for root in roots})
@@ -69,25 +69,25 @@ def reached(roots: Sequence[str]) -> dict[str, Module]:
             source = module.source(imported)
             waiting += _with_packages(source)
             if imported.name not in ("", "*"):
-                waiting.append(f"{source}.{imported.name}")  # a module, or a name in one
+                waiting.append(f"{source}.{imported.name}")  # a module, or a name in a module
     return found
 
 
 def _with_packages(name: str) -> Iterator[str]:
-    """Yield the packages that Python loads before a module, and the module."""
+    """Yield the packages that Python loads before a module, and then the module."""
     parts = name.split(".")
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 class _Finder:
-    """Finds modules as Python would, but runs none of them."""
+    """Finds modules as Python would, without running them."""
 
     def __init__(self, own: set[str]) -> None:
-        self._own = own  # top packages that count wherever they lie
+        self._own = own  # top-level packages that count wherever they are installed
         self._specs: dict[str, ModuleSpec | None] = {}
 
     def module(self, name: str) -> Module | None:
-        """Return a module that counts, None for any other."""
+        """Return a module that counts; None for any other."""
         spec = self._spec(name)
         if spec is None or not spec.has_location or spec.origin is None:
             return None
@@ -116,7 +116,7 @@ class _Finder:
                 return importlib.util.find_spec(name)
             except (ImportError, ValueError):
                 return None
-        # Not find_spec, which would import the package.
+        # find_spec would import the package.
         parent = self._spec(package)
         for folder in _locations(parent):
             importer: Any = pkgutil.get_importer(folder)
@@ -129,7 +129,7 @@ class _Finder:
 def _locations(spec: ModuleSpec | None) -> list[str]:
     if spec is None or spec.submodule_search_locations is None:
         return []
-    # Of a package without __init__ the list wants to know the package that holds it, which nobody has imported.
+    # For a package without __init__, iterating over the list would look up its parent package, which is not imported.
     return list(getattr(spec.submodule_search_locations, "_path", spec.submodule_search_locations))
 
 

@@ -1,7 +1,7 @@
-"""What a source file tells Python, without what only people read and without where it lies.
+"""Canonical form of a source file: its meaning to Python, without comments, spelling of imports and file location.
 
-The form is this module's own walk over the syntax tree: the names of classes and of non-empty fields,
-so that Python 3.11 to 3.14 give the same. `ast.dump` does not: it names fields that a version adds.
+This module walks the syntax tree itself and writes the names of classes and of non-empty fields, so that
+Python 3.11 to 3.14 give the same form. `ast.dump` would include fields that newer versions add.
 """
 
 import ast
@@ -16,16 +16,16 @@ from itertools import groupby
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """Where a name of a file comes from: `from ..module import name`."""
+    """Origin of a name in a file: `from ..module import name`."""
 
-    level: int  # dots in front; 0: the module's whole name is there
-    module: str  # dotted; "" behind dots alone
-    name: str = ""  # what is taken from it; "": the module itself; "*": all
+    level: int  # number of leading dots; 0 if `module` is the full name
+    module: str  # dotted; "" if there are only dots
+    name: str = ""  # the imported name; "" for the module itself; "*" for all
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A place where a file uses what it has imported: `nn.functional.relu` is torch.nn and its attributes."""
+    """A place at which a file uses an import: for `nn.functional.relu`, torch.nn and the attributes."""
 
     source: Import
     attributes: tuple[str, ...] = ()
@@ -35,24 +35,24 @@ class Use:
 class Form:
     """A source file as Python understands it.
 
-    Import statements are not in the text. A name that they bind, and nothing else in the file, stands
-    in `uses` with where it comes from, so that no spelling of an import changes the form and every
-    import of something else does. Of other names, and where a failure to import has a meaning, the
-    statement stays where it is.
+    Import statements are not in the text. If a name is bound only by imports, its uses are in `uses` with
+    their origin. So the spelling of an import does not change the form, but importing something else does.
+    Other import statements stay in the text: those of names that are also bound otherwise, and those whose
+    failure has a meaning.
     """
 
-    text: str  # hash of all but the uses; "" of a file that has nothing but imports and docstrings
+    text: str  # hash of everything but the uses; "" for a file with only imports and docstrings
     uses: tuple[Use, ...] = ()  # in the order of the text
-    imports: tuple[Import, ...] = ()  # of what Python loads with the file, or later inside of its functions
-    names: dict[str, Import] = field(default_factory=dict)  # that others may import from here in their turn
+    imports: tuple[Import, ...] = ()  # modules that Python loads with the file, or later inside its functions
+    names: dict[str, Import] = field(default_factory=dict)  # names that other files may import from this one
 
 
 @lru_cache(maxsize=4096)
 def form_of(content: bytes) -> Form:
-    """Return the form of a file's content: of its bytes, if they are no Python that this version reads."""
+    """Return the form of a file's content, or of its bytes if this Python version cannot parse it."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an odd escape in somebody's string
+            warnings.simplefilter("ignore")  # about invalid escapes in the user's strings
             tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return bytes_form(content)
@@ -62,7 +62,7 @@ def form_of(content: bytes) -> Form:
 
 
 def bytes_form(content: bytes) -> Form:
-    """Return the form of what is no source, such as a compiled module."""
+    """Return the form of a file without source, such as a compiled module."""
     return Form(hashlib.sha256(b"bytes " + content).hexdigest())
 
 
@@ -70,7 +70,7 @@ def bytes_form(content: bytes) -> Form:
 
 
 def _bound(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Import]]:
-    """Yield (name, where it comes from) of what a statement binds."""
+    """Yield (name, its origin) for each name that a statement binds."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, Import(node.level, node.module or "", alias.name)
@@ -82,7 +82,7 @@ def _bound(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Import]]:
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:
-    """Yield what is imported anywhere in a tree, but for type checkers alone."""
+    """Yield all imports in a tree, except those for type checkers only."""
     places: list[ast.AST] = [tree]
     while places:
         node = places.pop()
@@ -95,7 +95,7 @@ def _imports(tree: ast.AST) -> Iterator[Import]:
 
 
 def _imported_names(tree: ast.AST) -> dict[str, Import]:
-    """Return {name: where it comes from} of the names that one import alone binds in the whole file."""
+    """Return {name: its origin} for the names that are bound by exactly one import in the whole file."""
     found: dict[str, set[Import]] = {}
     otherwise = Counter[str]()
     for node in ast.walk(tree):
@@ -112,7 +112,7 @@ def _imported_names(tree: ast.AST) -> dict[str, Import]:
 
 
 def _names_bound_by(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a node binds, in whatever scope: one that is sometimes another is not followed."""
+    """Yield the names that a node binds in any scope; such names are not followed to an import."""
     match node:
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
             yield name
@@ -136,18 +136,18 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
 
 # -- the text
 
-# Whether a name is read or written is seen from where it stands; the others are spelling and comments.
+# ctx follows from the position in the tree; the others are spelling and comments.
 _NOT_WRITTEN = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
 class _Mark(str):
-    """Text of the form itself, not of the file."""
+    """Text written by this module, not taken from the file."""
 
 
 def _written(tree: ast.Module, names: Mapping[str, Import]) -> tuple[str, tuple[Use, ...]]:
-    """Return the hash of a tree's text, "" if there is nothing in it, and what stands at its uses."""
+    """Return the hash of a tree's text ("" if it is empty), and the uses in it."""
     text, uses = list[str](), list[Use]()
-    # Not by recursion: how deep that may go depends on who calls.
+    # An explicit stack, because the recursion limit would depend on the caller's depth.
     waiting: list[object] = [_kept([node for node in tree.body if not _is_list_of_exports(node)], names)]
     while waiting:
         part = waiting.pop()
@@ -179,7 +179,7 @@ def _parts(node: ast.AST, names: Mapping[str, Import]) -> Iterator[object]:
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
     if isinstance(node, ast.Constant):
-        # None and "" are values like others here.
+        # None and "" are ordinary values here.
         yield "value", _Mark(f"{type(node.value).__name__} {_scalar(node.value)}")
         return
     for name in node._fields:
@@ -189,12 +189,12 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
         if name == "values" and type(node).__name__ in ("JoinedStr", "TemplateStr"):
             value = _joined(node.values)  # type: ignore[attr-defined]
         if name == "format_spec" and isinstance(value, ast.JoinedStr) and not _joined(value.values):
-            continue  # f"{x:}" is f"{x}"
+            continue  # f"{x:}" equals f"{x}"
         yield name, value
 
 
 def _joined(values: Sequence[ast.expr]) -> list[ast.expr]:
-    """Return the pieces of an f-string with its plain text in as few as can be: versions cut it differently."""
+    """Merge the plain text in an f-string, because Python versions split it differently."""
     joined = list[ast.expr]()
     for plain, group in groupby(values, lambda value: isinstance(value, ast.Constant)):
         pieces = list(group)
@@ -204,7 +204,7 @@ def _joined(values: Sequence[ast.expr]) -> list[ast.expr]:
 
 
 def _kept(statements: Sequence[ast.stmt], names: Mapping[str, Import], *, in_try: bool = False) -> list[object]:
-    """Return the statements that do something; imports only where `names` cannot stand for them."""
+    """Return the statements that have an effect; imports only if `names` does not cover them."""
     kept = list[object]()
     for node in statements:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -226,7 +226,7 @@ def _is_list_of_exports(node: ast.stmt) -> bool:
 
 
 def _use(node: ast.AST, names: Mapping[str, Import]) -> Use | None:
-    """Return what an expression such as `functional.relu` means, if it begins with an imported name."""
+    """Return the origin of an expression such as `functional.relu`, if it begins with an imported name."""
     attributes = list[str]()
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
@@ -237,5 +237,5 @@ def _use(node: ast.AST, names: Mapping[str, Import]) -> Use | None:
 
 
 def _scalar(value: object) -> str:
-    # ascii: which characters repr shows as they are depends on the version's Unicode tables. hex: for any length.
+    # ascii: repr depends on the version's Unicode tables. hex: works for ints of any length.
     return hex(value) if type(value) is int else ascii(value)

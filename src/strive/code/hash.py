@@ -1,4 +1,4 @@
-"""A hash of the source that decides numbers: nets, data, training, and what a user's own net imports."""
+"""Hash of the source that determines numbers: nets, data, training, and everything that a user's own net imports."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ class Code:
     """The code that trains a cell."""
 
     hash: str  # ten hex digits
-    files: Mapping[str, str]  # {file: ten hex digits of its own}, in the order of their names
+    files: Mapping[str, str]  # {file: ten hex digits of its own}, sorted by name
 
 
 def code_hash(builder: str = "") -> str:
-    """Return ten hex digits that change with the deciding source and with nothing else.
+    """Return ten hex digits that change if and only if the code that trains a cell changes.
 
-    Comments, docstrings, import statements, files' names and places do not count, what is imported does.
+    Comments, docstrings, the spelling of imports, and files' names and locations do not count; imported code does.
     "" if the builder's module is not found.
 
     builder: model.builder of a custom net, package.module:function.
@@ -31,14 +31,14 @@ def code_hash(builder: str = "") -> str:
 
 
 def code_of(builder: str = "") -> Code:
-    """Return the code that trains a cell as it is when first asked for. builder: as for code_hash."""
+    """Return the code that trains a cell, as it was at the first call. builder: as for code_hash."""
     return _code(builder.partition(":")[0], user_folder())
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Return which files are not what they were, "" where that is not known or only their use of each other is.
+    """Return the files that have changed, "" if that is unknown or only their use of each other has changed.
 
-    before, now: Code.files. A file that has another name now is not one of them.
+    before, now: Code.files. Renamed files do not count.
     """
     if not before:
         return ""
@@ -52,7 +52,7 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 _SHOWN = 5
 
 
-# A process has imported what it trains with; what is edited later does not count.
+# Cached: the process has already imported its code, so later edits do not count.
 @lru_cache(maxsize=64)
 def _code(builder: str, folder: str) -> Code:
     with importable():
@@ -63,17 +63,17 @@ def _code(builder: str, folder: str) -> Code:
     uses = {name: [_meant(module, use, modules) for use in module.form.uses] for name, module in decide.items()}
     own = {name: _digest(module.form.text, *(text for _, text in uses[name])) for name, module in decide.items()}
     whole = _with_what_they_use(own, uses)
-    # A set: no matter in how many files, and which; but a user's net begins in one of them.
+    # A set, so that the split into files does not matter. Only the file with the user's builder is singled out.
     digest = _digest(whole.get(builder, ""), *sorted(set(whole.values())))
     files = {decide[name].file: its[:10] for name, its in own.items()}
     return Code(digest[:10], dict(sorted(files.items())))
 
 
 def _with_what_they_use(own: Mapping[str, str], uses: Mapping[str, list[tuple[str, str]]]) -> dict[str, str]:
-    """Return {module: hash of its form and of the forms that it uses, of those that they use, and so on}.
+    """Return {module: hash of its form and of all forms that it uses, directly or indirectly}.
 
-    Modules stand in each other's text by hash, not by name, and may import in circles: so all hashes are
-    taken again until that tells no two more of them apart.
+    Modules refer to each other by hash instead of by name and may import each other in circles. So the hashes
+    are computed repeatedly until a round distinguishes no further modules.
     """
     whole, apart = dict(own), 0
     while len(set(whole.values())) > apart:
@@ -83,9 +83,9 @@ def _with_what_they_use(own: Mapping[str, str], uses: Mapping[str, list[tuple[st
 
 
 def _meant(module: Module, use: Use, modules: Mapping[str, Module]) -> tuple[str, str]:
-    """Return the module of `modules` that a use is of, "" if of none, and what of it is used.
+    """Return the module in `modules` that a use refers to ("" if none), and the name used from it.
 
-    Follows names to where they are made: through packages that import them from their modules.
+    Follows re-exports through packages to the module that defines the name.
     """
     seen = set[tuple[str, Use]]()
     while True:

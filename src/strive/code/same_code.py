@@ -1,8 +1,8 @@
-"""Which versions of the code are known to train the same numbers, for which cells.
+"""Table of the code versions that are known to train the same numbers, and for which cells.
 
-The table is same_code.json. `tools/same_code.py` writes its rows, and only after it has trained cells at
-both versions on one machine; `make same-code` does that again. A row speaks for what was compared, no more:
-the nets, precisions and normalisation that agreed, and the kinds of values that the compared cells had.
+The table is same_code.json. `tools/same_code.py` writes a row only after it has trained cells with both
+versions on one machine; `make same-code` repeats that. A row holds only for what was compared: the nets,
+precisions and normalisation that agreed, and the kinds of values that the compared cells had.
 """
 
 import json
@@ -16,7 +16,7 @@ from strive.config import identity
 
 TABLE = Path(__file__).with_name("same_code.json")
 
-# What a row names one by one, and what is a name alone or has no meaning for our own nets.
+# Keys that rows list by name, and keys that are only names or do not apply to our own nets.
 _NAMED = frozenset({"model.base", "model.variant", "model.batch_norm", "precision"})
 _FREE = frozenset({"data.name", "model.builder", "model.kwargs", "seed"})
 
@@ -31,7 +31,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """What a comparison of two versions has shown."""
+    """The result of comparing two versions."""
 
     old: Side
     new: Side
@@ -39,12 +39,12 @@ class Row:
     machine: str
     torch: str
     python: str
-    same: dict[str, list[str]]  # {kind of net: its settings} whose weights were the same bit for bit
-    different: dict[str, list[str]]  # and those whose were not
-    compared: dict[str, list[str]] = field(default_factory=dict)  # {key: kinds of values} of cells that agreed
+    same: dict[str, list[str]]  # {kind of net: its settings} with bit-identical weights
+    different: dict[str, list[str]]  # {kind of net: its settings} with other weights
+    compared: dict[str, list[str]] = field(default_factory=dict)  # {key: kinds of values} in cells that agreed
 
     def vouches_for(self, config: Mapping[str, Any]) -> bool:
-        """Return whether a cell like this one was compared, and came out the same. config: as identity.flat."""
+        """Return whether such a cell was compared with equal results. config: as identity.flat."""
         return setting(config) in self.same.get(net(config), ()) and all(
             kind(config.get(key)) in self.compared.get(key, ()) for key in _compared_keys()
         )
@@ -56,17 +56,17 @@ def _compared_keys() -> list[str]:
 
 
 def net(config: Mapping[str, Any]) -> str:
-    """Return the net's name in a row, such as b strided."""
+    """Return the net's name as used in rows, such as b strided."""
     return f"{config['model.base']} {config['model.variant']}"
 
 
 def setting(config: Mapping[str, Any]) -> str:
-    """Return a cell's arithmetic as a row has it, such as bf16 or fp32 batch_norm."""
+    """Return a cell's arithmetic as used in rows, such as bf16 or fp32 batch_norm."""
     return f"{config['precision']}{' batch_norm' if config['model.batch_norm'] else ''}"
 
 
 def kind(value: Any) -> str:
-    """Return what kind of value a key has: a choice by its name; of numbers 0 alone differs from the others."""
+    """Return the kind of a key's value: the name of an option; for a number, whether it is 0."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -78,12 +78,12 @@ def kind(value: Any) -> str:
 
 
 def compared(configs: list[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the kinds of values that these cells have, as a row lists them."""
+    """Return the kinds of values in these cells, as listed in a row."""
     return {key: sorted({kind(config[key]) for config in configs}) for key in _compared_keys()}
 
 
 def same_code(code: str, config: Mapping[str, Any]) -> frozenset[str]:
-    """Return the hashes of all code that trains the same numbers for a cell; this one is among them.
+    """Return the hashes of all code versions that train the same numbers for a cell, including this one.
 
     config: as identity.flat, or a record's.
     """
@@ -99,7 +99,7 @@ def same_code(code: str, config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def is_stale(made: str, code: str, config: Mapping[str, Any]) -> bool:
-    """Return whether other code than `code` trained a cell, so far as is known; "" is code that is not found."""
+    """Return whether a cell was trained by code not known to equal `code`; False if `code` is "" (not found)."""
     return code not in ("", made) and code not in same_code(made, config)
 
 

@@ -1,1 +1,1 @@
-"""What decides a cell's numbers, and the name that follows from it."""
+"""Configuration keys of a cell, and the cell id that follows from those that determine its numbers."""

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in the user's own key: what was got, what is legal, what to do."""
+"""Error messages for mistakes that Hydra and OmegaConf report: the value typed, the legal values, and a remedy."""
 
 import dataclasses
 import difflib
@@ -19,14 +19,14 @@ from strive.errors import ConfigError, ExternalError, RecordError, UnknownKeyErr
 
 
 def complaint(error: BaseException) -> str | None:
-    """Return what to tell the user, or None if the error is ours and needs its stack trace."""
+    """Return the message for a user's mistake, or None for a bug, which needs its stack trace."""
     if isinstance(error, UnknownKeyError):
         return _unknown_key(error.key)
     if isinstance(error, ConfigError | RecordError | ExternalError):
         return str(error)
     if isinstance(error, yaml.YAMLError):
         return _broken_yaml(error)
-    if isinstance(error, RecursionError) and "full_key:" in str(error):  # OmegaConf's, where Hydra reads the file
+    if isinstance(error, RecursionError) and "full_key:" in str(error):  # raised by OmegaConf when Hydra reads the file
         return "a YAML file cannot be read: a mapping or list in it holds itself by an anchor (&name ... *name)"
     if isinstance(error, UnicodeDecodeError):
         return _no_yaml_text(error)
@@ -34,17 +34,17 @@ def complaint(error: BaseException) -> str | None:
         return unreadable(error.override, error.message)
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _no_option(error.missing_cfg_file or "", error.options)
-    # First Hydra: its error on a file that is not there is an OSError too.
+    # Hydra's errors first, because its error for a missing file is also an OSError.
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return os_error_text(error) if isinstance(error, OSError) else None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigError):
-        return str(cause)  # of a launcher or sweeper that Hydra was making
+        return str(cause)  # raised by a launcher or sweeper that Hydra was creating
     if text := _refused_by_hydra(str(error)):
         return text
     key = getattr(cause, "full_key", None)
     if not key:
-        # Where Hydra looked for its YAML files helps nobody to type an option that exists.
+        # The search path for YAML files does not help a user who mistyped an option.
         text = str(error).partition("Config search path")[0].strip()
         return text + (f"\n{cause}" if cause and str(cause) not in text else "")
     field = _field(key)
@@ -52,7 +52,7 @@ def complaint(error: BaseException) -> str | None:
         return f"{key}: {str(cause).splitlines()[0]}"
     if field is None:
         return _unknown_key(key)
-    # "Error merging override KEY=VALUE" has it as it was typed.
+    # "Error merging override KEY=VALUE" contains the key as typed.
     typed = str(error).removeprefix("Error merging override ").partition("=")[0].lstrip("+~")
     if typed.startswith(f"{key}."):
         return f"{key} is one value, so there is no key {typed}\n  {key} is: {_legal(field)}"
@@ -61,7 +61,7 @@ def complaint(error: BaseException) -> str | None:
 
 
 def unreadable(override: str, reason: str) -> str:
-    """Return what is wrong with an override that Hydra's grammar does not take, shown so that nothing of it hides."""
+    """Return the message for an override that Hydra's grammar rejects, with invisible characters made visible."""
     key, equals, value = override.partition("=")
     hidden = sorted({char for char in override if char != " " and (char.isspace() or not char.isprintable())})
     if not equals and not override.startswith("~"):
@@ -81,7 +81,7 @@ _KEY_SIGNS = "a key has letters from A to Z, digits, _ and dots, such as optimiz
 
 
 def _unclosed(value: str) -> str:
-    """Return the quote or bracket of a value that has no partner, "" if all have."""
+    """Return the unmatched quote or bracket of a value, "" if there is none."""
     bare = re.sub(r"""\\.|'[^']*'|"[^"]*\"""", "", value)
     for opening, closing in ("''", '""', "[]", "{}", "()"):
         odd = bare.count(opening) % 2 if opening == closing else bare.count(opening) != bare.count(closing)
@@ -91,7 +91,7 @@ def _unclosed(value: str) -> str:
 
 
 def _grammars_reason(text: str) -> str:
-    """Return Hydra's own reason in one line, without the override again and the place in its manual."""
+    """Return Hydra's own reason in one line, without the override and the link to its manual."""
     if found := re.search(r"while evaluating '.*?\(.*\)': (.*)\nSee http", text, re.DOTALL):
         return "; ".join(line for line in found[1].splitlines() if line)
     return "a value with signs of its own, or with nothing before or after a comma, stands in quotes: 'KEY=\"VALUE\"'"
@@ -101,13 +101,13 @@ def _no_option(place: str, options: Sequence[str]) -> str:
     group, _, name = place.rpartition("/")
     close = difflib.get_close_matches(name, options, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
-    # Hydra lists one folder.
+    # Hydra lists only one folder.
     further = "; python src/run.py --help has those of extra/" if group == "model" else ""
     return f"there is no {group}={name}{meant}\n  legal: {', '.join(options)}{further}"
 
 
 def _refused_by_hydra(text: str) -> str:
-    """Return in a user's words what Hydra says in those of its configuration files, or ""."""
+    """Return a plain message for some errors of Hydra in its configuration files, or ""."""
     if found := re.match(r"(?:Error merging override|Ambiguous value for argument) '?(~[^'\s]+)", text):
         return f"{found[1]} takes away what every cell has; leave it out"
     if found := re.match(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE):
@@ -134,8 +134,8 @@ def _broken_yaml(error: yaml.YAMLError) -> str:
 
 
 def _no_yaml_text(error: UnicodeDecodeError) -> str | None:
-    """Return which of the YAML files is no UTF-8, or None if it was something else that was read."""
-    # Hydra's error knows no file name, but the frame that opened the file does.
+    """Return a message with the YAML file that is not UTF-8, or None if another file was being read."""
+    # Hydra's error lacks the file name, but the stack frame that opened the file has it.
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_globals.get("__name__", "").startswith("hydra.") and (path := frame.f_locals.get("full_path")):
             return no_text(path, error)
@@ -143,7 +143,7 @@ def _no_yaml_text(error: UnicodeDecodeError) -> str | None:
 
 
 def no_text(path: object, error: UnicodeDecodeError) -> str:
-    """Return what to tell of a file in another encoding."""
+    """Return the message for a file in another encoding."""
     return f"{path} is no UTF-8 text (byte {error.object[error.start]:#04x}); save it again in that encoding"
 
 
@@ -171,7 +171,7 @@ def _unknown_key(key: str) -> str:
 
 
 def _hydra_keys() -> dict[str, str]:
-    """Return {key: the option that has it} of our own sweeper and launchers."""
+    """Return {key: the option that sets it} for our own sweeper and launchers."""
     from hydra.core.config_store import ConfigStore
 
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A cell's name, derived from what decides its numbers. Imports no torch."""
+"""Identity of a cell: its id, derived from the keys that determine its numbers. Imports no torch."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ from strive.config.keys import knobs
 from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError
 
-# Raised when a change of the science part would give old records a wrong name; see CONTRIBUTING.
+# Increased if a change of the science part would give old records a wrong id; see CONTRIBUTING.
 SCHEMA = 1
 KWARGS = "model.kwargs"
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
-# The same text as JSON's own, which takes ten times as long for a single number: 100,000 cells have millions.
+# Same text as JSON's encoder, which is ten times slower for single numbers: 100,000 cells have millions of them.
 _ENCODERS: dict[type, Callable[[Any], str]] = {
     str: encode_basestring_ascii,
     int: int.__repr__,
@@ -33,13 +33,13 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
 
 
 def flat(config: CellConfig) -> dict[str, Any]:
-    """Return every knob as {dotted key: JSON value}, science and logistics."""
+    """Return every knob as {dotted key: JSON value}, both science and logistics."""
     return {key: _json_value(value) for key, _, value in knobs(config)}
 
 
 @cache
 def science_keys() -> frozenset[str]:
-    """Return the keys of the app in use that decide a cell's numbers."""
+    """Return the keys of the current app that determine a cell's numbers."""
     return frozenset(key for key, meaning, _ in knobs(app.current().Config()) if meaning.science)
 
 
@@ -52,13 +52,13 @@ def _names() -> list[tuple[str, str]]:
 def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return `flat(config)`, or the config of a record, with each argument of a builder as a key of its own, too.
 
-    model.kwargs.channels, and model.kwargs.norm.eps of a mapping in it: as they are typed.
+    The keys are as a user types them: model.kwargs.channels, or model.kwargs.norm.eps inside a mapping.
     """
     return {**flat_config, **_leaves(KWARGS, flat_config.get(KWARGS) or {})}
 
 
 def decides(key: str) -> bool:
-    """Return whether a key, of `flat` or of `spread`, decides a cell's numbers."""
+    """Return whether a key of `flat` or `spread` determines a cell's numbers."""
     return key in science_keys() or is_argument(key)
 
 
@@ -76,10 +76,10 @@ def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_of(flat_config: Mapping[str, Any]) -> Any:
-    """Return the config that `flat` was made of; raise ConfigError if it is none.
+    """Return the config from which `flat` was made; raise ConfigError if it is invalid.
 
-    Keys that this version does not know are left out where they are logistics of another version:
-    the caller compares the cell's id.
+    Unknown keys are skipped, because they may be logistics of another version: the caller must compare the
+    cell's id.
     """
     parts: dict[str, dict[str, Any]] = {}
     defaults = app.current().Config()
@@ -92,12 +92,12 @@ def config_of(flat_config: Mapping[str, Any]) -> Any:
 
 
 def to_yaml(config: CellConfig) -> str:
-    """Return every knob as YAML, which Hydra reads back."""
+    """Return every knob as YAML that Hydra can read."""
     return yaml.safe_dump(nested(flat(config)), sort_keys=False)
 
 
 def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {group: {name: value}} of {"group.name": value}, in the order of the keys; keys without a dot stay."""
+    """Return {group: {name: value}} for {"group.name": value}, in order; keys without a dot do not change."""
     groups: dict[str, Any] = {}
     for key, value in flat_config.items():
         group, dot, name = key.partition(".")
@@ -109,28 +109,28 @@ def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of `flat(config)` that decides the numbers."""
+    """Return the part of `flat(config)` that determines the numbers."""
     return {key: value for key, value in flat_config.items() if key in science_keys()}
 
 
 def cell_id(config: CellConfig) -> str:
-    """Return the cell's name, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0-1a2b3c4d5e.
+    """Return the cell's id, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0-1a2b3c4d5e.
 
-    The last ten digits depend on the whole science part, not on its difference from the
-    defaults: a changed default must give a new name, or old and new results would share a folder.
+    The last ten digits hash the whole science part, not only its difference from the defaults. Otherwise,
+    after a change of a default, old and new results would share an id.
     """
     return f"{app.current().cell_name(config)}-{science_hash(flat(config))}"
 
 
 def science_hash(flat_config: Mapping[str, Any]) -> str:
-    """Return ten hex digits that depend on the science part and the schema version alone."""
+    """Return ten hex digits that depend only on the science part and the schema version."""
     return _hash([f"{name}{_text(flat_config[key])}" for key, name in _names() if key in flat_config])
 
 
 def science_hashes(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return science_hash(common | each) of many cells that differ in the same few keys.
+    """Return science_hash(common | each) for many cells that differ in the same few keys.
 
-    What they share is turned into text once: a plan may have 100,000 cells.
+    The common part is encoded only once, because a plan may have 100,000 cells.
     """
     names = [(key, name) for key, name in _names() if key in common or (own and key in own[0])]
     texts = {key: f"{name}{_text(common[key])}" for key, name in names if key in common}
@@ -143,7 +143,7 @@ def science_hashes(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) 
 
 
 def _hash(texts: list[str]) -> str:
-    """Return ten hex digits of the science part, as its keys and values in JSON."""
+    """Return ten hex digits for the science part, given its keys and values in JSON."""
     return hashlib.sha256(f"[{SCHEMA}, {{{', '.join(texts)}}}]".encode()).hexdigest()[:10]
 
 
@@ -152,9 +152,9 @@ def _text(value: Any) -> str:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (value in a, value in b)} of the science keys that make two ids differ; None where one is not there.
+    """Return {key: (value in a, value in b)} of the science keys that differ; None for a missing value.
 
-    Takes what `flat` returns, or the config of a record.
+    a, b: results of `flat`, or configs of records.
     """
     ours, theirs = (with_argument_keys(science(one)) for one in (a, b))
     for each in (ours, theirs):
@@ -168,14 +168,14 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
 
 
 def _typed(key: str, value: Any, kind: type) -> Any:
-    """Return the JSON value as the knob's type; a knob whose default is null takes true and false."""
+    """Return the JSON value converted to the knob's type; a knob whose default is null accepts true and false."""
     if kind is NoneType:
         if value is None:
             return None
         kind = bool
     try:
         if issubclass(kind, StrEnum) or kind is float:
-            return kind(value)  # "inf" is a number here
+            return kind(value)  # accepts "inf"
     except (TypeError, ValueError):
         pass
     else:
@@ -192,6 +192,6 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_json_value(item) for item in value]
     if isinstance(value, float):
-        # -0.0 is 0.0, and JSON has no infinity.
+        # Turns -0.0 into 0.0, and infinity into text because JSON has none.
         return value + 0.0 if math.isfinite(value) else str(value)
     return value

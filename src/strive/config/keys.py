@@ -1,4 +1,4 @@
-"""A cell's keys: what each means, in which unit, what is legal, and whether it decides the cell's numbers.
+"""Keys of a cell's config: meaning, unit and legal values, and whether the key determines the cell's numbers.
 
 An app's config is a dataclass (of dataclasses) whose fields are made by `science` and `logistics`. Imports no torch.
 """
@@ -17,7 +17,7 @@ Check = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a key means to people, and whether it decides a cell's numbers (science)."""
+    """The meaning of a key for users, and whether it determines a cell's numbers (science)."""
 
     text: str
     legal: str
@@ -27,17 +27,17 @@ class Meaning:
 
 
 def science(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
-    """Return the field of a key that decides numbers. legal: in words; check: whether a value is."""
+    """Return the field of a key that determines numbers. legal: description; check: tests a value."""
     return _key(default, Meaning(text, legal, unit, True, check or _anything))
 
 
 def logistics(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
-    """Return the field of a key that decides no number."""
+    """Return the field of a key that does not change any number."""
     return _key(default, Meaning(text, legal, unit, False, check or _anything))
 
 
 def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
-    """Yield (key, meaning, value) of every key below a config dataclass, in order of definition."""
+    """Yield (key, meaning, value) for every key of a config dataclass, in order of definition."""
     for item in dataclasses.fields(node):
         key, value = f"{prefix}{item.name}", getattr(node, item.name)
         if dataclasses.is_dataclass(value):
@@ -48,19 +48,19 @@ def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
 
 @cache
 def defaults() -> dict[str, Any]:
-    """Return {dotted key: default} of the app in use."""
+    """Return {dotted key: default} for the current app."""
     return {key: value for key, _, value in knobs(app.current().Config())}
 
 
 @cache
 def groups() -> tuple[str, ...]:
-    """Return the keys of the app in use that hold other keys, such as optimizer."""
+    """Return the keys of the current app that contain other keys, such as optimizer."""
     fields = dataclasses.fields(app.current().Config)
     return tuple(item.name for item in fields if dataclasses.is_dataclass(item.default_factory))
 
 
 def not_negative(value: float) -> bool:
-    """Return whether a number is 0 or more, and finite."""
+    """Return whether a number is finite and at least 0."""
     return math.isfinite(value) and value >= 0
 
 

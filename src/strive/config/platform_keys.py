@@ -1,4 +1,4 @@
-"""Keys that every cell has because the platform reads them: where it runs, what it needs, where it is shown."""
+"""Config keys that the platform reads in every cell: where it runs, its resources, and its tracker."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from strive.config.keys import logistics, not_negative
 
 
 class Tracker(StrEnum):
-    """Whether a cell is shown on W&B."""
+    """Tracker for a cell's metrics."""
 
     auto = "auto"
     none = "none"
@@ -18,7 +18,7 @@ class Tracker(StrEnum):
 
 @dataclass(kw_only=True, slots=True)
 class TrackerConfig:
-    """Where W&B shows a cell. Nothing here is part of its identity, and training waits for none of it."""
+    """Settings of the W&B run of a cell. They are not part of its identity, and training never waits for W&B."""
 
     kind: Tracker = logistics(
         Tracker.auto, "auto: W&B where its client and a key are there; none: never; wandb: refuse to start without them"
@@ -47,7 +47,7 @@ class TrackerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class NeedsConfig:
-    """What a SLURM job must ask for to train this cell; 0 and empty leave it to hydra.launcher."""
+    """Resources of the SLURM job that trains this cell; 0 and empty leave them to hydra.launcher."""
 
     timeout_min: int = logistics(
         0, "time limit of the job", "0 or more", unit="minutes", check=lambda minutes: minutes >= 0
@@ -57,7 +57,7 @@ class NeedsConfig:
 
 
 class TrainerKeys(Protocol):
-    """What the platform reads of `trainer`."""
+    """The keys of `trainer` that the platform reads."""
 
     threads: int
     checkpoint_minutes: float
@@ -66,24 +66,24 @@ class TrainerKeys(Protocol):
 
 
 class CellConfig(Protocol):
-    """A cell's config as the platform knows it: a dataclass of the app's own, of which it reads these."""
+    """The keys that the platform reads from an app's own config dataclass."""
 
     @property
     def seed(self) -> int:
-        """What makes replicates."""
+        """Return the seed, which distinguishes replicates."""
 
     @property
     def runs(self) -> str:
-        """Folder that records are written to."""
+        """Return the folder for records."""
 
     @property
     def trainer(self) -> TrainerKeys:
-        """Where and how the cell runs."""
+        """Return where and how the cell runs."""
 
     @property
     def tracker(self) -> TrackerConfig:
-        """Where it is shown."""
+        """Return the tracker settings."""
 
     @property
     def needs(self) -> NeedsConfig:
-        """What its SLURM job asks for."""
+        """Return the resources of its SLURM job."""

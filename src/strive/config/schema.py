@@ -1,6 +1,6 @@
-"""From Hydra's mapping to the app's own dataclasses: the one border between Hydra and the program.
+"""Conversion of Hydra's mapping to the app's own dataclasses.
 
-Below it nobody sees OmegaConf.
+No other code uses OmegaConf's containers.
 """
 
 import dataclasses
@@ -13,21 +13,20 @@ from strive.errors import ConfigError, UnknownKeyError
 
 
 def to_config(composed: DictConfig) -> Any:
-    """Turn Hydra's mapping into plain dataclasses and check every value.
+    """Convert Hydra's mapping to plain dataclasses and check every value.
 
-    After this call no code sees OmegaConf: attributes are typed, and a missing one is an
-    AttributeError where it is used.
+    The result contains no OmegaConf objects: attributes are typed, and using a missing one raises AttributeError.
 
-    Raises ConfigError with one line for each wrong value.
+    Raises ConfigError with one line for each illegal value.
     """
     return app.current().checked(to_dataclass(composed))
 
 
 def to_dataclass(composed: DictConfig) -> Any:
-    """Return Hydra's mapping as plain dataclasses, of which only keys and types were checked.
+    """Convert Hydra's mapping to plain dataclasses, checking only keys and types.
 
-    Raises UnknownKeyError for a key that +KEY=VALUE added, ConfigError for one that ~KEY took away,
-    OmegaConf's errors for values of another type.
+    Raises UnknownKeyError for a key added by +KEY=VALUE, ConfigError for one removed by ~KEY,
+    and OmegaConf's errors for values of another type.
     """
     schema = app.current().Config
     _check_keys(composed, schema(), "")

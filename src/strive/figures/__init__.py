@@ -1,1 +1,1 @@
-"""Conditions as figures for a paper, by matplotlib."""
+"""Figures of conditions for a paper, drawn with matplotlib."""

@@ -1,4 +1,4 @@
-"""Learning curves in small panels: every seed thin, the mean thick. Lengths are in inches."""
+"""Learning curves in small panels: thin lines for seeds, a thick one for the mean. Lengths are in inches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from strive.tables.summary import SweepSummary
 MOST_PANELS = 12  # on a page
 
 _SIDE, _LEFT, _RIGHT = 0.1, 0.6, 0.12
-_BETWEEN, _STACKED = 0.16, 0.1  # two panels side by side; the two halves of a panel
-_FEET = 0.42  # below a panel: the numbers of its epochs, and the word
-_MOST_LABEL = 2.6  # in the legend
+_BETWEEN, _STACKED = 0.16, 0.1  # between neighbouring panels; between the two halves of a panel
+_FEET = 0.42  # height below a panel, for its tick labels and axis label
+_MOST_LABEL = 2.6  # maximal width of a legend label
 _NAMES = {
     "train_error": "training\nerror, %",
     "val_error": "validation\nerror, %",
@@ -32,7 +32,7 @@ _BASELINE: dict[str, Any] = {"color": style.FOREGROUND, "linestyle": (0, (2.5, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Book:
-    """What all pages of a sweep share."""
+    """Data shared by all pages of a sweep."""
 
     title: str
     subtitle: tuple[str, ...]
@@ -43,35 +43,35 @@ class _Book:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _CurvePanel:
-    """The conditions of one panel, and what stands above it."""
+    """The conditions of one panel, and its title and note."""
 
     histories: Sequence[ConditionHistory]
     title: list[str]
     note: list[str]
-    baselines: list[ConditionHistory]  # that the conditions are compared with, and that have no line here
+    baselines: list[ConditionHistory]  # to compare with, not conditions of this panel
 
     @property
     def head(self) -> float:
-        """Height of what stands above."""
+        """Return the height of title and note."""
         return len(self.title) * style.line_height(style.TEXT) + len(self.note) * style.line_height(style.SMALL) + 0.06
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Grid:
-    """Where the panels of a page are."""
+    """Positions of the panels on a page."""
 
     across: int
     width: float
     height: float  # of one half of a panel
-    stacked: bool = True  # halves one above the other; of a panel that is alone they are side by side
+    stacked: bool = True  # halves are stacked; in a single panel they are next to each other
 
     @property
     def body(self) -> float:
-        """Height of a panel without what stands above and below."""
+        """Return the height of a panel without title, note and axis labels."""
         return 2 * self.height + _STACKED if self.stacked else self.height
 
     def corner(self, number: int, half: int) -> tuple[float, float]:
-        """Return how far right of the page's edge and below the panel's top the lower left corner of a half is."""
+        """Return the lower left corner of a half, from the page's left edge and down from the panel's top."""
         if not self.stacked:
             return _LEFT + half * (self.width + _LEFT + _RIGHT), self.height
         return _LEFT + number * (self.width + _BETWEEN), self.height + half * (self.height + _STACKED)
@@ -79,10 +79,10 @@ class _Grid:
 
 @style.house_style()
 def learning_curves(sweep: SweepSummary) -> list[Figure]:
-    """Return small panels by the table's first row key.
+    """Return small panels grouped by the table's first row key.
 
-    Training and validation error where images were held out, else training loss and error. No figure
-    if no cell has a curve: a record may lie without its epochs.jsonl.
+    Shows training and validation error if images were held out, else training loss and error. Returns no figure
+    if no cell has a curve, because a record may lack its epochs.jsonl.
     """
     histories = histories_of(sweep)
     if not any(history.curves for history in histories):
@@ -102,7 +102,7 @@ def learning_curves(sweep: SweepSummary) -> list[Figure]:
 
 
 def subtitle(sweep: SweepSummary) -> tuple[str, str]:
-    """Return the sweep's question, and what was trained for how long."""
+    """Return the sweep's question, and its data and epochs."""
     cells = sweep.loaded.cells
     data = ", ".join(sorted(map(str, cells["data.name"].unique())))
     epochs = " or ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
@@ -110,7 +110,7 @@ def subtitle(sweep: SweepSummary) -> tuple[str, str]:
 
 
 def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) -> Figure:
-    """Draw one page. name: what follows the title."""
+    """Draw one page. name: appended to the title."""
     grid = _grid(len(groups))
     panels = [_panel(group, book, grid.width) for group in groups]
     bands = [panels[start : start + grid.across] for start in range(0, len(panels), grid.across)]
@@ -143,7 +143,7 @@ def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) 
 
 
 def _grid(count: int) -> _Grid:
-    """Return up to three panels side by side, or three or four: in few rows, then with few gaps."""
+    """Return a grid with up to four panels in a row: with as few rows and then as few gaps as possible."""
     room = style.WIDTH - _LEFT - _RIGHT
     if count == 1:
         return _Grid(across=1, width=(room - _LEFT - _RIGHT) / 2, height=2.2, stacked=False)
@@ -167,7 +167,7 @@ def _panel(histories: Sequence[ConditionHistory], book: _Book, width: float) -> 
 
 
 def _note(histories: Sequence[ConditionHistory], width: float) -> list[str]:
-    """Return how many seeds there are, and where there is no mean, in lines of this width."""
+    """Return the number of seeds and the reasons for missing means, wrapped to this width."""
     counts = sorted({len(history.curves) for history in histories})
     lines = [f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"]
     holes: dict[str, list[str]] = {}
@@ -181,7 +181,7 @@ def _note(histories: Sequence[ConditionHistory], width: float) -> list[str]:
 
 
 def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
-    """Return how to read a page, as far as there is something to read on it."""
+    """Return the explanations that this page needs."""
     histories = [history for panel in panels for history in panel.histories]
     if all(len(history.condition.cells) == 1 for history in histories):
         sentences = ["Each line is one seed (n = 1)."]
@@ -198,7 +198,7 @@ def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
 
 
 def _legend(panels: Sequence[_CurvePanel], book: _Book) -> tuple[list[Line2D], int]:
-    """Return the lines of a page, each once, and how many stand side by side."""
+    """Return the distinct lines of a page, and the number of columns of the legend."""
     texts = dict.fromkeys(short_label(history.line) for panel in panels for history in panel.histories)
     handles = []
     for text in filter(None, texts):
@@ -214,7 +214,7 @@ def _legend(panels: Sequence[_CurvePanel], book: _Book) -> tuple[list[Line2D], i
 def _write_legend(
     figure: Figure, page: Axes, y: float, handles: Sequence[Line2D], columns: int, history: ConditionHistory
 ) -> None:
-    """Write the legend; before values alone, such as 0.05, the name of their knob."""
+    """Write the legend, with the knob's name in front if the labels are plain values such as 0.05."""
     x = _SIDE
     if len(history.line) == 1 and ARM not in history.line:
         (name,) = style.wrapped(knob_title(*history.line), 0.9, style.TEXT, lines=1)
@@ -224,12 +224,12 @@ def _write_legend(
 
 
 def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, column: str, scale: Scale) -> Axes:
-    """Return the axes of one half of a panel. number: the panel's from the left."""
+    """Return the axes of one half of a panel. number: index of the panel in its row."""
     width, height = figure.get_size_inches()
     x, down = grid.corner(number, half)
     axes = figure.add_axes((x / width, (top - down) / height, grid.width / width, grid.height / height))
     low, high = scale.limits[column]
-    # A single epoch is a point, not at the edge.
+    # A single epoch is drawn as a point in the middle instead of at the edge.
     axes.set(xlim=(1, scale.epochs) if scale.epochs > 1 else (0, 2), ylim=(low, high))
     axes.grid(visible=True)
     axes.set_axisbelow(True)
@@ -260,7 +260,7 @@ def _draw_half(axes: Axes, panel: _CurvePanel, column: str, book: _Book) -> None
 
 
 def _draw_history(axes: Axes, history: ConditionHistory, column: str, style: Mapping[str, Any]) -> None:
-    # Where a condition has one seed, its line is all there is. Of one epoch there is a point and no line.
+    # A condition with one seed has no other line. A single epoch gives a point instead of a line.
     alone = len(history.condition.cells) == 1
     look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
     for curve, cut in zip(history.curves, history.cut, strict=True):

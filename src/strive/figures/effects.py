@@ -1,4 +1,4 @@
-"""The figures of one sweep. Each may take several pages; a page is one figure."""
+"""Figures of one sweep's means and differences. Each may take several pages; each page is one figure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
 
 _OWN, _LOSS = style.COLOURS[:2]
-_VERDICTS: dict[Verdict, dict[str, Any]] = {  # the shape says it, the colour only again
+_VERDICTS: dict[Verdict, dict[str, Any]] = {  # the shape identifies the verdict, the colour only repeats it
     Verdict.no_loss: {"marker": "o", "color": _OWN, "markersize": 5.5},
     Verdict.loss: {"marker": "s", "color": _LOSS, "markersize": 5},
     Verdict.undecided: {"marker": "D", "color": style.FOREGROUND, "markerfacecolor": "white", "markersize": 4.5},
@@ -34,14 +34,14 @@ _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "whi
 
 @style.house_style()
 def effect_plot(sweep: SweepSummary) -> list[Figure]:
-    """Return each condition's difference from its baseline, or the means where the table has none."""
+    """Return each condition's difference from its baseline, or the means if the table has no baseline."""
     compared = [condition for condition in sweep.conditions if condition.baseline]
     return _differences(sweep, compared) if compared else _means(sweep)
 
 
 @style.house_style()
 def seeds_plot(sweep: SweepSummary) -> list[Figure]:
-    """Return each seed's value of each condition, their mean, and the paper's value."""
+    """Return each seed's value for each condition, with the mean and the paper's value."""
     conditions = sweep.conditions
     papers = {
         condition.ref: condition.paper.error
@@ -174,7 +174,7 @@ def _seeds_caption(sweep: SweepSummary, with_paper: bool) -> str:
 
 
 def _other_setup(sweep: SweepSummary) -> str:
-    """Return in what the cells are not trained as the paper's, or ""."""
+    """Return the differences of the cells' training set-up from the paper's, or ""."""
     table = sweep.layout
     varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in sweep.loaded.choices)}
     other = off_paper(table.paper, sweep.loaded.cells.iloc[0].to_dict(), varied)
@@ -211,7 +211,7 @@ def _draw_mean(found: Summary | Difference, style: dict[str, Any]) -> Draw:
 
 def _draw_seeds(condition: Condition, paper: float | None) -> Draw:
     values = list(condition.values.values())
-    # The first seed on top; none hides another.
+    # The first seed is on top, and none hides another.
     heights = [0.0] if len(values) == 1 else np.linspace(0.055, -0.055, len(values))
 
     def draw(axes: Axes, y: float) -> None:

@@ -1,4 +1,4 @@
-"""A page with a line for each condition of a table: its label, its marks on a common axis, its numbers. In inches."""
+"""Forest plot: a line for each condition with its label, its marks on a common axis and its numbers. In inches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +13,17 @@ from matplotlib.ticker import MaxNLocator
 
 from strive.figures import style
 
-_SIDE = 0.1  # empty at either side of the page
+_SIDE = 0.1  # margin on the left and right of the page
 _GAP = 0.16
-_LABEL, _AXIS = (1.5, 2.2), 1.7  # a label's largest width is between these, and leaves the axis so much
+_LABEL, _AXIS = (1.5, 2.2), 1.7  # range of the label column's width; least width of the axis
 _LABEL_LINES, _NOTE_LINES = 4, 3
-_NOTE = 1.6  # width that a note gets, if it needs it
-_BODY = 7.6  # height of the lines of a page, about
-_PADDING = 0.09  # above and below the text of a line, together
+_NOTE = 1.6  # width that a note may take if it needs it
+_BODY = 7.6  # approximate height of the lines of a page
+_PADDING = 0.09  # above and below the text of a line, in total
 _LEGEND, _HEADINGS = 0.2, 0.3
-_BELOW = 0.5  # for ticks and the axis' name
+_BELOW = 0.5  # for tick labels and the axis label
 
-Draw = Callable[[Axes, float], None]  # marks of one line, at this height
+Draw = Callable[[Axes, float], None]  # draws the marks of one line at this height
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,32 +31,32 @@ class ForestLine:
     """One line of the page."""
 
     label: str
-    ref: str = ""  # of the condition; follows a label that had to be shortened
-    entries: tuple[str, ...] = ()  # right of the axis, one for each heading
-    note: str = ""  # why there are no numbers; stands over the first entries, which are ""
+    ref: str = ""  # of the condition; appended to a label that had to be shortened
+    entries: tuple[str, ...] = ()  # to the right of the axis, one for each heading
+    note: str = ""  # why there are no numbers; printed over the first entries, which are ""
     draw: Draw | None = None
     head: str = ""  # heading above the first of the lines that share it
-    rule: bool = False  # a rule above it: the conditions of another group begin
+    rule: bool = False  # draw a line above it because another group of conditions begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """What is around the lines."""
+    """Everything on a page except the lines."""
 
     title: str
     subtitle: tuple[str, ...]  # a paragraph each
-    axis: str  # what the marks are, with the unit
+    axis: str  # meaning of the marks, with the unit
     limits: tuple[float, float]
     headings: tuple[str, ...]  # of the entries
     caption: str
     legend: tuple[Line2D, ...] = ()
-    height: float = 0.2  # of a line, at least
-    backdrop: Draw | None = None  # behind all marks; its height is that of the axis' top
+    height: float = 0.2  # least height of a line
+    backdrop: Draw | None = None  # drawn behind all marks; its height is the top of the axis
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A line with its texts broken to fit, or a heading."""
+    """A line with its texts wrapped, or a heading."""
 
     line: ForestLine
     label: list[str]
@@ -68,11 +68,11 @@ class _Measured:
 def span(
     points: Sequence[float], intervals: Sequence[tuple[float, float]] = (), keep: Sequence[float] = ()
 ) -> tuple[float, float]:
-    """Return the limits of an axis on which one outlier does not flatten all else.
+    """Return axis limits that prevent one outlier from flattening everything else.
 
-    points: where marks are. intervals: around some of them. keep: what must be on the axis. Of four points and more,
-    those count that are within three quartile distances (or three usual half-widths) of the middle half; of an
-    interval, at most three usual half-widths to either side. What is beyond is an arrow at the edge.
+    points: positions of marks. intervals: around some of them. keep: values that must be visible. With four or more
+    points, only those within three quartile distances (or three typical half-widths) of the middle half count; of an
+    interval, at most three typical half-widths on each side. Marks outside the limits become arrows at the edge.
     """
     halves = [(high - low) / 2 for low, high in intervals]
     usual = float(np.median(halves)) if halves else 0.0
@@ -91,7 +91,7 @@ def span(
 
 
 def mark(axes: Axes, x: float, y: float, style: dict[str, Any], *, shape: bool = False) -> None:
-    """Draw a mark; one beyond the axis is an arrow at its edge. shape: keep its shape beside the arrow."""
+    """Draw a mark; if it is outside the axis, an arrow at the edge. shape: keep its shape next to the arrow."""
     low, high = axes.get_xlim()
     if not low <= x <= high:
         edge, inward, arrow = (low, 0.035, "<") if x < low else (high, -0.035, ">")
@@ -104,10 +104,10 @@ def mark(axes: Axes, x: float, y: float, style: dict[str, Any], *, shape: bool =
 
 
 def whisker(axes: Axes, low: float, high: float, y: float, color: str) -> None:
-    """Draw an interval; an end that is beyond the axis is an arrow."""
+    """Draw an interval; an end outside the axis becomes an arrow."""
     left, right = axes.get_xlim()
     if high <= left or low >= right:
-        return  # its mark has an arrow
+        return  # the arrow of its mark is enough
     ends = max(low, left), min(high, right)
     axes.plot(ends, [y, y], color=color, linewidth=1.3, solid_capstyle="butt", zorder=3)
     for end, beyond, arrow in ((ends[0], low < left, "<"), (ends[1], high > right, ">")):
@@ -116,8 +116,8 @@ def whisker(axes: Axes, low: float, high: float, y: float, color: str) -> None:
 
 
 def draw_pages(frame: Frame, lines: Sequence[ForestLine]) -> list[Figure]:
-    """Return a figure for each page that the lines take."""
-    # A heading takes the room of two lines.
+    """Return a figure for each page that the lines need."""
+    # A heading takes the height of two lines.
     most = max(8, int(_BODY / frame.height) - 2 * len({line.head for line in lines if line.head}))
     return [_draw_page(replace(frame, title=frame.title + name), part) for name, part in style.pages(lines, most)]
 
@@ -153,7 +153,7 @@ def _draw_page(frame: Frame, lines: Sequence[ForestLine]) -> Figure:
 
 
 def _set_up(axes: Axes, frame: Frame, bottom: float, top: float) -> None:
-    # Heights on the axis are those on the page, so that a line's text and marks share one.
+    # The axis uses the page's heights, so a line's text and marks share one.
     axes.set(xlim=frame.limits, ylim=(bottom, top), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -168,7 +168,7 @@ def _set_up(axes: Axes, frame: Frame, bottom: float, top: float) -> None:
 def _draw_lines(
     page: Axes, axes: Axes, measured: Sequence[_Measured], edges: Sequence[float], notes: float, top: float
 ) -> None:
-    """Draw from the top down. edges: right ends of the entries. notes: left end of the notes."""
+    """Draw from top to bottom. edges: right ends of the entries. notes: left end of the notes."""
     striped = False
     for each in measured:
         line, middle, foot = each.line, top - each.height / 2, top - each.height
@@ -176,7 +176,7 @@ def _draw_lines(
         if striped:
             page.axhspan(foot, top, color=style.STRIPE, linewidth=0)
         if each.heading:
-            # Over the axis, whose grid would run through the words.
+            # Covers the axis, whose grid would run through the words.
             axes.axhspan(foot + 0.01, top, color="white", linewidth=0, zorder=2.5)
             style.write_middle(axes, (_SIDE, middle), each.label, style.TEXT, weight="bold", transform=page.transData)
             _rule(page, foot)
@@ -197,20 +197,20 @@ def _rule(page: Axes, height: float) -> None:
 
 
 def _column_widths(headings: Sequence[str], lines: Sequence[ForestLine]) -> list[float]:
-    """Return the width of each column of entries, with the gap to its left."""
+    """Return the width of each column of entries, including the gap to its left."""
     widths = [style.text_width(heading, style.SMALL) for heading in headings]
     for line in lines:
         for number, entry in enumerate(line.entries):
             widths[number] = max(widths[number], style.text_width(entry, style.TEXT))
     widths = [width + _GAP for width in widths]
     notes = [style.text_width(style.drawable(line.note), style.SMALL) for line in lines if line.note]
-    # A note should not need a second line for want of a little room.
+    # Widens the column a little if that saves a note from needing a second line.
     widths[0] += max(0.0, min(max(notes, default=0.0), _NOTE) - sum(widths[: _free(lines, len(headings))]))
     return widths
 
 
 def _free(lines: Sequence[ForestLine], columns: int) -> int:
-    """Return how many columns notes may stand over."""
+    """Return the number of columns that notes may cover."""
     ends = [next((n for n, entry in enumerate(line.entries) if entry), columns) for line in lines if line.note]
     return min(ends, default=columns)
 
@@ -218,7 +218,7 @@ def _free(lines: Sequence[ForestLine], columns: int) -> int:
 def _measure(
     before: ForestLine | None, line: ForestLine | None, columns: Sequence[float], height: float
 ) -> Iterator[_Measured]:
-    """Yield a line, and before it the heading that it begins. before: the line above it on the page."""
+    """Yield a line, preceded by its heading if it begins one. before: the previous line on the page."""
     assert line is not None
     if line.head and (before is None or before.head != line.head):
         heading = style.wrapped(line.head, style.WIDTH - 2 * _SIDE, style.TEXT, lines=2, weight="bold")

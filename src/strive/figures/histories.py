@@ -14,8 +14,8 @@ from strive.results.conditions import Condition
 from strive.results.learning_curves import mean_curve, read_epochs
 from strive.tables.summary import SweepSummary
 
-MOST_LINES = 8  # conditions in one panel; more are not told apart
-_MOST_DROPS = 5  # of the learning rate that are shown; more are a schedule of their own
+MOST_LINES = 8  # conditions in one panel; more could not be told apart
+_MOST_DROPS = 5  # learning rate drops to show; more are a schedule of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,50 +23,50 @@ class ConditionHistory:
     """Learning curves of the cells of one condition."""
 
     condition: Condition
-    curves: list[pd.DataFrame]  # of the cells that have one, as read_epochs gives them
-    cut: list[bool]  # for each curve whether it ends early: its cell diverged or failed
-    panel: Mapping[str, Any]  # the part of the condition's key that names its panel
-    line: Mapping[str, Any]  # the part that names its line in the panel
+    curves: list[pd.DataFrame]  # of the cells that have one, as returned by read_epochs
+    cut: list[bool]  # whether each curve ends early because its cell diverged or failed
+    panel: Mapping[str, Any]  # the part of the condition's key that identifies its panel
+    line: Mapping[str, Any]  # the part that identifies its line in the panel
 
     @cached_property
     def hole(self) -> str:
-        """Why there is no mean; "" where there is one."""
+        """Return why there is no mean; "" if there is one."""
         lacking = len(self.condition.cells) - len(self.curves)
         if self.condition.hole or not lacking:
             return self.condition.hole
         return f"{lacking} of {len(self.condition.cells)} without a whole curve"
 
     def mean(self, column: str) -> pd.Series:
-        """Return the mean over cells by epoch; empty where there is a hole."""
+        """Return the mean over cells by epoch; empty if there is a hole."""
         return pd.Series(dtype=float) if self.hole else mean_curve(self.curves, column)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What all panels of a sweep share, so that they can be compared."""
+    """Axes shared by all panels of a sweep, to make them comparable."""
 
-    columns: tuple[str, str]  # of the curves: one above the other in each panel
-    limits: Mapping[str, tuple[float, float]]  # {column: lowest and highest}; logarithmic where the lowest is above 0
+    columns: tuple[str, str]  # of the curves: the two halves of each panel
+    limits: Mapping[str, tuple[float, float]]  # {column: (lowest, highest)}; logarithmic if the lowest is above 0
     epochs: int  # the last one
-    drops: Sequence[float]  # epochs at which the learning rate falls, parts of one among them
+    drops: Sequence[float]  # epochs at which the learning rate falls, possibly fractional
 
 
 def histories_of(sweep: SweepSummary) -> list[ConditionHistory]:
-    """Return each condition's history with its panel: the first row key, and more while a panel holds too many."""
+    """Return each condition's history; the first row key names its panel, and more keys if a panel would overflow."""
     keys = sweep.layout.keys
     depth = _depth(sweep)
     return [_history(condition, keys[:depth], keys[depth:]) for condition in sweep.conditions]
 
 
 def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scale:
-    """Return what the panels share; some history must have a curve."""
+    """Return the scale shared by all panels; at least one history must have a curve."""
     curves = [curve for history in histories for curve in history.curves]
-    # What diverged may be at 1e30 before it ends; it must not flatten all else.
+    # A diverged curve may reach 1e30 and must not flatten all others.
     calm = [curve for history in histories for curve, cut in zip(history.curves, history.cut, strict=True) if not cut]
     columns = _columns(sweep, curves)
     limits = {column: _limits(calm or curves, column) for column in columns}
     if columns[1].startswith("val"):
-        # The same number of training and of held-out images: the gap between them is to be seen.
+        # Same limits for training and held-out images, to show the gap between them.
         both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
         limits = dict.fromkeys(columns, both)
     last = int(max(curve["epoch"].max() for curve in curves))
@@ -74,16 +74,16 @@ def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scal
 
 
 def shown(values: pd.Series, column: str) -> pd.Series:
-    """Return a column's values as they are shown: errors in percent, losses in nats."""
+    """Return a column's values in the plotted unit: errors in percent, losses in nats."""
     return values * 100 if column.endswith("error") else values
 
 
 def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> ConditionHistory:
     curves, cut = [], []
     for folder, status, epochs in zip(*(condition.cells[key] for key in ("folder", "status", "epochs")), strict=True):
-        # A missing cell has no folder, and "" would be the one that the command was started in.
+        # A missing cell has no folder, and "" would be the current directory.
         curve = read_epochs(Path(folder)) if folder else pd.DataFrame()
-        # One that was cut off later is no curve of a cell that is done.
+        # A shorter curve of a finished cell was truncated later.
         if len(curve) and (status != "done" or len(curve) >= epochs):
             curves.append(curve)
             cut.append(status != "done")
@@ -97,7 +97,7 @@ def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) ->
 
 
 def _depth(sweep: SweepSummary) -> int:
-    """Return how many of the table's keys name a panel: none of a single one while its conditions fit in one panel."""
+    """Return how many keys of the table name a panel; 0 if there is only one key and one panel is enough."""
     keys = sweep.layout.keys
     for depth in range(min(1, len(keys) - 1), len(keys)):
         panels = [json.dumps([condition.key[key] for key in keys[:depth]]) for condition in sweep.conditions]
@@ -113,7 +113,7 @@ def _columns(sweep: SweepSummary, curves: Sequence[pd.DataFrame]) -> tuple[str, 
 
 
 def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
-    """Return the limits of a panel: from 0; of a loss that falls to a tenth, from above 0."""
+    """Return the axis limits: from 0, or from above 0 for a loss that falls to a tenth."""
     values = shown(pd.concat([curve[column] for curve in curves]).dropna(), column)
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if column.endswith("loss") and 0 < low < high / 10:
@@ -122,7 +122,7 @@ def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
 
 
 def _drops(sweep: SweepSummary, last: int) -> list[float]:
-    """Return the epochs up to the last at which the learning rate falls, if it does so in all cells alike."""
+    """Return the epochs at which the learning rate falls, if they are the same in all cells; at most the last epoch."""
     cells = sweep.loaded.cells
     found = set(zip(cells["optimizer.drop_at"], cells["epochs_planned"], strict=True))
     if len(found) > 1:

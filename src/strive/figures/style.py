@@ -1,4 +1,4 @@
-"""Style of all figures: colours, text that fits, and files without a date. Lengths are in inches."""
+"""Style of all figures: colours, text that fits, and reproducible files without a date. Lengths are in inches."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
 from strive.figures import text_layout
 
-WIDTH = 7.0  # of a page; the text of most papers is 5.5 to 7 wide
+WIDTH = 7.0  # of a page; the text width of most papers is 5.5 to 7
 DPI, SMALL, TEXT, TITLE = text_layout.DPI, text_layout.SMALL, text_layout.TEXT, text_layout.TITLE
 T = TypeVar("T")
 FORMATS = ("pdf", "svg", "png")
 FOREGROUND, FAINT, STRIPE = text_layout.FOREGROUND, "#5f5f5f", "#f4f4f2"
-# After Okabe and Ito (2008), told apart without red or green vision; the yellow, which white paper swallows, is left
-# out, and the first four differ in lightness. Every line has a dash, too, for those who print in grey.
+# After Okabe and Ito (2008), safe for colour-blind readers, without the yellow, which is invisible on white paper.
+# The first four differ in lightness. Every line also has a dash pattern, for printing in grey.
 COLOURS = ("#005a9c", "#d55e00", "#1a1a1a", "#2fae84", "#cc79a7", "#56b4e9", "#e69f00", "#7a3b8f")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _STYLE: dict[str, Any] = {
@@ -44,21 +44,21 @@ _STYLE: dict[str, Any] = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.5,
     "lines.solid_capstyle": "round",
-    "svg.fonttype": "path",  # looks the same where the font is not installed
-    "svg.hashsalt": "strive",  # or every file would name its parts at random
+    "svg.fonttype": "path",  # looks the same if the font is not installed
+    "svg.hashsalt": "strive",  # otherwise ids in the file would be random
     "savefig.dpi": DPI,
 }
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw and save in the house style, whatever the user's matplotlibrc says."""
+    """Draw and save in the house style, regardless of the user's matplotlibrc."""
     with text_layout.house_style(_STYLE):
         yield
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Return colour and dash of a line; the first 32 all differ, the first 8 in colour."""
+    """Return colour and dash of a line; the first 32 all differ, the first 8 differ in colour."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": _DASHES[(number + number // len(COLOURS)) % len(_DASHES)],
@@ -66,7 +66,7 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def to_bytes(figure: Figure, form: str, title: str) -> bytes:
-    """Return the figure as a file of FORMATS: the same figure, the same bytes."""
+    """Return the figure as a file of FORMATS; the same figure gives the same bytes."""
     metadata = {
         "pdf": {"Title": title, "CreationDate": None},
         "svg": {"Title": title, "Date": None},
@@ -84,7 +84,7 @@ drawable = text_layout.drawable
 def wrapped(
     text: str, width: float, size: float, *, lines: int = 99, end: str = " …", weight: str = "normal"
 ) -> list[str]:
-    """Return the text broken into at most `lines` lines of this width; what is shortened has `end` at its end.
+    """Break the text into at most `lines` lines of this width; if it is shortened, `end` is appended.
 
     size: points.
     """
@@ -105,12 +105,12 @@ def wrapped(
 
 
 def paragraphs(texts: Sequence[str], width: float) -> list[str]:
-    """Return texts of size TEXT in lines of this width, each beginning a new one."""
+    """Wrap texts of size TEXT to this width, each beginning a new line."""
     return [line for text in texts if text for line in wrapped(text, width, TEXT, lines=3)]
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return how wide a line of text is. size: points."""
+    """Return the width of a line of text. size: points."""
     return text_layout.text_width(text, size, weight) / DPI
 
 
@@ -120,7 +120,7 @@ def line_height(size: float) -> float:
 
 
 def new_page(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure, and axes over all of it whose unit is the inch."""
+    """Return a figure, and axes that cover it with the inch as unit."""
     figure = Figure(figsize=(width, height))
     page = figure.add_axes((0, 0, 1, 1))
     page.set(xlim=(0, width), ylim=(0, height))
@@ -129,7 +129,7 @@ def new_page(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def write(page: Axes, corner: tuple[float, float], lines: Sequence[str], size: float, **style: Any) -> float:
-    """Write lines below the corner, the left upper one; return where the next line would begin. size: points."""
+    """Write lines below the upper left corner; return the height of the next line. size: points."""
     x, y = corner
     for line in lines:
         page.text(x, y - 0.78 * line_height(size), line, size=size, va="baseline", **style)
@@ -138,7 +138,7 @@ def write(page: Axes, corner: tuple[float, float], lines: Sequence[str], size: f
 
 
 def write_middle(page: Axes, middle: tuple[float, float], lines: Sequence[str], size: float, **style: Any) -> None:
-    """Write lines around a height, so that capitals and digits look centred on it. size: points."""
+    """Write lines centred on a height, as measured by capitals and digits. size: points."""
     x, y = middle
     write(page, (x, y + (0.51 * (len(lines) - 1) + 0.5 - 0.02) * line_height(size)), lines, size, **style)
 
@@ -146,7 +146,7 @@ def write_middle(page: Axes, middle: tuple[float, float], lines: Sequence[str], 
 def place_legend(
     figure: Figure, handles: Sequence[Line2D], corner: tuple[float, float], columns: int, *, length: float = 2.8
 ) -> None:
-    """Put a legend below the corner, the left upper one. length: of its lines, in font sizes."""
+    """Place a legend below the upper left corner. length: of its lines, in font sizes."""
     width, height = figure.get_size_inches()
     figure.legend(
         handles=list(handles),
@@ -165,12 +165,12 @@ def place_legend(
 
 
 def number(value: float, *, sign: bool = False) -> str:
-    """Return a number with two digits and a true minus. sign: a plus, too."""
+    """Return a number with two digits and a true minus. sign: also print a plus."""
     return f"{value:{'+' if sign else ''}.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:
-    """Write the numbers of an axis in full: powers of ten would be mathematical text."""
+    """Write the numbers of an axis in full, because powers of ten would be mathematical text."""
     if logarithmic:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         return
@@ -180,7 +180,7 @@ def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:
 
 
 def pages(items: Sequence[T], most: int) -> list[tuple[str, Sequence[T]]]:
-    """Return the items in as few parts of at most `most` as can be, about equally long, and how to call each."""
+    """Divide the items into as few parts of at most `most` as possible, about equally long, with a name for each."""
     count = -(-len(items) // most)
     length = -(-len(items) // max(1, count))
     parts = [items[start : start + length] for start in range(0, len(items), max(1, length))]
@@ -188,11 +188,11 @@ def pages(items: Sequence[T], most: int) -> list[tuple[str, Sequence[T]]]:
 
 
 def _pieces(word: str, width: float, size: float, weight: str) -> Iterator[str]:
-    """Yield a word, or the parts of one that is wider than a line."""
+    """Yield a word, or its parts if it is wider than a line."""
     while len(word) > 1 and text_width(word, size, weight) > width:
         fitting = (count for count in range(len(word) - 1, 1, -1) if text_width(word[:count], size, weight) <= width)
         count = next(fitting, 1)
-        # Rather behind a mark than in the middle of a word.
+        # Breaks after a punctuation mark if possible.
         count = max((place + 1 for place in range(count // 2, count) if word[place] in "_-./,="), default=count)
         yield word[:count]
         word = word[count:]

@@ -1,6 +1,6 @@
-"""Fonts, widths and line breaks of text in the figures of src/visualize.py and of analysis/. Lengths are in dots.
+"""Fonts, widths and line breaks of text in the figures of src/visualize.py and of analysis/. Lengths are in pixels.
 
-Imports matplotlib, which only figures need, and no torch, which tables do without.
+Imports matplotlib, which only figures need, and no torch, which tables do not need.
 """
 
 from bisect import bisect_left
@@ -14,22 +14,22 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Page
 
-DPI = 200  # of a PNG; text is measured at it
+DPI = 200  # of a PNG, also used to measure text
 SMALL, TEXT, TITLE = 6.5, 7.5, 9.0  # points
-LINE = 1.35  # height of a line of text, in its font size
+LINE = 1.35  # height of a line of text, relative to its font size
 FOREGROUND = "#1a1a1a"
-_FONT = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
+_FONT = "DejaVu Sans"  # comes with matplotlib, so figures are the same on every machine
 _STYLE: dict[str, Any] = {
     "font.family": [_FONT],
     "text.color": FOREGROUND,
-    "text.parse_math": False,  # a class, a data set or an arm may have dollars in its name
-    "pdf.fonttype": 42,  # text stays text, and journals take it
+    "text.parse_math": False,  # the name of a class, a data set or an arm may contain dollars
+    "pdf.fonttype": 42,  # keeps text as text, as journals require
 }
 
 
 @contextmanager
 def house_style(further: dict[str, Any] | None = None) -> Iterator[None]:
-    """Draw and save in the house style, whatever the user's matplotlibrc says. further: settings of other things."""
+    """Draw and save in the house style, regardless of the user's matplotlibrc. further: additional settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE | (further or {}))  # type: ignore[arg-type]
@@ -37,13 +37,13 @@ def house_style(further: dict[str, Any] | None = None) -> Iterator[None]:
 
 
 def drawable(text: str) -> str:
-    """Return the text on one line, with a box for every character that the font has not."""
+    """Return the text on one line, with a box for every character that is missing from the font."""
     glyphs = _glyphs()
     return "".join(each if ord(each) in glyphs else "\N{WHITE SQUARE}" for each in " ".join(text.split()))
 
 
 def wrapped(text: str, width: float, points: float, weight: str = "normal", *, most: int = 99) -> list[str]:
-    """Return the text in at most so many lines of this width; what is cut off has an ellipsis in its place."""
+    """Wrap the text into at most `most` lines of this width; an ellipsis replaces the rest."""
     lines = [""]
     for word in drawable(text).split():
         longer = f"{lines[-1]} {word}".strip()
@@ -59,7 +59,7 @@ def wrapped(text: str, width: float, points: float, weight: str = "normal", *, m
 
 @cache
 def text_width(text: str, points: float, weight: str = "normal") -> float:
-    """Return how wide a line of text is."""
+    """Return the width of a line of text."""
     font = font_manager.FontProperties(family=_FONT, size=points, weight=weight)
     width, _, _ = _measure().get_text_width_height_descent(text, font, ismath=False)
     return float(width)
@@ -74,14 +74,14 @@ def _shortened(line: str, fits: Callable[[str], bool]) -> str:
     if fits(line):
         return line
     line = line.removesuffix("…")
-    # The longest beginning that fits: a name may be thousands of letters long.
+    # Finds the longest prefix that fits, because a name may be thousands of letters long.
     end = bisect_left(range(1, len(line)), True, key=lambda length: not fits(f"{line[:length]}…"))
     return f"{line[:end]}…"
 
 
 @cache
 def _measure() -> Any:
-    # At the dots of what is written: letters are moved to whole ones, which changes the width of a line by a tenth.
+    # At the output's resolution: letters are aligned to pixels, which changes the width of a line by up to a tenth.
     return FigureCanvasAgg(Page(dpi=DPI)).get_renderer()
 
 

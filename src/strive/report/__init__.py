@@ -1,1 +1,1 @@
-"""All answers of a runs folder as one HTML page."""
+"""The results of a runs folder as one HTML page."""

@@ -1,4 +1,4 @@
-"""Learning curves for the page: small plots side by side, every cell thin, the mean of a condition thick."""
+"""Learning curves for the page: small plots with a thin line for each cell and a thick one for a condition's mean."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,38 +11,38 @@ from strive.results.conditions import Condition
 from strive.results.labels import knob_title, value_text, value_texts
 from strive.tables.summary import SweepSummary
 
-_MOST_POINTS = 80  # of a curve: more than a small plot has room for
-_ALL_POINTS = 40_000  # of a sweep, which are half a megabyte; each curve has some all the same
+_MOST_POINTS = 80  # of a curve, enough for a small plot
+_ALL_POINTS = 40_000  # of a sweep, about half a megabyte; each curve has a few in any case
 _FEWEST_POINTS = 25
 _ONE_PX, _SMALL_PX = 380, 210
 
-Curve = list[float | None]  # percent at each of the epochs that are kept; no entry without a file
+Curve = list[float | None]  # percent at each of the chosen epochs; empty without a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _ErrorHistory:
-    """How the cells of one condition went."""
+    """Errors over epochs of the cells of one condition."""
 
     condition: Condition
-    curves: dict[str, Curve]  # {name of the cell: its curve}, also of those without a file
+    curves: dict[str, Curve]  # {name of the cell: its curve}, including those without a file
 
     @property
     def seen(self) -> dict[str, Curve]:
-        """The curves of which there is something to be seen."""
+        """Return the curves that have at least one visible point."""
         return {name: curve for name, curve in self.curves.items() if any(value is not None for value in curve)}
 
     @property
     def mean(self) -> Curve:
-        """The mean over cells at each epoch where all have a number; empty where there is a hole."""
+        """Return the mean over cells at each epoch at which all have a number; empty if there is a hole."""
         if self.condition.hole or len(self.curves) < 2 or not all(self.curves.values()):
             return []
         return [_mean(values) for values in zip(*self.curves.values(), strict=True)]
 
 
 def learning_curves(sweep: SweepSummary) -> WebFigure | None:
-    """Return the error over epochs of every cell that wrote any down; None if none did.
+    """Return the error over epochs of each cell with a history; None if none has one.
 
-    On held-out images where all of the sweep's cells have them, else on training images. A condition with a hole has no
+    Uses held-out images if all of the sweep's cells have them, else training images. A condition with a hole has no
     mean.
     """
     cells = sweep.loaded.cells
@@ -75,7 +75,7 @@ def learning_curves(sweep: SweepSummary) -> WebFigure | None:
 
 
 def _kept(most: int, points: int) -> list[int]:
-    """Return the epochs that are shown: so many of 1 to `most`, the first, and the last."""
+    """Return the epochs to show: this many between 1 and `most`, including both."""
     step = -(-most // points)
     return sorted({1, *range(step, most + 1, step), most})
 
@@ -86,7 +86,7 @@ def _histories(sweep: SweepSummary, column: str, epochs: Sequence[int]) -> list[
     return [
         _ErrorHistory(
             condition=condition,
-            # A missing cell has no folder, and "" would be the one that the command was started in.
+            # A missing cell has no folder, and "" would be the current directory.
             curves={
                 names[cell]: _curve(Path(folders[cell]), column, epochs) if folders[cell] else []
                 for cell in condition.cells["cell"]
@@ -97,7 +97,7 @@ def _histories(sweep: SweepSummary, column: str, epochs: Sequence[int]) -> list[
 
 
 def _names(sweep: SweepSummary) -> dict[str, str]:
-    """Return {cell id: what tells it from the others of its condition}."""
+    """Return {cell id: a name that is unique within its condition}."""
     keys = sweep.layout.pair
     names = {}
     for cell, status, *values in sweep.loaded.cells[["cell", "status", *keys]].to_numpy(object).tolist():
@@ -107,9 +107,9 @@ def _names(sweep: SweepSummary) -> dict[str, str]:
 
 
 def _curve(folder: Path, column: str, epochs: Sequence[int]) -> Curve:
-    """Return a cell's errors in percent at some epochs, None where it has none; [] without a file."""
+    """Return a cell's errors in percent at some epochs, None if it has none there; [] without a file."""
     lines = read_lines(folder)
-    # The other lines are not parsed: a thousand cells with 350 epochs each are many.
+    # Other lines are not parsed, to save time with a thousand cells of 350 epochs each.
     return (
         [_error(lines[epoch - 1], column, epoch) if epoch <= len(lines) else None for epoch in epochs] if lines else []
     )
@@ -123,7 +123,7 @@ def _error(line: bytes, column: str, epoch: int) -> float | None:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     numbers = [value for value in values if value is not None]
-    # Where one cell has no number there is no mean.
+    # No mean if one cell has no number.
     return round(math.fsum(numbers) / len(numbers), 2) if len(numbers) == len(values) else None
 
 
@@ -133,7 +133,7 @@ def _panels(
     lines: Mapping[str, tuple[str, str]],
     epochs: Sequence[int],
 ) -> list[WebPanel]:
-    """Return a plot for each panel in which there is something to be seen. panels, lines: as of series_of."""
+    """Return a plot for each panel that shows any curve. panels, lines: as returned by series_of."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(lines.values()))}
     found: dict[str, list[Spec]] = {}
     for history in histories:
@@ -143,7 +143,7 @@ def _panels(
 
 
 def _traces(history: _ErrorHistory, epochs: Sequence[int], number: int) -> list[Spec]:
-    """Return a line for each cell of a condition, and one for their mean. number: of the line's style."""
+    """Return a line for each cell of a condition, and one for their mean. number: index of the line style."""
     many = len(history.curves) > 1
     named = [(name, curve, many) for name, curve in history.seen.items()]
     if any(value is not None for value in history.mean):
@@ -172,9 +172,9 @@ def _trace(condition: Condition, name: str, epochs: Sequence[int], curve: Curve,
 
 
 def _layout(height: int, span: tuple[float, float], epochs: Sequence[int]) -> Spec:
-    """Return what all plots share, their axes too, so that they can be compared. span: smallest and largest error."""
+    """Return the layout of all plots, with equal axes to make them comparable. span: smallest and largest error."""
     axis = {"automargin": True, "fixedrange": True, "zeroline": False}
-    # There is no epoch 2.5.
+    # Prevents ticks at fractions such as epoch 2.5.
     whole = {"dtick": 1} if epochs[-1] <= 8 else {}
     return {
         "height": height,
@@ -188,7 +188,7 @@ def _layout(height: int, span: tuple[float, float], epochs: Sequence[int]) -> Sp
 
 
 def _logarithmic(span: tuple[float, float]) -> bool:
-    """Return whether errors fall so far that a linear axis would show their ends as one line."""
+    """Return whether errors fall so far that a linear axis would merge the ends of the curves."""
     return 0 < span[0] < span[1] / 5
 
 

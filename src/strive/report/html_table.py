@@ -1,4 +1,4 @@
-"""A table as HTML, through great-tables. The page's style sheet says how it looks, in light and dark."""
+"""A table as HTML, made with great-tables. The page's style sheet gives it light and dark appearance."""
 
 import re
 from collections.abc import Collection
@@ -10,15 +10,15 @@ from markupsafe import Markup, escape
 
 from strive.tables.table import Column, Row, Table
 
-# great-tables takes a tenth of a millisecond for each entry, and a page with more lines than this is no page.
+# great-tables takes a tenth of a millisecond for each entry, and longer tables are unreadable.
 MOST_LINES = 1000
 
 
 def web_table(table: Table, name: str, refs: Collection[str] = ()) -> Markup:
-    """Return the table as a <table> without title, caption and notes; lines beyond MOST_LINES are left out.
+    """Return the table as a <table> without title, caption and notes, and with at most MOST_LINES lines.
 
-    name: SECTION-TABLE, its id on the page; the elements title-NAME and caption-NAME name and describe it. refs: of
-    those rows that have an element to link to, cells-SECTION-REF.
+    name: SECTION-TABLE, its id on the page; the elements title-NAME and caption-NAME name and describe it. refs: refs
+    of the rows that have an element to link to, cells-SECTION-REF.
     """
     rows = table.rows[:MOST_LINES]
     linked = any(row.ref in refs for row in rows)
@@ -27,22 +27,22 @@ def web_table(table: Table, name: str, refs: Collection[str] = ()) -> Markup:
     keys = [f"c{number}" for number in range(len(columns))]
     frame = pd.DataFrame(lines, columns=keys, dtype=object)
     numeric = [key for key, column in zip(keys, columns, strict=True) if column.numeric]
-    # great-tables fills a frame of strings entry by entry; pyarrow would copy a column for each.
+    # great-tables fills a frame of strings entry by entry; pyarrow would copy a whole column each time.
     with pd.option_context("mode.string_storage", "python"):
         made = great_tables.GT(frame, id=name, rowname_col=keys[0]).tab_stubhead(label=_heading(columns[0]))
         made = made.cols_label({key: _heading(column) for key, column in zip(keys[1:], columns[1:], strict=True)})
         made = made.cols_align("left", keys).cols_align("right", numeric)
-        # What is formatted is taken as it is: _line has escaped it.
+        # The formatter adds no escaping, because _line has already escaped the text.
         return _marked(made.fmt(str, columns=keys).as_raw_html(), name, rows)
 
 
 def _heading(column: Column) -> Any:
-    # In a label great-tables takes {{x}} for a unit.
+    # In a label great-tables interprets {{x}} as a unit.
     return great_tables.html(str(escape(column.title)).replace("{", "&#123;"))
 
 
 def _line(row: Row, section: str, refs: Collection[str], linked: bool) -> list[str]:
-    """Return the row's entries as HTML. linked: whether there is a column of links at its end."""
+    """Return the row's entries as HTML. linked: whether the table ends with a column of links."""
     line = []
     for entry in row.entries:
         text = escape(entry.text)
@@ -60,11 +60,11 @@ def _line(row: Row, section: str, refs: Collection[str], linked: bool) -> list[s
 
 
 def _marked(html: str, name: str, rows: tuple[Row, ...]) -> Markup:
-    """Return the <table> alone, its lines numbered for the filter, those below a rule marked."""
-    # The style sheet in front of it knows no dark page.
+    """Return only the <table>, with numbered lines for the filter and marks on lines below a rule."""
+    # Drops the style sheet before the table, which has no dark mode.
     html = html[html.index("<table") : html.rindex("</table>") + len("</table>")]
     described = f'<table id="{name}-table" aria-labelledby="title-{name}" aria-describedby="caption-{name}"'
-    # With scope on every heading cell, headers says nothing more, and is a third of the text.
+    # headers is redundant, because every heading cell has scope, and it makes up a third of the text.
     html = re.sub(r' headers="[^"]*"', "", html)
     head, body, rest = re.split(r'(?<=<tbody class="gt_table_body">)|(?=</tbody>)', html)
     head = head.replace("<table", described, 1)

@@ -1,4 +1,4 @@
-"""Sweeps as one HTML file that needs no network: a question, its answer, and everything behind it."""
+"""Sweeps as one HTML file that works offline: each question with its answer, tables, figures and cells."""
 
 import base64
 import hashlib
@@ -23,8 +23,8 @@ from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Table
 
 _PAGE = Path(__file__).with_name("assets")
-_FIRST = ("overview", "errors", "differences")  # tables in front of the figures
-_OWN_SECTION = ("holes",)  # tables of which the page has a section of its own
+_FIRST = ("overview", "errors", "differences")  # tables before the figures
+_OWN_SECTION = ("holes",)  # tables with a section of their own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ class _WebTable:
     name: str  # its id
     table: Table
     html: Markup
-    left_out: int  # lines
+    left_out: int  # number of omitted lines
 
     @property
     def help(self) -> list[Column]:
@@ -47,7 +47,7 @@ class _Section:
 
     name: str  # its id
     sweep: SweepSummary
-    count: str  # of its cells, by status
+    count: str  # number of its cells, by status
     filters: dict[str, tuple[str, list[str]]]  # {knob: (title, values)}
     first: list[_WebTable]
     figures: list[tuple[str, WebFigure]]  # (id, figure)
@@ -64,7 +64,7 @@ def render_report(
 ) -> str:
     """Return the page. The same records give the same text.
 
-    url_of: the address of a cell folder's page on the tracker, "" if it has none.
+    url_of: returns the tracker's address for a cell folder, "" if it has none.
     """
     sections = []
     room = MOST_BYTES
@@ -76,8 +76,8 @@ def render_report(
     tables = [table for section in sections for table in (*section.first, *section.further, section.cost) if table]
     scripts = [_script("report.js")]
     if figures:
-        # Plotly is most of the page: no figure, no plotly.
-        scripts.insert(0, Markup(get_plotlyjs()))  # of a pinned package, and without </script
+        # Plotly is most of the page's size, so it is added only if there are figures.
+        scripts.insert(0, Markup(get_plotlyjs()))  # from a pinned package, and without </script
     return (
         _environment()
         .get_template("report.html")
@@ -130,7 +130,7 @@ def _web_table(section: str, table: Table, links: frozenset[str] = frozenset()) 
 
 
 def _filters(sweep: SweepSummary) -> dict[str, tuple[str, list[str]]]:
-    """Return what tables and figures can be filtered by: knobs with two values and more."""
+    """Return the filters for tables and figures: the knobs with two or more values."""
     values: dict[str, dict[str, None]] = {}
     rows = [row.factors for table in sweep.tables for row in table.rows]
     for factors in (*(value_texts(condition.key) for condition in sweep.conditions), *rows):
@@ -144,7 +144,7 @@ def _figure(figure: WebFigure) -> dict[str, Any]:
 
 
 def _lines(table: Table) -> dict[str, Any]:
-    """Return what the page filters and sorts a table by."""
+    """Return the data that the page uses to filter and sort a table."""
     rows = table.rows[:MOST_LINES]
     return {
         "factors": [dict(row.factors) for row in rows],
@@ -157,7 +157,7 @@ def _title(sweeps: Sequence[SweepSummary]) -> str:
 
 
 def _count_of(statuses: Sequence[str]) -> str:
-    """Return such as "57 of 60 cells done, 1 diverged, 2 missing"."""
+    """Return the counts as text, such as "57 of 60 cells done, 1 diverged, 2 missing"."""
     counts: dict[str, int] = {}
     for status in statuses:
         counts[status] = counts.get(status, 0) + 1
@@ -169,7 +169,7 @@ def _count_of(statuses: Sequence[str]) -> str:
 
 
 def _environment() -> Environment:
-    # Everything that is not of this folder is text from somebody's records.
+    # All text from records is untrusted, so autoescaping is on.
     return Environment(
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -180,7 +180,7 @@ def _script(name: str) -> Markup:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Return a policy under which a browser loads nothing and runs these scripts alone."""
+    """Return a content security policy that allows only these scripts and no loading."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     return "; ".join(
         [

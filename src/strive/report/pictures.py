@@ -1,4 +1,4 @@
-"""Pictures that lie in cells' folders, such as those that visualize.py makes, as text for a page."""
+"""Pictures from cells' folders, such as those of visualize.py, embedded as text for a page."""
 
 import base64
 import json
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_FOLDER = "pictures"  # in a cell's folder
+_FOLDER = "pictures"  # within a cell's folder
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_BYTES = 4_000_000  # of all pictures of a page together, which are a third longer as text
+MOST_BYTES = 4_000_000  # for all pictures of a page; base64 makes them a third longer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,16 +16,16 @@ class Picture:
     """One picture."""
 
     cell: str
-    name: str  # of the file, without its end
-    uri: str  # data:image/png;base64,...; "" where there was no room left
-    title: str = ""  # as the file NAME.json beside it says
+    name: str  # of the file, without its suffix
+    uri: str  # data:image/png;base64,...; "" if there was no room left
+    title: str = ""  # from the file NAME.json in the same folder
     caption: str = ""
 
 
 def pictures(cells: Sequence[tuple[str, str]], room: int = MOST_BYTES) -> list[Picture]:
-    """Return the PNG files below the cells' folders, by cell and name.
+    """Return the PNG files in the cells' folders, by cell and name.
 
-    cells: (id, folder). room: bytes; a picture that does not fit has no content.
+    cells: (id, folder). room: bytes; a picture that exceeds it has no content.
     """
     found = []
     for cell, folder in cells:
@@ -41,7 +41,7 @@ def pictures(cells: Sequence[tuple[str, str]], room: int = MOST_BYTES) -> list[P
 
 
 def _about(path: Path) -> tuple[str, str]:
-    """Return what is written of a picture, ("", "") where nothing is, or nothing that can be read."""
+    """Return a picture's title and description, ("", "") if there are none or they cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

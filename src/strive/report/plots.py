@@ -1,7 +1,8 @@
-"""Plotly's figures as plain dicts, for a page that draws them; no plotly is imported to make them.
+"""Plotly figures as plain dicts that the page's script draws; building them does not import plotly.
 
-What the page changes is marked: a trace's meta has `colour`, its number in the page's palette, and `factors`, what it
-is filtered by; a shape's name says what it is. Every text is escaped: plotly reads tags and entities in it.
+The parts that the page changes are marked: a trace's meta has `colour`, its index in the page's palette, and
+`factors`, the values to filter it by; a shape's name identifies it. All text is escaped, because plotly interprets
+tags and entities.
 """
 
 import textwrap
@@ -18,29 +19,29 @@ from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import value_title
 
 Spec = dict[str, Any]  # a trace or a layout
-Name = tuple[str, str]  # what a value is of, or "", and the value
+Name = tuple[str, str]  # (the knob's name or "", the value)
 
-# Okabe and Ito (2008), told apart without red or green vision. The page's style sheet has the same for light and dark.
+# Okabe and Ito (2008), safe for colour-blind readers. The page's style sheet repeats them for light and dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#1a1a1a", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a3b8f")
 DASHES = ("solid", "dash", "dot", "dashdot")
-_MOST_LINES = 60  # of an effect plot, at once: the filter brings the others
+_MOST_LINES = 60  # shown at once in an effect plot; the filter shows the others
 _LINE_PX, _AROUND_PX = 26, 90
-_FOREGROUND = 2  # the colour of text
-_MOST_NAMED = 6  # in a sentence
-_MOST_SERIES = 8  # conditions that one plot can tell apart
+_FOREGROUND = 2  # index of the text colour
+_MOST_NAMED = 6  # conditions named in a sentence
+_MOST_SERIES = 8  # conditions in one plot that can be told apart
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
-# The form shows the verdict, too.
+# The symbol also identifies the verdict.
 _VERDICTS = {Verdict.no_loss: (0, "circle"), Verdict.loss: (1, "square"), Verdict.undecided: (2, "diamond-open")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """One entry of a figure's legend, which the page writes as text."""
+    """One legend entry of a figure, which the page writes as text."""
 
-    group: str  # what the entries with the same group are values of; "" if each speaks for itself
+    group: str  # common name of the entries in the same group; "" if each label is self-explanatory
     text: str
     colour: int
-    form: str  # one of DASHES, or a symbol of plotly's
+    form: str  # one of DASHES, or a plotly symbol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,22 +54,22 @@ class WebPanel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebFigure:
-    """Plots that belong together."""
+    """Plots that form one figure."""
 
-    name: str  # letters, digits and _ alone
+    name: str  # only letters, digits and _
     title: str
     caption: str  # whole sentences
-    alt: str  # what a reader who does not see it must know, a sentence
+    alt: str  # alternative text, one sentence
     panels: tuple[WebPanel, ...]
-    layout: Spec  # of each of them
+    layout: Spec  # shared by all panels
     legend: tuple[Key, ...] = ()
-    most: int = 24  # panels, or lines of a plot, that are shown at once
+    most: int = 24  # panels, or lines of a plot, shown at once
 
 
 def effect_plot(sweep: SweepSummary) -> WebFigure | None:
-    """Return each condition's difference from its baseline with its interval; None where there is no baseline.
+    """Return each condition's difference from its baseline with its interval; None if there is no baseline.
 
-    Points of error, or nats: above 0 is worse.
+    In percentage points of error, or nats: above 0 is worse.
     """
     shown = [condition for condition in sweep.conditions if condition.difference is not None]
     if not shown:
@@ -106,7 +107,7 @@ def effect_plot(sweep: SweepSummary) -> WebFigure | None:
 
 
 def mean_plot(sweep: SweepSummary) -> WebFigure | None:
-    """Return each condition's mean with its interval; None if there are not two of them."""
+    """Return each condition's mean with its interval; None if fewer than two conditions have one."""
     shown = [condition for condition in sweep.conditions if condition.summary is not None]
     if len(shown) < 2:
         return None
@@ -127,7 +128,7 @@ def mean_plot(sweep: SweepSummary) -> WebFigure | None:
 
 
 def paper_plot(sweep: SweepSummary) -> WebFigure | None:
-    """Return our mean over the paper's value, in percent; None where the paper has no value for any of ours."""
+    """Return our mean over the paper's value, in percent; None if the paper has no value for any condition."""
     shown = [
         condition
         for condition in sweep.conditions
@@ -170,9 +171,10 @@ def paper_plot(sweep: SweepSummary) -> WebFigure | None:
 
 
 def series_of(sweep: SweepSummary) -> tuple[dict[str, Name], dict[str, Name]]:
-    """Return {condition's ref: what names its panel} and {condition's ref: what names its line in the panel}.
+    """Return {condition's ref: name of its panel} and {condition's ref: name of its line in the panel}.
 
-    The first row key names the panel, and more while a panel holds too many lines; a few conditions have one panel.
+    The first row key names the panel, and more keys if a panel would hold too many lines; a few conditions share one
+    panel.
     """
     keys = sweep.layout.keys
     for depth in range(min(1, len(keys) - 1), len(keys) + 1):
@@ -183,13 +185,13 @@ def series_of(sweep: SweepSummary) -> tuple[dict[str, Name], dict[str, Name]]:
 
 
 def line_keys(names: Iterable[Name]) -> tuple[Key, ...]:
-    """Return the legend of lines, numbered as style() has them; none for a single one."""
+    """Return the legend of lines, numbered as in style(); empty for a single line."""
     found = list(dict.fromkeys(names))
     return tuple(_key(name, *style(number)) for number, name in enumerate(found)) if len(found) > 1 else ()
 
 
 def plain(text: str) -> str:
-    """Return the text so that plotly shows it as it is: with neither tags nor mathematics."""
+    """Return the text escaped so that plotly shows neither tags nor mathematics."""
     return escape(text, quote=False).replace("$", "&#36;")
 
 
@@ -219,7 +221,7 @@ def _mean_trace(condition: Condition, number: int, what: str) -> Spec:
     assert found is not None
     text = [f"{what}: {found.mean:.2f}", f"{_interval(found.low, found.high, '.2f')}n = {found.n}"]
     values = [round(value, 4) for value in condition.values.values()] if found.n > 1 else []
-    # The mean first, then the cells: arrays of marks, so that a line of the plot is one trace.
+    # The mean first, then the cells, in arrays, so that a line of the plot is one trace.
     return _point(condition, number, 0, "circle", text=text) | {
         "x": [round(found.mean, 4), *values],
         "y": [number] * (1 + len(values)),
@@ -263,7 +265,7 @@ def _paper_trace(condition: Condition, colour: int, symbol: str) -> Spec:
 
 
 def _point(condition: Condition, number: int, colour: int, symbol: str, *, text: Sequence[str]) -> Spec:
-    """Return a trace of one point without its x. number: its line from the top."""
+    """Return a trace of one point without its x. number: row of its line, from the top."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -278,7 +280,7 @@ def _point(condition: Condition, number: int, colour: int, symbol: str, *, text:
 
 
 def _bars(mean: float, low: float | None, high: float | None, colour: int, further: int = 0) -> Spec:
-    """Return an error bar of the first point. further: points behind it, which have none."""
+    """Return an error bar for the first point. further: number of following points, which have none."""
     if low is None or high is None:
         return {"visible": False}
     zeros = [0] * further
@@ -294,7 +296,7 @@ def _bars(mean: float, low: float | None, high: float | None, colour: int, furth
 
 
 def _lines_layout(conditions: Sequence[Condition], title: str) -> Spec:
-    """Return the layout of a plot with one line for each condition, the first on top."""
+    """Return the layout of a plot with one line for each condition, the first at the top."""
     count = min(len(conditions), _MOST_LINES)
     ticks = {"tickvals": list(range(count)), "ticktext": [_tick(condition.label) for condition in conditions[:count]]}
     return _layout(height=_AROUND_PX + _LINE_PX * count) | {
@@ -321,7 +323,7 @@ def _axis(title: str) -> Spec:
 
 
 def _range(values: Sequence[float]) -> list[float]:
-    """Return an axis' ends with some room."""
+    """Return the ends of an axis with some margin."""
     low, high = min(values), max(values)
     room = 0.12 * (high - low) or 0.5
     return [round(max(0.0, low - room), 4), round(high + room, 4)]

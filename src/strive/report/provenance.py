@@ -1,4 +1,4 @@
-"""Provenance of each number, as a page lists it: the cells of each condition, and what all of them share."""
+"""Provenance of each number on the page: the cells of each condition, and the values that all of them share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ _TITLES = {
     "wandb": "W&B",
     "not_checked": "not checked",
 }
-_SHORT = ("record_sha256", "data_fingerprint")  # hashes that are told apart by their first digits
+_SHORT = ("record_sha256", "data_fingerprint")  # hashes shortened to their first digits
 _SHARED = ("record", "code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
-_SOME = ("wandb", "not_checked", "dead")  # that no cell may have
-_NOT_COLUMNS = ("ref", "place", "cause")  # the headings of the groups, and the page's list of failures
+_SOME = ("wandb", "not_checked", "dead")  # columns that are often empty
+_NOT_COLUMNS = ("ref", "place", "cause")  # shown as group headings, and in the page's list of failures
 _DIGITS = 12
 
 
@@ -36,14 +36,14 @@ class ProvenanceText:
     """One entry of the list."""
 
     text: str
-    whole: str = ""  # what was shortened
-    link: str = ""  # an address on the web
-    code: bool = False  # a name for machines
+    whole: str = ""  # the full text, if `text` is shortened
+    link: str = ""  # a web address
+    code: bool = False  # whether it is set in a fixed-width font
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellGroup:
-    """The cells behind the lines with one ref."""
+    """The cells of the lines with one ref."""
 
     ref: str
     condition: str
@@ -53,17 +53,17 @@ class CellGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NumberProvenance:
-    """The cells behind a sweep's numbers."""
+    """The cells of a sweep's numbers."""
 
-    shared: tuple[tuple[str, ProvenanceText], ...]  # (title, entry) of what all cells with a record have in common
+    shared: tuple[tuple[str, ProvenanceText], ...]  # (title, entry) for each value shared by all cells with a record
     titles: tuple[str, ...]
     groups: tuple[CellGroup, ...]
 
 
 def number_provenance(sweep: SweepSummary, url_of: Callable[[Path], str]) -> NumberProvenance:
-    """Return the sweep's footnotes by condition, without the columns in which nothing differs.
+    """Return the sweep's footnotes by condition, without columns in which all cells agree.
 
-    url_of: the address of a cell folder's page on the tracker, "" if it has none.
+    url_of: returns the tracker's address for a cell folder, "" if it has none.
     """
     notes = sweep.footnotes.astype(object).where(sweep.footnotes.notna(), "")
     notes = notes.assign(wandb=[url_of(Path(record).parent) if record else "" for record in notes["record"]])
@@ -88,13 +88,13 @@ def number_provenance(sweep: SweepSummary, url_of: Callable[[Path], str]) -> Num
 
 
 def _pattern(record: str, cell: str) -> str:
-    """Return a record's path with the word CELL for the cell's id, which stands beside it."""
+    """Return a record's path with CELL instead of the cell's id, which has its own column."""
     path = PurePath(record)
     return str(path.parent.parent / "CELL" / path.name) if record and path.parent.name == cell else record
 
 
 def _common(values: "pd.Series[Any]") -> Any | None:
-    """Return the one value of all cells that have one, "" if none has; None if they differ."""
+    """Return the value shared by all cells that have one, "" if none has; None if they differ."""
     found = list(dict.fromkeys(value for value in values if value != ""))
     return None if len(found) > 1 else (found or [""])[0]
 

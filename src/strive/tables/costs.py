@@ -1,4 +1,4 @@
-"""Cost of a sweep: seconds, speed and device hours of each net on each device."""
+"""Cost table of a sweep: seconds, speed and device hours of each net on each device."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ _HOUR = 3600.0  # seconds
 
 
 def cost_table(sweep: SweepSummary) -> Table | None:
-    """Return one line for each net and device, and the total; None where no cell says how long it took."""
+    """Return one line for each net and device, and the total; None if no cell has a training time."""
     cells = _in_order(sweep)
     timed = cells[cells["train_seconds"].notna()]
     if timed.empty:
@@ -48,14 +48,14 @@ def cost_table(sweep: SweepSummary) -> Table | None:
 
 
 def _in_order(sweep: SweepSummary) -> pd.DataFrame:
-    """Return all cells, those of the table first and in its order."""
+    """Return all cells; those in the table come first, in its order."""
     order = [index for condition in sweep.conditions for index in condition.cells.index]
     cells = sweep.loaded.cells
     return cells.loc[[*order, *cells.index.difference(order)]]
 
 
 def _nets(loaded: Loaded, cells: pd.DataFrame) -> "pd.Series[Any]":
-    """Return what names each cell's net: its arm, or else the knobs of the net that vary."""
+    """Return the name of each cell's net: its arm, or else the model knobs that vary."""
     if cells[ARM].any():
         return cells[ARM]
     knobs = [key for key in loaded.factors if key.startswith("model.")]
@@ -72,7 +72,7 @@ def _row(net: str, device: str, cells: pd.DataFrame, digits: int) -> Row:
             Entry(text=net),
             Entry(text=device),
             _count(len(cells)),
-            # What a failed cell took says nothing about the next.
+            # A failed cell's time does not predict that of the next cell.
             _median(done["train_seconds"]),
             _median(done["images_per_second"]),
             _hours(math.fsum(cells["train_seconds"]), digits),

@@ -1,4 +1,4 @@
-"""A frame as comma-separated values for programs and for spreadsheets."""
+"""CSV text of a data frame, for programs and for spreadsheets."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from strive.plain_text import visible
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """Return the frame as RFC 4180 has it, its index left out."""
+    """Return the frame in the format of RFC 4180, without its index."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow([_field(name) for name in frame.columns])
@@ -22,7 +22,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def _field(value: Any) -> str:
-    """Return one field: numbers in full, nothing for a missing one, text that no spreadsheet takes for a formula."""
+    """Return one field: numbers in full, nothing for a missing one, text made safe from being run as a formula."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, dict | list | tuple):
         value = json.dumps(value)
@@ -38,7 +38,7 @@ def _field(value: Any) -> str:
 
 
 def _text_field(text: str) -> str:
-    """Return text with an apostrophe in front if a spreadsheet would calculate it; numbers stay as they are."""
+    """Return text with an apostrophe in front if a spreadsheet would calculate it; numbers are not changed."""
     if len(text) > 1 and text[0] in "=+-@\uff1d\uff0b\uff0d\uff20":
         try:
             float(text)

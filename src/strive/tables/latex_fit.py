@@ -1,4 +1,4 @@
-"""Fitting a table on a page of LaTeX: its type size, where its texts break, its number of parts."""
+"""Fits a table on a LaTeX page: chooses its type size, its line breaks and its number of parts."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from strive.plain_text import one_line
 from strive.tables.latex_lines import Face, LatexCell, LatexLine, Part, longest, wide, wrapped
 from strive.tables.table import Entry, Table
 
-PAGE = 340.0  # points; the text of article is 345 wide, and widths are estimates
-_HEIGHT = 520.0  # points; the text of article is 550 high
-_NARROWEST = 45  # points of a column of text at size 10: rather than a narrower one, the table is set in two halves
-_LONGEST = 260  # points of a word at size 10 that is not broken
-_TITLE = 42  # points of a title at size 10 that is not broken
-_HOLE = 70  # points of a reason why there is no number, among numbers, that is not broken
+PAGE = 340.0  # points; the text width of article is 345, and text widths are estimates
+_HEIGHT = 520.0  # points; the text height of article is 550
+_NARROWEST = 45  # points at size 10; if a text column would become narrower, the table is split in two halves
+_LONGEST = 260  # points at size 10; shorter words are not broken
+_TITLE = 42  # points at size 10; shorter titles are not broken
+_HOLE = 70  # points at size 10; a shorter reason for a missing number is not broken
 _MINUS = re.compile(r"(?<![\w.,)])-(?=\.?\d)")
 
 
@@ -23,18 +23,18 @@ _FACES = (
     Face(r"\small", 0.925, 5, 11.0),
     Face(r"\footnotesize", 0.85, 4, 9.5),
     Face(r"\footnotesize", 0.85, 3, 9.5),
-    Face(r"\scriptsize", 0.78, 3, 8.0),  # better than two halves
+    Face(r"\scriptsize", 0.78, 3, 8.0),  # preferred to two halves
 )
 
 
 def parts(table: Table, words: int) -> list[Part]:
-    """Return the table in parts that each fit a page; words: characters of caption and notes, which take room, too."""
+    """Return the table in parts that each fit a page; words: characters of caption and notes, which need room, too."""
     whole = _whole(table)
     return [part for half in _halves(whole) for part in _pages(half, words)]
 
 
 def _whole(table: Table) -> Part:
-    """Return the table as one part with one line in each cell."""
+    """Return the table as one part, with each cell on one line."""
     numeric = tuple(column.numeric for column in table.columns)
     header = LatexLine(tuple(LatexCell((one_line(column.title),), most=_TITLE) for column in table.columns), "", False)
     lines = []
@@ -45,14 +45,14 @@ def _whole(table: Table) -> Part:
 
 
 def _cell(entry: Entry, numeric: bool) -> LatexCell:
-    """Return a cell in a printer's signs: a minus before a number, a dash for nothing."""
+    """Return a cell with typographic signs: a minus before a number, a dash for an empty cell."""
     text = one_line(entry.text)
     text = _MINUS.sub("\u2212", text) if numeric else text
     return LatexCell(("\u2013" if text == "-" else text,), entry.bold, _HOLE if entry.hole and numeric else 0)
 
 
 def _halves(whole: Part) -> list[Part]:
-    """Return the table in as few sets of columns as fit the width; each begins with the first column."""
+    """Split the table into as few sets of columns as fit the width; each set begins with the first column."""
     if fitting := _fitted(whole):
         return [fitting]
     others = len(whole.numeric) - 1
@@ -64,7 +64,7 @@ def _halves(whole: Part) -> list[Part]:
 
 
 def _shares(widths: Sequence[float], count: int) -> list[tuple[int, int]]:
-    """Return `count` runs of about equal width, of all columns but the first."""
+    """Divide all columns but the first into `count` runs of about equal width."""
     ends = list(accumulate(widths[1:]))
     cuts = [next(i for i, end in enumerate(ends, 1) if end >= ends[-1] * k / count - 0.01) for k in range(1, count + 1)]
     return [(start + 1, end + 1) for start, end in pairwise([0, *cuts]) if end > start]
@@ -79,7 +79,7 @@ def _columns(whole: Part, start: int, end: int) -> Part:
 
 
 def _fitted(part: Part) -> Part | None:
-    """Return the part in the largest size that fits, else in the smallest with broken lines; None if it cannot fit."""
+    """Return the part in the largest size that fits, or in the smallest with broken lines; None if neither fits."""
     natural = _natural(part)
     for face in _FACES:
         if _total(natural, face) <= PAGE:
@@ -88,14 +88,14 @@ def _fitted(part: Part) -> Part | None:
 
 
 def _forced(part: Part) -> Part:
-    """Return a part of two columns such that it fits, whatever breaks."""
+    """Return a part of two columns that fits, breaking any text if necessary."""
     natural = _natural(part)
     share = PAGE / _FACES[-1].scale / len(natural) - 2 * _FACES[-1].gap
     return _fitted(part) or wrapped(part, _FACES[-1], [min(each, share) for each in natural])
 
 
 def _squeezed(part: Part, natural: Sequence[float]) -> Part | None:
-    """Return the part with its texts broken at spaces, no more than it takes; None if the numbers are too wide."""
+    """Return the part with texts broken at spaces as little as possible; None if the numbers are too wide."""
     face = _FACES[-1]
     least = [
         max(min(longest(line.cells[i]), _LONGEST) for line in (part.header, *part.lines)) if not right else natural[i]
@@ -109,7 +109,7 @@ def _squeezed(part: Part, natural: Sequence[float]) -> Part | None:
 
 
 def _natural(part: Part) -> list[float]:
-    """Return how wide each column would be."""
+    """Return the width of each column without line breaks."""
     return [max(wide(line.cells[i]) for line in (part.header, *part.lines)) for i in range(len(part.numeric))]
 
 
@@ -118,8 +118,8 @@ def _total(widths: Sequence[float], face: Face) -> float:
 
 
 def _pages(part: Part, words: int) -> Iterator[Part]:
-    """Yield the part in runs of rows that fit the height."""
-    # Caption and notes: about 75 characters a line. The header, the rules and the space round them: 60 points.
+    """Yield runs of the part's rows that fit the height."""
+    # Caption and notes: about 75 characters a line. The header, the rules and the space around them: 60 points.
     room = max(120.0, _HEIGHT - 60 - 12 * (words / 75 + 2))
     run: list[LatexLine] = []
     used = 0.0

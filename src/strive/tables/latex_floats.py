@@ -1,4 +1,4 @@
-"""A table as floats of LaTeX that need the package booktabs alone."""
+"""A table as LaTeX floats that need only the package booktabs."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from strive.tables.table import Table
 
 
 def floats(table: Table, name: str) -> list[str]:
-    """Return the table in as many floats as it takes to fit the page; columns that LaTeX does not print are named."""
+    """Return the table in as many floats as it needs to fit the page, with a note that names the omitted columns."""
     table, left_out = _printed(table)
     title = table.title
     caption = f"{title}. {table.caption}".strip()
@@ -23,7 +23,7 @@ def floats(table: Table, name: str) -> list[str]:
     for number, part in enumerate(found, 1):
         of = f" (part {number} of {len(found)})" if len(found) > 1 else ""
         mark = f"-{number}" if number > 1 else ""
-        # The notes stand once, where the table ends.
+        # Notes are printed once, after the last float.
         below = notes if number == len(found) else []
         blocks.append(_float(part, title + of, caption + of, label(table, name) + mark, below))
     return blocks
@@ -35,7 +35,7 @@ def label(table: Table, name: str) -> str:
 
 
 def _printed(table: Table) -> tuple[Table, list[str]]:
-    """Return the table with the columns that LaTeX prints, and the titles of the others."""
+    """Return the table without the columns that LaTeX omits, and the titles of those."""
     kept = [i for i, column in enumerate(table.columns) if column.latex]
     rows = tuple(replace(row, entries=tuple(row.entries[i] for i in kept)) for row in table.rows)
     columns = tuple(table.columns[i] for i in kept)
@@ -84,7 +84,7 @@ def _row(line: LatexLine, part: Part, *, first: bool = False, top: bool = False)
 
 
 def _stack(cell: LatexCell, right: bool, top: bool) -> str:
-    """Return a cell of several lines as a small table of its own; p{} columns would break where they please."""
+    """Return a cell of several lines as a nested table, because p{} columns would choose their own line breaks."""
     texts = [tex(text, bold=cell.bold) for text in cell.lines]
     if len(texts) == 1:
         return texts[0]

@@ -1,4 +1,4 @@
-"""The lines of a table in a page of LaTeX: how wide a text is, and where it breaks."""
+"""Lines of a LaTeX table: estimated text widths and line breaks."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,18 +12,18 @@ class Face:
     """A type size."""
 
     command: str
-    scale: float  # of widths, against size 10
+    scale: float  # of widths, relative to size 10
     gap: int  # points on each side of a column
-    line: float  # points from line to line
+    line: float  # points between baselines
 
 
 @dataclass(frozen=True, slots=True)
 class LatexCell:
-    """One place of a table, broken into lines."""
+    """One cell of a table, broken into lines."""
 
     lines: tuple[str, ...]  # not escaped
     bold: bool = False
-    most: float = 0  # points at size 10: it is broken rather than that its column grows wider for it; 0: it is not
+    most: float = 0  # points at size 10; break the cell rather than make its column wider; 0 for no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class LatexLine:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What stands in one float: the whole table, or some of its columns and rows."""
+    """The content of one float: the whole table, or some of its columns and rows."""
 
     face: Face
     numeric: tuple[bool, ...]
@@ -46,18 +46,18 @@ class Part:
 
 
 def longest(cell: LatexCell) -> float:
-    """Return how wide the longest word of a cell is, in points at size 10."""
+    """Return the width of a cell's longest word, in points at size 10."""
     return max((width(word, bold=cell.bold) for word in cell.lines[0].split()), default=0.0)
 
 
 def wide(cell: LatexCell) -> float:
-    """Return how wide a cell would be, in points at size 10."""
+    """Return the preferred width of a cell, in points at size 10."""
     whole = width(cell.lines[0], bold=cell.bold)
     return max(longest(cell), min(whole, cell.most)) if cell.most else whole
 
 
 def wrapped(part: Part, face: Face, widths: Sequence[float]) -> Part:
-    """Return the part in a type size, its cells broken into lines of these widths, in points at size 10."""
+    """Return the part in a type size, with its cells broken into lines of these widths, in points at size 10."""
 
     def of(line: LatexLine) -> LatexLine:
         cells = zip(line.cells, widths, strict=True)
@@ -67,7 +67,7 @@ def wrapped(part: Part, face: Face, widths: Sequence[float]) -> Part:
 
 
 def _broken(text: str, limit: float, bold: bool) -> tuple[str, ...]:
-    """Return the text in lines no wider than limit, at spaces, else behind - _ / . = or anywhere."""
+    """Break the text into lines no wider than limit: at spaces, else after - _ / . = or anywhere."""
     lines = [""]
     for piece in _pieces(text, limit, bold):
         if lines[-1] and width(lines[-1] + piece.rstrip(), bold=bold) > limit + 0.01:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from strive.plain_text import one_line
 
-# None of these is from the companion fonts (TS1), which a small installation lacks or has as pixels.
+# None of these needs the companion fonts (TS1), which a small installation lacks or has only as bitmaps.
 _WORDS = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -22,13 +22,13 @@ _WORDS = {
     "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
-    # In the oldest font encoding, which is the default, these three print as other signs.
+    # In the default font encoding (OT1) these three would print as other characters.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedblright{}",
     "`": r"\ensuremath{\grave{\ }}",
-    # Behind \\ these two are an argument of it.
+    # After \\ an opening bracket would start an optional argument.
     "[": "{[}",
     "*": "{*}",
     "]": "{]}",
@@ -74,7 +74,7 @@ _WORDS = {
     "Ł": r"\L{}",
     "\u0131": r"\i{}",
 }
-# Characters of cmr10 by width, in thousandths of the font size; the others of ASCII are 500.
+# Characters of cmr10 by width, in thousandths of the font size; all other ASCII characters are 500 wide.
 _WIDTHS = {
     278: " !',.:;[]|il",
     306: "fj",
@@ -95,12 +95,12 @@ _WIDTHS = {
     1028: "W",
 }
 _SIZES = {char: size / 100 for size, chars in _WIDTHS.items() for char in chars}
-_BOLD = 1.19  # how much wider cmbx10 is, at most
-_WORD = 110.0  # points of a word in running text that may stay whole
-_DIGIT = 5.0  # points; of the other letters, too
-_SIGN = 7.8  # points, of a sign of mathematics
+_BOLD = 1.19  # upper bound of the width of cmbx10 relative to cmr10
+_WORD = 110.0  # points; shorter words in running text are not broken
+_DIGIT = 5.0  # points; also used for other letters
+_SIGN = 7.8  # points, for a mathematical symbol
 _WIDE = dict.fromkeys("—…∑∞→←ÆŒ", 12.0)
-_ACCENTS = {  # those that the oldest encoding has
+_ACCENTS = {  # available in OT1
     "\u0300": "`",
     "\u0301": "'",
     "\u0302": "^",
@@ -116,7 +116,7 @@ _ACCENTS = {  # those that the oldest encoding has
     "\u0327": "c",
 }
 _BELOW = "\u0323\u0327"
-# Greek letters that mathematics has under their own names; the other capitals look like Latin ones.
+# Greek letters with their own command in math mode; the other capitals look like Latin ones.
 _GREEK = re.compile(
     "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
     "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
@@ -124,20 +124,20 @@ _GREEK = re.compile(
 
 
 def tex(text: str, *, bold: bool = False) -> str:
-    """Return untrusted text as LaTeX, in one line."""
-    # Two of these in a row would become another sign.
+    """Return untrusted text as one line of LaTeX."""
+    # Two of these in a row would form a ligature.
     parts = re.split(r"(?<=([-',]))(?=\1)", _composed(text))
     latex = "{}".join("".join(_char(char)[0] for char in part) for part in parts[::2])
     return rf"\textbf{{{latex}}}" if bold and latex else latex
 
 
 def running(text: str) -> str:
-    """Return untrusted text as LaTeX for a paragraph: words that might leave the page, such as ids, may break."""
+    """Return untrusted text as LaTeX for a paragraph: long words such as ids may be broken, to stay on the page."""
     return " ".join(r"\hspace{0pt}".join(map(tex, _syllables(word))) for word in one_line(text).split())
 
 
 def _syllables(word: str) -> list[str]:
-    """Return a word in pieces, if it is a long one: cut behind - _ / . = : , ; ) > ] or where one grows too long."""
+    """Split a long word into pieces: after - _ / . = : , ; ) > ] or where a piece becomes too long."""
     if width(word) <= _WORD:
         return [word]
     pieces = [""]
@@ -149,7 +149,7 @@ def _syllables(word: str) -> list[str]:
 
 
 def width(text: str, *, bold: bool = False) -> float:
-    """Return how wide a text is at a font size of 10, in points, or a little more."""
+    """Return an upper estimate of a text's width at font size 10, in points."""
     return sum(_char(char)[1] for char in _composed(text)) * (_BOLD if bold else 1)
 
 

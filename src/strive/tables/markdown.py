@@ -1,4 +1,4 @@
-"""GitHub's Markdown, readable on a terminal too: untrusted text, paragraphs, tables."""
+"""GitHub Markdown that is also readable on a terminal: escaped text, paragraphs, tables."""
 
 import re
 import textwrap
@@ -9,23 +9,23 @@ from rich.cells import cell_len
 from strive.plain_text import one_line
 from strive.tables.table import Entry, Row, Table
 
-_WIDTH = 110  # columns of a paragraph
-# What Markdown would read as more than text, and no more: '<0.001', '[8.9, 9.4]' and all_cnn_c are common and safe.
+_WIDTH = 110  # characters in a line of a paragraph
+# Only text that Markdown would interpret: '<0.001', '[8.9, 9.4]' and all_cnn_c are common and safe.
 _SPECIAL = re.compile(
     r"[\\`*|]"
-    r"|(?<![^\W_])_++|_++(?![^\W_])"  # an underscore inside a word is one
+    r"|(?<![^\W_])_++|_++(?![^\W_])"  # an underscore inside a word is safe
     r"|<(?!\s|$|[\d.,]++(?:\s|$))"  # a tag or an address
     r"|&(?=\#?\w+;)"
     r"|\](?=[(\[:])|\[(?=\^)"  # links, definitions, footnotes
-    r"|(?<!\S)\#"  # behind a heading, too
+    r"|(?<!\S)\#"  # also at the end of a heading
 )
-_PAIRED = "~$"  # struck out, formula: one alone is harmless
-# At the start of a line: list, quotation, underlined heading, table, numbered list, box to tick.
+_PAIRED = "~$"  # strikethrough and formula: a single one is harmless
+# At the start of a line: list, quotation, underlined heading, table, numbered list, task list.
 _STARTS = re.compile(r"^([-+=>:]|\[(?=[ xX]\])|\d{1,9}(?=[.)](?:\s|$)))")
 
 
 def escaped(text: str) -> str:
-    """Return untrusted text such that Markdown shows it as it is, within a line."""
+    """Return untrusted text escaped so that Markdown shows it unchanged within a line."""
     text = one_line(text)
     paired = "".join(char for char in _PAIRED if text.count(char) > 1)
     text = _SPECIAL.sub(lambda found: "".join("\\" + char for char in found.group()), text)
@@ -33,22 +33,22 @@ def escaped(text: str) -> str:
 
 
 def heading(text: str, level: int) -> str:
-    """Return a heading of untrusted text."""
+    """Return a heading with untrusted text."""
     return f"{'#' * level} {escaped(text)}"
 
 
 def paragraph(text: str, *, bold: bool = False) -> str:
-    """Return a paragraph of untrusted text, in lines that fit a terminal."""
+    """Return a paragraph with untrusted text, wrapped for a terminal."""
     return _lines(f"**{escaped(text)}**" if bold and one_line(text) else escaped(text))
 
 
 def bullets(texts: Iterable[str]) -> str:
-    """Return a list with an untrusted text in each item."""
+    """Return a list with untrusted text in each item."""
     return "\n".join("- " + _lines(escaped(text)).replace("\n", "\n  ") for text in texts)
 
 
 def table_lines(table: Table) -> str:
-    """Return rows and columns, aligned; a last column leads to the cells behind each line."""
+    """Return the aligned table; the last column refers to the cells of each line."""
     refs = any(row.ref for row in table.rows)
     numeric = [column.numeric for column in table.columns] + [False] * refs
     header = [escaped(column.title) for column in table.columns] + ["cells"] * refs
@@ -60,7 +60,7 @@ def table_lines(table: Table) -> str:
 
 
 def legend(table: Table) -> str:
-    """Return what the columns mean, in one paragraph; "" if they need no word."""
+    """Return the meaning of the columns in one paragraph; "" if none needs an explanation."""
     return "; ".join(f"{column.title}: {column.help}" for column in table.columns if column.help)
 
 
@@ -70,7 +70,7 @@ def _lines(text: str) -> str:
 
 
 def _start(found: re.Match[str]) -> str:
-    """Return the start of a line that would begin a list or the like; of a number, it is the dot that would."""
+    """Escape the start of a line that would begin a list or the like; for a numbered list, escape its dot."""
     text = found.group()
     return text + "\\" if text.isdigit() else "\\" + text
 

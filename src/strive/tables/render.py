@@ -1,4 +1,4 @@
-"""A sweep as text: Markdown, LaTeX and CSV. Everything in it comes from records and is escaped."""
+"""Renders a sweep as Markdown, LaTeX and CSV. All content comes from records and is escaped."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _COMPARISONS = "The paper's comparisons"
 
 
 def markdown(sweep: SweepSummary) -> str:
-    """Return the whole sweep as Markdown: question and answer, tables, notes, what is missing."""
+    """Return the whole sweep as Markdown: question and answer, tables, notes, problems."""
     blocks = [heading(sweep.title, 1), paragraph(sweep.loaded.question), paragraph(sweep.answer, bold=True)]
     blocks += _markdown_blocks(sweep.tables)
     for title, texts in (("Notes", sweep.notes), ("Missing or mixed", sweep.problems)):
@@ -29,12 +29,12 @@ def markdown(sweep: SweepSummary) -> str:
 
 
 def markdown_tables(tables: Sequence[Table], title: str = _COMPARISONS) -> str:
-    """Return tables of no single sweep as Markdown."""
+    """Return tables that belong to no single sweep as Markdown."""
     return _joined([heading(title, 1), *_markdown_blocks(tables)]) if tables else ""
 
 
 def latex(sweep: SweepSummary) -> str:
-    """Return the sweep's tables as LaTeX for a document with booktabs; notes and what is missing below."""
+    """Return the sweep's tables as LaTeX for a document with booktabs, followed by notes and problems."""
     name = sweep.loaded.name
     lines = [
         f"% {one_line(sweep.title)}: {one_line(sweep.loaded.question)}",
@@ -46,14 +46,14 @@ def latex(sweep: SweepSummary) -> str:
     texts = (*sweep.notes, *(f"Missing or mixed: {problem}." for problem in sweep.problems))
     items = [rf"  \item[\textendash] {running(text)}" for text in texts]
     if items:
-        # By the table's number: a float may stand on another page than the list.
+        # Refers to the table's number, because a float may be on another page than the list.
         of = rf"\noindent Notes to Table~\ref{{{label(sweep.tables[0], name)}}}, {running(sweep.title)}:"
         lines += ["", of, r"\begin{itemize}\sloppy", *items, r"\end{itemize}"]
     return "\n".join(lines) + "\n"
 
 
 def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
-    """Return tables of no single sweep as LaTeX for a document with booktabs."""
+    """Return tables that belong to no single sweep as LaTeX for a document with booktabs."""
     lines = [r"% Needs \usepackage{booktabs}. `cells [NAME 1]` behind a line: the rows of NAME.cells.csv with ref 1."]
     return "\n".join(lines + [block for table in tables for block in floats(table, name)]) + "\n" if tables else ""
 
@@ -64,9 +64,9 @@ def tidy_csv(sweep: SweepSummary) -> str:
 
 
 def footnotes_csv(sweep: SweepSummary, out: Path) -> str:
-    """Return one line for each cell behind each condition (RFC 4180).
+    """Return one line for each cell of each condition (RFC 4180).
 
-    out: the folder it is for. Records are named from there, so that it is the same file from wherever it is written.
+    out: folder of the file. Records are named relative to it, so the current directory does not change the file.
     """
     there = out.resolve()
     records = [os.path.relpath(os.path.realpath(each), there) if each else "" for each in sweep.footnotes["record"]]

@@ -1,4 +1,4 @@
-"""The summary of one sweep: its answer, its tables, and the cells behind every number."""
+"""Summary of one sweep: its answer, its tables, and the cells of each condition."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -45,16 +45,16 @@ class SweepSummary:
     conditions: tuple[Condition, ...]  # row by row
     effects: Effects | None
     tables: tuple[Table, ...]
-    notes: tuple[str, ...]  # what a reader must know, a sentence each
-    problems: tuple[str, ...]  # holes and mixtures, a sentence each: --strict and --check fail on them
+    notes: tuple[str, ...]  # for the reader, a sentence each
+    problems: tuple[str, ...]  # holes and mixtures, a sentence each; --strict and --check fail if there are any
     tidy: pd.DataFrame  # one row for each condition
-    footnotes: pd.DataFrame  # one row for each cell behind each number
+    footnotes: pd.DataFrame  # one row for each cell of each condition
 
 
 def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
-    """Return the summary of a sweep. mix: average and compare cells of different code or images, too.
+    """Return the summary of a sweep. mix: also average and compare cells of different code or images.
 
-    Raises ConfigError for a faulty sweep file, PublishedError for a table that the paper has not.
+    Raises ConfigError for a faulty sweep file, PublishedError for a table that is not in paper.yaml.
     """
     table = declared_table(loaded)
     conditions = make_conditions(loaded, table, mix=mix)
@@ -95,7 +95,7 @@ def _title(loaded: Loaded) -> str:
 
 
 def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> str:
-    """Return what the numbers are of: images, split, epochs, choice, number of cells."""
+    """Return the origin of the numbers: images, split, epochs, choice, number of cells, device and dates."""
     cells = loaded.cells
     data = ", ".join(sorted(map(str, cells["data.name"].unique())))
     epochs = ", ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
@@ -111,7 +111,7 @@ def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) 
 
 
 def _effects(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> tuple[Effects | None, str]:
-    """Return the analysis of variance, or why there is none; "" where nobody would expect one."""
+    """Return the analysis of variance, or the reason why there is none; "" if the sweep is not factorial."""
     factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
     if ARM in table.keys or len(factors) < 2 or table.pair != ("seed",):
         return None, ""
@@ -144,7 +144,7 @@ def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) ->
 
 
 def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
-    """Yield which means contain replicates that never left chance."""
+    """Yield the means that contain replicates that never left chance."""
     for condition in conditions:
         if condition.dead:
             chance = condition.cells["chance_error"][condition.cells["dead"].map(bool)].iloc[0]
@@ -157,7 +157,7 @@ def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
 
 
 def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
-    """Yield which numbers had nothing beside their records to be compared with."""
+    """Yield the numbers that could not be checked because a file was missing."""
     done = cells[cells["status"] == "done"]
     for name, numbers, file in (
         ("test_error", "test errors", PREDICTIONS),
@@ -169,7 +169,7 @@ def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def _mixtures(loaded: Loaded) -> list[str]:
-    """Return where cells that belong together were trained by different code or on different images."""
+    """Return the groups of cells that were trained by different code or on different images."""
     problems = []
     finished = loaded.cells[loaded.cells["status"] == "done"]
     for builder, group in finished.groupby("model.builder"):
@@ -188,7 +188,7 @@ def _counts(cells: pd.DataFrame, column: str) -> str:
 
 
 def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
-    """Return one row for each condition; empty where there is no number."""
+    """Return one row for each condition; missing numbers are empty."""
     rows = []
     for condition in conditions:
         row: dict[str, object] = {"sweep": loaded.name, "ref": condition.ref, "label": condition.label}
@@ -213,7 +213,7 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
 
 
 def _parts(prefix: str, source: object, names: Sequence[str]) -> dict[str, object]:
-    """Return {prefix and name: its value}; None for all where there is no source."""
+    """Return {prefix and name: its value}; all None if there is no source."""
     return {prefix + name: getattr(source, name, None) for name in names}
 
 
@@ -233,7 +233,7 @@ _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 
 def _footnotes(conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
-    """Return the cells behind each condition, in its order."""
+    """Return the cells of each condition, in the order of the conditions."""
     columns = list(dict.fromkeys((*table.pair, *_CELL_COLUMNS, table.value.value, *_WHEN)))
     frame = pd.concat([condition.cells for condition in conditions], ignore_index=True)[columns]
     frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]

@@ -1,4 +1,4 @@
-"""The tables of one sweep, from its conditions: what each says, not how it looks."""
+"""The tables of one sweep, built from its conditions; rendering is done elsewhere."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ _NONE = Entry(text="-")
 
 
 def value_title(table: table_spec.TableSpec) -> str:
-    """Return what the table shows, with its unit."""
+    """Return the name of the table's value, with its unit."""
     return f"{table.value.value.replace('_', ' ')}, {'%' if table.value.is_error else 'nats'}"
 
 
 def error_table(conditions: Sequence[Condition], table: table_spec.TableSpec, caption: str) -> Table:
-    """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number beside it."""
+    """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number."""
     papers = any(condition.paper is not None for condition in conditions)
     columns = [
         Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
@@ -49,7 +49,7 @@ def error_table(conditions: Sequence[Condition], table: table_spec.TableSpec, ca
 
 
 def matrix(conditions: Sequence[Condition], table: table_spec.TableSpec, caption: str) -> Table:
-    """Return the table's rows and columns as the sweep file has them: mean, spread, n."""
+    """Return the matrix of rows and columns that the sweep file declares: mean, spread, n."""
     by_row: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
         row, column = (_words(condition, keys) for keys in (table.rows, table.columns))
@@ -73,7 +73,7 @@ def matrix(conditions: Sequence[Condition], table: table_spec.TableSpec, caption
 
 
 def difference_table(conditions: Sequence[Condition], table: table_spec.TableSpec) -> Table:
-    """Return one line for each condition that has a baseline: the paired difference and what it shows."""
+    """Return one line for each condition that has a baseline: the paired difference and the verdict."""
     unit = table.value.unit
     columns = (
         Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
@@ -168,7 +168,7 @@ def level_table(effects: Effects, table: table_spec.TableSpec) -> Table:
 
 
 def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.TableSpec) -> Table | None:
-    """Return what was chosen for each net, by which error, over what; None if nothing was."""
+    """Return the value chosen for each net, with the error and the sweeps that decided; None if nothing was chosen."""
     rows = []
     order = {condition.label: number for number, condition in enumerate(conditions)}
     for chosen in loaded.choices:
@@ -201,7 +201,7 @@ def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_s
 
 
 def paper_rule(by: set[str]) -> str:
-    """Return what a reader must know where test images chose a value, or ""."""
+    """Return a warning if values were chosen by test images, or ""."""
     if "test_error" not in by:
         return ""
     return (
@@ -211,7 +211,7 @@ def paper_rule(by: set[str]) -> str:
 
 
 def hole_table(loaded: Loaded) -> Table | None:
-    """Return every cell that has no number in a mean, with the cause; None if there is none."""
+    """Return all cells without a number, with the cause; None if there are none."""
     holes = loaded.cells[loaded.cells["status"] != "done"]
     rows = [
         Row(entries=(Entry(text=cell), Entry(text=status.replace("_", " ")), Entry(text=cause)))
@@ -231,14 +231,14 @@ def hole_table(loaded: Loaded) -> Table | None:
 
 
 def gap(condition: Condition) -> float | None:
-    """Return our mean minus the paper's number, in points; None where one is lacking."""
+    """Return our mean minus the paper's number, in percentage points; None if one is missing."""
     if condition.summary is None or condition.paper is None or condition.paper.error is None:
         return None
     return condition.summary.mean - condition.paper.error
 
 
 def inside(condition: Condition) -> bool | None:
-    """Return whether the paper's number lies in our 95% interval; None where one is lacking."""
+    """Return whether the paper's number lies in our 95% interval; None if one is missing."""
     own, paper = condition.summary, condition.paper
     if own is None or own.low is None or own.high is None or paper is None or paper.error is None:
         return None
@@ -246,7 +246,7 @@ def inside(condition: Condition) -> bool | None:
 
 
 def p_text(p: float | None) -> str:
-    """Return a p value as papers print it."""
+    """Return a p value as printed in papers."""
     if p is None:
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
@@ -257,7 +257,7 @@ def _row(condition: Condition, entries: Sequence[Entry], rule: bool) -> Row:
 
 
 def ruled(conditions: Sequence[Condition], table: table_spec.TableSpec) -> list[tuple[Condition, bool]]:
-    """Return each condition, and whether a line stands above it: the first of several keys has changed."""
+    """Return each condition, and whether to draw a line above it because the first of several keys has changed."""
     if len(table.keys) < 2 or not conditions:
         return [(condition, False) for condition in conditions]
     first = [condition.key[table.keys[0]] for condition in conditions]
@@ -321,7 +321,7 @@ def _short(condition: Condition | None) -> Entry:
 
 
 def _dead(condition: Condition) -> str:
-    """Return the note after a mean that contains replicates which never left chance."""
+    """Return the note after a mean that contains replicates that never left chance."""
     return f", {condition.dead} of {len(condition.values)} dead" if condition.dead else ""
 
 

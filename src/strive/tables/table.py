@@ -1,4 +1,4 @@
-"""A table is data first: what it says, its columns, its entries. How it looks, render.py and the report decide."""
+"""A table as data: title, columns, entries. The renderers decide on its appearance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One place of a table."""
+    """One cell of a table."""
 
-    text: str = ""  # what is printed: Unicode, one line, not escaped
-    value: float | None = None  # what to sort by; None for text and holes
+    text: str = ""  # printed text: Unicode, one line, not escaped
+    value: float | None = None  # sort key; None for text and holes
     bold: bool = False
-    hole: bool = False  # there is no number, and `text` says why
-    ref: str = ""  # of its cells in the footnote file, where a line has more than one
+    hole: bool = False  # there is no number, and `text` gives the reason
+    ref: str = ""  # key of its cells in the footnote file, if a line has more than one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """What the entries below it are."""
+    """The meaning of the entries below it."""
 
     title: str
-    numeric: bool = True  # set flush right
-    help: str = ""  # what the title means, in one sentence
-    latex: bool = True  # whether a paper's page has room for it
+    numeric: bool = True  # aligned to the right
+    help: str = ""  # the meaning of the title, in one sentence
+    latex: bool = True  # whether it is printed on paper
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,18 +30,18 @@ class Row:
     """One line of a table."""
 
     entries: tuple[Entry, ...]  # one for each column
-    ref: str = ""  # of the line's cells in the footnote file; "" if it has none
-    factors: Mapping[str, str] = field(default_factory=dict)  # {knob: value as text}, to filter by
-    rule: bool = False  # a line above it
+    ref: str = ""  # key of the line's cells in the footnote file; "" if it has none
+    factors: Mapping[str, str] = field(default_factory=dict)  # {knob: value as text}, for filters
+    rule: bool = False  # draw a line above it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """One table, ready to be rendered."""
 
-    name: str  # such as errors; letters, digits and _ alone
+    name: str  # such as errors; only letters, digits and _
     title: str
-    caption: str  # how the numbers came about; whole sentences
+    caption: str  # the origin of the numbers, in whole sentences
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()  # below the table, a sentence each
