@@ -27,7 +27,7 @@ from allcnn.training import (
     peak_memory_bytes,
     train_epoch,
 )
-from allcnn.training.fast_forward import with_moved_strides
+from allcnn.training.fast_network import with_moved_strides
 
 EPOCHS = 2
 LR = 0.02  # at which some steps move the weights by much more than rounding does

@@ -31,8 +31,8 @@ from strive.results import load
 from strive.results.learning_curves import COLUMNS
 from strive.results_cli import guarded
 from strive.trackers import local_copy, server
-from strive.trackers.mirrored import epoch_lines
 from strive.trackers.source import open_source
+from strive.trackers.wandb_records import epoch_lines
 
 SOURCE = "wandb:me/paper"
 

@@ -20,7 +20,7 @@ from allcnn.training.checkpoint import State
 from allcnn.training.compile import Forward, compiled
 from allcnn.training.device import Execution
 from allcnn.training.evaluate import Scores, evaluate
-from allcnn.training.fast_forward import WorkingNetwork
+from allcnn.training.fast_network import WorkingNetwork
 from allcnn.training.schedule import learning_rate
 
 

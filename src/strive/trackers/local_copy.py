@@ -13,9 +13,9 @@ from platformdirs import user_cache_dir
 
 from strive.cells.records import write_whole
 from strive.errors import LoadError
-from strive.trackers.mirrored import MirroredRecord
 from strive.trackers.project import PLAN_FILE
 from strive.trackers.upload_state import UploadState, write_upload_state
+from strive.trackers.wandb_records import MirroredRecord
 
 SWEEPS = "sweeps"  # folder of the plans, among those of the cells
 _FETCHED = ".fetched"  # file: when

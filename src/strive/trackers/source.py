@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from strive.errors import LoadError, SilentError
 from strive.results.record_row import UNREADABLE, read_rows
 from strive.trackers.local_copy import SWEEPS, LocalCopy, copy_of, last_fetched
-from strive.trackers.mirrored import MirroredRecord, epoch_lines, is_name, newest, plan_name, record_in
 from strive.trackers.project import PLAN, PLAN_FILE, TRAIN, Project
 from strive.trackers.server import host
+from strive.trackers.wandb_records import MirroredRecord, epoch_lines, is_name, newest, plan_name, record_in
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from allcnn.config import Base, Config, Family, ModelConfig, Precision, Variant
 from allcnn.networks import build_network, reseed
 from allcnn.randomness import streams
-from allcnn.training.fast_forward import WorkingConv, WorkingNetwork, with_moved_strides
+from allcnn.training.fast_network import WorkingConv, WorkingNetwork, with_moved_strides
 
 CPU = torch.device("cpu")
 GRID = list(itertools.product(Base, Variant))
