@@ -1,4 +1,4 @@
-"""Train one cell again from its record, and say whether the numbers agree: `python src/reproduce.py --help`."""
+"""Trains one cell again from its record and compares the numbers: `python src/reproduce.py --help`."""
 
 import argparse
 import sys
@@ -31,7 +31,7 @@ _EXIT = "exit code: 0 if the result is identical, 1 if it is not, 2 if there is 
 
 
 def main() -> int:
-    """Train, compare, say what was found; return the exit code."""
+    """Train, compare and print the differences; return the exit code."""
     options = _parser().parse_intermixed_args()
     if not options.cell or "=" in options.cell:
         raise ConfigError(f"{options.cell or 'nothing'} names no cell; give its id, or the start of it, first")
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _train(record: Record, config: Config, again: Path) -> None:
-    # torch is imported only here: --help and errors answer at once.
+    # torch is imported only here, so that --help and errors appear at once.
     from allcnn.cells import run_cell
 
     differences = foreseen(record, config)

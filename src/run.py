@@ -1,4 +1,4 @@
-"""Train one cell, or with -m every cell of a grid: `python src/run.py --help`."""
+"""Trains one cell, or with -m every cell of a grid: `python src/run.py --help`."""
 
 import os
 import sys
@@ -20,21 +20,21 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-# What Hydra does instead of training one cell.
+# Options with which Hydra does something other than training one cell.
 OTHER_MODES = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "-h", "--help", "--run"}
 
-# What main raised for a single cell: kept here, because Hydra would print a line of its own above it.
+# Errors that main raised for a single cell, stored because Hydra would print an additional line for them.
 raised: list[Exception] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(composed: DictConfig) -> None:
-    """Compose, check, run."""
+    """Compose, check and train."""
     try:
         if composed.get("sweeps"):
             raise ConfigError("sweeps=NAME is many cells: add -m")
         config = to_config(composed)
-        # torch is imported only here: --help and tab completion answer at once.
+        # torch is imported only here, so that --help and tab completion respond at once.
         from allcnn.builder_arguments import as_recorded
         from allcnn.cells import run_when_free
         from strive.config import identity
@@ -55,9 +55,9 @@ def main(composed: DictConfig) -> None:
 
 
 def _checked_overrides() -> None:
-    """Put the overrides behind the options, where Hydra looks for them; raise ConfigError for what it trips over."""
+    """Move the overrides after the options, as Hydra requires; raise ConfigError for text on which Hydra fails."""
     parser = get_args_parser()
-    parser.usage = "python src/run.py [-m] [KEY=VALUE ...] (--help: all of them)"  # an unknown option is two lines
+    parser.usage = "python src/run.py [-m] [KEY=VALUE ...] (--help: all of them)"  # keeps the error short
     options = parser.parse_intermixed_args()
     modes = (options.run, options.multirun, options.cfg, options.info, options.shell_completion)
     if sum(each not in (None, False) for each in modes) > 1:
@@ -71,10 +71,10 @@ def _checked_overrides() -> None:
 
 if __name__ == "__main__":
     streams.guard()
-    # Otherwise Hydra prints a stack trace, or an error without the legal values, and exits itself.
+    # Otherwise Hydra exits itself, after a stack trace or an error without the legal values.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if any(text.startswith("sweeps=") for text in sys.argv) and not OTHER_MODES & set(sys.argv):
-        # A sweep is many cells, so -m is what the user means.
+        # A sweep has many cells, so the user must have meant -m.
         sys.argv.insert(1, "-m")
     try:
         _checked_overrides()

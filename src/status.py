@@ -1,4 +1,4 @@
-"""What is done, running, waiting, failed and missing, and why: `python src/status.py --help`."""
+"""Prints the state of a sweep's cells, with reasons: `python src/status.py --help`."""
 
 import argparse
 import sys
@@ -45,19 +45,19 @@ stopped    begun, and left by its process; the next launch goes on from the chec
 missing    not begun, and in no launch; the next one trains it
 dead       done, but its test error is not below that of always naming the largest class
 contradictory  the plan, predictions.npz or epochs.jsonl says something else than the record"""
-_SECONDS = 2.0  # between two looks
-_SILENT_SECONDS = 10.0  # an owner sends a heartbeat each 2 s
+_SECONDS = 2.0  # between two updates
+_SILENT_SECONDS = 10.0  # an owner sends a heartbeat every 2 s
 
 
 def main() -> int:
-    """Print how things stand; return the exit code."""
+    """Print the state of the cells; return the exit code."""
     options = _parser().parse_intermixed_args()
     runs, arguments = split(options.overrides)
     names = [wanted(runs, arguments)] if arguments else plans(runs)
     look = _Look(runs, names, options.overrides if arguments else [], tracebacks=options.failed)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        # Whole ids and paths, one line each, whatever the reader's terminal.
+        # For files and pipes: full ids and paths on one line each, regardless of the terminal's width.
         console = Console(highlight=False, markup=False, emoji=False, width=100_000, color_system=None)
     if options.watch:
         with suppress(KeyboardInterrupt):
@@ -65,7 +65,7 @@ def main() -> int:
     look.again()
     console.print(look.report(console), soft_wrap=not console.is_terminal)
     if text := look.advice():
-        console.print(f"\n{printable(text)}", soft_wrap=True)  # to be copied, so in one line
+        console.print(f"\n{printable(text)}", soft_wrap=True)  # on one line, so that it can be copied
     return 0 if look.finished else 1
 
 
@@ -77,17 +77,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Look:
-    """Looks at some sweeps of a runs folder."""
+    """The latest state of some sweeps of a runs folder."""
 
     def __init__(self, runs: Path, names: Sequence[str], given: Sequence[str], *, tracebacks: bool) -> None:
         self._runs, self._names, self._given, self._tracebacks = runs, names, given, tracebacks
         self._watcher = StatusReader(runs)
         self._found: list[tuple[StoredPlan, list[CellStatus]]] = []
         self._unreadable: list[str] = []
-        self._beats: dict[str, tuple[tuple[str, int], float]] = {}  # {cell: its owner's last beat, when it came}
+        self._beats: dict[str, tuple[tuple[str, int], float]] = {}  # {cell: (its owner's last heartbeat, arrival time)}
 
     def again(self) -> None:
-        """Look once more."""
+        """Update the state."""
         self._found, self._unreadable = [], []
         for name in self._names:
             try:
@@ -99,18 +99,18 @@ class _Look:
 
     @property
     def statuses(self) -> list[CellStatus]:
-        """Every cell of every sweep."""
+        """Return every cell of every sweep."""
         return [each for _, statuses in self._found for each in statuses]
 
     @property
     def finished(self) -> bool:
-        """Whether every cell has a result."""
+        """Return whether every cell has a result."""
         contradicted = any(self._watcher.problems(plan) for plan, _ in self._found)
         return not (self._unreadable or contradicted) and all(each.state.finished for each in self.statuses)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is going to happen."""
+        """Return whether every cell has ended."""
         return all(each.state.ended for each in self.statuses)
 
     def counts(self) -> str:
@@ -118,13 +118,13 @@ class _Look:
         return counts(self.statuses)
 
     def advice(self) -> str:
-        """Return what to do about cells that no process trains, "" if there are none, or that is not certain."""
+        """Return advice on cells that no process trains; "" if there are none, or if that is uncertain."""
         if not self._given or not self._found or self._watcher.queue_error:
             return ""
         return advice(self.statuses, self._given)
 
     def report(self, console: Console) -> RenderableType:
-        """Return what there is to say, as it was at the last look."""
+        """Return the report of the last update."""
         parts: list[RenderableType] = [printable(text) for text in self._unreadable]
         if self._given:
             for plan, statuses in self._found:
@@ -152,7 +152,7 @@ class _Look:
         )
 
     def _silent(self, statuses: Sequence[CellStatus]) -> dict[str, float]:
-        """Return {cell: seconds} of the running cells whose owners have sent no heartbeat for a while."""
+        """Return {cell: seconds} for the running cells whose owners have sent no heartbeat for a while."""
         now, silent = time.monotonic(), {}
         for each in statuses:
             if each.owner is not None:
@@ -165,7 +165,7 @@ class _Look:
 
 
 def _watch(look: _Look, console: Console) -> None:
-    """Show how things stand again and again, until every cell has ended or the user leaves."""
+    """Print updates until every cell has ended or the user stops the command."""
     said = ""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
@@ -178,7 +178,7 @@ def _watch(look: _Look, console: Console) -> None:
             elif look.counts() != said:
                 said = look.counts()
                 console.print(printable(said))
-            # A slow file system is not asked all the time.
+            # Waits longer if the file system is slow.
             time.sleep(max(_SECONDS, 4 * (time.monotonic() - started)))
 
 

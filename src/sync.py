@@ -1,4 +1,4 @@
-"""Uploads to W&B what it does not have yet: `python src/sync.py --help`."""
+"""Uploads cells to W&B that are missing there: `python src/sync.py --help`."""
 
 import argparse
 import sys
@@ -40,7 +40,7 @@ A cell has one W&B run, and each epoch is uploaded once, however often this is s
 of a cell is in its wandb.json; --again asks W&B itself, should somebody have deleted something there."""
 _EXIT = """\
 exit code: 0 if W&B has all that there is, 1 if something did not arrive, 2 if nothing could be uploaded."""
-_SECONDS = 700.0  # without a word, before the process is given up; weights may take ten minutes
+_SECONDS = 700.0  # without an event, after which the process is given up; weights may take ten minutes
 _TARGET = ("tracker.project", "tracker.entity")
 _ENDED = (
     UploadEventKind.uploaded,
@@ -62,7 +62,7 @@ _WORDS = {
 
 
 def _say(line: str) -> None:
-    # Not OUTPUT, which would write past the bar.
+    # Not OUTPUT, which would overwrite the progress bar.
     print(printable(line), flush=True)
 
 
@@ -100,12 +100,12 @@ def main() -> int:
 
 
 class _Upload:
-    """How far the upload is."""
+    """Progress of the upload."""
 
     def __init__(self, cells: Sequence[str]) -> None:
         self._cells, self._total = frozenset(cells), len(cells)
         self._last: dict[str, UploadEvent] = {}
-        self._problems: dict[str, str] = {}  # {cell, plan, or "" for the server: what is wrong with it}
+        self._problems: dict[str, str] = {}  # {cell, plan, or "" for the server: its error}
         self.bar = Progress(
             TextColumn("uploading"),
             BarColumn(bar_width=30),
@@ -114,18 +114,18 @@ class _Upload:
             console=CONSOLE,
             disable=not CONSOLE.is_terminal,
             transient=True,
-            # On a terminal lines come above the bar; into a file they go as they are.
+            # On a terminal, lines are printed above the bar; in a file there is no bar.
             redirect_stdout=OUTPUT.is_terminal,
         )
         self._task = self.bar.add_task("", total=self._total)
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing left to wait for."""
+        """Return whether all cells are finished."""
         return len(self._last) >= self._total
 
     def hear(self, event: UploadEvent) -> None:
-        """Take in and show what the process says."""
+        """Process and display an event of the upload process."""
         if event.kind in (UploadEventKind.offline, UploadEventKind.retrying):
             self._problems[event.cell] = f"{event.cell}: {event.text}" if event.cell else event.text
         if event.kind not in _ENDED:
@@ -134,23 +134,23 @@ class _Upload:
         if event.kind is UploadEventKind.failed:
             self._problems[event.cell] = f"{event.cell}: {event.text}"
         if event.cell not in self._cells:
-            return  # a plan
+            return  # the event of a plan
         before = self._last.get(event.cell)
         if not (before is not None and before.kind is UploadEventKind.uploaded and event.kind is UploadEventKind.done):
-            self._last[event.cell] = event  # what was just uploaded is no less so when it is looked at again
+            self._last[event.cell] = event  # keep "uploaded" if a second check reports "done"
         self.bar.update(self._task, completed=len(self._last))
         if event.kind in (UploadEventKind.uploaded, UploadEventKind.partly):
             _say(f"{event.cell}: {event.text}  {event.url}")
 
     def report(self) -> int:
-        """Print what is where; return the exit code."""
+        """Print a summary of the upload; return the exit code."""
         counts = Counter(event.kind for event in self._last.values())
         parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
         left = self._total - len(self._last)
         cells = f"{self._total} cell{'' if self._total == 1 else 's'}"
         _say(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
         if not left:
-            self._problems.pop("", None)  # the server was away for a while
+            self._problems.pop("", None)  # the server was only temporarily unavailable
         for text in dict.fromkeys(self._problems.values()):
             print(f"W&B: {text}", file=sys.stderr)
         if not left and not self._problems:
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _target(overrides: Sequence[str]) -> dict[str, str]:
-    """Return where to upload to, where the command line says so."""
+    """Return the upload target as far as the command line sets it."""
     pairs = [text.partition("=") for text in overrides]
     for key, _, value in pairs:
         if key in _TARGET and not (meaning := _MEANINGS[key]).check(value):
@@ -175,7 +175,7 @@ def _target(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _wanted(runs: Path, arguments: Sequence[str], *, begun: bool) -> tuple[list[str], list[str]]:
-    """Return the names of the plans and cells to upload: of one launch, or all. begun: only cells that were."""
+    """Return the names of the plans and cells to upload, of one launch or of all. begun: only started cells."""
     if not runs.is_dir():
         raise UsageError(f"runs={runs}: there is no such folder; name one that records were written to")
     there = names_in(runs)

@@ -1,4 +1,4 @@
-"""What a trained net's units respond to, as figures: `python src/visualize.py --help`."""
+"""Draws figures of the features that a trained net's units respond to: `python src/visualize.py --help`."""
 
 import dataclasses
 import difflib
@@ -23,7 +23,7 @@ from strive.plain_text import printable
 from strive.sweeps.find_plan import wanted
 from strive.sweeps.plan import StoredPlan, sweep_folder
 
-if TYPE_CHECKING:  # torch takes seconds to import, and --help and most errors need none of it
+if TYPE_CHECKING:  # torch takes seconds to import, and neither --help nor most errors need it
     from allcnn.attribution.figure import FigureContent
     from allcnn.attribution.trained_cell import TrainedCell
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_drawing() -> None:
-    """Raise ConfigError where nothing could be drawn, before anything is computed."""
+    """Raise ConfigError if drawing is impossible, before anything is computed."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -100,7 +100,7 @@ def _record(request: FigureRequest) -> Path:
 
 
 def _load_cell(record: Path, request: FigureRequest) -> "TrainedCell":
-    # torch is imported only here: --help and most errors answer at once.
+    # torch is imported only here, so that --help and most errors appear at once.
     from allcnn.attribution.trained_cell import load_cell
 
     return load_cell(record, device=request.device, overrides=dict(map(pair, request.overrides)))
@@ -123,7 +123,7 @@ def _load_weights(request: FigureRequest) -> "TrainedCell":
 
 
 def _make_for_sweep(request: FigureRequest) -> int:
-    """Make the figures of every cell of a sweep that is done; return the exit code."""
+    """Make the figures of every finished cell of a sweep; return the exit code."""
     runs = request.runs
     name = wanted(runs, [*request.overrides, f"sweeps={request.target}"])
     of_cells = [text for text in request.overrides if pair(text)[0] in _CELL_KEYS]
@@ -146,11 +146,11 @@ def _is_done(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except RecordError:
-        return True  # which then says what is wrong with it
+        return True  # drawing will report the error
 
 
 def _try_to_make(path: Path, request: FigureRequest) -> bool:
-    """Make one cell's figures, or say what is wrong; return whether all are made."""
+    """Make one cell's figures, or print the error; return whether all were made."""
     try:
         cell = _load_cell(path, request)
         out = request.out and request.out / cell.name
@@ -188,7 +188,7 @@ def _figure(name: str, cell: "TrainedCell", request: FigureRequest) -> "FigureCo
     several = len(request.figures) > 1
     match name:
         case "filters":
-            # units=8 of all figures together are those of the patches: these filters are a matter of seconds.
+            # If several figures are made, units=8 is meant for the patches; these filters take only seconds anyway.
             return filters.make(cell, filters.FiltersOptions(**{} if several else options), CONSOLE.print)
         case "patches":
             return patches.make(cell, patches.PatchesOptions(**options), CONSOLE.print)
@@ -197,13 +197,13 @@ def _figure(name: str, cell: "TrainedCell", request: FigureRequest) -> "FigureCo
         case _:
             if not isinstance(options.get("images", 0), int):
                 options.pop("images")
-            with CONSOLE.status("sanity") as status:  # seen on a terminal alone
+            with CONSOLE.status("sanity") as status:  # visible only on a terminal
                 return sanity.make(cell, sanity.SanityOptions(**options), status.update)
 
 
 def _user_message(error: BaseException) -> str | None:
-    """Return what to tell the user, or None if the error is ours and needs its stack trace."""
-    # Where torch was not imported yet there is no such error, and telling another does not wait for it.
+    """Return the message for a user's mistake, or None for a bug, which needs its stack trace."""
+    # If the module was not imported, the error cannot be from it, and importing torch for the check would take seconds.
     module = sys.modules.get("allcnn.attribution.relu_override")
     if isinstance(error, UsageError) or (module is not None and isinstance(error, module.AttributionError)):
         return str(error)

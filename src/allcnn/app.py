@@ -35,9 +35,8 @@ __all__ = [
     "trainer",
 ]
 
-CODE = "allcnn.training"  # imports nets and data in its turn
-# What keys and their values mean to the program, config says in names alone: the values of a cell stand in its id and
-# its record.
+CODE = "allcnn.training"  # imports nets and data as well
+# These modules hold only names and values of config keys, and those are part of a cell's id and record.
 NO_CODE = frozenset({"allcnn", "allcnn.config"})
 DATA_PLACES = ("data.root",)
 
@@ -47,14 +46,14 @@ _FREE_GROUPS = ("optimizer.", "tracker.", "needs.")
 
 
 def filled_in(config: Config) -> Config:
-    """Return the config with all arguments of its builder."""
+    """Return the config with all arguments of its builder filled in."""
     from allcnn.builder_arguments import filled_in
 
     return filled_in(config)
 
 
 def as_recorded(config: Config) -> Config:
-    """Return the config of the cell that a checked one names."""
+    """Return the config under which a checked one is recorded."""
     from allcnn.builder_arguments import as_recorded
 
     return as_recorded(config)
@@ -68,7 +67,7 @@ def as_called(config: Config) -> Config:
 
 
 def builder(config: Config) -> str:
-    """Return the builder of a user's net."""
+    """Return the builder of a user's net; "" for a net of the study."""
     return config.model.builder
 
 
@@ -83,19 +82,19 @@ def label(config: Config) -> str:
 
 
 def epochs(config: Config) -> int:
-    """Return how many epochs the cell trains."""
+    """Return the number of epochs that the cell trains."""
     return config.budget.epochs
 
 
 def speed_group(config: Config) -> str:
-    """Return how the ids of cells begin that have this net, data and augmentation."""
+    """Return the prefix of the ids of cells with this net, data and augmentation."""
     return f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-"
 
 
 def facts(config: Config) -> CellFacts:
     """Return how much there is to train, or raise ConfigError.
 
-    Builds the net on the meta device, looks for the data and the device.
+    Builds the net on the meta device, and checks that the data and the device exist.
     """
     from allcnn.data import check_data, output_size
     from allcnn.networks import check_network
@@ -108,17 +107,17 @@ def facts(config: Config) -> CellFacts:
 
 
 def facts_key(config: Config) -> str:
-    """Return a text that is equal for cells with one net, images and device."""
+    """Return a text that is equal for cells with the same net, images and device."""
     return f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}"
 
 
 def data_key(config: Mapping[str, Any]) -> str:
-    """Return a text that is equal for cells of one data set, prepared alike; config: as identity.flat."""
+    """Return a text that is equal for cells with the same data set and preparation; config: as identity.flat."""
     return "".join(f"{key}={value} " for key, value in config.items() if key.startswith(("data.", "preprocess.")))
 
 
 def data_found(configs: Sequence[Config]) -> list[str]:
-    """Return for each data set on disk its files and those left out."""
+    """Return the images found on disk for each data set, and the files that were left out."""
     from allcnn.data import files_on_disk
 
     lines = list[str]()
@@ -126,7 +125,7 @@ def data_found(configs: Sequence[Config]) -> list[str]:
         try:
             on_disk = files_on_disk(data)
         except ConfigError:
-            continue  # of cells that are done
+            continue  # data sets of finished cells may be gone
         if on_disk.found:
             lines.append(f"images of {data.name}: {on_disk.found}")
         lines += [f"  left out: {line}" for line in on_disk.left_out]
@@ -134,7 +133,7 @@ def data_found(configs: Sequence[Config]) -> list[str]:
 
 
 def other_data(config: Config, record: Record) -> str | None:
-    """Return why the images at data.root are not those that the record was trained on."""
+    """Return why the images at data.root differ from those of the record's training; None if they do not."""
     from allcnn.same_images import other_images
 
     return other_images(config, record)
@@ -143,11 +142,11 @@ def other_data(config: Config, record: Record) -> str | None:
 def pack_key(config: Mapping[str, Any]) -> str:
     """Return a text that is equal for cells that can share a pack.
 
-    Equal in all but the seed, the optimizer, the number of epochs, augmentation by flips and shifts,
-    and logistics outside trainer.*. config: as `identity.flat`.
+    They agree in everything but the seed, the optimizer, the number of epochs, augmentation by flips and
+    shifts, and logistics outside trainer.*. config: as `identity.flat`.
     """
     free: tuple[str, ...] = _FREE_GROUPS
-    # The other kind has images of another size, and draws that a step without it does not make.
+    # Other augmentation produces images of another size and draws additional random numbers.
     if config["augment.kind"] in (Augment.none.value, Augment.flip_shift.value):
         free += ("augment.",)
     shared = {key: value for key, value in config.items() if key not in _FREE and not key.startswith(free)}
@@ -155,7 +154,7 @@ def pack_key(config: Mapping[str, Any]) -> str:
 
 
 def surroundings(config: Config) -> dict[str, Any]:
-    """Return the device, threads and arithmetic that a cell's record would have here."""
+    """Return the device, threads and arithmetic that a cell's record would have on this machine."""
     import torch
 
     from allcnn.training import bf16_of, choose_execution, device_name
@@ -172,7 +171,7 @@ def surroundings(config: Config) -> dict[str, Any]:
 
 
 def device_key(device: str) -> str:
-    """Return trainer.device so that a cell trains on the device of its record, if that is here."""
+    """Return the trainer.device that selects the device of a record, if this machine has it."""
     import torch
 
     from allcnn.training import device_name
@@ -185,7 +184,7 @@ def device_key(device: str) -> str:
 
 
 def trainer() -> Trainer:
-    """Return the trainer of cells in this process; imports torch."""
+    """Return the trainer for cells in this process; imports torch."""
     from allcnn import cells
 
     module: ModuleType = cells

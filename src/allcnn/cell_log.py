@@ -25,7 +25,7 @@ def log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
 
 
 class _LogFile(logging.Handler):
-    """Appends to log.txt. A line that cannot be written is lost; the first such error is printed."""
+    """Appends to log.txt. If a line cannot be written, it is lost; the first such error is printed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _LogFile(logging.Handler):
         try:
             with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")
-        except Exception as error:  # as in logging's own handlers
+        except Exception as error:  # like logging's own handlers
             if not self._said:
                 self._said = True
                 CONSOLE.print(

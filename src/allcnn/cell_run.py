@@ -44,11 +44,11 @@ from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import LostLeaseError, NoRoomError, StoppedError
 
-_PAUSES_SECONDS = (0.5, 4.0)  # before a record that could not be written is tried again
+_PAUSES_SECONDS = (0.5, 4.0)  # before the next attempts to write a record
 
 
 class CellRun:
-    """A cell that this process has leased. Leaving the context gives the lease back."""
+    """A cell that this process has leased. Leaving the context releases the lease."""
 
     def __init__(self, config: Config, *, replaces: str, fence: str) -> None:
         """Take the lease. replaces, fence: as for `allcnn.cells.run_cell`.
@@ -58,7 +58,7 @@ class CellRun:
         self.config, self.cell, self._replaces = config, identity.cell_id(config), replaces
         self._path = records.record_path(Path(config.runs), self.cell)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self.packed = 1  # most cells that trained side by side, this one included
+        self.packed = 1  # most cells that trained at the same time, including this one
         self._stack = ExitStack()
         with ExitStack() as stack:
             self.log = stack.enter_context(log_file(self.cell, self._path.with_name("log.txt")))
@@ -70,19 +70,19 @@ class CellRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         self._stack.close()
 
     @property
     def training(self) -> Training:
-        """The cell's training, from `begin` on."""
+        """Return the cell's training, which exists after `begin`."""
         assert self._training is not None
         return self._training
 
     def begin(self, execution: Execution, load: Callable[[Config, torch.device], Splits]) -> Record | None:
-        """Prepare the training; return the record of the cell if that already failed.
+        """Prepare the training; return the record of the cell if that failed.
 
-        Raises what `load` raises, such as ConfigError for images that cannot be read.
+        Raises the errors of `load`, such as ConfigError for images that cannot be read.
         """
         self.folder = self._path.parent
         if self._path.exists() and self._replaces:
@@ -94,7 +94,7 @@ class CellRun:
         self.fingerprint, self.num_train, self.on_disk = "", 0, NO_FILES
         self._training: Training | None = None
         self._missing = set[str]()  # files that could not be written at the last attempt
-        self._kept, self._no_checkpoint = 0, ""  # step of the checkpoint on disk; why there is none of a later one
+        self._kept, self._no_checkpoint = 0, ""  # step of the checkpoint on disk; why a later one could not be written
         self._last_write, self._fallback_said = time.monotonic(), ""
         self._checkpoints = Checkpoints(self.folder, self.cell, self.code, self.claim, self._say)
         self.state = self._newest_state()
@@ -111,13 +111,13 @@ class CellRun:
     def on_step(self) -> None:
         """Show the cell's progress, and write a checkpoint if one is due.
 
-        Raises StoppedError, after a checkpoint, when a signal asked to stop, and LostLeaseError.
+        Raises StoppedError, after a checkpoint, if a signal requested a stop, and LostLeaseError.
         """
         step = self.training.step
         self.claim.check()
         self.progress.step(step)
         self.claim.note(**self.progress.numbers())
-        # Once: if only the epoch's last batch falls back, the reason is empty again at each epoch's beginning.
+        # Printed once: if only an epoch's last batch falls back, the reason is cleared at the start of each epoch.
         if self.training.fallback not in ("", self._fallback_said):
             self._fallback_said = self.training.fallback
             self._say(f"falls back to a slower path: {self._fallback_said}")
@@ -147,7 +147,7 @@ class CellRun:
             first, self._no_checkpoint = not self._no_checkpoint, str(error)
             kept = "an earlier one is kept" if self._kept else "there is none yet"
             goes_on = not signals.requested() and not self.training.finished
-            if first or not goes_on:  # not again every few minutes
+            if first or not goes_on:  # print it once, not every few minutes
                 self._say(
                     f"the checkpoint could not be written ({error}); {kept}{', training goes on' if goes_on else ''}"
                 )
@@ -155,7 +155,7 @@ class CellRun:
             self._kept, self._no_checkpoint = step, ""
 
     def finish(self) -> Record:
-        """Return the record of a cell that was trained to its end, with its files in their place."""
+        """Return the record of a fully trained cell, after writing its files."""
         try:
             outcome = self._outcome()
             status = Status.diverged if outcome.diverged else Status.done
@@ -163,11 +163,11 @@ class CellRun:
             return self._published(record, outcome)
         except BaseException as error:
             if isinstance(error, OSError) and not self.training.diverged:
-                self.keep()  # so that the next process only has to write the files
+                self.keep()  # then the next process only has to write the files
             return self.fail(error)
 
     def fail(self, error: BaseException) -> Record:
-        """Return the record of a failed cell, or raise the error if it is not the cell's."""
+        """Return the record of a failed cell, or raise the error if the cell did not cause it."""
         if isinstance(error, StoppedError | LostLeaseError | NoRoomError):
             self.log.warning("%s", error)
             raise error
@@ -192,7 +192,7 @@ class CellRun:
         if self.state is not None:
             self.training.restore(self.state)
             self._note_compilation(self.state)
-        # Epochs after the checkpoint are trained again, so their lines go.
+        # Drops the lines after the checkpoint, because those epochs are trained again.
         self._publish("epochs.jsonl", self._epochs_text)
         how, step = "resumes" if self.state else "starts", self.training.step
         self.log.info("%s from step %d on %s", how, step, self.execution)
@@ -216,7 +216,7 @@ class CellRun:
         self.state, self.resumes, self.inexact, self.started, self._kept = None, 0, [], _now(), 0
 
     def _resumed_execution(self, wanted: Execution) -> Execution:
-        """Keep the checkpoint's settings that decide the last bits; note in `inexact` those that changed."""
+        """Keep the checkpoint's settings that affect the last bits; list the changed ones in `inexact`."""
         if self.state is None:
             return wanted
         for what, here in self._surroundings(wanted).items():
@@ -295,9 +295,9 @@ class CellRun:
         )
 
     def _published(self, record: Record, outcome: Outcome | None = None) -> Record:
-        """Write the record and the files of its result, with retries if they cannot be written.
+        """Write the record and the files of its result, retrying if they cannot be written.
 
-        Raises OSError when the last try fails.
+        Raises OSError if the last attempt fails.
         """
         for seconds in (*_PAUSES_SECONDS, None):
             try:
@@ -314,14 +314,14 @@ class CellRun:
         return record
 
     def _put_in_place(self, record: Record, outcome: Outcome | None) -> None:
-        """Write the record; a failure does not replace the result that was to be trained again."""
+        """Write the record, unless a failed retraining would replace a result."""
         cell, folder = self._path.parent, self.folder
         if folder != cell and not record.status.finished:
             return
         if outcome is not None:
             write_arrays(folder, outcome, scratch=self.claim.scratch)
             self._complete()
-        # The files move only when all of them are written: old and new are never mixed.
+        # Files are moved only after all have been written, so that old and new ones are never mixed.
         ready = self._replace if folder != cell else lambda: None
         records.write_record(Path(self.config.runs), record, scratch=self.claim.scratch, ready=ready)
         if record.status.finished:
@@ -331,14 +331,14 @@ class CellRun:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _replace(self) -> None:
-        """Replace the old training's files by the new ones."""
+        """Replace the old training's files with the new ones."""
         cell, folder, scratch = self._path.parent, self.folder, self.claim.scratch
         for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
-            # Through the claim's folder, like all files of the cell.
+            # Via the claim's folder, so that a process that has lost the cell cannot move files.
             os.replace(folder / name, scratch / name)
             os.replace(scratch / name, cell / name)
         for name in ("inputs.png", "mistakes.png"):
-            # The new training's or none: pictures of the old one would not match the new numbers.
+            # Old pictures would not match the new numbers, so they are removed even if there are no new ones.
             (cell / name).unlink(missing_ok=True)
             if (folder / name).exists():
                 os.replace(folder / name, scratch / name)
@@ -355,12 +355,12 @@ class CellRun:
         return claim
 
     def _complete(self) -> None:
-        """Write the files that a record implies; raises OSError."""
+        """Write the files that belong to a record; raises OSError."""
         self._write("config.yaml", self._config_text)
         self._write("epochs.jsonl", self._epochs_text)
 
     def _publish(self, name: str, make: Callable[[], bytes]) -> None:
-        """Write a file that the cell can do without: an error is printed once and does not end the cell."""
+        """Write an optional file: an error is printed once and does not end the cell."""
         try:
             self._write(name, make)
         except Exception as error:
@@ -378,11 +378,11 @@ class CellRun:
         return identity.to_yaml(self.config).encode()
 
     def _epochs_text(self) -> bytes:
-        # The whole file each time: an appended line could come from a process that has lost the cell.
+        # The whole file each time, because an appended line could come from a process that has lost the cell.
         return "".join(map(epoch_line, self.training.history)).encode()
 
     def _not_kept(self) -> str:
-        """Return the message's end if the last step has no checkpoint, else ""."""
+        """Return the end of a message if the last step has no checkpoint, else ""."""
         if not self._no_checkpoint:
             return ""
         return f", but kept is {f'step {self._kept}' if self._kept else 'nothing'} ({self._no_checkpoint})"
@@ -413,7 +413,7 @@ class CellRun:
 
     def _bf16(self, execution: Execution) -> str:
         how = bf16_of(self.config.precision, execution.device)
-        return how.value if how else ""  # a checkpoint holds plain values only
+        return how.value if how else ""  # checkpoints hold only plain values
 
     def _surroundings(self, execution: Execution) -> dict[str, str]:
         return {

@@ -1,4 +1,4 @@
-"""Runs one cell from its config to its record, or several side by side in one process."""
+"""Runs one cell from its config to its record, or packs several cells in one process."""
 
 import ctypes
 import gc
@@ -47,16 +47,16 @@ def finished_record(config: Config) -> Record | None:
 
 
 def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
-    """Train a cell, or go on where it was stopped, and write its record; a done cell is left alone.
+    """Train a cell, or resume it if it was stopped, and write its record; a finished cell is not trained again.
 
-    What goes wrong in training becomes a record with status `error` or `out_of_memory`.
+    An error in training becomes a record with status `error` or `out_of_memory`.
 
-    replaces: sha256 of the record file to train again; any other finished record is left alone.
-    fence: the token of a dead process's claim on the cell (lease.LeaseMonitor); it is shut out.
+    replaces: sha256 of the record file to train again; any other finished record is kept.
+    fence: the token of a dead process's claim on the cell (lease.LeaseMonitor), which may be replaced.
 
-    Raises ConfigError or RecordError for what a user must put right first, LeasedError while
-    another process trains the cell, StoppedError when a signal asked to stop, with a checkpoint,
-    and LostLeaseError when another process took the cell over.
+    Raises ConfigError or RecordError for a user's mistake, LeasedError while another process trains the
+    cell, StoppedError after a checkpoint if a signal requested a stop, and LostLeaseError if another
+    process took over the cell.
     """
     ended: list[Record | BaseException] = []
     pack = Pack(lambda cell, outcome: ended.append(outcome), room=1)
@@ -70,28 +70,29 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
 
 
 class Pack:
-    """Cells that train side by side in this process, an epoch of all of them at a time.
+    """Cells that train together in this process, one epoch at a time.
 
-    They share the device and the data set; each has its own claim, checkpoints and record, and ends alone.
+    They share the device and the data set. Each has its own claim, checkpoints and record, and ends separately.
     """
 
     def __init__(self, on_ended: Callable[[str, Record | BaseException], object], *, room: int = 0) -> None:
-        """on_ended: gets each added cell's id once, with its record or with what `run_cell` would raise.
+        """Create an empty pack.
 
-        room: most cells at once; 0: as many as are fastest, measured when two or more are there. The
-        others are given back with NoRoomError.
+        on_ended: called once for each added cell with its id, and its record or what `run_cell` would raise.
+        room: maximal number of cells; 0 chooses the fastest number, measured as soon as there are two or more
+        cells. The other cells end with NoRoomError.
         """
         self.room = room
         self._on_ended = on_ended
         self._runs: list[CellRun] = []
         self._executor: Executor = EagerExecutor()
-        self.measured = 1  # how many cells at once were tried
+        self.measured = 1  # the largest number of cells that was timed
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def add(self, config: Config, *, replaces: str = "", fence: str = "") -> None:
-        """Take a cell in; it trains from the next epoch on. replaces, fence: as for run_cell."""
+        """Add a cell, which trains from the next epoch on. replaces, fence: as for run_cell."""
         try:
             begun = self._begun(config, replaces, fence)
         except BaseException as error:
@@ -103,9 +104,9 @@ class Pack:
             self._on_ended(begun.cell, begun)
 
     def run_epoch(self) -> None:
-        """Train all cells to the end of their epoch, and end those that have no more to train."""
+        """Train all cells to the end of their epoch, and end those that are finished."""
         for run in [run for run in self._runs if run.training.finished]:
-            self._end(run, None)  # trained before, but its record could not be written
+            self._end(run, None)  # training is complete, but its record could not be written
         if not self._runs:
             return
         try:
@@ -135,7 +136,7 @@ class Pack:
         def on_step(training: Training) -> None:
             stepped = [id(training)]
             if signals.requested():
-                # Cells that wait while another finishes its epoch must stop, too.
+                # Cells that have finished their epoch and wait for another one must stop, too.
                 stepped += runs
             for key in stepped:
                 if key in errors:
@@ -186,7 +187,7 @@ class Pack:
         execution = choose_execution(config.trainer)
         with ExitStack() as stack:
             run = stack.enter_context(CellRun(config, replaces=replaces, fence=fence))
-            # Another process may have finished it a moment ago.
+            # Another process may have just finished it.
             if (earlier := _left_alone(config, path, replaces)) is not None:
                 return earlier
             failed = run.begin(execution, _splits)
@@ -212,7 +213,7 @@ class Pack:
 
 
 class _NobodyLeftError(Exception):
-    """All cells of a pack have ended before their epoch did."""
+    """All cells of a pack have ended before the end of their epoch."""
 
 
 def _print_summary(record: Record) -> Record:
@@ -222,7 +223,7 @@ def _print_summary(record: Record) -> Record:
 
 
 def run_when_free(config: Config) -> Record:
-    """Run the cell; while another process trains it, wait until that one ends or is found dead."""
+    """Run the cell; while another process trains it, wait until that process ends or is found dead."""
     leases, fence, announced = LeaseMonitor(), "", ""
     while True:
         try:
@@ -254,7 +255,7 @@ def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
 
 
 def summary(record: Record) -> str:
-    """Return one line on how a cell ended."""
+    """Return one line on the outcome of a cell."""
     if record.failure is not None:
         return f"{record.cell}: {record.status.value}: {record.failure.cause}"
     assert record.result is not None
@@ -270,7 +271,7 @@ def _other_images(config: Config, record: Record) -> str:
     return f"\n  {why}; other images need another data.name" if why else ""
 
 
-# The cells of a sweep in one process share their images: the last two data sets stay loaded.
+# Cells in one process share their images: the last two data sets stay loaded.
 _LOADED: dict[str, Splits] = {}
 
 
@@ -285,7 +286,7 @@ def _splits(config: Config, device: torch.device) -> Splits:
 
 
 def seen(config: Config) -> dict[str, str | int]:
-    """Return device, threads, layout and torch, for the record of a cell whose process dies."""
+    """Return device, threads, layout and torch, for the record of a cell whose process may die."""
     return {
         "device": device_name(choose_execution(config.trainer).device),
         "threads": config.trainer.threads,
@@ -295,20 +296,20 @@ def seen(config: Config) -> dict[str, str | int]:
 
 
 def no_gpu(gpu: str) -> str:
-    """Return why this process cannot use the GPU that it was given, "" if it can."""
+    """Return why this process cannot use its GPU, "" if it can."""
     if torch.cuda.is_available():
         return ""
     return f"torch {torch.__version__} cannot use GPU {gpu}; trainer.device=cpu trains without GPUs"
 
 
 def is_spoilt(*, alone: bool) -> bool:
-    """Return whether this process is not to train on after a cell's error. alone: no other cell trained in it."""
+    """Return whether this process must not train on after a cell's error. alone: no other cell trained in it."""
     if not torch.cuda.is_initialized():
         return False
     if alone:
         return True
-    # After some errors no later call on the GPU succeeds in this process; after the others the cells that
-    # trained in the same pack can go on.
+    # After some errors every later call on the GPU fails in this process; after others the remaining cells of
+    # the pack can continue.
     try:
         torch.cuda.synchronize()
     except RuntimeError:
@@ -317,12 +318,12 @@ def is_spoilt(*, alone: bool) -> bool:
 
 
 def free_memory() -> None:
-    """Release the memory of the last cell's net for other processes."""
+    """Release the memory of the last cell's net, for other processes."""
     if torch.cuda.is_initialized():
         gc.collect()
-        # Fails after some errors; the next cell reports those.
+        # Fails after some errors, which the next cell reports.
         with suppress(RuntimeError):
             torch.cuda.empty_cache()
-    # Not every C library has it. Without it the process keeps all that a cell has freed (training.device).
+    # Some C libraries lack it. Then the process keeps all memory that a cell has freed (training.device).
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""The checkpoints of a cell: written through its lease, and checked before training resumes from one."""
+"""Checkpoints of a cell, written through its lease and checked before training resumes from one."""
 
 import time
 from collections.abc import Callable
@@ -31,11 +31,11 @@ class Checkpoints:
         write_checkpoint(self.path, state, scratch=self._claim.scratch)
 
     def remove_previous(self) -> None:
-        """Free space on a full disk: the last checkpoint has all that was trained."""
+        """Free space on a full disk; the last checkpoint contains all progress."""
         previous_checkpoint(self.path).unlink(missing_ok=True)
 
     def put_aside(self, why: str) -> None:
-        """Rename the existing checkpoints: this cell cannot resume from them."""
+        """Rename the existing checkpoints, because this cell cannot resume from them."""
         for path in filter(Path.exists, (self.path, previous_checkpoint(self.path))):
             self._put_aside(path, why)
 
@@ -61,7 +61,7 @@ class Checkpoints:
 
     def _put_aside(self, path: Path, why: str) -> None:
         aside = path.with_name(f"{path.stem}-unused-{int(time.time())}.pt")
-        # Through the claim's folder: a process that has lost the cell must not move its new owner's files.
+        # Via the claim's folder: a process that has lost the cell must not move its new owner's files.
         path.rename(self._claim.scratch / aside.name)
         (self._claim.scratch / aside.name).rename(aside)
         self._say(f"cannot go on from {path.name}, kept as {aside.name}, because {why}")

@@ -9,16 +9,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from allcnn.config import Config
 from strive.console import CONSOLE, OUTPUT, only_shown
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a sweep's launcher prints too
+if TYPE_CHECKING:  # torch takes seconds to import, and a sweep's launcher also imports this
     from allcnn.training import EpochLine
 
-_QUIET_SECONDS = 10.0  # between two lines if stderr is no terminal
+_QUIET_SECONDS = 10.0  # between two lines, if stderr is not a terminal
 
 
 class CellProgress:
     """A progress line: epoch, loss, validation error, images/s and time left.
 
-    If stderr is no terminal, a plain line is printed every few seconds.
+    If stderr is not a terminal, a plain line is printed every few seconds.
     """
 
     def __init__(self, config: Config, num_train: int, num_steps: int) -> None:
@@ -35,7 +35,7 @@ class CellProgress:
             TimeRemainingColumn(),
             console=CONSOLE,
             disable=not (config.trainer.progress and CONSOLE.is_terminal),
-            # What a net prints into a file stays out of the terminal.
+            # Keeps a net's output out of the terminal if stdout is a file.
             redirect_stdout=OUTPUT.is_terminal,
         )
         self._task = self._bar.add_task(config.model.name, total=num_steps, line="starting")
@@ -47,12 +47,12 @@ class CellProgress:
 
     @only_shown()
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Leave the last state on the screen."""
+        """Leave the last line on the screen."""
         self._bar.stop()
 
     @only_shown()
     def step(self, step: int) -> None:
-        """Note that so many steps are done."""
+        """Set the number of completed steps."""
         now = time.monotonic()
         self._step = step
         if self._first is None:
@@ -61,7 +61,7 @@ class CellProgress:
 
     @only_shown()
     def epoch(self, line: "EpochLine") -> None:
-        """Note an epoch's numbers."""
+        """Record an epoch's numbers."""
         val = "-" if line.val_error is None else f"{100 * line.val_error:.2f}%"
         self._scores = (
             f"epoch {line.epoch}/{self._config.budget.epochs}  loss {line.train_loss:.3f}"

@@ -1,4 +1,4 @@
-"""Hydra's side of launching: hydra/launcher=local and hydra/launcher=slurm."""
+"""Hydra plugins for the launchers: hydra/launcher=local and hydra/launcher=slurm."""
 
 import sys
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from strive.trackers.session import check_wandb
 
 @dataclass
 class LocalConf(LocalOptions):
-    """hydra.launcher of hydra/launcher=local."""
+    """Options of hydra/launcher=local."""
 
     _target_: str = "hydra_plugins.strive_launchers.LocalLauncher"
     _convert_: str = "object"
@@ -31,7 +31,7 @@ class LocalConf(LocalOptions):
 
 @dataclass
 class SlurmConf(SlurmOptions):
-    """hydra.launcher of hydra/launcher=slurm."""
+    """Options of hydra/launcher=slurm."""
 
     _target_: str = "hydra_plugins.strive_launchers.SlurmLauncher"
     _convert_: str = "object"
@@ -39,7 +39,7 @@ class SlurmConf(SlurmOptions):
 
 def _slurm_conf() -> DictConfig:
     conf = OmegaConf.structured(SlurmConf)
-    # Which options sbatch has is for the cluster to say: any key may be given, without a +.
+    # sbatch's options depend on the cluster, so any key is allowed without a +.
     OmegaConf.set_struct(conf.additional_parameters, False)
     return conf
 
@@ -49,26 +49,26 @@ ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=_slurm_c
 
 
 class CellLauncher(Launcher):
-    """A launcher that trains frozen cells; hydra.sweeper=strive hands it those, not lists of overrides."""
+    """A launcher that trains frozen cells, which hydra.sweeper=strive passes instead of lists of overrides."""
 
     name = ""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's hook; frozen cells need nothing of it."""
+        """Do nothing: Hydra calls this, but frozen cells need no set-up."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refuse what another sweeper would have it do."""
-        raise CompactHydraException(  # told without a stack trace, under another app, too
+        """Refuse to work for another sweeper."""
+        raise CompactHydraException(  # printed without a stack trace, even under another app
             f"hydra/launcher={self.name} works with hydra/sweeper=strive;"
             " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
         )
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
-        """Train the cells and return how each one ended."""
+        """Train the cells and return the outcome of each."""
         raise NotImplementedError
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
-        """Let this very command start again when these jobs have ended."""
+        """Schedule this same command to run again after these jobs have ended."""
         raise NotImplementedError
 
 
@@ -82,7 +82,7 @@ class LocalLauncher(CellLauncher):
         self.options.check()
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
-        """Train here."""
+        """Train on this machine."""
         return train_locally(submission, self.options, title=title)
 
 
@@ -96,7 +96,7 @@ class SlurmLauncher(CellLauncher):
         self.options.check()
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
-        """Submit, and wait unless hydra.launcher.detach=true."""
+        """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
         # submitit is imported only where it is used.
         from strive.slurm.launcher import train_on_slurm
 
@@ -104,7 +104,7 @@ class SlurmLauncher(CellLauncher):
         return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
-        """Submit a job that depends on them; it has the code and the conf/ of now."""
+        """Submit a job that depends on these jobs; it uses the current code and conf/."""
         from strive.slurm.launcher import continue_command
 
         job = continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)

@@ -1,4 +1,4 @@
-"""Hydra's side of a sweep: plan every cell before the first one trains, then train what is missing."""
+"""Hydra plugin for the sweeper: plans every cell before training the missing ones."""
 
 import importlib.resources
 import time
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 
 @dataclass
 class StriveSweeperConf:
-    """Knobs of hydra.sweeper."""
+    """Options of hydra.sweeper."""
 
     _target_: str = "hydra_plugins.strive_sweeper.StriveSweeper"
     dry_run: bool = False  # print the plan and train nothing
     retrain: Retrain = Retrain.failed  # none, failed, stale or all; each kind includes the one before it
-    parents: bool = False  # first train the cells of other sweeps that decide a value of this one
+    parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
     max_gpu_hours: float | None = None  # refuse a plan that costs more
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="strive", node=StriveSweeperConf, provider="strive")
 
-_PAUSES = (5.0, 10.0, 20.0, 40.0)  # seconds between two questions to a SLURM that does not answer
+_PAUSES = (5.0, 10.0, 20.0, 40.0)  # between two attempts to query a SLURM that does not answer
 
 
 class StriveSweeper(BasicSweeper):
-    """A sweep file, or Hydra's own grid of overrides, as a sweep of cells."""
+    """A sweep of cells, from a sweep file or from a grid of overrides."""
 
     def __init__(self, dry_run: bool, retrain: Retrain, parents: bool, max_gpu_hours: float | None) -> None:
         super().__init__(max_batch_size=None)
         self.dry_run, self.retrain, self.parents, self.max_gpu_hours = dry_run, retrain, parents, max_gpu_hours
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Plan all cells, and train the missing ones unless it is a dry run."""
-        # Compact errors: Hydra tells them without a stack trace under another app, too.
+        """Plan all cells and, unless it is a dry run, train the missing ones."""
+        # Hydra prints compact errors without a stack trace, even under another app.
         if OmegaConf.get_type(self.config) is not app.current().Config:
             raise CompactHydraException(
                 "hydra/sweeper=strive trains the cells of strive's own src/run.py, and this app is another;"
@@ -61,7 +61,7 @@ class StriveSweeper(BasicSweeper):
                 f"hydra/launcher is {type(self.launcher).__name__}, which trains overrides, not frozen cells;"
                 " legal: hydra/launcher=local, hydra/launcher=slurm, or hydra/sweeper=basic with Hydra's own launchers"
             )
-        # torch is imported only here: --help and tab completion answer at once.
+        # torch is imported only here, so that --help and tab completion respond at once.
         from strive.decide.run_sweep import SweepRun
 
         name, rest = _sweep_name(arguments)
@@ -109,23 +109,23 @@ class StriveSweeper(BasicSweeper):
         legal = loader.get_group_options("sweeps")
         if name not in legal:
             raise ConfigError(f"sweeps={name}: there is no sweeps/{name}.yaml; legal: {', '.join(legal)}")
-        # A sweep file is plain YAML, without a defaults list: its text is what counts.
+        # A sweep file is plain YAML without a defaults list, so its text is parsed directly.
         return parse_sweep(name, _text_of(loader.repository.get_sources(), f"sweeps/{name}"))  # type: ignore[attr-defined]
 
 
 def _text_of(sources: Sequence[ConfigSource], key: str) -> str:
-    """Return the text of the first file of that name on Hydra's search path."""
+    """Return the text of the first file with this name on Hydra's search path."""
     source = next(each for each in sources if each.is_config(key))
     folder = importlib.resources.files(source.path) if source.scheme() == "pkg" else Path(source.path)
     file = folder.joinpath(f"{key}.yaml")
     try:
         return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:  # of a sweep that another one chooses from: its own file Hydra reads first
+    except UnicodeDecodeError as error:  # in a file that another sweep chooses from
         raise ConfigError(no_text(file, error)) from None
 
 
 def _sweep_name(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the name in sweeps=NAME, "" if there is none, and the other overrides."""
+    """Return NAME from sweeps=NAME ("" if there is none), and the other overrides."""
     names = [text.partition("=")[2] for text in arguments if text.partition("=")[0] == "sweeps"]
     rest = [text for text in arguments if text.partition("=")[0] != "sweeps"]
     if not names:

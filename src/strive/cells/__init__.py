@@ -1,1 +1,1 @@
-"""One cell: its lease, checkpoints, history and record."""
+"""Files of one cell: its lease, history, predictions and record."""

@@ -1,4 +1,4 @@
-"""Whether a cell can train at all, looked at before anything does. Imports no torch."""
+"""Preflight check of a cell, before any training starts. Imports no torch."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from strive.errors import ConfigError
 
 
 def check_cell(config: Any) -> CellFacts:
-    """Return how much there is to train, or raise ConfigError for what cannot train: app, data, device, runs folder."""
+    """Return how much there is to train; raise ConfigError if app, data, device or runs folder prevent training."""
     _check_runs(Path(config.runs))
     return app.current().facts(config)
 

@@ -1,4 +1,4 @@
-"""What lies beside a record, compared with what it says: predictions and learning curve. Imports no torch."""
+"""Comparison of a record with the predictions and the learning curve in its folder. Imports no torch."""
 
 import math
 from collections.abc import Iterator
@@ -9,28 +9,28 @@ from typing import Any
 from strive.cells.history import EPOCHS, epoch_in
 from strive.cells.records import PREDICTIONS, Record, Result, Status, divergence
 
-_LAST = ("train_loss", "train_error", "val_loss", "val_error")  # that a result takes from its last epoch
+_LAST = ("train_loss", "train_error", "val_loss", "val_error")  # that a result copies from its last epoch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the files beside a record say of it."""
+    """Result of comparing a record with the other files in its folder."""
 
-    contradictions: tuple[str, ...]  # a sentence each, which names both sides
-    not_checked: tuple[str, ...]  # test_error, epochs: what nothing beside the record could be compared with
-    chance_error: float | None  # share in [0, 1]: of always naming the largest class of the test images
-    labels_sha256: str  # of the test images, in their order; "" without predictions
+    contradictions: tuple[str, ...]  # a sentence each, with both values
+    not_checked: tuple[str, ...]  # test_error, epochs: parts of the record without a file to compare with
+    chance_error: float | None  # share in [0, 1], if every test image were assigned to the largest class
+    labels_sha256: str  # of the test images, in order; "" without predictions
 
     @property
     def why(self) -> str:
-        """The contradictions as one line."""
+        """Return the contradictions as one line."""
         return "; ".join(self.contradictions)
 
 
 def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) -> Evidence:
-    """Return what predictions.npz and epochs.jsonl in the record's folder say of its result.
+    """Compare a record's result with predictions.npz and epochs.jsonl in its folder.
 
-    most_bytes: predictions in a larger file are left unread, as if they were not there.
+    most_bytes: a larger predictions file is skipped, as if it did not exist.
     """
     result, chance, labels_sha256 = record.result, record.provenance.chance_error, ""
     if result is None:
@@ -43,7 +43,7 @@ def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) 
     except (OSError, ValueError) as error:
         found.append(f"{EPOCHS} beside it cannot be read ({_first_line(error)})")
     if 0 <= _size(folder / PREDICTIONS) <= most_bytes:
-        # NumPy takes a while to import, and most looks at a sweep have no predictions to read.
+        # NumPy takes a while to import, and most sweeps that are only listed have no predictions to read.
         from strive.cells.predictions import Predicted
 
         predicted = Predicted.of(result, folder)
@@ -63,17 +63,17 @@ def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) 
 
 
 def is_dead(test_error: float | None, chance_error: float | None) -> bool:
-    """Return whether a net never left chance: it errs at least as often as always naming the largest class would."""
+    """Return whether a net never left chance: it errs at least as often as if it always named the largest class."""
     return test_error is not None and chance_error is not None and test_error >= chance_error - 1e-12
 
 
 def dead_text(chance_error: float) -> str:
-    """Return what the test error of a dead net is."""
+    """Return a remark on the test error of a net that never left chance."""
     return f"not below the {chance_error:.2%} of always naming the largest class"
 
 
 def remark(record: Record) -> str:
-    """Return why a cell diverged, or why its net counts as dead, in one line; "" for any other."""
+    """Return in one line why a cell diverged or why its net counts as dead; "" for any other cell."""
     error, chance = record.result.test_error if record.result else None, record.provenance.chance_error
     if record.status is Status.done and error is not None and chance is not None and is_dead(error, chance):
         return f"dead, {dead_text(chance)}"
@@ -88,7 +88,7 @@ def _against_budget(record: Record, result: Result) -> Iterator[str]:
 
 
 def _against_epochs(result: Result, content: bytes) -> Iterator[str]:
-    """Yield where the last line of a learning curve says something else; raise ValueError for one that says nothing."""
+    """Yield contradictions in the last line of a learning curve; raise ValueError if that line is damaged."""
     lines = content.splitlines()
     if not lines:
         raise ValueError("it is empty")
@@ -112,13 +112,13 @@ def _text(value: Any) -> str:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file; -1 if there is none."""
+    """Return the size of a file in bytes; -1 if there is none."""
     try:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return -1
     except OSError:
-        return 0  # reading it says why
+        return 0  # reading the file will report the reason
 
 
 def _first_line(error: BaseException) -> str:

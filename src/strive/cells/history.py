@@ -1,4 +1,4 @@
-"""A cell's history on disk: epochs.jsonl, one line an epoch. Imports no torch."""
+"""A cell's history, epochs.jsonl: one line for each epoch. Imports no torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ EPOCHS = "epochs.jsonl"
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of one epoch. Losses are nats per image, errors shares in [0, 1].
 
-    None: nothing was held out, or the number was not finite.
+    None if nothing was held out, or if the number was not finite.
     """
 
     epoch: Annotated[int, msgspec.Meta(ge=1)]
@@ -26,12 +26,12 @@ _decoder = msgspec.json.Decoder(Epoch)
 
 
 def read_history(folder: Path) -> list[Epoch | None]:
-    """Return an entry for each line in a cell's folder, None for a damaged one; [] where there is no file."""
+    """Return an entry for each line in a cell's history, None for a damaged one; [] if there is no file."""
     return [epoch_in(line) for line in read_lines(folder)]
 
 
 def read_lines(folder: Path) -> list[bytes]:
-    """Return the lines of epochs.jsonl as they are; [] where there is no file."""
+    """Return the unparsed lines of epochs.jsonl; [] if there is no file."""
     try:
         return (folder / EPOCHS).read_bytes().splitlines()
     except OSError:
@@ -39,7 +39,7 @@ def read_lines(folder: Path) -> list[bytes]:
 
 
 def epoch_in(line: bytes) -> Epoch | None:
-    """Return the epoch that a line holds; None for a damaged line, such as a last one that was cut off."""
+    """Parse a line; return None if it is damaged, for example a truncated last line."""
     try:
         return _decoder.decode(line)
     except (ValueError, RecursionError):

@@ -1,12 +1,12 @@
-"""Claim of a process on a cell: one owner at a time, on any file system that renames atomically.
+"""Lease on a cell: one owner at a time, on any file system that renames atomically.
 
-A claim is the folder `claim/<token>/` in the cell's folder. It comes into being by one rename, which
-fails while another claim is there. Its owner writes whatever belongs to the cell into that folder
-first and renames it out. A process that takes a claim over renames the folder away: every later write
-of the old owner fails, also if it was suspended in between, because the folder it writes from is gone.
+A claim is the folder `claim/<token>/` in the cell's folder. It is created by one rename, which fails if
+another claim exists. The owner first writes each of the cell's files into that folder and then renames it
+out. A process that takes over a claim renames the folder away. Every later write of the old owner then
+fails because its folder is gone, even if that process was suspended in between.
 
-Clocks are not compared: a claim is stale when its beat stood still for its whole lease on the
-observer's own monotonic clock, or when its process is gone from this very machine. Imports no torch.
+Clocks of machines are not compared: a claim is stale if there was no heartbeat for its whole lease on the
+observer's own monotonic clock, or if its process ran on this machine and is gone. Imports no torch.
 """
 
 import dataclasses
@@ -31,36 +31,36 @@ from strive.processes import boot_id, is_gone, slurm_job, slurm_restarts, start_
 
 _FOLDER = "claim"
 _UNKNOWN_LEASE_SECONDS = 120.0  # the default of trainer.lease_seconds
-_BEAT_SECONDS = 2.0  # at most, between two beats: who watches a cell wants to see it move
+_BEAT_SECONDS = 2.0  # maximum between two heartbeats, short because users watch the progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """The process that trains a cell, as it wrote itself down."""
+    """The process that trains a cell, as described in its claim."""
 
-    token: str  # names this claim, and no other one ever
+    token: str  # unique for each claim
     host: str
-    boot: str  # of the host since when; "" where it cannot be known
+    boot: str  # identifies the host's boot; "" if unknown
     pid: int
-    pid_started: str  # of the process, in the kernel's own count; "" where it cannot be known
-    job: str  # SLURM's id of the job, such as 12 or 12_3; "" outside one
-    restart: int  # how often SLURM started the job again
-    lease_seconds: float  # without a beat for so long it counts as dead
+    pid_started: str  # start time of the process, as counted by the kernel; "" if unknown
+    job: str  # id of the SLURM job, such as 12 or 12_3; "" outside SLURM
+    restart: int  # how often SLURM has restarted the job
+    lease_seconds: float  # without a heartbeat for this long, the owner counts as dead
     since: str  # UTC, ISO 8601
-    beat: int = 0  # grows while the owner lives
-    note: dict[str, Any] = field(default_factory=dict)  # how far the cell is
+    beat: int = 0  # increases while the owner lives
+    note: dict[str, Any] = field(default_factory=dict)  # progress of the cell
 
     def __str__(self) -> str:
         job = f", SLURM job {self.job}" if self.job else ""
         return f"process {self.pid} on {self.host}{job}, since {self.since}"
 
     def is_here(self) -> bool:
-        """Return whether it is, or was, a process of this machine since it was started."""
+        """Return whether the process belongs to this machine and its current boot."""
         return bool(self.boot) and self.host == socket.gethostname() and self.boot == boot_id()
 
 
 class Claim:
-    """A cell that this process owns, with a beat that says so; use as a context manager."""
+    """A cell that this process owns, with a heartbeat. Use it as a context manager."""
 
     def __init__(self, folder: Path, owner: Owner) -> None:
         self.owner = owner
@@ -70,20 +70,20 @@ class Claim:
         self._beats = threading.Thread(target=self._keep_beating, name="beat", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start the beat."""
+        """Start the heartbeat."""
         self._beats.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Give the cell back."""
+        """Release the cell."""
         self.release()
 
     def note(self, **progress: Any) -> None:
-        """Say how far the cell is; goes out with the next beat."""
+        """Set the cell's progress, to be written with the next heartbeat."""
         self._note = progress
 
     def check(self) -> None:
-        """Raise LostLeaseError if the cell belongs to another process by now."""
+        """Raise LostLeaseError if another process has taken over the cell."""
         if not self.scratch.is_dir():
             raise LostLeaseError(
                 f"{self.scratch.parents[1]}: this process has lost the cell to another one, which saw no sign"
@@ -91,33 +91,33 @@ class Claim:
             )
 
     def release(self) -> None:
-        """Give the cell back; nothing happens if it was lost."""
+        """Release the cell; do nothing if it was lost."""
         self._left.set()
         if self._beats.is_alive():
             self._beats.join()
-        with suppress(OSError):  # it is found stale, then
+        with suppress(OSError):  # the claim then becomes stale
             _drop(self.scratch)
 
     def _keep_beating(self) -> None:
         beat = 0
         while not self._left.wait(min(self.owner.lease_seconds / 8, _BEAT_SECONDS)):
             beat += 1
-            # Without the folder the claim is lost; the next write of the cell finds out. Not even a fault of ours
-            # may end the beat: others would take the cell over.
+            # Without its folder the claim is lost, and the cell's next write fails. Even a bug must not end the
+            # heartbeat, because another process would take over the cell.
             with suppress(Exception):
                 _write_beat(self.scratch, beat, self._note)
 
 
 class LeaseMonitor:
-    """Finds dead owners: watches claims for heartbeats, by this process's own clock."""
+    """Detects dead owners by watching the heartbeats of claims on this process's own clock."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[str, int, float]] = {}
 
     def fence(self, folder: Path) -> str | None:
-        """Return None while a living process owns the cell in `folder`, else the `fence` to take the claim with.
+        """Return None while a living process owns the cell in `folder`, else the `fence` for taking the claim.
 
-        Ask again and again, as for `stale`.
+        Must be called repeatedly, like `stale`.
         """
         dead = self.stale(folder)
         if dead is not None:
@@ -125,10 +125,10 @@ class LeaseMonitor:
         return "" if owner_of(folder) is None else None
 
     def stale(self, folder: Path) -> Owner | None:
-        """Return the owner of the cell in `folder` if it is dead, as far as this observer has watched.
+        """Return the owner of the cell in `folder` if it is dead, as far as this observer knows.
 
-        Ask again and again: an owner on another machine is dead when its beat stood still for its
-        lease since the first question.
+        Must be called repeatedly: an owner on another machine counts as dead if it sends no heartbeat for its
+        lease, counted from the first call.
         """
         owner = owner_of(folder)
         if owner is None:
@@ -147,7 +147,7 @@ class LeaseMonitor:
 def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
     """Make this process the owner of the cell in `folder`, which must exist.
 
-    fence: the token of an owner that was watched and found dead; it is shut out.
+    fence: the token of an owner found dead, which may be replaced.
 
     Raises LeasedError while another process owns the cell.
     """
@@ -157,7 +157,7 @@ def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
             return Claim(folder, owner)
         other = owner_of(folder)
         if other is None:
-            time.sleep(0.01)  # given back in between
+            time.sleep(0.01)  # released in between
             continue
         if other.token != fence and not surely_dead(other):
             raise LeasedError(folder.name, other)
@@ -165,37 +165,37 @@ def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """Return who owns the cell in `folder`, or None."""
+    """Return the owner of the cell in `folder`, or None."""
     for place in _tokens(folder):
         try:
             owner = _typed(json.loads((place / "owner.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, AttributeError):
             if not place.is_dir():
-                continue  # given back in between
+                continue  # released in between
             owner = _unknown(place.name)
         try:
             beat = json.loads((place / "beat.json").read_text(encoding="utf-8"))
             return dataclasses.replace(owner, beat=beat["beat"], note=beat["note"])
         except (OSError, ValueError, KeyError, TypeError):
-            return owner  # no beat yet
+            return owner  # no heartbeat yet
     return None
 
 
 def is_older(folder: Path, owner: Owner, written: int) -> bool:
-    """Return whether the owner's claim on the cell in `folder` is older than a file: then its owner wrote that.
+    """Return whether the owner's claim on the cell in `folder` is older than a file, so the owner has written it.
 
-    written: when the file was, in nanoseconds, by the clock of its file system, which is that of the claim too.
+    written: the file's modification time in nanoseconds, from the file system's clock, which also dates the claim.
     """
     try:
         return (folder / _FOLDER / owner.token / "owner.json").stat().st_mtime_ns <= written
     except OSError:
-        return True  # given back in between
+        return True  # released in between
 
 
 def surely_dead(owner: Owner) -> bool:
     """Return whether the owner was a process of this machine that is gone."""
-    # The machine may have been started again. In containers two can share a name, but then not a boot
-    # id with a live process: wait for the lease there.
+    # A reboot gives another boot id. Two containers may share a host name, but not the boot id together with a
+    # live process of this id. In doubt the lease decides.
     return owner.is_here() and is_gone(owner.pid, owner.pid_started)
 
 
@@ -207,7 +207,7 @@ def _tokens(folder: Path) -> list[Path]:
 
 
 def _unknown(token: str) -> Owner:
-    """Return the owner of a claim whose file was damaged: it counts as dead after a lease without a beat."""
+    """Return an owner for a claim with a damaged file; it counts as dead after a lease without a heartbeat."""
     return Owner(
         token=token,
         host="an unknown machine (its claim is damaged)",
@@ -227,7 +227,7 @@ def _typed(content: Mapping[str, Any]) -> Owner:
 
 
 def _created(folder: Path, owner: Owner) -> bool:
-    """Put the claim in place by one rename; False if another one is there."""
+    """Create the claim by one rename; return False if another claim exists."""
     draft = folder / f".claim-{owner.token}"
     (draft / owner.token).mkdir(parents=True)
     try:
@@ -235,13 +235,13 @@ def _created(folder: Path, owner: Owner) -> bool:
             json.dump(dataclasses.asdict(owner), file)
             file.flush()
             os.fsync(file.fileno())
-        _write_beat(draft / owner.token, 0, {})  # later ones need no room
-        # Onto an empty folder a rename succeeds, onto one with a claim in it never.
+        _write_beat(draft / owner.token, 0, {})  # reserves space on the disk for later heartbeats
+        # The rename succeeds onto an empty folder, but never onto one that contains a claim.
         os.rename(draft, folder / _FOLDER)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        # A network file system may repeat a rename that it has already done.
+        # A network file system may repeat a rename that has already succeeded.
         return (folder / _FOLDER / owner.token).is_dir()
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -249,14 +249,14 @@ def _created(folder: Path, owner: Owner) -> bool:
 
 
 def _drop(place: Path) -> None:
-    """Take one claim away, by its token: never that of a later owner."""
+    """Remove one claim by its token, never that of a later owner."""
     aside = place.parents[1] / f".gone-{place.name}"
     try:
         os.rename(place, aside)
     except FileNotFoundError:
-        return  # somebody else did
+        return  # another process removed it
     shutil.rmtree(aside, ignore_errors=True)
-    # Fails, rightly, when a new claim is there already.
+    # Fails as intended if there is a new claim.
     with suppress(OSError):
         place.parent.rmdir()
 
@@ -267,7 +267,7 @@ def _write_beat(scratch: Path, beat: int, note: Mapping[str, Any]) -> None:
         draft.write_text(content, encoding="utf-8")
         os.replace(draft, place)
     except OSError:
-        # A disk that is full takes other words in the place of old ones. A reader of half of them sees a heartbeat.
+        # On a full disk a file can still be overwritten in place. A reader of a partial file still sees a change.
         with place.open("r+", encoding="utf-8") as file:
             file.write(content)
             file.truncate()

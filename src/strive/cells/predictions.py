@@ -1,4 +1,4 @@
-"""A cell's predictions.npz: the labels of the test images, and what its net made of them. Imports no torch.
+"""A cell's predictions.npz: labels of the test images and the net's logits. Imports no torch.
 
 Shapes: n test images.
 """
@@ -16,21 +16,21 @@ import numpy.typing as npt
 from strive.cells.records import PREDICTIONS, Result
 from strive.errors import PredictionsError
 
-_ROWS = 10_000  # test images whose loss is computed at once, in float64
-_CLOSE = 1e-6  # relative: torch and NumPy add up a loss in another order
+_ROWS = 10_000  # test images per block in which the loss is computed in float64
+_CLOSE = 1e-6  # relative tolerance: torch and NumPy sum in different orders
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predicted:
-    """What a cell's predictions say of its result."""
+    """Result of comparing a cell's predictions with its result."""
 
-    contradictions: tuple[str, ...]  # a sentence each, which names both sides
-    chance_error: float | None = None  # share in [0, 1]: of always naming the largest class; None: cannot be read
-    labels_sha256: str = ""  # "" if they cannot be read
+    contradictions: tuple[str, ...]  # a sentence each, with both values
+    chance_error: float | None = None  # share in [0, 1] of always naming the largest class; None if unreadable
+    labels_sha256: str = ""  # "" if unreadable
 
     @classmethod
     def of(cls, result: Result, folder: Path) -> Self:
-        """Compare a result with the predictions.npz in its folder, which is there."""
+        """Compare a result with the predictions.npz in its folder, which must exist."""
         try:
             labels, logits = read_predictions(folder, result.predictions_sha256)
         except (FileNotFoundError, PredictionsError) as error:
@@ -43,10 +43,10 @@ class Predicted:
 
 
 def read_predictions(folder: Path, sha256: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating[Any]]]:
-    """Return labels int64 [n] and logits float [n, classes] of a cell's predictions.npz.
+    """Return labels int64 [n] and logits float [n, classes] from a cell's predictions.npz.
 
-    sha256: of the logits, as the cell's record has it.
-    Raises FileNotFoundError, and PredictionsError where the file is damaged or another cell's.
+    sha256: of the logits, from the cell's record.
+    Raises FileNotFoundError, and PredictionsError if the file is damaged or belongs to another cell.
     """
     path = folder / PREDICTIONS
     labels, logits = _arrays(path)
@@ -68,15 +68,15 @@ def read_predictions(folder: Path, sha256: str) -> tuple[npt.NDArray[np.int64], 
 
 
 def largest_class_error(labels: npt.NDArray[np.int64]) -> float:
-    """Return the share in [0, 1] of labels [n] that are not of their largest class."""
+    """Return the share in [0, 1] of labels [n] outside the most frequent class."""
     return 1 - int(np.bincount(labels).max()) / len(labels)
 
 
 def _contradictions(
     result: Result, labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]
 ) -> Iterator[str]:
-    """Yield where a result says something else than labels int64 [n] and logits float [n, classes] give."""
-    # As the cell's own scoring has it: of equal logits the first, and one that is not a number counts as the largest.
+    """Yield the differences of a result from the numbers that labels int64 [n] and logits float [n, classes] give."""
+    # Same rule as in scoring: the first of equal logits wins, and NaN counts as the largest.
     error = int((logits.argmax(axis=1) != labels).sum()) / len(labels)
     if not math.isclose(result.test_error, error, abs_tol=1e-12):
         yield f"record.json says test_error {result.test_error}, {PREDICTIONS} beside it gives {error}"
@@ -106,16 +106,16 @@ def _text(value: Any) -> str:
 
 
 def _named(path: Path) -> str:
-    """Return the file as tables name it: the same from whatever folder they are made."""
+    """Return the file's name for tables, which does not depend on the current folder."""
     return f"{path.parent.name}/{path.name}"
 
 
 def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     try:
-        # Opened here, as NumPy leaves a file open that it finds damaged.
+        # Opened here because NumPy does not close a file that it finds damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return arrays["labels"], arrays["logits"]
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
-    except Exception as error:  # whatever zip, zlib and NumPy raise on bytes that are not what they expect
+    except Exception as error:  # zip, zlib and NumPy raise many types of errors on damaged bytes
         raise PredictionsError(f"{_named(path)} cannot be read: {type(error).__name__}: {error}") from error

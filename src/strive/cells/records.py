@@ -1,4 +1,4 @@
-"""What a cell leaves behind: one small JSON file, written whole or not at all, read checked.
+"""The record of a cell: one small JSON file, written atomically and checked when read.
 
 Imports no torch, so that analysis can read records anywhere.
 """
@@ -21,17 +21,17 @@ from strive.decoding import NotJsonError, WrongTypeError, decode, loads
 from strive.errors import RecordError
 
 SCHEMA: Final = 1
-PREDICTIONS = "predictions.npz"  # beside a record that has a result
+PREDICTIONS = "predictions.npz"  # in the folder of a record that has a result
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-RETRAINING = "retraining"  # folder, in the cell's, of a training that is to replace its result
+RETRAINING = "retraining"  # subfolder for a training that is to replace the cell's result
 
 
 class Status(StrEnum):
     """How a cell ended. The first two are results; the others are failures."""
 
     done = auto()
-    diverged = auto()  # a result, with its error rate: never retried
+    diverged = auto()  # a result, with its error rate; never retried
     out_of_memory = auto()
     timeout = auto()
     preempted = auto()
@@ -41,62 +41,62 @@ class Status(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Return whether there is nothing left to train."""
         return self in (Status.done, Status.diverged)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the identity decides: bit-identical after a resume. Errors are shares in [0, 1]."""
+    """The numbers that the identity determines, bit-identical after a resume. Errors are shares in [0, 1]."""
 
     epochs: Count  # epochs trained; fewer than budget.epochs if the cell diverged
     steps: Count  # optimizer steps
-    parameters: Count  # trainable numbers of the net, biases included
-    train_loss: float | None  # mean over the last epoch, nats per image, as trained; null: not finite
-    train_error: Share  # share of the last epoch's images that were misclassified, as trained
+    parameters: Count  # number of trainable parameters of the net, including biases
+    train_loss: float | None  # mean over the last epoch, nats per image, in training mode; null: not finite
+    train_error: Share  # share of misclassified images in the last epoch, in training mode
     val_loss: float | None  # nats per image on data.val_images; null: none held out, or not finite
     val_error: Share | None  # null: nothing was held out
-    test_loss: float | None  # nats per image, last step's weights; null: not finite
-    test_error: Share  # share of test images that were misclassified, last step's weights
+    test_loss: float | None  # nats per image, with the last step's weights; null: not finite
+    test_error: Share  # share of misclassified test images, with the last step's weights
     predictions_sha256: str  # of the test logits, float32 [n, classes]
     weights_sha256: str  # of the final weights, in the order of the state dict
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why a cell has no result."""
+    """The reason why a cell has no result."""
 
     cause: str  # one line
     traceback: str
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the identity does not decide: where, when, how fast, with which code."""
+    """Circumstances that the identity does not determine: where, when, how fast, with which code."""
 
     host: str
     device: str  # name of the GPU or processor
     threads: Count  # CPU threads
     layout: str  # memory layout of images and activations
     compiled: bool  # whether torch.compile ran
-    bf16: str = ""  # native kernels, or rounded around those of float32; "": not in bf16, or an older record
-    engine: str = "eager"  # graph: a step was one CUDA graph
-    fast: bool = False  # kernels might differ from run to run
-    packed: Count = 1  # most cells that trained side by side in its process, itself counted
-    fallback: str = ""  # why a faster way was not taken; "" if none was given up
-    train_seconds: float  # training steps alone: no loading, no evaluation; all sittings together
-    images_per_second: float  # training images through the net, over train_seconds
-    peak_memory_bytes: Count  # of the process on a CPU, of the allocator on a GPU; last sitting
-    resumes: Count  # how often the cell went on from a checkpoint
-    inexact: list[str]  # why the numbers may differ from an uninterrupted cell's; empty: they do not
+    bf16: str = ""  # "native" kernels or "rounded" ones of float32; "" without bf16, or in an older record
+    engine: str = "eager"  # graph: each step was one CUDA graph
+    fast: bool = False  # whether kernels might differ from run to run
+    packed: Count = 1  # most cells that trained in its process at the same time, including this one
+    fallback: str = ""  # why a faster path was not used; "" if it was
+    train_seconds: float  # of training steps only, without loading and evaluation; sum over all processes
+    images_per_second: float  # training images divided by train_seconds
+    peak_memory_bytes: Count  # of the process on a CPU, of the allocator on a GPU; last process only
+    resumes: Count  # number of resumes from a checkpoint
+    inexact: list[str]  # why the numbers may differ from an uninterrupted cell's; empty if they cannot
     torch: str  # version
     python: str  # version
     strive: str  # version
-    code_hash: str  # of the source that decides numbers
-    code_files: dict[str, str] = {}  # {file: its own hash} of that source; {}: not known
-    data_fingerprint: str  # of pixels and labels; "" where the cell failed before loading
-    data_stamp: str = ""  # of the image files' names, sizes and times; "" where the set has no files
-    data_found: str = ""  # how many images of how many classes lay on disk
-    data_left_out: list[str] = []  # files that are no images of the set, by kind
-    chance_error: float | None = None  # share in [0, 1]: of always naming the largest class of the test images
-    started: str  # UTC, ISO 8601; first sitting
+    code_hash: str  # of the source that determines numbers
+    code_files: dict[str, str] = {}  # {file: its own hash} of that source; {} if unknown
+    data_fingerprint: str  # of pixels and labels; "" if the cell failed before loading
+    data_stamp: str = ""  # of the image files' names, sizes and times; "" if the data set has no files
+    data_found: str = ""  # numbers of images and classes on disk
+    data_left_out: list[str] = []  # files that are not images of the data set, by kind
+    chance_error: float | None = None  # share in [0, 1], if all test images were assigned to the largest class
+    started: str  # UTC, ISO 8601; of the first process
     finished: str  # UTC, ISO 8601
 
 
@@ -113,14 +113,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def record_path(runs: Path, cell: str) -> Path:
-    """Return where a cell's record lies."""
+    """Return the path of a cell's record."""
     return runs / cell / "record.json"
 
 
 def write_record(
     runs: Path, record: Record, *, scratch: Path | None = None, ready: Callable[[], object] = lambda: None
 ) -> Path:
-    """Write the record whole or not at all; an earlier one is kept beside it. scratch, ready: as for write_whole."""
+    """Write the record atomically and keep an earlier one under another name. scratch, ready: as for write_whole."""
     path = record_path(runs, record.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     _keep_earlier(path, scratch)
@@ -137,14 +137,14 @@ def write_whole(
     durable: bool = True,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write a file by rename: a reader sees the old content or the new, never a part.
+    """Write a file by rename, so that readers see the old or the new content, never a part.
 
-    content: bytes, or what writes them. scratch: the folder of the claim on the cell; once another
-    process has taken the cell over it is gone, and the write fails with FileNotFoundError.
-    durable: survive a power cut too, which takes milliseconds. ready: called when all of it is on disk, and only its
-    name is to change.
+    content: bytes, or a function that writes them. scratch: the claim's folder; if another process has taken
+    over the cell, it is gone, and the write fails with FileNotFoundError.
+    durable: also survive a power cut, which takes milliseconds. ready: called when all content is on disk, just before
+    the rename.
     """
-    # The random name keeps two writers apart.
+    # The random name separates concurrent writers.
     temporary = (scratch or path.parent) / f".{path.name}.{uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
@@ -158,21 +158,21 @@ def write_whole(
         ready()
         os.replace(temporary, path)
     finally:
-        with suppress(OSError):  # what went wrong before is what counts
+        with suppress(OSError):  # an earlier error is the one to report
             temporary.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> Record:
-    """Read one record and check it.
+    """Read and check one record.
 
-    Raises RecordError if the file is damaged, of another schema, or of another cell than its
-    folder says; FileNotFoundError if there is none.
+    Raises RecordError if the file is damaged, has another schema, or belongs to another cell than its
+    folder; FileNotFoundError if there is none.
     """
     return parse_record(path.read_bytes(), path)
 
 
 def parse_record(content: bytes, path: Path) -> Record:
-    """Return what `read_record` returns of the file's content. Raises RecordError."""
+    """Parse a record file's content, as `read_record` does. Raises RecordError."""
     try:
         record = decode(content, Record)
     except NotJsonError as error:
@@ -184,9 +184,9 @@ def parse_record(content: bytes, path: Path) -> Record:
 
 
 def record_of(config: CellConfig) -> Record | None:
-    """Return the cell's record, of a result or of a failure, or None.
+    """Return the cell's record, whether a result or a failure; None if there is none.
 
-    Raises RecordError for one that cannot be trusted, or is another cell's with the same id.
+    Raises RecordError for one that cannot be trusted, or that belongs to another cell with the same id.
     """
     path = record_path(Path(config.runs), identity.cell_id(config))
     try:
@@ -203,18 +203,18 @@ def record_of(config: CellConfig) -> Record | None:
 
 
 def divergence(record: Record) -> str:
-    """Return in one line why a cell diverged, as its result shows; "" for a cell that did not."""
+    """Return in one line why a cell diverged, derived from its result; "" for a cell that did not."""
     if record.status is not Status.diverged or record.result is None:
         return ""
     after = f"epoch {record.result.epochs} of {record.config['budget.epochs']}"
-    # The two rules of allcnn/training/cell_training.py, in its order.
+    # The same two rules, in the same order, as in allcnn/training/cell_training.py.
     if record.result.train_loss is None:
         return f"the training loss was not finite in {after}"
     return f"all class outputs were zero on every training image of {after}"
 
 
 def file_hash(path: Path) -> str:
-    """Return the sha256 of a record file, which tells one record of a cell from its next."""
+    """Return the sha256 of a record file, which identifies one version of a cell's record."""
     return content_hash(path.read_bytes())
 
 
@@ -230,8 +230,8 @@ def _keep_earlier(path: Path, scratch: Path | None) -> None:
     while (earlier := path.with_name(f"record-{number}.json")).exists():
         number += 1
     if number > 1 and path.with_name(f"record-{number - 1}.json").read_bytes() == path.read_bytes():
-        return  # the disk had room for this, and then none for the new record
-    # A copy first: at no moment is there no record. Not a link, which some file systems lack.
+        return  # an earlier attempt made this copy but could not write the new record
+    # A copy, so that a record exists at any moment. Not a link, which some file systems lack.
     write_whole(earlier, path.read_bytes(), scratch=scratch)
 
 

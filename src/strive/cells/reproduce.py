@@ -1,6 +1,6 @@
-"""A cell trained again from its record, and whether the numbers agree.
+"""Reproduction of a cell: its config from its record, and comparison of the two records.
 
-Imports torch only where something is going to be trained: to compare, or to refuse, takes no time.
+Imports torch only for training, so that comparing and refusing are quick.
 """
 
 import math
@@ -22,7 +22,7 @@ from strive.config.platform_keys import CellConfig
 from strive.config.schema import to_config
 from strive.errors import ConfigError, RecordError
 
-# What may change the last bits, and what says that something else was trained.
+# Differences that may change the last bits, or that show that the cell is another one.
 _SURROUNDINGS = (
     "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "bf16", "fast", "torch", "python",
     "strive", "inexact", "host",
@@ -31,9 +31,9 @@ _SETTABLE = ("data.", "trainer.")
 
 
 def find_record(runs: Path, name: str) -> Path:
-    """Return the record of the cell that is meant: its id, the id's start or last ten digits, or its folder.
+    """Return the path of a cell's record, given its id, the id's start or last ten digits, or its folder.
 
-    Raises ConfigError if there is none, or more than one.
+    Raises ConfigError if no record or more than one matches.
     """
     for place in (Path(name), Path(name) / "record.json"):
         if place.name == "record.json" and place.is_file():
@@ -52,13 +52,13 @@ def find_record(runs: Path, name: str) -> Path:
 
 
 def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
-    """Return the config that trains a record's cell again, with the threads and the device that it had.
+    """Return the config that trains a record's cell again, with the same device and number of threads.
 
     into: the folder for the new record. overrides: {key: value} of logistics.
 
-    Raises ConfigError for an override that would make it another cell, or a value that is not legal;
-    OmegaConf's errors for a value of the wrong type; RecordError for a record whose config this
-    version gives another id.
+    Raises ConfigError for an override that would make it another cell or that has an illegal value;
+    OmegaConf's errors for a value of the wrong type; RecordError for a record whose config has another id
+    in this version.
     """
     _check(overrides)
     made = record.provenance
@@ -79,7 +79,7 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
 
 
 def foreseen(record: Record, config: CellConfig) -> list[str]:
-    """Return the lines on what already differs before the cell is trained again, so that the bits may."""
+    """Return lines on the differences that are known before training and may change the last bits."""
     code = code_of(app.current().builder(config))
     here = {"code_hash": code.hash} | app.current().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config):
@@ -91,23 +91,23 @@ def foreseen(record: Record, config: CellConfig) -> list[str]:
 
 
 def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
-    """Return {field: (value, value again)} where two results are not the same to the last bit."""
+    """Return {field: (value, value again)} for the fields in which two results are not bit-identical."""
     pairs = {name: (getattr(first, name), getattr(again, name)) for name in Result.__struct_fields__}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def surroundings(first: Provenance, again: Provenance) -> dict[str, tuple[Any, Any]]:
-    """Return {field: (value, value again)} of what else differs and may be the reason."""
+    """Return {field: (value, value again)} for the other differences, which may be the reason."""
     return _unlike({name: (getattr(first, name), getattr(again, name)) for name in _SURROUNDINGS})
 
 
 def _unlike(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    # Records that were written before the field was there do not say how they computed in bf16.
+    # Older records without this field do not show how they computed in bf16.
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not (name == "bf16" and "" in pair)}
 
 
 def verdict(first: Path, again: Path) -> tuple[bool, list[str]]:
-    """Return whether two records of a cell agree to the last bit, and the lines that say where they do not.
+    """Return whether two records of a cell agree to the last bit, and lines on their differences.
 
     Raises RecordError for a file that cannot be trusted, or a record without a result.
     """
@@ -128,7 +128,7 @@ def verdict(first: Path, again: Path) -> tuple[bool, list[str]]:
 
 
 def without_result(record: Record) -> str:
-    """Return what to tell who wants to compare with a record of a failure."""
+    """Return the error message for a comparison with a record of a failure."""
     cause = record.failure.cause if record.failure else ""
     return (
         f"{record.cell} has no result to compare with: {record.status.value}: {cause}\n"
@@ -165,7 +165,7 @@ def _result_lines(old: Record, new: Record, found: Mapping[str, tuple[Any, Any]]
 def _text(value: Any) -> str:
     if value is None:
         return "none"
-    # Two hashes differ or do not; where in them says nothing.
+    # The start of a hash is enough to see that two differ.
     return f"{value[:10]}..." if isinstance(value, str) and len(value) == 64 else str(value)
 
 
@@ -177,7 +177,7 @@ def _change(before: Any, after: Any) -> str:
 
 
 def _prediction_lines(first: Path, again: Path) -> list[str]:
-    """Say how far the predictions for the test images are apart, where both are still there."""
+    """Return lines on the differences in the predictions for the test images, if both files still exist."""
     try:
         old, new = (np.load(folder / "predictions.npz")["logits"] for folder in (first, again))
     except (OSError, ValueError, KeyError):

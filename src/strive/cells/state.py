@@ -1,4 +1,4 @@
-"""State of a cell, found from what lies in its folder. Imports no torch."""
+"""State of a cell, derived from the files in its folder. Imports no torch."""
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
@@ -10,37 +10,37 @@ from strive.cells.records import Status
 
 
 class CellState(StrEnum):
-    """State of a cell, as far as it lies on disk or SLURM knows it."""
+    """State of a cell, from its folder, and from SLURM if it is waiting."""
 
     done = auto()
     diverged = auto()
     running = auto()
-    waiting = auto()  # a launch that is alive, or a SLURM job, will train it
+    waiting = auto()  # a live launch or a SLURM job will train it
     failed = auto()
-    unreadable = auto()  # there is a record that cannot be read
+    unreadable = auto()  # its record cannot be read
     contradictory = auto()  # the plan, or another file of the cell, contradicts the record
-    stopped = auto()  # begun and left; the next launch goes on
-    missing = auto()  # not begun
+    stopped = auto()  # started and stopped; the next launch resumes it
+    missing = auto()  # not started
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result."""
+        """Return whether there is a result."""
         return self in (CellState.done, CellState.diverged)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to the cell in this launch."""
+        """Return whether this launch will do no more for the cell."""
         return self.finished or self in (CellState.failed, CellState.unreadable, CellState.contradictory)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """State of a cell as its folder shows it."""
+    """State of a cell, from its folder alone."""
 
     state: CellState
-    owner: Owner | None = None  # who trains it; of a stopped cell who trained it last, if it left its claim
+    owner: Owner | None = None  # the process that trains it, or that stopped without releasing its claim
     epochs_done: int = 0  # 0 if there is a result
-    has_checkpoint: bool = False  # whether training goes on from one
+    has_checkpoint: bool = False  # whether training can resume from one
 
 
 def find_state(folder: Path, record: Status | None) -> FolderState:
@@ -61,13 +61,13 @@ def find_state(folder: Path, record: Status | None) -> FolderState:
 
 
 def living_owner(folder: Path) -> Owner | None:
-    """Return the process that trains the cell in `folder`, as far as is known; None if there is none."""
+    """Return the process that trains the cell in `folder`, as far as known; None if there is none."""
     owner = _owner(folder)
     return owner if owner is not None and _trains(folder, owner) else None
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Return whether training in a folder can go on from a checkpoint."""
+    """Return whether training in a folder can resume from a checkpoint."""
     return any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint-previous.pt"))
 
 
@@ -79,11 +79,11 @@ def _owner(folder: Path) -> Owner | None:
 
 
 def _trains(folder: Path, owner: Owner) -> bool:
-    """Return whether an owner is alive, as far as is known, and has not written the record yet."""
+    """Return whether an owner seems to be alive and has not yet written the record."""
     if surely_dead(owner):
         return False
     try:
-        # Once it is written only the claim is left to be given back.
+        # After writing the record the owner only has to release its claim.
         return not is_older(folder, owner, (folder / "record.json").stat().st_mtime_ns)
     except OSError:
         return True
