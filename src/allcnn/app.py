@@ -1,4 +1,4 @@
-"""The study as the platform's app: implements `strive.app.App`. Imports torch only where a cell is built or trained."""
+"""The study as the platform's app: implements `strive.app.App`. Imports torch only to build or train a cell."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ CODE = "allcnn.training"  # imports nets and data as well
 NO_CODE = frozenset({"allcnn", "allcnn.config"})
 DATA_PLACES = ("data.root",)
 
-# Keys that may differ within a pack: they change values in a training step, not what it computes.
+# Keys that may differ within a pack, because they change only values in a training step, not its operations.
 _FREE = ("seed", "budget.epochs", "runs", "sweeps", "trainer.progress")
 _FREE_GROUPS = ("optimizer.", "tracker.", "needs.")
 
@@ -60,7 +60,7 @@ def as_recorded(config: Config) -> Config:
 
 
 def as_called(config: Config) -> Config:
-    """Return a frozen config with its arguments as the builder takes them."""
+    """Return a frozen config with its arguments in the form that the builder takes."""
     from allcnn.builder_arguments import as_called
 
     return as_called(config)

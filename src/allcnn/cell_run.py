@@ -426,7 +426,7 @@ class CellRun:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether the error says that memory ran out."""
+    """Return whether the error means that memory ran out."""
     # torch's allocator for the CPU raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 

@@ -40,7 +40,7 @@ from strive.errors import LeasedError, NoRoomError, StoppedError
 def finished_record(config: Config) -> Record | None:
     """Return the cell's record if there is nothing left to train.
 
-    Raises RecordError if a file is there that cannot be trusted.
+    Raises RecordError if the record cannot be trusted.
     """
     record = records.record_of(config)
     return record if record is not None and record.status.finished else None
@@ -208,7 +208,7 @@ class Pack:
         except BaseException as raised:
             outcome = raised
         if not self._runs:
-            self._executor = EagerExecutor()  # the graphs hold memory
+            self._executor = EagerExecutor()  # frees the memory of CUDA graphs
         self._on_ended(run.cell, outcome)
 
 
@@ -248,7 +248,7 @@ def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
     if earlier is None or (replaces and records.file_hash(path) == replaces):
         return None
     CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
-    # They exist if the process was killed right after it wrote the record.
+    # Checkpoints remain if the process was killed right after it wrote the record.
     remove_checkpoints(path.parent)
     print(path)
     return earlier

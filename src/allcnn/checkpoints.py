@@ -13,12 +13,12 @@ class Checkpoints:
     """The newest checkpoint in a folder, and the one before it."""
 
     def __init__(self, folder: Path, cell: str, code: Code, claim: Claim, say: Callable[[str], None]) -> None:
-        """say: prints a message for the user."""
+        """Set the folder and the lease for writing. say: prints a message for the user."""
         self.path = folder / "checkpoint.pt"
         self._cell, self._code, self._claim, self._say = cell, code, claim, say
 
     def newest(self) -> State | None:
-        """Return the state to resume from: the last checkpoint, or the one before if that is damaged."""
+        """Return the state to resume from: the last checkpoint, or the previous one if the last is damaged."""
         for path in filter(Path.exists, (self.path, previous_checkpoint(self.path))):
             state, reason = self._usable(path)
             if state is not None:

@@ -73,7 +73,7 @@ class CellLauncher(Launcher):
 
 
 class LocalLauncher(CellLauncher):
-    """Worker processes on this machine."""
+    """Trains cells in worker processes on this machine."""
 
     name = "local"
 
@@ -87,7 +87,7 @@ class LocalLauncher(CellLauncher):
 
 
 class SlurmLauncher(CellLauncher):
-    """Jobs on a SLURM cluster."""
+    """Trains cells as jobs on a SLURM cluster."""
 
     name = "slurm"
 
@@ -97,7 +97,6 @@ class SlurmLauncher(CellLauncher):
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
-        # submitit is imported only where it is used.
         from strive.slurm.launcher import train_on_slurm
 
         check_wandb([task.config["tracker.kind"] for task in submission.tasks], CONSOLE.print)

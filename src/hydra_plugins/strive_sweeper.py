@@ -33,7 +33,7 @@ class StriveSweeperConf:
     dry_run: bool = False  # print the plan and train nothing
     retrain: Retrain = Retrain.failed  # none, failed, stale or all; each kind includes the one before it
     parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
-    max_gpu_hours: float | None = None  # refuse a plan that costs more
+    max_gpu_hours: float | None = None  # refuse a plan that takes longer
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="strive", node=StriveSweeperConf, provider="strive")

@@ -28,7 +28,7 @@ RETRAINING = "retraining"  # subfolder for a training that is to replace the cel
 
 
 class Status(StrEnum):
-    """How a cell ended. The first two are results; the others are failures."""
+    """The outcome of a cell. The first two are results; the others are failures."""
 
     done = auto()
     diverged = auto()  # a result, with its error rate; never retried
@@ -236,11 +236,11 @@ def _keep_earlier(path: Path, scratch: Path | None) -> None:
 
 
 def _other_schema(content: bytes) -> str:
-    """Return why a file is no record of this schema; "" if its schema is right."""
+    """Return why a file is not a record of this schema; "" if its schema is right."""
     found = loads(content)
     if not isinstance(found, dict) or "schema" not in found:
         return "not a record, it has no schema version"
-    # 1.0 and true equal 1.
+    # In Python 1.0 and True equal 1.
     if type(found["schema"]) is int and found["schema"] == SCHEMA:
         return ""
     return f"schema {found['schema']!r}, this version reads schema {SCHEMA}"
@@ -248,7 +248,7 @@ def _other_schema(content: bytes) -> str:
 
 def _check_identity(record: Record, path: Path) -> None:
     keys = set(record.config)
-    # Logistics keys come and go between versions; they decide nothing.
+    # Logistics keys may differ between versions, because they do not affect the numbers.
     if lacking := sorted(identity.science_keys() - keys):
         raise RecordError(f"{path}: its config lacks {', '.join(lacking)}")
     wanted = identity.science_hash(record.config)

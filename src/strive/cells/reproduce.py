@@ -22,7 +22,7 @@ from strive.config.platform_keys import CellConfig
 from strive.config.schema import to_config
 from strive.errors import ConfigError, RecordError
 
-# Differences that may change the last bits, or that show that the cell is another one.
+# Fields that may affect the last bits, or that show that other code or images were used.
 _SURROUNDINGS = (
     "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "bf16", "fast", "torch", "python",
     "strive", "inexact", "host",

@@ -50,7 +50,7 @@ def _names() -> list[tuple[str, str]]:
 
 
 def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `flat(config)`, or the config of a record, with each argument of a builder as a key of its own, too.
+    """Return `flat(config)`, or a record's config, with an additional key for each argument of a builder.
 
     The keys are as a user types them: model.kwargs.channels, or model.kwargs.norm.eps inside a mapping.
     """

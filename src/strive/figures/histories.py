@@ -14,7 +14,7 @@ from strive.results.conditions import Condition
 from strive.results.learning_curves import mean_curve, read_epochs
 from strive.tables.summary import SweepSummary
 
-MOST_LINES = 8  # conditions in one panel; more could not be told apart
+MOST_LINES = 8  # conditions in one panel; more could not be distinguished
 _MOST_DROPS = 5  # learning rate drops to show; more are a schedule of their own
 
 

@@ -13,7 +13,7 @@ MOST_BYTES = 4_000_000  # for all pictures of a page; base64 makes them a third 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """One picture."""
+    """A picture embedded in the page."""
 
     cell: str
     name: str  # of the file, without its suffix

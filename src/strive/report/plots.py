@@ -28,7 +28,7 @@ _MOST_LINES = 60  # shown at once in an effect plot; the filter shows the others
 _LINE_PX, _AROUND_PX = 26, 90
 _FOREGROUND = 2  # index of the text colour
 _MOST_NAMED = 6  # conditions named in a sentence
-_MOST_SERIES = 8  # conditions in one plot that can be told apart
+_MOST_SERIES = 8  # conditions that can be distinguished in one plot
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 # The symbol also identifies the verdict.
 _VERDICTS = {Verdict.no_loss: (0, "circle"), Verdict.loss: (1, "square"), Verdict.undecided: (2, "diamond-open")}

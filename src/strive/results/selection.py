@@ -14,7 +14,7 @@ class Selection:
     """The value selected for one condition, or why there is none."""
 
     value: Any  # a knob's value; None if none was selected
-    why: str  # one line
+    why: str  # the reason, one line
 
 
 def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:

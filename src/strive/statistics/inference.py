@@ -55,7 +55,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """A verdict and the numbers behind it. Each p is one-sided and Holm-corrected; None if no test is possible."""
+    """A verdict with its p-values. Each p is one-sided and Holm-corrected; None if no test is possible."""
 
     verdict: Verdict
     p_no_loss: float | None  # of a loss of the margin or more
@@ -191,7 +191,7 @@ def _check_paired(own: Mapping[K, float], baseline: Mapping[K, float]) -> None:
 def _mean_and_sd(values: list[float], scale: float) -> tuple[float, float | None]:
     """Return mean and standard deviation.
 
-    scale: the largest magnitude of the numbers behind the values; a spread below 1e-12 of it is only rounding.
+    scale: the largest magnitude of the numbers that the values come from; a spread below 1e-12 of it is rounding.
     """
     mean = math.fsum(values) / len(values)
     if len(values) == 1:

@@ -39,7 +39,7 @@ class Choice:
     """A chosen value and the reason for it."""
 
     value: Any  # as in a record's config: a JSON value
-    why: str  # one line
+    why: str  # the reason, one line
 
 
 class MissingParentsError(ConfigError):
@@ -197,7 +197,7 @@ def smallest(by: Criterion, errors: Sequence[tuple[Any, Sequence[float]]], diver
 
 
 def _percent(means: Sequence[tuple[Any, float]]) -> dict[float, str]:
-    """Return {mean: text} with enough digits to tell different means apart."""
+    """Return {mean: text} with enough digits to distinguish different means."""
     distinct = {mean for _, mean in means}
     texts = ({mean: f"{mean:.{digits}f}%" for mean in distinct} for digits in (2, 3, 4, 12))
     return next(found for found in texts if len(set(found.values())) == len(distinct))

@@ -1,1 +1,1 @@
-"""Conditions as Markdown, LaTeX and CSV."""
+"""Tables of conditions as Markdown, LaTeX and CSV."""

@@ -1,7 +1,7 @@
-r"""Untrusted text as LaTeX that needs no package: pure ASCII, and how wide it comes out.
+r"""Untrusted text as LaTeX in pure ASCII that needs no package, with an estimate of its width.
 
-The fonts of pdflatex have few letters. Accents and common signs are spelled out, and what is left is shown by its
-number, [U+6570], which compiles everywhere and can be looked up.
+The fonts of pdflatex have few letters. Accents and common signs are written as commands, and every other character
+as its code point, [U+6570], which compiles everywhere and can be looked up.
 """
 
 import re

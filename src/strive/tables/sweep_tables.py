@@ -1,4 +1,4 @@
-"""The tables of one sweep, built from its conditions; rendering is done elsewhere."""
+"""The tables of one sweep, built from its conditions as data that the renderers print."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
