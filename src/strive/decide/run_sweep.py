@@ -51,7 +51,7 @@ class SweepRun:
     parents: bool = False
     max_gpu_hours: float | None = None
     _left: list[str] = field(default_factory=list)  # SLURM jobs that train cells of the last run
-    _runs: Path = Path()  # the last run's folder
+    _runs: Path = Path()  # runs folder of the last run
 
     def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
         """Train the missing cells.

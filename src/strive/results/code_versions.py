@@ -17,7 +17,11 @@ from strive.errors import RecordError
 
 
 def versions(*groups: pd.DataFrame) -> int:
-    """Return the number of code versions among these cells; 1 if some version would give all of their numbers."""
+    """Return the number of code versions among these cells; 1 if some version would give all of their numbers.
+
+    groups: cells of Loaded.cells, all with a record. Several hashes count as one version if the same-code table
+    declares them equivalent for these cells.
+    """
     hashes = {code for cells in groups for code in cells["code_hash"].unique()}
     if len(hashes) < 2:
         return 1

@@ -83,7 +83,7 @@ def _texts(cells: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
 
 
 def _grouped(loaded: Loaded, layout: TableSpec) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Yield (key, cells) for each condition, row by row and then column by column."""
+    """Yield (key, cells) for each condition: row by row, and within a row column by column."""
     cells = loaded.cells
     ranks = {key: _ranks(key, cells[key]) for key in layout.keys}
     groups = [

@@ -8,7 +8,10 @@ from strive.sweeps.audit import audit_choices, audit_file, changed_file
 
 
 def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> tuple[list[str], list[str]]:
-    """Return a plan's contradictions with its sweep file and the records that chose its values, and unchecked parts."""
+    """Return a plan's contradictions with its sweep file and the records that chose its values, and unchecked parts.
+
+    Raises ConfigError for a faulty sweep file.
+    """
     now = read_file(loaded.file, sweeps) if loaded.file and (sweeps / f"{loaded.file}.yaml").exists() else None
     planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it") if loaded.text else None
     sweep = planned or now

@@ -239,7 +239,7 @@ def _power(effect: np.ndarray, n: np.ndarray, level: float) -> np.ndarray:
     """Return the power [m] of one-sided t-tests with n seeds [m], for effect = |mean - margin| / sd [m].
 
     P(T' > t(1 - level, n - 1)), T' noncentral t with n - 1 degrees of freedom and noncentrality effect sqrt(n), as
-    statsmodels' TTestPower has it, computed for all at once.
+    in statsmodels' TTestPower, but vectorised.
     """
     missed: np.ndarray = special.nctdtr(n - 1, effect * np.sqrt(n), -special.stdtrit(n - 1, level))
     return 1 - np.where(np.isnan(missed), 0, missed)  # NaN stands for values below 1e-250

@@ -144,7 +144,7 @@ def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) ->
 
 
 def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
-    """Yield the means that contain replicates that never left chance."""
+    """Yield a note for each mean that contains replicates that never left chance."""
     for condition in conditions:
         if condition.dead:
             chance = condition.cells["chance_error"][condition.cells["dead"].map(bool)].iloc[0]
@@ -157,7 +157,7 @@ def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
 
 
 def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
-    """Yield the numbers that could not be checked because a file was missing."""
+    """Yield notes on the numbers that could not be checked because a file was missing."""
     done = cells[cells["status"] == "done"]
     for name, numbers, file in (
         ("test_error", "test errors", PREDICTIONS),
@@ -169,7 +169,7 @@ def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def _mixtures(loaded: Loaded) -> list[str]:
-    """Return the groups of cells that were trained by different code or on different images."""
+    """Return problems with cells that belong together but were trained by different code or on different images."""
     problems = []
     finished = loaded.cells[loaded.cells["status"] == "done"]
     for builder, group in finished.groupby("model.builder"):
