@@ -7,7 +7,7 @@ from strive.results.labels import condition_label
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
 
-_NAMED = 4  # names in a list before the rest is counted
+_NAMED = 4  # longer lists of names are replaced by their number
 
 
 def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
