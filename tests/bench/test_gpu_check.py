@@ -306,7 +306,7 @@ def test_a_part_that_hangs_is_given_up_and_named(tmp_path: Path):
     assert "Not complete: still at <lambda>, all_cnn_c." in page
 
 
-@pytest.mark.parametrize("missing", ["omegaconf", "torch"])
+@pytest.mark.parametrize("missing", ["platformdirs", "torch"])
 def test_what_is_not_installed_is_named_with_the_page_that_helps(missing: str):
     code = f"import sys; sys.modules[{missing!r}] = None; import gpu_check"
     command = [sys.executable, "-c", code]
