@@ -96,7 +96,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> type[FakePool]:
     class Pool(FakePool):
         pass
 
-    monkeypatch.setattr(packs, "Pool", Pool)
+    monkeypatch.setattr(packs, "WorkerPool", Pool)
     FakePool.trained = []
     return Pool
 
