@@ -23,7 +23,7 @@ from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig
-from strive.decoding import convert, loads
+from strive.decoding import convert
 from strive.errors import RecordError
 from strive.sweeps.override_syntax import effective_overrides, flattened, keys_of
 
@@ -273,13 +273,13 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """
         path = folder / "plan.json"
         try:
-            content = loads(path.read_bytes())
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") not in _READ:
                 raise ValueError("another schema")
             plan = convert(content, cls)
             if any(cell.factors.keys() != plan.cells[0].factors.keys() for cell in plan.cells):
                 raise ValueError("its cells vary in different keys")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"{path}: not a plan of this version ({error}); start the sweep again") from None
         return plan
 
