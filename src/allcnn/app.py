@@ -22,6 +22,7 @@ __all__ = [
     "checked",
     "data_found",
     "data_key",
+    "data_of",
     "device_key",
     "epochs",
     "facts",
@@ -109,6 +110,11 @@ def facts(config: Config) -> CellFacts:
 def facts_key(config: Config) -> str:
     """Return a text that is equal for cells with the same net, images and device."""
     return f"{config.model}{config.data}{config.preprocess}{config.augment}{config.trainer}"
+
+
+def data_of(config: Config) -> str:
+    """Return a text that is equal for cells of one data set."""
+    return str(config.data)
 
 
 def data_key(config: Mapping[str, Any]) -> str:

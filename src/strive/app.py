@@ -65,6 +65,9 @@ class App(Protocol):
     def facts_key(self, config: Any) -> str:
         """Return a text that is equal for cells with equal facts."""
 
+    def data_of(self, config: Any) -> str:
+        """Return a text that is equal for cells whose data lies at one place."""
+
     def data_key(self, config: Mapping[str, Any]) -> str:
         """Return a text that is equal for cells that load the same data; config: as identity.flat."""
 
@@ -98,7 +101,11 @@ class Pack(Protocol):
         """Return how many train."""
 
     def add(self, config: Any, *, replaces: str = "", fence: str = "") -> None:
-        """Take a cell in; it trains from the next epoch on. replaces, fence: as for run_cell."""
+        """Take a cell in; it trains from the next epoch on. A done cell is left alone.
+
+        replaces: sha256 of the record file to train again; any other finished record is left alone.
+        fence: the token of a dead process's lease on the cell.
+        """
 
     def run_epoch(self) -> None:
         """Train all cells to the end of their epoch, and end those that have no more to train."""
@@ -107,20 +114,12 @@ class Pack(Protocol):
 class Trainer(Protocol):
     """What trains an app's cells in this process."""
 
-    def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> Any:
-        """Train a cell, or go on where it was stopped, and write its record; a done cell is left alone.
-
-        replaces: sha256 of the record file to train again; any other finished record is left alone.
-        fence: the token of a dead process's lease on the cell.
-
-        Raises ConfigError or RecordError for what a user must put right first, LeasedError while another
-        process trains the cell, StoppedError when a signal asked to stop, and LostLeaseError when another
-        process took the cell over.
-        """
-
     def Pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> Pack:
-        """Return an empty pack. on_ended: gets each cell's id once, with its record or what run_cell would raise.
+        """Return an empty pack. on_ended: gets each cell's id once, with its record or with one of these errors.
 
+        ConfigError or RecordError for what a user must put right first, LeasedError while another process
+        trains the cell, StoppedError when a signal asked to stop, NoRoomError, and LostLeaseError when another
+        process took the cell over.
         room: most cells at once; 0: as many as are fastest, found out when two or more are there.
         """
 

@@ -1,4 +1,4 @@
-"""What the commands beside src/run.py have in common: the overrides of a launch, and how they write to a terminal."""
+"""Shared parts of the commands next to src/run.py: the overrides of a launch, and how they write to a terminal."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What was submitted is what trains, whatever is edited while it waits in the queue."""
+"""A queued cell trains as it was submitted, whatever is edited while it waits."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a real SLURM answers, read by the code that depends on it."""
+"""Answers of a real SLURM, read by the code that depends on them."""
 
 import pytest
 from slurm_lab import SlurmLab, wait_until

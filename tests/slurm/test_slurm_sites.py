@@ -1,4 +1,4 @@
-"""What sites and users set, and what comes of it in a job."""
+"""Settings of sites and users, and their effect in a job."""
 
 import subprocess
 import sys

@@ -1,6 +1,7 @@
 """Text of a plan and of a sweep's results, for the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from rich import box
 from rich.table import Table
@@ -57,7 +58,7 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
 
 
 def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
-    given = [{identity.KWARGS: identity.flat(planned.config)[identity.KWARGS]} for planned in cells]
+    given = [{identity.KWARGS: attrgetter(identity.KWARGS)(planned.config)} for planned in cells]
     if not any(each[identity.KWARGS] for each in given):
         return []
     spread = [identity.with_argument_keys(each) for each in given]

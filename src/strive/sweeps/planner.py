@@ -181,7 +181,7 @@ class Planner:
 
     def _other_images(self, config: CellConfig, record: Record) -> str | None:
         made = record.provenance
-        shared = f"{app.current().data_key(identity.flat(config))}{made.data_stamp}/{made.data_fingerprint}"
+        shared = f"{app.current().data_of(config)}{made.data_stamp}/{made.data_fingerprint}"
         if shared not in self._compared:
             self._compared[shared] = app.current().other_data(config, record)
         return self._compared[shared]

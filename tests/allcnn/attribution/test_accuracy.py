@@ -1,4 +1,4 @@
-"""What a network takes images for, and how often it is right."""
+"""Predicted classes of images, and the share that is right."""
 
 from collections.abc import Iterator, Sequence
 
