@@ -426,14 +426,15 @@ def checked(config: Config) -> Config:
         for key, meaning, value in knobs(config)
         if not meaning.check(value)
     ]
-    errors += _schedule_errors(config.optimizer) + _data_errors(config)
+    errors += _schedule_errors(config) + _data_errors(config)
     errors += _augment_errors(config) + _idle_knob_errors(config)
     if errors:
         raise ConfigError("\n".join(errors))
     return config
 
 
-def _schedule_errors(optimizer: OptimizerConfig) -> list[str]:
+def _schedule_errors(config: Config) -> list[str]:
+    optimizer = config.optimizer
     try:
         shares = [Fraction(text) for text in optimizer.drop_at]
     except (ValueError, ZeroDivisionError, TypeError):
@@ -444,7 +445,8 @@ def _schedule_errors(optimizer: OptimizerConfig) -> list[str]:
             f" got {optimizer.drop_at}"
         ]
     # 200/350 and 4/7 are one schedule, so they must give one cell id.
-    optimizer.drop_at = [str(share) for share in shares]
+    # A copy: configs that were composed together may share this part.
+    config.optimizer = dataclasses.replace(optimizer, drop_at=[str(share) for share in shares])
     return []
 
 

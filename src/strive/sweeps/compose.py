@@ -140,8 +140,6 @@ def _replaced(config: Any, values: Sequence[tuple[str, Any]]) -> Any:
             nested.setdefault(group, {})[name] = value
         else:
             top[group] = value
-    for name in groups():  # always copied, because checked() may normalise a value in place
-        nested.setdefault(name, {})
     parts = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in nested.items()}
     return dataclasses.replace(config, **top, **parts)
 
