@@ -18,6 +18,8 @@ from strive.errors import StoppedError
 from strive.sweeps.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
+# CIFAR-10 as JPEG files, where a machine has it beside the checkout.
+JPEG_ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 # Small enough to train in seconds; every test of a whole cell starts from these.
 SMALL = ("data=digits", "preprocess=standardize", "budget=smoke", "model.width=0.125", "trainer.threads=1")
 

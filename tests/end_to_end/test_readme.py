@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import ROOT, CommandLine
+from support import JPEG_ARCHIVE, ROOT, CommandLine
 
 from allcnn.data.digits import read_digits
 
-ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 # What makes a command of the README short. It comes last, and the last value of a key counts.
 SHORT = ("budget=smoke", "model.width=0.125", "preprocess=standardize", "trainer.threads=1")
 
@@ -27,9 +26,9 @@ def commands(page: str) -> list[list[str]]:
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
     """Make train/CLASS/ and test/CLASS/ of 20 and 10 images a class, as JPEG files."""
-    if ARCHIVE.is_file():
+    if JPEG_ARCHIVE.is_file():
         wanted = re.compile(r"(train/[a-z]+/000\d|train/[a-z]+/001\d|test/[a-z]+/000\d)\.jpe?g$")
-        with tarfile.open(ARCHIVE) as archive:
+        with tarfile.open(JPEG_ARCHIVE) as archive:
             members = [member for member in archive.getmembers() if wanted.search(member.name)]
             archive.extractall(tmp_path / "images", members=members, filter="data")
         (root,) = (path.parent for path in (tmp_path / "images").rglob("train"))
@@ -146,11 +145,11 @@ def test_the_smoke_sweep_is_planned_trained_and_found_done(strive: CommandLine, 
 
 
 def test_the_papers_whitening_trains_on_real_images(strive: CommandLine, tmp_path: Path):
-    if not ARCHIVE.is_file():
-        pytest.skip(f"needs the CIFAR-10 JPEG copies at {ARCHIVE}")
+    if not JPEG_ARCHIVE.is_file():
+        pytest.skip(f"needs the CIFAR-10 JPEG copies at {JPEG_ARCHIVE}")
     root = tmp_path / "some"
     wanted = re.compile(r"(train/[a-z]+/00[0-2]\d|test/[a-z]+/000\d)\.jpe?g$")
-    with tarfile.open(ARCHIVE) as archive:
+    with tarfile.open(JPEG_ARCHIVE) as archive:
         members = [member for member in archive.getmembers() if wanted.search(member.name)]
         archive.extractall(root, members=members, filter="data")
     (images,) = (path.parent for path in root.rglob("train"))

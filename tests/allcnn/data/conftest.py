@@ -1,11 +1,9 @@
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-REAL_ARCHIVE = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar10-jpeg.tar.xz"
+from support import JPEG_ARCHIVE
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +44,6 @@ def image_root(tmp_path, rng, png):
 
 @pytest.fixture
 def real_archive():
-    if not REAL_ARCHIVE.is_file():
-        pytest.skip(f"needs the CIFAR-10 JPEG archive at {REAL_ARCHIVE}")
-    return REAL_ARCHIVE
+    if not JPEG_ARCHIVE.is_file():
+        pytest.skip(f"needs the CIFAR-10 JPEG archive at {JPEG_ARCHIVE}")
+    return JPEG_ARCHIVE
