@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for number, figure in enumerate(figures, 1):
                 _write(arguments.out, _page_name(stem, number), figure, sweep.title)
             if not figures:
-                print(f"{stem}: nothing to draw, no cell has an epochs.jsonl beside its record", file=sys.stderr)
+                print(f"{stem}: nothing to draw, no cell has a history.jsonl beside its record", file=sys.stderr)
             _remove_pages(arguments.out, stem, len(figures) + 1)
     return 1 if arguments.left_out else 0
 

@@ -79,31 +79,36 @@ def _write_records(runs: Path, cells: int) -> None:
 
     from allcnn.config import Config, checked
     from strive.cells import records
-    from strive.cells.records import Failure, Provenance, Record, Result, Status
+    from strive.cells.records import Failure, Provenance, Record, Status
     from strive.config import identity
     from strive.sweeps.plan import Action, Plan, Planned, write_plan
 
     now = "2026-01-01T00:00:00+00:00"
     provenance = Provenance(
-        host="bench", device="none", threads=1, layout="channels_last", compiled=False, train_seconds=1.0,
-        images_per_second=1.0, peak_memory_bytes=0, resumes=0, inexact=[], torch="", python="", strive="",
-        code_hash="0" * 10, data_fingerprint="0" * 16, started=now, finished=now,
+        host="bench", device="none", threads=1, seconds=1.0, peak_memory_bytes=0, resumes=0, inexact=[], python="",
+        strive="", code_hash="0" * 10, started=now, finished=now,
+        details={"layout": "channels_last", "compiled": False, "images_per_second": 1.0},
     )  # fmt: skip
-    result = Result(
-        epochs=1, steps=1, parameters=1, train_loss=1.0, train_error=0.5, val_loss=None, val_error=None,
-        test_loss=1.0, test_error=0.5, predictions_sha256="0" * 64, weights_sha256="0" * 64,
-    )  # fmt: skip
+    metrics: dict[str, float | None] = {
+        "epochs": 350, "steps": 1, "parameters": 1, "train_loss": 1.0, "train_error": 0.5, "val_loss": None,
+        "val_error": None, "test_loss": 1.0, "test_error": 0.5,
+    }  # fmt: skip
     failure = Failure(cause="RuntimeError: no", traceback="line\n" * 30)
     planned = []
     for seed in range(cells):
         config = checked(Config(seed=seed, runs=str(runs)))
         failed = seed % 100 == 99
+        flat = identity.flat(config)
+        science = identity.science(flat)
         record = Record(
             schema=records.SCHEMA,
             cell=identity.cell_id(config),
             status=Status.error if failed else Status.done,
-            config=identity.flat(config),
-            result=None if failed else result,
+            config=science,
+            logistics={key: value for key, value in flat.items() if key not in science},
+            metrics={} if failed else metrics,
+            data={"images": "0" * 16},
+            outputs={} if failed else {"predictions": "0" * 64, "weights": f"{seed:064d}"},
             failure=failure if failed else None,
             provenance=provenance,
         )

@@ -148,7 +148,7 @@ def _settings() -> Iterator["Config"]:
 def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None:
     """Write records of untrained cells, and their plan.
 
-    Every `failures`-th is a failure; 0: none. epochs: lines of epochs.jsonl; 0: no such file.
+    Every `failures`-th is a failure; 0: none. epochs: lines of history.jsonl; 0: no such file.
     """
     from dataclasses import replace
 
@@ -171,7 +171,7 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None
             # Not write_record, which waits for the disk each time.
             (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             if epochs:
-                (folder / "epochs.jsonl").write_text(_curve(epochs, error), encoding="utf-8")
+                (folder / "history.jsonl").write_text(_curve(epochs, error), encoding="utf-8")
             planned.append(Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code=""))
     write_plan(
         Plan(sweep="bench", file="", changes=[], question="Is it fast?", runs=runs, code="", cells=planned)
@@ -180,35 +180,39 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None
 
 def _record(cell: str, config: dict[str, Any], error: float | None, digest: str) -> dict[str, Any]:
     """Return a record as JSON has it; no error: of a failure."""
+    from strive.config import identity
+
     now = "2026-01-01T00:00:00+00:00"
-    result = {
+    metrics = {
         "epochs": 350, "steps": 136850, "parameters": 1369738, "train_loss": 0.1234567, "train_error": 0.0123,
         "val_loss": None, "val_error": None, "test_loss": 0.3456789, "test_error": error,
-        "predictions_sha256": digest, "weights_sha256": digest[::-1],
     }  # fmt: skip
     provenance = {
-        "host": "bench", "device": "none", "threads": 1, "layout": "channels_last", "compiled": False,
-        "train_seconds": 1234.5, "images_per_second": 9876.5, "peak_memory_bytes": 1234567890, "resumes": 0,
-        "inexact": [], "torch": "2", "python": "3", "strive": "0", "code_hash": "0" * 10,
-        "data_fingerprint": "0" * 16, "started": now, "finished": now,
+        "host": "bench", "device": "none", "threads": 1, "seconds": 1234.5, "peak_memory_bytes": 1234567890,
+        "resumes": 0, "inexact": [], "packages": {"torch": "2"}, "python": "3", "strive": "0", "code_hash": "0" * 10,
+        "started": now, "finished": now,
+        "details": {"layout": "channels_last", "compiled": False, "images_per_second": 9876.5},
     }  # fmt: skip
-    failed = error is None
+    failed, science = error is None, identity.science(config)
     return {
-        "schema": 1,
+        "schema": 2,
         "cell": cell,
         "status": "error" if failed else "done",
-        "config": config,
-        "result": None if failed else result,
+        "config": science,
+        "logistics": {key: value for key, value in config.items() if key not in science},
+        "metrics": {} if failed else metrics,
+        "data": {"images": "0" * 16},
+        "outputs": {} if failed else {"predictions": digest, "weights": digest[::-1]},
         "failure": {"cause": "RuntimeError: no", "traceback": "line\n" * 30} if failed else None,
         "provenance": provenance,
     }
 
 
 def _curve(epochs: int, error: float) -> str:
-    """Return epochs.jsonl with so many lines."""
+    """Return history.jsonl with so many lines."""
     shares = [error + 0.8 / (epoch + 1) for epoch in range(epochs)]
     lines = (
-        {"epoch": epoch, "lr": 0.05, "train_loss": share, "train_error": share, "val_loss": None, "val_error": None}
+        {"step": epoch, "lr": 0.05, "train_loss": share, "train_error": share, "val_loss": None, "val_error": None}
         for epoch, share in enumerate(shares, 1)
     )
     return "".join(json.dumps(line) + "\n" for line in lines)

@@ -59,7 +59,7 @@ def train_seconds(epochs: int, environ: dict[str, str], tracker: str) -> float:
     with fresh() as runs:
         seconds(runs, environ, *LONG, f"budget.epochs={epochs}", f"tracker={tracker}")
         (record,) = runs.glob("*/record.json")
-        return float(json.loads(record.read_text())["provenance"]["train_seconds"])
+        return float(json.loads(record.read_text())["provenance"]["seconds"])
 
 
 def start_table(rounds: int, environ: dict[str, str]) -> str:

@@ -39,7 +39,7 @@ def main() -> int:
     into = options.into or runs / "reproduced"
     first = find_record(runs, options.cell)
     record = records.read_record(first)
-    if record.result is None:
+    if record.failure is not None:
         raise RecordError(without_result(record))
     again = records.record_path(into, record.cell)
     if again.resolve() == first.resolve():

@@ -44,7 +44,7 @@ waiting    for a worker of a launch on this machine, or in SLURM's queue, with S
 stopped    begun, and left by its process; the next launch goes on from the checkpoint
 missing    not begun, and in no launch; the next one trains it
 dead       done, but its test error is not below that of always naming the largest class
-contradictory  the plan, predictions.npz or epochs.jsonl says something else than the record"""
+contradictory  the plan, predictions.npz or history.jsonl says something else than the record"""
 _SECONDS = 2.0  # between two updates
 _SILENT_SECONDS = 10.0  # an owner sends a heartbeat every 2 s
 

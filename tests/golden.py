@@ -9,34 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import study_records
 from msgspec.structs import replace
+from study_records import made, study_record
 
 from allcnn.config import Config
 from strive.cells import records
-from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.cells.history import HISTORY
+from strive.cells.records import Failure, Status
 from strive.config import identity
 from strive.sweeps.plan import Action, Chosen, Plan, Planned, write_plan
 
 CODE = "c0de000000"
-_PROVENANCE = Provenance(
-    host="laptop",
-    device="some processor",
-    threads=1,
-    layout="channels_last",
-    compiled=False,
-    train_seconds=60.0,
-    images_per_second=1000.0,
-    peak_memory_bytes=10**9,
-    resumes=0,
-    inexact=[],
-    torch="2.14.1",
-    python="3.11.7",
-    strive="0.1.0",
-    code_hash=CODE,
-    data_fingerprint="da7a000000000000",
-    started="2026-11-20T10:00:00+00:00",
-    finished="2026-11-20T10:01:00+00:00",
-)
+_PROVENANCE = made(
+    study_records.PROVENANCE, device="some processor", threads=1, seconds=60.0, images_per_second=1000.0,
+    code_hash=CODE, started="2026-11-20T10:00:00+00:00", finished="2026-11-20T10:01:00+00:00",
+)  # fmt: skip
 
 
 @dataclass
@@ -102,55 +90,65 @@ class Golden:
         folder.mkdir(parents=True, exist_ok=True)
         lines = more.pop("epochs", None)
         if lines is not None:
-            (folder / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / HISTORY).write_text("".join(json.dumps(line) + "\n" for line in lines))
         correct = more.pop("correct", None)
         cause = more.pop("cause", "out of luck")
-        result = _result(config, cell, error, more.pop("val_error", None), more.pop("parameters", 1000))
+        metrics = _metrics(config, error, more.pop("val_error", None), more.pop("parameters", 1000))
+        outputs = {"predictions": _digest(f"{cell} {metrics['test_error']}"), "weights": _digest(f"weights {cell}")}
+        outputs |= {name: more.pop(f"{name}_sha256") for name in tuple(outputs) if f"{name}_sha256" in more}
         if lines:
             last = {name: lines[-1][name] for name in ("train_loss", "train_error", "val_loss", "val_error")}
-            result = replace(result, epochs=len(lines), **last)
+            metrics |= {"epochs": len(lines), **last}
         if correct is not None:
-            sha256, loss = _write_predictions(folder, np.asarray(correct))
-            error = int(np.sum(~np.asarray(correct, bool))) / len(correct)
-            result = replace(result, predictions_sha256=sha256, test_loss=loss, test_error=error)
-        records.write_record(
-            self.runs,
-            Record(
-                schema=records.SCHEMA,
-                cell=cell,
-                status=status,
-                config=identity.flat(config),
-                result=result if status.finished else None,
-                failure=None if status.finished else Failure(cause=cause, traceback="Traceback\n"),
-                provenance=replace(_PROVENANCE, **more),
-            ),
+            outputs["predictions"], metrics["test_loss"] = _write_predictions(folder, np.asarray(correct))
+            metrics["test_error"] = int(np.sum(~np.asarray(correct, bool))) / len(correct)
+        record = study_record(
+            config,
+            status,
+            failure=None if status.finished else Failure(cause=cause, traceback="Traceback\n"),
+            outputs=outputs,
+            images=more.pop("data_fingerprint", "da7a000000000000"),
+            chance=more.pop("chance_error", None),
+            cause=_divergence(config, metrics) if status is Status.diverged else "",
+            **metrics,
         )
+        packages = _PROVENANCE.packages | ({"torch": more.pop("torch")} if "torch" in more else {})
+        records.write_record(self.runs, replace(record, provenance=made(_PROVENANCE, packages=packages, **more)))
+
+
+def _divergence(config: Config, metrics: dict[str, Any]) -> str:
+    after = f"epoch {metrics['epochs']} of {config.budget.epochs}"
+    if metrics["train_loss"] is None:
+        return f"the training loss became nan in {after}"
+    return f"all class outputs were zero on every training image of {after}"
 
 
 def handmade_epochs(*train_errors: float, val: float | None) -> list[dict[str, Any]]:
-    """Return the lines of an epochs.jsonl: errors as shares, a loss twice the error, one held-out error."""
+    """Return the lines of a history: errors as shares, a loss twice the error, one held-out error."""
     held_out = {"val_loss": None if val is None else 2 * val, "val_error": val}
     return [
-        {"epoch": number, "lr": 0.05, "train_loss": 2 * error, "train_error": error, **held_out}
+        {"step": number, "lr": 0.05, "train_loss": 2 * error, "train_error": error, **held_out}
         for number, error in enumerate(train_errors, 1)
     ]
 
 
-def _result(config: Config, cell: str, error: float | None, val_error: float | None, parameters: int) -> Result:
+def _metrics(config: Config, error: float | None, val_error: float | None, parameters: int) -> dict[str, float | None]:
     share = 0.9 if error is None else round(error / 100, 12)
-    return Result(
-        epochs=config.budget.epochs,
-        steps=100,
-        parameters=parameters,
-        train_loss=1.0,
-        train_error=0.5,
-        val_loss=None if val_error is None else 1.0,
-        val_error=None if val_error is None else round(val_error / 100, 12),
-        test_loss=-math.log(1 - share) if share < 1 else None,
-        test_error=share,
-        predictions_sha256=hashlib.sha256(f"{cell} {share}".encode()).hexdigest(),
-        weights_sha256=hashlib.sha256(f"weights {cell}".encode()).hexdigest(),
-    )
+    return {
+        "epochs": config.budget.epochs,
+        "steps": 100,
+        "parameters": parameters,
+        "train_loss": 1.0,
+        "train_error": 0.5,
+        "val_loss": None if val_error is None else 1.0,
+        "val_error": None if val_error is None else round(val_error / 100, 12),
+        "test_loss": -math.log(1 - share) if share < 1 else None,
+        "test_error": share,
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write_predictions(folder: Path, correct: np.ndarray) -> tuple[str, float]:

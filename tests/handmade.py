@@ -37,7 +37,7 @@ def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:
 
 
 def epochs(*train_errors: float | None, val_errors: tuple[float, ...] = (), **more: Any) -> list[dict[str, Any]]:
-    """Lines of an epochs.jsonl: errors as shares, a loss twice the error; None: not finite."""
+    """Lines of a history: errors as shares, a loss twice the error; None: not finite."""
     lines = []
     for number, error in enumerate(train_errors, 1):
         val = val_errors[number - 1] if val_errors else None
@@ -47,7 +47,7 @@ def epochs(*train_errors: float | None, val_errors: tuple[float, ...] = (), **mo
             "val_loss": None if val is None else 2 * val,
             "val_error": val,
         }
-        lines.append({"epoch": number, "lr": 0.05, **numbers, **more})
+        lines.append({"step": number, "lr": 0.05, **numbers, **more})
     return lines
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from study_records import study_record
 
 from allcnn.cells import run_cell
 from allcnn.config import Config, Precision
 from allcnn.training import Bf16, bf16_of
 from strive import signals
 from strive.cells import records
-from strive.cells.records import Provenance, Record, Result, Status
-from strive.config import identity
+from strive.cells.records import Status
 from strive.errors import StoppedError
 from strive.sweeps.plan import Plan
 
@@ -35,24 +35,16 @@ CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
 def write_result(runs: Path, config: Config, status: Status, test_error: float, chance_error: float | None) -> str:
     """Write the record of a result by hand, without files beside it, and return the cell."""
-    epochs, cell = config.budget.epochs, identity.cell_id(config)
-    result = Result(
-        epochs=epochs, steps=epochs, parameters=1000, train_loss=None if status is Status.diverged else 1.0,
-        train_error=test_error, val_loss=None, val_error=None, test_loss=1.0, test_error=test_error,
-        predictions_sha256="0" * 64, weights_sha256=f"{config.seed:064d}",
-    )  # fmt: skip
-    provenance = Provenance(
-        host="laptop", device="CPU", threads=1, layout="channels_last", compiled=False, train_seconds=60.0,
-        images_per_second=100.0, peak_memory_bytes=10**9, resumes=0, inexact=[], torch="2.14.1", python="3.11.7",
-        strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", chance_error=chance_error,
-        started="2026-01-01T00:00:00+00:00", finished="2026-01-01T00:01:00+00:00",
-    )  # fmt: skip
-    record = Record(
-        schema=records.SCHEMA, cell=cell, status=status, config=identity.flat(config), result=result, failure=None,
-        provenance=provenance,
+    epochs = config.budget.epochs
+    diverged = status is Status.diverged
+    record = study_record(
+        config, status, outputs={"predictions": "0" * 64, "weights": f"{config.seed:064d}"}, chance=chance_error,
+        cause=f"the training loss became nan in epoch {epochs} of {epochs}" if diverged else "",
+        epochs=epochs, steps=epochs, parameters=1000, train_loss=None if diverged else 1.0, train_error=test_error,
+        test_loss=1.0, test_error=test_error, provenance={"seconds": 60.0, "threads": 1},
     )  # fmt: skip
     records.write_record(runs, record)
-    return cell
+    return record.cell
 
 
 def stop_after_one_step(config: Config) -> None:

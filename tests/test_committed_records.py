@@ -1,12 +1,11 @@
-import json
-
 import pytest
 from support import ROOT
 
+from strive.cells.records import read_record
 from strive.code.hash import code_hash
 from strive.code.same_code import is_stale
 
-RECORDS = [json.loads(path.read_text()) for path in (ROOT / "results").glob("*/*/record.json")]
+RECORDS = [read_record(path) for path in sorted((ROOT / "results").glob("*/*/record.json"))]
 # Strided-CNN-B without batch normalisation changed in its last bits; no record of it is committed.
 
 
@@ -15,9 +14,9 @@ def test_there_are_committed_records():
 
 
 def test_the_code_of_today_trains_the_numbers_of_the_committed_records():
-    made = {record["provenance"]["code_hash"] for record in RECORDS}
+    made = {record.provenance.code_hash for record in RECORDS}
     now = code_hash()
-    stale = [record["cell"] for record in RECORDS if is_stale(record["provenance"]["code_hash"], now, record["config"])]
+    stale = [record.cell for record in RECORDS if is_stale(record.provenance.code_hash, now, record.config)]
     if stale:
         pytest.fail(
             f"{len(stale)} of {len(RECORDS)} committed records are of other code ({', '.join(made)}) than this ({now}):"

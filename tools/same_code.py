@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from allcnn.config import Precision  # noqa: E402
 from allcnn.training import Bf16, bf16_of, device_name  # noqa: E402
+from strive.cells.records import read_record  # noqa: E402
 from strive.code.same_code import TABLE, Row, Side, compared, net, rows_of, setting  # noqa: E402
 
 _EACH = ("model=glob(*)", "precision=bf16,fp32", "model.batch_norm=true,false")
@@ -211,12 +212,10 @@ def trained(at: str) -> dict[str, Trained]:
             _run(code, here, overrides)
         found = {}
         for path in sorted((here / "runs").glob("*/record.json")):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if record["result"] is None:
-                raise CompareError(f"{at[:10]}: {record['cell']} failed: {record['failure']['cause']}")
-            found[record["cell"]] = Trained(
-                record["config"], record["result"]["weights_sha256"], record["provenance"]["code_hash"]
-            )
+            record = read_record(path)
+            if record.failure is not None:
+                raise CompareError(f"{at[:10]}: {record.cell} failed: {record.failure.cause}")
+            found[record.cell] = Trained(record.config, record.outputs["weights"], record.provenance.code_hash)
     kinds = {(net(each.config), setting(each.config)) for each in found.values()}
     if len(kinds) != _NETS * _SETTINGS:
         raise CompareError(f"{at[:10]}: {len(kinds)} kinds of nets were trained instead of {_NETS * _SETTINGS}")

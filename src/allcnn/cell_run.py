@@ -21,7 +21,8 @@ from allcnn.checkpoints import Checkpoints, remove_checkpoints
 from allcnn.config import Config
 from allcnn.data import NO_FILES, Splits
 from allcnn.progress import CellProgress
-from allcnn.result import epoch_line, result_of, write_arrays
+from allcnn.result import history_line, metrics_of, outputs_of, write_arrays
+from allcnn.same_images import IMAGES
 from allcnn.sample_images import inputs_picture, mistakes_picture
 from allcnn.training import (
     LAYOUT,
@@ -36,9 +37,11 @@ from allcnn.training import (
 )
 from strive import __version__, signals
 from strive.cells import records
+from strive.cells.history import HISTORY
 from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
 from strive.cells.predictions import largest_class_error
-from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.cells.records import Failure, Provenance, Record, Status
+from strive.cells.schema1 import EPOCHS
 from strive.code.hash import code_of
 from strive.config import identity
 from strive.console import CONSOLE
@@ -132,7 +135,7 @@ class CellRun:
         """Publish the numbers of the epoch that has just ended."""
         line = self.training.history[-1]
         self.progress.epoch(line)
-        self._publish("epochs.jsonl", self._epochs_text)
+        self._publish(HISTORY, self._history_text)
         self.log.info("%s", line)
 
     def keep(self) -> None:
@@ -159,7 +162,7 @@ class CellRun:
         try:
             outcome = self._outcome()
             status = Status.diverged if outcome.diverged else Status.done
-            record = self._record(status, result_of(outcome), None, outcome.train_seconds)
+            record = self._record(status, outcome, None)
             return self._published(record, outcome)
         except BaseException as error:
             if isinstance(error, OSError) and not self.training.diverged:
@@ -193,7 +196,7 @@ class CellRun:
             self.training.restore(self.state)
             self._note_compilation(self.state)
         # Drops the lines after the checkpoint, because those epochs are trained again.
-        self._publish("epochs.jsonl", self._epochs_text)
+        self._publish(HISTORY, self._history_text)
         how, step = "resumes" if self.state else "starts", self.training.step
         self.log.info("%s from step %d on %s", how, step, self.execution)
         self.progress = CellProgress(config, len(splits.train), self.training.num_steps)
@@ -245,54 +248,63 @@ class CellRun:
             CONSOLE.print(f"{self.cell}: diverged: {outcome.diverged}")
         return outcome
 
-    def _record(self, status: Status, result: Result | None, failure: Failure | None, seconds: float) -> Record:
+    def _record(self, status: Status, outcome: Outcome | None, failure: Failure | None) -> Record:
         """Return the record of this cell."""
-        images = result.epochs * self.num_train if result else 0
+        flat = identity.flat(self.config)
+        science = identity.science(flat)
         return Record(
             schema=records.SCHEMA,
             cell=self.cell,
             status=status,
-            config=identity.flat(self.config),
-            result=result,
+            config=science,
+            logistics={key: value for key, value in flat.items() if key not in science},
+            metrics=metrics_of(outcome) if outcome else {},
+            chance={"test_error": largest_class_error(self.splits.test.labels.numpy())} if outcome else {},
+            cause=f"{outcome.diverged} of {self.config.budget.epochs}" if outcome and outcome.diverged else "",
+            data={IMAGES: self.fingerprint} if self.fingerprint else {},
+            outputs=outputs_of(outcome) if outcome else {},
             failure=failure,
-            provenance=Provenance(
-                host=socket.gethostname(),
-                device=device_name(self.execution.device),
-                threads=self.execution.threads,
-                layout=LAYOUT,
-                compiled=self._compiled(),
-                bf16=self._bf16(self.execution),
-                engine="graph" if self._is_graph() else "eager",
-                fast=self.execution.fast,
-                packed=self.packed,
-                fallback=self._training.fallback if self._training else "",
-                train_seconds=seconds,
-                images_per_second=images / seconds if seconds else 0.0,
-                peak_memory_bytes=peak_memory_bytes(self.execution.device),
-                resumes=self.resumes,
-                inexact=self.inexact,
-                torch=str(torch.__version__),
-                python=platform.python_version(),
-                strive=__version__,
-                code_hash=self.code.hash,
-                code_files=dict(self.code.files),
-                data_fingerprint=self.fingerprint,
-                data_stamp=self.on_disk.stamp,
-                data_found=self.on_disk.found,
-                data_left_out=list(self.on_disk.left_out),
-                chance_error=largest_class_error(self.splits.test.labels.numpy()) if result else None,
-                started=self.started,
-                finished=_now(),
-            ),
+            provenance=self._provenance(outcome),
+        )
+
+    def _provenance(self, outcome: Outcome | None) -> Provenance:
+        seconds = outcome.train_seconds if outcome else 0.0
+        images = len(outcome.history) * self.num_train if outcome else 0
+        return Provenance(
+            host=socket.gethostname(),
+            device=device_name(self.execution.device),
+            threads=self.execution.threads,
+            seconds=seconds,
+            peak_memory_bytes=peak_memory_bytes(self.execution.device),
+            resumes=self.resumes,
+            inexact=self.inexact,
+            python=platform.python_version(),
+            strive=__version__,
+            packages={"torch": str(torch.__version__)},
+            code_hash=self.code.hash,
+            code_files=dict(self.code.files),
+            started=self.started,
+            finished=_now(),
+            details={
+                "layout": LAYOUT,
+                "compiled": self._compiled(),
+                "bf16": self._bf16(self.execution),
+                "engine": "graph" if self._is_graph() else "eager",
+                "fast": self.execution.fast,
+                "packed": self.packed,
+                "fallback": self._training.fallback if self._training else "",
+                "images_per_second": images / seconds if seconds else 0.0,
+                "data_stamp": self.on_disk.stamp,
+                "data_found": self.on_disk.found,
+                "data_left_out": "; ".join(self.on_disk.left_out),
+            },
         )
 
     def _failed(self, status: Status, error: BaseException) -> Record:
         """Return the record of a cell without a result, and log the stack trace."""
         self.log.error("%s", status.value, exc_info=error)
         cause = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
-        return self._record(
-            status, None, Failure(cause=cause, traceback="".join(traceback.format_exception(error))), 0.0
-        )
+        return self._record(status, None, Failure(cause=cause, traceback="".join(traceback.format_exception(error))))
 
     def _published(self, record: Record, outcome: Outcome | None = None) -> Record:
         """Write the record and the files of its result, retrying if they cannot be written.
@@ -333,10 +345,11 @@ class CellRun:
     def _replace(self) -> None:
         """Replace the old training's files with the new ones."""
         cell, folder, scratch = self._path.parent, self.folder, self.claim.scratch
-        for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml"):
+        for name in ("weights.pt", "predictions.npz", HISTORY, "config.yaml"):
             # Via the claim's folder, so that a process that has lost the cell cannot move files.
             os.replace(folder / name, scratch / name)
             os.replace(scratch / name, cell / name)
+        (cell / EPOCHS).unlink(missing_ok=True)  # of a record of schema 1
         for name in ("inputs.png", "mistakes.png"):
             # Old pictures would not match the new numbers, so they are removed even if there are no new ones.
             (cell / name).unlink(missing_ok=True)
@@ -357,7 +370,8 @@ class CellRun:
     def _complete(self) -> None:
         """Write the files that belong to a record; raises OSError."""
         self._write("config.yaml", self._config_text)
-        self._write("epochs.jsonl", self._epochs_text)
+        self._write(HISTORY, self._history_text)
+        (self.folder / EPOCHS).unlink(missing_ok=True)  # of a training that an earlier version began
 
     def _publish(self, name: str, make: Callable[[], bytes]) -> None:
         """Write an optional file: an error is printed once and does not end the cell."""
@@ -377,9 +391,9 @@ class CellRun:
     def _config_text(self) -> bytes:
         return identity.to_yaml(self.config).encode()
 
-    def _epochs_text(self) -> bytes:
+    def _history_text(self) -> bytes:
         # The whole file each time, because an appended line could come from a process that has lost the cell.
-        return "".join(map(epoch_line, self.training.history)).encode()
+        return "".join(map(history_line, self.training.history)).encode()
 
     def _not_kept(self) -> str:
         """Return the end of a message if the last step has no checkpoint, else ""."""

@@ -31,6 +31,7 @@ from strive.cells import records
 from strive.cells.check import check_cell
 from strive.cells.evidence import remark
 from strive.cells.lease import LeaseMonitor
+from strive.cells.metrics import result_text
 from strive.cells.records import Record, Status
 from strive.config import identity
 from strive.console import CONSOLE
@@ -218,7 +219,7 @@ class _NobodyLeftError(Exception):
 
 def _print_summary(record: Record) -> Record:
     CONSOLE.print(summary(record))
-    print(records.record_path(Path(str(record.config["runs"])), record.cell))
+    print(records.record_path(Path(str(record.logistics["runs"])), record.cell))
     return record
 
 
@@ -258,14 +259,13 @@ def summary(record: Record) -> str:
     """Return one line on the outcome of a cell."""
     if record.failure is not None:
         return f"{record.cell}: {record.status.value}: {record.failure.cause}"
-    assert record.result is not None
     # The reason for a divergence was printed before this line.
     why = f"; {remark(record)}" if record.status is Status.done and remark(record) else ""
-    return f"{record.cell}: {record.status.value}, test error {100 * record.result.test_error:.2f}%{why}"
+    return f"{record.cell}: {record.status.value}, {result_text(record.metrics)}{why}"
 
 
 def _other_images(config: Config, record: Record) -> str:
-    why, before = other_images(config, record), record.config.get("data.root")
+    why, before = other_images(config, record), record.logistics.get("data.root")
     if why is None and before != config.data.root:
         why = f"its images came from data.root={before}"
     return f"\n  {why}; other images need another data.name" if why else ""

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,25 +13,31 @@ from torch import Tensor
 
 from allcnn.training import EpochLine, Outcome, write_state
 from strive.cells import records
-from strive.cells.records import Result
+from strive.cells.history import step_line
+
+WEIGHTS = "weights"  # name of the final weights' hash in a record
 
 
-def result_of(outcome: Outcome) -> Result:
-    """Return what the identity decides of a trained cell."""
+def metrics_of(outcome: Outcome) -> dict[str, float | None]:
+    """Return the metrics of a trained cell; a loss that is not finite is None. docs/record.md says what each is."""
     last = outcome.history[-1]
-    return Result(
-        epochs=len(outcome.history),
-        steps=outcome.steps,
-        parameters=outcome.num_parameters,
-        train_loss=_finite(last.train_loss),
-        train_error=last.train_error,
-        val_loss=_finite(last.val_loss),
-        val_error=last.val_error,
-        test_loss=_finite(outcome.test.loss),
-        test_error=outcome.test.error,
-        predictions_sha256=hashlib.sha256(outcome.test.logits.numpy().tobytes()).hexdigest(),
-        weights_sha256=weights_hash(outcome.weights),
-    )
+    return {
+        "epochs": len(outcome.history),
+        "steps": outcome.steps,
+        "parameters": outcome.num_parameters,
+        "train_loss": _finite(last.train_loss),
+        "train_error": last.train_error,
+        "val_loss": _finite(last.val_loss),
+        "val_error": last.val_error,
+        "test_loss": _finite(outcome.test.loss),
+        "test_error": outcome.test.error,
+    }
+
+
+def outputs_of(outcome: Outcome) -> dict[str, str]:
+    """Return the sha256 of the test logits, float32 [n, classes], and of the final weights."""
+    predictions = hashlib.sha256(outcome.test.logits.numpy().tobytes()).hexdigest()
+    return {"predictions": predictions, WEIGHTS: weights_hash(outcome.weights)}
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str:
@@ -51,10 +56,10 @@ def write_arrays(folder: Path, outcome: Outcome, *, scratch: Path) -> None:
     records.write_whole(folder / "predictions.npz", content.getvalue(), scratch=scratch)
 
 
-def epoch_line(line: EpochLine) -> str:
-    """Return one line of epochs.jsonl; a loss that is not finite is null."""
-    numbers = {name: _finite(value) if isinstance(value, float) else value for name, value in asdict(line).items()}
-    return json.dumps(numbers, allow_nan=False) + "\n"
+def history_line(line: EpochLine) -> str:
+    """Return an epoch as a line of history.jsonl; its step is the epoch."""
+    values = asdict(line)
+    return step_line(values.pop("epoch"), values)
 
 
 def _finite(value: float | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import cache
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -62,7 +62,9 @@ def _wording(error: str, value: Any, structure: Any) -> str:
     """Return msgspec's message in the words of a user: the place, what is legal, and the value that is there."""
     what, _, at = error.partition(" - at `$")
     place = ""
-    for name, number in re.findall(r"\.(\w+)|\[(\d+)\]", at):
+    for name, number, key in re.findall(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])", at):
+        if key:
+            name = _wrong_key(value, structure)
         place += f"[{number}]" if number else f".{name}"
         value = value[int(number)] if number else value[name]
         structure = _part(structure, name)
@@ -80,7 +82,23 @@ def _wording(error: str, value: Any, structure: Any) -> str:
 def _part(structure: Any, name: str) -> Any:
     """Return the type of a field; of a list, given "", that of its items."""
     structure = _plain(structure)
-    return get_type_hints(structure)[name] if name else get_args(structure)[0]
+    if get_origin(structure) is dict:
+        return get_args(structure)[1]
+    return get_type_hints(structure, include_extras=True)[name] if name else get_args(structure)[0]
+
+
+def _wrong_key(value: dict[str, Any], structure: Any) -> str:
+    """Return the first key of a mapping whose value does not fit; msgspec does not name it."""
+    kind = get_args(_plain(structure))[1]
+    return next(key for key, item in value.items() if not _fits(item, kind))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _plain(structure: Any) -> Any:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from study_records import study_record
 from support import SMALL, MakeConfig, MakePlan
 
 from allcnn.builder_arguments import as_called, as_recorded, filled_in
 from allcnn.config import Config
 from strive.cells import records
-from strive.cells.records import Provenance, Record, Result, Status
 from strive.cells.reproduce import repeated
 from strive.config import identity
 from strive.errors import ConfigError
@@ -29,11 +29,6 @@ def net(num_classes: int, image_size: int, channels: int = 4, p: float = 0) -> n
 
 def shaped(num_classes, image_size, sizes=(3, 5), p: float = float("inf")): ...
 """
-WHERE = Provenance(
-    host="", device="", threads=1, layout="", compiled=False, train_seconds=1.0, images_per_second=1.0,
-    peak_memory_bytes=0, resumes=0, inexact=[], torch="", python="", strive="", code_hash="", data_fingerprint="",
-    started="", finished="",
-)  # fmt: skip
 CUSTOM = ("model=extra/custom", "model.builder=argument_nets:net", "model.width=1")
 FIXED = {"model": "extra/custom", "model.builder": "argument_nets:net"}
 DEFAULTS = {"channels": 4, "p": 0.0}
@@ -60,14 +55,7 @@ def kwargs(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _write(config: Config, test_error: float = 0.5) -> None:
-    result = Result(
-        epochs=1, steps=1, parameters=1, train_loss=1.0, train_error=0.5, val_loss=None, val_error=None, test_loss=None,
-        test_error=test_error, predictions_sha256="", weights_sha256="",
-    )  # fmt: skip
-    record = Record(
-        schema=records.SCHEMA, cell=identity.cell_id(config), status=Status.done, config=identity.flat(config),
-        result=result, failure=None, provenance=WHERE,
-    )  # fmt: skip
+    record = study_record(config, test_error=test_error)
     records.write_record(Path(config.runs), record)
 
 

@@ -48,9 +48,9 @@ def test_while_a_disk_is_full_what_lies_beside_the_record_costs_the_cell_nothing
     refuse(lambda path: path.suffix in (".png", ".yaml", ".jsonl") and not (folder(config) / "weights.pt").exists())
     assert run_cell(config).status is Status.done
     said = capfd.readouterr().err
-    for name in ("config.yaml", "epochs.jsonl", "inputs.png", "mistakes.png"):
+    for name in ("config.yaml", "history.jsonl", "inputs.png", "mistakes.png"):
         assert said.count(f"{name} could not be made ([Errno 28] No space left on device); the cell goes on") == 1
-    assert len((folder(config) / "epochs.jsonl").read_text().splitlines()) == config.budget.epochs
+    assert len((folder(config) / "history.jsonl").read_text().splitlines()) == config.budget.epochs
     assert (folder(config) / "config.yaml").read_text() == identity.to_yaml(config)
 
 

@@ -51,33 +51,32 @@ def test_a_finished_cell_leaves_all_its_files_and_no_checkpoint(make_small: Make
     record = run_cell(config)
     assert record.status is Status.done
     names = {path.name for path in folder(config).iterdir()}
-    assert names == {"record.json", "epochs.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
+    assert names == {"record.json", "history.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
     assert records.read_record(folder(config) / "record.json") == record
 
 
 def test_the_result_agrees_with_the_files_beside_it(make_small: MakeConfig):
     config = make_small("data.val_images=97")
     record = run_cell(config)
-    result = record.result
-    assert result is not None
+    metrics = record.metrics
     predictions = np.load(folder(config) / "predictions.npz")
     assert predictions["logits"].shape == (400, 10)
     assert predictions["logits"].dtype == np.float32
-    assert result.test_error == np.mean(predictions["logits"].argmax(1) != predictions["labels"])
-    assert result.predictions_sha256 == hashlib.sha256(predictions["logits"].tobytes()).hexdigest()
-    lines = [json.loads(line) for line in (folder(config) / "epochs.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
+    assert metrics["test_error"] == np.mean(predictions["logits"].argmax(1) != predictions["labels"])
+    assert record.outputs["predictions"] == hashlib.sha256(predictions["logits"].tobytes()).hexdigest()
+    lines = [json.loads(line) for line in (folder(config) / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
     last = lines[-1]
-    assert (last["train_loss"], last["val_error"]) == (result.train_loss, result.val_error)
-    assert (result.epochs, result.steps) == (2, 2 * 21)  # 1,300 images in batches of 64
+    assert (last["train_loss"], last["val_error"]) == (metrics["train_loss"], metrics["val_error"])
+    assert (metrics["epochs"], metrics["steps"]) == (2, 2 * 21)  # 1,300 images in batches of 64
     weights = torch.load(folder(config) / "weights.pt", weights_only=True)
-    assert sum(tensor.numel() for tensor in weights.values()) == result.parameters
+    assert sum(tensor.numel() for tensor in weights.values()) == metrics["parameters"]
 
 
 def test_images_per_second_counts_images_not_full_batches(make_small: MakeConfig):
     record = run_cell(make_small("budget.batch_size=1000"))
     provenance = record.provenance
-    assert provenance.images_per_second * provenance.train_seconds == pytest.approx(2 * 1397)
+    assert provenance.details["images_per_second"] * provenance.seconds == pytest.approx(2 * 1397)
 
 
 def test_config_yaml_gives_the_cell_back(make_small: MakeConfig):
@@ -118,7 +117,7 @@ def test_a_stopped_cell_goes_on_and_leaves_the_result_of_an_unbroken_one(
     assert finished_record(config) is None
     resumed = run_cell(config)
     assert resumed.result == unbroken.result
-    assert (folder(config) / "epochs.jsonl").read_bytes() == (folder(whole) / "epochs.jsonl").read_bytes()
+    assert (folder(config) / "history.jsonl").read_bytes() == (folder(whole) / "history.jsonl").read_bytes()
     assert resumed.provenance.resumes == 1
     assert resumed.provenance.inexact == []
     assert f"resumes from step {stop}" in (folder(config) / "log.txt").read_text()
@@ -172,9 +171,9 @@ def test_a_cell_that_was_stopped_twice_still_says_when_it_began_and_what_was_not
 def test_epochs_after_the_checkpoint_are_shown_again_only_when_they_are_trained_again(make_small: MakeConfig):
     config = make_small()
     stop_after_one_step(config)
-    (folder(config) / "epochs.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')  # before a process was killed
+    (folder(config) / "history.jsonl").write_text('{"step": 1}\n{"step": 2}\n')  # before a process was killed
     stop_after_one_step(config)
-    assert (folder(config) / "epochs.jsonl").read_text() == ""
+    assert (folder(config) / "history.jsonl").read_text() == ""
 
 
 def test_a_checkpoint_is_written_each_checkpoint_minutes(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
@@ -241,7 +240,7 @@ def test_an_exception_in_training_becomes_a_record_and_the_next_call_tries_again
         stop_after(patch, 5, RuntimeError("the disk\nis on fire"))
         record = run_cell(config)
     assert record.status is Status.error
-    assert record.result is None
+    assert record.failure is not None
     assert record.failure is not None
     assert record.failure.cause == "RuntimeError: the disk"
     assert "stop_after" in record.failure.traceback or "counted" in record.failure.traceback
@@ -279,9 +278,8 @@ def test_a_diverged_cell_is_a_result_and_is_not_tried_again(make_small: MakeConf
     config = make_small("optimizer.lr=1e30", "model.class_relu=false", "budget.epochs=3")
     record = run_cell(config)
     assert record.status is Status.diverged
-    assert record.result is not None
-    assert record.result.train_loss is None
-    assert 0 <= record.result.test_error <= 1
+    assert record.metrics["train_loss"] is None
+    assert 0 <= record.metrics["test_error"] <= 1
     assert run_cell(config) == record
     assert "diverged already, nothing to train" in capfd.readouterr().err
 
@@ -412,7 +410,7 @@ def test_what_a_killed_process_left_behind_is_removed(make_small: MakeConfig):
     os.utime(left, (0, 0))
     run_cell(config)
     names = {path.name for path in folder(config).iterdir()}
-    assert names == {"record.json", "epochs.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
+    assert names == {"record.json", "history.jsonl", "predictions.npz", "weights.pt", "config.yaml", "log.txt"}
 
 
 def test_a_retraining_that_is_stopped_touches_nothing_of_the_result_and_goes_on(make_small: MakeConfig):
@@ -451,7 +449,7 @@ def test_a_record_is_replaced_once_and_only_if_it_is_the_one_that_was_named(make
     path = folder(config) / "record.json"
     named = records.file_hash(path)
     assert run_cell(config, replaces="another") == first
-    beside = [folder(config) / name for name in ("weights.pt", "predictions.npz", "epochs.jsonl", "config.yaml")]
+    beside = [folder(config) / name for name in ("weights.pt", "predictions.npz", "history.jsonl", "config.yaml")]
     for each in beside:
         each.write_bytes(b"of the training that is replaced")
     second = run_cell(config, replaces=named)
@@ -562,6 +560,7 @@ def test_sys_exit_in_a_users_net_is_recorded(make_small: MakeConfig, monkeypatch
 
 def test_a_record_of_another_cell_with_the_same_id_is_refused(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(identity, "science_hash", lambda flat: "0123456789")
+    monkeypatch.setattr(identity, "hash_of", lambda flat: "0123456789")
     run_cell(make_small("budget.epochs=1"))
     with pytest.raises(
         RecordError, match=r"another cell with the same id(.|\n)*budget\.epochs: this cell 2, the record 1"
@@ -601,8 +600,8 @@ def test_records_cannot_go_where_a_file_is(make_small: MakeConfig, tmp_path: Pat
 @pytest.mark.parametrize("kernels", ["native", "rounded"])
 def test_the_record_says_how_bf16_was_computed(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, kernels: str):
     monkeypatch.setenv("STRIVE_BF16", kernels)
-    assert run_cell(make_small("precision=bf16", "budget.epochs=1")).provenance.bf16 == kernels
-    assert run_cell(make_small("precision=fp32", "budget.epochs=1")).provenance.bf16 == ""
+    assert run_cell(make_small("precision=bf16", "budget.epochs=1")).provenance.details["bf16"] == kernels
+    assert run_cell(make_small("precision=fp32", "budget.epochs=1")).provenance.details["bf16"] == ""
 
 
 def test_a_resume_that_computes_bf16_in_another_way_is_inexact(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
@@ -612,7 +611,7 @@ def test_a_resume_that_computes_bf16_in_another_way_is_inexact(make_small: MakeC
     monkeypatch.setenv("STRIVE_BF16", "native")
     provenance = run_cell(config).provenance
     assert provenance.inexact == ["bf16 changed from rounded to native at step 1"]
-    assert provenance.bf16 == "native"
+    assert provenance.details["bf16"] == "native"
 
 
 def test_a_compiler_would_leave_the_roundings_out_and_is_not_asked(
@@ -620,8 +619,8 @@ def test_a_compiler_would_leave_the_roundings_out_and_is_not_asked(
 ):
     monkeypatch.setenv("STRIVE_BF16", "rounded")
     provenance = run_cell(make_small("precision=bf16", "trainer.compile=true", "budget.epochs=1")).provenance
-    assert not provenance.compiled
-    assert provenance.fallback == "torch.compile: it would leave out the roundings to bf16 of this device"
+    assert not provenance.details["compiled"]
+    assert provenance.details["fallback"] == "torch.compile: it would leave out the roundings to bf16 of this device"
 
 
 def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
@@ -633,7 +632,7 @@ def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
         patch.setattr(cells, "choose_execution", lambda trainer: fast)
         stop_after_one_step(config)
     provenance = run_cell(config).provenance
-    assert not provenance.fast
+    assert not provenance.details["fast"]
     assert provenance.inexact == ["trainer.fast changed from true to false at step 1"]
 
 
@@ -650,5 +649,5 @@ def test_a_resume_without_the_compilation_it_began_with_is_inexact(
     monkeypatch.setattr(torch, "compile", lambda module, **options: lambda images: broken(module))
     provenance = run_cell(config).provenance
     assert provenance.inexact == ["torch.compile changed from True to False at step 1"]
-    assert not provenance.compiled
-    assert provenance.fallback == "torch.compile: RuntimeError: no C++ compiler found"
+    assert not provenance.details["compiled"]
+    assert provenance.details["fallback"] == "torch.compile: RuntimeError: no C++ compiler found"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 from PIL import Image
+from study_records import made, study_record
 from support import MakeConfig, MakePlan
 
 from allcnn import same_images
@@ -15,9 +16,7 @@ from allcnn.config import Config
 from allcnn.data import imagenet as list_of_imagenet
 from allcnn.data import load_splits
 from allcnn.same_images import other_images
-from strive.cells import records
-from strive.cells.records import Provenance, Record, Status
-from strive.config import identity
+from strive.cells.records import Record
 from strive.errors import ConfigError
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan
 
@@ -47,17 +46,8 @@ def folder(make_small: MakeConfig, root: Path, *more: str) -> Config:
 def trained(config: Config) -> Record:
     """Return the record that a training of now would leave, as far as images go."""
     splits = load_splits(config, torch.device("cpu"))
-    made = {name: [] if name == "inexact" else 0 for name in Provenance.__struct_fields__}
-    made |= {"data_fingerprint": splits.fingerprint, "data_stamp": splits.on_disk.stamp}
-    return Record(
-        schema=records.SCHEMA,
-        cell=identity.cell_id(config),
-        status=Status.done,
-        config=identity.flat(config),
-        result=None,
-        failure=None,
-        provenance=Provenance(**made),  # type: ignore[arg-type]
-    )
+    record = study_record(config, images=splits.fingerprint, provenance={"data_stamp": splits.on_disk.stamp})
+    return replace(record, metrics={}, outputs={})
 
 
 def test_files_that_were_not_touched_are_the_same_without_a_look_into_them(
@@ -79,9 +69,9 @@ def test_images_replaced_in_place_are_named_though_size_and_time_of_each_file_ar
     for path, status in before.items():
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert path.stat().st_size == status.st_size
-    now = trained(config).provenance.data_fingerprint
+    now = trained(config).data["images"]
     assert other_images(config, record) == (
-        f"it was trained on other images, with fingerprint {record.provenance.data_fingerprint},"
+        f"it was trained on other images, with fingerprint {record.data['images']},"
         f" than data.root={root} holds now, {now}"
     )
 
@@ -120,7 +110,7 @@ def test_another_number_or_other_labels_are_other_images(change: str, root: Path
 def test_a_record_from_before_stamps_is_compared_by_its_fingerprint(root: Path, make_small: MakeConfig):
     config = folder(make_small, root)
     record = trained(config)
-    old = replace(record, provenance=replace(record.provenance, data_stamp=""))
+    old = replace(record, provenance=made(record.provenance, data_stamp=""))
     assert other_images(config, old) == ""
     draw(root, seed=1)
     assert "was trained on other images" in str(other_images(config, old))
@@ -140,8 +130,8 @@ def test_replaced_images_are_named_before_anything_trains(
     config = make_small(*settings)
     (root / "train" / "cat" / "notes.txt").write_text("mine")
     record = run_cell(config)
-    assert record.provenance.data_found == "16 train and 4 test images of 2 classes"
-    assert record.provenance.data_left_out == ["files ending in .txt: 1 (train/cat/notes.txt)"]
+    assert record.provenance.details["data_found"] == "16 train and 4 test images of 2 classes"
+    assert record.provenance.details["data_left_out"] == "files ending in .txt: 1 (train/cat/notes.txt)"
     capfd.readouterr()
     run_cell(config)
     assert "other images" not in capfd.readouterr().err
@@ -182,12 +172,12 @@ def test_imagenets_files_are_the_same_by_their_names_and_sizes(imagenet: Config,
     record = trained(imagenet)
     some = root / "train" / "cat" / "0.bmp"
     os.utime(some, ns=(1, 1))
-    assert trained(imagenet).provenance.data_stamp != record.provenance.data_stamp
+    assert trained(imagenet).provenance.details["data_stamp"] != record.provenance.details["data_stamp"]
     assert other_images(imagenet, record) == ""
     with some.open("ab") as file:
         file.write(b"\0")
     assert "was trained on other images" in str(other_images(imagenet, record))
-    old = replace(record, provenance=replace(record.provenance, data_stamp=""))
+    old = replace(record, provenance=made(record.provenance, data_stamp=""))
     assert other_images(imagenet, old) is None  # its fingerprint was of the names alone
 
 

@@ -65,11 +65,11 @@ def test_each_cells_result_is_bit_for_bit_the_lone_cells(
         record, alone = record_of(ends, config), run_cell(elsewhere(config))
         assert record.result == alone.result
         assert record == read_record(folder(config) / "record.json")
-        for name in ("epochs.jsonl", "predictions.npz"):
+        for name in ("history.jsonl", "predictions.npz"):
             assert (folder(config) / name).read_bytes() == (folder(elsewhere(config)) / name).read_bytes()
         assert not (folder(config) / "claim").exists()
         assert not (folder(config) / "checkpoint.pt").exists()
-        assert (record.provenance.packed, alone.provenance.packed) == (3, 1)
+        assert (record.provenance.details["packed"], alone.provenance.details["packed"]) == (3, 1)
 
 
 def test_a_log_holds_the_lines_of_its_own_cell(variants: list[Config]):
@@ -231,7 +231,7 @@ def test_cells_beyond_the_fastest_number_are_given_back_untouched(
     assert not (folder(variants[2]) / "claim").exists()
     assert run_cell(variants[2]).provenance.resumes == 0
     for config in variants[:2]:
-        assert record_of(ends, config).provenance.packed == 2
+        assert record_of(ends, config).provenance.details["packed"] == 2
 
 
 def test_what_a_cell_that_is_given_back_has_trained_is_kept(variants: list[Config], monkeypatch: pytest.MonkeyPatch):
@@ -260,7 +260,7 @@ def test_the_record_names_the_engine_that_took_the_steps(
     execution = Execution(torch.device("cpu"), threads=1, compiled=False, graph=True)
     monkeypatch.setattr(cells, "choose_execution", lambda trainer: execution)
     monkeypatch.setattr(cells, "make_executor", lambda execution: GraphExecutor(plainly if graph else refuses))
-    assert run_cell(make_small("budget.epochs=1")).provenance.engine == ("graph" if graph else "eager")
+    assert run_cell(make_small("budget.epochs=1")).provenance.details["engine"] == ("graph" if graph else "eager")
 
 
 def test_the_fastest_number_is_measured_again_when_more_cells_come(
@@ -296,7 +296,7 @@ def test_a_slower_way_of_an_epochs_last_batch_is_told_once_too(
     assert variants[0].budget.epochs == 2
     record = record_of(packed(variants[:1]), variants[0])
     assert len(captures) == 2
-    assert record.provenance.fallback.startswith("CUDA graph: RuntimeError")
+    assert record.provenance.details["fallback"].startswith("CUDA graph: RuntimeError")
     assert capfd.readouterr().err.count("falls back to a slower path") == 1
 
 
@@ -309,6 +309,6 @@ def test_a_slower_way_is_told_once_and_marked_in_the_record(
     monkeypatch.setattr(cells, "make_executor", lambda execution: GraphExecutor(refuses))
     record = record_of(packed(variants[:1]), variants[0])
     why = "CUDA graph: RuntimeError: operation not permitted when stream is capturing"
-    assert record.provenance.fallback == why
+    assert record.provenance.details["fallback"] == why
     assert capfd.readouterr().err.count(f"falls back to a slower path: {why}") == 1
     assert record.result == run_cell(elsewhere(variants[0])).result

@@ -58,10 +58,10 @@ def test_a_sweep_without_epochs_has_no_learning_curves_and_is_told_so(
 ):
     sweep.write()
     guarded(main, [])
-    for path in Path("runs").glob("*/epochs.jsonl"):
+    for path in Path("runs").glob("*/history.jsonl"):
         path.unlink()
     assert guarded(main, []) == 0
-    assert "table3-curves: nothing to draw, no cell has an epochs.jsonl beside its record" in capsys.readouterr().err
+    assert "table3-curves: nothing to draw, no cell has a history.jsonl beside its record" in capsys.readouterr().err
     # What was drawn from records that are gone would pass for theirs.
     assert list(written()) == FILES[3:]
 

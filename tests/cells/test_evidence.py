@@ -15,7 +15,8 @@ from support import MakeConfig, write_result
 from allcnn.cells import run_cell
 from allcnn.randomness import generator
 from strive.cells import records
-from strive.cells.evidence import Evidence, check_record, is_dead, remark
+from strive.cells.evidence import Evidence, check_record, remark
+from strive.cells.metrics import Better, is_dead
 from strive.cells.records import Record, Status
 from strive.config import identity
 
@@ -25,7 +26,7 @@ GUESSES = np.concatenate([(LABELS[:5] + 1) % 3, LABELS[5:]])
 LOGITS = (2.0 * np.eye(3)[GUESSES]).astype(np.float32)
 # The label's logit is 2 above two others where it is right, else 0 with one of 2: -log of its share.
 LOSS = math.log(math.e**2 + 2) - 2 * 15 / 20
-LAST = {"epoch": 3, "lr": 0.1, "train_loss": 1.25, "train_error": 0.375, "val_loss": 1.5, "val_error": 0.4375}
+LAST = {"step": 3, "lr": 0.1, "train_loss": 1.25, "train_error": 0.375, "val_loss": 1.5, "val_error": 0.4375}
 
 Change = Callable[[Path, dict[str, Any]], None]
 
@@ -37,12 +38,10 @@ def folder(tmp_path: Path, make_config: MakeConfig) -> Path:
     cell = write_result(tmp_path, config, Status.done, 5 / 20, None)
     place = tmp_path / cell
     np.savez(place / "predictions.npz", labels=LABELS, logits=LOGITS)
-    lines = [LAST | {"epoch": number} for number in (1, 2, 3)]
-    (place / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    edit(place, lambda _, content: content["result"].update(
-        {name: LAST[name] for name in ("train_loss", "train_error", "val_loss", "val_error")},
-        test_loss=LOSS, predictions_sha256=hashlib.sha256(LOGITS.tobytes()).hexdigest(),
-    ))  # fmt: skip
+    lines = [LAST | {"step": number} for number in (1, 2, 3)]
+    (place / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    last = {name: LAST[name] for name in ("train_loss", "train_error", "val_loss", "val_error")}
+    edit(place, result(**last, test_loss=LOSS, predictions_sha256=hashlib.sha256(LOGITS.tobytes()).hexdigest()))
     return place
 
 
@@ -61,16 +60,21 @@ def weighed(folder: Path) -> Evidence:
 def test_a_record_that_everything_beside_it_agrees_with_is_not_contradicted(folder: Path):
     found = weighed(folder)
     assert (found.contradictions, found.not_checked) == ((), ())
-    assert found.chance_error == 1 - 8 / 20
+    assert found.chance == {"test_error": 1 - 8 / 20}
 
 
 def result(**changes: Any) -> Change:
-    return lambda _, content: content["result"].update(changes)
+    def change(_: Path, content: dict[str, Any]) -> None:
+        if sha256 := changes.pop("predictions_sha256", None):
+            content["outputs"]["predictions"] = sha256
+        content["metrics"].update(changes)
+
+    return change
 
 
 def lines(change: Callable[[list[str]], list[str]]) -> Change:
     def cut(folder: Path, _: dict[str, Any]) -> None:
-        path = folder / "epochs.jsonl"
+        path = folder / "history.jsonl"
         path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
 
     return cut
@@ -86,19 +90,19 @@ def arrays(**changes: Any) -> Change:
         (result(test_error=0.2), "record.json says test_error 0.2, predictions.npz beside it gives 0.25"),
         (result(test_loss=0.5), "record.json says test_loss 0.5, predictions.npz beside it gives"),
         (result(test_loss=None), "record.json says test_loss null, predictions.npz beside it gives"),
-        (result(val_error=0.4), "record.json says val_error 0.4, epochs.jsonl beside it 0.4375"),
-        (result(val_error=None), "record.json says val_error null, epochs.jsonl beside it 0.4375"),
-        (result(train_loss=1.0), "record.json says train_loss 1.0, epochs.jsonl beside it 1.25"),
-        (result(train_error=0.0), "record.json says train_error 0.0, epochs.jsonl beside it 0.375"),
+        (result(val_error=0.4), "record.json says val_error 0.4, history.jsonl beside it 0.4375"),
+        (result(val_error=None), "record.json says val_error null, history.jsonl beside it 0.4375"),
+        (result(train_loss=1.0), "record.json says train_loss 1.0, history.jsonl beside it 1.25"),
+        (result(train_error=0.0), "record.json says train_error 0.0, history.jsonl beside it 0.375"),
         (result(epochs=2), "record.json says done after 2 epochs, its config budget.epochs=3"),
-        (result(epochs=2), "record.json says 2 epochs, epochs.jsonl beside it has 3 lines and ends with epoch 3"),
+        (result(epochs=2), "record.json says 2 epochs, history.jsonl beside it has 3 lines and ends with epoch 3"),
         (result(predictions_sha256="0" * 64), "does not hold the predictions that the record beside it speaks of"),
-        (lines(lambda found: found[:2]), "epochs.jsonl beside it has 2 lines and ends with epoch 2"),
-        (lines(lambda found: found[1:]), "epochs.jsonl beside it has 2 lines and ends with epoch 3"),
-        (lines(lambda found: []), "epochs.jsonl beside it cannot be read (it is empty)"),
-        (lines(lambda found: [*found[:2], found[2][:20]]), "epochs.jsonl beside it cannot be read ("),
-        (lines(lambda found: [*found[:2], "[]\n"]), "epochs.jsonl beside it cannot be read (its last line is no epoch"),
-        (lines(lambda found: [*found[:2], "[" * 100_000]), "epochs.jsonl beside it cannot be read ("),
+        (lines(lambda found: found[:2]), "history.jsonl beside it has 2 lines and ends with epoch 2"),
+        (lines(lambda found: found[1:]), "history.jsonl beside it has 2 lines and ends with epoch 3"),
+        (lines(lambda found: []), "history.jsonl beside it cannot be read (it is empty)"),
+        (lines(lambda found: [*found[:2], found[2][:20]]), "history.jsonl beside it cannot be read ("),
+        (lines(lambda found: [*found[:2], "[]\n"]), "history.jsonl beside it cannot be read (its last line is no step"),
+        (lines(lambda found: [*found[:2], "[" * 100_000]), "history.jsonl beside it cannot be read ("),
         (arrays(labels=LABELS[::-1].copy()), "record.json says test_error 0.25, predictions.npz beside it gives"),
         (arrays(logits=LOGITS[::-1].copy()), "does not hold the predictions that the record beside it speaks of"),
         (arrays(logits=LOGITS * np.float32(math.nan)), "does not hold the predictions that the record beside it"),
@@ -124,9 +128,9 @@ def test_labels_that_were_edited_so_that_the_error_is_the_same_give_another_hash
 
 def test_what_is_not_there_is_not_checked(folder: Path):
     (folder / "predictions.npz").unlink()
-    (folder / "epochs.jsonl").unlink()
+    (folder / "history.jsonl").unlink()
     found = weighed(folder)
-    assert (found.contradictions, found.not_checked, found.chance_error) == ((), ("epochs", "test_error"), None)
+    assert (found.contradictions, found.not_checked, found.chance) == ((), ("epochs", "test_error"), {})
 
 
 def test_predictions_of_more_bytes_than_wanted_are_left_unread(folder: Path):
@@ -147,14 +151,14 @@ def test_the_loss_is_torch_s_cross_entropy(tmp_path: Path, folder: Path):
 def test_a_diverged_cell_has_predictions_that_are_no_numbers_and_no_contradiction(folder: Path):
     logits = LOGITS * np.float32(math.nan)
     arrays(logits=logits)(folder, {})
-    lines(lambda found: [found[0], json.dumps(LAST | {"epoch": 2, "train_loss": None}) + "\n"])(folder, {})
+    lines(lambda found: [found[0], json.dumps(LAST | {"step": 2, "train_loss": None}) + "\n"])(folder, {})
     # What is no number counts as the largest, so class 0 is named each time.
     error = int((LABELS != 0).sum()) / 20
     sha256 = hashlib.sha256(logits.tobytes()).hexdigest()
-    edit(folder, lambda _, content: content.update(status="diverged"))
+    edit(folder, lambda _, content: content.update(status="diverged", cause="nan in epoch 2"))
     edit(folder, result(epochs=2, train_loss=None, test_loss=None, test_error=error, predictions_sha256=sha256))
     assert weighed(folder).contradictions == ()
-    assert remark(records.read_record(folder / "record.json")) == "the training loss was not finite in epoch 2 of 3"
+    assert remark(records.read_record(folder / "record.json")) == "nan in epoch 2"
 
 
 def test_what_a_cell_really_leaves_behind_is_not_contradicted(make_small: MakeConfig):
@@ -165,7 +169,8 @@ def test_what_a_cell_really_leaves_behind_is_not_contradicted(make_small: MakeCo
     # scikit-learn's own labels, of the 400 images that are tested on.
     order = torch.randperm(1797, generator=generator("digits split"))[-400:].numpy()
     chance = 1 - max(np.bincount(load_digits().target[order])) / 400
-    assert record.provenance.chance_error == found.chance_error == chance == pytest.approx(0.88)
+    assert record.chance == found.chance == {"test_error": chance}
+    assert chance == pytest.approx(0.88)
 
 
 @pytest.mark.parametrize(
@@ -173,20 +178,20 @@ def test_what_a_cell_really_leaves_behind_is_not_contradicted(make_small: MakeCo
     [(0.88, 0.88, True), (0.895, 0.88, True), (0.8775, 0.88, False), (None, 0.88, False), (0.9, None, False)],
 )
 def test_a_net_is_dead_at_or_above_the_error_of_the_largest_class(error: float, chance: float, dead: bool):
-    assert is_dead(error, chance) is dead
+    assert is_dead(error, chance, Better.lower) is dead
 
 
 def test_a_record_from_before_chance_was_kept_is_read(folder: Path):
-    edit(folder, lambda _, content: content["provenance"].pop("chance_error"))
+    edit(folder, lambda _, content: content["chance"].clear())
     record = records.read_record(folder / "record.json")
-    assert record.provenance.chance_error is None
-    assert weighed(folder).chance_error == 1 - 8 / 20
+    assert record.chance == {}
+    assert weighed(folder).chance == {"test_error": 1 - 8 / 20}
 
 
 def test_a_failure_has_nothing_to_compare(folder: Path):
     record = records.read_record(folder / "record.json")
     failure = records.Failure(cause="boom", traceback="")
-    failed: Record = replace(record, status=Status.error, result=None, failure=failure)
+    failed: Record = replace(record, status=Status.error, metrics={}, outputs={}, failure=failure)
     assert check_record(failed, folder).contradictions == ()
     assert remark(failed) == ""
 

@@ -2,41 +2,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from study_records import study_record
 from support import ROOT
 
 from allcnn.config import Config
 from strive.cells import records
-from strive.cells.records import Failure, Provenance, Record, Result, Status, read_record, write_record
+from strive.cells.records import Failure, Provenance, Record, Status, read_record, write_record
 from strive.config import identity
 from strive.errors import RecordError
 
-PROVENANCE = Provenance(
-    host="laptop", device="CPU", threads=2, layout="channels_last", compiled=False, train_seconds=1.5,
-    images_per_second=100.0, peak_memory_bytes=10**9, resumes=0, inexact=[], torch="2.14.1", python="3.11.7",
-    strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", started="2026-01-01T00:00:00+00:00",
-    finished="2026-01-01T00:00:02+00:00",
-)  # fmt: skip
-RESULT = Result(
-    epochs=2, steps=44, parameters=22042, train_loss=2.3, train_error=0.89, val_loss=None, val_error=None,
-    test_loss=2.3, test_error=0.9, predictions_sha256="0" * 64, weights_sha256="1" * 64,
-)  # fmt: skip
 
-
-def record(**changes: object) -> Record:
-    config = Config()
-    whole = Record(
-        schema=records.SCHEMA,
-        cell=identity.cell_id(config),
-        status=Status.done,
-        config=identity.flat(config),
-        result=RESULT,
-        failure=None,
-        provenance=PROVENANCE,
-    )
-    return replace(whole, **changes)
+def record(status: Status = Status.done, **more: Any) -> Record:
+    return study_record(Config(), status, **more)
 
 
 def altered(path: Path, **changes: object) -> Path:
@@ -51,13 +32,13 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path):
 
 
 def test_a_failure_is_a_record_too(tmp_path: Path):
-    failed = record(status=Status.error, result=None, failure=Failure(cause="ValueError: no", traceback="..."))
+    failed = record(Status.error, failure=Failure(cause="ValueError: no", traceback="..."))
     assert read_record(write_record(tmp_path, failed)) == failed
 
 
 def test_an_earlier_record_is_kept_beside_the_new_one(tmp_path: Path):
     for cause in ("first", "second"):
-        write_record(tmp_path, record(status=Status.error, result=None, failure=Failure(cause=cause, traceback="")))
+        write_record(tmp_path, record(Status.error, failure=Failure(cause=cause, traceback="")))
     path = write_record(tmp_path, record())
     assert read_record(path).status is Status.done
     assert sorted(file.name for file in path.parent.iterdir()) == ["record-1.json", "record-2.json", "record.json"]
@@ -72,7 +53,7 @@ def test_a_write_that_fails_leaves_the_old_record_and_no_litter(tmp_path: Path, 
 
     monkeypatch.setattr(records.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_record(tmp_path, record(result=replace(RESULT, test_error=0.5)))
+        write_record(tmp_path, record(test_error=0.5))
     assert read_record(path) == record()
     assert not list(path.parent.glob(".*"))
 
@@ -94,7 +75,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path):
 
 def test_a_record_of_another_schema_is_refused(tmp_path: Path):
     path = altered(write_record(tmp_path, record()), schema=0)
-    with pytest.raises(RecordError, match="schema 0, this version reads schema 1"):
+    with pytest.raises(RecordError, match="schema 0, this version reads schemas 1 and 2"):
         read_record(path)
 
 
@@ -107,7 +88,7 @@ def test_a_record_in_another_cells_folder_is_refused(tmp_path: Path):
 
 def test_a_record_whose_config_was_edited_is_refused(tmp_path: Path):
     path = write_record(tmp_path, record())
-    config = identity.flat(Config()) | {"optimizer.lr": 0.1}
+    config = record().config | {"optimizer.lr": 0.1}
     with pytest.raises(RecordError, match="its config belongs to a cell whose id ends in"):
         read_record(altered(path, config=config))
 
@@ -115,12 +96,12 @@ def test_a_record_whose_config_was_edited_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("part", "field", "value", "message"),
     [
-        ("result", "test_error", "0.1", "result.test_error must be float, got '0.1'"),
-        ("result", "test_error", None, "result.test_error must be float, got None"),
-        ("result", "epochs", 2.5, "result.epochs must be int, got 2.5"),
-        ("result", "epochs", True, "result.epochs must be int, got True"),
-        ("result", "test_error", 7.3, "result.test_error must be float <= 1.0, got 7.3"),
-        ("result", "test_error", float("nan"), "NaN is not a number of JSON"),
+        ("metrics", "test_error", "0.1", "metrics.test_error must be int or float or null, got '0.1'"),
+        ("metrics", "epochs", True, "metrics.epochs must be int or float or null, got True"),
+        ("metrics", "test_error", float("nan"), "NaN is not a number of JSON"),
+        ("chance", "test_error", None, "chance.test_error must be float, got None"),
+        ("outputs", "weights", 1, "outputs.weights must be str, got 1"),
+        ("provenance", "details", {"layout": []}, "provenance.details.layout must be "),
         ("provenance", "inexact", "no", "provenance.inexact must be array, got 'no'"),
     ],
 )
@@ -150,7 +131,7 @@ def test_a_result_without_its_status_is_refused(tmp_path: Path):
 
 def test_every_field_of_a_record_is_in_its_documentation():
     text = (ROOT / "docs" / "record.md").read_text()
-    for part in (Record, Result, Failure, Provenance):
+    for part in (Record, Failure, Provenance):
         for name in part.__struct_fields__:
             assert f"`{name}`" in text, name
 
@@ -163,12 +144,41 @@ def test_what_analysis_reads_needs_no_torch(module: str):
 
 def test_a_record_without_a_science_key_is_refused_and_other_logistics_keys_are_read(tmp_path: Path):
     path = write_record(tmp_path, record())
-    flat = identity.flat(Config())
-    other = {key: value for key, value in flat.items() if key != "trainer.progress"} | {"trainer.new": 1}
-    assert read_record(altered(path, config=other)).config == other
-    lacking = {key: value for key, value in flat.items() if key != "optimizer.lr"}
-    with pytest.raises(RecordError, match=r"its config lacks optimizer\.lr"):
+    own = record().logistics
+    other = {key: value for key, value in own.items() if key != "trainer.progress"} | {"trainer.new": 1}
+    assert read_record(altered(path, logistics=other)).logistics == other
+    lacking = {key: value for key, value in record().config.items() if key != "optimizer.lr"}
+    with pytest.raises(RecordError, match="its config belongs to a cell whose id ends in"):
         read_record(altered(path, config=lacking))
+
+
+def test_a_key_in_both_parts_is_refused(tmp_path: Path):
+    path = write_record(tmp_path, record())
+    with pytest.raises(RecordError, match="seed is in config and in logistics"):
+        read_record(altered(path, logistics={"seed": 0}))
+
+
+def test_a_metric_that_no_float_holds_is_refused(tmp_path: Path):
+    path = write_record(tmp_path, record(test_loss=0.125))
+    path.write_text(path.read_text().replace("0.125", "1e999"))
+    with pytest.raises(RecordError, match=r"metrics\.test_loss must be a finite number or null, got inf"):
+        read_record(path)
+    path.write_text(path.read_text().replace("1e999", "1" + 400 * "0"))
+    with pytest.raises(RecordError, match=r"metrics\.test_loss must be"):
+        read_record(path)
+
+
+def test_a_record_of_another_app_needs_nothing_of_the_study(tmp_path: Path):
+    config = {"lr": 0.1, "layers": [64, 64], "optimizer": "adamw"}
+    cell = f"char_lm-{identity.hash_of(config)}"
+    written = replace(
+        record(), cell=cell, config=config, logistics={"workers": 2}, metrics={"val_loss": 1.5, "bleu": None},
+        outputs={}, data={}, chance={"val_loss": 4.2},
+    )  # fmt: skip
+    assert read_record(write_record(tmp_path, written)) == written
+    assert records.record_in(tmp_path, cell, config) == written
+    assert written.result == {"val_loss": 1.5, "bleu": None}
+    assert written.flat == config | {"workers": 2}
 
 
 def test_a_status_of_another_type_is_refused(tmp_path: Path):

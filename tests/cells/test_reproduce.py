@@ -36,7 +36,7 @@ def changed(path: Path, part: str, **values: Any) -> Path:
 
 def failed(path: Path, cause: str = "RuntimeError: no") -> Path:
     content = json.loads(path.read_text())
-    content |= {"status": "error", "result": None, "failure": {"cause": cause, "traceback": ""}}
+    content |= {"status": "error", "metrics": {}, "outputs": {}, "failure": {"cause": cause, "traceback": ""}}
     path.write_text(json.dumps(content))
     return path
 
@@ -71,9 +71,10 @@ def test_a_cell_that_is_trained_again_is_identical_and_nothing_is_overwritten(tr
 
 
 def test_other_numbers_are_told_field_by_field_with_what_else_differs(trained: Path, tmp_path: Path):
-    error = records.read_record(trained).result.test_error
-    changed(trained, "result", test_error=error / 2, weights_sha256="0" * 64)
-    changed(trained, "provenance", code_hash="0123456789", torch="1.0")
+    error = records.read_record(trained).metrics["test_error"]
+    changed(trained, "metrics", test_error=error / 2)
+    changed(trained, "outputs", weights="0" * 64)
+    changed(trained, "provenance", code_hash="0123456789", packages={"torch": "1.0"})
     done = reproduce(str(trained.parent), cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "not as it was, so the last bits may differ:\n  code_hash: 0123456789, here " in done.stderr
@@ -132,7 +133,7 @@ def test_a_cell_is_found_by_its_id_the_ids_start_its_digits_or_its_folder(tmp_pa
 
 
 def test_threads_and_compilation_are_those_of_the_record(trained: Path, tmp_path: Path):
-    record = records.read_record(changed(trained, "provenance", threads=7, compiled=True))
+    record = records.read_record(changed(trained, "provenance", threads=7, details={"compiled": True}))
     config = repeated(record, tmp_path / "into", {})
     assert (config.trainer.threads, config.trainer.compile) == (7, True)
     assert config.trainer.device.value == "cpu", "it trained on this machine's processor"
@@ -165,18 +166,20 @@ def test_what_differs_before_training_is_foreseen(trained: Path, tmp_path: Path)
 
 
 def test_every_number_of_a_result_is_compared(trained: Path):
-    result = records.read_record(trained).result
-    assert result is not None
-    assert differing(result, result) == {}
-    for name in result.__struct_fields__:
-        other = replace(result, **{name: "something else"})
-        assert list(differing(result, other)) == [name]
+    record = records.read_record(trained)
+    assert differing(record, record) == {}
+    for name in record.metrics:
+        assert list(differing(record, replace(record, metrics=record.metrics | {name: -1.0}))) == [name]
+    for name in record.outputs:
+        assert list(differing(record, replace(record, outputs=record.outputs | {name: "x"}))) == [f"{name}_sha256"]
 
 
 def test_what_says_nothing_about_the_numbers_is_not_held_against_them(trained: Path):
-    made = records.read_record(trained).provenance
-    assert surroundings(made, replace(made, finished="later", train_seconds=9.0, resumes=1)) == {}
-    assert surroundings(made, replace(made, inexact=["device changed"])) == {"inexact": ([], ["device changed"])}
+    record = records.read_record(trained)
+    later = replace(record, provenance=replace(record.provenance, finished="later", seconds=9.0, resumes=1))
+    assert surroundings(record, later) == {}
+    inexact = replace(record, provenance=replace(record.provenance, inexact=["device changed"]))
+    assert surroundings(record, inexact) == {"inexact": ([], ["device changed"])}
 
 
 def second(trained: Path, tmp_path: Path, **changes: Any) -> Path:
@@ -185,8 +188,8 @@ def second(trained: Path, tmp_path: Path, **changes: Any) -> Path:
 
 
 def test_predictions_are_compared_where_both_are_there(trained: Path, tmp_path: Path):
-    result = replace(records.read_record(trained).result, predictions_sha256="0" * 64)
-    again = second(trained, tmp_path, result=result)
+    outputs = records.read_record(trained).outputs | {"predictions": "0" * 64}
+    again = second(trained, tmp_path, outputs=outputs)
     same, lines = verdict(trained, again)
     assert not same
     assert not any("test images" in line for line in lines)
@@ -204,7 +207,9 @@ def test_another_status_is_different_even_with_the_same_numbers(trained: Path, t
     assert not same
     assert "  status: done, now diverged" in lines
     failure = Failure(cause="RuntimeError: boom", traceback="")
-    same, lines = verdict(trained, second(trained, tmp_path, status=Status.error, result=None, failure=failure))
+    same, lines = verdict(
+        trained, second(trained, tmp_path, status=Status.error, metrics={}, outputs={}, failure=failure)
+    )
     assert not same
     assert lines[0] == "different: it was done, and now ended as error: RuntimeError: boom"
 

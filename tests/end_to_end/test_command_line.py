@@ -162,7 +162,7 @@ def test_sigterm_lets_the_cells_of_a_multirun_write_checkpoints(tmp_path: Path):
     command = [sys.executable, str(ROOT / "src" / "run.py"), "-m", *SMALL, "budget.epochs=10000", "seed=0,1"]
     launcher = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/all_cnn_c-*/epochs.jsonl"))) < 2:
+    while len(list(tmp_path.glob("runs/all_cnn_c-*/history.jsonl"))) < 2:
         assert time.monotonic() < end
         time.sleep(0.1)
     launcher.terminate()

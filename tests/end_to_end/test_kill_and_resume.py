@@ -92,10 +92,10 @@ def what_counts(folder: Path) -> dict[str, Any]:
     assert record["status"] == "done"
     assert record["provenance"]["inexact"] == []
     return {
-        "result": record["result"],
-        "epochs": (cell / "epochs.jsonl").read_text(),
+        "result": record["metrics"] | record["outputs"],
+        "epochs": (cell / "history.jsonl").read_text(),
         "weights": torch.load(cell / "weights.pt", weights_only=True),
-        "compiled": record["provenance"]["compiled"],
+        "compiled": record["provenance"]["details"]["compiled"],
     }
 
 

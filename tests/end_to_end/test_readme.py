@@ -157,7 +157,7 @@ def test_the_papers_whitening_trains_on_real_images(strive: CommandLine, tmp_pat
     done = strive(*arguments, "budget=smoke", "model.width=0.125", "trainer.threads=1", "data.val_images=50")
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
-    assert record["result"]["val_error"] is not None  # type: ignore[index]
+    assert record["metrics"]["val_error"] is not None  # type: ignore[index]
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -174,7 +174,7 @@ def test_a_network_of_ones_own_trains_as_the_page_says(strive: CommandLine, tmp_
     assert len(found) == (2 if number == 1 else 1)
     assert {str(record["cell"]).partition("-")[0] for record in found} == {"lenet"}
     if number == 1:
-        assert len({record["result"]["parameters"] for record in found}) == 2  # type: ignore[index]
+        assert len({record["metrics"]["parameters"] for record in found}) == 2  # type: ignore[index]
 
 
 def test_no_link_in_the_pages_is_broken():

@@ -41,7 +41,9 @@ def test_parents_are_trained_first_and_their_best_value_is_taken(strive: Command
     assert done.returncode == 0, done.stderr
     assert "first my_lr: Which learning rate?" in done.stderr
     records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/record.json")]
-    parents = {r["config"]["optimizer.lr"]: r["result"]["val_error"] for r in records if r["config"]["data.val_images"]}
+    parents = {
+        r["config"]["optimizer.lr"]: r["metrics"]["val_error"] for r in records if r["config"]["data.val_images"]
+    }
     children = [r["config"]["optimizer.lr"] for r in records if not r["config"]["data.val_images"]]
     assert set(parents) == {0.02, 0.3}
     assert children == [min(sorted(parents), key=lambda lr: parents[lr])] * 2

@@ -48,7 +48,7 @@ def test_a_missing_cell_has_no_curve_wherever_the_command_is_started(
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.5))
     sweep.cell({"seed": 1})
     monkeypatch.chdir(tmp_path)
-    Path("epochs.jsonl").write_text(json.dumps(epochs(0.25)[0]) + "\n")
+    Path("history.jsonl").write_text(json.dumps(epochs(0.25)[0]) + "\n")
     (history,) = histories_of(summary_of(sweep))
     assert [curve["train_error"].to_list() for curve in history.curves] == [[0.5]]
     assert history.hole == "1 of 2 done, 1 missing"

@@ -37,7 +37,7 @@ def test_a_failure_is_a_record_like_any_other(task: Task, tmp_path: Path):
     assert record.failure.traceback == "one\ntwo"
     assert record.provenance.device == "a GPU"
     assert record.provenance.code_hash
-    assert record.provenance.torch
+    assert record.provenance.packages["torch"]
     assert owner_of(task.folder) is None
 
 

@@ -79,7 +79,7 @@ def epoch(folder: Path, loss: float | None, val_error: float | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {"epoch": 1, "lr": 0.1, "train_loss": loss, "train_error": 0.5, "val_loss": None, "val_error": val_error}
     line = json.dumps(numbers)
-    (folder / "epochs.jsonl").write_text(f"{line}\n{line}\n")
+    (folder / "history.jsonl").write_text(f"{line}\n{line}\n")
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
@@ -220,7 +220,6 @@ def test_the_table_moves_on_a_terminal_and_its_last_state_stays(tmp_path: Path, 
 def test_without_a_terminal_each_cell_is_one_line(make_small: MakeConfig, tmp_path: Path, clock: Clock):
     config = make_small()
     record = run_cell(config)
-    assert record.result is not None
     cell = identity.cell_id(config)
     folders = {cell: Path(config.runs) / cell} | cells(tmp_path, 2)
     _, failed, unread = folders
@@ -228,11 +227,15 @@ def test_without_a_terminal_each_cell_is_one_line(make_small: MakeConfig, tmp_pa
         view.ended(CellOutcome(cell=cell, status=Status.done, log="log.txt"))
         view.ended(CellOutcome(cell=failed, status=Status.error, cause="ValueError: [x]", log="there/log.txt"))
         view.ended(CellOutcome(cell=unread, status=Status.done))
-    seconds = duration(record.provenance.train_seconds)
+    seconds = duration(record.provenance.seconds)
     # Two epochs of so narrow a net may not leave chance: 48 of the 400 test images of digits are of the largest class.
-    dead = ": dead, not below the 88.00% of always naming the largest class" if record.result.test_error >= 0.88 else ""
+    dead = (
+        ": dead, not below the 88.00% of always naming the largest class"
+        if record.metrics["test_error"] >= 0.88
+        else ""
+    )
     assert written(view) == [
-        f"[12/40] {cell}: done, test error {100 * record.result.test_error:.2f}%, {seconds}{dead}",
+        f"[12/40] {cell}: done, test error {100 * record.metrics['test_error']:.2f}%, {seconds}{dead}",
         f"[13/40] {failed}: error: ValueError: [x]; see there/log.txt",
         f"[14/40] {unread}: done",
     ]
@@ -256,7 +259,7 @@ def test_diverged_and_dead_cells_are_counted_apart_from_those_that_learned(
         view.refresh([], 0)
     lines = written(view)
     assert lines[-1].startswith("3 of 4 done (1 dead), 1 diverged, 0 running, 0 waiting")
-    assert lines[1].endswith(", 60 s: the training loss was not finite in epoch 350 of 350")
+    assert lines[1].endswith(", 60 s: the training loss became nan in epoch 350 of 350")
     assert [line.endswith("dead, not below the 88.00% of always naming the largest class") for line in lines[:4]] == [
         False,
         False,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from programs import stand_in
+from study_records import study_record
 from support import MakeConfig
 
 from allcnn.cells import run_cell
@@ -308,11 +309,8 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
             # The three ways in which another process leaves a cell.
             records.write_record(finished.folder.parent, result)
             failure = records.Failure(cause="ValueError: there", traceback="")
-            there = {"cell": failed.cell, "config": failed.config, "status": Status.error}
-            records.write_record(
-                failed.folder.parent,
-                Record(schema=1, result=None, failure=failure, provenance=result.provenance, **there),
-            )
+            record = study_record(identity.config_of(failed.config), Status.error, failure=failure)
+            records.write_record(failed.folder.parent, record)
             for claim in claims.values():
                 claim.release()
             claims.clear()
@@ -649,7 +647,7 @@ else:
 PAIR = [Slot("", 1, room=2)]
 
 
-def result_alone(task: Task) -> records.Result | None:
+def result_alone(task: Task) -> dict[str, Any]:
     overrides = {"runs": "alone", "trainer.threads": 1, "trainer.checkpoint_minutes": 5.0}
     return run_cell(identity.config_of(task.config | overrides)).result
 
@@ -659,7 +657,7 @@ def test_cells_of_different_lengths_pass_through_one_process(make_task: MakeTask
     launch = Launch(tasks, slots_=PAIR)
     assert list(launch.run()) == [tasks[place].cell for place in (0, 2, 1)]
     assert len(launch.pids) == 1
-    assert [record(task).provenance.packed for task in tasks] == [2, 2, 2]
+    assert [record(task).provenance.details["packed"] for task in tasks] == [2, 2, 2]
     assert [record(task).result for task in tasks] == [result_alone(task) for task in tasks]
 
 
@@ -677,7 +675,7 @@ def test_cells_whose_process_was_killed_go_on_from_their_checkpoints_each_alone(
     assert ["SIGKILL" in line for line in launch.said] == [True]
     for task in tasks:
         provenance = record(task).provenance
-        assert (provenance.resumes, provenance.packed) == (1, 1)
+        assert (provenance.resumes, provenance.details["packed"]) == (1, 1)
         assert not (task.folder / "record-1.json").exists(), "nobody knew that it was this one's fault"
         assert record(task).result == result_alone(task)
 
@@ -689,7 +687,7 @@ def test_an_error_that_may_be_either_cells_is_neithers_until_each_has_trained_ap
     ended = Launch(tasks, slots_=PAIR).run()
     assert [ended[task.cell].status for task in tasks] == [Status.done] * 3
     assert not list(Path("runs").glob("*/record-1.json"))
-    assert [record(task).provenance.packed for task in tasks] == [1, 1, 1]
+    assert [record(task).provenance.details["packed"] for task in tasks] == [1, 1, 1]
 
 
 def test_stopped_cells_go_on_in_another_combination_with_the_same_numbers(make_task: MakeTask):
@@ -697,7 +695,7 @@ def test_stopped_cells_go_on_in_another_combination_with_the_same_numbers(make_t
     tasks = [make_task("budget.epochs=8", f"seed={seed}", told=code) for seed in range(3)]
 
     def on_tick(pool: WorkerPool) -> None:
-        lines = [task.folder / "epochs.jsonl" for task in tasks[:2]]
+        lines = [task.folder / "history.jsonl" for task in tasks[:2]]
         if all(path.exists() and path.stat().st_size for path in lines):
             pool.stop(30)
 

@@ -295,7 +295,7 @@ def train_together(worker: WorkerProcess, *requests: TrainRequest) -> dict[str, 
 
 def trained(request: TrainRequest) -> bool:
     """Return whether an epoch of the cell is over."""
-    lines = request.task.folder / "epochs.jsonl"
+    lines = request.task.folder / "history.jsonl"
     return lines.exists() and lines.stat().st_size > 0
 
 
@@ -310,7 +310,7 @@ def test_cells_side_by_side_have_the_records_of_cells_trained_alone(
     assert [event.status for event in train_together(pair, *requests).values()] == [Status.done] * 2
     for request, each in zip(requests, overrides, strict=True):
         record = records.read_record(request.task.folder / "record.json")
-        assert record.provenance.packed == 2
+        assert record.provenance.details["packed"] == 2
         assert record.result == run_cell(make_small("model.init=he", *each, f"runs={tmp_path / 'alone'}")).result
 
 

@@ -142,7 +142,7 @@ def test_of_a_long_curve_first_and_last_epoch_stay(tmp_path):
 
 def test_a_line_that_was_cut_off_is_left_out(pairs: Golden):
     folder = pairs.cell({"model.variant": "strided", "seed": 0, "budget.epochs": 2}, 9.0, epochs=epochs(0.5, 0.25))
-    with (folder / "epochs.jsonl").open("r+") as file:
+    with (folder / "history.jsonl").open("r+") as file:
         file.truncate(len(file.read()) - 20)
     (found,) = [
         trace

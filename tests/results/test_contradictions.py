@@ -116,13 +116,13 @@ def plan_renamed(runs: Path, _: Cells) -> str:
 
 
 def error_of_a_record_edited(_: Path, cells: Cells) -> str:
-    edit_record(cells["strided", 2], lambda content: content["result"].update(test_error=0.1))
+    edit_record(cells["strided", 2], lambda content: content["metrics"].update(test_error=0.1))
     return f"{cells['strided', 2].name}: record.json says test_error 0.1, predictions.npz beside it gives 0.6"
 
 
 def epochs_of_a_record_edited(_: Path, cells: Cells) -> str:
-    edit_record(cells["strided", 2], lambda content: content["result"].update(epochs=350))
-    return "record.json says 350 epochs, epochs.jsonl beside it has 2 lines and ends with epoch 2"
+    edit_record(cells["strided", 2], lambda content: content["metrics"].update(epochs=350))
+    return "record.json says 350 epochs, history.jsonl beside it has 2 lines and ends with epoch 2"
 
 
 def config_edited(_: Path, cells: Cells) -> str:
@@ -137,7 +137,7 @@ def moved(_: Path, cells: Cells) -> str:
 
 def copied_with_another_seed(_: Path, cells: Cells) -> str:
     best, worst = cells["strided", 0], cells["strided", 2]
-    for name in ("record.json", "predictions.npz", "epochs.jsonl"):
+    for name in ("record.json", "predictions.npz", "history.jsonl"):
         shutil.copy(best / name, worst / name)
     edit_record(worst, lambda content: (content.update(cell=worst.name), content["config"].update(seed=2)))
     return f"{worst.name}: its record and that of {best.name}, of another seed, have the same weights_sha256"
@@ -152,9 +152,9 @@ def predictions_swapped(_: Path, cells: Cells) -> str:
 
 
 def curve_cut(_: Path, cells: Cells) -> str:
-    path = cells["base", 0] / "epochs.jsonl"
+    path = cells["base", 0] / "history.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
-    return "record.json says 2 epochs, epochs.jsonl beside it has 1 lines and ends with epoch 1"
+    return "record.json says 2 epochs, history.jsonl beside it has 1 lines and ends with epoch 1"
 
 
 def labels_permuted(_: Path, cells: Cells) -> str:
@@ -168,8 +168,8 @@ def labels_permuted(_: Path, cells: Cells) -> str:
 
 
 def val_error_edited(_: Path, cells: Cells) -> str:
-    edit_record(cells["base", 1], lambda content: content["result"].update(val_error=0.01))
-    return "record.json says val_error 0.01, epochs.jsonl beside it 0.31"
+    edit_record(cells["base", 1], lambda content: content["metrics"].update(val_error=0.01))
+    return "record.json says val_error 0.01, history.jsonl beside it 0.31"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_committed_records_agree_with_what_lies_beside_them():
     for path in sorted(root.glob("*/*/record.json")):
         record = records.read_record(path)
         without += not path.with_name("predictions.npz").exists()
-        assert path.parent.name.endswith(identity.science_hash(record.config))
+        assert path.parent.name.endswith(identity.hash_of(record.config))
     assert without == 38
 
 

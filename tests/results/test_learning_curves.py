@@ -5,16 +5,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from strive.results.learning_curves import COLUMNS, mean_curve, read_epochs
+from strive.results.learning_curves import mean_curve, read_curve
 
 LINES = [
-    {"epoch": 1, "lr": 0.05, "train_loss": 2.25, "train_error": 0.75, "val_loss": 2.0, "val_error": 0.625},
-    {"epoch": 2, "lr": 0.005, "train_loss": None, "train_error": 0.5, "val_loss": None, "val_error": None},
+    {"step": 1, "lr": 0.05, "train_loss": 2.25, "train_error": 0.75, "val_loss": 2.0, "val_error": 0.625},
+    {"step": 2, "lr": 0.005, "train_loss": None, "train_error": 0.5, "val_loss": None, "val_error": None},
 ]
 
 
 def written(folder: Path, content: bytes) -> Path:
-    (folder / "epochs.jsonl").write_bytes(content)
+    (folder / "history.jsonl").write_bytes(content)
     return folder
 
 
@@ -22,15 +22,15 @@ def text_of(*lines: object) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def test_an_epoch_is_a_row_with_the_numbers_of_its_line(tmp_path: Path):
-    found = read_epochs(written(tmp_path, text_of(*LINES)))
-    assert tuple(found.columns) == COLUMNS
+def test_a_step_is_a_row_with_the_numbers_of_its_line(tmp_path: Path):
+    found = read_curve(written(tmp_path, text_of(*LINES)))
+    assert list(found.columns) == list(LINES[0])
     assert found.iloc[0].to_list() == [1, 0.05, 2.25, 0.75, 2.0, 0.625]
 
 
 def test_what_was_not_held_out_or_not_finite_is_nan(tmp_path: Path):
-    second = read_epochs(written(tmp_path, text_of(*LINES))).iloc[1]
-    assert second[["epoch", "lr", "train_error"]].to_list() == [2, 0.005, 0.5]
+    second = read_curve(written(tmp_path, text_of(*LINES))).iloc[1]
+    assert second[["step", "lr", "train_error"]].to_list() == [2, 0.005, 0.5]
     assert second[["train_loss", "val_loss", "val_error"]].isna().all()
 
 
@@ -40,12 +40,12 @@ def test_wherever_a_file_is_cut_off_the_whole_lines_before_are_read(tmp_path: Pa
     for length in range(len(content) + 1):
         # A line that lacks its newline alone is whole.
         wanted = int(length >= first) + int(length >= len(content) - 1)
-        assert len(read_epochs(written(tmp_path, content[:length]))) == wanted
+        assert len(read_curve(written(tmp_path, content[:length]))) == wanted
 
 
-def test_a_cell_without_the_file_has_no_rows_but_all_columns(tmp_path: Path):
-    found = read_epochs(tmp_path / "never")
-    assert (len(found), tuple(found.columns)) == (0, COLUMNS)
+def test_a_cell_without_the_file_has_no_rows(tmp_path: Path):
+    found = read_curve(tmp_path / "never")
+    assert (len(found), list(found.columns)) == (0, ["step"])
     assert set(found.dtypes) == {pd.Series(dtype=float).dtype}
 
 
@@ -57,9 +57,10 @@ def test_a_cell_without_the_file_has_no_rows_but_all_columns(tmp_path: Path):
         b"null",
         b"",
         b"\xff\xfe",
-        b'{"epoch": 3}',
-        json.dumps(LINES[0] | {"epoch": 0}).encode(),
-        json.dumps(LINES[0] | {"epoch": None}).encode(),
+        b'{"train_loss": 3}',
+        json.dumps(LINES[0] | {"step": -1}).encode(),
+        json.dumps(LINES[0] | {"step": 1.5}).encode(),
+        json.dumps(LINES[0] | {"step": None}).encode(),
         json.dumps(LINES[0] | {"train_error": "0.5"}).encode(),
         json.dumps(LINES[0] | {"train_error": [0.5]}).encode(),
         json.dumps(LINES[0] | {"train_loss": math.nan}).encode(),
@@ -67,17 +68,17 @@ def test_a_cell_without_the_file_has_no_rows_but_all_columns(tmp_path: Path):
         json.dumps(LINES[0] | {"train_loss": 10**400}).encode(),
     ],
 )
-def test_a_line_that_is_no_epoch_is_left_out(tmp_path: Path, line: bytes):
-    found = read_epochs(written(tmp_path, line + b"\n" + text_of(LINES[1])))
-    assert found["epoch"].to_list() == [2]
+def test_a_line_that_is_no_step_is_left_out(tmp_path: Path, line: bytes):
+    found = read_curve(written(tmp_path, line + b"\n" + text_of(LINES[1])))
+    assert found["step"].to_list() == [2]
 
 
 def curve(*errors: float, first: int = 1) -> pd.DataFrame:
-    rows = [{"epoch": float(number), "train_error": error} for number, error in enumerate(errors, first)]
+    rows = [{"step": float(number), "train_error": error} for number, error in enumerate(errors, first)]
     return pd.DataFrame(rows)
 
 
-def test_a_mean_curve_is_the_mean_over_cells_at_each_epoch():
+def test_a_mean_curve_is_the_mean_over_cells_at_each_step():
     found = mean_curve([curve(0.5, 0.25), curve(0.75, 0.75)], "train_error")
     assert found.to_dict() == {1: 0.625, 2: 0.5}
 
@@ -89,5 +90,16 @@ def test_where_one_cell_has_no_number_there_is_no_mean():
 
 
 @pytest.mark.parametrize("curves", [[], [curve(0.5, 0.25), curve(0.5)], [curve(0.5), curve(0.5, first=2)]])
-def test_cells_with_other_epochs_have_no_mean_curve(curves: list[pd.DataFrame]):
+def test_cells_with_other_steps_have_no_mean_curve(curves: list[pd.DataFrame]):
     assert mean_curve(curves, "train_error").empty
+
+
+def test_steps_that_log_other_names_have_all_columns(tmp_path: Path):
+    found = read_curve(written(tmp_path, text_of({"step": 0, "bleu": 0.5}, {"step": 10, "val_loss": 1})))
+    assert list(found.columns) == ["step", "bleu", "val_loss"]
+    assert found["bleu"].isna().to_list() == [False, True]
+
+
+def test_a_history_of_schema_1_has_the_epoch_as_its_step(tmp_path: Path):
+    (tmp_path / "epochs.jsonl").write_text('{"epoch": 1, "lr": 0.1, "train_loss": 2.5}\n')
+    assert read_curve(tmp_path).iloc[0].to_dict() == {"step": 1, "lr": 0.1, "train_loss": 2.5}

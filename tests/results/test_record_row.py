@@ -24,7 +24,7 @@ def sweep(golden: MakeGolden) -> Golden:
 
 def test_rows_come_in_the_order_asked_for_with_text_that_can_be_written(sweep: Golden) -> None:
     cells = sorted(name for name in os.listdir(sweep.runs) if "-s" in name)
-    found = read_rows(sweep.runs, [cells[2], "nothing", *cells[:2]])
+    found = read_rows(sweep.runs, [cells[2], "nothing", *cells[:2]]).columns
     assert found["status"].tolist() == ["error", "missing", "done", "diverged"]
     assert found["inexact"].tolist() == ["", "", "another torch; ä", ""]
     assert found["cause"][0] == "no ? luck"
@@ -34,7 +34,7 @@ def test_rows_come_in_the_order_asked_for_with_text_that_can_be_written(sweep: G
 def test_a_name_that_leads_out_of_the_folder_is_not_looked_for(sweep: Golden) -> None:
     (cell,) = (name for name in os.listdir(sweep.runs) if "-s0-" in name)
     (sweep.runs / "inside").mkdir()
-    assert read_rows(sweep.runs / "inside", [f"../{cell}"])["status"].tolist() == ["missing"]
+    assert read_rows(sweep.runs / "inside", [f"../{cell}"]).columns["status"].tolist() == ["missing"]
 
 
 def test_a_record_that_is_replaced_while_it_is_read_is_read_again(
@@ -52,4 +52,4 @@ def test_a_record_that_is_replaced_while_it_is_read_is_read_again(
         return {"status": "contradictory"}
 
     monkeypatch.setattr(record_row, "_checked", checking)
-    assert read_row(folder / "record.json")["test_error"] == 0.08
+    assert read_row(folder / "record.json").values["test_error"] == 0.08

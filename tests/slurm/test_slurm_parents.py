@@ -43,7 +43,7 @@ def test_a_detached_sweep_with_parents_goes_on_by_a_job_that_depends_on_them(stu
     wait_until(lambda: len(results()) == 4, 180, lambda: f"four results\n{study.told()}")
     records = [json.loads(path.read_text()) for path in (study.folder / "runs").glob("*/record.json")]
     parents = {
-        record["config"]["optimizer.lr"]: record["result"]["val_error"]
+        record["config"]["optimizer.lr"]: record["metrics"]["val_error"]
         for record in records
         if record["config"]["data.val_images"]
     }

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec import structs
 from rich.console import Console, Group
+from study_records import study_record
 from support import ROOT, SMALL, CommandLine
 
 from allcnn.config import Config, checked
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
-from strive.cells.records import Failure, Provenance, Record, Result, Status
+from strive.cells.records import Failure, Record, Status
 from strive.cells.state import CellState
 from strive.cells.task import Task, write_tasks
 from strive.config import identity
@@ -32,15 +33,6 @@ from strive.status.status_text import counts, overview, sweep_report
 from strive.sweeps.plan import Action, Plan, Planned, StoredPlan, write_plan
 
 NOW = "2026-01-01T00:00:00+00:00"
-PROVENANCE = Provenance(
-    host="laptop", device="CPU", threads=2, layout="channels_last", compiled=False, train_seconds=1.5,
-    images_per_second=100.0, peak_memory_bytes=10**9, resumes=0, inexact=[], torch="2.14.1", python="3.11.7",
-    strive="0.1.0", code_hash="0123456789", data_fingerprint="ab", started=NOW, finished=NOW,
-)  # fmt: skip
-RESULT = Result(
-    epochs=350, steps=44, parameters=22042, train_loss=2.3, train_error=0.89, val_loss=None, val_error=None,
-    test_loss=2.3, test_error=0.9, predictions_sha256="0" * 64, weights_sha256="1" * 64,
-)  # fmt: skip
 BOOM = Failure(cause="RuntimeError: boom\nand more", traceback="Traceback:\n\tboom")
 
 
@@ -63,13 +55,14 @@ class Runs:
         return folder
 
     def ends(
-        self, number: int, status: Status = Status.done, failure: Failure | None = None, **provenance: str
+        self,
+        number: int,
+        status: Status = Status.done,
+        failure: Failure | None = None,
+        images: str = "ab",
+        **provenance: str,
     ) -> Path:
-        config, result = self.configs[number], None if failure else RESULT
-        record = Record(
-            schema=records.SCHEMA, cell=self.cells[number], status=status, config=identity.flat(config),
-            result=result, failure=failure, provenance=msgspec.structs.replace(PROVENANCE, **provenance),  # type: ignore[arg-type]
-        )  # fmt: skip
+        record = study_record(self.configs[number], status, failure=failure, images=images, provenance=provenance)
         return records.write_record(self.folder, record)
 
     def launched(
@@ -139,7 +132,7 @@ def test_each_cell_stands_as_its_folder_says(make_runs: Callable[..., Runs]):
     runs.ends(2, Status.out_of_memory, BOOM)
     runs.ends(3).write_text('{"schema": 1, ')
     (runs.cell(4) / "checkpoint.pt").touch()
-    (runs.cell(4) / "epochs.jsonl").write_text("{}\n{}\n")
+    (runs.cell(4) / "history.jsonl").write_text("{}\n{}\n")
     with take_claim(runs.cell(5), 60):
         runs.cell(6)  # made by a process that died before its first checkpoint
         found = runs.look()
@@ -418,7 +411,7 @@ def test_what_is_not_for_a_terminal_is_plain_and_whole(make_runs: Callable[..., 
 def test_the_overview_has_one_line_for_each_sweep_and_fits_80_columns(make_runs: Callable[..., Runs]):
     runs = make_runs(37)
     plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), many_kinds(runs)
-    long = msgspec.structs.replace(plan, sweep="table3_augmented_lr-12345678")
+    long = structs.replace(plan, sweep="table3_augmented_lr-12345678")
     text = shown([overview([(plan, statuses), (long, statuses)], width=80)], 80)
     _, first, second = text.splitlines()
     assert first.split() == ["table3", "37", "0", "2", "1", "2", "32", "vari…"]
@@ -438,10 +431,10 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_a_record_that_its_learning_curve_contradicts_is_no_result(make_runs: Callable[..., Runs]):
     runs = make_runs(1)
     runs.ends(0)
-    (runs.cell(0) / "epochs.jsonl").write_text('{"epoch": 1}\n')
+    (runs.cell(0) / "history.jsonl").write_text('{"train_loss": 1}\n')
     (found,) = runs.look()
     assert found.state is CellState.contradictory
-    assert found.why == "epochs.jsonl beside it cannot be read (its last line is no epoch)"
+    assert found.why == "history.jsonl beside it cannot be read (its last line is no step)"
     assert not found.state.finished
     assert found.state.ended
 
@@ -494,13 +487,13 @@ def test_a_sweep_file_that_was_edited_after_the_plan_is_named(
 def test_diverged_and_dead_cells_are_counted_apart_with_their_cause(make_runs: Callable[..., Runs]):
     runs = make_runs(3)
     runs.ends(0)
-    edit(runs.ends(1, Status.diverged), lambda content: content["result"].update(train_loss=None))
+    edit(runs.ends(1, Status.diverged), lambda content: content.update(cause="the loss became nan in epoch 350"))
     # Ten classes of which the largest has a tenth of the images.
-    edit(runs.ends(2), lambda content: content["provenance"].update(chance_error=0.9))
+    edit(runs.ends(2), lambda content: content["chance"].update(test_error=0.9))
     plan, statuses = StoredPlan.read(runs.folder / "sweeps" / "table3"), runs.look()
     text = shown(sweep_report(plan, statuses), None)
     assert "3 cells: 2 done (1 of them dead), 1 diverged" in text
-    assert f"diverged\n{runs.cells[1]}\n  the training loss was not finite in epoch 350 of 350" in text
+    assert f"diverged\n{runs.cells[1]}\n  the loss became nan in epoch 350" in text
     dead = f"{runs.cells[2]}\n  test error 90.00%, not below the 90.00% of always naming the largest class"
     assert f"dead, although done\n{dead}" in text
     head, row = shown([overview([(plan, statuses)])], None).splitlines()
@@ -617,9 +610,9 @@ def test_two_versions_of_a_data_sets_images_are_named(make_runs: Callable[..., R
     runs = make_runs(4)
     runs.ends(0)
     runs.ends(1)
-    runs.ends(3, Status.error, BOOM, data_fingerprint="")
+    runs.ends(3, Status.error, BOOM, images="")
     plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
     assert "versions" not in shown(sweep_report(plan, runs.look()), None)
-    runs.ends(2, data_fingerprint="cd")
+    runs.ends(2, images="cd")
     line = "finished cells have seen 2 versions of the images of cifar10: 2 of ab, 1 of cd"
     assert line in shown(sweep_report(plan, runs.look()), None).splitlines()

@@ -3,20 +3,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from study_records import study_record
 
 from allcnn.config import Base, Config, Variant
-from strive.cells.records import Failure, Provenance, Record, Result, Status
-from strive.config import identity
+from strive.cells.records import Record, Status
 from strive.errors import ConfigError
 from strive.sweeps.choice import Choice, ChoiceSpec, Criterion, MissingParentsError, choose, chooser, together
 
 SPEC = ChoiceSpec(key="optimizer.lr", sweeps=("table3_lr",), by=Criterion.val_error, per=("model.base",))
-WHERE = Provenance(
-    host="", device="", threads=1, layout="", compiled=False, train_seconds=1.0, images_per_second=1.0,
-    peak_memory_bytes=1, resumes=0, inexact=[], torch="", python="", strive="", code_hash="", data_fingerprint="",
-    started="", finished="",
-)  # fmt: skip
-
 Parent = tuple[Config, Record | None]
 
 
@@ -28,14 +22,7 @@ def cell(lr: float, seed: int = 0, base: Base = Base.a) -> Config:
 
 
 def record(config: Config, val: float | None, test: float = 0.5, status: Status = Status.done) -> Record:
-    result = Result(
-        epochs=1, steps=1, parameters=1, train_loss=1.0, train_error=0.5, val_loss=None, val_error=val, test_loss=None,
-        test_error=test, predictions_sha256="", weights_sha256="",
-    ) if status.finished else None  # fmt: skip
-    return Record(
-        schema=1, cell=identity.cell_id(config), status=status, config=identity.flat(config), result=result,
-        failure=None if result else Failure(cause="x", traceback=""), provenance=WHERE,
-    )  # fmt: skip
+    return study_record(config, status, val_error=val, test_error=test)
 
 
 def seeds(lr: float, *errors: float | None, status: Status = Status.done, base: Base = Base.a) -> list[Parent]:

@@ -1,29 +1,25 @@
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
+from study_records import study_record
 from support import MakeConfig
 
-from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import Record
-from strive.config import identity
 from strive.sweeps.estimate import Work, device_of, estimate_hours
 
 
 @pytest.fixture
 def measured(make_small: MakeConfig):
     """Write a record with a speed, without training: {device, threads, images/s}."""
-    template = run_cell(make_small("seed=99", "budget.epochs=1"))
 
     def measured(config: Config, device: str, images_per_second: float, threads: int = 1) -> Record:
-        provenance = replace(template.provenance, device=device, threads=threads, images_per_second=images_per_second)
-        record = replace(template, cell=identity.cell_id(config), config=identity.flat(config), provenance=provenance)
+        speed = {"device": device, "threads": threads, "images_per_second": images_per_second}
+        record = study_record(config, provenance=speed)
         records.write_record(Path(config.runs), record)
         return record
 
-    (Path(template.config["runs"]) / template.cell / "record.json").unlink()
     return measured
 
 

@@ -40,13 +40,13 @@ def failed(config: Config, status: str = "error", cause: str = "RuntimeError: no
     run_cell(config)
     path = folder(config) / "record.json"
     content = json.loads(path.read_text())
-    content |= {"status": status, "result": None, "failure": {"cause": cause, "traceback": ""}}
+    content |= {"status": status, "metrics": {}, "outputs": {}, "failure": {"cause": cause, "traceback": ""}}
     path.write_text(json.dumps(content))
 
 
 def checkpoint(config: Config, epochs: int) -> None:
     write_state(folder(config) / "checkpoint.pt", {})
-    (folder(config) / "epochs.jsonl").write_text("{}\n" * epochs)
+    (folder(config) / "history.jsonl").write_text("{}\n" * epochs)
 
 
 def test_a_cell_that_was_never_begun_is_trained(look: Look, make_small: MakeConfig):
@@ -62,7 +62,7 @@ def test_a_result_is_done_and_a_diverged_one_too(look: Look, make_small: MakeCon
     run_cell(diverged)
     for retrain in (Retrain.none, Retrain.failed):
         assert look(diverged, retrain).action is Action.done
-        assert look(diverged, retrain).reason == "diverged: the training loss was not finite in epoch 1 of 2"
+        assert look(diverged, retrain).reason.startswith("diverged: the training loss became ")
 
 
 def test_a_checkpoint_is_resumed_and_only_the_rest_counts(look: Look, make_small: MakeConfig):

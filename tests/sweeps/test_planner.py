@@ -158,7 +158,7 @@ def _train(plan: Plan) -> None:
 def _rewrite(config: Config, val_error: float) -> None:
     path = records.record_path(Path(config.runs), identity.cell_id(config))
     content = json.loads(path.read_text())
-    content["result"]["val_error"] = val_error
+    content["metrics"]["val_error"] = val_error
     path.write_text(json.dumps(content))
 
 

@@ -16,8 +16,8 @@ def rows(sweep: Golden) -> list[list[str]]:
 def test_hours_are_summed_and_seconds_are_the_median_of_what_is_done(tmp_path: Path):
     sweep = Golden(tmp_path / "runs")
     for seed, seconds in enumerate((1800.0, 3600.0, 9000.0)):
-        sweep.cell({"seed": seed}, 10.0, train_seconds=seconds, images_per_second=1000.0 + seed)
-    sweep.cell({"seed": 3}, status="timeout", train_seconds=21600.0, images_per_second=1.0)
+        sweep.cell({"seed": seed}, 10.0, seconds=seconds, images_per_second=1000.0 + seed)
+    sweep.cell({"seed": 3}, status="timeout", seconds=21600.0, images_per_second=1.0)
     # 0.5 + 1 + 2.5 hours, and 6 that led to nothing.
     assert rows(sweep) == [["all cells", "some processor", "4", "3,600", "1,001", "10.0"]]
 
@@ -26,7 +26,7 @@ def test_each_net_on_each_device_has_a_line_and_all_have_a_total(tmp_path: Path)
     sweep = Golden(tmp_path / "runs")
     for variant in ("base", "all_cnn"):
         for seed, device in enumerate(("GPU", "CPU")):
-            sweep.cell({"model.variant": variant, "seed": seed}, 10.0, device=device, train_seconds=360.0)
+            sweep.cell({"model.variant": variant, "seed": seed}, 10.0, device=device, seconds=360.0)
     found = rows(sweep)
     assert [line[:2] for line in found] == [
         ["variant base", "GPU"],
@@ -47,7 +47,7 @@ def test_of_arms_each_has_a_line(tmp_path: Path):
 
 def test_without_a_finished_cell_the_median_is_a_hole(tmp_path: Path):
     sweep = Golden(tmp_path / "runs")
-    sweep.cell({}, status="timeout", train_seconds=7200.0)
+    sweep.cell({}, status="timeout", seconds=7200.0)
     assert rows(sweep) == [["all cells", "some processor", "1", "none done", "none done", "2.00"]]
 
 

@@ -13,13 +13,13 @@ from strive.errors import RecordError
 from strive.trackers.cell_files import read_cell_files
 
 REST = {"train_error": 0.5, "val_loss": None, "val_error": None}
-LINES = [json.dumps({"epoch": n, "lr": 0.1, "train_loss": 2 / n} | REST) for n in (1, 2)]
+LINES = [json.dumps({"step": n, "lr": 0.1, "train_loss": 2 / n} | REST) for n in (1, 2)]
 
 
 def begun(folder: Path, config: str = "seed: 3\ntracker:\n  project: p\n", lines: list[str] = LINES) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config)
-    (folder / "epochs.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return folder
 
 

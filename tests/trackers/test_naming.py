@@ -110,20 +110,19 @@ def test_the_summary_of_a_finished_cell_holds_its_record_and_its_best_epoch():
     files = read_cell_files(folder)
     assert files is not None
     assert files.record is not None
-    assert files.record.result is not None
     summary = summary_of(files)
     assert summary["record"] == (folder / "record.json").read_text()
-    assert summary["test_error"] == files.record.result.test_error
+    assert summary["test_error"] == files.record.metrics["test_error"]
     assert summary["status"] == "done"
     assert summary["peak_memory_gb"] == round(files.record.provenance.peak_memory_bytes / 1e9, 3)
-    errors = {row["epoch"]: row["val_error"] for row in map(json.loads, files.epochs)}
+    errors = {row["epoch"]: row["val_error"] for row in files.rows(0)}
     assert summary["best_val_error"] == min(errors.values())
     assert errors[summary["best_val_epoch"]] == summary["best_val_error"]
     assert summary.keys() <= set(SUMMARY_KEYS)
 
 
 def test_the_earliest_of_equally_good_epochs_is_the_best(make_config: MakeConfig):
-    lines = [json.dumps({"epoch": n, "val_error": error}) for n, error in ((1, 0.5), (2, 0.25), (3, 0.25))]
+    lines = [json.dumps({"step": n, "val_error": error}) for n, error in ((1, 0.5), (2, 0.25), (3, 0.25))]
     summary = summary_of(dataclasses.replace(files_of(make_config), epochs=lines))
     assert (summary["best_val_error"], summary["best_val_epoch"]) == (0.25, 2)
 

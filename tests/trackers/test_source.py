@@ -24,15 +24,14 @@ from support import ROOT
 from wandb.apis.public import Run
 from wandb_peer import Peer, PeerRun
 
-from allcnn.result import epoch_line
+from allcnn.result import history_line
 from allcnn.training import EpochLine
 from strive.errors import LoadError
 from strive.results import load
-from strive.results.learning_curves import COLUMNS
 from strive.results_cli import guarded
 from strive.trackers import local_copy, server
 from strive.trackers.source import open_source
-from strive.trackers.wandb_records import epoch_lines
+from strive.trackers.wandb_records import history_lines
 
 SOURCE = "wandb:me/paper"
 
@@ -80,9 +79,9 @@ def uploaded(peer: Peer, id: str, job_type: str = "train", **fields: Any) -> Pee
 
 def upload_cell(peer: Peer, folder: Path, **fields: Any) -> PeerRun:
     """Put a cell into the project as training would: rows without nulls, the record's text in the summary."""
-    rows = [json.loads(line) for line in _lines(folder / "epochs.jsonl")]
+    rows = [json.loads(line) for line in _lines(folder / "history.jsonl")]
     history = [
-        {key: value for key, value in row.items() if value is not None} | {"_step": step}
+        {"epoch" if key == "step" else key: value for key, value in row.items() if value is not None} | {"_step": step}
         for step, row in enumerate(rows)
     ]
     summary = {"status": "done", "record": (folder / "record.json").read_bytes().decode()}
@@ -112,7 +111,7 @@ def epochs(count: int, first: float = 0.9) -> list[dict[str, Any]]:
     """Return lines whose numbers are hard to carry: whole ones, long ones, tiny ones, none."""
     numbers = [
         {
-            "epoch": epoch,
+            "step": epoch,
             "lr": 1.0 if epoch == 1 else 0.1 / (2 + epoch),
             "train_loss": None if epoch == 2 else 5e-324 * epoch,
             "train_error": first / epoch,
@@ -121,7 +120,13 @@ def epochs(count: int, first: float = 0.9) -> list[dict[str, Any]]:
         }
         for epoch in range(1, count + 1)
     ]
-    return [dict(zip(COLUMNS, (line[name] for name in COLUMNS), strict=True)) for line in numbers]
+    return numbers
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    """Return the numbers of a history; what is null in all of it is not on W&B."""
+    rows = [json.loads(line) for line in _lines(path)]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 def varied(runs: Path) -> Path:
@@ -291,7 +296,7 @@ def test_what_the_genuine_client_logged_comes_back(peer: Peer, runs: Path, tmp_p
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
 
-    for name in ("sweeps/golden/plan.json", f"{folder.name}/record.json", f"{folder.name}/epochs.jsonl"):
+    for name in ("sweeps/golden/plan.json", f"{folder.name}/record.json", f"{folder.name}/history.jsonl"):
         assert (source.folder / name).read_bytes() == (runs / name).read_bytes()
 
 
@@ -302,11 +307,11 @@ def test_learning_curves_are_those_on_disk(peer: Peer, runs: Path) -> None:
     upload(peer, varied(runs))
     assert guarded(make_report.main, ["--source", SOURCE, "--out", "page.html"]) == 0
     copy = open_source(SOURCE).folder
-    names = {path.parent.name for path in runs.glob("*/epochs.jsonl")}
-    assert {path.parent.name for path in copy.glob("*/epochs.jsonl")} == names
+    names = {path.parent.name for path in runs.glob("*/history.jsonl")}
+    assert {path.parent.name for path in copy.glob("*/history.jsonl")} == names
     assert len(names) == 7
     for name in names:
-        assert (copy / name / "epochs.jsonl").read_bytes() == (runs / name / "epochs.jsonl").read_bytes()
+        assert steps(copy / name / "history.jsonl") == steps(runs / name / "history.jsonl")
     assert guarded(make_report.main, ["--runs", str(copy), "--out", "copy.html"]) == 0
     assert Path("page.html").read_bytes() == Path("copy.html").read_bytes()
 
@@ -327,20 +332,20 @@ def test_figures_are_those_of_the_folder_that_was_uploaded(peer: Peer, runs: Pat
 def test_a_line_is_what_training_wrote() -> None:
     line = EpochLine(epoch=2, lr=1.0, train_loss=float("nan"), train_error=1 / 3, val_loss=None, val_error=0.0)
     row = {"epoch": 2, "lr": 1, "train_loss": "NaN", "train_error": 1 / 3, "val_error": 0, "_step": 1, "_runtime": 3.5}
-    assert epoch_lines([row]) == [epoch_line(line)]
+    assert history_lines([row]) == [history_line(line)]
 
 
 def test_rows_that_are_no_epochs_are_no_lines() -> None:
     whole = {"epoch": 1, "lr": 0.5, "train_error": 0.5}
     pictures = {"epoch": 1, "inputs": {"_type": "image-file"}}
     odd = [{}, {"epoch": None}, whole | {"epoch": 0}, whole | {"epoch": "2"}, whole | {"epoch": True}]
-    assert epoch_lines([whole, pictures, *odd]) == epoch_lines([whole])
-    assert len(epoch_lines([whole])) == 1
+    assert history_lines([whole, pictures, *odd]) == history_lines([whole])
+    assert len(history_lines([whole])) == 1
 
 
 def test_of_an_epoch_that_was_logged_twice_the_later_row_counts() -> None:
     rows = [{"epoch": epoch, "lr": lr, "train_error": 0.5} for epoch, lr in ((1, 0.5), (2, 0.4), (2, 0.3), (3, 0.2))]
-    assert [json.loads(line)["lr"] for line in epoch_lines(rows)] == [0.5, 0.3, 0.2]
+    assert [json.loads(line)["lr"] for line in history_lines(rows)] == [0.5, 0.3, 0.2]
 
 
 def test_tables_ask_for_no_history(peer: Peer, runs: Path) -> None:
@@ -369,10 +374,10 @@ def test_a_history_is_fetched_once_and_again_when_its_cell_was_trained_again(pee
     one_cell(runs, 9.0, epochs=epochs(3, 0.7))
     upload_cell(peer, folder)
     source = open_source(SOURCE)
-    copied = source.folder / folder.name / "epochs.jsonl"
+    copied = source.folder / folder.name / "history.jsonl"
     assert not copied.exists()  # the curve of another training
     source.fetch_curves([folder.name])
-    assert copied.read_bytes() == (folder / "epochs.jsonl").read_bytes()
+    assert steps(copied) == steps(folder / "history.jsonl")
 
 
 def test_a_history_with_a_gap_is_told_and_asked_for_again(
@@ -384,12 +389,12 @@ def test_a_history_with_a_gap_is_told_and_asked_for_again(
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
     assert f"W&B run {folder.name} has 2 of 3 epochs; python src/sync.py --again" in capsys.readouterr().err
-    assert len(_lines(source.folder / folder.name / "epochs.jsonl")) == 2
+    assert len(_lines(source.folder / folder.name / "history.jsonl")) == 2
 
     peer.runs[folder.name].history.append(lost)
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
-    assert (source.folder / folder.name / "epochs.jsonl").read_bytes() == (folder / "epochs.jsonl").read_bytes()
+    assert steps(source.folder / folder.name / "history.jsonl") == steps(folder / "history.jsonl")
 
 
 def test_a_failed_cells_history_is_fetched_again_when_it_grew(peer: Peer, runs: Path) -> None:
@@ -401,7 +406,7 @@ def test_a_failed_cells_history_is_fetched_again_when_it_grew(peer: Peer, runs: 
     peer.runs[folder.name].history.append(longer[2] | {"_step": 2})
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
-    assert (source.folder / folder.name / "epochs.jsonl").read_bytes() == (folder / "epochs.jsonl").read_bytes()
+    assert steps(source.folder / folder.name / "history.jsonl") == steps(folder / "history.jsonl")
 
 
 def test_a_history_of_which_the_server_gives_a_sample_is_scanned(
@@ -413,7 +418,7 @@ def test_a_history_of_which_the_server_gives_a_sample_is_scanned(
     monkeypatch.setattr(Run, "history", lambda self, **options: whole(self, **options)[::2])
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
-    assert (source.folder / folder.name / "epochs.jsonl").read_bytes() == (folder / "epochs.jsonl").read_bytes()
+    assert steps(source.folder / folder.name / "history.jsonl") == steps(folder / "history.jsonl")
     assert peer.operations["HistoryPage"] == 1
 
 
@@ -422,7 +427,7 @@ def test_a_history_of_more_rows_than_a_sample_has_comes_whole(peer: Peer, runs: 
     upload(peer, runs)
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
-    assert (source.folder / folder.name / "epochs.jsonl").read_bytes() == (folder / "epochs.jsonl").read_bytes()
+    assert steps(source.folder / folder.name / "history.jsonl") == steps(folder / "history.jsonl")
     assert not peer.operations["HistoryPage"]
 
 
@@ -558,10 +563,10 @@ def _edited(text: str, **changes: Any) -> str:
         (lambda text: 12.5, "not a record"),
         (lambda text: ["a", None], "not a record"),
         (lambda text: {"_type": "table-file"}, "not a record"),
-        (lambda text: _edited(text, schema=9), "schema 9, this version reads schema 1"),
+        (lambda text: _edited(text, schema=9), "schema 9, this version reads schemas 1 and 2"),
         (lambda text: _edited(text, status="splendid"), "must be one of"),
-        (lambda text: _edited(text, result=None), "does not fit its result"),
-        (lambda text: _edited(text, config={}), "its config lacks"),
+        (lambda text: _edited(text, status="error"), "does not fit its failure"),
+        (lambda text: _edited(text, config={}), "its config belongs to a cell whose id ends in"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "its config belongs to a cell whose id ends in"),
     ],
 )
@@ -754,11 +759,11 @@ def test_histories_that_came_before_the_server_failed_are_kept(
     source = open_source(SOURCE)
     with pytest.raises(LoadError, match="the same command again goes on from there"):
         source.fetch_curves([folder.name for folder in folders])
-    kept = len(list(source.folder.glob("*/epochs.jsonl")))
+    kept = len(list(source.folder.glob("*/history.jsonl")))
     assert 0 < kept < 40
     peer.operations.clear()
     source.fetch_curves([folder.name for folder in folders])
-    assert len(list(source.folder.glob("*/epochs.jsonl"))) == 40
+    assert len(list(source.folder.glob("*/history.jsonl"))) == 40
     assert peer.operations["RunFullHistory"] == 40 - kept
 
 

@@ -59,7 +59,7 @@ def complete(peer: Peer, runs: Path) -> None:
     for cell in cells(runs):
         shown = peer.runs[cell]
         assert shown.summary["record"].encode() == (runs / cell / "record.json").read_bytes()
-        epochs = [json.loads(line)["epoch"] for line in (runs / cell / "epochs.jsonl").read_text().splitlines()]
+        epochs = [json.loads(line)["epoch"] for line in (runs / cell / "history.jsonl").read_text().splitlines()]
         assert [row["epoch"] for row in shown.history] == epochs
         assert shown.state == "finished"
 
@@ -266,7 +266,7 @@ def test_a_cell_that_was_uploaded_before_joins_a_later_sweep_without_losing_its_
         assert "1 cell: 1 uploaded" in done.stdout
         assert name in peer.runs[cell].tags
         assert peer.runs[cell].group == "first"
-        assert len(peer.runs[cell].history) == len((runs / cell / "epochs.jsonl").read_text().splitlines())
+        assert len(peer.runs[cell].history) == len((runs / cell / "history.jsonl").read_text().splitlines())
     assert "1 there already" in sync("runs=cells").stdout
 
 

@@ -68,7 +68,7 @@ def epochs_of(peer: Peer, cell: str) -> list[int]:
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
-    (path,) = folder.glob("cells/*/epochs.jsonl")
+    (path,) = folder.glob("cells/*/history.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -193,7 +193,7 @@ def test_a_cell_trained_again_with_other_numbers_gets_a_w_and_b_run_of_its_own(p
     assert run("run.py", *SMALL, RUNS).returncode == 0
     (cell,) = peer.runs
     before = list(peer.runs[cell].history)
-    path = tmp_path / "cells" / cell / "epochs.jsonl"
+    path = tmp_path / "cells" / cell / "history.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line | {"train_loss": 0.5}) + "\n" for line in lines))
     # As a retraining leaves it: another record, other epochs.
@@ -319,7 +319,7 @@ def test_sync_can_follow_cells_while_they_train_elsewhere_without_w_and_b(
     peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
 ):
     with training(client | {"WANDB_MODE": "offline"}, tmp_path, *LONG) as process:
-        until(lambda: list(tmp_path.glob("cells/*/epochs.jsonl")), "a cell in training")
+        until(lambda: list(tmp_path.glob("cells/*/history.jsonl")), "a cell in training")
         early = run("sync.py", RUNS)
         assert "1 not ended, uploaded so far" in early.stdout
         (shown,) = peer.runs.values()
@@ -364,7 +364,7 @@ def test_numbers_of_another_training_are_not_mixed_in_where_the_receipt_is_lost(
     assert run("run.py", *SMALL, RUNS).returncode == 0
     (cell,) = peer.runs
     (tmp_path / "cells" / cell / "wandb.json").unlink()
-    path = tmp_path / "cells" / cell / "epochs.jsonl"
+    path = tmp_path / "cells" / cell / "history.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line | {"train_loss": 0.5}) + "\n" for line in lines))
     assert run("sync.py", RUNS).returncode == 0

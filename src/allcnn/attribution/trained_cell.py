@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from allcnn.config import Config
 from allcnn.data import Split, Splits, eval_view, load_splits, output_size
 from allcnn.networks import build_network, check_network
-from allcnn.result import weights_hash
+from allcnn.result import WEIGHTS, weights_hash
+from allcnn.same_images import IMAGES
 from allcnn.training import choose_execution
+from strive.cells.metrics import result_text
 from strive.cells.records import Record, Status, read_record
 from strive.cells.reproduce import repeated
 from strive.errors import ConfigError
@@ -58,18 +60,18 @@ def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str
     given = {"trainer.threads": "0", "trainer.device": device} | dict(overrides or {})
     config = repeated(record, record_path.parent.parent, given)
     state, sha256 = _read_state(weights)
-    assert record.result is not None
-    if sha256 != record.result.weights_sha256:
+    made, images = record.outputs[WEIGHTS], record.data.get(IMAGES, "")
+    if sha256 != made:
         raise ConfigError(
             f"{weights}: these are not the weights of the record in the same folder"
-            f" (sha256 {sha256[:10]}..., the record's {record.result.weights_sha256[:10]}...);"
+            f" (sha256 {sha256[:10]}..., the record's {made[:10]}...);"
             f" put the cell's own there, or take them for themselves: weights={weights} and the model and data"
         )
     network, splits = _loaded(config, state, weights)
-    if splits.fingerprint != record.provenance.data_fingerprint:
+    if splits.fingerprint != images:
         raise ConfigError(
             f"data.root={config.data.root}: these are not the images of {record.cell} (fingerprint"
-            f" {splits.fingerprint}, the record's {record.provenance.data_fingerprint});"
+            f" {splits.fingerprint}, the record's {images});"
             " name with data.root=DIR where the images that it was trained on lie now"
         )
     return TrainedCell(
@@ -79,7 +81,7 @@ def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str
         network=network,
         splits=splits,
         weights_sha256=sha256,
-        test_error=record.result.test_error,
+        test_error=record.metrics["test_error"],
     )
 
 
@@ -137,15 +139,15 @@ class _EvalSplit:
 
 
 def _check_trained(record: Record, weights: Path) -> None:
-    if record.result is None:
-        cause = record.failure.cause if record.failure else ""
+    if record.failure is not None:
+        cause = record.failure.cause
         raise ConfigError(
             f"{record.cell} has no trained net: {record.status.value}: {cause}\n"
             "  train it with the command that it was launched with; what failed is tried again"
         )
     if record.status is Status.diverged:
         raise ConfigError(
-            f"{record.cell} diverged (test error {record.result.test_error:.2%}): its net has learned nothing to"
+            f"{record.cell} diverged ({result_text(record.metrics)}): its net has learned nothing to"
             " look at; take a cell that is done"
         )
     if not weights.is_file():

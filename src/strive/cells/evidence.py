@@ -1,25 +1,30 @@
-"""Comparison of a record with the predictions and the learning curve in its folder. Imports no torch."""
+"""Comparison of a record with the predictions and the history in its folder. Imports no torch."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from strive.cells.history import EPOCHS, epoch_in
-from strive.cells.records import PREDICTIONS, Record, Result, Status, divergence
+from strive.cells.history import HISTORY, history_path, step_in
+from strive.cells.metrics import Better, better_of, dead_metrics
+from strive.cells.records import PREDICTIONS, Record, Status
 
-_LAST = ("train_loss", "train_error", "val_loss", "val_error")  # that a result copies from its last epoch
+# An app whose outputs name predictions promises this much more of its record: predictions.npz holds labels and logits
+# of the test images, each step of its history is an epoch, and the metrics with these names are its last epoch's.
+_OUTPUT = "predictions"
+_LAST = ("train_loss", "train_error", "val_loss", "val_error")
+_BUDGET = "budget.epochs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """Result of comparing a record with the other files in its folder."""
 
-    contradictions: tuple[str, ...]  # a sentence each, with both values
-    not_checked: tuple[str, ...]  # test_error, epochs: parts of the record without a file to compare with
-    chance_error: float | None  # share in [0, 1], if every test image were assigned to the largest class
-    labels_sha256: str  # of the test images, in order; "" without predictions
+    contradictions: tuple[str, ...] = ()  # a sentence each, with both values
+    not_checked: tuple[str, ...] = ()  # test_error, epochs: parts of the record without a file to compare with
+    chance: Mapping[str, float] = field(default_factory=dict)  # {metric: what an untrained guess reaches}
+    labels_sha256: str = ""  # of the test images, in order; "" without predictions
 
     @property
     def why(self) -> str:
@@ -28,83 +33,88 @@ class Evidence:
 
 
 def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) -> Evidence:
-    """Compare a record's result with predictions.npz and epochs.jsonl in its folder.
+    """Compare a record's metrics with predictions.npz and the history in its folder, where the app promises that.
 
     most_bytes: a larger predictions file is skipped, as if it did not exist.
     """
-    result, chance, labels_sha256 = record.result, record.provenance.chance_error, ""
-    if result is None:
-        return Evidence(contradictions=(), not_checked=(), chance_error=chance, labels_sha256="")
-    found, not_checked = list(_against_budget(record, result)), []
+    chance, labels_sha256 = dict(record.chance), ""
+    if not record.status.finished or _OUTPUT not in record.outputs:
+        return Evidence(chance=chance)
+    found, not_checked = list(_against_budget(record)), []
     try:
-        found += _against_epochs(result, (folder / EPOCHS).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        not_checked.append("epochs")
+        path = history_path(folder)
+        found += _against_history(record.metrics, path.read_bytes(), path.name) if path else ()
+        not_checked += [] if path else ["epochs"]
     except (OSError, ValueError) as error:
-        found.append(f"{EPOCHS} beside it cannot be read ({_first_line(error)})")
+        found.append(f"{path.name if path else HISTORY} beside it cannot be read ({_first_line(error)})")
     if 0 <= _size(folder / PREDICTIONS) <= most_bytes:
         # NumPy takes a while to import, and most sweeps that are only listed have no predictions to read.
         from strive.cells.predictions import Predicted
 
-        predicted = Predicted.of(result, folder)
+        predicted = Predicted.of(record, folder)
         found += predicted.contradictions
         counted, labels_sha256 = predicted.chance_error, predicted.labels_sha256
-        if None not in (chance, counted) and chance != counted:
-            found.append(f"record.json says chance_error {chance}, {PREDICTIONS} beside it gives {counted}")
-        chance = counted if chance is None else chance
+        stated = chance.get("test_error")
+        if counted is not None and chance.setdefault("test_error", counted) != counted:
+            found.append(f"record.json says chance_error {stated}, {PREDICTIONS} beside it gives {counted}")
     else:
         not_checked.append("test_error")
     return Evidence(
-        contradictions=tuple(found),
-        not_checked=tuple(sorted(not_checked)),
-        chance_error=chance,
-        labels_sha256=labels_sha256,
+        contradictions=tuple(found), not_checked=tuple(sorted(not_checked)), chance=chance, labels_sha256=labels_sha256
     )
 
 
-def is_dead(test_error: float | None, chance_error: float | None) -> bool:
-    """Return whether a net never left chance: it errs at least as often as if it always named the largest class."""
-    return test_error is not None and chance_error is not None and test_error >= chance_error - 1e-12
+def dead_text(record: Record, chance: Mapping[str, float] | None = None) -> str:
+    """Return why a cell never left chance; "" if it did, or if nobody knows what chance gives.
+
+    chance: {metric: what an untrained guess reaches}, if it is not the record's.
+    """
+    chance = record.chance if chance is None else chance
+    if record.status is not Status.done or not (dead := dead_metrics(record.metrics, chance)):
+        return ""
+    return ", ".join(chance_text(name, chance[name]) for name in dead)
 
 
-def dead_text(chance_error: float) -> str:
-    """Return a remark on the test error of a net that never left chance."""
-    return f"not below the {chance_error:.2%} of always naming the largest class"
+def chance_text(name: str, chance: float) -> str:
+    """Return a remark on a metric that is at chance or beyond it."""
+    if name == "test_error":
+        return f"not below the {chance:.2%} of always naming the largest class"
+    side = "below" if better_of(name) is Better.lower else "above"
+    return f"{name} is not {side} the {chance:g} of chance"
 
 
 def remark(record: Record) -> str:
-    """Return in one line why a cell diverged or why its net counts as dead; "" for any other cell."""
-    error, chance = record.result.test_error if record.result else None, record.provenance.chance_error
-    if record.status is Status.done and error is not None and chance is not None and is_dead(error, chance):
-        return f"dead, {dead_text(chance)}"
-    return divergence(record)
+    """Return in one line why a cell diverged or why it counts as dead; "" for any other cell."""
+    return f"dead, {why}" if (why := dead_text(record)) else record.cause
 
 
-def _against_budget(record: Record, result: Result) -> Iterator[str]:
-    planned = record.config["budget.epochs"]
-    fits = result.epochs == planned if record.status is Status.done else 0 < result.epochs <= planned
+def _against_budget(record: Record) -> Iterator[str]:
+    planned, epochs = record.config.get(_BUDGET), record.metrics.get("epochs")
+    if planned is None or epochs is None:
+        return
+    fits = epochs == planned if record.status is Status.done else 0 < epochs <= planned
     if not fits:
-        yield f"record.json says {record.status.value} after {result.epochs} epochs, its config budget.epochs={planned}"
+        yield f"record.json says {record.status.value} after {epochs} epochs, its config {_BUDGET}={planned}"
 
 
-def _against_epochs(result: Result, content: bytes) -> Iterator[str]:
-    """Yield contradictions in the last line of a learning curve; raise ValueError if that line is damaged."""
+def _against_history(metrics: Mapping[str, float | None], content: bytes, name: str) -> Iterator[str]:
+    """Yield contradictions in the last line of a history; raise ValueError if that line is damaged."""
     lines = content.splitlines()
     if not lines:
         raise ValueError("it is empty")
-    last = epoch_in(lines[-1])
+    last = step_in(lines[-1])
     if last is None:
-        raise ValueError("its last line is no epoch")
-    if (last.epoch, len(lines)) != (result.epochs, result.epochs):
+        raise ValueError("its last line is no step")
+    if (last.step, len(lines)) != (metrics.get("epochs"),) * 2:
         yield (
-            f"record.json says {result.epochs} epochs, {EPOCHS} beside it has {len(lines)} lines and ends with epoch"
-            f" {last.epoch}"
+            f"record.json says {metrics.get('epochs')} epochs, {name} beside it has {len(lines)} lines and ends with"
+            f" epoch {last.step}"
         )
         return
-    for name in _LAST:
-        said, wrote = getattr(result, name), getattr(last, name)
+    for each in filter(metrics.__contains__, _LAST):
+        said, wrote = metrics[each], last.values.get(each)
         if said != wrote:
-            yield f"record.json says {name} {_text(said)}, {EPOCHS} beside it {_text(wrote)}"
+            yield f"record.json says {each} {_text(said)}, {name} beside it {_text(wrote)}"
 
 
 def _text(value: Any) -> str:

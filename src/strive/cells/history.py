@@ -1,46 +1,64 @@
-"""A cell's history, epochs.jsonl: one line for each epoch. Imports no torch."""
+"""A cell's history, history.jsonl: one line for each step that it logged. Imports no torch."""
 
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
-EPOCHS = "epochs.jsonl"
+from strive.cells import schema1
+
+HISTORY = "history.jsonl"
 
 
-class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of one epoch. Losses are nats per image, errors shares in [0, 1].
+class Step(msgspec.Struct, frozen=True):
+    """The numbers of one step; the app says what its steps are."""
 
-    None if nothing was held out, or if the number was not finite.
-    """
-
-    epoch: Annotated[int, msgspec.Meta(ge=1)]
-    lr: float | None
-    train_loss: float | None
-    train_error: float | None
-    val_loss: float | None
-    val_error: float | None
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    values: dict[str, float | None]  # {name: value}; null: not finite, or not measured
 
 
-_decoder = msgspec.json.Decoder(Epoch)
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
+_decoder = msgspec.json.Decoder(dict[str, _Number | None])
 
 
-def read_history(folder: Path) -> list[Epoch | None]:
+def read_history(folder: Path) -> list[Step | None]:
     """Return an entry for each line in a cell's history, None for a damaged one; [] if there is no file."""
-    return [epoch_in(line) for line in read_lines(folder)]
+    return [step_in(line) for line in read_lines(folder)]
 
 
 def read_lines(folder: Path) -> list[bytes]:
-    """Return the unparsed lines of epochs.jsonl; [] if there is no file."""
+    """Return the unparsed lines of a cell's history; [] if there is no file."""
+    path = history_path(folder)
     try:
-        return (folder / EPOCHS).read_bytes().splitlines()
+        return path.read_bytes().splitlines() if path else []
     except OSError:
         return []
 
 
-def epoch_in(line: bytes) -> Epoch | None:
-    """Parse a line; return None if it is damaged, for example a truncated last line."""
+def history_path(folder: Path) -> Path | None:
+    """Return the path of a cell's history, history.jsonl or the file of schema 1; None if it has none."""
+    for name in (HISTORY, schema1.EPOCHS):
+        if (folder / name).exists():
+            return folder / name
+    return None
+
+
+def step_in(line: bytes) -> Step | None:
+    """Parse a line of a history; return None if it is damaged, for example a truncated last line."""
     try:
-        return _decoder.decode(line)
-    except (ValueError, RecursionError):
+        numbers: dict[str, Any] = _decoder.decode(line)
+        if "step" not in numbers:
+            numbers = schema1.as_step(numbers)
+        step = numbers.pop("step")
+        return Step(step, numbers) if type(step) is int and step >= 0 else None
+    except (ValueError, KeyError, RecursionError):
         return None
+
+
+def step_line(step: int, values: Mapping[str, float | None]) -> str:
+    """Return a step as a line of history.jsonl; a number that is not finite becomes null."""
+    numbers = {name: None if value is None or not math.isfinite(value) else value for name, value in values.items()}
+    return json.dumps({"step": step} | numbers, allow_nan=False) + "\n"

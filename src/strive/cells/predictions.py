@@ -5,7 +5,7 @@ Shapes: n test images.
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from strive.cells.records import PREDICTIONS, Result
+from strive.cells.records import PREDICTIONS, Record
 from strive.errors import PredictionsError
 
 _ROWS = 10_000  # test images per block in which the loss is computed in float64
@@ -22,21 +22,21 @@ _CLOSE = 1e-6  # relative tolerance: torch and NumPy sum in different orders
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predicted:
-    """Result of comparing a cell's predictions with its result."""
+    """Result of comparing a cell's predictions with its metrics."""
 
     contradictions: tuple[str, ...]  # a sentence each, with both values
     chance_error: float | None = None  # share in [0, 1] of always naming the largest class; None if unreadable
     labels_sha256: str = ""  # "" if unreadable
 
     @classmethod
-    def of(cls, result: Result, folder: Path) -> Self:
-        """Compare a result with the predictions.npz in its folder, which must exist."""
+    def of(cls, record: Record, folder: Path) -> Self:
+        """Compare a record's test_error and test_loss with the predictions.npz in its folder, which must exist."""
         try:
-            labels, logits = read_predictions(folder, result.predictions_sha256)
+            labels, logits = read_predictions(folder, record.outputs["predictions"])
         except (FileNotFoundError, PredictionsError) as error:
             return cls(contradictions=(str(error),))
         return cls(
-            contradictions=tuple(_contradictions(result, labels, logits)),
+            contradictions=tuple(_contradictions(record.metrics, labels, logits)),
             chance_error=largest_class_error(labels),
             labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
         )
@@ -73,20 +73,21 @@ def largest_class_error(labels: npt.NDArray[np.int64]) -> float:
 
 
 def _contradictions(
-    result: Result, labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]
+    metrics: Mapping[str, float | None], labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]
 ) -> Iterator[str]:
-    """Yield the differences of a result from the numbers that labels int64 [n] and logits float [n, classes] give."""
+    """Yield the differences of metrics from the numbers that labels int64 [n] and logits float [n, classes] give."""
     # Same rule as in scoring: the first of equal logits wins, and NaN counts as the largest.
     error = int((logits.argmax(axis=1) != labels).sum()) / len(labels)
-    if not math.isclose(result.test_error, error, abs_tol=1e-12):
-        yield f"record.json says test_error {result.test_error}, {PREDICTIONS} beside it gives {error}"
     loss = _loss(labels, logits)
-    if (loss is None) != (result.test_loss is None) or (
-        loss is not None
-        and result.test_loss is not None
-        and not math.isclose(result.test_loss, loss, rel_tol=_CLOSE, abs_tol=_CLOSE)
-    ):
-        yield f"record.json says test_loss {_text(result.test_loss)}, {PREDICTIONS} beside it gives {_text(loss)}"
+    for name, value, tolerance in (("test_error", error, 1e-9), ("test_loss", loss, _CLOSE)):
+        if name in metrics and not _agree(metrics[name], value, tolerance):
+            yield f"record.json says {name} {_text(metrics[name])}, {PREDICTIONS} beside it gives {_text(value)}"
+
+
+def _agree(said: float | None, given: float | None, tolerance: float) -> bool:
+    if said is None or given is None:
+        return said is given
+    return math.isclose(said, given, rel_tol=tolerance, abs_tol=tolerance)
 
 
 def _loss(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]) -> float | None:

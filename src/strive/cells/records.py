@@ -5,8 +5,10 @@ Imports no torch, so that analysis can read records anywhere.
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum, auto
 from pathlib import Path
@@ -15,23 +17,29 @@ from uuid import uuid4
 
 import msgspec
 
+from strive.cells import schema1
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
-from strive.decoding import NotJsonError, WrongTypeError, decode, loads
+from strive.decoding import NotJsonError, WrongTypeError, convert, decode, loads
 from strive.errors import RecordError
 
-SCHEMA: Final = 1
-PREDICTIONS = "predictions.npz"  # in the folder of a record that has a result
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+SCHEMA: Final = 2
+PREDICTIONS = "predictions.npz"  # in the folder of a record whose outputs name predictions
 RETRAINING = "retraining"  # subfolder for a training that is to replace the cell's result
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
+Scalar = str | bool | Number | None
+
+# A record written by this version or by schema 1 begins with its version, so the rest need not be parsed to find it.
+_OLD = re.compile(rb'\s*\{\s*"schema"\s*:\s*1\s*,')
 
 
 class Status(StrEnum):
     """The outcome of a cell. The first two are results; the others are failures."""
 
     done = auto()
-    diverged = auto()  # a result, with its error rate; never retried
+    diverged = auto()  # a result, with its metrics; never retried
     out_of_memory = auto()
     timeout = auto()
     preempted = auto()
@@ -43,22 +51,6 @@ class Status(StrEnum):
     def finished(self) -> bool:
         """Return whether there is nothing left to train."""
         return self in (Status.done, Status.diverged)
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The numbers that the identity determines, bit-identical after a resume. Errors are shares in [0, 1]."""
-
-    epochs: Count  # epochs trained; fewer than budget.epochs if the cell diverged
-    steps: Count  # optimizer steps
-    parameters: Count  # number of trainable parameters of the net, including biases
-    train_loss: float | None  # mean over the last epoch, nats per image, in training mode; null: not finite
-    train_error: Share  # share of misclassified images in the last epoch, in training mode
-    val_loss: float | None  # nats per image on data.val_images; null: none held out, or not finite
-    val_error: Share | None  # null: nothing was held out
-    test_loss: float | None  # nats per image, with the last step's weights; null: not finite
-    test_error: Share  # share of misclassified test images, with the last step's weights
-    predictions_sha256: str  # of the test logits, float32 [n, classes]
-    weights_sha256: str  # of the final weights, in the order of the state dict
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,42 +66,48 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     host: str
     device: str  # name of the GPU or processor
     threads: Count  # CPU threads
-    layout: str  # memory layout of images and activations
-    compiled: bool  # whether torch.compile ran
-    bf16: str = ""  # "native" kernels or "rounded" ones of float32; "" without bf16, or in an older record
-    engine: str = "eager"  # graph: each step was one CUDA graph
-    fast: bool = False  # whether kernels might differ from run to run
-    packed: Count = 1  # most cells that trained in its process at the same time, including this one
-    fallback: str = ""  # why a faster path was not used; "" if it was
-    train_seconds: float  # of training steps only, without loading and evaluation; sum over all processes
-    images_per_second: float  # training images divided by train_seconds
-    peak_memory_bytes: Count  # of the process on a CPU, of the allocator on a GPU; last process only
+    seconds: float  # of training, without what the app does not count; sum over all processes
+    peak_memory_bytes: Count  # of the last process
     resumes: Count  # number of resumes from a checkpoint
     inexact: list[str]  # why the numbers may differ from an uninterrupted cell's; empty if they cannot
-    torch: str  # version
     python: str  # version
     strive: str  # version
+    packages: dict[str, str] = {}  # {package: version}, such as torch
     code_hash: str  # of the source that determines numbers
     code_files: dict[str, str] = {}  # {file: its own hash} of that source; {} if unknown
-    data_fingerprint: str  # of pixels and labels; "" if the cell failed before loading
-    data_stamp: str = ""  # of the image files' names, sizes and times; "" if the data set has no files
-    data_found: str = ""  # numbers of images and classes on disk
-    data_left_out: list[str] = []  # files that are not images of the data set, by kind
-    chance_error: float | None = None  # share in [0, 1], if all test images were assigned to the largest class
     started: str  # UTC, ISO 8601; of the first process
     finished: str  # UTC, ISO 8601
+    details: dict[str, Scalar] = {}  # what only this app knows of it, such as the layout of memory
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell's record."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     cell: str  # the cell's id
     status: Status
-    config: dict[str, Any]  # every knob, as {dotted key: value}
-    result: Result | None  # null: the cell failed
+    config: dict[str, Any]  # {dotted key: value} of what determines the numbers; the id's digits are its hash
+    logistics: dict[str, Any] = {}  # {dotted key: value} of every other key
+    metrics: dict[str, Number | None] = {}  # {name: what the app returned}; null: not finite, or not measured
+    chance: dict[str, float] = {}  # {metric: what an untrained guess reaches}
+    cause: str = ""  # one line: why the cell diverged; "" for any other
+    data: dict[str, str] = {}  # {name: fingerprint} of the data that the cell really read
+    outputs: dict[str, str] = {}  # {name: sha256} of what it computed, such as weights
     failure: Failure | None  # null: the cell has a result
     provenance: Provenance
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """Return every key, both science and logistics, as `identity.flat` does."""
+        return self.config | self.logistics
+
+    @property
+    def result(self) -> dict[str, float | str | None]:
+        """Return what a training determines, equal when the cell is trained again: metrics, and outputs as NAME_sha256.
+
+        {} for a failure.
+        """
+        return {**self.metrics, **{f"{name}_sha256": value for name, value in self.outputs.items()}}
 
 
 def record_path(runs: Path, cell: str) -> Path:
@@ -174,12 +172,12 @@ def read_record(path: Path) -> Record:
 def parse_record(content: bytes, path: Path) -> Record:
     """Parse a record file's content, as `read_record` does. Raises RecordError."""
     try:
-        record = decode(content, Record)
+        record = _parsed(content)
     except NotJsonError as error:
         raise RecordError(f"{path}: not a whole JSON file ({error}); move it away to train the cell again") from None
     except WrongTypeError as error:
-        raise RecordError(f"{path}: {_other_schema(content) or error}") from None
-    _check_identity(record, path)
+        raise RecordError(f"{path}: {error}") from None
+    _check(record, path)
     return record
 
 
@@ -188,29 +186,23 @@ def record_of(config: CellConfig) -> Record | None:
 
     Raises RecordError for one that cannot be trusted, or that belongs to another cell with the same id.
     """
-    path = record_path(Path(config.runs), identity.cell_id(config))
+    return record_in(Path(config.runs), identity.cell_id(config), identity.science(identity.flat(config)))
+
+
+def record_in(runs: Path, cell: str, science: Mapping[str, Any]) -> Record | None:
+    """Return the record of a cell in a runs folder, as `record_of` does. science: its config, {dotted key: value}."""
+    path = record_path(runs, cell)
     try:
         record = read_record(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if other := identity.differences(identity.flat(config), record.config):
+    if other := identity.differences(science, record.config):
         lines = [f"  {key}: this cell {mine}, the record {theirs}" for key, (mine, theirs) in other.items()]
         raise RecordError(
             f"{path}: is the record of another cell with the same id, whose ten digits happen to be the same;"
             " give this one another runs=FOLDER\n" + "\n".join(lines)
         )
     return record
-
-
-def divergence(record: Record) -> str:
-    """Return in one line why a cell diverged, derived from its result; "" for a cell that did not."""
-    if record.status is not Status.diverged or record.result is None:
-        return ""
-    after = f"epoch {record.result.epochs} of {record.config['budget.epochs']}"
-    # The same two rules, in the same order, as in allcnn/training/cell_training.py.
-    if record.result.train_loss is None:
-        return f"the training loss was not finite in {after}"
-    return f"all class outputs were zero on every training image of {after}"
 
 
 def file_hash(path: Path) -> str:
@@ -221,6 +213,13 @@ def file_hash(path: Path) -> str:
 def content_hash(content: bytes) -> str:
     """Return the sha256 of a record file's content."""
     return hashlib.sha256(content).hexdigest()
+
+
+def data_text(data: Mapping[str, str]) -> str:
+    """Return the fingerprints of a record's data as one text; of a single data set it is the fingerprint alone."""
+    if len(data) == 1:
+        return next(iter(data.values()))
+    return ", ".join(f"{name} {data[name]}" for name in sorted(data))
 
 
 def _keep_earlier(path: Path, scratch: Path | None) -> None:
@@ -235,26 +234,43 @@ def _keep_earlier(path: Path, scratch: Path | None) -> None:
     write_whole(earlier, path.read_bytes(), scratch=scratch)
 
 
-def _other_schema(content: bytes) -> str:
-    """Return why a file is not a record of this schema; "" if its schema is right."""
-    found = loads(content)
-    if not isinstance(found, dict) or "schema" not in found:
-        return "not a record, it has no schema version"
-    # In Python 1.0 and True equal 1.
-    if type(found["schema"]) is int and found["schema"] == SCHEMA:
-        return ""
-    return f"schema {found['schema']!r}, this version reads schema {SCHEMA}"
+def _parsed(content: bytes) -> Record:
+    """Return a record of any schema. Raises NotJsonError and WrongTypeError."""
+    if _OLD.match(content):
+        return convert(schema1.as_schema2(content), Record)
+    try:
+        return decode(content, Record)
+    except WrongTypeError as error:
+        found = loads(content)
+        if not isinstance(found, dict) or "schema" not in found:
+            raise WrongTypeError("not a record, it has no schema version") from None
+        schema = found["schema"]
+        # In Python 1.0 and True equal 1.
+        if type(schema) is int and schema == schema1.SCHEMA:
+            return convert(schema1.as_schema2(content), Record)
+        if type(schema) is int and schema == SCHEMA:
+            raise error from None
+        raise WrongTypeError(f"schema {schema!r}, this version reads schemas 1 and {SCHEMA}") from None
 
 
-def _check_identity(record: Record, path: Path) -> None:
-    keys = set(record.config)
-    # Logistics keys may differ between versions, because they do not affect the numbers.
-    if lacking := sorted(identity.science_keys() - keys):
-        raise RecordError(f"{path}: its config lacks {', '.join(lacking)}")
-    wanted = identity.science_hash(record.config)
+def _check(record: Record, path: Path) -> None:
+    wanted = identity.hash_of(record.config)
     if not record.cell.endswith(f"-{wanted}"):
         raise RecordError(f"{path}: its config belongs to a cell whose id ends in {wanted}, not to {record.cell}")
     if path.parent.name != record.cell:
         raise RecordError(f"{path}: is the record of {record.cell}, but lies in {path.parent.name}")
-    if record.status.finished == (record.result is None) or (record.result is None) == (record.failure is None):
-        raise RecordError(f"{path}: status {record.status.value} does not fit its result and failure parts")
+    if record.status.finished == (record.failure is not None):
+        raise RecordError(f"{path}: status {record.status.value} does not fit its failure part")
+    if wrong := next(_wrong_values(record), ""):
+        raise RecordError(f"{path}: {wrong}")
+
+
+def _wrong_values(record: Record) -> Iterator[str]:
+    if not record.status.finished and record.metrics:
+        yield f"status {record.status.value} does not fit its metrics"
+    for name, value in record.metrics.items():
+        # JSON has no infinity, but 1e999 is read as one.
+        if value is not None and not math.isfinite(value):
+            yield f"metrics.{name} must be a finite number or null, got {value}"
+    for key in record.config.keys() & record.logistics.keys():
+        yield f"{key} is in config and in logistics"

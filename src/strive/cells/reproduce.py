@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from strive import app
 from strive.cells import records
-from strive.cells.records import Provenance, Record, Result
+from strive.cells.metrics import result_text
+from strive.cells.records import Record, data_text
 from strive.code.hash import changed_files, code_of
 from strive.code.same_code import same_code
 from strive.config import identity
@@ -64,12 +65,12 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     made = record.provenance
     given = {
         "trainer.threads": made.threads,
-        "trainer.compile": made.compiled,
-        "trainer.fast": made.fast,
+        "trainer.compile": made.details.get("compiled"),
+        "trainer.fast": made.details.get("fast", False),
         "trainer.device": app.current().device_key(record.provenance.device),
         "trainer.progress": True,
     }
-    node = OmegaConf.structured(identity.config_of(record.config | given | {"runs": str(into)}))
+    node = OmegaConf.structured(identity.config_of(record.flat | given | {"runs": str(into)}))
     for key, value in overrides.items():
         OmegaConf.update(node, key, value)
     config = app.current().as_called(to_config(node))
@@ -84,21 +85,31 @@ def foreseen(record: Record, config: CellConfig) -> list[str]:
     here = {"code_hash": code.hash} | app.current().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config):
         del here["code_hash"]
-    pairs = {name: (getattr(record.provenance, name), value) for name, value in here.items()}
+    made = circumstances(record)
+    pairs = {name: (made.get(name, ""), value) for name, value in here.items()}
     lines = [f"  {name}: {before}, here {now}" for name, (before, now) in _unlike(pairs).items()]
     changed = changed_files(record.provenance.code_files, code.files) if "code_hash" in here else ""
     return [*lines, *([f"    changed since: {changed}"] if changed else [])]
 
 
-def differing(first: Result, again: Result) -> dict[str, tuple[Any, Any]]:
-    """Return {field: (value, value again)} for the fields in which two results are not bit-identical."""
-    pairs = {name: (getattr(first, name), getattr(again, name)) for name in Result.__struct_fields__}
+def differing(first: Record, again: Record) -> dict[str, tuple[Any, Any]]:
+    """Return {name: (value, value again)} for the results in which two records are not bit-identical."""
+    before, after = first.result, again.result
+    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def surroundings(first: Provenance, again: Provenance) -> dict[str, tuple[Any, Any]]:
-    """Return {field: (value, value again)} for the other differences, which may be the reason."""
-    return _unlike({name: (getattr(first, name), getattr(again, name)) for name in _SURROUNDINGS})
+def circumstances(record: Record) -> dict[str, Any]:
+    """Return {name: value} of a record's provenance, with its packages, details and data."""
+    made = record.provenance
+    own = {name: getattr(made, name) for name in made.__struct_fields__ if name not in ("packages", "details")}
+    return {**made.details, **made.packages, **own, "data_fingerprint": data_text(record.data)}
+
+
+def surroundings(first: Record, again: Record) -> dict[str, tuple[Any, Any]]:
+    """Return {name: (value, value again)} for the other differences, which may be the reason."""
+    before, after = circumstances(first), circumstances(again)
+    return _unlike({name: (before.get(name, ""), after.get(name, "")) for name in _SURROUNDINGS})
 
 
 def _unlike(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
@@ -112,14 +123,13 @@ def verdict(first: Path, again: Path) -> tuple[bool, list[str]]:
     Raises RecordError for a file that cannot be trusted, or a record without a result.
     """
     old, new = records.read_record(first), records.read_record(again)
-    if old.result is None:
+    if old.failure is not None:
         raise RecordError(without_result(old))
-    if new.result is None:
-        assert new.failure is not None
+    if new.failure is not None:
         lines = [f"different: it was {old.status.value}, and now ended as {new.status.value}: {new.failure.cause}"]
         same = False
     else:
-        found = differing(old.result, new.result)
+        found = differing(old, new)
         same = not found and old.status is new.status
         lines = list(_result_lines(old, new, found))
         if "predictions_sha256" in found:
@@ -150,12 +160,12 @@ def _check(overrides: Mapping[str, str]) -> None:
 
 
 def _result_lines(old: Record, new: Record, found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
-    assert new.result is not None
+    count = len(new.result)
     if not found and old.status is new.status:
-        yield f"identical: all {len(Result.__struct_fields__)} numbers of the result agree to the last bit"
-        yield f"  {new.status.value}, test error {new.result.test_error:.2%}"
+        yield f"identical: all {count} numbers of the result agree to the last bit"
+        yield f"  {new.status.value}, {result_text(new.metrics)}"
         return
-    yield f"different: {len(found)} of {len(Result.__struct_fields__)} numbers of the result"
+    yield f"different: {len(found)} of {count} numbers of the result"
     if old.status is not new.status:
         yield f"  status: {old.status.value}, now {new.status.value}"
     for name, (before, after) in found.items():
@@ -191,7 +201,7 @@ def _prediction_lines(first: Path, again: Path) -> list[str]:
 
 
 def _surrounding_lines(old: Record, new: Record) -> Iterator[str]:
-    found = surroundings(old.provenance, new.provenance)
+    found = surroundings(old, new)
     if not found:
         yield "nothing else differs: code, images, device, threads and versions are the same"
         return

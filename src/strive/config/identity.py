@@ -127,6 +127,11 @@ def science_hash(flat_config: Mapping[str, Any]) -> str:
     return _hash([f"{name}{_text(flat_config[key])}" for key, name in _names() if key in flat_config])
 
 
+def hash_of(science: Mapping[str, Any]) -> str:
+    """Return the ten digits of a whole science part, as a record's config is one; asks no app what is science."""
+    return _hash([f"{encode_basestring_ascii(key)}: {_text(science[key])}" for key in sorted(science)])
+
+
 def science_hashes(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return science_hash(common | each) for many cells that differ in the same few keys.
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
 from strive.results.labels import condition_label, knob_title, short_label
+from strive.results.learning_curves import STEP
 from strive.sweeps.table_spec import ARM
 from strive.tables.summary import SweepSummary
 
@@ -82,7 +83,7 @@ def learning_curves(sweep: SweepSummary) -> list[Figure]:
     """Return small panels grouped by the table's first row key.
 
     Shows training and validation error if images were held out, else training loss and error. Returns no figure
-    if no cell has a curve, because a record may lack its epochs.jsonl.
+    if no cell has a curve, because a record may lack its history.
     """
     histories = histories_of(sweep)
     if not any(history.curves for history in histories):
@@ -265,11 +266,11 @@ def _draw_history(axes: Axes, history: ConditionHistory, column: str, style: Map
     look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
     for curve, cut in zip(history.curves, history.cut, strict=True):
         values = shown(curve[column], column)
-        axes.plot(curve["epoch"], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
+        axes.plot(curve[STEP], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
         if cut and (last := values.last_valid_index()) is not None:
             end = min(float(values[last]), axes.get_ylim()[1])
             cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": style["color"]}
-            axes.plot([curve["epoch"][last]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
+            axes.plot([curve[STEP][last]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
     mean = shown(history.mean(column), column)
     if len(mean) and not alone:
         axes.plot(mean.index, mean, **look, linewidth=1.9, zorder=3)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from strive.results.conditions import Condition
-from strive.results.learning_curves import mean_curve, read_epochs
+from strive.results.learning_curves import STEP, mean_curve, read_curve
 from strive.tables.summary import SweepSummary
 
 MOST_LINES = 8  # conditions in one panel; more could not be distinguished
@@ -23,7 +23,7 @@ class ConditionHistory:
     """Learning curves of the cells of one condition."""
 
     condition: Condition
-    curves: list[pd.DataFrame]  # of the cells that have one, as returned by read_epochs
+    curves: list[pd.DataFrame]  # of the cells that have one, as returned by read_curve
     cut: list[bool]  # whether each curve ends early because its cell diverged or failed
     panel: Mapping[str, Any]  # the part of the condition's key that identifies its panel
     line: Mapping[str, Any]  # the part that identifies its line in the panel
@@ -69,7 +69,7 @@ def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scal
         # Same limits for training and held-out images, to show the gap between them.
         both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
         limits = dict.fromkeys(columns, both)
-    last = int(max(curve["epoch"].max() for curve in curves))
+    last = int(max(curve[STEP].max() for curve in curves))
     return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last))
 
 
@@ -82,7 +82,7 @@ def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) ->
     curves, cut = [], []
     for folder, status, epochs in zip(*(condition.cells[key] for key in ("folder", "status", "epochs")), strict=True):
         # A missing cell has no folder, and "" would be the current directory.
-        curve = read_epochs(Path(folder)) if folder else pd.DataFrame()
+        curve = read_curve(Path(folder)) if folder else pd.DataFrame()
         # A shorter curve of a finished cell was truncated later.
         if len(curve) and (status != "done" or len(curve) >= epochs):
             curves.append(curve)
@@ -108,7 +108,7 @@ def _depth(sweep: SweepSummary) -> int:
 
 def _columns(sweep: SweepSummary, curves: Sequence[pd.DataFrame]) -> tuple[str, str]:
     kind = "error" if sweep.layout.value.is_error else "loss"
-    held_out = any(curve[f"val_{kind}"].notna().any() for curve in curves)
+    held_out = any(f"val_{kind}" in curve and curve[f"val_{kind}"].notna().any() for curve in curves)
     return (f"train_{kind}", f"val_{kind}") if held_out else ("train_loss", "train_error")
 
 

@@ -14,6 +14,7 @@ from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.task import Task
 from strive.code.hash import code_of
+from strive.config import identity
 
 _TAIL_LINES = 50
 
@@ -35,7 +36,7 @@ def write_failure(
 
     cause: one line. log: where the process wrote to; its end stands for the traceback where there
     is none. fence: the token of the dead process's claim, if it was on another machine.
-    seen: fields of Provenance that are known.
+    seen: fields of Provenance that are known, torch's version, and details.
 
     Raises LeasedError while a living process trains the cell, RecordError if there is a record
     that cannot be read, OSError if none can be written.
@@ -44,12 +45,13 @@ def write_failure(
     folder.mkdir(parents=True, exist_ok=True)
     before = owner_of(folder)
     known: dict[str, Any] = {"host": before.host, "started": before.since} if before else {}
+    science = identity.science(task.config)
     record = Record(
         schema=records.SCHEMA,
         cell=task.cell,
         status=status,
-        config=task.config,
-        result=None,
+        config=science,
+        logistics={key: value for key, value in task.config.items() if key not in science},
         failure=Failure(cause=cause, traceback=traceback or tail(Path(log))),
         provenance=_provenance(task, known | dict(seen or {})),
     )
@@ -79,25 +81,23 @@ def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
         "host": socket.gethostname(),
         "device": "",
         "threads": task.config["trainer.threads"],
-        "layout": "",
-        "compiled": bool(task.config["trainer.compile"]),
-        "train_seconds": 0.0,
-        "images_per_second": 0.0,
+        "seconds": 0.0,
         "peak_memory_bytes": 0,
         "resumes": 0,
         "inexact": [],
-        "torch": _torch_version(),
         "python": platform.python_version(),
         "strive": __version__,
         "code_hash": task.code or code.hash,
-        "data_fingerprint": "",
         "started": now,
         "finished": now,
     }
-    values |= known
+    fields = Provenance.__struct_fields__
+    values |= {name: value for name, value in known.items() if name in fields}
+    details = {name: value for name, value in known.items() if name not in fields and name != "torch"}
     # What is on disk now is not what trained it where the hash is another.
     files = dict(code.files) if code.hash == values["code_hash"] else {}
-    return Provenance(code_files=files, **values)
+    packages = {"torch": version} if (version := known.get("torch") or _torch_version()) else {}
+    return Provenance(code_files=files, packages=packages, details=details, **values)
 
 
 def _torch_version() -> str:

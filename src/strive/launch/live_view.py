@@ -15,8 +15,9 @@ from rich.text import Text
 
 from strive.cells import records
 from strive.cells.evidence import remark
-from strive.cells.history import epoch_in, read_lines
+from strive.cells.history import read_lines, step_in
 from strive.cells.lease import owner_of
+from strive.cells.metrics import result_text
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT, only_shown
@@ -230,9 +231,10 @@ class LiveView:
             if owner.note:
                 running.note(now, owner.note)
                 self._began = self._began or now
-        if (lines := read_lines(folder)) and (last := epoch_in(lines[-1])) is not None:
-            running.columns["loss"] = _number(last.train_loss, ".3f")
-            running.columns["val"] = "" if last.val_error is None else f"{last.val_error:.2%}"
+        if (lines := read_lines(folder)) and (last := step_in(lines[-1])) is not None:
+            error = last.values.get("val_error")
+            running.columns["loss"] = _number(last.values.get("train_loss"), ".3f")
+            running.columns["val"] = "" if error is None else f"{error:.2%}"
 
     @only_shown()
     def _show_ended(self, ended: CellOutcome) -> None:
@@ -258,11 +260,11 @@ class LiveView:
 
 def _outcome(record: Record | None, ended: CellOutcome) -> str:
     assert ended.status is not None
-    if record is None or record.result is None:
+    if record is None or record.failure is not None:
         return ended.status.value
-    error, seconds = record.result.test_error, record.provenance.train_seconds
     why = remark(record)
-    return f"{ended.status.value}, test error {error:.2%}, {duration(seconds)}" + (f": {why}" if why else "")
+    texts = [ended.status.value, result_text(record.metrics), duration(record.provenance.seconds)]
+    return ", ".join(texts) + (f": {why}" if why else "")
 
 
 def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]:

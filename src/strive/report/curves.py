@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from strive.cells.history import epoch_in, read_lines
+from strive.cells.history import read_lines, step_in
 from strive.report.plots import COLOURS, Spec, WebFigure, WebPanel, line_keys, plain, series_of, style
 from strive.results.conditions import Condition
 from strive.results.labels import knob_title, value_text, value_texts
@@ -116,8 +116,8 @@ def _curve(folder: Path, column: str, epochs: Sequence[int]) -> Curve:
 
 
 def _error(line: bytes, column: str, epoch: int) -> float | None:
-    found = epoch_in(line)
-    share = None if found is None or found.epoch != epoch else getattr(found, column)
+    found = step_in(line)
+    share = None if found is None or found.step != epoch else found.values.get(column)
     return round(100 * share, 2) if share is not None and 0 <= share <= 1 else None
 
 

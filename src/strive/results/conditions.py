@@ -13,13 +13,14 @@ from strive.config import identity
 from strive.config.keys import defaults
 from strive.results.code_versions import versions
 from strive.results.labels import condition_label
-from strive.results.load import Loaded
+from strive.results.load import Loaded, with_metrics
 from strive.results.published import PaperValue, off_paper, paper_value
 from strive.results.selection import Selection, select
 from strive.statistics.inference import Difference, Judgement, Summary, best, difference, holm, judge, summarise
 from strive.sweeps.table_spec import ARM, TableSpec, Value
 
 Pairs = Mapping[tuple[Any, ...], float]
+PARAMETERS = "parameters"  # a metric that tables show beside a mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,7 @@ class Condition:
 
 def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
     """Return the conditions of a table, row by row. mix: also average cells of different code or images."""
+    loaded = with_metrics(loaded, layout.value.value, PARAMETERS, *(by.value for by in layout.select.values()))
     conditions = [
         _condition(str(number), key, cells, layout, mix)
         for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
@@ -117,7 +119,7 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
         tuple(pair): round(scale * value, 12)
         for pair, value in zip(good[list(layout.pair)].to_numpy(object).tolist(), good[layout.value.value], strict=True)
     }
-    parameters = set(cells["parameters"].dropna())
+    parameters = set(cells[PARAMETERS].dropna())
     return Condition(
         ref=ref,
         key=key,

@@ -1,24 +1,29 @@
 """Contradictions between the records of one sweep: two seeds with the same weights, one data set with two test sets."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from strive.cells.evidence import is_dead
-from strive.results.record_row import EMPTY, RESULTS, Columns
+from strive.cells.metrics import better_of, is_dead
+from strive.results.record_row import Columns, chance_column, metric_column
+
+_WEIGHTS = "weights_sha256"
 
 
 def contradictions(records: Columns, cells: Sequence[str], seeds: Sequence[object]) -> dict[int, str]:
     """Return {row: why its record contradicts the others}.
 
-    records: as returned by load.read_cells. cells: their ids. seeds: as planned.
+    records: the columns of load.read_cells. cells: their ids. seeds: as planned.
     """
     done = np.flatnonzero(records["status"] == "done").tolist()
     found: dict[int, str] = {}
     same_weights = defaultdict(list)
-    for row in done:
-        same_weights[records["weights_sha256"][row]].append(row)
+    for row in done if _WEIGHTS in records else ():
+        same_weights[records[_WEIGHTS][row]].append(row)
+    same_weights.pop("", None)
     for rows in same_weights.values():
         if len({repr(seeds[row]) for row in rows}) > 1:
             for row in rows:
@@ -27,21 +32,29 @@ def contradictions(records: Columns, cells: Sequence[str], seeds: Sequence[objec
     return found | _other_labels(records, cells, [row for row in done if records["labels_sha256"][row]])
 
 
-def fill_chance(records: Columns) -> None:
-    """Fill in missing chance errors from other cells on the same images, and mark the cells that never left chance."""
-    known = records["chance_error"] == records["chance_error"]
-    by_images = dict(zip(records["data_fingerprint"][known], records["chance_error"][known], strict=True))
+def fill_chance(records: Columns, metrics: Iterable[str]) -> None:
+    """Fill in what chance gives for a metric from cells on the same data, and mark the cells that never left it."""
+    for name in metrics:
+        values, chances = metric_column(name), chance_column(name)
+        if values in records and chances in records:
+            _fill(records, name, records[values], records[chances])
+
+
+def _fill(records: Columns, name: str, values: npt.NDArray[Any], chances: npt.NDArray[Any]) -> None:
+    known = chances == chances
+    by_data = dict(zip(records["data_fingerprint"][known], chances[known], strict=True))
     for row in np.flatnonzero(~known & (records["status"] == "done")).tolist():
-        chance = by_images.get(records["data_fingerprint"][row])
+        chance = by_data.get(records["data_fingerprint"][row])
         if chance is not None:
-            records["chance_error"][row] = chance
-            records["dead"][row] = is_dead(float(records["test_error"][row]), chance)
+            chances[row] = chance
+            records["dead"][row] = bool(records["dead"][row]) or is_dead(float(values[row]), chance, better_of(name))
 
 
-def blank(records: Columns, row: int) -> None:
-    """Remove the numbers of a contradicted record."""
-    for name in (*RESULTS, "dead"):
-        records[name][row] = EMPTY[name]
+def blank(records: Columns, row: int, results: Iterable[str]) -> None:
+    """Remove the numbers of a contradicted record. results: the columns of its metrics and outputs."""
+    for name in results:
+        records[name][row] = np.nan if records[name].dtype == float else ""
+    records["dead"][row] = None
 
 
 def _other_labels(records: Columns, cells: Sequence[str], rows: Sequence[int]) -> dict[int, str]:

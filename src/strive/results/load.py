@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from strive.errors import LoadError, RecordError
 from strive.results.contradictions import blank, contradictions, fill_chance
 from strive.results.record_row import (
     CONTRADICTORY,
-    EMPTY,
     MISSING,
-    RESULTS,
     UNREADABLE,
     Columns,
-    no_rows,
+    RecordTable,
+    metric_column,
     objects,
     plain,
     read_rows,
@@ -51,6 +50,7 @@ class Loaded:
     plan: StoredPlan  # as stored
     folders: tuple[Path, ...]  # that hold records
     cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep lists the columns
+    metrics: tuple[str, ...]  # of its records, in their order
     warnings: list[str]  # for example, that two folders hold different results of one cell
 
 
@@ -87,9 +87,9 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     """
     plan = _plan(name, folders)
     audit = audit_plan(plan, name, folders)
-    records = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
-    warnings = [text for text in records.pop("warning") if text]
-    records, contradicted = _contradicted(records, plan, audit)
+    read = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
+    warnings = [text for text in read.cells.pop("warning") if text]
+    records, contradicted = _contradicted(read, plan, audit)
     warnings += [*map(plain, audit.problems), *contradicted]
     columns: Columns = {
         "cell": records.pop("cell").to_numpy(),
@@ -110,63 +110,88 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         plan=plan,
         folders=tuple(folders),
         cells=_frame(columns | _knob_columns(plan)),
+        metrics=read.metrics,
         warnings=warnings,
     )
 
 
-def _contradicted(records: pd.DataFrame, plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:
+def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:
     """Return the records without contradicted numbers, and the contradictions that the audit has not reported."""
-    columns: Columns = {str(name): records[name].to_numpy(copy=True) for name in records}
+    columns: Columns = {str(name): read.cells[name].to_numpy(copy=True) for name in read.cells}
     cells = columns["cell"].tolist()
-    fill_chance(columns)
+    fill_chance(columns, read.metrics)
     found = contradictions(columns, cells, [plan.config(cell).get("seed") for cell in plan.cells])
     found |= {row: plain(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
     for row, why in found.items():
         if columns["status"][row] != MISSING:
             columns["status"][row], columns["cause"][row] = CONTRADICTORY, why
-            blank(columns, row)
+            blank(columns, row, read.results)
     rows = np.flatnonzero((columns["status"] == CONTRADICTORY) | (columns["status"] == UNREADABLE)).tolist()
     named = [f"{cells[row]}: {columns['cause'][row]}" for row in rows if plan.cells[row].cell not in audit.cells]
     return _frame(columns), named
 
 
-def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> pd.DataFrame:
+def with_metrics(loaded: Loaded, *names: str) -> Loaded:
+    """Return the sweep with a column for each of these metrics, without numbers where no record has it."""
+    lacking = {column: np.nan for column in map(metric_column, names) if column not in loaded.cells}
+    return replace(loaded, cells=loaded.cells.assign(**lacking)) if lacking else loaded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadCells:
+    """Records of some cells."""
+
+    cells: pd.DataFrame  # one row for each cell; read_cells lists the columns
+    metrics: tuple[str, ...]  # names, in the order of the records
+    results: tuple[str, ...]  # columns that a training determines: metrics and outputs
+
+
+def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> ReadCells:
     """Return the records of some cells, one row for each cell in the given order.
 
     A source other than records would only need to replace this function. Columns: cell; status (of
     records.Status, or missing, or unreadable), cause (one line), traceback, record_sha256; folder
-    and record (paths, "" if missing); every field of records.Result and records.Provenance except
-    code_files, numbers as float64 with NaN for none, compiled as True, False or None, inexact as one text;
+    and record (paths, "" if missing); those of record_row.EMPTY; one for each metric of a record (float64, NaN for
+    none; metric_column gives its name), output (with _sha256), package, chance.METRIC and detail of the provenance;
     warning ("" if there is none).
 
     If a cell is in several folders, a finished record is preferred, then the earlier folder.
     """
-    nowhere = objects([""] * len(cells))
-    best = _in_folder(folders[0], cells) if folders else no_rows(len(cells)) | {"folder": nowhere}
+    best = _in_folder(folders[0], cells) if folders else _with_folder(RecordTable(len(cells)), "", cells)
     warning = [""] * len(cells)
     for folder in folders[1:]:
         found = _in_folder(folder, cells)
+        best.align(found)
         _warn(warning, best, found, cells)
-        better = (best["status"] == MISSING) | (_finished(found) & ~_finished(best))
-        for name, column in found.items():
-            best[name][better] = column[better]
-    best["cell"] = objects(list(cells))
-    best["record"] = objects([f"{folder}/record.json" if folder else "" for folder in best["folder"]])
-    best["warning"] = objects(warning)
+        better = (best.columns["status"] == MISSING) | (_finished(found.columns) & ~_finished(best.columns))
+        for name, column in found.columns.items():
+            best.columns[name][better] = column[better]
+    columns = best.columns
+    columns["cell"] = objects(list(cells))
+    columns["record"] = objects([f"{folder}/record.json" if folder else "" for folder in columns["folder"]])
+    columns["warning"] = objects(warning)
     ahead = ("cell", "status", "cause", "traceback", "folder", "record")
-    return _frame({name: best[name] for name in dict.fromkeys((*ahead, *EMPTY, "warning"))})
+    return ReadCells(
+        cells=_frame({name: columns[name] for name in dict.fromkeys((*ahead, *columns))}),
+        metrics=tuple(best.metrics),
+        results=tuple(best.results),
+    )
 
 
-def _in_folder(folder: Path, cells: Sequence[str]) -> Columns:
+def _in_folder(folder: Path, cells: Sequence[str]) -> RecordTable:
     """Return the columns of the records in one runs folder, with their paths."""
     try:
-        columns = read_rows(folder, cells)
+        table = read_rows(folder, cells)
     except OSError as error:
         raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
-    inside = os.path.join(folder, "")
-    there = columns["status"] != MISSING
-    columns["folder"] = objects([f"{inside}{cell}" if found else "" for cell, found in zip(cells, there, strict=True)])
-    return columns
+    return _with_folder(table, os.path.join(folder, ""), cells)
+
+
+def _with_folder(table: RecordTable, inside: str, cells: Sequence[str]) -> RecordTable:
+    there = table.columns["status"] != MISSING
+    paths = [f"{inside}{cell}" if found else "" for cell, found in zip(cells, there, strict=True)]
+    table.columns["folder"] = objects(paths)
+    return table
 
 
 def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
@@ -232,18 +257,19 @@ def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
     return np.isin(columns["status"].astype(str), _FINISHED)
 
 
-def _warn(warning: list[str], best: Columns, found: Columns, cells: Sequence[str]) -> None:
+def _warn(warning: list[str], best: RecordTable, found: RecordTable, cells: Sequence[str]) -> None:
     """Add a warning if a folder contradicts an earlier one, or replaces its damaged record."""
-    finished = _finished(found)
-    # NaN means that nothing was held out, so two NaNs agree.
-    differ = [(best[name] != found[name]) & ~(_is_nan(best[name]) & _is_nan(found[name])) for name in RESULTS]
-    other = _finished(best) & finished & np.any(differ, axis=0)
-    damaged = (best["status"] == UNREADABLE) | (best["status"] == CONTRADICTORY)
+    ours, theirs = best.columns, found.columns
+    finished = _finished(theirs)
+    # NaN means that there is no such number, so two NaNs agree.
+    differ = [(ours[name] != theirs[name]) & ~(_is_nan(ours[name]) & _is_nan(theirs[name])) for name in best.results]
+    other = _finished(ours) & finished & np.any(differ, axis=0) if differ else np.zeros(len(cells), bool)
+    damaged = (ours["status"] == UNREADABLE) | (ours["status"] == CONTRADICTORY)
     for row in np.flatnonzero(other | (damaged & finished)).tolist():
-        first, second = best["folder"][row], found["folder"][row]
+        first, second = ours["folder"][row], theirs["folder"][row]
         text = f"{first} and {second} hold different results; the first counts."
         if damaged[row]:
-            text = f"{best['cause'][row]}; {second} counts."
+            text = f"{ours['cause'][row]}; {second} counts."
         warning[row] = f"{warning[row]} {cells[row]}: {text}".strip()
 
 

@@ -1,16 +1,16 @@
 """Records as rows of columns: numbers, and text that can be encoded as UTF-8."""
 
 import os
-from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from strive.cells.evidence import check_record, is_dead
-from strive.cells.records import Provenance, Record, Result, Status, content_hash, divergence, parse_record
+from strive.cells.evidence import check_record, dead_text
+from strive.cells.records import Record, Status, content_hash, data_text, parse_record
 from strive.errors import RecordError
 
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
@@ -18,68 +18,125 @@ Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 # Additional statuses to those of records.Status. Contradictory: a file in the record's folder disagrees with it.
 MISSING, UNREADABLE, CONTRADICTORY = "missing", "unreadable", "contradictory"
 
-
-def _kinds() -> Iterator[tuple[str, object]]:
-    """Yield (column, its placeholder for a missing value); NaN marks a column of numbers."""
-    for name in ("status", "cause", "traceback", "record_sha256"):
-        yield name, MISSING if name == "status" else ""
-    for part in (Result, Provenance):
-        hints = get_type_hints(part)
-        for name in _columns(part):
-            hint = hints[name]
-            # A missing truth value is None, because NaN is truthy.
-            yield name, "" if hint in (str, list[str]) else None if hint is bool else np.nan
-    yield "dead", None
-    for name in ("not_checked", "labels_sha256"):
-        yield name, ""
-
-
-def _columns(part: type[Result] | type[Provenance]) -> tuple[str, ...]:
-    """Return the fields that become columns; mappings (the code files) are read separately when needed."""
-    return tuple(name for name, hint in get_type_hints(part).items() if get_origin(hint) is not dict)
-
-
-EMPTY = dict(_kinds())  # {column: its value if there is no record}
-NUMBERS = frozenset(name for name, empty in EMPTY.items() if isinstance(empty, float))
-RESULTS, _PROVENANCE = _columns(Result), _columns(Provenance)
-_results, _provenance = attrgetter(*RESULTS), attrgetter(*_PROVENANCE)
-_LISTS = [name for name, hint in get_type_hints(Provenance).items() if get_origin(hint) is list]
-
-
-def no_rows(number: int) -> Columns:
-    """Return the columns for this many cells without a record."""
-    return {name: np.full(number, empty, float if name in NUMBERS else object) for name, empty in EMPTY.items()}
+# {column: its value if there is no record}, of the columns that every sweep has; NaN marks a column of numbers.
+EMPTY: dict[str, Any] = {
+    "status": MISSING,
+    "cause": "",
+    "traceback": "",
+    "record_sha256": "",
+    "host": "",
+    "device": "",
+    "threads": np.nan,
+    "train_seconds": np.nan,
+    "peak_memory_bytes": np.nan,
+    "resumes": np.nan,
+    "inexact": "",
+    "python": "",
+    "strive": "",
+    "code_hash": "",
+    "data_fingerprint": "",
+    "started": "",
+    "finished": "",
+    "dead": None,  # a missing truth value is None, because NaN is truthy
+    "not_checked": "",
+    "labels_sha256": "",
+}
+# Further columns of a row that are not the record's.
+_OTHERS = ("cell", "arm", "epochs_planned", "folder", "record", "warning")
+RESERVED = frozenset({*EMPTY, *_OTHERS})
+_RESULT_SUFFIX = "_sha256"  # of the columns of outputs
+_CHANCE = "chance."
 
 
-def read_rows(runs: Path, cells: Sequence[str]) -> Columns:
-    """Return the columns of EMPTY with one row for each cell, in order. Reads only folders directly in `runs`.
+def metric_column(name: str) -> str:
+    """Return the column of a metric: its name, unless that is another column's in every sweep."""
+    return f"metric.{name}" if name in RESERVED else name
+
+
+def chance_column(name: str) -> str:
+    """Return the column of what chance gives for a metric."""
+    return f"{_CHANCE}{name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordRow:
+    """One record as values of columns."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)  # {column: value}, None for a missing one; {}: no record
+    metrics: Sequence[str] = ()  # names
+    results: Sequence[str] = ()  # columns of metrics and outputs
+
+
+class RecordTable:
+    """The columns of some cells' records; those that only some apps have appear when a record has them."""
+
+    def __init__(self, number: int) -> None:
+        """Create the columns of EMPTY for this many cells without a record."""
+        self.columns: Columns = {}
+        self.metrics: dict[str, None] = {}  # names, in the order of the records
+        self.results: dict[str, None] = {}  # columns of metrics and outputs
+        self._number = number
+        for name, empty in EMPTY.items():
+            self.columns[name] = self._column(empty)
+
+    def put(self, row: int, record: RecordRow) -> None:
+        """Set the values of a row."""
+        self.metrics.update(dict.fromkeys(record.metrics))
+        self.results.update(dict.fromkeys(record.results))
+        for name, value in record.values.items():
+            column = self.columns.get(name)
+            if column is None:
+                column = self.columns[name] = self._column(empty_of(value))
+            if column.dtype == float and not _is_number(value):
+                column = self.columns[name] = _as_objects(column)
+            column[row] = value
+
+    def align(self, other: "RecordTable") -> None:
+        """Give both tables the columns and the types of either."""
+        for mine, theirs in ((self, other), (other, self)):
+            mine.metrics.update(theirs.metrics)
+            mine.results.update(theirs.results)
+            for name, column in theirs.columns.items():
+                if name not in mine.columns:
+                    empty = np.nan if column.dtype == float else _empty_object(column)
+                    mine.columns[name] = mine._column(empty)
+                elif column.dtype != mine.columns[name].dtype == float:
+                    mine.columns[name] = _as_objects(mine.columns[name])
+
+    def _column(self, empty: Any) -> npt.NDArray[Any]:
+        return np.full(self._number, empty, float if isinstance(empty, float) else object)
+
+
+def read_rows(runs: Path, cells: Sequence[str]) -> RecordTable:
+    """Return the records' columns with one row for each cell, in order. Reads only folders directly in `runs`.
 
     Raises OSError if the folder cannot be listed.
     """
     names = frozenset(os.listdir(runs))
-    columns = no_rows(len(cells))
+    table = RecordTable(len(cells))
     for row, cell in enumerate(cells):
         # Plans may be edited by hand: never follow a name out of the folder.
-        for name, value in read_row(runs / cell / "record.json").items() if cell in names else ():
-            columns[name][row] = value
-    return columns
+        if cell in names:
+            table.put(row, read_row(runs / cell / "record.json"))
+    return table
 
 
-def read_row(path: Path) -> dict[str, Any]:
-    """Return {column: value} of a record, None for missing values; {} if there is no record."""
+def read_row(path: Path) -> RecordRow:
+    """Return a record's values; none if there is no record."""
     try:
         content = path.read_bytes()
         record = parse_record(content, path)
-        row = _row(record) | {"record_sha256": content_hash(content)} | _checked(record, path.parent)
+        result = _result(record)
+        row = _row(record) | result | {"record_sha256": content_hash(content)} | _checked(record, path.parent)
         if b"\\u" in content:  # only then can it contain lone surrogates
             row = {name: plain(value) if isinstance(value, str) else value for name, value in row.items()}
         # A training that ends now replaces the record and the files compared with it one after the other.
         replaced = row["status"] == CONTRADICTORY and path.read_bytes() != content
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return RecordRow()
     except (RecordError, OSError) as error:
-        return {"status": UNREADABLE, "cause": one_line(str(error))}
-    return read_row(path) if replaced else row
+        return RecordRow(values={"status": UNREADABLE, "cause": one_line(str(error))})
+    return read_row(path) if replaced else RecordRow(values=row, metrics=tuple(record.metrics), results=tuple(result))
 
 
 def objects(values: list[Any]) -> npt.NDArray[np.object_]:
@@ -100,25 +157,66 @@ def plain(text: str) -> str:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {"status": record.status.value, "cause": divergence(record)}
+    made = record.provenance
+    row: dict[str, Any] = {
+        name: value for name, value in made.details.items() if name not in RESERVED and name not in record.metrics
+    }
+    row |= {name: version for name, version in made.packages.items() if name not in RESERVED}
+    row |= {"status": record.status.value, "cause": record.cause}
     if record.failure is not None:
         row |= {"cause": one_line(record.failure.cause), "traceback": plain(record.failure.traceback)}
-    if record.result is not None:
-        row |= zip(RESULTS, _results(record.result), strict=True)
-    row |= zip(_PROVENANCE, _provenance(record.provenance), strict=True)
-    row |= {name: "; ".join(row[name]) for name in _LISTS}
+    row |= {
+        "host": made.host,
+        "device": made.device,
+        "threads": made.threads,
+        "train_seconds": made.seconds,
+        "peak_memory_bytes": made.peak_memory_bytes,
+        "resumes": made.resumes,
+        "inexact": "; ".join(made.inexact),
+        "python": made.python,
+        "strive": made.strive,
+        "code_hash": made.code_hash,
+        "data_fingerprint": data_text(record.data),
+        "started": made.started,
+        "finished": made.finished,
+    }
     return row
+
+
+def _result(record: Record) -> dict[str, Any]:
+    """Return the columns that a training determines: metrics and outputs."""
+    found: dict[str, Any] = {metric_column(name): value for name, value in record.metrics.items()}
+    return found | {f"{name}{_RESULT_SUFFIX}": value for name, value in record.outputs.items()}
 
 
 def _checked(record: Record, folder: Path) -> dict[str, Any]:
     """Return columns from the files in the record's folder; if they contradict the result, blank its numbers."""
     evidence = check_record(record, folder)
     found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
-    if evidence.chance_error is not None:
-        found["chance_error"] = evidence.chance_error
-    if record.result is not None and record.status is Status.done and evidence.chance_error is not None:
-        found["dead"] = is_dead(record.result.test_error, evidence.chance_error)
+    found |= {chance_column(name): chance for name, chance in evidence.chance.items()}
+    if record.status is Status.done and evidence.chance:
+        found["dead"] = dead_text(record, evidence.chance) != ""
     if evidence.contradictions:
-        empty = {name: EMPTY[name] for name in RESULTS}
+        empty = {name: empty_of(value) for name, value in _result(record).items()}
         return found | empty | {"status": CONTRADICTORY, "cause": plain(evidence.why), "dead": None}
     return found
+
+
+def empty_of(value: Any) -> Any:
+    """Return the value that a column like this has for a cell without a record."""
+    if value is None or _is_number(value):
+        return np.nan
+    return "" if isinstance(value, str) else None
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _empty_object(column: npt.NDArray[Any]) -> Any:
+    """Return the value for a cell without a record in a column of objects."""
+    return empty_of(next((value for value in column if value not in ("", None)), ""))
+
+
+def _as_objects(column: npt.NDArray[Any]) -> npt.NDArray[np.object_]:
+    return objects([None if value != value else value for value in column.tolist()])

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells import records
-from strive.cells.evidence import check_record, dead_text, is_dead
-from strive.cells.history import EPOCHS
+from strive.cells.evidence import check_record, dead_text
+from strive.cells.history import HISTORY
 from strive.cells.lease import Owner
-from strive.cells.records import PREDICTIONS, Status
+from strive.cells.metrics import result_text
+from strive.cells.records import PREDICTIONS, Status, data_text
+from strive.cells.schema1 import EPOCHS
 from strive.cells.state import CellState, find_state
 from strive.code.hash import code_hash
 from strive.code.same_code import is_stale
@@ -22,7 +24,7 @@ from strive.slurm.squeue import JobPhase
 from strive.sweeps.audit import Audit, audit_plan, changed_file
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in
 
-_BESIDE = (EPOCHS, PREDICTIONS)
+_BESIDE = (HISTORY, EPOCHS, PREDICTIONS)
 _SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 _MOST_BYTES = 16 * 2**20  # of predictions that status reads; tables read larger ones, too
 
@@ -221,16 +223,18 @@ def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
         return _ReadRecord(stamp, None, str(error))
     if record.failure is not None:
         return _ReadRecord(stamp, record.status, record.failure.cause, record.failure.traceback)
-    assert record.result is not None
     evidence = check_record(record, path.parent, most_bytes=_MOST_BYTES)
     if evidence.contradictions:
         return _ReadRecord(stamp, None, evidence.why, contradicted=True)
-    why, dead = records.divergence(record), False
-    if record.status is Status.done and is_dead(record.result.test_error, evidence.chance_error):
-        assert evidence.chance_error is not None
-        why, dead = f"test error {record.result.test_error:.2%}, {dead_text(evidence.chance_error)}", True
-    made = record.provenance
-    return _ReadRecord(stamp, record.status, why, images=made.data_fingerprint, code=made.code_hash, dead=dead)
+    dead = dead_text(record, evidence.chance)
+    return _ReadRecord(
+        stamp,
+        record.status,
+        f"{result_text(record.metrics)}, {dead}" if dead else record.cause,
+        images=data_text(record.data),
+        code=record.provenance.code_hash,
+        dead=dead != "",
+    )
 
 
 def _ended(cell: StoredCell, folder: Path, record: _ReadRecord, config: Mapping[str, Any]) -> CellStatus:

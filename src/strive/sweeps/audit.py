@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from strive.cells import records
+from strive.cells.metrics import result_text
 from strive.cells.records import Record
 from strive.config import identity
 from strive.errors import ConfigError, RecordError
@@ -203,7 +204,7 @@ def _difference(plan: StoredPlan, cell: StoredCell, wanted: str, folders: Sequen
     if record is None:
         return f"plan.json says of it what an id that ends in {wanted} would mean"
     planned = plan.config(cell)
-    told = {key: (planned.get(key), value) for key, value in identity.science(record.config).items()}
+    told = {key: (planned.get(key), value) for key, value in record.config.items()}
     texts = [f"{key}={ours!r}, record.json {theirs!r}" for key, (ours, theirs) in told.items() if ours != theirs]
     return f"plan.json says {'; '.join(texts)}" if texts else f"plan.json says what only {wanted} would mean"
 
@@ -318,7 +319,7 @@ def _record(cell: str, folders: Sequence[Path]) -> Record | None:
 
 
 def _error(record: Record) -> str:
-    return f"test error {record.result.test_error:.2%}" if record.result else "no result"
+    return result_text(record.metrics) if record.status.finished else "no result"
 
 
 def _listed(texts: Sequence[str], count: int) -> str:

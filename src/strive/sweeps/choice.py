@@ -162,17 +162,13 @@ def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tu
 
 
 def _error(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
-    assert cell.result is not None
-    match spec.by:
-        case Criterion.test_error:
-            return cell.result.test_error
-        case Criterion.val_error:
-            if cell.result.val_error is None:
-                raise ConfigError(
-                    f"{spec.key}{wanted} is chosen by val_error, but {_listed(spec.sweeps)} holds nothing out;"
-                    " set data.val_images there, such as 5000"
-                )
-            return cell.result.val_error
+    value = cell.metrics.get(spec.by.value)
+    if value is None:
+        raise ConfigError(
+            f"{spec.key}{wanted} is chosen by {spec.by.value}, but {_listed(spec.sweeps)} holds nothing out;"
+            " set data.val_images there, such as 5000"
+        )
+    return value
 
 
 def smallest(by: Criterion, errors: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any]) -> Choice:

@@ -83,8 +83,9 @@ def _speeds(config: CellConfig, key: str, runs: Path) -> dict[str, float]:
     """Return {device: training images per second} of this net, from the records of a few of its cells."""
     found: dict[str, list[float]] = defaultdict(list)
     for record in _some_records(config, key, runs):
-        if record.provenance.images_per_second > 0:
-            found[device_of(record)].append(record.provenance.images_per_second)
+        rate = record.provenance.details.get("images_per_second")
+        if isinstance(rate, int | float) and rate > 0:
+            found[device_of(record)].append(rate)
     return {device: median(rates) for device, rates in found.items()}
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from strive import app
 from strive.cells.evidence import remark
+from strive.cells.metrics import main_metric, value_text
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
 from strive.config import identity
@@ -120,13 +121,15 @@ def _heading(key: str) -> str:
 
 
 def _numbers(record: Record | None) -> list[str]:
-    if record is None or record.result is None:
+    if record is None or record.failure is not None:
         return ["-", "-", "-", record.status.value if record else "no result"]
-    result = record.result
-    seconds = f"{record.provenance.train_seconds:.0f}"
+    parameters = record.metrics.get("parameters")
+    seconds = f"{record.provenance.seconds:.0f}"
     dead = record.status is Status.done and remark(record)
     status = f"{record.status.value}, dead" if dead else record.status.value
-    return [f"{result.parameters:,}", f"{100 * result.test_error:.2f}%", seconds, status]
+    value = record.metrics.get(name) if (name := main_metric(record.metrics)) else None
+    texts = ["-" if parameters is None else f"{parameters:,}", value_text(name, value) if name else "-"]
+    return [*texts, seconds, status]
 
 
 def remark_lines(finished: Mapping[str, Record]) -> list[str]:

@@ -13,7 +13,7 @@ from strive import app
 from strive.app import CellFacts
 from strive.cells import records
 from strive.cells.check import check_cell
-from strive.cells.records import Record
+from strive.cells.records import Record, data_text
 from strive.cells.task import read_tasks
 from strive.code.hash import changed_files, code_hash, code_of
 from strive.config import identity
@@ -180,8 +180,8 @@ class Planner:
         return self._facts[shared]
 
     def _other_images(self, config: CellConfig, record: Record) -> str | None:
-        made = record.provenance
-        shared = f"{app.current().data_of(config)}{made.data_stamp}/{made.data_fingerprint}"
+        stamp = record.provenance.details.get("data_stamp", "")
+        shared = f"{app.current().data_of(config)}{stamp}/{data_text(record.data)}"
         if shared not in self._compared:
             self._compared[shared] = app.current().other_data(config, record)
         return self._compared[shared]

@@ -12,6 +12,7 @@ from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Entry, Row, Table
 
 _HOUR = 3600.0  # seconds
+_SPEED = "images_per_second"
 
 
 def cost_table(sweep: SweepSummary) -> Table | None:
@@ -74,7 +75,7 @@ def _row(net: str, device: str, cells: pd.DataFrame, digits: int) -> Row:
             _count(len(cells)),
             # A failed cell's time does not predict that of the next cell.
             _median(done["train_seconds"]),
-            _median(done["images_per_second"]),
+            _median(done[_SPEED]) if _SPEED in done else Entry(text="-"),
             _hours(math.fsum(cells["train_seconds"]), digits),
         )
     )

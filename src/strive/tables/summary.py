@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from strive.cells.history import EPOCHS
+from strive.cells.history import HISTORY
 from strive.cells.records import PREDICTIONS
 from strive.config import identity
 from strive.errors import EffectsError
@@ -14,8 +14,9 @@ from strive.results.answer import answer
 from strive.results.code_versions import versions, versions_text
 from strive.results.conditions import Condition, make_conditions
 from strive.results.file_check import file_check
-from strive.results.load import Loaded
+from strive.results.load import Loaded, with_metrics
 from strive.results.published import off_paper
+from strive.results.record_row import chance_column
 from strive.results.table_choice import declared_table
 from strive.statistics.factorial import Effects, factorial_effects
 from strive.sweeps.table_spec import ARM, TableSpec
@@ -57,6 +58,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     Raises ConfigError for a faulty sweep file, PublishedError for a table that is not in paper.yaml.
     """
     table = declared_table(loaded)
+    loaded = with_metrics(loaded, table.value.value)
     conditions = make_conditions(loaded, table, mix=mix)
     effects, no_effects = _effects(loaded, conditions, table)
     notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
@@ -147,7 +149,7 @@ def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
     """Yield a note for each mean that contains replicates that never left chance."""
     for condition in conditions:
         if condition.dead:
-            chance = condition.cells["chance_error"][condition.cells["dead"].map(bool)].iloc[0]
+            chance = condition.cells[chance_column("test_error")][condition.cells["dead"].map(bool)].iloc[0]
             yield (
                 f"{condition.label}: {condition.dead} of {len(condition.cells)} nets never left chance,"
                 f" their test error is not below the {100 * chance:.2f}% of always naming the largest class."
@@ -161,7 +163,7 @@ def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
     done = cells[cells["status"] == "done"]
     for name, numbers, file in (
         ("test_error", "test errors", PREDICTIONS),
-        ("epochs", "epochs, training and held-out errors", EPOCHS),
+        ("epochs", "epochs, training and held-out errors", HISTORY),
     ):
         count = sum(name in str(text).split(", ") for text in done["not_checked"])
         if count:
@@ -234,8 +236,9 @@ _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 
 def _footnotes(conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
     """Return the cells of each condition, in the order of the conditions."""
-    columns = list(dict.fromkeys((*table.pair, *_CELL_COLUMNS, table.value.value, *_WHEN)))
-    frame = pd.concat([condition.cells for condition in conditions], ignore_index=True)[columns]
+    cells = pd.concat([condition.cells for condition in conditions], ignore_index=True)
+    columns = dict.fromkeys((*table.pair, *_CELL_COLUMNS, table.value.value, *_WHEN))
+    frame = cells[[name for name in columns if name in cells]].copy()
     frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]
     frame.insert(0, "place", [condition.label for condition in conditions for _ in range(len(condition.cells))])
     frame.insert(0, "ref", [condition.ref for condition in conditions for _ in range(len(condition.cells))])

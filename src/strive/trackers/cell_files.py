@@ -1,7 +1,6 @@
 """Snapshot of a cell's folder, for trackers. Imports no torch."""
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,13 @@ from typing import Any
 import yaml
 
 from strive.cells import records
-from strive.cells.history import epoch_in, read_lines
+from strive.cells.history import read_lines, step_in
 from strive.cells.lease import Owner
 from strive.cells.records import Record
 from strive.cells.state import living_owner
 
 _CONFIG = "config.yaml"
+STEP = "epoch"  # the name of a step on W&B
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class CellFiles:
     cell: str
     folder: Path  # of the training: the cell's, or the one of a training that is to replace its result
     config: dict[str, Any]  # every knob, as {dotted key: value}
-    epochs: list[str]  # lines of epochs.jsonl
+    epochs: list[str]  # lines of its history
     owner: Owner | None  # who trains it now
     record: Record | None  # how it ended; None while it trains
     record_text: str  # of record.json; "" while it trains
@@ -37,9 +37,12 @@ class CellFiles:
         return "training" if self.owner else "stopped"
 
     def rows(self, first: int) -> list[dict[str, Any]]:
-        """Return the numbers of the epochs from `first` on (0 is the first), without those that are null."""
-        rows = [json.loads(line) for line in self.epochs[first:]]
-        return [{key: value for key, value in row.items() if value is not None} for row in rows]
+        """Return the numbers of the lines from `first` on (0 is the first), without those that are null."""
+        steps = filter(None, (step_in(line.encode()) for line in self.epochs[first:]))
+        return [
+            {STEP: each.step} | {name: value for name, value in each.values.items() if value is not None}
+            for each in steps
+        ]
 
 
 def read_cell_files(folder: Path) -> CellFiles | None:
@@ -51,7 +54,7 @@ def read_cell_files(folder: Path) -> CellFiles | None:
     record, text = (None, "") if owner else _record(folder)
     replacing = folder / records.RETRAINING
     place = replacing if owner and (replacing / _CONFIG).exists() else folder
-    config = record.config if record else _config(place / _CONFIG)
+    config = record.flat if record else _config(place / _CONFIG)
     if config is None:
         return None
     return CellFiles(
@@ -59,7 +62,7 @@ def read_cell_files(folder: Path) -> CellFiles | None:
         folder=place,
         config=config,
         # A file that somebody damaged ends where the damage begins.
-        epochs=[line.decode() for line in itertools.takewhile(epoch_in, read_lines(place))],
+        epochs=[line.decode() for line in itertools.takewhile(step_in, read_lines(place))],
         owner=owner,
         record=record,
         record_text=text,

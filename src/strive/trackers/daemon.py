@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from strive import streams
+from strive.cells.history import HISTORY
 from strive.cells.lease import LeaseMonitor
 from strive.cells.records import RETRAINING
 from strive.errors import LeasedError, NoKeyError, NotUploadedError, RecordError, ServerError, ServiceGoneError
@@ -270,7 +271,7 @@ def _give_way() -> None:
 def _stamp(folder: Path) -> tuple[int, ...]:
     """Return what changes when a cell has something new to show."""
     found = []
-    for name in ("record.json", "epochs.jsonl", f"{RETRAINING}/epochs.jsonl", "claim"):
+    for name in ("record.json", HISTORY, f"{RETRAINING}/{HISTORY}", "claim"):
         try:
             status = (folder / name).stat()
             found += [status.st_mtime_ns, status.st_ino]

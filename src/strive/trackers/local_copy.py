@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 from platformdirs import user_cache_dir
 
+from strive.cells.history import HISTORY
 from strive.cells.records import write_whole
+from strive.cells.schema1 import EPOCHS
 from strive.errors import LoadError
 from strive.trackers.project import PLAN_FILE
 from strive.trackers.upload_state import UploadState, write_upload_state
@@ -19,7 +21,7 @@ from strive.trackers.wandb_records import MirroredRecord
 
 SWEEPS = "sweeps"  # folder of the plans, among those of the cells
 _FETCHED = ".fetched"  # file: when
-_CURVE = ".curve"  # file in a cell's folder: which history its epochs.jsonl was made of
+_CURVE = ".curve"  # file in a cell's folder: which history its the history was made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class LocalCopy:
         for cell, record in records.items():
             path = self.folder / cell / "record.json"
             if _read(path) != record.content:
-                for stale in ("epochs.jsonl", _CURVE):  # of the training that the old record is of
+                for stale in (HISTORY, EPOCHS, _CURVE):  # of the training that the old record is of
                     path.with_name(stale).unlink(missing_ok=True)
                 _write(path, record.content)
                 write_upload_state(path.parent, _state(record))
@@ -51,14 +53,14 @@ class LocalCopy:
         _write(self.folder / _FETCHED, now.strftime("%Y-%m-%d %H:%M UTC").encode())
 
     def has_curve(self, record: MirroredRecord) -> bool:
-        """Return whether epochs.jsonl is of the history that W&B has now."""
+        """Return whether the history is of the history that W&B has now."""
         return _read(self.folder / record.cell / _CURVE) == _mark(record)
 
     def keep_curve(self, record: MirroredRecord, lines: Sequence[str], *, whole: bool) -> None:
-        """Write epochs.jsonl; no lines, no file. whole: there is nothing more to come."""
+        """Write the history; no lines, no file. whole: there is nothing more to come."""
         folder = self.folder / record.cell
         if lines:
-            _write(folder / "epochs.jsonl", "".join(lines).encode())
+            _write(folder / HISTORY, "".join(lines).encode())
         if whole:
             _write(folder / _CURVE, _mark(record))
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from strive import app
-from strive.cells.history import Epoch
 from strive.cells.records import Provenance
 from strive.config import identity
 from strive.config.keys import defaults
@@ -28,7 +27,7 @@ _FACTORS = {
 }
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
 CONFIG_KEYS = ("net", *_FACTORS.values(), "sweep", "arm", "arms")
-EPOCH_KEYS = Epoch.__struct_fields__
+EPOCH_KEYS = ("epoch", "lr", "train_loss", "train_error", "val_loss", "val_error")
 SUMMARY_KEYS = (
     "status",
     "cause",
@@ -173,9 +172,7 @@ def summary_of(files: CellFiles) -> dict[str, Any]:
         return summary
     if record.failure is not None:
         summary["cause"] = record.failure.cause
-    if record.result is not None:
-        result = record.result
-        summary |= {"test_error": result.test_error, "test_loss": result.test_loss, "parameters": result.parameters}
+    summary |= {name: record.metrics.get(name) for name in ("test_error", "test_loss", "parameters")}
     summary |= _made(record.provenance) | {"record": files.record_text}
     return {key: value for key, value in summary.items() if value is not None}
 
@@ -190,11 +187,15 @@ def _best(files: CellFiles) -> dict[str, Any]:
 
 def _made(provenance: Provenance) -> dict[str, Any]:
     return {
-        "train_seconds": round(provenance.train_seconds, 3),
-        "images_per_second": round(provenance.images_per_second, 1),
+        "train_seconds": round(provenance.seconds, 3),
+        "images_per_second": _rounded(provenance.details.get("images_per_second")),
         "peak_memory_gb": round(provenance.peak_memory_bytes / 1e9, 3),
         "host": provenance.host,
         "device": provenance.device,
         "resumes": provenance.resumes,
         "code_hash": provenance.code_hash,
     }
+
+
+def _rounded(value: object) -> float | None:
+    return round(value, 1) if isinstance(value, int | float) else None

@@ -15,7 +15,7 @@ from strive.results.record_row import UNREADABLE, read_rows
 from strive.trackers.local_copy import SWEEPS, LocalCopy, copy_of, last_fetched
 from strive.trackers.project import PLAN, PLAN_FILE, TRAIN, Project
 from strive.trackers.server import host
-from strive.trackers.wandb_records import MirroredRecord, epoch_lines, is_name, newest, plan_name, record_in
+from strive.trackers.wandb_records import MirroredRecord, history_lines, is_name, newest, plan_name, record_in
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run
@@ -39,7 +39,7 @@ class WandbSource:
         return self._copy.folder
 
     def fetch_curves(self, cells: Iterable[str]) -> None:
-        """Put epochs.jsonl beside the records of these cells, asking only for histories that changed.
+        """Put a history beside the records of these cells, asking only for histories that changed.
 
         Raises LoadError.
         """
@@ -51,7 +51,7 @@ class WandbSource:
             histories = pool.map(lambda record: self._project.history(record.run), records)
             for number, (record, rows) in enumerate(zip(records, histories, strict=True), 1):
                 _show(f"{self}: learning curve {number} of {len(records)}")
-                short += self._keep_curve(record, epoch_lines(rows))
+                short += self._keep_curve(record, history_lines(rows))
         except SilentError as error:
             raise LoadError(f"{error}; the same command again goes on from there") from None
         finally:
@@ -64,7 +64,7 @@ class WandbSource:
     def _keep_curve(self, record: MirroredRecord, lines: Sequence[str]) -> list[str]:
         """Write a cell's epochs; return what is missing of them, a sentence or none."""
         # How far a failed cell came is known from its epochs alone.
-        last = record.epochs or (json.loads(lines[-1])["epoch"] if lines else 0)
+        last = record.epochs or (json.loads(lines[-1])["step"] if lines else 0)
         whole = len(lines) == last
         self._copy.keep_curve(record, lines, whole=whole)
         return [] if whole else [f"W&B run {record.run.id} has {len(lines)} of {last} epochs"]
@@ -137,7 +137,7 @@ def _plans(project: Project, runs: Sequence["Run"], copy: LocalCopy) -> dict[str
 
 
 def _say_unreadable(folder: Path, records: Mapping[str, MirroredRecord]) -> None:
-    rows = read_rows(folder, list(records))
+    rows = read_rows(folder, list(records)).columns
     for record, status, cause in zip(records.values(), rows["status"], rows["cause"], strict=True):
         if status == UNREADABLE:
             _say(f"W&B run {record.run.id}: {cause}")

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strive.results.learning_curves import COLUMNS
+from strive.cells.history import step_line
 from strive.results.record_row import UNREADABLE, read_row
+from strive.trackers.cell_files import STEP
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run
 
-_FINISHED, _EPOCHS = ("provenance", "finished"), ("result", "epochs")  # where a record says it
+_FINISHED = ("provenance", "finished")  # where a record says it
+_EPOCHS = (("metrics", "epochs"), ("result", "epochs"))  # of schema 2, of schema 1
 _MOST_BYTES = 255  # of a name
 
 
@@ -35,7 +37,7 @@ class MirroredRecord:
             path = Path(folder) / self.cell / "record.json"
             path.parent.mkdir()
             path.write_bytes(self.content)
-            return bool(read_row(path)["status"] != UNREADABLE)
+            return bool(read_row(path).values["status"] != UNREADABLE)
 
 
 def record_in(run: "Run") -> MirroredRecord | None:
@@ -49,12 +51,12 @@ def record_in(run: "Run") -> MirroredRecord | None:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
-    cell, finished, epochs = (_value(content, *keys) for keys in (("cell",), _FINISHED, _EPOCHS))
+    cell, finished, *counts = (_value(content, *keys) for keys in (("cell",), _FINISHED, *_EPOCHS))
     return MirroredRecord(
         cell=cell if isinstance(cell, str) else str(run.id),
         content=text.encode("utf-8", "surrogatepass"),
         finished=finished if isinstance(finished, str) else "",
-        epochs=epochs if type(epochs) is int else None,
+        epochs=next((count for count in counts if type(count) is int), None),
         run=run,
     )
 
@@ -81,16 +83,22 @@ def is_name(text: str) -> bool:
     )
 
 
-def epoch_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the lines of epochs.jsonl that became these rows of a history; of an epoch twice the later row."""
-    epochs: dict[int, dict[str, float | int | None]] = {}
+def history_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of a history that became these rows; of a step twice the later row."""
+    steps: dict[int, dict[str, float | None]] = {}
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_ours(name, value))
     for row in rows:
-        numbers = {name: _number(row.get(name)) for name in COLUMNS}
-        # A row of pictures has the epoch, but not its numbers.
-        epoch = numbers["epoch"]
-        if epoch is not None and epoch >= 1 and numbers["lr"] is not None and numbers["train_error"] is not None:
-            epochs[int(epoch)] = numbers | {"epoch": int(epoch)}
-    return [json.dumps(numbers) + "\n" for _, numbers in sorted(epochs.items())]
+        step = _number(row.get(STEP))
+        numbers = {name: _number(row.get(name)) for name in names}
+        # A row of pictures has no numbers.
+        if step is not None and step >= 0 and any(value is not None for value in numbers.values()):
+            steps[int(step)] = numbers
+    return [step_line(step, numbers) for step, numbers in sorted(steps.items())]
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Return whether a number of a row was logged as a metric: W&B's own names begin with an underscore."""
+    return not name.startswith("_") and name != STEP and _number(value) is not None
 
 
 def _number(value: Any) -> float | None:

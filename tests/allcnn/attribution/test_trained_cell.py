@@ -26,9 +26,8 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_a_cell_is_its_trained_net_with_its_images(digits_cell: Path):
     cell = load_cell(digits_cell / "record.json", device="cpu", overrides=ONE_THREAD)
     record = read_record(digits_cell / "record.json")
-    assert record.result is not None
     assert (cell.name, cell.folder) == (record.cell, digits_cell / "pictures")
-    assert (cell.weights_sha256, cell.test_error) == (record.result.weights_sha256, record.result.test_error)
+    assert (cell.weights_sha256, cell.test_error) == (record.outputs["weights"], record.metrics["test_error"])
     assert not cell.network.training
     assert (cell.image_size, str(cell.device)) == (32, "cpu")
     ((images, labels),) = cell.splits.test.batches([torch.arange(400)])

@@ -72,9 +72,8 @@ def test_all_figures_of_a_cell_are_made_by_one_command_and_only_their_files_are_
     for name in ("filters", "patches-conv6", "methods", "sanity"):
         words = json.loads((figures / f"{name}.json").read_text())
         assert words["cell"] == own_cell.name
-        result = read_record(own_cell / "record.json").result
-        assert result is not None
-        assert words["weights_sha256"] == result.weights_sha256
+        record = read_record(own_cell / "record.json")
+        assert words["weights_sha256"] == record.outputs["weights"]
         assert words["command"].startswith(f"python src/visualize.py cell={own_cell.name[-10:]} ")
         assert words["files"] == [f"{name}.{form}" for form in FORMS]
         assert "test error" in words["caption"]
