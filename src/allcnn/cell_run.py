@@ -16,7 +16,6 @@ from typing import Self
 
 import torch
 
-from allcnn.cell_log import log_file
 from allcnn.checkpoints import Checkpoints, remove_checkpoints
 from allcnn.config import Config
 from allcnn.data import NO_FILES, Splits
@@ -39,6 +38,7 @@ from strive import __version__, signals
 from strive.cells import records
 from strive.cells.history import HISTORY
 from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
+from strive.cells.log_file import log_file
 from strive.cells.predictions import largest_class_error
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.schema1 import EPOCHS

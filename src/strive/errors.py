@@ -2,6 +2,8 @@
 
 StriveError
   ConfigError            what a user typed or wrote: UnknownKeyError; sweeps.choice.MissingParentsError
+  ContractError          a call of strive.log, save, ... or a returned value that is not legal
+  Diverged               raised by an app: its cell has a result, but the training did not converge
   UsageError             a command that names no sweep or cell
   RecordError, PredictionsError, LoadError
                          a file that is missing, damaged or not what it claims
@@ -12,6 +14,8 @@ StriveError
   UnpairedError, EffectsError, PublishedError
                          what the numbers do not allow
   TrackerError           W&B: ServerError (NoKeyError, SilentError), NotUploadedError (ServiceGoneError, DeletedError)
+
+Stopped alone is outside the tree: a BaseException.
 
 How each is worded on the screen: error_text.py. A bare OSError passes through: `os_error_text` words it.
 """
@@ -45,6 +49,28 @@ class UnknownKeyError(ConfigError):
     def __init__(self, key: str) -> None:
         super().__init__(f"there is no key {key}")
         self.key = key
+
+
+class ContractError(StriveError, ValueError):
+    """A call or a returned value of an app's function that is not legal; the message says what was got and is legal."""
+
+
+class Diverged(StriveError):
+    """A training that did not converge. That is a result, with metrics, and is never retried.
+
+    reason: one line. metrics: as returned from the app's function.
+    """
+
+    def __init__(self, reason: str, **metrics: Any) -> None:
+        super().__init__(reason)
+        self.metrics = metrics
+
+
+class Stopped(BaseException):
+    """A cell was left after a checkpoint, because a signal asked for it; the same command goes on from there.
+
+    A BaseException, because Hydra catches every Exception of an app.
+    """
 
 
 class UsageError(StriveError):

@@ -4,7 +4,8 @@ import os
 import selectors
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Self
@@ -15,6 +16,13 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 _requested = ""
+
+
+def _nothing() -> BaseException | None:
+    return None
+
+
+_error: Callable[[], BaseException | None] = _nothing
 
 
 def listen() -> None:
@@ -44,10 +52,26 @@ def forget() -> None:
     _requested = ""
 
 
+@contextmanager
+def raising(error: Callable[[], BaseException | None]) -> Iterator[None]:
+    """Let a signal that asks for a stop raise what `error` returns, if it returns anything, in the main thread.
+
+    For work that does not read `requested`.
+    """
+    global _error
+    before, _error = _error, error
+    try:
+        yield
+    finally:
+        _error = before
+
+
 def _note(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT and _requested:
         raise KeyboardInterrupt
     request(signal.Signals(number).name)
+    if (error := _error()) is not None:
+        raise error
 
 
 class CtrlC:

@@ -17,7 +17,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -65,6 +65,7 @@ class Claim:
     def __init__(self, folder: Path, owner: Owner) -> None:
         self.owner = owner
         self.scratch = folder / _FOLDER / owner.token
+        self.on_beat: Callable[[], object] = lambda: None  # called after each heartbeat, in its thread
         self._note: dict[str, Any] = {}
         self._left = threading.Event()
         self._beats = threading.Thread(target=self._keep_beating, name="beat", daemon=True)
@@ -106,6 +107,7 @@ class Claim:
             # heartbeat, because another process would take over the cell.
             with suppress(Exception):
                 _write_beat(self.scratch, beat, self._note)
+                self.on_beat()
 
 
 class LeaseMonitor:

@@ -1,0 +1,334 @@
+"""One process's run of a cell: its lease, checkpoints, history and record."""
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from strive import signals
+from strive.cells import active, records
+from strive.cells.app_state import AppState, first_line, is_out_of_memory
+from strive.cells.checkpoints import FOLDER, Checkpoints, remove_checkpoints
+from strive.cells.history import HISTORY
+from strive.cells.history_writer import HistoryWriter
+from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
+from strive.cells.log_file import log_file
+from strive.cells.records import Failure, Provenance, Record, Status
+from strive.cells.returned import check_name, metrics_of
+from strive.cells.run_files import CONFIG, RunFiles
+from strive.code.hash import Code
+from strive.config.leaves import nested
+from strive.console import CONSOLE
+from strive.errors import ContractError, Diverged, LostLeaseError, NoRoomError, Stopped, StoppedError
+
+_UNKNOWN = Code("", {})
+_LINE_SECONDS = 1.0  # at least between two lines of numbers in log.txt; history.jsonl has them all
+
+
+class CellRun:
+    """A cell that this process has leased. Leaving the context releases the lease.
+
+    An app's function reaches it by `strive.current()`, and by strive.log, save, load, fingerprint and stop_requested,
+    which are its methods of these names.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        runs: Path,
+        *,
+        config: Mapping[str, Any],
+        logistics: Mapping[str, Any] | None = None,
+        code: Code | Callable[[], Code] = _UNKNOWN,
+        lease_seconds: float = 120.0,
+        checkpoint_minutes: float = 10.0,
+        replaces: str = "",
+        fence: str = "",
+        config_yaml: str = "",
+        known: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        """Take the lease.
+
+        cell: its id, which ends in the hash of `config`. runs: the folder of all cells.
+        config, logistics: {dotted key: JSON value} of what determines the numbers, and of every other key.
+        code: the code that trains it; a function is called at each checkpoint and at the end, because an app may
+        import more and more.
+        lease_seconds: without a heartbeat for so long, others count this process as dead.
+        checkpoint_minutes: between two checkpoints; 0: at every call.
+        replaces: sha256 of the record file to train again; any other result is kept.
+        fence: the token of a dead process's claim on the cell (lease.LeaseMonitor), which may be replaced.
+        config_yaml: the content of config.yaml; "": made of config and logistics.
+        known: returns fields of records.Provenance that the caller knows better than `cells.surroundings`.
+
+        Raises LeasedError while another process trains the cell, RecordError for a record that cannot be trusted.
+        """
+        self.cell, self.config, self.logistics = cell, dict(config), dict(logistics or {})
+        self._config_yaml = config_yaml
+        self.path = records.record_path(runs, cell)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            self.logger = stack.enter_context(log_file(cell, self.path.with_name("log.txt")))
+            self.claim = stack.enter_context(self._claimed(lease_seconds, fence))
+            self.earlier = result_to_keep(runs, cell, self.config, replaces=replaces)
+            self.folder = self._folder(replaces)
+            self.files = RunFiles(self.path, self.folder, self.claim, self.say)
+            self.history = HistoryWriter(lambda content: self.files.publish(HISTORY, lambda: content))
+            self.claim.on_beat = self.history.write_soon
+            self.state = AppState(cell, self.claim, self.history, code, known)
+            # An app that writes whole checkpoints of its own has others.
+            self.checkpoints = Checkpoints(
+                self.folder / FOLDER, checkpoint_minutes, self.claim, self.state.why_unusable, self.say
+            )
+            self._stack = stack.pop_all()
+        self.pid = os.getpid()
+        self.polls = False  # whether the function asks for a stop; if it does not, a signal ends it at once
+        self.record: Record | None = None  # once it is written
+        self._loaded: Path | None = None
+        self._has_looked = self._has_history = self._was_answered_stop = False
+        self._last_line = -_LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        """Return the run."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the lease."""
+        self._stack.close()
+
+    # -- what an app's function calls
+
+    def log(self, step: int, /, **metrics: Any) -> None:
+        """Add numbers to the history; see `strive.log`."""
+        self.claim.check()
+        self._begin_history()
+        found = self.history.log(step, metrics)
+        self.claim.note(step=self.history.step)
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            self.logger.info("step %s: %s", self.history.step, ", ".join(f"{name}={found[name]}" for name in found))
+
+    def save(self, write: Callable[[Path], object]) -> None:
+        """Write a checkpoint if one is due, and stop if that was requested; see `strive.save`."""
+        self.polls = True
+        self.claim.check()
+        if self.checkpoints.is_due():
+            self.checkpoints.keep(lambda folder: self.state.write(folder, write), where=self._where())
+        if signals.requested():
+            raise Stopped(self.stopped_text(self._where()))
+
+    def load(self) -> Path | None:
+        """Return the checkpoint to go on from; see `strive.load`."""
+        if not self._has_looked:
+            if self._has_history:
+                raise ContractError(
+                    "strive.load() after strive.log(): the steps until then would be logged twice; load first, then log"
+                )
+            self._has_looked = True
+            if (folder := self.checkpoints.newest()) is not None:
+                self._loaded, self._has_history = self.state.resume(folder), True
+                self.checkpoints.resumed(self._where() or "a checkpoint")
+        return self._loaded
+
+    def stop_requested(self) -> bool:
+        """Return whether the function is to leave; see `strive.stop_requested`."""
+        self.polls = True
+        self._was_answered_stop |= bool(signals.requested())
+        return self._was_answered_stop
+
+    def fingerprint(self, name: str, text: str) -> None:
+        """Record what data the cell really read; see `strive.fingerprint`."""
+        check_name(name)
+        if not isinstance(text, str):
+            raise ContractError(
+                f"strive.fingerprint({name!r}, {text!r}): the fingerprint must be a text, such as a hash"
+            )
+        if (there := self.state.data.setdefault(name, text)) != text:
+            raise ContractError(
+                f"strive.fingerprint({name!r}, {text!r}): it is {there!r} already; give each data set a name of its own"
+            )
+
+    # -- from the start of the function to the record
+
+    def run(self, function: Callable[[], Any]) -> Record:
+        """Call an app's function as this cell, and return the cell's record.
+
+        Raises StoppedError if a signal stopped it, LostLeaseError if another process took it over, KeyboardInterrupt,
+        and OSError if the record cannot be written.
+        """
+        if self.earlier is not None:
+            return self.earlier
+        try:
+            with self.activated():
+                returned = function()
+        except BaseException as error:
+            return self.fail(error)
+        return self.finish(returned)
+
+    @contextmanager
+    def activated(self) -> Iterator[None]:
+        """Make this the current run, for `strive.log` and the others."""
+        self.files.publish(CONFIG, self._config_text)
+        with active.activated(self), signals.raising(lambda: None if self.polls else Stopped(self.stopped_text())):
+            yield
+
+    def finish(self, returned: Any) -> Record:
+        """Write and return the record of a cell whose function has returned: done, or an error if the value is illegal.
+
+        returned: None, a number or a mapping of names to numbers. Raises what `run` raises.
+        """
+        try:
+            if self._was_answered_stop:
+                # It may have left its loop early, so what it returned is not the cell's result.
+                raise StoppedError(self.stopped_text(self._where()))
+            metrics, chance = metrics_of(returned)
+            if returned is None:
+                self.say("done, but the function returned nothing: the record has no metrics")
+            return self.end(Status.done, metrics=metrics, chance=chance)
+        except BaseException as error:
+            return self.fail(error)
+
+    def fail(self, error: BaseException) -> Record:
+        """Write and return the record of a cell whose function raised; raise the error if the cell did not cause it."""
+        if isinstance(error, Diverged):
+            try:
+                metrics, chance = metrics_of(error.metrics)
+            except ContractError as wrong:
+                error = wrong
+            else:
+                return self.end(Status.diverged, metrics=metrics, chance=chance, cause=first_line(error))
+        if isinstance(error, Stopped):
+            error = StoppedError(str(error) or self.stopped_text(self._where()))
+        if isinstance(error, StoppedError | LostLeaseError | NoRoomError):
+            self.logger.warning("%s", error)
+            self.history.write_now()
+            raise error
+        if not isinstance(error, Exception | SystemExit):
+            raise error
+        self.claim.check()
+        status = Status.out_of_memory if is_out_of_memory(error) else Status.error
+        self.logger.error("%s", status.value, exc_info=error)
+        failure = Failure(
+            cause=f"{type(error).__name__}: {first_line(error)}", traceback="".join(traceback.format_exception(error))
+        )
+        return self.end(status, failure=failure)
+
+    def end(
+        self,
+        status: Status,
+        *,
+        metrics: Mapping[str, int | float | None] | None = None,
+        chance: Mapping[str, float] | None = None,
+        cause: str = "",
+        outputs: Mapping[str, str] | None = None,
+        failure: Failure | None = None,
+        write_files: Callable[[], object] = lambda: None,
+        also: tuple[str, ...] = (),
+    ) -> Record:
+        """Write and return the record. The arguments are its fields; the rest are for an app with files of its own.
+
+        write_files: writes the files that the record implies. also: names of files that belong to a result.
+
+        Raises OSError if the record cannot be written.
+        """
+        record = Record(
+            schema=records.SCHEMA,
+            cell=self.cell,
+            status=status,
+            config=self.config,
+            logistics=self.logistics,
+            metrics=dict(metrics or {}),
+            chance=dict(chance or {}),
+            cause=cause,
+            data=self.state.data,
+            outputs=dict(outputs or {}),
+            failure=failure,
+            provenance=Provenance(**self.state.provenance()),
+        )
+
+        def write() -> None:
+            write_files()
+            self._complete()
+
+        if status.finished:
+            self._begin_history()
+            self.files.put_record(record, write, also)
+        else:
+            self.history.write_now()
+            self.files.put_record(record)
+        self.record = record
+        return record
+
+    # -- parts that an app with a loop of its own calls
+
+    def say(self, message: str) -> None:
+        """Print a message, and write it to log.txt."""
+        self.logger.warning("%s", message)
+        CONSOLE.print(f"{self.cell}: {message}")
+
+    def stopped_text(self, where: str = "") -> str:
+        """Return the message of a cell that a signal stopped. where: such as step 3."""
+        after = f" after {where}" if where else ""
+        return f"{self.cell}: stopped by {signals.requested()}{after}{self.checkpoints.lost}"
+
+    # -- inside
+
+    def _claimed(self, lease_seconds: float, fence: str) -> Claim:
+        folder = self.path.parent
+        before = owner_of(folder)
+        claim = take_claim(folder, lease_seconds, fence=fence)
+        if before is not None and before.token != claim.owner.token:
+            why = "its process is gone" if surely_dead(before) else f"no heartbeat for {before.lease_seconds:g} s"
+            self.logger.warning("takes the cell over from %s: %s", before, why)
+            CONSOLE.print(f"{self.cell}: takes over from {before}: {why}")
+        return claim
+
+    def _folder(self, replaces: str) -> Path:
+        """Return the folder to train in: that of the cell, or one inside while a result is to be replaced."""
+        if self.earlier is not None:
+            # They remain if the process was killed right after it wrote the record.
+            remove_checkpoints(self.path.parent)
+        if self.earlier is not None or not replaces or not self.path.exists():
+            return self.path.parent
+        folder = self.path.with_name(records.RETRAINING)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _where(self) -> str:
+        return "" if self.history.step is None else f"step {self.history.step}"
+
+    def _begin_history(self) -> None:
+        if self._has_history:
+            return
+        self._has_history = True
+        try:
+            self.files.keep_earlier_history()
+        except OSError as error:
+            self.claim.check()
+            self.say(f"the earlier {HISTORY} is replaced, because it could not be kept ({error})")
+
+    def _complete(self) -> None:
+        """Write the files that belong to a record; raises OSError."""
+        self.files.write(CONFIG, self._config_text())
+        if content := self.history.content():
+            self.files.write(HISTORY, content)
+
+    def _config_text(self) -> bytes:
+        text = self._config_yaml or yaml.safe_dump(nested(self.config | self.logistics), sort_keys=False)
+        return text.encode()
+
+
+def result_to_keep(runs: Path, cell: str, config: Mapping[str, Any], *, replaces: str = "") -> Record | None:
+    """Return a cell's record if there is nothing to train.
+
+    config, replaces: as for CellRun. Raises RecordError if the record cannot be trusted.
+    """
+    record = records.record_in(runs, cell, config)
+    if record is None or not record.status.finished:
+        return None
+    return None if replaces and records.file_hash(records.record_path(runs, cell)) == replaces else record

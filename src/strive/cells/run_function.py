@@ -1,0 +1,114 @@
+"""A function of a config as one cell: for tests, notebooks, and scripts that train one thing."""
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from strive import signals
+from strive.cells import active, records
+from strive.cells.cell_run import CellRun
+from strive.cells.records import Record
+from strive.config import identity
+from strive.config.leaves import leaves
+from strive.console import CONSOLE
+from strive.errors import ConfigError, Diverged, LeasedError, StoppedError
+
+
+def run_function(
+    function: Callable[[Any], Any],
+    config: Any,
+    *,
+    runs: str | Path = "runs",
+    name: str = "",
+    logistics: Iterable[str] = (),
+    checkpoint_minutes: float = 10.0,
+    lease_seconds: float = 120.0,
+) -> Record:
+    """Run a function of a config as one cell; see `strive.run_cell`."""
+    name = name or getattr(function, "__name__", "")
+    with open_run(
+        config, runs=runs, name=name, logistics=logistics, checkpoint_minutes=checkpoint_minutes,
+        lease_seconds=lease_seconds,
+    ) as run:  # fmt: skip
+        return run.run(lambda: function(config))
+
+
+def open_run(config: Any, *, runs: str | Path, name: str, logistics: Iterable[str] = (), **settings: float) -> CellRun:
+    """Return the run of the cell that a config names. settings: of CellRun.
+
+    Raises ConfigError for a config that cannot name a cell, LeasedError while another process trains it.
+    """
+    flat, apart = leaves(config), set(logistics)
+    if unknown := sorted(key for key in apart if not any(_is_below(leaf, key) for leaf in flat)):
+        raise ConfigError(f"logistics={unknown[0]}: the config has no such key; it has {', '.join(flat) or 'none'}")
+    other = {leaf: value for leaf, value in flat.items() if any(_is_below(leaf, key) for key in apart)}
+    science = {leaf: value for leaf, value in flat.items() if leaf not in other}
+    cell = f"{re.sub('[^A-Za-z0-9_.]+', '_', name).strip('_.') or 'cell'}-{identity.hash_of(science)}"
+    return CellRun(cell, Path(runs), config=science, logistics=other, **settings)
+
+
+@contextmanager
+def opened(run: CellRun) -> Iterator[CellRun]:
+    """Enter a run as the current one; at the end it has a record, if the caller has not written one."""
+    with run:
+        if run.earlier is not None:
+            raise ConfigError(f"{run.cell} is {run.earlier.status.value} already: {run.path}")
+        try:
+            with run.activated():
+                yield run
+        except Diverged as error:  # a result
+            run.fail(error)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        if run.record is None:
+            run.finish(None)
+
+
+def as_single_cell(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the function to give to hydra.main, which without -m runs as one cell, with its record."""
+
+    @wraps(function)
+    def task(config: Any) -> Any:
+        if active.current() is not None or not _is_single_run():
+            return function(config)
+        return _run_alone(function, config)
+
+    return task
+
+
+def _is_single_run() -> bool:
+    """Return whether Hydra runs this function, and runs it once."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
+
+
+def _run_alone(function: Callable[[Any], Any], config: Any) -> None:
+    """Run a function as a program of its own: the path of the record is its last line, a failure its exit code."""
+    if threading.current_thread() is threading.main_thread():
+        signals.listen()
+    try:
+        record = run_function(function, config)
+    except StoppedError as error:
+        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except (ConfigError, LeasedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if record.failure is not None:
+        print(record.failure.traceback, file=sys.stderr)
+    CONSOLE.print(f"{record.cell}: {record.status.value}" + (f": {record.cause}" if record.cause else ""))
+    print(records.record_path(Path("runs"), record.cell))
+    if record.failure is not None:
+        sys.exit(1)
+
+
+def _is_below(leaf: str, key: str) -> bool:
+    return leaf == key or leaf.startswith(f"{key}.")

@@ -1,0 +1,65 @@
+"""What a record says of the machine and the libraries of this process, as far as that is known without the app."""
+
+import os
+import platform
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from strive.processes import usable_cores
+
+
+def surroundings() -> dict[str, Any]:
+    """Return the fields device, threads, packages and peak_memory_bytes of a record's provenance."""
+    return {
+        "device": _device(),
+        "threads": _threads(),
+        "packages": imported_packages(),
+        "peak_memory_bytes": _peak_memory_bytes(),
+    }
+
+
+def imported_packages() -> dict[str, str]:
+    """Return {package: version} of the libraries that this process has imported and that say their version."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name.startswith("_") or name in sys.stdlib_module_names or name == "strive":
+            continue
+        # Not getattr, which makes some packages import others.
+        version = getattr(module, "__dict__", {}).get("__version__")
+        if version is not None:
+            found[name] = str(version)
+    return dict(sorted(found.items()))
+
+
+def _device() -> str:
+    """Return the name of the GPU that torch uses, or else of the processor."""
+    torch = sys.modules.get("torch")
+    with suppress(Exception):  # a library of the app in any state
+        if torch is not None and torch.cuda.is_initialized():
+            return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _threads() -> int:
+    torch = sys.modules.get("torch")
+    with suppress(Exception):
+        if torch is not None:
+            return int(torch.get_num_threads())
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() else usable_cores()
+
+
+def _peak_memory_bytes() -> int:
+    # getrusage only as a fallback: it reports at least the memory that the parent process had in use.
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
