@@ -25,3 +25,32 @@ def test_a_signal_that_others_send_before_an_end_is_a_reason_to_stop(name: str):
 
 def test_under_nohup_a_terminal_that_is_closed_stops_nothing():
     assert told("SIGHUP", "nohup") == ""
+
+
+WORK = """
+import os, signal, threading, time
+from strive import signals
+from strive.errors import Stopped
+signals.listen()
+try:
+    with signals.raising(lambda: Stopped()):
+        {}
+        time.sleep(60)
+except Stopped:
+    print(signals.requested())
+"""
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGTERM)", "SIGTERM"),
+        (
+            "threading.Thread(target=signals.request, args=['the end of its launcher']).start()",
+            "the end of its launcher",
+        ),
+    ],
+)
+def test_work_that_does_not_read_the_request_is_interrupted(request_: str, reason: str):
+    done = subprocess.run([sys.executable, "-c", WORK.format(request_)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == reason

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from allcnn.cell_run import CellRun, out_of_memory
-from allcnn.checkpoints import remove_checkpoints
+from allcnn.cell_run import TrainingRun
 from allcnn.config import Config
 from allcnn.data import Splits, load_splits
 from allcnn.same_images import other_images
@@ -28,14 +27,16 @@ from allcnn.training import (
 )
 from strive import signals
 from strive.cells import records
+from strive.cells.cell_run import result_to_keep
 from strive.cells.check import check_cell
+from strive.cells.checkpoints import FILE, remove_checkpoints
 from strive.cells.evidence import remark
 from strive.cells.lease import LeaseMonitor
 from strive.cells.metrics import result_text
 from strive.cells.records import Record, Status
 from strive.config import identity
 from strive.console import CONSOLE
-from strive.errors import LeasedError, NoRoomError, StoppedError
+from strive.errors import LeasedError, NoRoomError, StoppedError, is_out_of_memory
 
 
 def finished_record(config: Config) -> Record | None:
@@ -85,7 +86,7 @@ class Pack:
         """
         self.room = room
         self._on_ended = on_ended
-        self._runs: list[CellRun] = []
+        self._runs: list[TrainingRun] = []
         self._executor: Executor = EagerExecutor()
         self.measured = 1  # the largest number of cells that was timed
 
@@ -99,7 +100,7 @@ class Pack:
         except BaseException as error:
             self._on_ended(identity.cell_id(config), error)
             return
-        if isinstance(begun, CellRun):
+        if isinstance(begun, TrainingRun):
             self._runs.append(begun)
         else:
             self._on_ended(begun.cell, begun)
@@ -130,7 +131,7 @@ class Pack:
             if key in errors or run.training.finished:
                 self._end(run, errors.get(key))
 
-    def _trained(self, runs: dict[int, CellRun]) -> dict[int, BaseException]:
+    def _trained(self, runs: dict[int, TrainingRun]) -> dict[int, BaseException]:
         """Train an epoch; return {cell: the error that ended it}."""
         errors: dict[int, BaseException] = {}
 
@@ -163,9 +164,9 @@ class Pack:
         """Return the exception to raise in every packed cell when the faulty one is unknown."""
         if not isinstance(error, Exception | SystemExit):
             return error
-        room = len(self) - 1 if out_of_memory(error) else 1
+        room = len(self) - 1 if is_out_of_memory(error) else 1
         why = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
-        spoilt = torch.cuda.is_initialized() and not out_of_memory(error)
+        spoilt = torch.cuda.is_initialized() and not is_out_of_memory(error)
         return NoRoomError(room, f"{why}, with {len(self)} cells side by side", spoilt=spoilt)
 
     def _calibrate(self) -> None:
@@ -180,17 +181,17 @@ class Pack:
             run.keep()
             self._end(run, NoRoomError(best, f"{best} cells at once are the fastest here"))
 
-    def _begun(self, config: Config, replaces: str, fence: str) -> CellRun | Record:
-        path = records.record_path(Path(config.runs), identity.cell_id(config))
-        if (earlier := _left_alone(config, path, replaces)) is not None:
-            return earlier
+    def _begun(self, config: Config, replaces: str, fence: str) -> TrainingRun | Record:
+        science = identity.science(identity.flat(config))
+        earlier = result_to_keep(Path(config.runs), identity.cell_id(config), science, replaces=replaces)
+        if earlier is not None:
+            return _left_alone(config, earlier)
         check_cell(config)
         execution = choose_execution(config.trainer)
         with ExitStack() as stack:
-            run = stack.enter_context(CellRun(config, replaces=replaces, fence=fence))
-            # Another process may have just finished it.
-            if (earlier := _left_alone(config, path, replaces)) is not None:
-                return earlier
+            run = stack.enter_context(TrainingRun(config, replaces=replaces, fence=fence))
+            if run.run.earlier is not None:  # another process has just finished it
+                return _left_alone(config, run.run.earlier)
             failed = run.begin(execution, _splits)
             if failed is None:
                 if not self._runs:
@@ -199,7 +200,7 @@ class Pack:
                 return run
         return _print_summary(failed)
 
-    def _end(self, run: CellRun, error: BaseException | None) -> None:
+    def _end(self, run: TrainingRun, error: BaseException | None) -> None:
         self._runs.remove(run)
         outcome: Record | BaseException
         try:
@@ -244,13 +245,12 @@ def run_when_free(config: Config) -> Record:
             fence = free
 
 
-def _left_alone(config: Config, path: Path, replaces: str) -> Record | None:
-    earlier = finished_record(config)
-    if earlier is None or (replaces and records.file_hash(path) == replaces):
-        return None
+def _left_alone(config: Config, earlier: Record) -> Record:
+    """Print that a cell has its result, and return that."""
     CONSOLE.print(f"{earlier.cell}: {earlier.status.value} already, nothing to train{_other_images(config, earlier)}")
-    # Checkpoints remain if the process was killed right after it wrote the record.
-    remove_checkpoints(path.parent)
+    path = records.record_path(Path(config.runs), earlier.cell)
+    # They remain if the process was killed right after it wrote the record.
+    remove_checkpoints(path.with_name(FILE))
     print(path)
     return earlier
 

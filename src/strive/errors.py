@@ -198,3 +198,12 @@ def os_error_text(error: OSError) -> str | None:
         return None
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}; put that right and start the same command again: what is on disk is not lost"
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or the one that caused it, means that memory ran out."""
+    if error is None:
+        return False
+    # By name, because torch is not imported here; its allocator for the CPU raises a plain RuntimeError.
+    named = any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
+    return named or "can't allocate memory" in str(error) or is_out_of_memory(error.__cause__)

@@ -39,6 +39,10 @@ def request(reason: str) -> None:
     """Ask for a stop as a signal would."""
     global _requested
     _requested = _requested or reason
+    main = threading.main_thread()
+    # Only a signal reaches work in the main thread that does not read `requested` (raising).
+    if threading.current_thread() is not main and main.ident and signal.getsignal(signal.SIGTERM) is _note and _error():
+        signal.pthread_kill(main.ident, signal.SIGTERM)
 
 
 def requested() -> str:

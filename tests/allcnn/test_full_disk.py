@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
-from allcnn import cell_run, cells
+from allcnn import cells
 from allcnn.cells import run_cell
 from allcnn.config import Config
-from allcnn.training import previous_checkpoint, read_checkpoint
+from allcnn.training import read_checkpoint
 from strive import signals
-from strive.cells import records
+from strive.cells import records, run_files
+from strive.cells.checkpoints import generations
 from strive.cells.records import Status
 from strive.config import identity
 from strive.errors import StoppedError
@@ -32,7 +33,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
         write_whole(path, *arguments, **options)
 
     monkeypatch.setattr(records, "write_whole", write)
-    monkeypatch.setattr(cell_run, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(run_files, "_PAUSES_SECONDS", (0.0, 0.0))
     return lambda function: refused.__setitem__(0, function)
 
 
@@ -88,7 +89,7 @@ def test_a_result_for_which_there_is_no_room_is_kept_and_the_same_command_only_w
 
 def test_the_checkpoint_before_the_last_makes_room_for_the_result(make_small: MakeConfig, refuse: Refuse):
     config = make_small("trainer.checkpoint_minutes=0")
-    before = previous_checkpoint(folder(config) / "checkpoint.pt")
+    _, before = generations(folder(config) / "checkpoint.pt")
     refuse(lambda path: path.name == "predictions.npz" and before.exists())
     assert run_cell(config).status is Status.done
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
-from allcnn import cell_run, cells, checkpoints
-from allcnn.cell_run import CellRun
+from allcnn import cell_run, cells
+from allcnn.cell_run import TrainingRun
 from allcnn.cells import finished_record, run_cell
 from allcnn.config import Config, TrainerConfig
-from allcnn.training import Execution, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
+from allcnn.training import Execution, read_checkpoint, write_state
 from strive import signals
-from strive.cells import records
+from strive.cells import checkpoints, records
 from strive.cells.check import check_cell
+from strive.cells.checkpoints import Checkpoints, generations
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.config import identity
@@ -38,12 +40,14 @@ def folder(config: Config) -> Path:
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, error: BaseException) -> None:
     """Let a checkpoint be written after each step, and raise after so many."""
 
-    def counted(path: Path, state: dict[str, Any], *, scratch: Path) -> None:
-        write_checkpoint(path, state, scratch=scratch)
-        if state["step"] >= steps:
+    original = Checkpoints.keep
+
+    def counted(here: Checkpoints, write: Callable[[Path], object], *, where: str, goes_on: bool) -> None:
+        original(here, write, where=where, goes_on=goes_on)
+        if int(where.removeprefix("step ")) >= steps:
             raise error
 
-    monkeypatch.setattr(checkpoints, "write_checkpoint", counted)
+    monkeypatch.setattr(Checkpoints, "keep", counted)
 
 
 def test_a_finished_cell_leaves_all_its_files_and_no_checkpoint(make_small: MakeConfig):
@@ -179,8 +183,9 @@ def test_epochs_after_the_checkpoint_are_shown_again_only_when_they_are_trained_
 def test_a_checkpoint_is_written_each_checkpoint_minutes(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     seconds, written = itertools.count(0.0, 5.0), []
     clock = types.SimpleNamespace(monotonic=lambda: next(seconds), time=time.time)
-    monkeypatch.setattr(cell_run, "time", clock)
-    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda path, state, scratch: written.append(state["step"]))
+    monkeypatch.setattr(checkpoints, "time", clock)
+    monkeypatch.setattr(Checkpoints, "write", lambda here, write: write(here.path))
+    monkeypatch.setattr(cell_run, "write_state", lambda path, state, scratch: written.append(state["step"]))
     run_cell(make_small("trainer.checkpoint_minutes=1"))
     # 44 steps, five seconds each.
     assert written == [12, 24, 36]
@@ -198,7 +203,7 @@ def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_s
     path = folder(config) / "checkpoint.pt"
     state = read_checkpoint(path)
     assert state is not None
-    for place in (path, previous_checkpoint(path)):
+    for place in generations(path):
         if how == "truncated":
             place.write_bytes(place.read_bytes()[:1000])
         else:
@@ -209,7 +214,7 @@ def test_a_checkpoint_that_cannot_be_used_is_kept_and_the_cell_trains_from_the_s
     assert record.provenance.resumes == 0
     assert len(list(folder(config).glob("checkpoint-*unused-*.pt"))) == 2
     shown = capfd.readouterr().err
-    for place in (path, previous_checkpoint(path)):
+    for place in generations(path):
         assert f"cannot go on from {place.name}, kept as {place.stem}-unused-" in shown
 
 
@@ -269,8 +274,7 @@ def test_a_record_that_cannot_be_written_leaves_the_checkpoints(
         with pytest.raises(OSError, match="No space left"):
             run_cell(config)
     path = folder(config) / "checkpoint.pt"
-    assert path.exists()
-    assert previous_checkpoint(path).exists()
+    assert all(each.exists() for each in generations(path))
     assert run_cell(config).provenance.resumes == 1
 
 
@@ -499,14 +503,14 @@ def test_a_cell_that_another_process_trains_is_left_to_it(make_small: MakeConfig
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     config = make_small("trainer.checkpoint_minutes=0")
-    original = CellRun.on_epoch
+    original = TrainingRun.on_epoch
 
-    def robbed(here: CellRun) -> None:
+    def robbed(here: TrainingRun) -> None:
         original(here)
         (token,) = (folder(config) / "claim").iterdir()
         take_claim(folder(config), 60, fence=token.name)
 
-    monkeypatch.setattr(CellRun, "on_epoch", robbed)
+    monkeypatch.setattr(TrainingRun, "on_epoch", robbed)
     with pytest.raises(LostLeaseError, match="has lost the cell"):
         run_cell(config)
     assert not (folder(config) / "record.json").exists()
@@ -519,16 +523,16 @@ def test_a_process_that_lost_its_cell_takes_no_step_more_than_the_one_it_was_at(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
     config, steps = make_small(), list[int]()  # no checkpoint is due
-    original = CellRun.on_step
+    original = TrainingRun.on_step
 
-    def robbed(here: CellRun) -> None:
+    def robbed(here: TrainingRun) -> None:
         steps.append(here.training.step)
         if here.training.step == 2:
             (token,) = (folder(config) / "claim").iterdir()
             take_claim(folder(config), 60, fence=token.name)
         original(here)
 
-    monkeypatch.setattr(CellRun, "on_step", robbed)
+    monkeypatch.setattr(TrainingRun, "on_step", robbed)
     with pytest.raises(LostLeaseError, match="has lost the cell"):
         run_cell(config)
     assert steps == [1, 2]
@@ -574,7 +578,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_cell(
     def full(path: Path, state: dict[str, Any], *, scratch: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_checkpoint", full)
+    monkeypatch.setattr(cell_run, "write_state", full)
     assert run_cell(make_small("trainer.checkpoint_minutes=0")).status is Status.done
     # Once, although none of the 44 steps could be kept.
     assert capfd.readouterr().err.count("No space left on device); there is none yet, training goes on") == 1

@@ -8,7 +8,7 @@ import torch
 from support import MakeConfig
 
 from allcnn import cells
-from allcnn.cell_run import CellRun
+from allcnn.cell_run import TrainingRun
 from allcnn.cells import Pack, run_cell
 from allcnn.config import Config
 from allcnn.training import Execution, GraphExecutor, Training, plainly, read_checkpoint
@@ -125,14 +125,14 @@ def test_a_cell_that_finishes_its_epoch_alone_does_not_keep_the_others_from_a_si
     try:
         packed(variants[:1])
         signals.forget()
-        original = CellRun.on_step
+        original = TrainingRun.on_step
 
-        def signalled(here: CellRun) -> None:
+        def signalled(here: TrainingRun) -> None:
             if here.training.step == 3:
                 signals.request("SIGTERM")
             original(here)
 
-        monkeypatch.setattr(CellRun, "on_step", signalled)
+        monkeypatch.setattr(TrainingRun, "on_step", signalled)
         ends = packed(variants[:2])
     finally:
         signals.forget()
@@ -143,16 +143,16 @@ def test_a_cell_that_finishes_its_epoch_alone_does_not_keep_the_others_from_a_si
 
 
 def test_one_that_lost_its_claim_leaves_and_the_others_go_on(variants: list[Config], monkeypatch: pytest.MonkeyPatch):
-    original = CellRun.on_step
+    original = TrainingRun.on_step
     robbed = variants[1]
 
-    def rob(here: CellRun) -> None:
+    def rob(here: TrainingRun) -> None:
         if here.config.seed == robbed.seed and here.training.step == 2:
             (token,) = (folder(robbed) / "claim").iterdir()
             take_claim(folder(robbed), 60, fence=token.name)
         original(here)
 
-    monkeypatch.setattr(CellRun, "on_step", rob)
+    monkeypatch.setattr(TrainingRun, "on_step", rob)
     ends = packed(variants)
     assert "has lost the cell" in str(ends[identity.cell_id(robbed)])
     assert not (folder(robbed) / "record.json").exists()
@@ -162,14 +162,14 @@ def test_one_that_lost_its_claim_leaves_and_the_others_go_on(variants: list[Conf
 
 
 def test_trouble_at_an_epochs_end_is_that_cells_alone(variants: list[Config], monkeypatch: pytest.MonkeyPatch):
-    original = CellRun.on_epoch
+    original = TrainingRun.on_epoch
 
-    def troubled(here: CellRun) -> None:
+    def troubled(here: TrainingRun) -> None:
         if here.config.seed == 2:
             raise OSError("no space left on device")
         original(here)
 
-    monkeypatch.setattr(CellRun, "on_epoch", troubled)
+    monkeypatch.setattr(TrainingRun, "on_epoch", troubled)
     ends = packed(variants)
     failed = record_of(ends, variants[1])
     assert (failed.status, failed.failure and failed.failure.cause) == (

@@ -12,10 +12,10 @@ from typing import Any
 from strive import __version__
 from strive.cells.history_writer import HistoryWriter
 from strive.cells.lease import Claim
-from strive.cells.saved_state import SavedState, history_in, read_saved_state, state_path, write_saved_state
+from strive.cells.saved_state import SavedState, read_saved_state, state_path, write_saved_state
 from strive.cells.surroundings import surroundings
 from strive.code.hash import Code, changed_files
-from strive.errors import ContractError, os_error_text
+from strive.errors import ContractError, is_out_of_memory, os_error_text
 
 _PROBE_BYTES = 1 << 20
 
@@ -76,8 +76,6 @@ class AppState:
         """Go on from a usable checkpoint, and return the path of what the function wrote."""
         saved = self._resumed = read_saved_state(folder)
         self._started = saved.started
-        self._history.restore(history_in(folder))
-        self._history.write_now()  # drops the steps after the checkpoint, because they are trained again
         return state_path(folder)
 
     def provenance(self) -> dict[str, Any]:
@@ -154,15 +152,6 @@ class AppState:
         if isinstance(self._code, Code) and saved.code_hash != code.hash:
             return changed_files(saved.code_files, code.files) or "its use of other files"
         return changed_files(before, after)
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Return whether an error, or the one that caused it, means that memory ran out."""
-    if error is None:
-        return False
-    # By name, because torch is not imported here; its allocator for the CPU raises a plain RuntimeError.
-    named = any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
-    return named or "can't allocate memory" in str(error) or is_out_of_memory(error.__cause__)
 
 
 def first_line(error: BaseException) -> str:

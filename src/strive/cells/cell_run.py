@@ -8,11 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from strive import signals
 from strive.cells import active, records
-from strive.cells.app_state import AppState, first_line, is_out_of_memory
+from strive.cells.app_state import AppState, first_line
 from strive.cells.checkpoints import FOLDER, Checkpoints, remove_checkpoints
 from strive.cells.history import HISTORY
 from strive.cells.history_writer import HistoryWriter
@@ -21,10 +19,18 @@ from strive.cells.log_file import log_file
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.returned import check_name, metrics_of
 from strive.cells.run_files import CONFIG, RunFiles
+from strive.cells.saved_state import history_in
 from strive.code.hash import Code
-from strive.config.leaves import nested
 from strive.console import CONSOLE
-from strive.errors import ContractError, Diverged, LostLeaseError, NoRoomError, Stopped, StoppedError
+from strive.errors import (
+    ContractError,
+    Diverged,
+    LostLeaseError,
+    NoRoomError,
+    Stopped,
+    StoppedError,
+    is_out_of_memory,
+)
 
 _UNKNOWN = Code("", {})
 _LINE_SECONDS = 1.0  # at least between two lines of numbers in log.txt; history.jsonl has them all
@@ -62,7 +68,7 @@ class CellRun:
         checkpoint_minutes: between two checkpoints; 0: at every call.
         replaces: sha256 of the record file to train again; any other result is kept.
         fence: the token of a dead process's claim on the cell (lease.LeaseMonitor), which may be replaced.
-        config_yaml: the content of config.yaml; "": made of config and logistics.
+        config_yaml: the content of config.yaml; "": there is none.
         known: returns fields of records.Provenance that the caller knows better than `cells.surroundings`.
 
         Raises LeasedError while another process trains the cell, RecordError for a record that cannot be trusted.
@@ -125,13 +131,14 @@ class CellRun:
     def load(self) -> Path | None:
         """Return the checkpoint to go on from; see `strive.load`."""
         if not self._has_looked:
-            if self._has_history:
+            if self.history.step is not None:
                 raise ContractError(
                     "strive.load() after strive.log(): the steps until then would be logged twice; load first, then log"
                 )
             self._has_looked = True
             if (folder := self.checkpoints.newest()) is not None:
-                self._loaded, self._has_history = self.state.resume(folder), True
+                self._loaded = self.state.resume(folder)
+                self.resume_history(history_in(folder))
                 self.checkpoints.resumed(self._where() or "a checkpoint")
         return self._loaded
 
@@ -163,6 +170,7 @@ class CellRun:
         """
         if self.earlier is not None:
             return self.earlier
+        self.logger.info("starts in process %d", self.pid)
         try:
             with self.activated():
                 returned = function()
@@ -173,7 +181,9 @@ class CellRun:
     @contextmanager
     def activated(self) -> Iterator[None]:
         """Make this the current run, for `strive.log` and the others."""
-        self.files.publish(CONFIG, self._config_text)
+        if signals.requested():
+            raise Stopped(self.stopped_text())
+        self.publish_config()
         with active.activated(self), signals.raising(lambda: None if self.polls else Stopped(self.stopped_text())):
             yield
 
@@ -257,10 +267,12 @@ class CellRun:
 
         if status.finished:
             self._begin_history()
-            self.files.put_record(record, write, also)
+        self.history.write_now()  # from here on the heartbeat finds no news
+        if status.finished:
+            self.files.put_record(record, self.checkpoints, write, also)
         else:
-            self.history.write_now()
-            self.files.put_record(record)
+            self.files.put_record(record, self.checkpoints)
+        self.logger.info("%s", status.value)
         self.record = record
         return record
 
@@ -270,6 +282,17 @@ class CellRun:
         """Print a message, and write it to log.txt."""
         self.logger.warning("%s", message)
         CONSOLE.print(f"{self.cell}: {message}")
+
+    def publish_config(self) -> None:
+        """Write config.yaml, if the cell has one."""
+        if self._config_yaml:
+            self.files.publish(CONFIG, self._config_yaml.encode)
+
+    def resume_history(self, content: bytes) -> None:
+        """Begin with so much of the history: without the steps that are trained again."""
+        self._has_history = True
+        self.history.restore(content)
+        self.history.write_now()
 
     def stopped_text(self, where: str = "") -> str:
         """Return the message of a cell that a signal stopped. where: such as step 3."""
@@ -292,7 +315,7 @@ class CellRun:
         """Return the folder to train in: that of the cell, or one inside while a result is to be replaced."""
         if self.earlier is not None:
             # They remain if the process was killed right after it wrote the record.
-            remove_checkpoints(self.path.parent)
+            remove_checkpoints(self.path.with_name(FOLDER))
         if self.earlier is not None or not replaces or not self.path.exists():
             return self.path.parent
         folder = self.path.with_name(records.RETRAINING)
@@ -314,13 +337,10 @@ class CellRun:
 
     def _complete(self) -> None:
         """Write the files that belong to a record; raises OSError."""
-        self.files.write(CONFIG, self._config_text())
+        if self._config_yaml:
+            self.files.write(CONFIG, self._config_yaml.encode())
         if content := self.history.content():
             self.files.write(HISTORY, content)
-
-    def _config_text(self) -> bytes:
-        text = self._config_yaml or yaml.safe_dump(nested(self.config | self.logistics), sort_keys=False)
-        return text.encode()
 
 
 def result_to_keep(runs: Path, cell: str, config: Mapping[str, Any], *, replaces: str = "") -> Record | None:

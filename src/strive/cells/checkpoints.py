@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -11,26 +11,23 @@ from uuid import uuid4
 from strive import signals
 from strive.cells.lease import Claim
 
-FOLDER = "checkpoint"  # with what the app's function wrote
-FILE = "checkpoint.pt"  # of an app that writes its own
+FOLDER = "strive-checkpoint"  # with what an app's function saved; not a name that the app may want for itself
+FILE = "checkpoint.pt"  # of an app with a trainer of its own
 
 
-def previous(path: Path) -> Path:
-    """Return the path of the checkpoint before `path`."""
-    return path.with_name(f"{path.stem}-previous{path.suffix}")
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether training in a folder can resume from a checkpoint."""
+    return any(path.exists() for name in (FOLDER, FILE) for path in generations(folder / name))
 
 
-def checkpoints_in(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints in a cell's folder, the newest first."""
-    for name in (FOLDER, FILE):
-        for path in (folder / name, previous(folder / name)):
-            if path.exists():
-                yield path
+def generations(path: Path) -> tuple[Path, Path]:
+    """Return the path of the newest checkpoint and of the one before it."""
+    return path, path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
-def remove_checkpoints(folder: Path) -> None:
+def remove_checkpoints(newest: Path) -> None:
     """Remove the checkpoints that led to a record."""
-    for path in checkpoints_in(folder):
+    for path in generations(newest):
         remove(path)
 
 
@@ -90,7 +87,7 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """Return the checkpoint to resume from; those that cannot be used are put aside first."""
-        for path in filter(Path.exists, (self.path, previous(self.path))):
+        for path in filter(Path.exists, generations(self.path)):
             reason = self._unusable(path)
             if not reason:
                 return path
@@ -109,20 +106,25 @@ class Checkpoints:
             write(new)
             _sync(new)
             if self.path.exists():
-                before = self._claim.scratch / previous(self.path).name
+                _, previous = generations(self.path)
+                before = self._claim.scratch / previous.name
                 remove(before)
                 _copy(self.path, before)
-                put(before, previous(self.path))
+                put(before, previous)
             put(new, self.path)
         except BaseException:
             with suppress(OSError):
                 remove(new)
             raise
 
+    def remove_previous(self) -> None:
+        """Free space on a full disk; the last checkpoint contains all progress."""
+        remove(generations(self.path)[1])
+
     def put_aside(self, why: str) -> None:
         """Rename the existing checkpoints, because the cell cannot resume from them."""
         self._kept = ""
-        for path in filter(Path.exists, (self.path, previous(self.path))):
+        for path in filter(Path.exists, generations(self.path)):
             self._put_aside(path, why)
 
     def _put_aside(self, path: Path, why: str) -> None:

@@ -59,19 +59,25 @@ class HistoryWriter:
             return self._content()
 
     def write_soon(self) -> None:
-        """Write the file if there is news and the last write was long enough ago."""
-        if time.monotonic() >= self._next_write:
-            self.write_now()
+        """Write the file if there is news, the last write was long enough ago, and no other thread is at it."""
+        if time.monotonic() >= self._next_write and self._lock.acquire(blocking=False):
+            try:
+                self._write_news()
+            finally:
+                self._lock.release()
 
     def write_now(self) -> None:
         """Write the file if there is news."""
         with self._lock:
-            if not self._dirty:
-                return
-            self._dirty, before = False, time.monotonic()
-            self._write(self._content())
-            now = time.monotonic()
-            self._next_write = now + _SHARE * (now - before)
+            self._write_news()
+
+    def _write_news(self) -> None:
+        if not self._dirty:
+            return
+        self._dirty, before = False, time.monotonic()
+        self._write(self._content())
+        now = time.monotonic()
+        self._next_write = now + _SHARE * (now - before)
 
     def _add(self, step: int, values: Mapping[str, int | float | None]) -> None:
         if self.step is not None and step < self.step:

@@ -9,16 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from strive import signals
-from strive.cells import records, schema1
-from strive.cells.checkpoints import FILE, FOLDER, move, previous, remove, remove_checkpoints
+from strive.cells import records
+from strive.cells.checkpoints import Checkpoints, generations, move, remove, remove_checkpoints
 from strive.cells.history import HISTORY
 from strive.cells.lease import Claim
 from strive.cells.records import Record
 
 CONFIG = "config.yaml"
 _PAUSES_SECONDS = (0.5, 4.0)  # before the next attempts to write a record
-# Of a result: a training that replaces it replaces them, or removes those that it has none of.
-_OF_A_RESULT = (CONFIG, HISTORY, schema1.EPOCHS)
 # Of a cell, and not of one training.
 _OF_THE_CELL = re.compile(r"record(-\d+)?\.json|log\.txt|claim|retraining|history-\d+\.jsonl|\..*\.tmp")
 
@@ -58,17 +56,22 @@ class RunFiles:
         move(path, earlier, self._claim.scratch)
 
     def put_record(
-        self, record: Record, write_files: Callable[[], object] = lambda: None, also: tuple[str, ...] = ()
+        self,
+        record: Record,
+        checkpoints: Checkpoints,
+        write_files: Callable[[], object] = lambda: None,
+        also: tuple[str, ...] = (),
     ) -> None:
         """Write the record, after the files that it implies, retrying if they cannot be written.
 
-        write_files: writes them. also: names of files that belong to a result beside the platform's own.
+        checkpoints: those that led to it; with a result they are removed. write_files: writes the files. also: names
+        of files that belong to a result beside the platform's own.
 
         Raises OSError if the last attempt fails.
         """
         for seconds in (*_PAUSES_SECONDS, None):
             try:
-                self._put_in_place(record, write_files, also)
+                self._put_in_place(record, checkpoints, write_files, also)
                 break
             except OSError as error:
                 self._claim.check()
@@ -76,38 +79,34 @@ class RunFiles:
                     raise
                 self._say(f"the record could not be written ({error}); tried again")
                 if record.status.finished and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    # The last checkpoint contains all progress.
-                    for name in (FOLDER, FILE):
-                        remove(previous(self.folder / name))
+                    checkpoints.remove_previous()
                 time.sleep(seconds)
 
-    def _put_in_place(self, record: Record, write_files: Callable[[], object], also: tuple[str, ...]) -> None:
+    def _put_in_place(
+        self, record: Record, checkpoints: Checkpoints, write_files: Callable[[], object], also: tuple[str, ...]
+    ) -> None:
         """Write the record, unless a failed retraining would replace a result."""
         cell = self._record.parent
         if self.folder != cell and not record.status.finished:
             return
         write_files()
+        left = {path.name for path in generations(checkpoints.path)}
         # Files are moved only after all have been written, so that old and new ones are never mixed.
-        ready = (lambda: self._replace(also)) if self.folder != cell else lambda: None
+        ready = (lambda: self._replace(also, left)) if self.folder != cell else lambda: None
         records.write_record(cell.parent, record, scratch=self._claim.scratch, ready=ready)
         if record.status.finished:
             with suppress(OSError):  # the next process removes them
-                remove_checkpoints(cell)
+                remove_checkpoints(cell / checkpoints.path.name)
         if self.folder != cell:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _replace(self, also: tuple[str, ...]) -> None:
-        """Replace the old training's files with the new ones."""
+    def _replace(self, also: tuple[str, ...], left: set[str]) -> None:
+        """Replace the old training's files with the new ones, but for those in `left`."""
         cell = self._record.parent
-        new = {path.name for path in self.folder.iterdir() if not _stays(path)}
+        names = {path.name for path in self.folder.iterdir()} - left
+        new = {name for name in names if "-unused-" not in name and not _OF_THE_CELL.fullmatch(name)}
         for name in sorted(new):
             move(self.folder / name, cell / name, self._claim.scratch)
-        for name in {*_OF_A_RESULT, *also} - new:
+        for name in {CONFIG, HISTORY, *also} - new:
             if (cell / name).exists():  # old pictures, for one, would not match the new numbers
                 remove(cell / name)
-
-
-def _stays(path: Path) -> bool:
-    """Return whether a file in the folder of a training is no part of its result."""
-    own = [FOLDER, FILE, previous(Path(FOLDER)).name, previous(Path(FILE)).name]
-    return path.name in own or "-unused-" in path.name or _OF_THE_CELL.fullmatch(path.name) is not None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from pathlib import Path
 
+from strive.cells.checkpoints import has_checkpoint
 from strive.cells.history import read_lines
 from strive.cells.lease import Owner, is_older, owner_of, surely_dead
 from strive.cells.records import Status
@@ -64,11 +65,6 @@ def living_owner(folder: Path) -> Owner | None:
     """Return the process that trains the cell in `folder`, as far as known; None if there is none."""
     owner = _owner(folder)
     return owner if owner is not None and _trains(folder, owner) else None
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether training in a folder can resume from a checkpoint."""
-    return any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint-previous.pt"))
 
 
 def _owner(folder: Path) -> Owner | None:

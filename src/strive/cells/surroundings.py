@@ -10,6 +10,9 @@ from typing import Any
 
 from strive.processes import usable_cores
 
+# What the platform imports; no number of an app depends on it.
+_OWN = {"strive", "filelock", "hydra", "msgspec", "omegaconf", "platformdirs", "rich", "submitit", "yaml"}
+
 
 def surroundings() -> dict[str, Any]:
     """Return the fields device, threads, packages and peak_memory_bytes of a record's provenance."""
@@ -25,7 +28,7 @@ def imported_packages() -> dict[str, str]:
     """Return {package: version} of the libraries that this process has imported and that say their version."""
     found = {}
     for name, module in list(sys.modules.items()):
-        if "." in name or name.startswith("_") or name in sys.stdlib_module_names or name == "strive":
+        if "." in name or name.startswith("_") or name in _OWN or name in sys.stdlib_module_names:
             continue
         # Not getattr, which makes some packages import others.
         version = getattr(module, "__dict__", {}).get("__version__")

@@ -157,11 +157,11 @@ def _text(value: Any) -> str:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (value in a, value in b)} of the science keys that differ; None for a missing value.
+    """Return {key: (value in a, value in b)} of the keys that differ; None for a missing value.
 
-    a, b: results of `flat`, or configs of records.
+    a, b: science parts, as configs of records are.
     """
-    ours, theirs = (with_argument_keys(science(one)) for one in (a, b))
+    ours, theirs = (with_argument_keys(one) for one in (a, b))
     for each in (ours, theirs):
         each.pop(KWARGS, None)
     absent = object()

@@ -23,25 +23,17 @@ def leaves(config: Any) -> dict[str, Any]:
     return found
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of mappings that the leaves belong to."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *groups, name = key.split(".")
-        place = tree
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[name] = value
-    return tree
-
-
 def _plain(config: Any) -> Any:
     if is_dataclass(config) and not isinstance(config, type):
         return asdict(config)
     if isinstance(config, Mapping) and type(config).__module__.startswith("omegaconf."):
         from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
 
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[arg-type]
+        try:
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[arg-type]
+        except OmegaConfBaseException as error:
+            raise ConfigError(" ".join(str(error).split())) from error
     if isinstance(config, Mapping):
         return config
     raise ConfigError(

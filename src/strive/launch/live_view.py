@@ -45,6 +45,9 @@ class _Running:
 
     def note(self, now: float, note: Mapping[str, Any]) -> None:
         """Take in the progress that the cell's owner has written."""
+        if "steps" not in note:  # nobody knows where they end
+            self.columns["epoch"] = str(note["step"])
+            return
         self.share = note["step"] / max(1, note["steps"])
         self.first = self.first or (now, self.share)
         self.columns |= {

@@ -137,7 +137,8 @@ def _state(record: Record | None) -> str:
 
 def _check_alike(spec: ChoiceSpec, wanted: str, candidates: Parents) -> None:
     flats = [identity.flat(config) for config, _ in candidates]
-    differing = {key for flat in flats[1:] for key in identity.differences(flats[0], flat)} - {spec.key, "seed"}
+    first, *others = (identity.science(flat) for flat in flats)
+    differing = {key for other in others for key in identity.differences(first, other)} - {spec.key, "seed"}
     if differing:
         raise ConfigError(
             f"{spec.key}{wanted}: the cells of {_listed(spec.sweeps)} that would be averaged differ in"

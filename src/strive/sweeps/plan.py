@@ -15,10 +15,11 @@ import msgspec
 
 from strive import app
 from strive.cells import records
+from strive.cells.checkpoints import has_checkpoint
 from strive.cells.evidence import remark
 from strive.cells.history import read_lines
 from strive.cells.records import Record
-from strive.cells.state import CellState, FolderState, find_state, has_checkpoint
+from strive.cells.state import CellState, FolderState, find_state
 from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
