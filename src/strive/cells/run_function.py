@@ -16,7 +16,7 @@ from strive.cells.records import Record
 from strive.config import identity
 from strive.config.leaves import leaves
 from strive.console import CONSOLE
-from strive.errors import ConfigError, Diverged, LeasedError, StoppedError
+from strive.errors import ConfigError, Diverged, LeasedError, LostLeaseError, RecordError, StoppedError
 
 
 def run_function(
@@ -75,37 +75,39 @@ def as_single_cell(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     @wraps(function)
     def task(config: Any) -> Any:
-        if active.current() is not None or not _is_single_run():
-            return function(config)
-        return _run_alone(function, config)
+        folder = None if active.current() is not None else _folder_of_single_run()
+        return function(config) if folder is None else run_alone(function, config, runs=folder)
 
     return task
 
 
-def _is_single_run() -> bool:
-    """Return whether Hydra runs this function, and runs it once."""
+def _folder_of_single_run() -> Path | None:
+    """Return the folder for records if Hydra runs this function, and runs it once; None if it does not."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
+        return None
+    started = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir leaves it
+    return Path("runs") if started == Path.cwd() else started / "runs"
 
 
-def _run_alone(function: Callable[[Any], Any], config: Any) -> None:
+def run_alone(function: Callable[[Any], Any], config: Any, *, runs: Path = Path("runs")) -> None:
     """Run a function as a program of its own: the path of the record is its last line, a failure its exit code."""
     if threading.current_thread() is threading.main_thread():
         signals.listen()
     try:
-        record = run_function(function, config)
+        record = run_function(function, config, runs=runs)
     except StoppedError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         sys.exit(130)
-    except (ConfigError, LeasedError) as error:
+    except (ConfigError, RecordError, LeasedError, LostLeaseError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     if record.failure is not None:
         print(record.failure.traceback, file=sys.stderr)
     CONSOLE.print(f"{record.cell}: {record.status.value}" + (f": {record.cause}" if record.cause else ""))
-    print(records.record_path(Path("runs"), record.cell))
+    print(records.record_path(runs, record.cell))
     if record.failure is not None:
         sys.exit(1)
 
