@@ -139,7 +139,8 @@ class AppState:
         """Return {what: value} of the surroundings that the last bits may depend on."""
         here = surroundings() | dict(self._known())
         mine = {"python": platform.python_version(), "device": str(here["device"]), "threads": str(here["threads"])}
-        return mine | here["packages"]
+        packages: dict[str, str] = here["packages"]
+        return mine | packages
 
     def _code_now(self) -> Code:
         return self._code if isinstance(self._code, Code) else self._code()

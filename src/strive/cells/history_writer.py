@@ -31,8 +31,8 @@ class HistoryWriter:
         """Go on with the history of a checkpoint."""
         lines = content.decode().splitlines(keepends=True)
         with self._lock:
-            self._last = json.loads(lines.pop()) if lines else {}
-            self.step = self._last.pop("step", None)
+            last: dict[str, Any] = json.loads(lines.pop()) if lines else {}
+            self.step, self._last = last.pop("step", None), last
             self._lines, self._dirty = lines, True
 
     def log(self, step: Any, values: Mapping[str, Any]) -> Mapping[str, int | float | None]:

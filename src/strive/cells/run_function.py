@@ -38,7 +38,7 @@ def run_function(
         return run.run(lambda: function(config))
 
 
-def open_run(config: Any, *, runs: str | Path, name: str, logistics: Iterable[str] = (), **settings: float) -> CellRun:
+def open_run(config: Any, *, runs: str | Path, name: str, logistics: Iterable[str] = (), **settings: Any) -> CellRun:
     """Return the run of the cell that a config names. settings: of CellRun.
 
     Raises ConfigError for a config that cannot name a cell, LeasedError while another process trains it.

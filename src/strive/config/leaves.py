@@ -31,7 +31,7 @@ def _plain(config: Any) -> Any:
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[arg-type]
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(" ".join(str(error).split())) from error
     if isinstance(config, Mapping):
