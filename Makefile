@@ -4,7 +4,7 @@ BIN := .venv/bin
 PY ?= 3.12
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ci same-code gpu-check wheelhouse clean
+.PHONY: help demo test lint wheel ci same-code gpu-check wheelhouse clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,11 @@ lint: .venv/ready ## ruff and mypy
 test: lint ## every check that CI runs
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
+wheel: .venv/ready ## build dist/strive-*.whl: the plug-in and the command, for other projects
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist
+
 ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) apt-get update -q
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge slurmdbd mariadb-server chromium texlive-latex-base texlive-latex-recommended poppler-utils
@@ -46,4 +51,4 @@ wheelhouse: .venv/ready ## collect what a machine without network needs besides 
 	$(BIN)/python tools/wheelhouse.py --python $(PY)
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -43,15 +43,15 @@ def plan_seconds(grid: Sequence[str]) -> tuple[int, float]:
 
 
 def status_seconds(cells: int, repeats: int) -> float:
-    """Return the median seconds of status.py on so many records, of which one in a hundred is a failure."""
+    """Return the median seconds of `strive status` on so many records, of which one in a hundred is a failure."""
     with tempfile.TemporaryDirectory() as runs:
         _write_records(Path(runs), cells)
-        command = [sys.executable, str(ROOT / "src" / "status.py"), "sweeps=bench", f"runs={runs}"]
+        command = [sys.executable, "-m", "strive", "status", "bench", "--runs", runs]
         times = []
         for _ in range(repeats):
             seconds, output = _timed(command, codes=(0, 1))
             if f"{cells} cells: " not in output:
-                raise SystemExit(f"error: status.py did not see {cells} cells:\n{output}")
+                raise SystemExit(f"error: strive status did not see {cells} cells:\n{output}")
             times.append(seconds)
     return statistics.median(times)
 
@@ -160,7 +160,7 @@ def table(numbers: Sequence[int], repeats: int, hydra_cells: int) -> str:
             f"Hydra's composition: {1000 * hydra:.1f} ms a cell (the mean of {hydra_cells}) times the cells; that much"
             " Hydra's own sweeper takes to check a grid, and as much again when its cells start. Nothing else of a plan"
             " is in it.",
-            f"status: the whole of `python src/status.py sweeps=NAME` on as many records; the median of {repeats}.",
+            f"status: the whole of `strive status NAME` on as many records; the median of {repeats}.",
         )
     )
 
@@ -169,7 +169,7 @@ def main() -> None:
     """Print the table, or be the worker that composes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, nargs="+", default=[100, 1000, 10_000], help="sizes of the grids")
-    parser.add_argument("--repeats", type=int, default=3, help="how often status.py is timed")
+    parser.add_argument("--repeats", type=int, default=3, help="how often `strive status` is timed")
     parser.add_argument("--hydra-cells", type=int, default=50, help="cells that Hydra composes")
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

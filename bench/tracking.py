@@ -31,10 +31,19 @@ LONG = ("data=digits", "preprocess=standardize", "budget.batch_size=64", "model.
 FEW, MANY = 4, 20  # cells of the two sweeps whose difference is what one more cell costs
 
 
-def seconds(runs: Path, environ: dict[str, str], *overrides: str, program: str = "run.py") -> float:
-    """Return how long a command takes."""
+def seconds(runs: Path, environ: dict[str, str], *overrides: str) -> float:
+    """Return how long a training takes."""
+    command = [sys.executable, str(ROOT / "src" / "run.py"), *overrides, f"runs={runs}"]
+    return _timed(command, environ)
+
+
+def sync_seconds(runs: Path, environ: dict[str, str], project: str) -> float:
+    """Return how long `strive sync` takes."""
+    return _timed([sys.executable, "-m", "strive", "sync", "--runs", str(runs), "--project", project], environ)
+
+
+def _timed(command: list[str], environ: dict[str, str]) -> float:
     started = time.perf_counter()
-    command = [sys.executable, str(ROOT / "src" / program), *overrides, f"runs={runs}"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(f"error: {' '.join(command)}\n{done.stderr}")
@@ -117,11 +126,10 @@ def sync_table(rounds: int, environ: dict[str, str]) -> str:
         with fresh() as runs:
             for record in sorted((ROOT / "results" / "table3_small").glob("*/record.json"))[:40]:
                 shutil.copytree(record.parent, runs / record.parent.name)
-            project = f"tracker.project=sync{number}"
-            first.append(seconds(runs, environ, project, program="sync.py"))
-            again.append(seconds(runs, environ, project, program="sync.py"))
+            first.append(sync_seconds(runs, environ, f"sync{number}"))
+            again.append(sync_seconds(runs, environ, f"sync{number}"))
     return (
-        "| `python src/sync.py`, 40 cells | seconds, median |\n|---|---|\n"
+        "| `strive sync`, 40 cells | seconds, median |\n|---|---|\n"
         f"| first | {statistics.median(first):.1f} |\n| again | {statistics.median(again):.1f} |"
     )
 

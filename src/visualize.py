@@ -1,5 +1,6 @@
 """Draws figures of the features that a trained net's units respond to: `python src/visualize.py --help`."""
 
+import argparse
 import dataclasses
 import difflib
 import sys
@@ -11,17 +12,17 @@ from typing import TYPE_CHECKING
 from allcnn.config import Config
 from allcnn.visualize_options import TAKES, FigureRequest, pair, parse_request
 from strive import streams
+from strive.cells.find_record import find_record
 from strive.cells.records import Status, read_record, record_path
-from strive.cells.reproduce import find_record
-from strive.cli import command_parser, complain
+from strive.cli.folders import Asked, launched
+from strive.cli.main import print_error
 from strive.config.error_text import complaint
 from strive.config.keys import knobs
 from strive.config.schema import to_config
 from strive.console import CONSOLE
 from strive.errors import ConfigError, RecordError, UsageError
 from strive.plain_text import printable
-from strive.sweeps.find_plan import wanted
-from strive.sweeps.plan import StoredPlan, sweep_folder
+from strive.sweeps.plan import StoredPlan, plan_folders
 
 if TYPE_CHECKING:  # torch takes seconds to import, and neither --help nor most errors need it
     from allcnn.attribution.figure import FigureContent
@@ -65,17 +66,26 @@ exit code: 0; 1 if a cell of a sweep failed, each is named; 2 for a mistake in t
 
 The ranking of patches is kept with the figures, and read again for the same weights and images."""
 _CELL_KEYS = frozenset(key for key, meaning, _ in knobs(Config()) if not meaning.science)
-_NEEDS = "figures are drawn by matplotlib, which is not installed here: pip install -e '.[analysis]'"
+_NEEDS = "figures are drawn by matplotlib, which is not installed here: pip install -e '.[study]'"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the figures; return the exit code."""
-    request = parse_request(command_parser(_USAGE, _HELP, _EXIT).parse_intermixed_args(argv).overrides)
+    request = parse_request(_parser().parse_intermixed_args(argv).overrides)
     _check_drawing()
     if request.kind == "sweeps":
         return _make_for_sweep(request)
     _make(_load_cell(_record(request), request) if request.kind == "cell" else _load_weights(request), request)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(usage=_USAGE, description=_HELP, epilog=_EXIT, formatter_class=form)
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    # A launch's option, taken so that its line needs only another file name.
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    return parser
 
 
 def _check_drawing() -> None:
@@ -89,14 +99,14 @@ def _check_drawing() -> None:
 def _record(request: FigureRequest) -> Path:
     runs, name = request.runs, request.target
     try:
-        return find_record(runs, name)
-    except ConfigError:
+        return find_record([runs], name)
+    except UsageError:
         cells = [path.parent.name for path in runs.glob("*/record.json")]
         close = difflib.get_close_matches(name, [cell for cell in cells if not cell.startswith(name)], n=5)
         if not close or any(cell.startswith(name) for cell in cells):
             raise
         listed = "".join(f"\n  {cell}" for cell in close)
-        raise ConfigError(f"there is no record of {name} in {runs}; is one of these meant?{listed}") from None
+        raise UsageError(f"there is no cell {name} in {runs}; is one of these meant?{listed}") from None
 
 
 def _load_cell(record: Path, request: FigureRequest) -> "TrainedCell":
@@ -125,18 +135,19 @@ def _load_weights(request: FigureRequest) -> "TrainedCell":
 def _make_for_sweep(request: FigureRequest) -> int:
     """Make the figures of every finished cell of a sweep; return the exit code."""
     runs = request.runs
-    name = wanted(runs, [*request.overrides, f"sweeps={request.target}"])
+    plans = plan_folders([runs])
+    name = launched(Asked(folders=[runs], sweeps=[request.target], overrides=request.overrides), list(plans))
     of_cells = [text for text in request.overrides if pair(text)[0] in _CELL_KEYS]
     request = dataclasses.replace(request, overrides=of_cells)
-    cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(sweep_folder(runs, name)).cells))
+    cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(plans[name]).cells))
     done = [cell for cell in cells if _is_done(record_path(runs, cell))]
     if not done:
-        raise ConfigError(f"no cell of {name} is done in {runs}: python src/status.py sweeps={name} shows their status")
+        raise ConfigError(f"no cell of {name} is done in {runs}: strive status {name} shows their status")
     if left := len(cells) - len(done):
         CONSOLE.print(f"{left} of {len(cells)} cells are not done, or diverged, and are left out")
     failed = [cell for cell in done if not _try_to_make(record_path(runs, cell), request)]
     if failed:
-        complain(f"{len(failed)} of {len(done)} cells have not all of their figures: {', '.join(failed)}")
+        print_error(f"{len(failed)} of {len(done)} cells have not all of their figures: {', '.join(failed)}")
     return 1 if failed else 0
 
 
@@ -157,7 +168,7 @@ def _try_to_make(path: Path, request: FigureRequest) -> bool:
         _make(cell, dataclasses.replace(request, out=out))
         return True
     except Exception as error:
-        complain(f"{path.parent.name}: {_user_message(error) or traceback.format_exc()}")
+        print_error(f"{path.parent.name}: {_user_message(error) or traceback.format_exc()}")
         return False
 
 
@@ -221,5 +232,5 @@ if __name__ == "__main__":
     except Exception as error:
         if (message := _user_message(error)) is None:
             raise
-        complain(message)
+        print_error(message)
         sys.exit(2)

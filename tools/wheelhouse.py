@@ -1,8 +1,9 @@
-"""Collect what this project needs besides torch, as wheels for a machine without network.
+"""Collect what training needs besides torch, as wheels for a machine without network.
 
 python tools/wheelhouse.py --python 3.12 [--provided scikit-learn ...]
 
-Versions are those of requirements.lock, names those that this environment's packages ask for. On the other machine:
+Versions are those of requirements.lock, names those of pyproject.toml and of what this environment's packages ask for.
+On the other machine:
 
 python -m pip install --no-index --no-deps --find-links wheelhouse -r wheelhouse/requirements.txt
 """
@@ -10,7 +11,8 @@ python -m pip install --no-index --no-deps --find-links wheelhouse -r wheelhouse
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 # Large, and on every machine that trains; what they need themselves is there with them, such as torchvision's pillow.
 PROVIDED = {"numpy", "pandas", "pillow", "scipy", "torch", "torchvision"}
+# For tables, figures and the report, which can be made from the records on any machine.
+NOT_TO_TRAIN = {"great-tables", "matplotlib", "plotly", "statsmodels"}
+EXTRAS = ("slurm", "study")
 ALSO = ("pytest",)  # for tests/gpu
 SOURCE_ONLY = {"antlr4-python3-runtime"}  # published without a wheel; pure Python, so one that is built here fits
 _OLDEST_GLIBC, _NEWEST_GLIBC = 17, 28  # 2.17 to 2.28: what today's wheels are built for
@@ -42,17 +47,23 @@ def needed(python: str, machine: str, provided: set[str]) -> list[str]:
         "python_version": python,
         "sys_platform": "linux",
     }
-    found, waiting = set[str](), ["strive", *ALSO]
+    found, waiting = set[str](), [*_asked_for(_own(), target), *ALSO]
     while waiting:
         name = waiting.pop()
-        if name not in found | provided:
+        if name not in found | provided | NOT_TO_TRAIN:
             found.add(name)
-            waiting += _asked_for(name, target)
-    return sorted(found - {"strive"})
+            waiting += _asked_for(requires(name) or (), target)
+    return sorted(found)
 
 
-def _asked_for(name: str, target: dict[str, str]) -> Iterator[str]:
-    for text in requires(name) or ():
+def _own() -> list[str]:
+    """Return what pyproject.toml asks for, to train the study here or on a cluster."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *(text for name in EXTRAS for text in project["optional-dependencies"][name])]
+
+
+def _asked_for(requirements: Iterable[str], target: dict[str, str]) -> Iterator[str]:
+    for text in requirements:
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(target):
             yield canonicalize_name(requirement.name)

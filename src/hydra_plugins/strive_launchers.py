@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE
+from strive.errors import ConfigError
 from strive.launch.local import LocalOptions, train_locally
 from strive.launch.submission import Submission
 from strive.slurm.options import SlurmOptions
@@ -94,6 +96,8 @@ class SlurmLauncher(CellLauncher):
     def __init__(self, **options: Any) -> None:
         self.options = SlurmOptions(**_known(SlurmOptions, options))
         self.options.check()
+        if find_spec("submitit") is None:
+            raise ConfigError("hydra/launcher=slurm needs a package that is not installed: pip install submitit")
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""

@@ -114,6 +114,12 @@ class Pack(Protocol):
 class Trainer(Protocol):
     """What trains an app's cells in this process."""
 
+    def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> Any:
+        """Train one cell, or go on with it, and return its record. replaces, fence: as for Pack.add.
+
+        Raises what a pack's on_ended gets as an error.
+        """
+
     def Pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> Pack:
         """Return an empty pack. on_ended: gets each cell's id once, with its record or with one of these errors.
 

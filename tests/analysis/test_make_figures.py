@@ -9,7 +9,7 @@ from handmade import epochs
 from make_figures import main
 from support import ROOT
 
-from strive.results_cli import guarded
+from strive.cli.main import guarded
 
 FILES = [
     f"table3-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")
@@ -61,7 +61,7 @@ def test_a_sweep_without_epochs_has_no_learning_curves_and_is_told_so(
     for path in Path("runs").glob("*/history.jsonl"):
         path.unlink()
     assert guarded(main, []) == 0
-    assert "table3-curves: nothing to draw, no cell has a history.jsonl beside its record" in capsys.readouterr().err
+    assert "table3-curves: nothing to draw, no cell has a history in its folder" in capsys.readouterr().err
     # What was drawn from records that are gone would pass for theirs.
     assert list(written()) == FILES[3:]
 
@@ -79,9 +79,9 @@ def test_a_page_that_a_sweep_has_no_more_is_removed_and_nothing_else(sweep: Gold
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tabel3"], "there is no sweep tabel3; with a plan: table3."),
+        (["tabel3"], "tabel3 was not launched into runs; launched there: table3"),
         (["--runs", "nowhere"], "nowhere"),
-        (["--runs", "empty"], "no sweep has a record in empty"),
+        (["--runs", "empty"], "no sweep was launched into empty"),
         (["--out", "file"], "file/table3-curves.pdf: cannot be written, File exists; name another folder with --out"),
         (["--out", "file/below"], "file/below/table3-curves.pdf: cannot be written, Not a directory"),
     ],
@@ -109,10 +109,10 @@ def test_a_folder_that_may_not_be_written_to_is_one_message(
         raise PermissionError(13, "Permission denied", str(path.with_name(".x.tmp")))
 
     # The superuser, who runs tests in containers, may write everywhere.
-    monkeypatch.setattr("make_figures.write_whole", refuse)
+    monkeypatch.setattr("strive.cli.figures.write_whole", refuse)
     assert guarded(main, []) == 2
     assert capsys.readouterr().err == (
-        "figures/table3-curves.pdf: cannot be written, Permission denied; name another folder with --out\n"
+        "error: figures/table3-curves.pdf: cannot be written, Permission denied; name another folder with --out\n"
     )
 
 

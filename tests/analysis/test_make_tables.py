@@ -9,7 +9,7 @@ from golden import Golden
 from make_tables import main
 from support import ROOT
 
-from strive.results_cli import guarded
+from strive.cli.main import guarded
 from strive.tables.latex_text import tex
 from strive.tables.markdown import escaped
 
@@ -99,9 +99,9 @@ def test_a_sweep_is_found_by_its_file_and_by_its_plan(sweep: Golden, capsys: pyt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tabel3"], "there is no sweep tabel3; with a plan: table3."),
+        (["tabel3"], "tabel3 was not launched into runs; launched there: table3"),
         (["--runs", "nowhere"], "nowhere"),
-        (["--runs", "empty"], "no sweep has a record in empty: train one, python src/run.py -m sweeps=smoke"),
+        (["--runs", "empty"], "no sweep was launched into empty"),
         (["--out", "file"], "file"),
     ],
 )
@@ -117,15 +117,12 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert "Traceback" not in err
 
 
-def test_where_nothing_was_trained_yet_the_message_says_how_to_begin(
+def test_where_nothing_was_trained_yet_the_message_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
     assert guarded(main, []) == 2
-    assert capsys.readouterr().err == (
-        "no sweep has a record in runs: train one, python src/run.py -m sweeps=smoke, or name other folders:"
-        " --runs results/table3_small comes with the repository\n"
-    )
+    assert capsys.readouterr().err.startswith("error: there is no folder runs here; give the folder of the records")
 
 
 def test_a_damaged_plan_is_refused_with_its_path(sweep: Golden, capsys: pytest.CaptureFixture[str]):

@@ -14,6 +14,7 @@ from support import ROOT
 from wandb_peer import Peer, operations
 from wandb_peer.store import RefusedError
 
+from strive.cli.main import guarded
 from strive.trackers.cell_files import read_cell_files
 from strive.trackers.naming import EPOCH_KEYS, SUMMARY_KEYS, Plans, label_of, summary_of
 from strive.trackers.outline import of_file, of_plan
@@ -313,7 +314,7 @@ def test_a_damaged_plan_takes_its_own_view_alone(tmp_path: Path, views: Any, cap
     (tmp_path / "sweeps" / "bad").mkdir()
     (tmp_path / "sweeps" / "bad" / "plan.json").write_text("{")
     assert list(views("--runs", str(tmp_path), code=1)) == ["strive: good", "strive: failures"]
-    assert make_workspace.guarded(make_workspace.main, ["bad", "--runs", str(tmp_path), "--dry-run"]) == 2
+    assert guarded(make_workspace.main, ["bad", "--runs", str(tmp_path), "--dry-run"]) == 2
     assert "not a plan of this version" in capsys.readouterr().err
 
 
@@ -329,7 +330,7 @@ def test_a_mistake_is_one_line_with_what_is_legal(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     given = arguments if "--runs" in arguments else [*arguments, "--runs", str(tmp_path)]
-    assert make_workspace.guarded(make_workspace.main, [*given, "--dry-run"]) == 2
+    assert guarded(make_workspace.main, [*given, "--dry-run"]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(said.format(runs=tmp_path))
     assert captured.err.count("\n") == 1
@@ -340,13 +341,13 @@ def test_without_runs_nothing_was_launched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    assert make_workspace.guarded(make_workspace.main, ["--dry-run"]) == 2
+    assert guarded(make_workspace.main, ["--dry-run"]) == 2
     assert capsys.readouterr().err.startswith("no sweep was launched; name those that will be: cifar100, ")
 
 
 def test_a_name_that_cannot_be_filtered_by_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     written(tmp_path, NETS, "it's")
-    assert make_workspace.guarded(make_workspace.main, ["--runs", str(tmp_path), "--dry-run"]) == 2
+    assert guarded(make_workspace.main, ["--runs", str(tmp_path), "--dry-run"]) == 2
     assert capsys.readouterr().err.startswith("it's: W&B's library cannot filter by a name with quotes")
 
 
@@ -358,8 +359,8 @@ def test_without_wandb_it_says_what_to_install(
     for name in [*mine, *(name for name in sys.modules if name.startswith("wandb_workspaces"))]:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    assert make_workspace.guarded(make_workspace.main, ["smoke", "--dry-run"]) == 2
-    assert capsys.readouterr().err == f"{package} is not installed: pip install 'strive[wandb]'\n"
+    assert guarded(make_workspace.main, ["smoke", "--dry-run"]) == 2
+    assert capsys.readouterr().err == "error: the views need W&B's packages: pip install wandb wandb-workspaces\n"
 
 
 # --- in a process of its own: nothing of this one's client, key or home -------------------------------------------

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from omegaconf.errors import ValidationError
-from support import ROOT, MakeConfig
+from support import MakeConfig
 
 from allcnn.cells import run_cell
 from strive.cells import records
+from strive.cells.find_record import find_record
 from strive.cells.records import Failure, Record, Status
-from strive.cells.reproduce import differing, find_record, foreseen, repeated, surroundings, verdict
+from strive.cells.reproduce import differing, foreseen, repeated, surroundings, verdict
 from strive.config import identity
-from strive.errors import ConfigError, RecordError
+from strive.errors import ConfigError, RecordError, UsageError
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def failed(path: Path, cause: str = "RuntimeError: no") -> Path:
 
 def reproduce(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "reproduce.py"), *arguments],
+        [sys.executable, "-m", "strive", "reproduce", *arguments],
         cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -65,7 +66,7 @@ def test_a_cell_that_is_trained_again_is_identical_and_nothing_is_overwritten(tr
     assert records.read_record(again).result == records.read_record(trained).result
 
     # Once more: trained anew, the earlier reproduction is kept.
-    done = reproduce(trained.parent.name[-10:], f"runs={tmp_path / 'runs'}", cwd=tmp_path)
+    done = reproduce(trained.parent.name[-10:], "--runs", str(tmp_path / "runs"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert again.with_name("record-1.json").exists()
 
@@ -94,13 +95,14 @@ def test_other_numbers_are_told_field_by_field_with_what_else_differs(trained: P
 def test_what_cannot_be_compared_is_an_error_without_a_stack_trace(trained: Path, tmp_path: Path):
     cell = trained.parent.name
     cases = [
-        (["nothing"], f"there is no record of nothing in runs; it has 1:\n  {cell}"),
-        (["all", "runs=empty"], "there is no record in empty"),
+        (["nothing"], f"there is no cell nothing in runs; it has 1:\n  {cell}"),
+        (["all", "--runs", "empty"], "there is no record in empty"),
         ([cell, "optimizer.lr=0.5"], "optimizer.lr=0.5 would make it another cell"),
         ([cell, "trainer.threads=many"], "trainer.threads is: CPU threads"),
         ([cell, "other-cell"], "other-cell is no KEY=VALUE; one cell at a time"),
         ([cell, "--into", "runs"], "--into=runs is where the record lies"),
     ]
+    (tmp_path / "empty").mkdir()
     for arguments, message in cases:
         done = reproduce(*arguments, cwd=tmp_path)
         assert done.returncode == 2, done.stdout
@@ -124,12 +126,12 @@ def test_a_cell_is_found_by_its_id_the_ids_start_its_digits_or_its_folder(tmp_pa
     (runs / "no_record-9999999999").mkdir()
     first = records.record_path(runs, "all_cnn_a-s0-0123456789")
     for name in ("all_cnn_a-s0-0123456789", "all_cnn_a-s0", "0123456789", str(first.parent), str(first)):
-        assert find_record(runs, name) == first
-    assert find_record(runs, "all_cnn_a-s1-abcdef0123").parent.name == "all_cnn_a-s1-abcdef0123"
-    with pytest.raises(ConfigError, match=r"all_cnn is the start of 3 cells in .*:\n  all_cnn_a-s0-0123456789\n"):
-        find_record(runs, "all_cnn")
-    with pytest.raises(ConfigError, match="no record of no_record"):
-        find_record(runs, "no_record")
+        assert find_record([runs], name) == first
+    assert find_record([runs], "all_cnn_a-s1-abcdef0123").parent.name == "all_cnn_a-s1-abcdef0123"
+    with pytest.raises(UsageError, match=r"all_cnn is the start of 3 cells in .*:\n  all_cnn_a-s0-0123456789\n"):
+        find_record([runs], "all_cnn")
+    with pytest.raises(UsageError, match="no cell no_record"):
+        find_record([runs], "no_record")
 
 
 def test_threads_and_compilation_are_those_of_the_record(trained: Path, tmp_path: Path):

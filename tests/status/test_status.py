@@ -15,7 +15,7 @@ import pytest
 from msgspec import structs
 from rich.console import Console, Group
 from study_records import study_record
-from support import ROOT, SMALL, CommandLine
+from support import SMALL, CommandLine
 
 from allcnn.config import Config, checked
 from strive.cells import records
@@ -506,7 +506,7 @@ def test_diverged_and_dead_cells_are_counted_apart_with_their_cause(make_runs: C
 
 def status(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "status.py"), *arguments], cwd=cwd, capture_output=True, text=True
+        [sys.executable, "-m", "strive", "status", *arguments], cwd=cwd, capture_output=True, text=True
     )
 
 
@@ -518,7 +518,7 @@ def test_the_exit_code_says_whether_everything_has_a_result(make_runs: Callable[
     assert "2 cells: 1 done, 1 missing" in done.stdout
     assert "python src/run.py -m sweeps=table3 hydra/launcher=slurm" in done.stdout
     runs.ends(1, Status.diverged)
-    done = status("sweeps=table3", cwd=tmp_path)
+    done = status("table3", cwd=tmp_path)
     assert done.returncode == 0
     assert "2 cells: 1 done, 1 diverged" in done.stdout
     assert "run.py" not in done.stdout
@@ -530,10 +530,12 @@ def test_a_sweep_that_was_not_launched_is_an_error_that_names_those_that_were(
     make_runs(1)
     make_runs(1, "grid")
     for arguments, message in (
-        (["sweeps=tabel3"], "tabel3 was not launched into runs (there is no plan tabel3); there are: grid, table3"),
-        (["sweeps=table3", "seed=0"], "table3 with seed=0 was not launched into runs (there is no plan table3-"),
-        (["table3"], "table3 is neither an option nor KEY=VALUE; is sweeps=table3 meant?"),
-        (["runs=nowhere"], "no sweep was launched into nowhere yet"),
+        (["tabel3"], "tabel3 was not launched into runs; launched there: grid, table3"),
+        (["table3", "seed=0"], "table3 with seed=0 was not launched into runs (there is no plan table3-"),
+        (["table3", "grid", "seed=0"], "seed=0: of which sweep? table3 and grid are given"),
+        (["--runs", "nowhere"], "--runs nowhere: there is no such folder"),
+        (["runs=nowhere"], "--runs nowhere: there is no such folder"),
+        (["runs=runs", "--runs", "runs"], "--runs runs and runs=runs: give one of them"),
     ):
         done = status(*arguments, cwd=tmp_path)
         assert done.returncode == 2
@@ -559,17 +561,17 @@ def test_without_arguments_every_sweep_has_a_line_and_a_damaged_plan_is_named(
 
 def test_failed_shows_the_stack_traces(make_runs: Callable[..., Runs], tmp_path: Path):
     make_runs(1).ends(0, Status.error, BOOM)
-    for arguments in (["sweeps=table3"], []):
+    for arguments in (["table3"], []):
         text = status(*arguments, "--failed", cwd=tmp_path).stdout
         assert "RuntimeError: boom\n" in text
         assert "    Traceback:\n            boom\n" in text
-    assert "Traceback" not in status("sweeps=table3", cwd=tmp_path).stdout
+    assert "Traceback" not in status("table3", cwd=tmp_path).stdout
 
 
 def test_watch_goes_on_until_every_cell_has_ended(make_runs: Callable[..., Runs], tmp_path: Path):
     runs = make_runs(2)
     runs.ends(0, Status.error, BOOM)
-    command = [sys.executable, "-u", str(ROOT / "src" / "status.py"), "sweeps=table3", "--watch"]
+    command = [sys.executable, "-u", "-m", "strive", "status", "table3", "--watch"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -586,12 +588,12 @@ def test_it_starts_without_torch_and_hydra(make_runs: Callable[..., Runs], tmp_p
     make_runs(1).ends(0)
     code = (
         "import runpy, sys\n"
-        f"sys.argv = ['status.py', 'sweeps=table3']\n"
+        "sys.argv = ['strive', 'status', 'table3']\n"
         "try:\n"
-        f"    runpy.run_path({str(ROOT / 'src' / 'status.py')!r}, run_name='__main__')\n"
+        "    runpy.run_module('strive', run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    assert end.code == 0\n"
-        "print('heavy:', *({'torch', 'hydra', 'numpy', 'submitit'} & set(sys.modules)))"
+        "print('heavy:', *({'torch', 'hydra', 'numpy', 'pandas', 'submitit'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].strip() == "heavy:"

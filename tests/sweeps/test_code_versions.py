@@ -8,8 +8,8 @@ from make_tables import main as make_tables
 from support import MakeConfig, MakePlan, stop_after_one_step
 
 from allcnn.cells import run_cell
+from strive.cli.main import guarded
 from strive.code import hash
-from strive.results_cli import guarded
 from strive.status.cell_status import StatusReader
 from strive.status.status_text import sweep_report
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan

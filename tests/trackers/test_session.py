@@ -37,7 +37,7 @@ def test_what_is_not_there_is_counted_with_the_reason_and_the_command_for_later(
     said = [event(UploadEventKind.uploaded, "a"), event(UploadEventKind.failed, "b", "too many requests")]
     text = summary(said, ["a", "b", "c"], Path("my runs"))
     assert text == (
-        "W&B: 2 of 3 cells not uploaded to their end (too many requests); later: python src/sync.py runs='my runs'"
+        "W&B: 2 of 3 cells not uploaded to their end (too many requests); later: strive sync --runs 'my runs'"
     )
 
 
@@ -59,7 +59,7 @@ def test_cells_that_another_process_shows_or_that_never_began_are_not_missed():
 
 def test_without_a_key_the_line_at_the_start_is_all_that_is_said():
     assert summary([event(UploadEventKind.offline, text="no key")], ["a"], RUNS) == ""
-    assert "python src/sync.py" in event_text(event(UploadEventKind.offline, text="no key"), first=False, lone=False)
+    assert "strive sync" in event_text(event(UploadEventKind.offline, text="no key"), first=False, lone=False)
 
 
 def test_a_lone_cell_is_led_to_its_page_and_a_sweep_to_its_project_once():

@@ -26,9 +26,9 @@ from wandb_peer import Peer, PeerRun
 
 from allcnn.result import history_line
 from allcnn.training import EpochLine
+from strive.cli.main import guarded
 from strive.errors import LoadError
 from strive.results import load
-from strive.results_cli import guarded
 from strive.trackers import local_copy, server
 from strive.trackers.source import open_source
 from strive.trackers.wandb_records import history_lines
@@ -388,7 +388,7 @@ def test_a_history_with_a_gap_is_told_and_asked_for_again(
     lost = peer.runs[folder.name].history.pop(1)
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
-    assert f"W&B run {folder.name} has 2 of 3 epochs; python src/sync.py --again" in capsys.readouterr().err
+    assert f"W&B run {folder.name} has 2 of 3 epochs; strive sync --again" in capsys.readouterr().err
     assert len(_lines(source.folder / folder.name / "history.jsonl")) == 2
 
     peer.runs[folder.name].history.append(lost)
@@ -623,7 +623,7 @@ def test_a_plan_whose_file_has_not_come_is_told(peer: Peer, runs: Path, capsys: 
     upload(peer, runs)
     uploaded(peer, "plan-other", "plan", group="other")
     tables("--source", SOURCE)
-    assert "left out: W&B run plan-other has no plan.json: python src/sync.py" in capsys.readouterr().err
+    assert "left out: W&B run plan-other has no plan.json: strive sync" in capsys.readouterr().err
 
 
 # What a user got wrong, and servers that fail
@@ -675,7 +675,7 @@ def test_a_project_without_a_plan_is_answered_with_the_command_that_uploads_one(
 ) -> None:
     upload_cell(peer, one_cell(runs))
     said = refused(capsys)
-    assert said == "wandb:me/paper has 1 record, but no plan of a sweep: python src/sync.py uploads both"
+    assert said == "wandb:me/paper has 1 record, but no plan of a sweep: strive sync uploads both"
 
 
 def test_a_project_in_which_nothing_has_ended_says_so(
@@ -684,7 +684,10 @@ def test_a_project_in_which_nothing_has_ended_says_so(
     one_cell(runs)
     upload_plan(peer, runs / "sweeps/golden")
     assert guarded(make_tables.main, ["--source", SOURCE]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "no sweep of wandb:me/paper has a record so far"
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "error: no sweep has a record in wandb:me/paper; --runs FOLDER reads another folder"
+    )
 
 
 def test_a_server_that_is_down_is_told(peer: Peer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -777,13 +780,13 @@ def test_without_a_source_nothing_of_wandb_is_imported(runs: Path, tmp_path: Pat
         "sys.modules['wandb'] = None  # an import of it fails\n"
         f"sys.path[:0] = [{str(ROOT / 'analysis')!r}, {str(ROOT / 'src')!r}]\n"
         "import make_tables\n"
-        "from strive.results_cli import guarded\n"
+        "from strive.cli.main import guarded\n"
         "assert guarded(make_tables.main, ['--runs', 'runs']) == 0\n"
         "sys.exit(guarded(make_tables.main, ['--source', 'wandb:me/paper']))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[1:] == ["W&B's client is not installed: pip install 'strive[wandb]'"]
+    assert done.stderr.splitlines()[1:] == ["error: W&B's client is not installed: pip install wandb"]
 
 
 def test_the_client_leaves_no_folders_behind(

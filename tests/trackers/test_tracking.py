@@ -24,11 +24,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(client: dict[str, str], tmp_path: Path) -> Run:
-    """Run a program of src/ to its end."""
+    """Run src/run.py, or `strive sync`, to its end."""
 
     def finished(program: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        start = ["-m", "strive", "sync"] if program == "sync" else [str(ROOT / "src" / program)]
         return subprocess.run(
-            [sys.executable, str(ROOT / "src" / program), *arguments],
+            [sys.executable, *start, *arguments],
             cwd=tmp_path,
             env=client | {"COLUMNS": "160", "OMP_NUM_THREADS": "1"} | environ,
             capture_output=True,
@@ -146,7 +147,7 @@ def test_killed_with_everything_it_started_a_cell_loses_nothing_and_goes_on(
     on_disk, on_server = len(lines_of(tmp_path)), len(epochs_of(peer, cell))
     assert 3 <= on_server <= on_disk < 40
     assert peer.runs[cell].state == "running"  # nobody could say otherwise
-    synced = run("sync.py", RUNS)
+    synced = run("sync", RUNS)
     assert synced.returncode == 0, synced.stdout + synced.stderr
     assert epochs_of(peer, cell) == list(range(1, on_disk + 1))
     assert peer.runs[cell].state == "preempted"
@@ -184,7 +185,7 @@ def test_sample_pictures_and_weights_go_up_on_request_and_once(peer: Peer, run: 
     (artifact,) = peer.artifacts
     (weights,) = (tmp_path / "cells").glob("*/weights.pt")
     assert (artifact.type, artifact.state, artifact.files["weights.pt"]) == ("model", "COMMITTED", weights.read_bytes())
-    again = run("sync.py", RUNS)
+    again = run("sync", RUNS)
     assert "1 there already" in again.stdout
     assert len(peer.artifacts) == 1
 
@@ -200,7 +201,7 @@ def test_a_cell_trained_again_with_other_numbers_gets_a_w_and_b_run_of_its_own(p
     record = tmp_path / "cells" / cell / "record.json"
     record.write_text(record.read_text().replace('"resumes": 0', '"resumes": 1'))
     for _ in range(2):
-        assert run("sync.py", RUNS).returncode == 0
+        assert run("sync", RUNS).returncode == 0
     assert set(peer.runs) == {cell, f"{cell}-2"}
     assert peer.runs[cell].history == before
     assert [row["train_loss"] for row in peer.runs[f"{cell}-2"].history] == [0.5, 0.5]
@@ -211,7 +212,7 @@ def test_without_a_key_everything_trains_and_one_line_says_how_to_upload_later(c
     assert done.returncode == 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("W&B")]
     assert "WANDB_API_KEY" in line
-    assert "python src/sync.py" in line
+    assert "strive sync" in line
 
 
 def test_tracker_wandb_refuses_to_start_without_a_key_and_tracker_none_says_nothing(run: Run, tmp_path: Path):
@@ -242,12 +243,12 @@ def test_without_the_package_everything_trains_and_tracker_wandb_says_how_to_ins
     path = str(tmp_path / "without")
     done = run("run.py", *SMALL, RUNS, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
-    assert "pip install 'strive[wandb]'" in done.stderr
-    for program, arguments in (("run.py", (*SMALL, RUNS, "seed=1", "tracker=wandb")), ("sync.py", (RUNS,))):
+    assert "pip install wandb" in done.stderr
+    for program, arguments in (("run.py", (*SMALL, RUNS, "seed=1", "tracker=wandb")), ("sync", (RUNS,))):
         refused = run(program, *arguments, PYTHONPATH=path)
         assert refused.returncode == 2
         assert refused.stderr.startswith("error: ")
-        assert "pip install 'strive[wandb]'" in refused.stderr
+        assert "pip install wandb" in refused.stderr
 
 
 def test_nothing_that_trains_or_plans_imports_the_client():
@@ -270,7 +271,7 @@ def test_a_server_that_goes_and_comes_back_while_a_cell_trains_misses_nothing(
         peer.resume()
         process.wait(timeout=120)
     assert process.returncode == 0
-    run("sync.py", RUNS)  # if the client was still waiting for its next try when the cell ended
+    run("sync", RUNS)  # if the client was still waiting for its next try when the cell ended
     (shown,) = peer.runs.values()
     assert epochs_of(peer, shown.id) == list(range(1, 41))
     assert (shown.state, shown.summary["status"]) == ("finished", "done")
@@ -296,7 +297,7 @@ def test_a_server_in_trouble_costs_one_bounded_wait_and_the_end_says_what_to_do(
     assert len(list(tmp_path.glob("cells/*/record.json"))) == 2
     last = [line for line in done.stderr.splitlines() if line.startswith("W&B")][-1]
     assert "2 of 2 cells not uploaded" in last
-    assert last.endswith("later: python src/sync.py runs=cells")
+    assert last.endswith("later: strive sync --runs cells")
     for path in tmp_path.rglob("*"):
         if path.is_file() and not path.is_symlink():
             for key in (peer.key, *environ.values()):
@@ -304,7 +305,7 @@ def test_a_server_in_trouble_costs_one_bounded_wait_and_the_end_says_what_to_do(
     assert peer.key not in done.stdout + done.stderr
     peer.forgive()
     peer.resume()
-    assert run("sync.py", RUNS).returncode == 0
+    assert run("sync", RUNS).returncode == 0
     assert sum(shown.state == "finished" for shown in peer.runs.values() if shown.job_type == "train") == 2
 
 
@@ -320,11 +321,11 @@ def test_sync_can_follow_cells_while_they_train_elsewhere_without_w_and_b(
 ):
     with training(client | {"WANDB_MODE": "offline"}, tmp_path, *LONG) as process:
         until(lambda: list(tmp_path.glob("cells/*/history.jsonl")), "a cell in training")
-        early = run("sync.py", RUNS)
+        early = run("sync", RUNS)
         assert "1 not ended, uploaded so far" in early.stdout
         (shown,) = peer.runs.values()
         assert shown.state == "preempted"
-        watched = run("sync.py", RUNS, "--watch")
+        watched = run("sync", RUNS, "--watch")
         assert process.wait(timeout=60) == 0
     assert watched.returncode == 0, watched.stderr
     assert watched.stdout.splitlines()[-1] == "1 cell: 1 uploaded"
@@ -342,7 +343,7 @@ def test_pictures_wait_for_the_end_also_of_a_cell_that_was_stopped(
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert run("run.py", *SMALL, RUNS, *overrides, WANDB_MODE="offline").returncode == 0
-    assert run("sync.py", RUNS).returncode == 0
+    assert run("sync", RUNS).returncode == 0
     (shown,) = peer.runs.values()
     assert epochs_of(peer, shown.id) == list(range(1, 41))
     assert [{"inputs", "mistakes"} <= row.keys() for row in shown.history if "train_loss" not in row] == [True]
@@ -367,7 +368,7 @@ def test_numbers_of_another_training_are_not_mixed_in_where_the_receipt_is_lost(
     path = tmp_path / "cells" / cell / "history.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line | {"train_loss": 0.5}) + "\n" for line in lines))
-    assert run("sync.py", RUNS).returncode == 0
+    assert run("sync", RUNS).returncode == 0
     assert [row["train_loss"] for row in peer.runs[f"{cell}-2"].history] == [0.5, 0.5]
     assert [row["train_loss"] for row in peer.runs[cell].history] == [line["train_loss"] for line in lines]
 
@@ -389,7 +390,7 @@ def test_its_process_killed_in_the_middle_is_said_and_costs_nothing(
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "its process ended" in errors
-    assert run("sync.py", RUNS).returncode == 0
+    assert run("sync", RUNS).returncode == 0
     (shown,) = peer.runs.values()
     assert (epochs_of(peer, shown.id), shown.state) == (list(range(1, 41)), "finished")
 

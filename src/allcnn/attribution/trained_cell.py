@@ -153,7 +153,7 @@ def _check_trained(record: Record, weights: Path) -> None:
     if not weights.is_file():
         raise ConfigError(
             f"{record.cell} has a record, but {weights} is not there: records are published without weights.\n"
-            f"  train it again, and look there: python src/reproduce.py {weights.parent}; then cell={record.cell}"
+            f"  train it again, and look there: strive reproduce {weights.parent}; then cell={record.cell}"
             f" runs={weights.parent.parent / 'reproduced'}"
         )
 

@@ -31,27 +31,6 @@ _SURROUNDINGS = (
 _SETTABLE = ("data.", "trainer.")
 
 
-def find_record(runs: Path, name: str) -> Path:
-    """Return the path of a cell's record, given its id, the id's start or last ten digits, or its folder.
-
-    Raises ConfigError if no record or more than one matches.
-    """
-    for place in (Path(name), Path(name) / "record.json"):
-        if place.name == "record.json" and place.is_file():
-            return place.resolve()
-    cells = sorted(path.parent.name for path in runs.glob("*/record.json"))
-    if name in cells:
-        return records.record_path(runs, name)
-    matches = [cell for cell in cells if cell.startswith(name) or cell.endswith(f"-{name}")]
-    if len(matches) == 1:
-        return records.record_path(runs, matches[0])
-    if matches:
-        raise ConfigError(f"{name} is the start of {len(matches)} cells in {runs}; say more of one:{_listed(matches)}")
-    if not cells:
-        raise ConfigError(f"there is no record in {runs}; runs=DIR looks in another folder")
-    raise ConfigError(f"there is no record of {name} in {runs}; it has {len(cells)}:{_listed(cells)}")
-
-
 def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     """Return the config that trains a record's cell again, with the same device and number of threads.
 
@@ -79,11 +58,14 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     return config
 
 
-def foreseen(record: Record, config: CellConfig) -> list[str]:
-    """Return lines on the differences that are known before training and may change the last bits."""
+def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> list[str]:
+    """Return lines on the differences that are known before training and may change the last bits.
+
+    runs: the folder of the record.
+    """
     code = code_of(app.current().builder(config))
     here = {"code_hash": code.hash} | app.current().surroundings(config)
-    if code.hash in same_code(record.provenance.code_hash, record.config):
+    if code.hash in same_code(record.provenance.code_hash, record.config, runs):
         del here["code_hash"]
     made = circumstances(record)
     pairs = {name: (made.get(name, ""), value) for name, value in here.items()}
@@ -134,7 +116,7 @@ def verdict(first: Path, again: Path) -> tuple[bool, list[str]]:
         lines = list(_result_lines(old, new, found))
         if "predictions_sha256" in found:
             lines += _prediction_lines(first.parent, again.parent)
-    return same, lines + list(_surrounding_lines(old, new))
+    return same, lines + list(_surrounding_lines(old, new, first.parent.parent))
 
 
 def without_result(record: Record) -> str:
@@ -153,7 +135,7 @@ def _check(overrides: Mapping[str, str]) -> None:
         if science.get(key):
             raise ConfigError(
                 f"{key}={value} would make it another cell; here only {logistics} can be set."
-                f" For another cell: python src/run.py {key}={value}"
+                f" Another cell is trained by the app: {key}={value} in its command line"
             )
         if key not in science or not key.startswith(_SETTABLE):
             raise ConfigError(f"there is no key {key}; here {logistics} can be set")
@@ -200,7 +182,7 @@ def _prediction_lines(first: Path, again: Path) -> list[str]:
     return [f"  {others} of {len(old)} test images get another class; largest difference of a logit: {far}"]
 
 
-def _surrounding_lines(old: Record, new: Record) -> Iterator[str]:
+def _surrounding_lines(old: Record, new: Record, runs: Path) -> Iterator[str]:
     found = surroundings(old, new)
     if not found:
         yield "nothing else differs: code, images, device, threads and versions are the same"
@@ -209,12 +191,7 @@ def _surrounding_lines(old: Record, new: Record) -> Iterator[str]:
     for name, (before, after) in found.items():
         yield f"  {name}: {before}, now {after}"
     if "code_hash" in found:
-        if new.provenance.code_hash in same_code(old.provenance.code_hash, old.config):
+        if new.provenance.code_hash in same_code(old.provenance.code_hash, old.config, runs):
             yield "    which is known to train the same numbers"
         elif changed := changed_files(old.provenance.code_files, new.provenance.code_files):
             yield f"    changed: {changed}"
-
-
-def _listed(cells: list[str], most: int = 20) -> str:
-    more = [f"and {len(cells) - most} more"] if len(cells) > most else []
-    return "".join(f"\n  {line}" for line in (*cells[:most], *more))

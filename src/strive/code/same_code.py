@@ -1,18 +1,24 @@
-"""Table of the code versions that are known to train the same numbers, and for which cells.
+"""Tables of the code versions that are known to train the same numbers, and for which cells.
 
-The table is same_code.json. `tools/same_code.py` writes a row only after it has trained cells with both
+The study's table is same_code.json here. `tools/same_code.py` writes a row only after it has trained cells with both
 versions on one machine; `make same-code` repeats that. A row holds only for what was compared: the nets,
 precisions and normalisation that agreed, and the kinds of values that the compared cells had.
+
+A user's own table is same_code.json in a runs folder. `strive same-code CELL` writes a row after it has trained one
+cell again; a row holds for every cell of that folder.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from strive.config import identity
+from strive.errors import RecordError
 
 TABLE = Path(__file__).with_name("same_code.json")
 
@@ -82,11 +88,13 @@ def compared(configs: list[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {key: sorted({kind(config[key]) for config in configs}) for key in _compared_keys()}
 
 
-def same_code(code: str, config: Mapping[str, Any]) -> frozenset[str]:
+def same_code(code: str, config: Mapping[str, Any], runs: Path | None = None) -> frozenset[str]:
     """Return the hashes of all code versions that train the same numbers for a cell, including this one.
 
-    config: as identity.flat, or a record's.
+    config: as identity.flat, or a record's. runs: the runs folder of the cell's record, which may have a table, too.
+    Raises RecordError for a table of that folder that cannot be read.
     """
+    own = noted(runs) if runs is not None else ()
     same, grows = {code}, True
     while grows:
         grows = False
@@ -95,12 +103,52 @@ def same_code(code: str, config: Mapping[str, Any]) -> frozenset[str]:
             if len(sides & same) == 1 and row.vouches_for(config):
                 same |= sides
                 grows = True
+        for note in own:
+            if len({note.old, note.new} & same) == 1:
+                same |= {note.old, note.new}
+                grows = True
     return frozenset(same)
 
 
-def is_stale(made: str, code: str, config: Mapping[str, Any]) -> bool:
-    """Return whether a cell was trained by code not known to equal `code`; False if `code` is "" (not found)."""
-    return code not in ("", made) and code not in same_code(made, config)
+def is_stale(made: str, code: str, config: Mapping[str, Any], runs: Path | None = None) -> bool:
+    """Return whether a cell was trained by code not known to equal `code`; False if `code` is "" (not found).
+
+    config, runs: as for same_code.
+    """
+    return code not in ("", made) and code not in same_code(made, config, runs)
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of a runs folder's own table."""
+
+    old: str  # code hash in the cell's record
+    new: str  # code hash of the training that gave the same numbers
+    cell: str  # the cell that was trained again
+    date: str  # UTC, YYYY-MM-DD
+    host: str
+
+
+def noted(runs: Path) -> tuple[Note, ...]:
+    """Return the rows of a runs folder's own table; raises RecordError if it cannot be read."""
+    path = runs / TABLE.name
+    try:
+        stamp = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return _noted(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=16)
+def _noted(path: Path, time_ns: int, size: int) -> tuple[Note, ...]:
+    try:
+        return tuple(msgspec.json.decode(path.read_bytes(), type=list[Note]))
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{path}: not a table of `strive same-code` ({error}); move it away") from None
+
+
+def notes_with(runs: Path, note: Note) -> bytes:
+    """Return the content of a runs folder's own table with one more row."""
+    return msgspec.json.format(msgspec.json.encode([*noted(runs), note]), indent=1) + b"\n"
 
 
 @cache

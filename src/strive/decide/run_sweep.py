@@ -76,9 +76,7 @@ class SweepRun:
         self._runs = plan.runs
         self._left = sorted({each.job for each in ended.values() if each.job})
         if self._left:
-            CONSOLE.print(
-                f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: python src/status.py"
-            )
+            CONSOLE.print(f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: strive status")
             return
         _report(plan, ended)
 
@@ -173,7 +171,7 @@ def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
             + "\n  ".join(lines)
         )
     where = "" if plan.runs == Path("runs") else f" --runs {shlex.quote(str(plan.runs))}"
-    CONSOLE.print(f"tables with statistics: python analysis/make_tables.py {plan.sweep}{where}")
+    CONSOLE.print(f"tables with statistics: strive tables {plan.sweep}{where}")
 
 
 _ROWS = 200  # rows of the table on the terminal

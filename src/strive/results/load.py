@@ -29,7 +29,7 @@ from strive.results.record_row import (
     read_rows,
 )
 from strive.sweeps.audit import Audit, audit_plan
-from strive.sweeps.plan import Chosen, StoredPlan
+from strive.sweeps.plan import Chosen, StoredPlan, plan_folders
 
 _FINISHED = [status.value for status in Status if status.finished]
 
@@ -56,16 +56,13 @@ class Loaded:
 
 def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
     """Return {plan name: its folder, RUNS/sweeps/NAME}; if two have the same name, the one in the first runs folder."""
-    found: dict[str, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise LoadError(
                 f"--runs {folder}: there is no such folder; give one that records were written to,"
                 " as runs=DIR of the command that trained them"
             )
-        for path in sorted((folder / "sweeps").glob("*/plan.json")):
-            found.setdefault(path.parent.name, path.parent)
-    return found
+    return plan_folders(folders)
 
 
 def file_of(plan: Path) -> str:

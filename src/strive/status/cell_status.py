@@ -242,7 +242,7 @@ def _ended(cell: StoredCell, folder: Path, record: _ReadRecord, config: Mapping[
         state = CellState.contradictory if record.contradicted else CellState.unreadable
         return CellStatus(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
     if record.finished:
-        stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config) else ""
+        stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config, folder.parent) else ""
         return CellStatus(
             cell=cell.cell, state=CellState(record.status.value), why=record.why, dead=record.dead,
             images=record.images, stale=stale,

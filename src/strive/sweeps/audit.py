@@ -21,7 +21,7 @@ from strive.errors import ConfigError, RecordError
 from strive.sweeps.choice import ChoiceSpec, MissingParentsError, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in, plan_folder_name, plan_name, sweep_folder
 
-if TYPE_CHECKING:  # imports Hydra, which `src/status.py` starts without
+if TYPE_CHECKING:  # imports Hydra, which `strive status` starts without
     from strive.sweeps.sweep_file import Sweep
 
 _SEED = re.compile(r"(?P<net>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")  # parses a cell id

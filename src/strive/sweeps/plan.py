@@ -120,6 +120,20 @@ def sweep_folder(runs: Path, sweep: str) -> Path:
     return runs / "sweeps" / sweep
 
 
+def runs_folder(plan: Path) -> Path:
+    """Return the runs folder that holds a plan's folder."""
+    return plan.parent.parent
+
+
+def plan_folders(runs: Sequence[Path]) -> dict[str, Path]:
+    """Return {plan name: its folder, RUNS/sweeps/NAME}; if two have the same name, that in the first runs folder."""
+    found: dict[str, Path] = {}
+    for folder in runs:
+        for path in sorted((folder / "sweeps").glob("*/plan.json")):
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
 def plan_name(arguments: Sequence[str], sweep: str) -> str:
     """Return the name under which a plan is kept: the sweep file's name, plus a hash of the changes if there are any.
 
@@ -185,7 +199,7 @@ def decide_action(
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         made = record.provenance.code_hash
-        stale = made if is_stale(made, code, record.config) else ""
+        stale = made if is_stale(made, code, record.config, Path(config.runs)) else ""
         images = other_images(config, record) or ""
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
             why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"

@@ -106,7 +106,7 @@ def client() -> Any:
             wandb.setup(wandb.Settings(x_graphql_timeout_seconds=seconds(), **_LIMITS))
         wandb.setup()
     except ImportError:
-        raise ServerError("W&B's client is not installed: pip install 'strive[wandb]'") from None
+        raise ServerError("W&B's client is not installed: pip install wandb") from None
     except Exception as error:
         raise ServerError(f"W&B's client does not start: {error_line(error)}") from None
     return wandb

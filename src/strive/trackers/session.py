@@ -19,9 +19,9 @@ from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.server import seconds as answer_seconds
 
 _PATIENCE_SECONDS = 6.0  # at the end, without a word from the process, beside the time for one answer of the server
-_TOTAL_SECONDS = 60.0  # at the end, in all; what is left then is for sync.py
+_TOTAL_SECONDS = 60.0  # at the end, in all; what is left then is for `strive sync`
 _LEAVE_SECONDS = 8.0  # the same after a signal: SLURM kills half a minute after it
-_LATER = "python src/sync.py"
+_LATER = "strive sync"
 _STAY = f"epochs stay in the cells' folders, and {_LATER} uploads them"
 _STARTS = 3  # of the process, should it end by itself
 _WHOLE = (UploadEventKind.uploaded, UploadEventKind.done)
@@ -195,7 +195,7 @@ def missing() -> str:
     if mode in ("offline", "dryrun", "disabled"):
         return f"WANDB_MODE={mode}"
     if importlib.util.find_spec("wandb") is None:
-        return "its client is not installed (pip install 'strive[wandb]')"
+        return "its client is not installed (pip install wandb)"
     return ""
 
 
@@ -236,7 +236,7 @@ def summary(events: Sequence[UploadEvent], cells: Iterable[str], runs: Path, why
     reasons = [each.text for each in events if each.kind in (UploadEventKind.retrying, UploadEventKind.failed)]
     stopped = all(cell in last and last[cell].kind is UploadEventKind.partly for cell in wanted - whole)
     why = why or (reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more")
-    where = "" if runs == Path("runs") else f" runs={shlex.quote(str(runs))}"
+    where = "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
     return (
         f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}{where}"
     )

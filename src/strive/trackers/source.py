@@ -59,7 +59,7 @@ class WandbSource:
             _show("")
         if short:
             more = f", and {len(short) - 1} more are not whole" if len(short) > 1 else ""
-            _say(f"{self}: {short[0]}{more}; python src/sync.py --again uploads what is missing")
+            _say(f"{self}: {short[0]}{more}; strive sync --again uploads what is missing")
 
     def _keep_curve(self, record: MirroredRecord, lines: Sequence[str]) -> list[str]:
         """Write a cell's epochs; return what is missing of them, a sentence or none."""
@@ -88,7 +88,7 @@ def open_source(text: str) -> WandbSource:
         _show("")
     if not plans:
         had = _count(len(records), "record")
-        raise LoadError(f"{project} has {had}, but no plan of a sweep: python src/sync.py uploads both")
+        raise LoadError(f"{project} has {had}, but no plan of a sweep: strive sync uploads both")
     copy.keep(records, plans)
     _say_unreadable(copy.folder, records)
     _say(f"{project}: {_count(len(records), 'record')}, {_count(len(plans), 'plan')}, copied to {copy.folder}")
@@ -132,7 +132,7 @@ def _plans(project: Project, runs: Sequence["Run"], copy: LocalCopy) -> dict[str
         if content:
             found[name] = content
         else:
-            _say(f"left out: W&B run {run.id} has no {PLAN_FILE}: python src/sync.py --again uploads it")
+            _say(f"left out: W&B run {run.id} has no {PLAN_FILE}: strive sync --again uploads it")
     return found
 
 

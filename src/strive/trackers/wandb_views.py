@@ -125,7 +125,7 @@ def _answer(outline: Outline, keys: Sequence[str], values: Sequence[str]) -> Ite
     yield wr.MarkdownPanel(
         markdown=f"**{outline.question or outline.name}**\n\nBars: means over the W&B runs that are there, one for each"
         " seed; whiskers: standard deviations. Intervals, tests, and which cells are missing:"
-        f" `python analysis/make_tables.py {outline.name}`."
+        f" `strive tables {outline.name}`."
     )
     for value in values:
         yield _bar(value, keys)

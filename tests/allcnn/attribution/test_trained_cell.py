@@ -62,7 +62,7 @@ def test_a_cell_without_a_net_to_look_at_is_told(own_cell: Path):
         load_cell(path)
     path.write_text(text)
     (own_cell / "weights.pt").unlink()
-    with pytest.raises(ConfigError, match=r"weights.pt is not there: records are published without.*\n.*reproduce.py"):
+    with pytest.raises(ConfigError, match=r"weights.pt is not there: records are published without.*\n.*reproduce"):
         load_cell(path)
 
 

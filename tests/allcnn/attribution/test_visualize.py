@@ -195,7 +195,7 @@ def test_a_start_that_two_cells_share_is_told_with_both(refused: Callable[..., s
 
 def test_without_matplotlib_it_says_what_to_install(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install -e '.[analysis]'" in refused("cell=all", "figure=filters")
+    assert "pip install -e '.[study]'" in refused("cell=all", "figure=filters")
 
 
 def plan(own_cell: Path, *others: str) -> None:

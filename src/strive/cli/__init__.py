@@ -1,0 +1,1 @@
+"""The command `strive`: one module for each subcommand. Imports no torch."""

@@ -1,0 +1,86 @@
+"""`strive figures`: from records to figures for a paper."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strive.cells.records import write_whole
+from strive.cli.folders import add_source
+
+if TYPE_CHECKING:  # matplotlib takes a second to import, and --help and completion do without
+    from matplotlib.figure import Figure
+
+HELP = """\
+Draw the figures of every sweep that has records, as .pdf, .svg and .png.
+
+  %(prog)s           every sweep launched into runs
+  %(prog)s table3    one sweep
+  %(prog)s table3 --runs runs old --out figures
+  %(prog)s table3 --source wandb:ENTITY/PROJECT
+
+SWEEP-curves   training and validation by epoch: every seed thin, the mean thick
+SWEEP-effects  the difference from the baseline, its 95%% interval, the margin
+               and the verdict; else the means
+SWEEP-seeds    every seed's value, the mean, and the paper's value
+
+What does not fit on a page goes on in SWEEP-curves-2 and so on. The same
+records give the same bytes."""
+EXIT = """\
+exit code: 0; 1 if a sweep with a damaged plan was left out; 2 for a mistake in
+the command or in a sweep file.
+
+A mean is drawn only where every cell of a place is done. Missing, failed and
+diverged cells are named."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which sweeps, from where, and where the figures go."""
+    add_source(parser)
+    parser.add_argument("--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where (default: figures)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw and write the figures; return the exit code."""
+    from strive.cli.summaries import sweep_summaries
+    from strive.figures.effects import FIGURES
+
+    for sweep in sweep_summaries(options, curves=True):
+        for kind, draw in FIGURES.items():
+            stem = f"{sweep.loaded.name}-{kind}"
+            figures = draw(sweep)
+            for number, figure in enumerate(figures, 1):
+                _write(options.out, _page_name(stem, number), figure, sweep.title)
+            if not figures:
+                print(f"{stem}: nothing to draw, no cell has a history in its folder", file=sys.stderr)
+            _remove_pages(options.out, stem, len(figures) + 1)
+    return 1 if options.left_out else 0
+
+
+def _write(out: Path, name: str, figure: "Figure", title: str) -> None:
+    from strive.figures.style import FORMATS, to_bytes
+
+    for form in FORMATS:
+        path = out / f"{name}.{form}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(path, to_bytes(figure, form, title), durable=False)
+        except OSError as error:
+            why = f"cannot be written, {error.strerror}; name another folder with --out"
+            raise OSError(error.errno, why, str(path)) from None
+    print(f"{out / name}" + "".join(f" .{form}" for form in FORMATS))
+
+
+def _page_name(stem: str, number: int) -> str:
+    return stem if number == 1 else f"{stem}-{number}"
+
+
+def _remove_pages(out: Path, stem: str, number: int) -> None:
+    """Remove what an earlier call wrote from this page on: it is stale."""
+    from strive.figures.style import FORMATS
+
+    while found := [path for form in FORMATS if (path := out / f"{_page_name(stem, number)}.{form}").exists()]:
+        for path in found:
+            path.unlink()
+            print(f"{path} removed, the sweep has no such page any more")
+        number += 1

@@ -1,0 +1,212 @@
+"""Folders of records that a command reads, and the sweeps in them that its arguments name. Imports no torch."""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from strive import app
+from strive.errors import UsageError
+from strive.sweeps.plan import plan_folders, plan_name
+
+RUNS = Path("runs")  # where a launch leaves records by default
+_RUNS_KEYS = ("runs", "hydra.sweeper.runs")
+_STUDY = "allcnn.app"  # the app of plans that name none
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What a command line asks for."""
+
+    folders: list[Path]  # of records
+    sweeps: list[str]  # names of sweep files or of plans
+    overrides: list[str]  # others of a launch, without hydra's
+
+
+def add_runs(parser: argparse.ArgumentParser, *, most: str = "several folders are read as one") -> None:
+    """Add --runs. most: what becomes of several folders."""
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, metavar="FOLDER", help=f"folders of records (default: runs); {most}"
+    )
+
+
+def add_sweeps(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Add the arguments that name sweeps, and --runs. default: what happens without them."""
+    parser.usage = "%(prog)s [SWEEP ...] [KEY=VALUE ...] [OPTION ...]"
+    argument: Any = parser.add_argument(
+        "sweeps",
+        nargs="*",
+        metavar="SWEEP",
+        help="name of a sweep file, or of one plan below FOLDER/sweeps; KEY=VALUE as in the launch finds that launch's"
+        f" plan; default: {default}",
+    )
+    argument.completer = complete_sweeps
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)  # as the launch has it
+    add_runs(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add which sweeps, from which folders or from W&B, as `cli.summaries` reads them."""
+    add_sweeps(parser, default="every sweep that has records")
+    parser.add_argument(
+        "--source",
+        metavar="wandb:ENTITY/PROJECT",
+        help="read the plans and records that W&B has, instead of folders; wandb:PROJECT: of the key's own entity",
+    )
+    parser.add_argument(
+        "--mix", action="store_true", help="average and compare cells of different code or data, too; tables say so"
+    )
+    parser.set_defaults(left_out=[])  # names of sweeps whose plans cannot be read
+
+
+def asked_for(options: argparse.Namespace, copy: Path | None = None) -> Asked:
+    """Return what the arguments of `add_sweeps` ask for, and put the app of the folders to use.
+
+    runs=FOLDER and sweeps=NAME mean the same as in the launch. copy: the folder to read instead. Raises UsageError.
+    """
+    given, sweeps, overrides = list[Path](), list[str](), list[str]()
+    for text in options.sweeps:
+        key, equals, value = text.partition("=")
+        if not equals and not text.startswith("~"):
+            sweeps.append(text)
+        elif key.lstrip("+") in _RUNS_KEYS:
+            given = [_folder(text)]
+        elif key == "sweeps":
+            sweeps.append(value)
+        elif not key.lstrip("+~").startswith(("hydra.", "hydra/")):
+            overrides.append(text)
+    if given and options.runs:
+        raise UsageError(f"--runs {' '.join(map(str, options.runs))} and {_RUNS_KEYS[0]}={given[0]}: give one of them")
+    folders = folders_of([copy] if copy else given or options.runs)
+    return Asked(folders=folders, sweeps=sweeps, overrides=overrides)
+
+
+def folders_of(runs: Sequence[Path] | None) -> list[Path]:
+    """Return the folders of --runs, and put their app to use; raises UsageError for one that is not there."""
+    folders = list(dict.fromkeys(runs or [RUNS]))
+    for folder in folders:
+        if not folder.is_dir():
+            given = f"--runs {folder}: there is no such folder" if runs else "there is no folder runs here"
+            raise UsageError(f"{given}; give the folder of the records: --runs FOLDER, after the names of sweeps")
+    use_app(folders)
+    return folders
+
+
+def named(asked: Asked, there: Sequence[str]) -> list[str]:
+    """Return the names of the plans that are asked for: all, those of sweep files, or that of a launch's overrides.
+
+    there: names of all plans. Raises UsageError where one is not there.
+    """
+    if not there:
+        where = ", ".join(map(str, asked.folders))
+        raise UsageError(f"no sweep was launched into {where}; --runs FOLDER looks for one in another folder")
+    if asked.overrides:
+        return [launched(asked, there)]
+    found = [name for wanted in asked.sweeps for name in _matching(wanted, there, asked.folders)]
+    return list(dict.fromkeys(found)) if asked.sweeps else list(there)
+
+
+def _matching(wanted: str, there: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    # A plan whose launch changed the sweep's cells has a hash after its name.
+    pattern = re.compile(re.escape(wanted.replace("/", "-")) + "(-[0-9a-f]{8})?")
+    if matching := [name for name in there if pattern.fullmatch(name)]:
+        return matching
+    raise UsageError(
+        f"{wanted} was not launched into {', '.join(map(str, folders))}; launched there: {', '.join(there)}"
+    )
+
+
+def launched(asked: Asked, there: Sequence[str]) -> str:
+    """Return the name of the plan that a launch with exactly these overrides has written. Raises UsageError."""
+    if len(asked.sweeps) > 1:
+        raise UsageError(f"{' '.join(asked.overrides)}: of which sweep? {' and '.join(asked.sweeps)} are given")
+    sweep = next(iter(asked.sweeps), "")
+    try:
+        name = plan_name(asked.overrides, sweep)
+    except Exception as error:
+        raise _usage_error(error) from None
+    if name not in there:
+        line = " with ".join(filter(None, (sweep, " ".join(asked.overrides))))
+        raise UsageError(
+            f"{line} was not launched into {', '.join(map(str, asked.folders))} (there is no plan {name});"
+            f" launched there: {', '.join(there)}"
+        )
+    return name
+
+
+def _folder(text: str) -> Path:
+    """Return the folder that runs=DIR names, unquoted as Hydra does it."""
+    from hydra.core.override_parser.types import Glob, Sweep
+
+    from strive.sweeps.override_syntax import value_of
+
+    try:
+        value = value_of(text)
+    except Exception as error:
+        raise _usage_error(error) from None
+    if isinstance(value, Sweep | Glob | list | dict) or "${" in str(value):
+        raise UsageError(f"{text} names no one folder; give --runs FOLDER")
+    return Path(str(value))
+
+
+def _usage_error(error: Exception) -> Exception:
+    """Return a UsageError for the user's mistake in an override, and any other error unchanged."""
+    from strive.config.error_text import complaint
+
+    text = complaint(error)
+    return error if text is None else UsageError(text)
+
+
+class _PlannedApp(msgspec.Struct):
+    """What a plan says of its app; plans have more fields."""
+
+    app: str = ""
+
+
+def use_app(folders: Sequence[Path]) -> None:
+    """Make the app that was launched into these folders the current one, where it can be imported.
+
+    What reads records alone needs no app, so one that cannot be imported here is no error.
+    """
+    if os.environ.get(app.APP):
+        return
+    module = next(_apps(folders), "") or _STUDY
+    if _importable(module):
+        app.use(module)
+
+
+def _apps(folders: Sequence[Path]) -> Iterator[str]:
+    """Yield the app of each plan that can be read, "" for one that names none."""
+    for folder in plan_folders(folders).values():
+        with suppress(OSError, msgspec.MsgspecError):
+            yield msgspec.json.decode((folder / "plan.json").read_bytes(), type=_PlannedApp).app
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+# -- completion
+
+
+def complete_sweeps(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return the names of plans that begin so."""
+    return [name for name in plan_folders(parsed_args.runs or [RUNS]) if name.startswith(prefix)]
+
+
+def complete_cells(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return the ids of cells that begin so, also by their last ten digits."""
+    cells = [path.parent.name for folder in parsed_args.runs or [RUNS] for path in sorted(folder.glob("*/record.json"))]
+    return [cell for cell in cells if cell.startswith(prefix)] or [
+        cell[-10:] for cell in cells if cell[-10:].startswith(prefix)
+    ]

@@ -1,0 +1,48 @@
+"""`strive report`: one page with the answers of all sweeps."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strive.cells.records import write_whole
+from strive.cli.folders import add_source
+
+if TYPE_CHECKING:  # imports pandas, which --help and completion do without
+    from strive.tables.summary import SweepSummary
+    from strive.tables.table import Table
+
+HELP = """\
+Write one HTML file with the question and the answer of every sweep that has
+records, its tables, learning curves, differences, costs and failed cells. It
+opens from disk and needs no network.
+
+  %(prog)s           every sweep launched into runs
+  %(prog)s table3 --runs runs old --out table3.html
+  %(prog)s table3 --source wandb:ENTITY/PROJECT"""
+EXIT = """\
+exit code: 0; 1 if a sweep with a damaged plan was left out; 2 for a mistake in
+the command or in a sweep file."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which sweeps, from where, and where the page goes."""
+    add_source(parser)
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
+
+
+def run(
+    options: argparse.Namespace, further: "Callable[[Sequence[SweepSummary]], Sequence[Table]] | None" = None
+) -> int:
+    """Write the page; return the exit code. further: an app's own tables for the end of the page."""
+    from strive.cli.summaries import sweep_summaries
+    from strive.report.page import render_report
+    from strive.trackers.upload_state import upload_url
+
+    sweeps = sweep_summaries(options, curves=True)
+    content = render_report(sweeps, list(further(sweeps)) if further else [], upload_url).encode()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out, content, durable=False)
+    count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
+    print(f"{options.out}: {count}, {len(content) / 1e6:.1f} MB")
+    return 1 if options.left_out else 0

@@ -1,0 +1,62 @@
+"""Sweeps with their statistics, as tables, figures and the report need them: from folders, or from W&B."""
+
+import argparse
+import sys
+
+from strive.cli.folders import asked_for, named
+from strive.errors import LoadError, UsageError
+from strive.results.load import load_sweep
+from strive.sweeps.plan import plan_folders
+from strive.tables.summary import SweepSummary, summarise_sweep
+from strive.trackers.source import WandbSource, open_source
+
+
+def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> list[SweepSummary]:
+    """Return the sweeps that are asked for; progress goes to stderr, options.left_out gets what cannot be read.
+
+    curves: they are needed with learning curves, which take W&B longer.
+
+    Raises UsageError and LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
+    """
+    source = _source(options)
+    asked = asked_for(options, source.folder if source else None)
+    by_name = bool(asked.sweeps or asked.overrides)
+    names = named(asked, list(plan_folders(asked.folders)))
+    sweeps = []
+    for number, name in enumerate(names, 1):
+        if sys.stderr.isatty():
+            print(f"\r\033[K[{number}/{len(names)}] {name}", end="", file=sys.stderr, flush=True)
+        try:
+            loaded = load_sweep(name, asked.folders)
+        except LoadError as error:
+            # One damaged plan must not take the tables of all other sweeps.
+            if by_name:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            options.left_out.append(name)
+            continue
+        # A plan of which nothing was ever trained answers nothing, unless it was asked for by name.
+        if by_name or (loaded.cells["status"] != "missing").any():
+            if source and curves:
+                source.fetch_curves(loaded.cells["cell"])
+                loaded = load_sweep(name, asked.folders)  # with what its records can be compared with now
+            sweeps.append(summarise_sweep(loaded, mix=options.mix))
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    if not sweeps and options.left_out:
+        raise LoadError("no sweep is left")
+    if not sweeps:
+        where = str(source or ", ".join(map(str, asked.folders)))
+        raise LoadError(f"no sweep has a record in {where}; --runs FOLDER reads another folder")
+    return sweeps
+
+
+def _source(options: argparse.Namespace) -> WandbSource | None:
+    if options.source is None:
+        return None
+    if options.runs:
+        raise UsageError(
+            f"--source {options.source} and --runs {' '.join(map(str, options.runs))}: give one of them;"
+            " --source says where its copy lies, and --runs FOLDER FOLDER reads that beside other folders"
+        )
+    return open_source(options.source)

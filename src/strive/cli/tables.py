@@ -1,0 +1,114 @@
+"""`strive tables`: from records to tables, with statistics."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strive.cells.records import write_whole
+from strive.cli.folders import add_source
+
+if TYPE_CHECKING:  # imports pandas, which --help and completion do without
+    from strive.tables.summary import SweepSummary
+    from strive.tables.table import Table
+
+HELP = """\
+Write the tables of every sweep that has records: Markdown on the terminal, and
+.md, .tex and .csv in a folder.
+
+  %(prog)s                   every sweep launched into runs
+  %(prog)s table3            one sweep
+  %(prog)s --runs runs old   from several folders, read as one
+  %(prog)s --check           are the written tables those of the records?
+  %(prog)s table3 --source wandb:ENTITY/PROJECT
+
+SWEEP.md         the answer, every table, what is missing
+SWEEP.tex        the same for LaTeX; needs the package booktabs alone
+SWEEP.csv        a line for each place of the table, in full precision
+SWEEP.cells.csv  a line for each cell: `ref` leads from a number to its cells,
+                 records, code and device"""
+EXIT = """\
+exit code: 0; 1 if a sweep with a damaged plan was left out, with --strict or
+--check for holes and mixtures, with --check for a table that is not what the
+records say; 2 for a mistake in the command or in a sweep file.
+
+A mean is taken only where every cell of a place is done. Missing, failed and
+diverged cells are holes, and the tables name them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which sweeps, from where, and where the tables go."""
+    add_source(parser)
+    parser.add_argument("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="where (default: tables)")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if a place has a hole or a mixture")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit 1 if a written table is stale, has holes, or mixes code",
+    )
+
+
+def run(
+    options: argparse.Namespace, further: "Callable[[Sequence[SweepSummary]], Sequence[Table]] | None" = None
+) -> int:
+    """Write or check the tables; return the exit code.
+
+    further: what an app has more to compare these sweeps with, as tables for paper.md and paper.tex.
+    """
+    from strive.cli.summaries import sweep_summaries
+    from strive.tables.render import latex_tables, markdown, markdown_tables
+
+    sweeps = sweep_summaries(options)
+    files = _files(sweeps, options.out)
+    tables = list(further(sweeps)) if further else []
+    if further:
+        files |= {"paper.md": markdown_tables(tables), "paper.tex": latex_tables(tables)}
+    if options.check:
+        return _check(files, sweeps, options.out) or bool(options.left_out)
+    # First of all, so that no reader that leaves can keep a table from being written.
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_whole(options.out / name, text.encode(), durable=False)
+    for sweep in sweeps:
+        print(markdown(sweep))
+    if further:
+        print(markdown_tables(tables))
+    print(f"{len(files)} files written to {options.out}/", file=sys.stderr)
+    problems = _problems(sweeps)
+    if problems and options.strict:
+        print("\n".join(problems), file=sys.stderr)
+    return 1 if options.left_out or (problems and options.strict) else 0
+
+
+def _files(sweeps: "Sequence[SweepSummary]", out: Path) -> dict[str, str]:
+    """Return {file name: text} of all that would be written into a folder."""
+    from strive.tables.render import footnotes_csv, latex, markdown, tidy_csv
+
+    files = {}
+    for sweep in sweeps:
+        name = sweep.loaded.name
+        files[f"{name}.md"] = markdown(sweep)
+        files[f"{name}.tex"] = latex(sweep)
+        files[f"{name}.csv"] = tidy_csv(sweep)
+        files[f"{name}.cells.csv"] = footnotes_csv(sweep, out)
+    return files
+
+
+def _check(files: dict[str, str], sweeps: "Sequence[SweepSummary]", out: Path) -> int:
+    problems = _problems(sweeps)
+    for name, text in files.items():
+        path = out / name
+        if not path.exists():
+            problems.append(f"{path}: is not there; write it without --check")
+        elif path.read_bytes() != text.encode():
+            problems.append(f"{path}: is stale, the records say something else; write it again without --check")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"{len(files)} files in {out}/ say what the records say")
+    return 1 if problems else 0
+
+
+def _problems(sweeps: "Sequence[SweepSummary]") -> list[str]:
+    return [f"{sweep.loaded.name}: {problem}" for sweep in sweeps for problem in sweep.problems]
