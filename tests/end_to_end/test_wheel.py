@@ -1,0 +1,61 @@
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import ROOT
+from wheel_environment import build_wheel, clean_environ, install
+
+import strive
+
+SOURCES = ("strive", "hydra_plugins")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(wheel, tmp_path_factory.mktemp("environment"))
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)), cwd=cwd, env=clean_environ(), capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_wheel_has_the_platform_and_its_data_and_nothing_of_the_study(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+        metadata = archive.read(f"strive-{strive.__version__}.dist-info/METADATA").decode()
+    ours = {name for name in names if not name.partition("/")[0].endswith(".dist-info")}
+    files = (path for folder in SOURCES for path in (ROOT / "src" / folder).rglob("*"))
+    here = {path.relative_to(ROOT / "src").as_posix() for path in files if path.is_file()}
+    assert ours == {name for name in here if "__pycache__" not in name}
+    assert {"strive/py.typed", "strive/code/same_code.json", "strive/report/assets/report.html"} <= ours
+    asked_for = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+    base = [line.removeprefix("Requires-Dist: ") for line in asked_for if "extra ==" not in line]
+    for name in ("torch", "torchvision", "scikit-learn", "submitit", "wandb"):
+        assert any(line.startswith(f"Requires-Dist: {name}") for line in asked_for)
+        assert not any(line.startswith(name) for line in base)
+
+
+def test_the_command_runs_without_the_study_and_without_torch(programs: Path, tmp_path: Path):
+    look = "from importlib.util import find_spec; print(*filter(find_spec, ('strive', 'torch', 'allcnn', 'sklearn')))"
+    assert run(programs / "python", "-c", look, cwd=tmp_path).stdout == "strive\n"
+    help_text = run(programs / "strive", "--help", cwd=tmp_path)
+    assert help_text.returncode == 0, help_text.stderr
+    assert "strive reproduce" in help_text.stdout
+    for command in strive_commands():
+        done = run(programs / "strive", command, "--help", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert run(programs / "python", "-m", "strive", command, "--help", cwd=tmp_path).stdout == done.stdout
+
+
+def strive_commands() -> list[str]:
+    from strive.cli.main import COMMANDS
+
+    return list(COMMANDS)
