@@ -11,6 +11,7 @@ from allcnn.config import Config
 from strive.code import same_code
 from strive.code.same_code import TABLE, Row, Side, compared, is_stale, kind, rows_of
 from strive.config import identity
+from strive.errors import RecordError
 
 Flat = dict[str, Any]
 BF16 = {"c all_cnn": ["bf16"]}
@@ -37,6 +38,27 @@ def _any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda *rows: monkeypatch.setattr(same_code, "rows_of", lambda path: rows)
+
+
+# -- a runs folder's own table
+
+
+def test_a_runs_folders_own_table_counts_for_its_cells_and_no_others(table: Callable[..., None], tmp_path: Path):
+    table(row("b", "c"))
+    note = same_code.Note(old="a", new="b", cell="cell", date="2026-11-29", host="laptop")
+    assert same_code.noted(tmp_path) == ()
+    (tmp_path / "same_code.json").write_bytes(same_code.notes_with(tmp_path, note))
+    assert same_code.noted(tmp_path) == (note,)
+    assert same_code.same_code("a", flat(), tmp_path) == {"a", "b", "c"}
+    assert same_code.same_code("a", flat(), tmp_path / "other") == {"a"}
+    assert not is_stale("a", "c", flat(), tmp_path)
+    assert is_stale("a", "c", flat())
+
+
+def test_a_damaged_table_of_a_runs_folder_is_named(tmp_path: Path):
+    (tmp_path / "same_code.json").write_text('[{"old": 1}]')
+    with pytest.raises(RecordError, match=r"same_code.json: not a table of `strive same-code`"):
+        same_code.noted(tmp_path)
 
 
 # -- the table

@@ -10,7 +10,7 @@ from study_records import METRICS, PROVENANCE
 
 from allcnn.config import Config
 from strive.config import identity
-from strive.errors import LoadError
+from strive.errors import LoadError, RecordError
 from strive.results.load import find_plans, load_sweep, read_cells
 from strive.results.record_row import EMPTY
 from strive.sweeps.plan import Action, Chosen, plan_name
@@ -333,13 +333,12 @@ def test_a_cell_may_lie_in_a_later_folder_alone(tmp_path: Path) -> None:
     assert cells["test_error"].tolist() == [0.05, 0.07]
 
 
-def test_two_different_results_of_one_cell_are_told(tmp_path: Path) -> None:
+def test_two_different_results_of_one_cell_are_an_error_that_names_both(tmp_path: Path) -> None:
     first, second = _two(tmp_path)
     mine, theirs = first.cell({}, 5.0), second.cell({}, 6.0)
-    loaded = load_sweep("golden", [first.write(), second.write()])
-    assert loaded.cells["test_error"].tolist() == [0.05]
-    (warning,) = loaded.warnings
-    assert warning == f"{mine.name}: {mine} and {theirs} hold different results; the first counts."
+    with pytest.raises(RecordError, match="are different results of one cell") as caught:
+        load_sweep("golden", [first.write(), second.write()])
+    assert str(caught.value).startswith(f"{mine}/record.json and {theirs}/record.json are")
 
 
 def test_two_equal_results_of_one_cell_are_no_news(tmp_path: Path) -> None:

@@ -19,14 +19,16 @@ from strive.errors import RecordError
 def versions(*groups: pd.DataFrame) -> int:
     """Return the number of code versions among these cells; 1 if some version would give all of their numbers.
 
-    groups: cells of Loaded.cells, all with a record. Several hashes count as one version if the same-code table
+    groups: cells of Loaded.cells, all with a record. Several hashes count as one version if a table of the same code
     declares them equivalent for these cells.
     """
     hashes = {code for cells in groups for code in cells["code_hash"].unique()}
     if len(hashes) < 2:
         return 1
     rows = (
-        row for cells in groups for row in cells[["code_hash", *sorted(identity.science_keys())]].to_dict("records")
+        row
+        for cells in groups
+        for row in cells[["code_hash", "folder", *sorted(identity.science_keys())]].to_dict("records")
     )
     return 1 if reduce(frozenset.intersection, map(_same, rows)) else len(hashes)
 
@@ -34,14 +36,20 @@ def versions(*groups: pd.DataFrame) -> int:
 def versions_text(cells: pd.DataFrame) -> str:
     """Return the hashes with their numbers of cells, and the files that differ between the two most frequent."""
     counts = Counter(map(str, cells["code_hash"])).most_common()
-    text = ", ".join(f"{value} ({count} cells)" for value, count in counts)
+    text = hashes_text(cells)
     one, other = (_files(cells[cells["code_hash"] == value]["record"].iloc[0]) for value, _ in counts[:2])
     changed = changed_files(one, other) if one and other else ""
     return f"{text}; they differ in {changed}" if changed else text
 
 
+def hashes_text(cells: pd.DataFrame) -> str:
+    """Return the code hashes with their numbers of cells."""
+    counts = Counter(map(str, cells["code_hash"])).most_common()
+    return ", ".join(f"{value} ({count} cells)" for value, count in counts)
+
+
 def _same(cell: Mapping[Any, Any]) -> frozenset[str]:
-    return same_code(cell["code_hash"], cell)
+    return same_code(cell["code_hash"], cell, Path(cell["folder"]).parent)
 
 
 def _files(record: str) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from strive.cells.find_record import different_results
 from strive.cells.records import Status
 from strive.config import identity
 from strive.config.keys import defaults
@@ -80,7 +81,7 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     its dotted key, taken from the plan so that cells without a record have it, with lists and dicts as
     JSON text. All are of object dtype except epochs_planned and the numbers of a record.
 
-    Raises LoadError.
+    Raises LoadError, and RecordError for two different results of one cell.
     """
     plan = _plan(name, folders)
     audit = audit_plan(plan, name, folders)
@@ -153,13 +154,15 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> ReadCells:
     warning ("" if there is none).
 
     If a cell is in several folders, a finished record is preferred, then the earlier folder.
+
+    Raises LoadError for a folder that cannot be read, RecordError for two different results of one cell.
     """
     best = _in_folder(folders[0], cells) if folders else _with_folder(RecordTable(len(cells)), "", cells)
     warning = [""] * len(cells)
     for folder in folders[1:]:
         found = _in_folder(folder, cells)
         best.align(found)
-        _warn(warning, best, found, cells)
+        _compare(warning, best, found, cells)
         better = (best.columns["status"] == MISSING) | (_finished(found.columns) & ~_finished(best.columns))
         for name, column in found.columns.items():
             best.columns[name][better] = column[better]
@@ -254,20 +257,22 @@ def _finished(columns: Columns) -> npt.NDArray[np.bool_]:
     return np.isin(columns["status"].astype(str), _FINISHED)
 
 
-def _warn(warning: list[str], best: RecordTable, found: RecordTable, cells: Sequence[str]) -> None:
-    """Add a warning if a folder contradicts an earlier one, or replaces its damaged record."""
+def _compare(warning: list[str], best: RecordTable, found: RecordTable, cells: Sequence[str]) -> None:
+    """Add a warning if a folder replaces an earlier one's damaged record.
+
+    Raises RecordError if both have results of a cell, and they differ.
+    """
     ours, theirs = best.columns, found.columns
     finished = _finished(theirs)
     # NaN means that there is no such number, so two NaNs agree.
     differ = [(ours[name] != theirs[name]) & ~(_is_nan(ours[name]) & _is_nan(theirs[name])) for name in best.results]
-    other = _finished(ours) & finished & np.any(differ, axis=0) if differ else np.zeros(len(cells), bool)
+    differ.append(ours["status"] != theirs["status"])
+    for row in np.flatnonzero(_finished(ours) & finished & np.any(differ, axis=0)).tolist():
+        raise RecordError(different_results(*(f"{each['folder'][row]}/record.json" for each in (ours, theirs))))
     damaged = (ours["status"] == UNREADABLE) | (ours["status"] == CONTRADICTORY)
-    for row in np.flatnonzero(other | (damaged & finished)).tolist():
-        first, second = ours["folder"][row], theirs["folder"][row]
-        text = f"{first} and {second} hold different results; the first counts."
-        if damaged[row]:
-            text = f"{ours['cause'][row]}; {second} counts."
-        warning[row] = f"{warning[row]} {cells[row]}: {text}".strip()
+    for row in np.flatnonzero(damaged & finished).tolist():
+        text = f"{cells[row]}: {ours['cause'][row]}; {theirs['folder'][row]} counts."
+        warning[row] = f"{warning[row]} {text}".strip()
 
 
 def _is_nan(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

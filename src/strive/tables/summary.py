@@ -11,7 +11,7 @@ from strive.cells.records import PREDICTIONS
 from strive.config import identity
 from strive.errors import EffectsError
 from strive.results.answer import answer
-from strive.results.code_versions import versions, versions_text
+from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.conditions import Condition, make_conditions
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, with_metrics
@@ -142,7 +142,14 @@ def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) ->
         notes.append(
             f"{len(inexact)} cells went on in other surroundings than they began in: see `inexact` in their records."
         )
-    return [*notes, *_dead(conditions), *_not_checked(loaded.cells)]
+    return [*notes, *_same_code(loaded.cells), *_dead(conditions), *_not_checked(loaded.cells)]
+
+
+def _same_code(cells: pd.DataFrame) -> Iterator[str]:
+    """Yield a note if several versions of the code, which count as one, trained the cells."""
+    done = cells[cells["status"] == "done"]
+    if done["code_hash"].nunique() > 1 and versions(done) == 1:
+        yield f"Trained by versions of the code that are known to give the same numbers: {hashes_text(done)}."
 
 
 def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
