@@ -559,6 +559,21 @@ def test_without_arguments_every_sweep_has_a_line_and_a_damaged_plan_is_named(
     assert ["grid", "3", "1"] in lines
 
 
+def test_several_folders_are_read_as_one_and_two_results_of_a_cell_are_an_error(
+    make_runs: Callable[..., Runs], tmp_path: Path
+):
+    runs, other = make_runs(2), tmp_path / "other"
+    runs.ends(0)
+    records.write_record(other, study_record(runs.configs[1]))
+    done = status("table3", "--runs", "runs", "other", cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "2 cells: 2 done"), done.stderr
+    path = records.write_record(other, study_record(runs.configs[0], test_error=0.5))
+    done = status("table3", "--runs", "runs", "other", cwd=tmp_path)
+    assert done.returncode == 2
+    cell = path.parent.name
+    assert f"error: runs/{cell}/record.json and other/{cell}/record.json are different results" in done.stderr
+
+
 def test_failed_shows_the_stack_traces(make_runs: Callable[..., Runs], tmp_path: Path):
     make_runs(1).ends(0, Status.error, BOOM)
     for arguments in (["table3"], []):
