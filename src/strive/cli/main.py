@@ -26,7 +26,7 @@ COMMANDS = {
     "workspace": "make the dashboard on W&B",
     "reproduce": "train one cell again: do its numbers agree to the last bit?",
     "why": "why the ids of two cells differ",
-    "same-code": "train one cell again: does the code here give the same numbers?",
+    "same-code": "train one cell again: are its numbers those of today's code?",
 }
 SHELLS = ("bash", "zsh", "fish")
 _HELP = f"""\
@@ -34,7 +34,7 @@ Look at what a Hydra app has trained with hydra/sweeper=strive. Everything is
 read from files, so each command may run while cells train, and on a copy of
 their folder.
 
-{"".join(f"  strive {name:<10} {text}{chr(10)}" for name, text in COMMANDS.items())}
+{"".join(f"  strive {name:<11}{text}{chr(10)}" for name, text in COMMANDS.items())}
 `strive COMMAND --help` has the arguments, examples and exit codes of each.
 
   strive status                     every sweep launched into runs/, a line each

@@ -35,7 +35,7 @@ def test_the_keys_that_decide_numbers_and_differ_are_listed_with_both_values(cap
 
 def test_the_arguments_of_a_net_are_compared_one_by_one_and_types_count(capsys: pytest.CaptureFixture[str]):
     sweep = Golden(Path("runs"))
-    net = {"model.name": "mine", "model.builder": "nets:mine"}
+    net = {"model.family": "custom", "model.builder": "nets:mine"}
     one = sweep.cell(net | {"model.kwargs": {"width": 1, "norm": {"eps": 0.1}}}, 10.0).name
     other = sweep.cell(net | {"model.kwargs": {"width": 1.0, "norm": {"eps": 0.1}, "skip": True}}, 10.0).name
     lines = said(capsys, one, other).splitlines()
