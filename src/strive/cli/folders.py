@@ -30,10 +30,14 @@ class Asked:
     overrides: list[str]  # others of a launch, without hydra's
 
 
-def add_runs(parser: argparse.ArgumentParser, *, most: str = "several folders are read as one") -> None:
-    """Add --runs. most: what becomes of several folders."""
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Add --runs."""
     parser.add_argument(
-        "--runs", nargs="+", type=Path, metavar="FOLDER", help=f"folders of records (default: runs); {most}"
+        "--runs",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="folders of records (default: runs); several are read as one",
     )
 
 
@@ -119,7 +123,7 @@ def _matching(wanted: str, there: Sequence[str], folders: Sequence[Path]) -> lis
     if matching := [name for name in there if pattern.fullmatch(name)]:
         return matching
     raise UsageError(
-        f"{wanted} was not launched into {', '.join(map(str, folders))}; launched there: {', '.join(there)}"
+        f"{wanted or repr(wanted)} was not launched into {', '.join(map(str, folders))}; launched there: {', '.join(there)}"
     )
 
 
