@@ -62,11 +62,6 @@ _WORDS = {
 }
 
 
-def _say(line: str) -> None:
-    # Not OUTPUT, which would overwrite the progress bar.
-    print(printable(line), flush=True)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which sweeps, from where, and to which project."""
     add_sweeps(parser, default="every cell, also those of no plan")
