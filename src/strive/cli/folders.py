@@ -122,9 +122,8 @@ def _matching(wanted: str, there: Sequence[str], folders: Sequence[Path]) -> lis
     pattern = re.compile(re.escape(wanted.replace("/", "-")) + "(-[0-9a-f]{8})?")
     if matching := [name for name in there if pattern.fullmatch(name)]:
         return matching
-    raise UsageError(
-        f"{wanted or repr(wanted)} was not launched into {', '.join(map(str, folders))}; launched there: {', '.join(there)}"
-    )
+    where, known = ", ".join(map(str, folders)), ", ".join(there)
+    raise UsageError(f"{wanted or repr(wanted)} was not launched into {where}; launched there: {known}")
 
 
 def launched(asked: Asked, there: Sequence[str]) -> str:
