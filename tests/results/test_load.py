@@ -364,11 +364,11 @@ def test_a_damaged_record_before_a_finished_one_is_told(tmp_path: Path) -> None:
 def test_a_folder_given_twice_counts_once_in_its_first_place(tmp_path: Path) -> None:
     first, second = _two(tmp_path)
     folder = first.cell({}, 5.0)
-    second.cell({}, 6.0)
+    second.cell({}, 5.0)
     (tmp_path / "link").symlink_to(first.write())
     loaded = load_sweep("golden", [first.runs, second.write(), tmp_path / "link", first.runs])
     assert list(loaded.cells["folder"]) == [str(folder)]
-    assert len(loaded.warnings) == 1
+    assert loaded.warnings == []
 
 
 def test_a_relative_folder_stays_relative(golden: MakeGolden, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
