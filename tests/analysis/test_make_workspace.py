@@ -332,7 +332,7 @@ def test_a_mistake_is_one_line_with_what_is_legal(
     given = arguments if "--runs" in arguments else [*arguments, "--runs", str(tmp_path)]
     assert guarded(make_workspace.main, [*given, "--dry-run"]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(said.format(runs=tmp_path))
+    assert captured.err.startswith("error: " + said.format(runs=tmp_path))
     assert captured.err.count("\n") == 1
     assert captured.out == ""
 
@@ -342,7 +342,7 @@ def test_without_runs_nothing_was_launched(
 ):
     monkeypatch.chdir(tmp_path)
     assert guarded(make_workspace.main, ["--dry-run"]) == 2
-    assert capsys.readouterr().err.startswith("no sweep was launched; name those that will be: cifar100, ")
+    assert capsys.readouterr().err.startswith("error: no sweep was launched; name those that will be: cifar100, ")
 
 
 def test_a_name_that_cannot_be_filtered_by_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -468,7 +468,7 @@ def test_an_entity_that_the_key_may_not_write_to_is_one_line(
     monkeypatch.setitem(operations.OPERATIONS, "CreateProject", refused)
     done = started(tmp_path, peer.environ, command("smoke", "--entity", "they", "--project", "mine"))
     assert done.stdout == "2\n"
-    assert done.stderr.startswith("they/mine: ")
+    assert done.stderr.startswith("error: they/mine: ")
     assert "permission denied" in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -164,7 +164,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert out == ""
     assert os.environ.get("WANDB_API_KEY", Peer.key) not in err
     (line,) = err.splitlines()
-    return line
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
 
 
 def statuses(copy: Path) -> list[str]:

@@ -282,7 +282,7 @@ def test_a_folder_without_cells_is_no_mistake(sync: Sync, tmp_path: Path):
         (["--runs", "nowhere"], "--runs nowhere: there is no such folder"),
         (["none", "--runs", "cells"], "no sweep was launched into cells"),
         (["--runs", "cells", "--project", "a/b"], "--project must be"),
-        (["--runs", "cells", "tracker.project=a"], "tracker.project=a: give it as --project a"),
+        (["tracker.project=a", "--runs", "cells"], "tracker.project=a: give it as --project a"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line(sync: Sync, runs: Path, arguments: list[str], words: str):
