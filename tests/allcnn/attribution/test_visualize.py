@@ -119,7 +119,7 @@ def test_help_shows_examples_and_needs_nothing(tmp_path: Path):
 def test_a_mistake_is_told_without_a_stack_trace(own_cell: Path):
     code, out, err = typed("cell=nobody", "figure=filters", cwd=own_cell.parents[1])
     assert (code, out) == (2, "")
-    assert err == f"error: there is no record of nobody in runs; it has 1:\n  {own_cell.name}\n"
+    assert err == f"error: there is no cell nobody in runs; it has 1:\n  {own_cell.name}\n"
 
 
 def test_help_and_a_wrong_option_do_not_wait_for_torch(tmp_path: Path):
