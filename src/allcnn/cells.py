@@ -30,10 +30,9 @@ from strive.cells import records
 from strive.cells.cell_run import result_to_keep
 from strive.cells.check import check_cell
 from strive.cells.checkpoints import FILE, remove_checkpoints
-from strive.cells.evidence import remark
+from strive.cells.evidence import summary
 from strive.cells.lease import LeaseMonitor
-from strive.cells.metrics import result_text
-from strive.cells.records import Record, Status
+from strive.cells.records import Record
 from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import LeasedError, NoRoomError, StoppedError, is_out_of_memory
@@ -253,15 +252,6 @@ def _left_alone(config: Config, earlier: Record) -> Record:
     remove_checkpoints(path.with_name(FILE))
     print(path)
     return earlier
-
-
-def summary(record: Record) -> str:
-    """Return one line on the outcome of a cell."""
-    if record.failure is not None:
-        return f"{record.cell}: {record.status.value}: {record.failure.cause}"
-    # The reason for a divergence was printed before this line.
-    why = f"; {remark(record)}" if record.status is Status.done and remark(record) else ""
-    return f"{record.cell}: {record.status.value}, {result_text(record.metrics)}{why}"
 
 
 def _other_images(config: Config, record: Record) -> str:

@@ -169,6 +169,7 @@ class CellRun:
         and OSError if the record cannot be written.
         """
         if self.earlier is not None:
+            CONSOLE.print(f"{self.cell}: {self.earlier.status.value} already, nothing to train")
             return self.earlier
         self.logger.info("starts in process %d", self.pid)
         try:
@@ -211,6 +212,7 @@ class CellRun:
             except ContractError as wrong:
                 error = wrong
             else:
+                self.say(f"diverged: {first_line(error)}")
                 return self.end(Status.diverged, metrics=metrics, chance=chance, cause=first_line(error))
         if isinstance(error, Stopped):
             error = StoppedError(str(error) or self.stopped_text(self._where()))

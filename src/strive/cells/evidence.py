@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells.history import HISTORY, history_path, step_in
-from strive.cells.metrics import Better, better_of, dead_metrics
+from strive.cells.metrics import Better, better_of, dead_metrics, result_text
 from strive.cells.records import PREDICTIONS, Record, Status
 
 # An app whose outputs name predictions promises this much more of its record: predictions.npz holds labels and logits
@@ -86,6 +86,15 @@ def chance_text(name: str, chance: float) -> str:
 def remark(record: Record) -> str:
     """Return in one line why a cell diverged or why it counts as dead; "" for any other cell."""
     return f"dead, {why}" if (why := dead_text(record)) else record.cause
+
+
+def summary(record: Record) -> str:
+    """Return one line on the outcome of a cell."""
+    if record.failure is not None:
+        return f"{record.cell}: {record.status.value}: {record.failure.cause}"
+    # The reason for a divergence was printed before this line.
+    why = f"; {remark(record)}" if record.status is Status.done and remark(record) else ""
+    return f"{record.cell}: {record.status.value}, {result_text(record.metrics)}{why}"
 
 
 def _against_budget(record: Record) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from strive import signals
 from strive.cells import active, records
 from strive.cells.cell_run import CellRun
+from strive.cells.evidence import summary
 from strive.cells.records import Record
 from strive.config import identity
 from strive.config.leaves import leaves
@@ -106,7 +107,7 @@ def run_alone(function: Callable[[Any], Any], config: Any, *, runs: Path = Path(
         sys.exit(2)
     if record.failure is not None:
         print(record.failure.traceback, file=sys.stderr)
-    CONSOLE.print(f"{record.cell}: {record.status.value}" + (f": {record.cause}" if record.cause else ""))
+    CONSOLE.print(summary(record))
     print(records.record_path(runs, record.cell))
     if record.failure is not None:
         sys.exit(1)
