@@ -15,7 +15,7 @@ import strive
 from pathlib import Path
 from strive.cells import run_function, saved_state, surroundings
 
-runs = Path(sys.argv[1])
+runs, saved = Path(sys.argv[1]) / "runs", Path(sys.argv[1]) / "saved"
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}
 left = [0]
 
@@ -31,6 +31,7 @@ def train(config):
     start, total = 0, 0.0
     if path := strive.load():
         start, total = json.loads((path / "state.json").read_text())
+    assert start >= int(saved.read_text()), "what was saved once is lost"
     for step in range(start, config["steps"]):
         total += config["lr"] / (step + 1)
         strive.log(step + 1, total=total)
@@ -41,6 +42,7 @@ def train(config):
             (path / "state.json").write_text(json.dumps([step + 1, total]))
 
         strive.save(write)
+        saved.write_text(str(step + 1))
     return {"total": total}
 
 def run(folder, kill):
@@ -57,11 +59,13 @@ def files(folder):
     names = {path.name for path in cell.iterdir() if not path.name.startswith((".claim-", ".gone-", "history-"))}
     return record.metrics, record.outputs, (cell / "history.jsonl").read_text(), names, record.provenance.inexact
 
+saved.write_text("0")
 assert run(runs / "whole", 0)
 whole, kill, resumed = files(runs / "whole"), 0, 0
 while True:
     kill += 1
     folder = runs / str(kill)
+    saved.write_text("0")
     if run(folder, kill):
         break
     assert run(folder, 0), kill
