@@ -60,9 +60,12 @@ def forget() -> None:
 def raising(error: Callable[[], BaseException | None]) -> Iterator[None]:
     """Let a signal that asks for a stop raise what `error` returns, if it returns anything, in the main thread.
 
-    For work that does not read `requested`.
+    For work that does not read `requested`. Work in another thread is not reached by signals.
     """
     global _error
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before, _error = _error, error
     try:
         yield

@@ -586,3 +586,23 @@ def test_threads_of_a_function_belong_to_its_cell_and_processes_do_not(ran: Call
 
     ran(function)
     assert history(folder) == [{"step": 1, "loss": 1}]
+
+
+def test_cells_in_threads_of_one_process_keep_apart(tmp_path: Path):
+    both = threading.Barrier(2, timeout=60)
+
+    def train(config: Mapping[str, int]) -> int:
+        both.wait()
+        strive.log(config["n"], n=config["n"])
+        both.wait()
+        return config["n"]
+
+    threads = [
+        threading.Thread(target=strive.run_cell, args=(train, {"n": n}), kwargs={"runs": tmp_path}) for n in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [(record.metrics["objective"], history(tmp_path / record.cell)) for record in strive.read_records(tmp_path)]
+    assert sorted(found, key=str) == [(1, [{"step": 1, "n": 1}]), (2, [{"step": 2, "n": 2}])]
