@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from strive.cells.active import current
 from strive.cells.returned import Metric
-from strive.errors import Diverged, Stopped
+from strive.errors import Diverged, LoadError, Stopped
 
 if TYPE_CHECKING:
     from strive.cells.cell_run import CellRun
@@ -175,12 +175,19 @@ def open_cell(
 
 
 def read_records(*runs: str | Path) -> list["Record"]:
-    """Return the records of all cells in one or more runs folders, sorted by id.
+    """Return the record of each cell in one or more runs folders, sorted by id.
 
-    `pandas.DataFrame([record.config | record.metrics for record in read_records("runs")])` is a table of them.
-    Raises RecordError for a file that is no record.
+    runs: folders, `runs` if none is given. A cell that is in several has the record of the first with a result.
+
+    `pandas.DataFrame([record.config | record.metrics for record in strive.read_records()])` is a table of them.
+    Raises LoadError for a folder that is not there, RecordError for a file that is no record and for two different
+    results of one cell.
     """
+    from strive.cells.find_record import one_result
     from strive.cells.records import read_record
 
-    paths = [path for folder in runs or ("runs",) for path in Path(folder).glob("*/record.json")]
-    return [read_record(path) for path in sorted(paths, key=lambda path: path.parent.name)]
+    folders = [Path(folder) for folder in runs or ("runs",)]
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise LoadError(f"{missing[0]}: there is no such folder; give one that records were written to")
+    cells = sorted({path.parent.name for folder in folders for path in folder.glob("*/record.json")})
+    return [read_record(path) for cell in cells if (path := one_result(cell, folders)) is not None]

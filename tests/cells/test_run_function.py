@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 import strive
 from strive.cells.records import Status
-from strive.errors import ConfigError
+from strive.errors import ConfigError, LoadError, RecordError
 
 SRC = Path(strive.__file__).resolve().parents[1]
 
@@ -111,6 +111,19 @@ def test_a_context_is_a_cell_too(tmp_path: Path):
         0.3: (Status.error, {}),
         0.4: (Status.diverged, {"acc": 0.1}),
     }
+
+
+def test_records_of_several_folders_are_read_as_one(tmp_path: Path):
+    for folder, configs in (("a", (1, 2)), ("b", (2, 3))):
+        for lr in configs:
+            strive.run_cell(lambda config: config["lr"], {"lr": lr}, runs=tmp_path / folder, name="net")
+    found = strive.read_records(tmp_path / "a", tmp_path / "b")
+    assert sorted(record.metrics["objective"] for record in found) == [1, 2, 3]
+    strive.run_cell(lambda config: 9.0, {"lr": 3}, runs=tmp_path / "a", name="net")
+    with pytest.raises(RecordError, match="are different results of one cell"):
+        strive.read_records(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(LoadError, match="there is no such folder"):
+        strive.read_records(tmp_path / "c")
 
 
 SCRIPT = """
