@@ -15,6 +15,7 @@ import wandb
 from support import ROOT
 from wandb_peer import Peer
 
+from strive.cells.history import read_history
 from strive.cells.lease import take_claim
 
 LOCK = ".showing"  # folder, in the cell's, of the claim of the process that shows it
@@ -59,8 +60,7 @@ def complete(peer: Peer, runs: Path) -> None:
     for cell in cells(runs):
         shown = peer.runs[cell]
         assert shown.summary["record"].encode() == (runs / cell / "record.json").read_bytes()
-        epochs = [json.loads(line)["epoch"] for line in (runs / cell / "history.jsonl").read_text().splitlines()]
-        assert [row["epoch"] for row in shown.history] == epochs
+        assert [row["epoch"] for row in shown.history] == [step.step for step in read_history(runs / cell) if step]
         assert shown.state == "finished"
 
 
@@ -266,7 +266,7 @@ def test_a_cell_that_was_uploaded_before_joins_a_later_sweep_without_losing_its_
         assert "1 cell: 1 uploaded" in done.stdout
         assert name in peer.runs[cell].tags
         assert peer.runs[cell].group == "first"
-        assert len(peer.runs[cell].history) == len((runs / cell / "history.jsonl").read_text().splitlines())
+        assert len(peer.runs[cell].history) == len(read_history(runs / cell))
     assert "1 there already" in sync("--runs", "cells").stdout
 
 
