@@ -348,7 +348,7 @@ def test_without_runs_nothing_was_launched(
 def test_a_name_that_cannot_be_filtered_by_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     written(tmp_path, NETS, "it's")
     assert guarded(make_workspace.main, ["--runs", str(tmp_path), "--dry-run"]) == 2
-    assert capsys.readouterr().err.startswith("it's: W&B's library cannot filter by a name with quotes")
+    assert capsys.readouterr().err.startswith("error: it's: W&B's library cannot filter by a name with quotes")
 
 
 @pytest.mark.parametrize("package", ["wandb", "wandb_workspaces"])

@@ -17,7 +17,7 @@ def find_record(folders: Sequence[Path], name: str) -> Path:
         return path
     cells = {path.parent.name for folder in folders for path in folder.glob("*/record.json")}
     if not cells:
-        raise UsageError(f"there is no record in {_listed_folders(folders)}; --runs FOLDER looks in another folder")
+        raise UsageError(f"there is no record in {_listed_folders(folders)}; give another runs folder")
     found = one_result(matching(name, cells, _listed_folders(folders)), folders)
     assert found is not None
     return found

@@ -108,11 +108,9 @@ def named(asked: Asked, there: Sequence[str]) -> list[str]:
 
     there: names of all plans. Raises UsageError where one is not there.
     """
-    if not there:
-        where = ", ".join(map(str, asked.folders))
-        raise UsageError(f"no sweep was launched into {where}; --runs FOLDER looks for one in another folder")
     if asked.overrides:
         return [launched(asked, there)]
+    _check_any(asked, there)
     found = [name for wanted in asked.sweeps for name in _matching(wanted, there, asked.folders)]
     return list(dict.fromkeys(found)) if asked.sweeps else list(there)
 
@@ -128,6 +126,7 @@ def _matching(wanted: str, there: Sequence[str], folders: Sequence[Path]) -> lis
 
 def launched(asked: Asked, there: Sequence[str]) -> str:
     """Return the name of the plan that a launch with exactly these overrides has written. Raises UsageError."""
+    _check_any(asked, there)
     if len(asked.sweeps) > 1:
         raise UsageError(f"{' '.join(asked.overrides)}: of which sweep? {' and '.join(asked.sweeps)} are given")
     sweep = next(iter(asked.sweeps), "")
@@ -142,6 +141,12 @@ def launched(asked: Asked, there: Sequence[str]) -> str:
             f" launched there: {', '.join(there)}"
         )
     return name
+
+
+def _check_any(asked: Asked, there: Sequence[str]) -> None:
+    if not there:
+        where = ", ".join(map(str, asked.folders))
+        raise UsageError(f"no sweep was launched into {where}; give another runs folder")
 
 
 def _folder(text: str) -> Path:
