@@ -11,6 +11,7 @@ from make_tables import main
 from support import ROOT
 
 from strive.cli.main import guarded
+from strive.code.same_code import Note, notes_with
 from strive.tables.latex_text import tex
 from strive.tables.markdown import escaped
 
@@ -166,6 +167,22 @@ def test_two_folders_that_contradict_each_other_are_an_error_that_names_both(
     other.write()
     assert guarded(main, ["--runs", "runs", "other"]) == 2
     assert re.search(r"error: runs/\S+/record.json and other/\S+ are different results", capsys.readouterr().err)
+
+
+def test_code_that_is_noted_as_the_same_is_one_version_and_the_tables_name_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = Golden(Path("runs"))
+    for seed, code in enumerate(("old", "new", "new")):
+        sweep.cell({"seed": seed}, 10.0, code_hash=code)
+    sweep.write()
+    assert guarded(main, ["--strict"]) == 1
+    assert "trained by 2 versions of the code" in capsys.readouterr().err
+    note = Note(old="old", new="new", cell="", date="2026-11-29", host="laptop")
+    Path("runs/same_code.json").write_bytes(notes_with(Path("runs"), note))
+    assert guarded(main, ["--strict"]) == 0
+    assert "known to give the same numbers: new (2 cells), old (1 cells)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["make_tables", "make_figures", "make_report"])
