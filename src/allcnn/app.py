@@ -8,6 +8,7 @@ from typing import Any, cast
 from allcnn.config import Augment, Config, DeviceChoice, checked
 from strive.app import CellFacts, Trainer
 from strive.cells.records import Record
+from strive.cells.settings import Settings
 from strive.errors import ConfigError
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "facts",
     "facts_key",
     "filled_in",
+    "for_worker",
     "label",
     "other_data",
     "pack_key",
+    "settings",
     "speed_group",
     "surroundings",
     "trainer",
@@ -90,6 +93,27 @@ def epochs(config: Config) -> int:
 def speed_group(config: Config) -> str:
     """Return the prefix of the ids of cells with this net, data and augmentation."""
     return f"{config.model.name}-{config.data.name}-{config.augment.kind.value}-"
+
+
+def settings(config: Config) -> Settings:
+    """Return what the study's short forms say to the platform: runs, trainer, tracker and needs."""
+    trainer = config.trainer
+    return Settings(
+        runs=config.runs,
+        threads=trainer.threads,
+        device=trainer.device.value,
+        checkpoint_minutes=trainer.checkpoint_minutes,
+        lease_seconds=trainer.lease_seconds,
+        tracker=config.tracker,
+        needs=config.needs,
+    )
+
+
+def for_worker(config: Config, threads: int) -> Config:
+    """Set how many threads a cell takes that does not say it, and no progress line."""
+    config.trainer.threads = config.trainer.threads or threads
+    config.trainer.progress = False  # the launcher shows all cells together
+    return config
 
 
 def facts(config: Config) -> CellFacts:

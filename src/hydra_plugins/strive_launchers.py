@@ -103,7 +103,7 @@ class SlurmLauncher(CellLauncher):
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
         from strive.slurm.launcher import train_on_slurm
 
-        check_wandb([task.config["tracker.kind"] for task in submission.tasks], CONSOLE.print)
+        check_wandb([task.settings.tracker.kind for task in submission.tasks], CONSOLE.print)
         return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:

@@ -5,7 +5,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from strive.cells.settings import Settings
 
 APP = "STRIVE_APP"  # names the app's module to all that a process starts
 
@@ -21,7 +24,7 @@ class CellFacts:
 class App(Protocol):
     """What the platform asks of an app's module, such as allcnn.app. Importing it imports nothing heavy.
 
-    config: an object of the app's own class Config, of which the platform reads `platform_keys.CellConfig`.
+    config: an object of the app's own class Config.
     record: a `cells.records.Record`.
     """
 
@@ -57,6 +60,12 @@ class App(Protocol):
 
     def speed_group(self, config: Any) -> str:
         """Return how the ids of cells begin that train about as fast."""
+
+    def settings(self, config: Any) -> "Settings":
+        """Return where the cell's record goes, and its device, threads, lease, tracker and resources."""
+
+    def for_worker(self, config: Any, threads: int) -> Any:
+        """Return the config with so many CPU threads unless it says how many; its worker shows no progress line."""
 
     # -- before it trains
     def facts(self, config: Any) -> CellFacts:

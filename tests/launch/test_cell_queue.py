@@ -3,8 +3,7 @@ from collections.abc import Callable
 import pytest
 from support import MakeConfig
 
-from strive.cells.task import Task
-from strive.config import identity
+from strive.cells.task import Task, task_of
 from strive.launch.cell_queue import CellQueue
 from strive.launch.devices import MAX_ROOM, Slot
 from strive.launch.protocol import TrainRequest
@@ -16,7 +15,7 @@ MakeTask = Callable[..., Task]
 def make_task(make_config: MakeConfig) -> MakeTask:
     def make(*overrides: str) -> Task:
         config = make_config(*overrides)
-        return Task(cell=identity.cell_id(config), config=identity.flat(config))
+        return task_of(config)
 
     return make
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -10,8 +11,7 @@ from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Status
-from strive.cells.task import Task
-from strive.config import identity
+from strive.cells.task import Task, task_of
 from strive.errors import LeasedError, RecordError
 from strive.launch.failure_record import tail, write_failure
 
@@ -19,7 +19,7 @@ from strive.launch.failure_record import tail, write_failure
 @pytest.fixture
 def task(make_small: MakeConfig) -> Task:
     config = make_small()
-    return Task(cell=identity.cell_id(config), config=identity.flat(config))
+    return task_of(config)
 
 
 def path(task: Task) -> Path:
@@ -49,7 +49,7 @@ def test_a_checkpoint_stays_for_the_next_try(task: Task, tmp_path: Path):
 
 
 def test_the_record_says_which_code_was_launched(task: Task):
-    frozen = Task(cell=task.cell, config=task.config, code="0123456789")
+    frozen = dataclasses.replace(task, code="0123456789")
     assert write_failure(frozen, Status.timeout, "too long", "").provenance.code_hash == "0123456789"
 
 
@@ -85,7 +85,7 @@ def test_a_finished_record_is_never_written_over(make_small: MakeConfig, task: T
     content = path(task).read_bytes()
     assert write_failure(task, Status.killed, "ended", "") == done
     # One that is to be trained again is not lost to a failure of that either.
-    again = Task(cell=task.cell, config=task.config, replaces=hashlib.sha256(content).hexdigest())
+    again = dataclasses.replace(task, replaces=hashlib.sha256(content).hexdigest())
     assert write_failure(again, Status.killed, "ended", "").status is Status.killed
     assert path(task).read_bytes() == content
 

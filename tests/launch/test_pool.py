@@ -21,7 +21,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Record, Status
-from strive.cells.task import CellOutcome, Task, write_tasks
+from strive.cells.task import CellOutcome, Task, task_of, write_tasks
 from strive.config import identity
 from strive.launch import exit_cause
 from strive.launch import pool as module
@@ -62,6 +62,7 @@ import sys
 from pathlib import Path
 from strive.launch.pool import WorkerPool, Slot
 from strive.launch.retries import Retries
+from strive.cells.task import task_of
 from strive.cells.task import read_tasks
 
 logs = Path(sys.argv[1])
@@ -93,7 +94,7 @@ def make_task(make_config: MakeConfig) -> MakeTask:
             "budget.epochs=1", "budget.batch_size=256", *overrides,
         )  # fmt: skip
         config.model.kwargs |= {"told": told} if told else {}
-        return Task(cell=identity.cell_id(config), config=identity.flat(config), **fields)
+        return task_of(config, **fields)
 
     return make
 
@@ -197,7 +198,7 @@ def test_a_killed_cell_is_tried_again_and_goes_on_from_its_checkpoint(make_task:
     assert any("killed: its process was ended by SIGKILL; tried again, 1 of 1 times" in line for line in launch.said)
     assert record(task).provenance.resumes == 1
     assert json.loads((task.folder / "record-1.json").read_text())["status"] == "killed"
-    alone = run_cell(identity.config_of(task.config | {"runs": "alone", "trainer.threads": 1}))
+    alone = run_cell(identity.config_of(task.flat | {"runs": "alone", "trainer.threads": 1}))
     assert record(task).result == alone.result
 
 
@@ -486,7 +487,7 @@ def test_a_worker_takes_first_what_it_has_the_images_for(make_task: MakeTask):
     wide = "data.val_images"
     tasks = [make_task(f"{wide}={held_out}", f"seed={seed}") for seed in range(2) for held_out in (0, 100)]
     ended = Launch(tasks).run()
-    request = [task.config[wide] for cell in ended for task in tasks if task.cell == cell]
+    request = [task.flat[wide] for cell in ended for task in tasks if task.cell == cell]
     assert request == [0, 0, 100, 100]
 
 
@@ -649,7 +650,7 @@ PAIR = [Slot("", 1, room=2)]
 
 def result_alone(task: Task) -> dict[str, Any]:
     overrides = {"runs": "alone", "trainer.threads": 1, "trainer.checkpoint_minutes": 5.0}
-    return run_cell(identity.config_of(task.config | overrides)).result
+    return run_cell(identity.config_of(task.flat | overrides)).result
 
 
 def test_cells_of_different_lengths_pass_through_one_process(make_task: MakeTask):

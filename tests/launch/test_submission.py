@@ -16,7 +16,7 @@ def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
     assert submission.folder.parent == plan.folder
     assert read_tasks(submission.folder / "tasks.jsonl") == submission.tasks
     assert [task.cell for task in submission.tasks] == [planned.cell for planned in plan.cells[1:]]
-    assert [task.config for task in submission.tasks] == [identity.flat(planned.config) for planned in plan.cells[1:]]
+    assert [task.flat for task in submission.tasks] == [identity.flat(planned.config) for planned in plan.cells[1:]]
     launch = json.loads((submission.folder / "launch.json").read_text())
     assert (launch["launcher"], launch["pid"], launch["folder"]) == ("local", os.getpid(), os.getcwd())
     assert all(len(task.code) == 10 for task in submission.tasks)

@@ -1,6 +1,7 @@
 """The worker as its pool sees it: a real process, spoken to through its pipes."""
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -18,10 +19,9 @@ from allcnn.config import Config
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
-from strive.cells.task import Task
+from strive.cells.task import task_of
 from strive.code import hash as code_hash_module
 from strive.code.hash import code_hash
-from strive.config import identity
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
@@ -87,9 +87,7 @@ class MakeRequest:
         self, *overrides: str, told: str = "", first: str = "", fence: str = "", code: str = ""
     ) -> TrainRequest:
         config = self.config(*overrides, told=told, first=first)
-        return TrainRequest(
-            task=Task(cell=identity.cell_id(config), config=identity.flat(config), code=code), fence=fence
-        )
+        return TrainRequest(task=task_of(config, code=code), fence=fence)
 
 
 @pytest.fixture
@@ -162,7 +160,7 @@ def test_its_records_are_those_of_a_cell_trained_alone(same: WorkerProcess, make
     request = None
     for net in ("model_a", "all_cnn_c"):
         config = make_small(f"model={net}", "augment=flip_shift", "trainer.threads=0")
-        request = TrainRequest(task=Task(cell=identity.cell_id(config), config=identity.flat(config)))
+        request = TrainRequest(task=task_of(config))
         assert train(same, request).status is Status.done
     assert request is not None
     record = records.read_record(request.task.folder / "record.json")
@@ -210,10 +208,12 @@ def test_it_refuses_what_was_not_launched(
     assert f"launched with code 0123456789, but this process has imported code {here} from" in refused.cause
     assert str(Path(strive.__file__).parent) in refused.cause
     request = make_request()
-    edited = TrainRequest(task=Task(cell=request.task.cell, config=request.task.config | {"optimizer.lr": 7.0}))
+    edited = TrainRequest(task=dataclasses.replace(request.task, config=request.task.config | {"optimizer.lr": 7.0}))
     refused = train(same, edited, EventKind.refused)
     assert refused.cause.startswith("its frozen config is that of told-digits-none-lr7-s0-")
-    impossible = TrainRequest(task=Task(cell=request.task.cell, config=request.task.config | {"optimizer.lr": -1.0}))
+    impossible = TrainRequest(
+        task=dataclasses.replace(request.task, config=request.task.config | {"optimizer.lr": -1.0})
+    )
     assert "optimizer.lr must be finite and above 0, got -1.0" in train(same, impossible, EventKind.refused).cause
     assert not request.task.folder.exists()
     assert train(same, make_request(code=here)).status is Status.done
@@ -304,9 +304,7 @@ def test_cells_side_by_side_have_the_records_of_cells_trained_alone(
 ):
     overrides = [["seed=1"], ["seed=2", "augment=flip_shift", "optimizer.lr=0.02"]]
     configs = [make_small("model.init=he", *each) for each in overrides]
-    requests = [
-        TrainRequest(task=Task(cell=identity.cell_id(config), config=identity.flat(config))) for config in configs
-    ]
+    requests = [TrainRequest(task=task_of(config)) for config in configs]
     assert [event.status for event in train_together(pair, *requests).values()] == [Status.done] * 2
     for request, each in zip(requests, overrides, strict=True):
         record = records.read_record(request.task.folder / "record.json")

@@ -14,8 +14,7 @@ from support import MakeConfig
 
 from strive import signals
 from strive.cells.records import Status
-from strive.cells.task import CellOutcome, Task, write_tasks
-from strive.config import identity
+from strive.cells.task import CellOutcome, Task, task_of, write_tasks
 from strive.launch import devices
 from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
@@ -31,7 +30,7 @@ def tasks(make_small: MakeConfig, tmp_path: Path) -> list[Task]:
     found = []
     for seed in range(4):
         config = make_small(f"seed={seed}", "trainer.device=cpu")
-        found.append(Task(cell=identity.cell_id(config), config=identity.flat(config)))
+        found.append(task_of(config))
     (tmp_path / "logs").mkdir()
     write_tasks(tmp_path / "tasks.jsonl", found)
     return found
@@ -331,7 +330,7 @@ def test_a_job_with_a_gpu_trains_its_cells_in_one_process(
     monkeypatch.setattr(devices, "_torch_without_gpus", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(packs, "usable_cores", lambda: 64)
-    cells = [dataclasses.replace(task, config=task.config | {"trainer.device": "auto"}) for task in tasks]
+    cells = [dataclasses.replace(task, settings=dataclasses.replace(task.settings, device="auto")) for task in tasks]
     assert allocated_slots(3, cells) == [Slot("0", 2, room=3)]
     assert allocated_slots(3, tasks) == [Slot("", 1)] * 3, "trainer.device=cpu"
 

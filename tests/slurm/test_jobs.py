@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -18,8 +19,7 @@ from support import ROOT, MakeConfig
 
 from hydra_plugins import strive_sweeper
 from strive.cells.records import Status
-from strive.cells.task import Task, write_tasks
-from strive.config import identity
+from strive.cells.task import Task, task_of, write_tasks
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.slurm.jobs import JobArray, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
@@ -34,7 +34,7 @@ MakeTask = Callable[..., Task]
 def make_task(make_small: MakeConfig) -> MakeTask:
     def make(*overrides: str) -> Task:
         config = make_small(*overrides)
-        return Task(cell=identity.cell_id(config), config=identity.flat(config))
+        return task_of(config)
 
     return make
 
@@ -328,7 +328,7 @@ def test_jobs_import_the_frozen_code_and_the_frozen_nets(
     (tmp_path / "nets.py").write_text("def net(num_classes, image_size):\n    pass\n")
     task = make_task()
     config = task.config | {"model.family": "custom", "model.builder": "nets:net"}
-    jobs = make_jobs([Task(cell=task.cell, config=config)], snapshot=True)
+    jobs = make_jobs([dataclasses.replace(task, config=config)], snapshot=True)
     jobs.submit(*jobs.arrays([0]))
     text = (cluster.folder / "script-41").read_text()
     (modules,) = re.findall("export STRIVE_MODULES=(.*)", text)

@@ -10,8 +10,8 @@ from support import MakeConfig
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
-from strive.cells.task import Task, write_tasks
-from strive.config import identity
+from strive.cells.task import Task, task_of, write_tasks
+from strive.config.platform_keys import NeedsConfig
 from strive.errors import NoAnswerError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
@@ -39,7 +39,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 @pytest.fixture
 def tasks(make_small: MakeConfig) -> list[Task]:
     configs = [make_small(f"seed={seed}") for seed in range(4)]
-    return [Task(cell=identity.cell_id(config), config=identity.flat(config)) for config in configs]
+    return [task_of(config) for config in configs]
 
 
 @pytest.fixture
@@ -400,8 +400,9 @@ def test_options_that_queued_cells_do_not_have_are_named_with_what_would_submit_
     before.submit(*before.arrays(range(3)))
     folder = tmp_path / "runs" / "sweeps" / "grid" / "20260102-000000-bbbb"
     folder.mkdir()
-    config = tasks[1].config | {"needs.timeout_min": 30, "trainer.threads": 2}
-    now = [tasks[0], dataclasses.replace(tasks[1], config=config)]
+    settings = dataclasses.replace(tasks[1].settings, needs=NeedsConfig(timeout_min=30))
+    logistics = tasks[1].logistics | {"trainer.threads": 2}
+    now = [tasks[0], dataclasses.replace(tasks[1], logistics=logistics, settings=settings)]
     write_tasks(folder / "tasks.jsonl", now)
     options = SlurmOptions(snapshot=False, timeout_min=240, poll_seconds=60.0, additional_parameters={"nice": 100})
     view = LiveView({task.cell: task.folder for task in now}, total=2, done=0, title="grid")

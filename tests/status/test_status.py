@@ -22,7 +22,7 @@ from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Record, Status
 from strive.cells.state import CellState
-from strive.cells.task import Task, write_tasks
+from strive.cells.task import task_of, write_tasks
 from strive.config import identity
 from strive.processes import boot_id, start_time
 from strive.slurm import launches
@@ -73,7 +73,7 @@ class Runs:
         folder.mkdir(parents=True)
         write_tasks(
             folder / "tasks.jsonl",
-            [Task(cell=self.cells[number], config=identity.flat(self.configs[number])) for number in numbers],
+            [task_of(self.configs[number]) for number in numbers],
         )
         launch = {
             "launcher": launcher, "host": host or socket.gethostname(), "pid": pid, "folder": "/", "time": NOW,

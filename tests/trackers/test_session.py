@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from strive.cells.settings import Settings
 from strive.cells.task import Task
-from strive.config.platform_keys import Tracker
+from strive.config.platform_keys import Tracker, TrackerConfig
 from strive.json_lines import from_line, to_line
 from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
 from strive.trackers.session import UploadSession, event_text, session_of, summary
@@ -70,7 +71,8 @@ def test_a_lone_cell_is_led_to_its_page_and_a_sweep_to_its_project_once():
 
 
 def task(kind: str | None) -> Task:
-    return Task(cell="c", config={"runs": "runs"} | ({"tracker.kind": kind} if kind else {}))
+    tracker = TrackerConfig(kind=Tracker(kind)) if kind else TrackerConfig()
+    return Task(cell="c", config={}, logistics={}, settings=Settings(runs="runs", tracker=tracker))
 
 
 @pytest.mark.parametrize(

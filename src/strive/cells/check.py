@@ -6,12 +6,13 @@ from typing import Any
 
 from strive import app
 from strive.app import CellFacts
+from strive.cells.settings import settings_of
 from strive.errors import ConfigError
 
 
 def check_cell(config: Any) -> CellFacts:
     """Return how much there is to train; raise ConfigError if app, data, device or runs folder prevent training."""
-    _check_runs(Path(config.runs))
+    _check_runs(Path(settings_of(config).runs))
     return app.current().facts(config)
 
 

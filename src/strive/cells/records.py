@@ -18,6 +18,7 @@ from uuid import uuid4
 import msgspec
 
 from strive.cells import schema1
+from strive.cells.settings import settings_of
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.decoding import NotJsonError, WrongTypeError, convert, decode, loads
@@ -186,7 +187,7 @@ def record_of(config: CellConfig) -> Record | None:
 
     Raises RecordError for one that cannot be trusted, or that belongs to another cell with the same id.
     """
-    return record_in(Path(config.runs), identity.cell_id(config), identity.science(identity.flat(config)))
+    return record_in(Path(settings_of(config).runs), identity.cell_id(config), identity.science_of(config))
 
 
 def record_in(runs: Path, cell: str, science: Mapping[str, Any]) -> Record | None:

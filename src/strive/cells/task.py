@@ -1,11 +1,14 @@
 """A cell frozen at the launch of a sweep, and its outcome."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from strive.cells import records
 from strive.cells.records import Status
+from strive.cells.settings import Settings, settings_of
+from strive.config import identity
 from strive.json_lines import from_line, to_line
 
 
@@ -14,7 +17,10 @@ class Task:
     """One cell to train. Workers and SLURM jobs read this file, never conf/."""
 
     cell: str  # its id
-    config: dict[str, Any]  # every knob, as {dotted key: value}; paths are relative to the launch's directory
+    config: dict[str, Any]  # {dotted key: value} of what decides its numbers
+    logistics: dict[str, Any]  # and of every other key; paths are relative to the launch's directory
+    settings: Settings
+    frozen: dict[str, str] = field(default_factory=dict)  # what else the app needs to make the config again
     replaces: str = ""  # sha256 of the record file that this training replaces; "" if there is no result yet
     work: float = 0.0  # FLOPs of the remaining forward passes, used to balance cells; 0 if unknown
     code: str = ""  # the code hash at the launch, which must not have changed; "" allows any code
@@ -22,7 +28,12 @@ class Task:
     @property
     def folder(self) -> Path:
         """Return the cell's folder."""
-        return Path(self.config["runs"]) / self.cell
+        return Path(self.settings.runs) / self.cell
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """Return every key of its config, as `identity.flat` does."""
+        return self.config | self.logistics
 
     def record_hash(self) -> str:
         """Return the sha256 of the cell's current record, "" if it has none."""
@@ -43,11 +54,28 @@ class CellOutcome:
     job: str = ""  # the SLURM job that will train it
 
 
+def task_of(config: Any, **more: Any) -> Task:
+    """Return a cell as a worker gets it. more: further fields."""
+    flat, science = identity.flat(config), identity.science_of(config)
+    logistics = {key: value for key, value in flat.items() if key not in science}
+    return Task(
+        cell=identity.cell_id(config), config=science, logistics=logistics, settings=settings_of(config), **more
+    )
+
+
 def write_tasks(path: Path, tasks: list[Task]) -> None:
     """Write one line per task."""
     records.write_whole(path, b"".join(map(to_line, tasks)))
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """Return the tasks in order."""
-    return [from_line(Task, line) for line in path.read_bytes().splitlines()]
+    """Return the tasks in order, also those of a launch before there were settings. Raises OSError and ValueError."""
+    return [_task(line) for line in path.read_bytes().splitlines()]
+
+
+def _task(line: bytes) -> Task:
+    content = json.loads(line)
+    if "settings" in content:
+        return from_line(Task, line)
+    config = identity.config_of(content.pop("config"))  # of a launch before there were settings
+    return replace(task_of(config), **content)

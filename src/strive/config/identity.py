@@ -108,6 +108,11 @@ def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     return groups
 
 
+def science_of(config: Any) -> dict[str, Any]:
+    """Return the part of a config that determines its numbers, as {dotted key: JSON value}."""
+    return science(flat(config))
+
+
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of `flat(config)` that determines the numbers."""
     return {key: value for key, value in flat_config.items() if key in science_keys()}

@@ -1,11 +1,13 @@
-"""Config keys that the platform reads in every cell: where it runs, its resources, and its tracker."""
+"""Keys of a cell's tracker and of its resources, for an app's config and for the platform's settings."""
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any
 
 from strive.config.keys import logistics, not_negative
+
+CellConfig = Any  # of the app's own class
 
 
 class Tracker(StrEnum):
@@ -54,36 +56,3 @@ class NeedsConfig:
     )
     mem_gb: float = logistics(0.0, "memory of the job", "0 or more", unit="GB", check=not_negative)
     gres: str = logistics("", "generic resources of the job, such as gpu:1")
-
-
-class TrainerKeys(Protocol):
-    """The keys of `trainer` that the platform reads."""
-
-    threads: int
-    checkpoint_minutes: float
-    lease_seconds: float
-    progress: bool
-
-
-class CellConfig(Protocol):
-    """The keys that the platform reads from an app's own config dataclass."""
-
-    @property
-    def seed(self) -> int:
-        """Return the seed, which distinguishes replicates."""
-
-    @property
-    def runs(self) -> str:
-        """Return the folder for records."""
-
-    @property
-    def trainer(self) -> TrainerKeys:
-        """Return where and how the cell runs."""
-
-    @property
-    def tracker(self) -> TrackerConfig:
-        """Return the tracker settings."""
-
-    @property
-    def needs(self) -> NeedsConfig:
-        """Return the resources of its SLURM job."""

@@ -76,7 +76,7 @@ class CellQueue:
         """Return how many cells that pack with this one the slot's worker may have at once, as far as is known."""
         slot, task = self._slots[number], request.task
         # Side by side pays on a GPU: a cell that keeps off it has a process of its own.
-        if task.cell in self._alone or (slot.gpu and task.config["trainer.device"] == "cpu"):
+        if task.cell in self._alone or (slot.gpu and task.settings.device == "cpu"):
             return 1
         return self._rooms.get((number, self._pack_key(request)), slot.room or MAX_ROOM)
 
@@ -100,13 +100,13 @@ class CellQueue:
         # Images that the worker has need not be loaded again.
         loaded = self._loaded[number]
         return next(
-            (each for each in chain((first,), requests) if app.current().data_key(each.task.config) == loaded), first
+            (each for each in chain((first,), requests) if app.current().data_key(each.task.flat) == loaded), first
         )
 
     def take(self, number: int, request: TrainRequest) -> None:
         """Take the request out of the row, for the slot's worker."""
         self._waiting.remove(request)
-        self._loaded[number] = app.current().data_key(request.task.config)
+        self._loaded[number] = app.current().data_key(request.task.flat)
 
     def _requests_for(self, number: int) -> Iterator[TrainRequest]:
         return (request for request in self._waiting if number not in self._refusals.get(request.task.cell, ()))
@@ -114,5 +114,5 @@ class CellQueue:
     def _pack_key(self, request: TrainRequest) -> str:
         cell = request.task.cell
         if cell not in self._keys:
-            self._keys[cell] = app.current().pack_key(request.task.config)
+            self._keys[cell] = app.current().pack_key(request.task.flat)
         return self._keys[cell]

@@ -50,12 +50,12 @@ def write_failure(
         schema=records.SCHEMA,
         cell=task.cell,
         status=status,
-        config=science,
-        logistics={key: value for key, value in task.config.items() if key not in science},
+        config=task.config,
+        logistics=task.logistics,
         failure=Failure(cause=cause, traceback=traceback or tail(Path(log))),
         provenance=_provenance(task, known | dict(seen or {})),
     )
-    with take_claim(folder, float(task.config["trainer.lease_seconds"]), fence=fence) as claim:
+    with take_claim(folder, task.settings.lease_seconds, fence=fence) as claim:
         path = records.record_path(folder.parent, task.cell)
         if path.exists() and (there := records.read_record(path)).status.finished:
             return record if task.replaces == records.file_hash(path) else there
@@ -76,11 +76,11 @@ def tail(log: Path, *, offset: int = 0, lines: int = _TAIL_LINES) -> str:
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    code = code_of(task.config["model.builder"])
+    code = code_of(task.config.get("model.builder", ""))
     values: dict[str, Any] = {
         "host": socket.gethostname(),
         "device": "",
-        "threads": task.config["trainer.threads"],
+        "threads": task.settings.threads,
         "seconds": 0.0,
         "peak_memory_bytes": 0,
         "resumes": 0,

@@ -34,9 +34,9 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
     """
     # What a SLURM job has already is left to it.
     tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
-    threads = max((task.config["trainer.threads"] for task in tasks), default=0)
+    threads = max((task.settings.threads for task in tasks), default=0)
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
-    device = "cpu" if all(task.config["trainer.device"] == "cpu" for task in tasks) else "auto"
+    device = "cpu" if all(task.settings.device == "cpu" for task in tasks) else "auto"
     places = slots(options.cells_per_device, len(tasks), threads, device=device)
     session = session_of(
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]

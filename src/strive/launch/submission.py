@@ -10,8 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from strive.cells import records
-from strive.cells.task import Task, write_tasks
-from strive.config import identity
+from strive.cells.task import Task, task_of, write_tasks
 from strive.processes import boot_id, start_time
 from strive.sweeps.plan import Plan, Planned
 
@@ -53,9 +52,8 @@ def write_submission(plan: Plan, cells: Sequence[Planned], launcher: str) -> Sub
 
 def frozen(planned: Planned) -> Task:
     """Return the cell as a worker gets it."""
-    return Task(
-        cell=planned.cell,
-        config=identity.flat(planned.config),
+    return task_of(
+        planned.config,
         replaces=planned.replaces,
         work=float(planned.num_train * planned.epochs_left * planned.flops),
         code=planned.code,

@@ -127,7 +127,7 @@ class _WorkerLoop:
                 return None
             requests.append(first)
             # The next cells may have another net, for which another number is fastest.
-            self._pack_key = app.current().pack_key(first.task.config)
+            self._pack_key = app.current().pack_key(first.task.flat)
             self._pack = _TRAINER.Pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
             end = time.monotonic() + _COMPANION_SECONDS
         while len(self._pack) + len(requests) < (self._pack.room or MAX_ROOM):
@@ -224,7 +224,7 @@ def _config(request: TrainRequest, threads: int) -> Any:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
     task = request.task
     try:
-        config = app.current().as_called(identity.config_of(task.config))
+        config = app.current().as_called(identity.config_of(task.flat))
     except ConfigError as error:
         raise _RefusedError(f"its frozen config is not one of this version of strive: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
@@ -237,9 +237,7 @@ def _config(request: TrainRequest, threads: int) -> Any:
             f"it was launched with code {task.code}, but this process has imported code {here} from"
             f" {Path(identity.__file__).parent}; launch the sweep again to train with that"
         )
-    config.trainer.threads = config.trainer.threads or threads
-    config.trainer.progress = False  # the launcher shows all cells together
-    return config
+    return app.current().for_worker(config, threads)
 
 
 def _forget_peak_memory() -> None:

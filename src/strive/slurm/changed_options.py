@@ -35,7 +35,7 @@ def option_changes(
             then[folder] = _read(folder)
         options, tasks = then[folder]
         if options and task.cell in tasks:
-            found = _differences(options, tasks[task.cell].config, wanted, task.config)
+            found = _differences(options, tasks[task.cell], wanted, task)
             groups.setdefault("; ".join(found), {})[task.cell] = job
     groups.pop("", None)
     for difference, cells in groups.items():
@@ -59,17 +59,15 @@ def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(options, default=str)))
 
 
-def _differences(
-    options: Mapping[str, Any], config: Mapping[str, Any], wanted: Mapping[str, Any], task: Mapping[str, Any]
-) -> list[str]:
+def _differences(options: Mapping[str, Any], submitted: Task, wanted: Mapping[str, Any], task: Task) -> list[str]:
     """Return `key=then, not now` for each value that the job's cell was submitted with and is another one now."""
     then, now = dict(options), dict(wanted)
     for key in _NEEDS:
         # A cell's own value takes precedence over the launcher's.
-        then[key] = config.get(f"needs.{key}") or then.get(key)
-        now[key] = task[f"needs.{key}"] or now[key]
-    then |= {key: value for key, value in config.items() if not key.startswith("needs.")}
-    now |= {key: value for key, value in task.items() if not key.startswith("needs.")}
+        then[key] = getattr(submitted.settings.needs, key) or then.get(key)
+        now[key] = getattr(task.settings.needs, key) or now[key]
+    then |= {key: value for key, value in submitted.flat.items() if not key.startswith("needs.")}
+    now |= {key: value for key, value in task.flat.items() if not key.startswith("needs.")}
     keys = [key for key in now if key not in _LAUNCHERS and key in then and then[key] != now[key]]
     return [f"{key}={_shown(then[key])}, not {_shown(now[key])}" for key in keys]
 

@@ -232,7 +232,7 @@ def has_result(task: Task) -> bool:
 
 def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
     """Return where to train in this job's allocation."""
-    device = str(tasks[0].config["trainer.device"])
+    device = tasks[0].settings.device
     # Without SLURM's affinity plugin a process may use cores that belong to other jobs.
     cores = min(usable_cores(), int(os.environ.get("SLURM_CPUS_ON_NODE") or sys.maxsize))
     return slots(cells_per_device, len(tasks), device=device, cores=cores)

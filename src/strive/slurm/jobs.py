@@ -156,7 +156,7 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
     sweeps = submission.absolute().parents[1]
     code = freeze_code(root, sweeps, without=[sweeps.parent])
     lines = [_python_path(code / "src")]
-    builders = {str(task.config["model.builder"]).partition(":")[0] for task in tasks} - {""}
+    builders = {str(task.config.get("model.builder", "")).partition(":")[0] for task in tasks} - {""}
     modules = freeze_modules(Path.cwd(), builders, sweeps) if builders else None
     if modules is not None:
         lines.append(f"export {MODULES}={shlex.quote(str(modules))}")
@@ -171,11 +171,11 @@ def _python_path(folder: Path) -> str:
 
 def needs_of(task: Task, options: SlurmOptions) -> Needs:
     """Return what a cell asks for; where it does not say, what the launcher says."""
-    config = task.config
+    needs = task.settings.needs
     return Needs(
-        timeout_min=config["needs.timeout_min"] or options.timeout_min,
-        mem_gb=config["needs.mem_gb"] or options.mem_gb,
-        gres=config["needs.gres"] or options.gres,
+        timeout_min=needs.timeout_min or options.timeout_min,
+        mem_gb=needs.mem_gb or options.mem_gb,
+        gres=needs.gres or options.gres,
     )
 
 

@@ -19,6 +19,7 @@ from strive.cells.checkpoints import has_checkpoint
 from strive.cells.evidence import remark
 from strive.cells.history import read_lines
 from strive.cells.records import Record
+from strive.cells.settings import settings_of
 from strive.cells.state import CellState, FolderState, find_state
 from strive.code.same_code import is_stale
 from strive.config import identity
@@ -190,7 +191,7 @@ def decide_action(
     Raises RecordError for a record that cannot be trusted.
     """
     cell = identity.cell_id(config)
-    folder = Path(config.runs) / cell
+    folder = Path(settings_of(config).runs) / cell
 
     def planned(action: Action, reason: str, **more: Any) -> Planned:
         return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, code=code, **more)
@@ -203,7 +204,7 @@ def decide_action(
         images = other_images(config, record) or ""
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
             why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"
-            name = records.file_hash(records.record_path(Path(config.runs), cell))
+            name = records.file_hash(records.record_path(Path(settings_of(config).runs), cell))
             begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""
             left = epochs - begun

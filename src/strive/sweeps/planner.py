@@ -14,6 +14,7 @@ from strive.app import CellFacts
 from strive.cells import records
 from strive.cells.check import check_cell
 from strive.cells.records import Record, data_text
+from strive.cells.settings import settings_of
 from strive.cells.task import read_tasks
 from strive.code.hash import changed_files, code_hash, code_of
 from strive.config import identity
@@ -83,7 +84,7 @@ class Planner:
 
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
         cells = gathering.cells(sweep, arguments)
-        name, runs = plan_name(arguments, sweep.name if sweep else ""), Path(cells[0].config.runs)
+        name, runs = plan_name(arguments, sweep.name if sweep else ""), Path(settings_of(cells[0].config).runs)
         if self.retrain is Retrain.all:
             cells = _not_yet_retrained(cells, sweep_folder(runs, name))
         plan = Plan(
@@ -163,8 +164,8 @@ class Planner:
             arm=arm,
             retrain=self.retrain,
             code=code_hash(app.current().builder(config)),
-            queued=self._queued(config.runs),
-            folders=self._names(config.runs),
+            queued=self._queued(settings_of(config).runs),
+            folders=self._names(settings_of(config).runs),
             other_images=self._other_images,
         )
         if planned.action is Action.done:
@@ -174,7 +175,7 @@ class Planner:
 
     def _checked(self, config: CellConfig) -> CellFacts:
         # Cells that differ in optimizer, budget or seed share net, images and device.
-        shared = app.current().facts_key(config) + config.runs
+        shared = app.current().facts_key(config) + settings_of(config).runs
         if shared not in self._facts:
             self._facts[shared] = check_cell(config)
         return self._facts[shared]

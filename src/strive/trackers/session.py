@@ -166,16 +166,16 @@ def session_of(
     """
     if strict and len(tasks) > 1 and os.environ.get("WANDB_SWEEP_ID"):
         raise ConfigError("a W&B agent gives one W&B run to each command, so train one cell in each: leave out -m")
-    kinds = {Tracker(task.config.get("tracker.kind", Tracker.auto)) for task in tasks}
+    kinds = {task.settings.tracker.kind for task in tasks}
     kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
     return UploadSession(
-        Path(tasks[0].config["runs"]) if tasks else Path("runs"),
+        Path(tasks[0].settings.runs) if tasks else Path("runs"),
         Tracker.auto if kind is Tracker.wandb and not strict else kind,
         log=log,
         say=say,
         plans=plans,
         leave_seconds=min(leave_seconds, _LEAVE_SECONDS),
-        hidden=[task.cell for task in tasks if task.config.get("tracker.kind") == Tracker.none],
+        hidden=[task.cell for task in tasks if task.settings.tracker.kind is Tracker.none],
     )
 
 
