@@ -20,7 +20,7 @@ from allcnn.config import Config
 from allcnn.training.compile import compiled_code_folder
 from strive.config.schema import to_config
 from strive.errors import ConfigError
-from strive.sweeps.compose import Composer
+from strive.sweeps.compose import Composer, TypedComposer
 from strive.sweeps.plan import Plan
 from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
@@ -105,7 +105,7 @@ def composer() -> Iterator[Composer]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-        yield Composer(loader, master)
+        yield TypedComposer(loader, master)
 
 
 @pytest.fixture

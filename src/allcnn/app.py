@@ -1,7 +1,8 @@
 """The study as the platform's app: implements `strive.app.App`. Imports torch only to build or train a cell."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -9,6 +10,11 @@ from allcnn.config import Augment, Config, DeviceChoice, checked
 from strive.app import CellFacts, Trainer
 from strive.cells.records import Record
 from strive.cells.settings import Settings
+from strive.cells.task import Task
+from strive.code import hash as hash_of_code
+from strive.code.hash import Code
+from strive.config import typed
+from strive.config.identity import KWARGS, with_argument_keys
 from strive.errors import ConfigError
 
 __all__ = [
@@ -21,22 +27,38 @@ __all__ = [
     "builder",
     "cell_name",
     "checked",
+    "code_of",
+    "composer",
+    "config_of",
     "data_found",
     "data_key",
     "data_of",
+    "decides",
+    "defaults",
     "device_key",
     "epochs",
     "facts",
     "facts_key",
     "filled_in",
+    "flat",
     "for_worker",
+    "frozen",
+    "groups",
+    "inside",
+    "is_open",
     "label",
+    "meaning_of",
+    "of_task",
     "other_data",
     "pack_key",
+    "prepare",
+    "recorded_value",
+    "science",
     "settings",
     "speed_group",
     "surroundings",
     "trainer",
+    "typed_key",
 ]
 
 CODE = "allcnn.training"  # imports nets and data as well
@@ -47,6 +69,69 @@ DATA_PLACES = ("data.root",)
 # Keys that may differ within a pack, because they change only values in a training step, not its operations.
 _FREE = ("seed", "budget.epochs", "runs", "sweeps", "trainer.progress")
 _FREE_GROUPS = ("optimizer.", "tracker.", "needs.")
+
+
+def defaults() -> Mapping[str, Any]:
+    """Return {dotted key: default}."""
+    return typed.defaults(Config)
+
+
+def groups() -> Sequence[str]:
+    """Return the groups of keys, such as optimizer; each has a folder in conf/."""
+    return typed.groups(Config)
+
+
+def decides(key: str) -> bool:
+    """Return whether a key determines a cell's numbers."""
+    return key in typed.science_keys(Config) or is_open(key)
+
+
+def is_open(key: str) -> bool:
+    """Return whether a key is an argument of a builder, such as model.kwargs.channels."""
+    return key.startswith(f"{KWARGS}.")
+
+
+def typed_key(key: str) -> str:
+    """Return the key with ++ if Hydra does not know it: an argument of a builder."""
+    # ++ works whether or not the model's file sets them.
+    return f"++{key}" if key == KWARGS or is_open(key) else key
+
+
+def meaning_of(key: str) -> tuple[type, str, str] | None:
+    """Return (type, meaning, legal range) of a key."""
+    return typed.meaning_of(Config, key)
+
+
+def recorded_value(key: str, value: Any) -> Any:
+    """Return a value as `flat` would have it; raises OmegaConf's errors for another type."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(Config)
+    OmegaConf.update(node, key, value, force_add=True)
+    return with_argument_keys(typed.flat(OmegaConf.to_object(node))).get(key, value)
+
+
+def composer(loader: Any, master: Any) -> Any:
+    """Return what composes cells."""
+    from strive.sweeps.compose import TypedComposer
+
+    return TypedComposer(loader, master)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return every key of a config as {dotted key: JSON value}."""
+    return typed.flat(config)
+
+
+def science(config: Config) -> dict[str, Any]:
+    """Return the part of `flat` that determines the numbers."""
+    keys = typed.science_keys(Config)
+    return {key: value for key, value in typed.flat(config).items() if key in keys}
+
+
+def config_of(flat_config: Mapping[str, Any]) -> Config:
+    """Return the config from which `flat` was made."""
+    return checked(typed.config_of(Config, flat_config))
 
 
 def filled_in(config: Config) -> Config:
@@ -73,6 +158,11 @@ def as_called(config: Config) -> Config:
 def builder(config: Config) -> str:
     """Return the builder of a user's net; "" for a net of the study."""
     return config.model.builder
+
+
+def code_of(config: Config) -> Code:
+    """Return the code here that trains a cell."""
+    return hash_of_code.code_of(config.model.builder)
 
 
 def cell_name(config: Config) -> str:
@@ -211,6 +301,27 @@ def device_key(device: str) -> str:
     if device == device_name(torch.device("cpu")):
         return DeviceChoice.cpu.value
     return DeviceChoice.auto.value
+
+
+def frozen(config: Config) -> dict[str, str]:
+    """Return nothing: the keys are the whole config."""
+    return {}
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Return nothing: workers import this module."""
+    return {}
+
+
+def inside(work: Callable[[], None]) -> None:
+    """Call work."""
+    hash_of_code.code_hash()  # of the code that was just imported; what is edited later does not count
+    work()
+
+
+def of_task(task: Task) -> Config:
+    """Return the config of a task."""
+    return as_called(config_of(task.flat))
 
 
 def trainer() -> Trainer:

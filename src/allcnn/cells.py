@@ -37,6 +37,8 @@ from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import LeasedError, NoRoomError, StoppedError, is_out_of_memory
 
+fresh_process = False  # cells of one process share images and compiled code
+
 
 def finished_record(config: Config) -> Record | None:
     """Return the cell's record if there is nothing left to train.

@@ -5,12 +5,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from strive.cells.settings import Settings
+    from strive.cells.task import Task
+    from strive.code.hash import Code
+    from strive.sweeps.compose import Composer
 
 APP = "STRIVE_APP"  # names the app's module to all that a process starts
+ANY_HYDRA_APP = "strive.hydra_app.app"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,10 +34,46 @@ class App(Protocol):
     """
 
     # -- a cell's config
-    Config: type[Any]  # a dataclass of keys made by strive.config.keys
-    CODE: str  # the module that reaches all that decides numbers
+    Config: Any  # the dataclass of a typed config; None: Hydra's mapping
+    CODE: str  # the module that reaches all that decides numbers; "": what a cell's process imported
     NO_CODE: frozenset[str]  # modules that it reaches as well, but where nothing is computed
     DATA_PLACES: tuple[str, ...]  # logistics keys that say where a cell's data lies
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Return {dotted key: default} of the keys that cells have."""
+
+    def groups(self) -> Sequence[str]:
+        """Return the keys that hold other keys, such as optimizer, and the config groups."""
+
+    def decides(self, key: str) -> bool:
+        """Return whether a key determines a cell's numbers (science)."""
+
+    def is_open(self, key: str) -> bool:
+        """Return whether a key may be given although not every cell has it."""
+
+    def typed_key(self, key: str) -> str:
+        """Return a key as Hydra's command line takes it: with ++ where it may be missing in the config."""
+
+    def meaning_of(self, key: str) -> tuple[type, str, str] | None:
+        """Return (type, meaning, legal range) of a key, None if that is not declared."""
+
+    def recorded_value(self, key: str, value: Any) -> Any:
+        """Return a value of a sweep file as `flat` would have it; raises OmegaConf's errors for another type."""
+
+    def composer(self, loader: Any, master: Any) -> "Composer":
+        """Return what composes cells.
+
+        loader: Hydra's config loader. master: the config without a cell's overrides.
+        """
+
+    def flat(self, config: Any) -> dict[str, Any]:
+        """Return every key of a config as {dotted key: JSON value}."""
+
+    def science(self, config: Any) -> dict[str, Any]:
+        """Return the part of `flat` that determines the numbers."""
+
+    def config_of(self, flat_config: Mapping[str, Any]) -> Any:
+        """Return the config from which `flat` was made; raises ConfigError if it is not legal."""
 
     def checked(self, config: Any) -> Any:
         """Return the config with each value in its one spelling; raises ConfigError with a line for each wrong one."""
@@ -48,6 +89,9 @@ class App(Protocol):
 
     def builder(self, config: Any) -> str:
         """Return the user's own code as package.module:function, "" where there is none."""
+
+    def code_of(self, config: Any) -> "Code":
+        """Return the code here that trains a cell; with hash "" where that is not known before it trains."""
 
     def cell_name(self, config: Any) -> str:
         """Return the readable part of a cell's id."""
@@ -89,7 +133,19 @@ class App(Protocol):
     def pack_key(self, config: Mapping[str, Any]) -> str:
         """Return a text that is equal for cells that can train side by side in one process; config: as flat."""
 
+    def frozen(self, config: Any) -> dict[str, str]:
+        """Return what of_task needs of a config beside its keys, {} if nothing."""
+
+    def prepare(self, folder: Path) -> dict[str, str]:
+        """Write what workers need into the folder of a launch; return variables of their environment."""
+
     # -- where it trains
+    def inside(self, work: Callable[[], None]) -> None:
+        """Call work where the app's functions can run: at once, or after becoming the program that the user started."""
+
+    def of_task(self, task: "Task") -> Any:
+        """Return the config of a task; raises ConfigError if it is not one of this version."""
+
     def surroundings(self, config: Any) -> dict[str, Any]:
         """Return what a cell's record would say here of device, threads and arithmetic, by field of Provenance."""
 
@@ -123,6 +179,7 @@ class Pack(Protocol):
 class Trainer(Protocol):
     """What trains an app's cells in this process."""
 
+    fresh_process: bool  # whether each cell has a process of its own
     def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> Any:
         """Train one cell, or go on with it, and return its record. replaces, fence: as for Pack.add.
 
@@ -157,13 +214,11 @@ def use(module: str) -> None:
 
 
 def current() -> App:
-    """Return the app in use; raises LookupError where none is."""
-    name = os.environ.get(APP)
-    if not name:
-        raise LookupError(f"no app is in use: call strive.app.use(MODULE) first, or set {APP}")
-    return cast(App, _module(name))
+    """Return the app in use: any Hydra app, unless one has named itself."""
+    return cast(App, _module(os.environ.get(APP) or ANY_HYDRA_APP))
 
 
 @cache
 def _module(name: str) -> object:
-    return importlib.import_module(name)
+    module = importlib.import_module(name)
+    return getattr(module, "APP", module)

@@ -563,8 +563,7 @@ def test_sys_exit_in_a_users_net_is_recorded(make_small: MakeConfig, monkeypatch
 
 
 def test_a_record_of_another_cell_with_the_same_id_is_refused(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(identity, "science_hash", lambda flat: "0123456789")
-    monkeypatch.setattr(identity, "hash_of", lambda flat: "0123456789")
+    monkeypatch.setattr(identity, "hash_of", lambda science: "0123456789")
     run_cell(make_small("budget.epochs=1"))
     with pytest.raises(
         RecordError, match=r"another cell with the same id(.|\n)*budget\.epochs: this cell 2, the record 1"

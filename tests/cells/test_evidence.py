@@ -204,4 +204,4 @@ def test_many_hashes_are_the_hash_of_each(make_config: MakeConfig):
     varying = [key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)]
     common = {key: value for key, value in configs[0].items() if key not in varying}
     own = [{key: config[key] for key in varying} for config in configs]
-    assert identity.science_hashes(common, own) == [identity.science_hash(config) for config in configs]
+    assert identity.hashes_of(common, own) == [identity.hash_of(config) for config in configs]

@@ -38,7 +38,7 @@ def test_every_science_key_changes_the_id(key: str):
     # On the flat config: here it does not matter whether the combination could train.
     flat = identity.flat(Config())
     changed = flat | {key: OTHER_VALUES.get(key, f"not {flat[key]}")}
-    assert identity.science_hash(flat) != identity.science_hash(changed)
+    assert identity.hash_of(flat) != identity.hash_of(changed)
 
 
 def test_no_logistics_key_changes_the_id():
@@ -66,7 +66,7 @@ def test_no_logistics_key_changes_the_id():
         "needs.mem_gb",
         "needs.gres",
     }
-    assert identity.science_hash(flat) == identity.science_hash(flat | logistics)
+    assert identity.hash_of(identity.science(flat)) == identity.hash_of(identity.science(flat | logistics))
 
 
 def test_a_config_comes_back_from_its_flat_form(make_config: MakeConfig):

@@ -26,7 +26,7 @@ from strive.config import identity
 from strive.launch import exit_cause
 from strive.launch import pool as module
 from strive.launch.pool import Slot, WorkerPool
-from strive.launch.retries import Retries
+from strive.options import Retries
 
 # A net that does in training what it is told.
 NETS = """
@@ -61,7 +61,7 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 from strive.launch.pool import WorkerPool, Slot
-from strive.launch.retries import Retries
+from strive.options import Retries
 from strive.cells.task import task_of
 from strive.cells.task import read_tasks
 

@@ -1,7 +1,7 @@
 import pytest
 
 from strive.cells.records import Status
-from strive.launch.retries import Retries
+from strive.options import Retries
 
 
 def test_what_the_machine_did_is_tried_again_and_what_the_cell_did_is_not():

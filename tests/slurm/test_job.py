@@ -18,7 +18,7 @@ from strive.cells.task import CellOutcome, Task, task_of, write_tasks
 from strive.launch import devices
 from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
-from strive.launch.retries import Retries
+from strive.options import Retries
 from strive.slurm import job as packs
 from strive.slurm.job import JobPayload, allocated_slots
 from strive.slurm.job_log import JobLog, JobStart, out_of_retries, starts

@@ -22,8 +22,8 @@ from strive.cells.records import Status
 from strive.cells.task import Task, task_of, write_tasks
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
+from strive.options import SlurmOptions
 from strive.slurm.jobs import JobArray, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
-from strive.slurm.options import SlurmOptions
 from strive.slurm.sbatch import outside_of_a_job
 from strive.sweeps.compose import Composer
 
@@ -422,4 +422,4 @@ def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_pa
 )
 def test_an_option_that_means_nothing_is_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        SlurmOptions(**options).check()  # type: ignore[arg-type]
+        SlurmOptions(**options).validate()  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ from slurm_lab import SlurmLab, wait_until
 from study import Study, clean_up
 
 from strive.errors import TooManyJobsError
+from strive.options import SlurmOptions
 from strive.slurm import sbatch
 from strive.slurm.jobs import Needs, _parameters
-from strive.slurm.options import SlurmOptions
 from strive.slurm.squeue import SlurmQueue
 
 pytestmark = pytest.mark.slow

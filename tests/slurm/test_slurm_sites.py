@@ -10,9 +10,9 @@ import pytest
 from slurm_lab import SlurmLab, wait_until
 from study import Study
 
+from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
 from strive.slurm.jobs import Needs, _parameters, frozen_code
-from strive.slurm.options import SlurmOptions
 
 Printed = Callable[..., str]
 

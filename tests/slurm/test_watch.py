@@ -15,13 +15,12 @@ from strive.config.platform_keys import NeedsConfig
 from strive.errors import NoAnswerError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
-from strive.launch.retries import Retries
+from strive.options import Retries, SlurmOptions
 from strive.slurm import submit_queue
 from strive.slurm import watch as watch_module
 from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import JobLog
 from strive.slurm.jobs import SlurmJobs
-from strive.slurm.options import SlurmOptions
 from strive.slurm.submit_queue import SubmitQueue
 from strive.slurm.watch import JobWatcher
 

@@ -16,7 +16,7 @@ from allcnn.networks import check_network
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.sweeps.choice import chooser
-from strive.sweeps.compose import Composer
+from strive.sweeps.compose import Composer, TypedComposer
 from strive.sweeps.override_syntax import override
 from strive.sweeps.sweep_file import Combination, Sweep, read_sweep
 
@@ -63,7 +63,7 @@ def composer() -> Composer:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        return Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
+        return TypedComposer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
 
 
 @cache

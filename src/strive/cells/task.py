@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from strive import app
 from strive.cells import records
 from strive.cells.records import Status
 from strive.cells.settings import Settings, settings_of
@@ -59,7 +60,12 @@ def task_of(config: Any, **more: Any) -> Task:
     flat, science = identity.flat(config), identity.science_of(config)
     logistics = {key: value for key, value in flat.items() if key not in science}
     return Task(
-        cell=identity.cell_id(config), config=science, logistics=logistics, settings=settings_of(config), **more
+        cell=identity.cell_id(config),
+        config=science,
+        logistics=logistics,
+        settings=settings_of(config),
+        frozen=app.current().frozen(config),
+        **more,
     )
 
 

@@ -1,6 +1,5 @@
 """Error messages for mistakes that Hydra and OmegaConf report: the value typed, the legal values, and a remedy."""
 
-import dataclasses
 import difflib
 import re
 import traceback
@@ -14,7 +13,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from strive import app
-from strive.config.keys import knobs
 from strive.errors import ConfigError, ExternalError, RecordError, UnknownKeyError, os_error_text
 
 
@@ -47,8 +45,10 @@ def complaint(error: BaseException) -> str | None:
         # The search path for YAML files does not help a user who mistyped an option.
         text = str(error).partition("Config search path")[0].strip()
         return text + (f"\n{cause}" if cause and str(cause) not in text else "")
-    field = _field(key)
+    field = app.current().meaning_of(key)
     if field is None and key.startswith("hydra.") and not isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return f"{key}: {str(cause).splitlines()[0]}"
+    if field is None and key in app.current().defaults():
         return f"{key}: {str(cause).splitlines()[0]}"
     if field is None:
         return _unknown_key(key)
@@ -151,10 +151,10 @@ def _unknown_key(key: str) -> str:
     hydras = _hydra_keys()
     if key in hydras:
         return f"{key} belongs to {hydras[key]}; add that, or leave the key out"
-    known = [known for known, _, _ in knobs(app.current().Config())] + list(hydras)
+    known = [*app.current().defaults(), *hydras]
     if below := [name for name in known if name.startswith(f"{key}.")]:
         return f"{key} holds keys and has no options; legal keys: {', '.join(below)}"
-    groups = [item.name for item in dataclasses.fields(app.current().Config)]
+    groups = list(dict.fromkeys(name.partition(".")[0] for name in app.current().defaults()))
     close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=3)
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
@@ -183,14 +183,6 @@ def _hydra_keys() -> dict[str, str]:
                     key = f"hydra.{group}.{field}" + (f".{below}" if below else "")
                     found.setdefault(key, f"hydra/{group}={name}")
     return found
-
-
-def _field(key: str) -> tuple[type, str, str] | None:
-    """Return (type, meaning, legal range) of a knob."""
-    for known, meaning, value in knobs(app.current().Config()):
-        if known == key:
-            return type(value), meaning.text, meaning.legal
-    return None
 
 
 def _legal(field: tuple[Any, str, str]) -> str:

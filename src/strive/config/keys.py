@@ -7,7 +7,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from strive import app
@@ -46,17 +45,14 @@ def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
             yield key, item.metadata["meaning"], value
 
 
-@cache
 def defaults() -> dict[str, Any]:
     """Return {dotted key: default} for the current app."""
-    return {key: value for key, _, value in knobs(app.current().Config())}
+    return app.current().defaults()
 
 
-@cache
 def groups() -> tuple[str, ...]:
     """Return the keys of the current app that contain other keys, such as optimizer."""
-    fields = dataclasses.fields(app.current().Config)
-    return tuple(item.name for item in fields if dataclasses.is_dataclass(item.default_factory))
+    return app.current().groups()
 
 
 def not_negative(value: float) -> bool:

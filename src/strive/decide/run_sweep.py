@@ -14,6 +14,7 @@ from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.launch.submission import Submission, write_submission
+from strive.options import CellOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
 from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
@@ -27,12 +28,14 @@ from strive.sweeps.plan_text import (
 )
 from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep
+from strive.trackers.session import check_wandb
 
 
 class Launcher(Protocol):
     """Trains frozen cells."""
 
     name: str
+    options: CellOptions
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Train the cells and return the outcome of each."""
@@ -133,6 +136,8 @@ class SweepRun:
         if not todo:
             return {}
         submission = write_submission(plan, todo, self.launcher.name)
+        if isinstance(self.launcher.options, SlurmOptions):
+            check_wandb([task.settings.tracker.kind for task in submission.tasks], CONSOLE.print)
         # From here on signals are handled gracefully: cells stop between two steps and keep their checkpoints.
         signals.listen()
         return self.launcher.train(submission, title=plan.sweep)

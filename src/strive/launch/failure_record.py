@@ -14,7 +14,6 @@ from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.task import Task
 from strive.code.hash import code_of
-from strive.config import identity
 
 _TAIL_LINES = 50
 
@@ -45,7 +44,6 @@ def write_failure(
     folder.mkdir(parents=True, exist_ok=True)
     before = owner_of(folder)
     known: dict[str, Any] = {"host": before.host, "started": before.since} if before else {}
-    science = identity.science(task.config)
     record = Record(
         schema=records.SCHEMA,
         cell=task.cell,

@@ -1,28 +1,13 @@
 """A sweep on this machine: worker processes, one on each GPU or several on the processor. Imports no torch."""
 
-from dataclasses import dataclass, field
-
+from strive import app
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE
-from strive.errors import ConfigError
 from strive.launch.live_view import LiveView
 from strive.launch.pool import WorkerPool, slots
-from strive.launch.retries import Retries
 from strive.launch.submission import Submission
+from strive.options import LocalOptions
 from strive.trackers.session import session_of
-
-
-@dataclass
-class LocalOptions:
-    """Knobs of hydra.launcher for hydra/launcher=local."""
-
-    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
-    retries: Retries = field(default_factory=Retries)
-
-    def check(self) -> None:
-        """Raise ConfigError for a value that means nothing."""
-        if self.cells_per_device < 0:
-            raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
 
 
 def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, CellOutcome]:
@@ -60,6 +45,7 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
             on_ended=on_ended,
             on_tick=on_tick,
             say=view.say,
+            environment=app.current().prepare(submission.folder),
         )
         return pool.run()
 

@@ -7,7 +7,7 @@ import selectors
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,8 @@ from strive.launch.exit_cause import exit_status, oom_kills
 from strive.launch.failure_record import write_failure
 from strive.launch.owned_cells import OwnedCells
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
-from strive.launch.retries import Retries
 from strive.launch.worker_process import WorkerProcess
+from strive.options import Retries
 
 __all__ = ["Slot", "WorkerPool", "slots"]
 
@@ -58,17 +58,20 @@ class WorkerPool:
         on_tick: Callable[["WorkerPool"], object] = lambda pool: None,
         say: Callable[[str], object] = _print,
         python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing starts before `run`.
 
         logs: folder for the workers' output. on_ended: called once per cell. on_tick: called at
         least each second. say: shows a line to the user. python: the interpreter that runs the workers.
+        environment: variables for them besides those of this process.
         """
         assert slots or not tasks
         logs.mkdir(parents=True, exist_ok=True)
         self.ended: dict[str, CellOutcome] = {}
         self.interrupted = ""  # the signal that ended `run` before all cells had ended; "" if none did
         self._tasks, self._slots, self._logs, self._python = list(tasks), list(slots), logs, python
+        self._environment = environment or {}
         self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
         self._queue = CellQueue(tasks, slots)
         self._owned = OwnedCells[None](say)
@@ -190,7 +193,9 @@ class WorkerPool:
             if not self._queue.has_request_for(number):
                 continue
             try:
-                worker = WorkerProcess(number, slot, log=self._log(number), python=self._python)
+                worker = WorkerProcess(
+                    number, slot, log=self._log(number), python=self._python, environment=self._environment
+                )
             except OSError as error:  # too many processes, no memory for one more
                 self._note_failed_start(number, str(error), "")
                 continue

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,9 +25,8 @@ signals.listen()
 streams.guard()
 
 from strive import app  # noqa: E402
-from strive.app import Pack  # noqa: E402
+from strive.app import Pack, Trainer  # noqa: E402
 from strive.cells.records import Record, Status  # noqa: E402
-from strive.code.hash import code_hash  # noqa: E402
 from strive.config import identity  # noqa: E402
 from strive.errors import (  # noqa: E402  # noqa: E402
     ConfigError,
@@ -38,9 +38,6 @@ from strive.errors import (  # noqa: E402  # noqa: E402
 from strive.json_lines import from_line, to_line  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent  # noqa: E402
-
-# Takes seconds where it imports torch.
-_TRAINER = app.current().trainer()
 
 # If the launcher has died, a net that hangs must not stay for ever. Long enough to evaluate a test split.
 _GRACE_SECONDS = 300.0
@@ -62,12 +59,16 @@ def main(events: int, threads: int, gpu: str, room: int) -> None:
     os.set_inheritable(events, False)
     requests = _Requests()
     threading.Thread(target=_listen, args=(_own_stdin(), requests), name="requests", daemon=True).start()
-    code_hash()  # of the code that was just imported; what is edited later does not count
-    if gpu and (reason := _TRAINER.no_gpu(gpu)):
-        sys.exit(reason)  # it would train its cells on the processor, in silence
-    with open(events, "wb") as pool:
-        _send(pool, WorkerEvent(kind=EventKind.ready))
-        _WorkerLoop(requests, pool, threads, room).work()
+
+    def work() -> None:
+        trainer = app.current().trainer()  # takes seconds where it imports torch
+        if gpu and (reason := trainer.no_gpu(gpu)):
+            sys.exit(reason)  # it would train its cells on the processor, in silence
+        with open(events, "wb") as pool:
+            _send(pool, WorkerEvent(kind=EventKind.ready))
+            _WorkerLoop(trainer, requests, pool, threads, room).work()
+
+    app.current().inside(work)
 
 
 def _own_stdin() -> int:
@@ -102,9 +103,10 @@ def _send(pool: BinaryIO, event: WorkerEvent) -> None:
 class _WorkerLoop:
     """Trains cells in this process and reports what happens to each."""
 
-    def __init__(self, requests: _Requests, pool: BinaryIO, threads: int, room: int) -> None:
-        self._requests, self._pool, self._threads, self._room = requests, pool, threads, room
-        self._pack: Pack = _TRAINER.Pack(self._end, room=room)
+    def __init__(self, trainer: Trainer, requests: _Requests, pool: BinaryIO, threads: int, room: int) -> None:
+        self._trainer, self._requests, self._pool = trainer, requests, pool
+        self._threads, self._room = threads, room
+        self._pack: Pack = trainer.Pack(self._end, room=room)
         self._pack_key = ""  # of the cells in it
         self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
         self._companions = 0  # how many others train with a cell that ends now
@@ -115,7 +117,7 @@ class _WorkerLoop:
         while not self._exits and (requests := self._new_requests()) is not None:
             self._train(requests)
             if self._has_garbage and not self._exits:
-                _TRAINER.free_memory()
+                self._trainer.free_memory()
             self._has_garbage = False
 
     def _new_requests(self) -> list[TrainRequest] | None:
@@ -128,7 +130,7 @@ class _WorkerLoop:
             requests.append(first)
             # The next cells may have another net, for which another number is fastest.
             self._pack_key = app.current().pack_key(first.task.flat)
-            self._pack = _TRAINER.Pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
+            self._pack = self._trainer.Pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
             end = time.monotonic() + _COMPANION_SECONDS
         while len(self._pack) + len(requests) < (self._pack.room or MAX_ROOM):
             try:
@@ -160,7 +162,7 @@ class _WorkerLoop:
             if signals.requested():
                 raise StoppedError(signals.requested())
             config = _config(request, self._threads)
-            seen = _TRAINER.seen(config) | {"code_hash": code_hash(app.current().builder(config))}
+            seen = self._trainer.seen(config) | {"code_hash": app.current().code_of(config).hash}
         except BaseException as error:
             self._end(cell, error)
             return
@@ -173,27 +175,29 @@ class _WorkerLoop:
     def _end(self, cell: str, end: Record | BaseException) -> None:
         """Report how a cell has ended, or why it was not trained to its end here."""
         event = (
-            _event_of_record(end, self._companions)
+            _event_of_record(end, self._companions, self._trainer)
             if isinstance(end, Record)
-            else _event_of_error(cell, end, self._companions)
+            else _event_of_error(cell, end, self._companions, self._trainer)
         )
+        if self._trainer.fresh_process:
+            event = replace(event, exits=True)
         self._exits |= event.exits
         self._has_garbage = True
         _send(self._pool, event)
 
 
-def _event_of_record(record: Record, companions: int) -> WorkerEvent:
+def _event_of_record(record: Record, companions: int, trainer: Trainer) -> WorkerEvent:
     """Return the event of a cell that left a record."""
     if record.failure is None:
         return WorkerEvent(kind=EventKind.ended, cell=record.cell, status=record.status, companions=companions)
-    exits = _TRAINER.is_spoilt(alone=not companions) or (record.status is Status.out_of_memory and not companions)
+    exits = trainer.is_spoilt(alone=not companions) or (record.status is Status.out_of_memory and not companions)
     cause = record.failure.cause
     return WorkerEvent(
         kind=EventKind.ended, cell=record.cell, status=record.status, cause=cause, exits=exits, companions=companions
     )
 
 
-def _event_of_error(cell: str, error: BaseException, companions: int) -> WorkerEvent:
+def _event_of_error(cell: str, error: BaseException, companions: int, trainer: Trainer) -> WorkerEvent:
     """Return the event of a cell that left no record."""
     if isinstance(error, _RefusedError | RecordError):
         return WorkerEvent(kind=EventKind.refused, cell=cell, cause=_line(error))
@@ -209,7 +213,7 @@ def _event_of_error(cell: str, error: BaseException, companions: int) -> WorkerE
     # An error of one cell, even a sys.exit or a bug of ours, must not end the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
-    exits = _TRAINER.is_spoilt(alone=not companions)
+    exits = trainer.is_spoilt(alone=not companions)
     cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
     return WorkerEvent(
         kind=EventKind.crashed, cell=cell, cause=cause, traceback=text, exits=exits, companions=companions
@@ -224,14 +228,14 @@ def _config(request: TrainRequest, threads: int) -> Any:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
     task = request.task
     try:
-        config = app.current().as_called(identity.config_of(task.flat))
+        config = app.current().of_task(task)
     except ConfigError as error:
         raise _RefusedError(f"its frozen config is not one of this version of strive: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
         )
-    here = code_hash(app.current().builder(config))
+    here = app.current().code_of(config).hash
     if task.code and here and here != task.code:
         raise _RefusedError(
             f"it was launched with code {task.code}, but this process has imported code {here} from"
@@ -251,4 +255,7 @@ def _line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
+    # By its name: a foreign app's program becomes this process's __main__.
+    from strive.launch.worker import main
+
     main(events=int(sys.argv[1]), threads=int(sys.argv[2]), gpu=sys.argv[3], room=int(sys.argv[4]))

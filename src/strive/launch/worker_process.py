@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,15 @@ from strive.processes import own_source_first
 class WorkerProcess:
     """One process `python -m strive.launch.worker`, its pipes, and the cells it has."""
 
-    def __init__(self, number: int, slot: Slot, *, log: Path, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        number: int,
+        slot: Slot,
+        *,
+        log: Path,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.number = number
         self.log = log
         self.ready = False  # it can train
@@ -43,7 +52,7 @@ class WorkerProcess:
                     stderr=output,
                     bufsize=0,
                     pass_fds=(writing,),
-                    env=_environment(slot),
+                    env=_environment(slot) | dict(environment or {}),
                     # A terminal's Ctrl-C is for the pool, which then stops its workers one by one.
                     start_new_session=True,
                 )

@@ -28,7 +28,7 @@ from strive.json_lines import from_line
 from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import WorkerPool
-from strive.launch.retries import Retries
+from strive.options import Retries
 from strive.processes import slurm_job, slurm_restarts, usable_cores
 from strive.slurm.job_log import JobLog, out_of_retries, starts
 from strive.slurm.snapshot import check_code

@@ -11,7 +11,7 @@ from typing import Any
 
 from strive.cells.records import Status
 from strive.cells.task import CellOutcome
-from strive.launch.retries import Retries
+from strive.options import Retries
 
 
 class JobLog:

@@ -24,10 +24,10 @@ from strive.cells import records
 from strive.cells.task import Task, read_tasks
 from strive.console import CONSOLE
 from strive.errors import NoAnswerError, SubmitError
+from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
 from strive.slurm.job import JobPayload, has_result
 from strive.slurm.launches import belongs_to, read_jobs, read_launch
-from strive.slurm.options import SlurmOptions
 from strive.slurm.snapshot import MODULES, freeze_code, freeze_modules
 from strive.slurm.squeue import SlurmQueue
 

@@ -10,8 +10,8 @@ from strive.cells.task import CellOutcome
 from strive.format import counted
 from strive.launch.live_view import LiveView
 from strive.launch.submission import Submission
+from strive.options import SlurmOptions
 from strive.slurm.jobs import SlurmJobs, continue_command, live_cells
-from strive.slurm.options import SlurmOptions
 from strive.slurm.watch import JobWatcher
 
 __all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]
@@ -36,7 +36,7 @@ def train_on_slurm(
 
     Raises SubmitError or QueueError if SLURM takes no jobs, SnapshotError if the code cannot be frozen.
     """
-    options.check()
+    options.validate()
     jobs = SlurmJobs(submission.folder, options, dependency=dependency)
     folders = {task.cell: task.folder for task in jobs.tasks}
     work = {task.cell: task.work for task in jobs.tasks}

@@ -17,13 +17,13 @@ from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
 from strive.launch.owned_cells import OwnedCells, ReleasedCell
+from strive.options import SlurmOptions
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
 from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import LostCell, lost_cells
 from strive.slurm.jobs import SlurmJobs, submissions
-from strive.slurm.options import SlurmOptions
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 from strive.slurm.submit_queue import SubmitQueue
 

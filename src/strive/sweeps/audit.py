@@ -193,7 +193,9 @@ def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
 
 def _hashes(plan: StoredPlan) -> list[str]:
     try:
-        return identity.science_hashes(plan.common, [cell.factors for cell in plan.cells])
+        return identity.hashes_of(
+            identity.science(plan.common), [identity.science(cell.factors) for cell in plan.cells]
+        )
     except ValueError:  # a value is not a number, so no valid config has this id
         return ["not a number"] * len(plan.cells)
 
@@ -270,7 +272,8 @@ def _other_seeds(plan: StoredPlan, names: Iterable[str]) -> Iterator[str]:
             continue
         tried.add((match["net"], without))
         with suppress(ValueError):
-            hashes = identity.science_hashes(config, [{"seed": seed} for seed in sorted(others)])
+            science = identity.science(config)
+            hashes = identity.hashes_of(science, [{"seed": seed} for seed in sorted(others)])
             found = (f"{match['net']}-s{seed}-{each}" for seed, each in zip(sorted(others), hashes, strict=True))
             yield from (each for each in found if each in names and each not in planned)
 

@@ -7,7 +7,7 @@ be put into an already composed config if its type is converted in the same way.
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from strive import app
 from strive.config.keys import groups
-from strive.config.platform_keys import CellConfig
 from strive.config.schema import to_dataclass
 from strive.errors import ConfigError
 from strive.sweeps.override_syntax import flattened, plain_keys
@@ -27,14 +26,12 @@ _MOST = 1_000_000  # values of one override: more is a mistake and would fill th
 
 
 class Composer:
-    """Builds configs from override strings, as Hydra would."""
+    """Builds the configs of an app from override strings, as Hydra would."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed = lru_cache(maxsize=None)(self._parse)
-        self._base = lru_cache(maxsize=None)(self._compose_base)
-        self._value = lru_cache(maxsize=None)(lambda text: _converted(self._parsed(text)))
 
     def expand(self, text: str) -> list[str]:
         """Return the "key=value" strings of an override that may sweep: lists, ranges, globs."""
@@ -54,29 +51,39 @@ class Composer:
 
     def check(self, text: str) -> None:
         """Raise the error for an illegal value, even if a later override replaces it in every cell."""
-        for leaf in (leaf for each in self.expand(text) for leaf in flattened(each)):
-            if _is_plain(self._parsed(leaf)):
-                self._value(leaf)
 
-    def compose(self, overrides: Sequence[str]) -> CellConfig:
-        """Return the checked config of one cell.
+    def unchecked(self, overrides: Sequence[str]) -> Any:
+        """Return the config of one cell with only the types checked.
 
         Raises ConfigError, or an error of Hydra or OmegaConf, for a user's mistake.
         """
-        config: CellConfig = app.current().checked(self.unchecked(overrides))
-        return config
+        raise NotImplementedError
 
-    def unchecked(self, overrides: Sequence[str]) -> Any:
-        """Return the config of one cell with only the types checked."""
-        plain = self._plain(overrides)
-        base = self._base(tuple(text for text in overrides if text not in plain))
-        if base is None:  # other values may interpolate this one
-            return to_dataclass(self._load(overrides))
-        return _replaced(base, [self._value(text) for text in plain])
+    def compose(self, overrides: Sequence[str]) -> Any:
+        """Return the checked config of one cell. Raises as `unchecked`."""
+        return app.current().checked(self.unchecked(overrides))
 
     def _parse(self, text: str) -> Override:
         (override,) = self._parser.parse_overrides([text])
         return override
+
+    @cached_property
+    def _plain_keys(self) -> frozenset[str]:
+        return plain_keys()
+
+    def _is_plain(self, override: Override) -> bool:
+        """Return whether an override sets one value of an existing key, by nothing but Hydra's conversion of types."""
+        return (
+            override.key_or_group in self._plain_keys
+            and override.package is None
+            # ++ on an existing key does the same as no sign.
+            and not (override.is_add() or override.is_delete())
+            and "${" not in (override.input_line or "")
+        )
+
+    def _is_group(self, key: str) -> bool:
+        """Return whether an override of this key chooses an option."""
+        return key in groups()
 
     def _plain(self, overrides: Sequence[str]) -> list[str]:
         """Return the overrides whose values can be put into a composed config with the same result as in Hydra."""
@@ -86,34 +93,51 @@ class Composer:
         reached = [each.key_or_group for each in parsed if each.is_delete()]
         for text, override in zip(reversed(overrides), reversed(parsed), strict=True):
             key = override.key_or_group
-            if not _is_plain(override):
+            if not self._is_plain(override):
                 # Hydra chooses group options before it sets any value, whatever their order.
-                reached += [] if key in groups() and not isinstance(override.value(), dict) else [key]
+                reached += [] if self._is_group(key) and not isinstance(override.value(), dict) else [key]
             elif not any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in reached):
                 plain.append(text)
         return plain[::-1]
 
+    def _load(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the composed config of one cell, with its hydra node."""
+        return self._loader.load_sweep_config(self._master, list(overrides))
+
+
+class TypedComposer(Composer):
+    """Builds the configs of an app whose config is one dataclass of keys."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        super().__init__(loader, master)
+        self._base = lru_cache(maxsize=None)(self._compose_base)
+        self._value = lru_cache(maxsize=None)(lambda text: _converted(self._parsed(text)))
+
+    def check(self, text: str) -> None:
+        """Raise the error for an illegal value, even if a later override replaces it in every cell."""
+        for leaf in (leaf for each in self.expand(text) for leaf in flattened(each)):
+            if self._is_plain(self._parsed(leaf)):
+                self._value(leaf)
+
+    def unchecked(self, overrides: Sequence[str]) -> Any:
+        """Return the config of one cell with only the types checked."""
+        plain = self._plain(overrides)
+        base = self._base(tuple(text for text in overrides if text not in plain))
+        if base is None:  # other values may interpolate this one
+            return to_dataclass(self._own(overrides))
+        return _replaced(base, [self._value(text) for text in plain])
+
     def _compose_base(self, overrides: tuple[str, ...]) -> Any:
-        composed = self._load(overrides)
+        composed = self._own(overrides)
         if any("${" in value for value in _texts(OmegaConf.to_container(composed, resolve=False))):
             return None
         return to_dataclass(composed)
 
-    def _load(self, overrides: Sequence[str]) -> DictConfig:
-        composed = self._loader.load_sweep_config(self._master, list(overrides))
+    def _own(self, overrides: Sequence[str]) -> DictConfig:
+        composed = self._load(overrides)
         with open_dict(composed):
             del composed["hydra"]
         return composed
-
-
-def _is_plain(override: Override) -> bool:
-    return (
-        override.key_or_group in plain_keys()
-        and override.package is None
-        # ++ on an existing key does the same as no sign.
-        and not (override.is_add() or override.is_delete())
-        and "${" not in (override.input_line or "")
-    )
 
 
 def _converted(override: Override) -> tuple[str, Any]:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from strive import app
 from strive.config.keys import defaults, groups
 from strive.errors import ConfigError
 
@@ -19,7 +20,6 @@ NAME = re.compile(_WORD, re.IGNORECASE | re.ASCII)
 _PLAIN_TEXT = re.compile(rf"{_WORD}(?:/[A-Za-z_][\w-]*)*|\d+/\d+", re.IGNORECASE | re.ASCII)
 
 
-@cache
 def plain_keys() -> frozenset[str]:
     """Return the keys whose values can be put into a composed config with the same result as in Hydra."""
     # Dicts are left to Hydra: their keys are chosen by the user, and adding one follows other rules.
@@ -33,8 +33,7 @@ def override(key: str, value: Any) -> str:
 
 def typed_key(key: str) -> str:
     """Return the key as it must be typed on Hydra's command line."""
-    # Hydra does not know the arguments of a user's builder. ++ works whether or not the model's file sets them.
-    return f"++{key}" if key == "model.kwargs" or key.startswith("model.kwargs.") else key
+    return app.current().typed_key(key)
 
 
 def bare_key(text: str) -> str:
@@ -137,7 +136,7 @@ def _leaves(text: str, parsed: "Override", value: Any) -> Iterator[str]:
 
 
 def _leaves_below(sign: str, key: str, value: Any) -> Iterator[str]:
-    holds_keys = key in groups() or (sign and key == "model.kwargs")
+    holds_keys = key in groups() or (sign and typed_key(key) != key)
     if holds_keys and isinstance(value, dict) and all(NAME.fullmatch(str(name)) for name in value):
         for name, each in value.items():
             yield from _leaves_below(sign, f"{key}.{name}", each)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -162,14 +161,12 @@ def changes(arguments: Sequence[str]) -> list[str]:
 
 def _is_logistics(key: str) -> bool:
     key = key.lstrip("~")
-    # If a group has no science knob, choosing one of its options (tracker=none) does not change the cells.
-    known = key in defaults() and key not in identity.science_keys()
-    return known or re.split(r"[./@]", key)[0] in _logistics_groups()
-
-
-@cache
-def _logistics_groups() -> frozenset[str]:
-    return frozenset({"hydra", *groups()} - {key.partition(".")[0] for key in identity.science_keys()})
+    if key in defaults():
+        return not identity.decides(key)
+    # If a group has no science key, choosing one of its options (tracker=none) does not change the cells.
+    group = re.split(r"[./@]", key)[0]
+    below = [known for known in defaults() if known.startswith(f"{group}.")]
+    return group == "hydra" or (group in groups() and not any(map(identity.decides, below)))
 
 
 def decide_action(

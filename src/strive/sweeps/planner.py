@@ -16,7 +16,7 @@ from strive.cells.check import check_cell
 from strive.cells.records import Record, data_text
 from strive.cells.settings import settings_of
 from strive.cells.task import read_tasks
-from strive.code.hash import changed_files, code_hash, code_of
+from strive.code.hash import changed_files, code_hash
 from strive.config import identity
 from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
@@ -163,7 +163,7 @@ class Planner:
             config,
             arm=arm,
             retrain=self.retrain,
-            code=code_hash(app.current().builder(config)),
+            code=app.current().code_of(config).hash,
             queued=self._queued(settings_of(config).runs),
             folders=self._names(settings_of(config).runs),
             other_images=self._other_images,
@@ -309,7 +309,7 @@ def _since(planned: Planned) -> str:
     """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, code_of(app.current().builder(planned.config)).files)
+    changed = changed_files(before, app.current().code_of(planned.config).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from strive import app
@@ -83,11 +82,11 @@ class Faults:
 
     def knob(self, place: str, key: str, legal: Sequence[str] = (), kind: str = "knob") -> bool:
         """Return whether a key is a knob or a builder's argument; add a fault if not."""
-        if key in defaults() or identity.is_argument(key):
-            return True
         if key.startswith(("hydra.", "hydra/")):
             self.add(f"{place}: {key} says how to launch, not what a cell is: give it on the command line")
             return False
+        if key in defaults() or identity.is_argument(key):
+            return True
         own = [name for name in defaults() if key in (name.partition(".")[0], name.rpartition(".")[2])]
         close = own[:3] or difflib.get_close_matches(key, legal or defaults(), n=3)
         self.add(
@@ -271,14 +270,9 @@ def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]
     found = []
     for each in [value] if is_one_value(key, value) else value:
         try:
-            node = OmegaConf.structured(app.current().Config)
-            OmegaConf.update(node, key, each, force_add=True)
-            config = OmegaConf.to_object(node)
+            found.append(_comparable(key, app.current().recorded_value(key, each)))
         except OmegaConfBaseException as error:
             faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")
-            continue
-        assert isinstance(config, app.current().Config)
-        found.append(_comparable(key, identity.with_argument_keys(identity.flat(config)).get(key, each)))
     return found
 
 

@@ -1,0 +1,164 @@
+"""The sweeper `strive` and the launchers `strive_local` and `strive_slurm`, for Hydra to find.
+
+Each Hydra app in the environment imports this module at its start: it imports Hydra, the standard library and
+strive.options, nothing else. Hydra would execute a second module of it twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from strive.options import LocalOptions, SlurmOptions, SweeperOptions
+
+if TYPE_CHECKING:
+    from strive.cells.task import CellOutcome
+    from strive.launch.submission import Submission
+
+
+@dataclass
+class _SweeperConf(SweeperOptions):
+    _target_: str = "hydra_plugins.strive.StriveSweeper"
+    # Makes sweeps=NAME legal in every app, or Hydra would refuse the key before there is a sweeper.
+    defaults: list[Any] = field(default_factory=lambda: [{"/sweeps@_global_.sweeps": None}, "_self_"])
+
+
+@dataclass
+class _LocalConf(LocalOptions):
+    _target_: str = "hydra_plugins.strive.LocalLauncher"
+    _convert_: str = "object"
+
+
+@dataclass
+class _SlurmConf(SlurmOptions):
+    _target_: str = "hydra_plugins.strive.SlurmLauncher"
+    _convert_: str = "object"
+
+
+def _open(node: type, *keys: str) -> DictConfig:
+    conf = OmegaConf.structured(node)
+    for key in keys:
+        OmegaConf.set_struct(conf[key], False)  # a key may be added without a +
+    assert isinstance(conf, DictConfig)
+    return conf
+
+
+def _store() -> None:
+    store = ConfigStore.instance()
+    store.store(group="hydra/sweeper", name="strive", node=_open(_SweeperConf, "absent"), provider="strive")
+    store.store(group="hydra/launcher", name="strive_local", node=_LocalConf, provider="strive")
+    # sbatch's options depend on the cluster.
+    slurm = _open(_SlurmConf, "additional_parameters")
+    store.store(group="hydra/launcher", name="strive_slurm", node=slurm, provider="strive")
+
+
+_store()
+
+
+class CellLauncher(Launcher):
+    """A launcher that trains frozen cells, which hydra/sweeper=strive passes instead of lists of overrides."""
+
+    name = ""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Do nothing: Hydra calls this, but frozen cells need no set-up."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Refuse to work for another sweeper."""
+        raise CompactHydraException(  # printed without a stack trace, even under another app
+            f"hydra/launcher={self.name} works with hydra/sweeper=strive;"
+            " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
+        )
+
+    def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
+        """Train the cells and return the outcome of each."""
+        raise NotImplementedError
+
+    def continue_after(self, jobs: Sequence[str], plan_folder: Any) -> None:
+        """Schedule this same command to run again after these jobs have ended."""
+        raise NotImplementedError
+
+
+class LocalLauncher(CellLauncher):
+    """Trains cells in worker processes on this machine."""
+
+    name = "strive_local"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = LocalOptions.of(options)
+
+    def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
+        """Train on this machine."""
+        from strive.launch.local import train_locally
+
+        return train_locally(submission, self.options, title=title)
+
+
+class SlurmLauncher(CellLauncher):
+    """Trains cells as jobs on a SLURM cluster."""
+
+    name = "strive_slurm"
+
+    def __init__(self, **options: Any) -> None:
+        from importlib.util import find_spec
+
+        from strive.errors import ConfigError
+
+        self.options = SlurmOptions.of(options)
+        if find_spec("submitit") is None:
+            raise ConfigError(f"hydra/launcher={self.name} needs a package that is not installed: pip install submitit")
+
+    def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
+        """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
+        from strive.slurm.launcher import train_on_slurm
+
+        return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
+
+    def continue_after(self, jobs: Sequence[str], plan_folder: Any) -> None:
+        """Submit a job that depends on these jobs; it uses the current code and conf/."""
+        import sys
+
+        from strive.console import CONSOLE
+        from strive.slurm.launcher import continue_command
+
+        job = continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)
+        CONSOLE.print(f"SLURM job {job} starts this command again when they have ended")
+
+
+class StriveSweeper(Sweeper):
+    """Plans all cells of a sweep, from a sweep file or a grid of overrides, and trains the missing ones."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = SweeperOptions.of(options)
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self.task_function: TaskFunction | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra gives, and create the launcher."""
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plan all cells and, unless it is a dry run, train the missing ones."""
+        if not isinstance(self.launcher, CellLauncher):
+            raise CompactHydraException(
+                f"hydra/launcher is {type(self.launcher).__name__}, which trains overrides, not frozen cells; legal:"
+                " hydra/launcher=strive_local, hydra/launcher=strive_slurm, or hydra/sweeper=basic with Hydra's own"
+                " launchers"
+            )
+        from strive.decide.sweeping import sweep
+
+        sweep(self, arguments)

@@ -1,0 +1,206 @@
+"""Sweeper's work: finds the app and the sweep file of a multirun, plans it and runs it."""
+
+import contextlib
+import importlib
+import importlib.resources
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.plugins.config_source import ConfigSource
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from strive import app
+from strive.cells.settings import Settings
+from strive.config.error_text import complaint, no_text
+from strive.config.platform_keys import Tracker, TrackerConfig
+from strive.console import CONSOLE
+from strive.decide.run_sweep import Launcher, SweepRun
+from strive.errors import CellsFailedError, ConfigError, ExternalError, NoSlurmError, StoppedError
+from strive.hydra_app.app import APP
+from strive.hydra_app.cell import Options
+from strive.hydra_app.program import this_program
+from strive.options import CellOptions, SlurmOptions, SweeperOptions
+from strive.slurm.jobs import live_cells
+from strive.sweeps.plan import Retrain
+from strive.sweeps.planner import Planner
+from strive.sweeps.sweep_file import Sweep, parse_sweep
+
+_PAUSES = (5.0, 10.0, 20.0, 40.0)  # between two attempts to query a SLURM that does not answer
+
+
+class Sweeper(Protocol):
+    """What Hydra has given to the sweeper."""
+
+    options: SweeperOptions
+    hydra_context: HydraContext
+    config: DictConfig
+    task_function: TaskFunction
+    launcher: Any  # a Launcher, with its options
+
+
+def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
+    """Plan all cells of a multirun and train the missing ones. arguments: the overrides, without those of hydra."""
+    if is_foreign(sweeper.config):
+        with _own_errors():
+            _use_foreign(sweeper)
+            _sweep(sweeper, arguments)
+    else:
+        _sweep(sweeper, arguments)
+
+
+def is_foreign(config: DictConfig) -> bool:
+    """Return whether a composed config is not that of the app in use, which has named itself by strive.app.use."""
+    typed = app.current().Config
+    return typed is None or OmegaConf.get_type(config) is not typed
+
+
+def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
+    name, rest = _sweep_name(arguments)
+    options = sweeper.options
+    composer = app.current().composer(sweeper.hydra_context.config_loader, sweeper.config)
+    read = _reader(sweeper)
+    planner = Planner(
+        composer, read, retrain=Retrain(options.retrain), queued=lambda runs: _queued(runs, sweeper.launcher)
+    )
+    run = SweepRun(
+        planner,
+        sweeper.launcher,
+        dry_run=options.dry_run,
+        parents=options.parents,
+        max_gpu_hours=options.max_gpu_hours,
+    )
+    if name and options.sweep:
+        raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
+    run.run(rest, read(name or options.sweep) if name or options.sweep else None)
+
+
+def _use_foreign(sweeper: Sweeper) -> None:
+    options, launcher = sweeper.options, sweeper.launcher.options
+    assert isinstance(launcher, CellOptions)
+    tracker = TrackerConfig(
+        kind=Tracker(options.tracker.kind), project=options.tracker.project, entity=options.tracker.entity
+    )
+    settings = Settings(
+        runs=options.runs,
+        checkpoint_minutes=launcher.checkpoint_minutes,
+        lease_seconds=launcher.lease_seconds,
+        tracker=tracker,
+    )
+    APP.begin(
+        Options(
+            settings=settings,
+            logistics=options.logistics,
+            absent=options.absent,
+            check=_check(options.check),
+            code=options.code,
+            fresh_process=launcher.fresh_process,
+            resume_overrides=launcher.resume_overrides,
+        ),
+        this_program(sweeper.task_function),
+    )
+    app.use("strive.hydra_app.app")
+
+
+def _check(name: str) -> Callable[[DictConfig], object] | None:
+    """Return the function of hydra.sweeper.check. Raises ConfigError if it cannot be imported."""
+    if not name:
+        return None
+    module, _, function = name.partition(":")
+    try:
+        found: Callable[[DictConfig], object] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"hydra.sweeper.check={name}: {error}") from None
+    return found
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Print a user's mistake under any app as one message, and end with the exit code of the study's app."""
+    try:
+        yield
+    except StoppedError as error:
+        CONSOLE.print(f"{error}\nthe same command goes on from there")
+        raise SystemExit(130) from None
+    except CellsFailedError as error:
+        CONSOLE.print(f"error: {error}")
+        raise SystemExit(1) from None
+    except Exception as error:
+        text = complaint(error)
+        if text is None:
+            raise
+        CONSOLE.print(f"error: {text}")
+        raise SystemExit(2) from None
+
+
+def _queued(runs: Path, launcher: Launcher) -> Mapping[str, str]:
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            return live_cells(runs)
+        except ExternalError as error:
+            if not isinstance(getattr(launcher, "options", None), SlurmOptions):
+                CONSOLE.print(f"what earlier launches have in SLURM's queue is not known: {error}")
+                return {}
+            pause = next(pauses, None)
+            if pause is None or isinstance(error, NoSlurmError):
+                raise
+            CONSOLE.print(f"{error}; asked again in {pause:g} s")
+            time.sleep(pause)
+
+
+def _reader(sweeper: Sweeper) -> Callable[[str], Sweep]:
+    """Return what reads the sweep file of a name, from conf/sweeps, or of a path."""
+    loader = sweeper.hydra_context.config_loader
+
+    def read(name: str) -> Sweep:
+        legal = loader.get_group_options("sweeps")
+        if name in legal:
+            # A sweep file is plain YAML without a defaults list, so its text is parsed directly.
+            return parse_sweep(name, _text_of(loader.repository.get_sources(), f"sweeps/{name}"))  # type: ignore[attr-defined]
+        if name == sweeper.options.sweep:
+            return _read_path(name)
+        if not os.path.exists(name):
+            raise ConfigError(f"sweeps={name}: there is no sweeps/{name}.yaml; legal: {', '.join(legal) or 'none'}")
+        raise ConfigError(f"sweeps={name} is a path; write hydra.sweeper.sweep={name}")
+
+    return read
+
+
+def _read_path(name: str) -> Sweep:
+    places = [Path(name), Path(this_program(print).file).parent / name]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ConfigError(
+            f"hydra.sweeper.sweep={name}: there is no such file, neither from {Path.cwd()} nor from {places[1].parent}"
+        )
+    try:
+        return parse_sweep(file.stem, file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(no_text(file, error)) from None
+
+
+def _text_of(sources: Sequence[ConfigSource], key: str) -> str:
+    """Return the text of the first file with this name on Hydra's search path."""
+    source = next(each for each in sources if each.is_config(key))
+    folder = importlib.resources.files(source.path) if source.scheme() == "pkg" else Path(source.path)
+    file = folder.joinpath(f"{key}.yaml")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:  # in a file that another sweep chooses from
+        raise ConfigError(no_text(file, error)) from None
+
+
+def _sweep_name(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return NAME from sweeps=NAME ("" if there is none), and the other overrides."""
+    names = [text.partition("=")[2] for text in arguments if text.partition("=")[0] == "sweeps"]
+    rest = [text for text in arguments if text.partition("=")[0] != "sweeps"]
+    if not names:
+        return "", rest
+    name = names[-1]
+    if "," in name or "(" in name:
+        raise ConfigError(f"sweeps={name}: one sweep at a time; start a command for each")
+    return name, rest

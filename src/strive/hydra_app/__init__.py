@@ -1,0 +1,1 @@
+"""Any Hydra application as an app of the platform, without a change to its code."""

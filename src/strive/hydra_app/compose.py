@@ -1,0 +1,206 @@
+"""Cells of a foreign app, composed from overrides: each choice of groups is composed once, values are set in it.
+
+Hydra takes 50 to 200 ms for a cell. A value is set by Hydra's own conversion, only what depends on it is evaluated
+again, and the first cells of each choice are compared with what Hydra composes.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, open_dict, read_write
+from omegaconf.base import Container
+
+from strive.hydra_app.cell import HydraCell, Options
+from strive.hydra_app.hydra_internals import apply_overrides, hydra_config, hydra_node, is_group, node_of
+from strive.hydra_app.leaves import Leaf, leaf_of, leaves
+from strive.hydra_app.split import Split, check_constant, split
+from strive.sweeps.compose import Composer
+
+_COMPARED = 2  # cells of each choice of groups that are composed by Hydra as well
+
+
+@dataclass
+class Base:
+    """A composed choice of groups, and what is known of its leaves."""
+
+    config: DictConfig
+    hydra: DictConfig  # what ${hydra:...} reads
+    leaves: dict[str, Leaf]
+    left_to_compare: int = _COMPARED
+    reusable: bool = True  # False: values are not only set, so each cell is composed by Hydra
+    touched: dict[str, list[str]] = field(default_factory=dict)
+
+    def dependants(self, key: str) -> list[str]:
+        """Return the interpolations that a new value of this key may change."""
+        if key not in self.touched:
+            traces = [leaf.trace for leaf in self.leaves.values() if leaf.trace and leaf.trace.touches(key)]
+            self.touched[key] = list(dict.fromkeys(trace.origin for trace in traces))
+        return self.touched[key]
+
+
+class HydraComposer(Composer):
+    """Builds cells of any Hydra app."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig, options: Options) -> None:
+        super().__init__(loader, master)
+        self._options = options
+        self._base = lru_cache(maxsize=None)(self._compose_base)
+        self._values: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._groups = lru_cache(maxsize=None)(lambda key: is_group(loader, key))
+
+    def unchecked(self, overrides: Sequence[str]) -> HydraCell:
+        """Return the cell; raises ConfigError for a leaf that no cell can be found by, and Hydra's errors."""
+        plain = self._plain(overrides)
+        base = self._base(tuple(text for text in overrides if text not in plain))
+        if not base.reusable or not all(self._is_leaf(base, text) for text in plain):
+            return self._composed(overrides)
+        found = self._set(base, plain)
+        if base.left_to_compare:
+            base.left_to_compare -= 1
+            whole = self._composed(overrides)
+            if (whole.science, whole.logistics.keys()) != (found.science, found.logistics.keys()):
+                base.reusable = False
+                return whole
+        return self._cell(found, base.config, lambda: self._with_values(base, plain, overrides))
+
+    def master_leaves(self) -> dict[str, Leaf]:
+        """Return the leaves of the config without a cell's overrides."""
+        return self._base(()).leaves
+
+    def _is_group(self, key: str) -> bool:
+        return self._groups(key)
+
+    def _is_plain(self, override: Override) -> bool:
+        value = override.value() if not override.is_delete() else None
+        return (
+            override.package is None
+            and not (override.is_add() or override.is_delete() or isinstance(value, dict))
+            and not self._is_group(override.key_or_group)
+            and "${" not in (override.input_line or "")
+        )
+
+    def _is_leaf(self, base: Base, text: str) -> bool:
+        key = self._parsed(text).key_or_group
+        leaf = base.leaves.get(key)
+        # A part of an interpolated mapping is no node that could be set.
+        return leaf is not None and "[" not in key and (leaf.trace is None or leaf.trace.origin == key)
+
+    def _compose_base(self, overrides: tuple[str, ...]) -> Base:
+        config = self._prepared(overrides)
+        with hydra_config(config) as node:
+            found = leaves(config)
+            check_constant(found, leaves(config), self._options.logistics)
+        # These say how a cell was asked for, so that setting a value is not all that its override does.
+        asks = ("overrides", "job.override_dirname", "job.num")
+        reusable = not any(
+            call.resolver == "hydra" and f"{call.argument}.".startswith(tuple(f"{each}." for each in asks))
+            for leaf in found.values()
+            for call in leaf.calls
+        )
+        return Base(config, node, found, reusable=reusable)
+
+    def _composed(self, overrides: Sequence[str]) -> HydraCell:
+        """Return the cell as Hydra composes it."""
+        config = self._prepared(overrides)
+        with hydra_config(config):
+            found = leaves(config)
+        return self._cell(split(found, self._options.logistics), config, lambda: config)
+
+    def _cell(self, found: Split, config: DictConfig, whole: Callable[[], DictConfig]) -> HydraCell:
+        absent = {
+            key: value
+            for key, value in self._options.absent.items()
+            if key in found.science and found.science[key] == value
+        }
+        return HydraCell(
+            science={key: value for key, value in found.science.items() if key not in absent}
+            if absent
+            else found.science,
+            logistics=found.logistics | absent,
+            reasons=found.reasons | dict.fromkeys(absent, "declared: its absence meant this"),
+            settings=self._options.settings,
+            name=str(config.hydra.job.name),
+            composed=whole,
+        )
+
+    def _prepared(self, overrides: Sequence[str]) -> DictConfig:
+        """Return a composed config in which what only a launch knows has a value, so that it can be evaluated."""
+        config = self._load(overrides)
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.job.num, config.hydra.job.id = 0, "0"
+            config.hydra.runtime.output_dir = config.hydra.runtime.cwd
+        return config
+
+    def _set(self, base: Base, plain: Sequence[str]) -> Split:
+        """Return the split of a cell whose values are set in a composed base."""
+        values = dict(self._value(base, text) for text in plain)
+        if not values:
+            return split(base.leaves, self._options.logistics)
+        found = base.leaves | {key: Leaf(value) for key, value in values.items()}
+        origins = dict.fromkeys(origin for key in values for origin in base.dependants(key) if origin not in values)
+        if origins:
+            found = {key: leaf for key, leaf in found.items() if not (leaf.trace and leaf.trace.origin in origins)}
+            with self._with_nodes(base, plain) as config, hydra_node(base.hydra):
+                for origin in origins:
+                    found |= leaf_of(origin, node_of(config, origin))
+        return split(found, self._options.logistics)
+
+    def _value(self, base: Base, text: str) -> tuple[str, Any]:
+        """Return (key, value as JSON has it) with the value converted to the type of its node."""
+        if (id(base), text) not in self._values:
+            override = self._parsed(text)
+            key = override.key_or_group
+            with self._with_nodes(base, [text]) as config:
+                self._values[id(base), text] = key, leaf_of(key, node_of(config, key))[key].value
+        return self._values[id(base), text]
+
+    @contextmanager
+    def _with_nodes(self, base: Base, plain: Sequence[str]) -> Iterator[DictConfig]:
+        """Yield the base's config with the values set; they are taken out again."""
+        parsed = [self._parsed(text) for text in plain]
+        with _kept(base.config, [each.key_or_group for each in parsed]):
+            apply_overrides(parsed, base.config)
+            yield base.config
+
+    def _with_values(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+        """Return the whole config of a cell, as Hydra would compose it."""
+        config = copy.deepcopy(base.config)
+        apply_overrides([self._parsed(text) for text in plain], config)
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.overrides.task = list(overrides)
+            config.hydra.job.override_dirname = _dirname(config, [self._parsed(text) for text in overrides])
+        return config
+
+
+@contextmanager
+def _kept(config: DictConfig, keys: Sequence[str]) -> Iterator[None]:
+    """Put the nodes of these keys back after the block."""
+    kept = []
+    for key in keys:
+        node = node_of(config, key)
+        parent = node._get_parent()
+        assert isinstance(parent, Container)
+        kept.append((parent, node._key(), copy.deepcopy(node)))
+    try:
+        yield
+    finally:
+        for parent, name, node in kept:
+            node._set_parent(parent)
+            parent.__dict__["_content"][name] = node
+
+
+def _dirname(config: DictConfig, overrides: Sequence[Override]) -> str:
+    """Return hydra.job.override_dirname, as Hydra makes it."""
+    options = config.hydra.job.config.override_dirname
+    texts = sorted(
+        (each.input_line or "").replace("=", options.kv_sep)
+        for each in overrides
+        if each.key_or_group not in options.exclude_keys
+    )
+    return str(options.item_sep).join(texts)

@@ -1,0 +1,137 @@
+"""The private pieces of Hydra and OmegaConf that the platform uses, in one place: what a new version may break."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, Node, OmegaConf, open_dict, read_write
+from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
+from omegaconf.grammar_parser import parse
+
+AtMain = Callable[[TaskFunction, ConfigLoader], None]
+
+
+def is_group(loader: ConfigLoader, name: str) -> bool:
+    """Return whether a name is a config group of the app, whose options an override chooses."""
+    return bool(loader.repository.group_exists(name))  # type: ignore[attr-defined]
+
+
+def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
+    """Set values in a composed config, with the conversions and errors of Hydra."""
+    ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
+
+
+def set_values(texts: Sequence[str], config: DictConfig) -> None:
+    """Set KEY=VALUE in a composed config, adding keys that are not there."""
+    parsed = OverridesParser.create().parse_overrides([text if text[:1] in "+~" else f"++{text}" for text in texts])
+    apply_overrides(parsed, config)
+
+
+def node_of(config: DictConfig, key: str) -> Node:
+    """Return the node of a dotted key, unresolved; it must be there."""
+    node: Any = config
+    for name in key.split("."):
+        node = node._get_node(name)
+    assert isinstance(node, Node)
+    return node
+
+
+def resolvers(text: str) -> set[str]:
+    """Return the names of the resolvers that an interpolation calls itself, at any depth of its text."""
+    found, waiting = set(), [parse(text)]
+    while waiting:
+        item: Any = waiting.pop()
+        if isinstance(item, OmegaConfGrammarParser.InterpolationResolverContext):
+            found.add(item.resolverName().getText())
+        waiting += getattr(item, "children", None) or []
+    return found
+
+
+@cache
+def reads_config(resolver: str) -> bool:
+    """Return whether a resolver may read more of the config than its arguments (_root_, _parent_, _node_)."""
+    function = OmegaConf._get_resolver(resolver)
+    inner = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+    passed = [inner.get(f"pass_{name}") for name in ("root", "parent", "node")]
+    return any(each is not False for each in passed)
+
+
+@contextmanager
+def hydra_config(config: DictConfig) -> Iterator[DictConfig]:
+    """Let ${hydra:...} read this composed config in the block; yield what `hydra_node` takes."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        yield HydraConfig.instance().cfg
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+@contextmanager
+def hydra_node(node: DictConfig) -> Iterator[None]:
+    """Let ${hydra:...} read in the block what hydra_config read before: that took a copy, which takes milliseconds."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().cfg = node
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return the config as an app's function gets it."""
+    own = copy.deepcopy(config)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    return own
+
+
+def replace_multirun(at_main: AtMain, wanted: Callable[[TaskFunction], bool]) -> None:
+    """Make the next call of a @hydra.main function in this process call at_main, and nothing of Hydra's composition.
+
+    wanted: says for a task function whether its app is meant; any other app runs as ever.
+    """
+    get_mode, multirun, run = Hydra.get_mode, Hydra.multirun, Hydra.run
+
+    def restored(self: Hydra, task_function: TaskFunction) -> None:
+        # The app may start further Hydra apps in this process.
+        Hydra.get_mode, Hydra.multirun = get_mode, multirun  # type: ignore[method-assign]
+        setup_globals()
+        at_main(task_function, self.config_loader)
+
+    def patched(self: Hydra, config_name: str | None, task_function: TaskFunction, *args: Any, **kwargs: Any) -> Any:
+        if wanted(task_function):
+            return restored(self, task_function)
+        mode = get_mode(self, config_name, args[0] if args else kwargs.get("overrides", []))
+        original = multirun if mode == RunMode.MULTIRUN else run
+        return original(self, config_name, task_function, *args, **kwargs)
+
+    Hydra.get_mode = lambda self, *args, **kwargs: RunMode.MULTIRUN  # type: ignore[method-assign, assignment]
+    Hydra.multirun = patched  # type: ignore[method-assign, assignment]
+
+
+def run_as_job(task_function: TaskFunction, config: DictConfig, loader: ConfigLoader) -> JobReturn:
+    """Run a task function with a frozen config under Hydra's run_job, with logging, callbacks and hydra.job.chdir.
+
+    config: with its hydra node, of which hydra.sweep.dir and hydra.sweep.subdir say where the output folder lies.
+    """
+    context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
+    return run_job(
+        task_function=task_function,
+        config=copy.deepcopy(config),
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+        hydra_context=context,
+    )

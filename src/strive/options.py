@@ -1,0 +1,165 @@
+"""Options of hydra.launcher and hydra.sweeper. Each Hydra app in the environment imports this at its start, so it
+imports nothing but the standard library.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from strive.errors import ConfigError
+
+if TYPE_CHECKING:
+    from strive.cells.records import Status
+
+FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "error")
+
+
+@dataclass
+class Retries:
+    """hydra.launcher.retries: what a machine did to a cell is tried again, what the cell did itself is not."""
+
+    timeout: int = 20  # goes on from its checkpoint
+    preempted: int = 100  # goes on from its checkpoint
+    node_fail: int = 3
+    killed: int = 1
+    out_of_memory: int = 0
+    error: int = 0
+
+    def __post_init__(self) -> None:
+        for status in FAILURES:
+            if (times := getattr(self, status)) < 0:
+                raise ConfigError(f"hydra.launcher.retries.{status} must be 0 or more, got {times}")
+
+    def allow(self, status: "Status", times_so_far: int) -> bool:
+        """Return whether a cell that ended so is tried again, after so many tries for the same reason."""
+        return status.value in FAILURES and times_so_far < int(getattr(self, status.value))
+
+
+@dataclass
+class _Options:
+    """What Hydra gives as keywords."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Return the options, checked, of what Hydra passes to a sweeper or launcher."""
+        names = {item.name for item in fields(cls)}
+        options = cls(**{name: value for name, value in given.items() if name in names})
+        options.validate()
+        return options
+
+    def validate(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+
+
+@dataclass
+class CellOptions(_Options):
+    """Options of hydra.launcher for each cell of an app; the study has trainer.* for the first two."""
+
+    checkpoint_minutes: float = 5.0  # between two checkpoints of strive.save; 0: at every call
+    lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as dead and its cell is free
+    fresh_process: bool = True  # a process for each cell; false: workers run one cell after the other
+    resume_overrides: list[str] = field(default_factory=list)  # added where a cell goes on: [ckpt_path=last]
+
+    def validate(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+        if not (self.checkpoint_minutes >= 0 and math.isfinite(self.checkpoint_minutes)):
+            raise ConfigError(f"hydra.launcher.checkpoint_minutes must be 0 or more, got {self.checkpoint_minutes}")
+        if not (self.lease_seconds >= 1 and math.isfinite(self.lease_seconds)):
+            raise ConfigError(f"hydra.launcher.lease_seconds must be 1 or more, got {self.lease_seconds}")
+
+
+@dataclass
+class LocalOptions(CellOptions):
+    """Options of hydra.launcher for hydra/launcher=strive_local."""
+
+    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
+    retries: Retries = field(default_factory=Retries)
+
+    def validate(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+        super().validate()
+        if self.cells_per_device < 0:
+            raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
+
+
+@dataclass
+class SlurmOptions(CellOptions):
+    """Options of hydra.launcher for hydra/launcher=strive_slurm. Empty and 0 leave it to the cluster."""
+
+    partition: str = ""  # sbatch --partition
+    account: str = ""  # sbatch --account
+    qos: str = ""  # sbatch --qos
+    constraint: str = ""  # sbatch --constraint: features that a node must have
+    gres: str = ""  # sbatch --gres, such as gpu:1; a cell's needs.gres goes before it
+    timeout_min: int = 60  # time limit of a job in minutes; a cell's needs.timeout_min goes before it
+    mem_gb: float = 0.0  # memory of a job; a cell's needs.mem_gb goes before it
+    cpus_per_task: int = 1  # cores of a job, shared by the cells that it trains side by side
+    name: str = "strive"  # what squeue shows
+    setup: list[str] = field(default_factory=list)  # shell lines before Python starts, such as `module load cuda`
+    additional_parameters: dict[str, Any] = field(default_factory=dict)  # further options of sbatch: {nice: 100}
+    array_parallelism: int = 256  # jobs of one array that run at once
+    cells_per_job: int = 1  # cells that share an allocation, one after the other or side by side
+    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
+    signal_delay_s: int = 90  # seconds before the time limit at which cells write checkpoints and the job is requeued
+    max_array_size: int = 0  # jobs in one array; 0 asks the cluster
+    poll_seconds: float = 5.0  # between two looks at the records and the queue
+    detach: bool = False  # submit and return; the same command later waits, or finishes what is missing
+    snapshot: bool = True  # jobs train with the code as it was at submission, not as it is when they start
+    retries: Retries = field(default_factory=Retries)  # how often one launch tries a cell again
+
+    def validate(self) -> None:
+        """Raise ConfigError for values that mean nothing."""
+        super().validate()
+        at_least = {
+            "timeout_min": 1, "mem_gb": 0, "cpus_per_task": 1, "array_parallelism": 1, "cells_per_job": 1,
+            "cells_per_device": 0, "signal_delay_s": 5, "max_array_size": 0, "poll_seconds": 0.1,
+        }  # fmt: skip
+        errors = [
+            f"hydra.launcher.{name} must be {least} or more, got {getattr(self, name)}"
+            for name, least in at_least.items()
+            if not getattr(self, name) >= least
+        ]
+        if self.signal_delay_s >= 60 * self.timeout_min:
+            errors.append(
+                f"hydra.launcher.signal_delay_s must be less than the time limit of {60 * self.timeout_min} s"
+                f" (hydra.launcher.timeout_min={self.timeout_min}), got {self.signal_delay_s}"
+            )
+        if errors:
+            raise ConfigError("\n".join(errors))
+
+
+@dataclass
+class TrackerOptions:
+    """hydra.sweeper.tracker: the W&B run of each cell. The study has tracker.* for it."""
+
+    kind: str = "auto"  # auto: W&B where its client and a key are there; none: never; wandb: refuse to start without
+    project: str = ""  # empty takes WANDB_PROJECT, or else strive
+    entity: str = ""  # empty takes WANDB_ENTITY, or else the key's own
+
+
+@dataclass
+class SweeperOptions(_Options):
+    """Options of hydra.sweeper."""
+
+    sweep: str = ""  # a sweep file that is not in conf/sweeps, from the current folder or from the app's
+    runs: str = "runs"  # folder of records; the study has runs= for it
+    dry_run: bool = False  # print the plan and train nothing
+    retrain: str = "failed"  # none, failed, stale or all; each kind includes the one before it
+    parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
+    max_gpu_hours: float | None = None  # refuse a plan that takes longer
+    logistics: list[str] = field(default_factory=list)  # keys that decide no number: [paths.*, num_workers]
+    absent: dict[str, Any] = field(default_factory=dict)  # {key: what a cell meant that was trained without the key}
+    check: str = ""  # package.module:function; gets each composed config and raises for what cannot be trained
+    code: list[str] = field(default_factory=list)  # files that decide numbers besides what is imported: [data/*.yaml]
+    tracker: TrackerOptions = field(default_factory=TrackerOptions)
+
+    def validate(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+        legal = ("none", "failed", "stale", "all")
+        if self.retrain not in legal:
+            raise ConfigError(f"hydra.sweeper.retrain must be one of {', '.join(legal)}, got {self.retrain!r}")
+        if self.tracker.kind not in ("auto", "none", "wandb"):
+            raise ConfigError(f"hydra.sweeper.tracker.kind must be auto, none or wandb, got {self.tracker.kind!r}")
+        if self.check and not self.check.partition(":")[2]:
+            raise ConfigError(f"hydra.sweeper.check must be package.module:function, got {self.check!r}")
