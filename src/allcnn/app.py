@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from allcnn.config import Augment, Config, DeviceChoice, checked
-from strive.app import CellFacts, Trainer
+from strive.app import CellFacts, TableLayout, Trainer
 from strive.cells.records import Record
 from strive.cells.settings import Settings
 from strive.cells.task import Task
@@ -21,6 +21,7 @@ __all__ = [
     "CODE",
     "DATA_PLACES",
     "NO_CODE",
+    "TABLE",
     "Config",
     "as_called",
     "as_recorded",
@@ -65,6 +66,12 @@ CODE = "allcnn.training"  # imports nets and data as well
 # These modules hold only names and values of config keys, and those are part of a cell's id and record.
 NO_CODE = frozenset({"allcnn", "allcnn.config"})
 DATA_PLACES = ("data.root",)
+TABLE = TableLayout(
+    label="net",
+    in_label=("model.family", "model.base", "model.variant", "model.builder"),
+    title={"data": "data.name", "augment": "augment.kind", "lr": "optimizer.lr", "seed": "seed"},
+    metrics=("parameters", "test_error"),
+)
 
 # Keys that may differ within a pack, because they change only values in a training step, not its operations.
 _FREE = ("seed", "budget.epochs", "runs", "sweeps", "trainer.progress")

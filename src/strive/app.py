@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -26,6 +26,16 @@ class CellFacts:
     flops: int  # of the net's forward pass of one of them; a multiply-add is two
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableLayout:
+    """What the table of results on the terminal shows of an app's cells besides the keys that vary."""
+
+    label: str = ""  # heading of `App.label`; "": no such column
+    in_label: tuple[str, ...] = ()  # keys that the label says already
+    title: Mapping[str, str] = field(default_factory=dict)  # {word: key} in the title if all cells share its value
+    metrics: tuple[str, ...] = ()  # columns; (): those of the records
+
+
 class App(Protocol):
     """What the platform asks of an app's module, such as allcnn.app. Importing it imports nothing heavy.
 
@@ -37,6 +47,7 @@ class App(Protocol):
     Config: Any  # the dataclass of a typed config; None: Hydra's mapping
     CODE: str  # the module that reaches all that decides numbers; "": what a cell's process imported
     NO_CODE: frozenset[str]  # modules that it reaches as well, but where nothing is computed
+    TABLE: TableLayout
     DATA_PLACES: tuple[str, ...]  # logistics keys that say where a cell's data lies
 
     def defaults(self) -> Mapping[str, Any]:

@@ -24,9 +24,9 @@ from strive.sweeps.plan_text import (
     hours_lines,
     plan_lines,
     remark_lines,
-    result_table,
 )
 from strive.sweeps.planner import Planner
+from strive.sweeps.result_table import result_table
 from strive.sweeps.sweep_file import Sweep
 from strive.trackers.session import check_wandb
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from strive.app import CellFacts, Trainer
+from strive.app import CellFacts, TableLayout, Trainer
 from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.code.hash import Code
@@ -27,6 +27,7 @@ class HydraApp:
     CODE = ""
     NO_CODE: frozenset[str] = frozenset()
     DATA_PLACES: tuple[str, ...] = ()
+    TABLE = TableLayout()
 
     def __init__(self) -> None:
         self._options = Options(settings=Settings(runs="runs"))

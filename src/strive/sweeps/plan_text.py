@@ -1,14 +1,8 @@
 """Text of a plan and of a sweep's results, for the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
 
-from rich import box
-from rich.table import Table
-
-from strive import app
 from strive.cells.evidence import remark
-from strive.cells.metrics import main_metric, value_text
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
 from strive.config import identity
@@ -59,11 +53,10 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
 
 
 def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
-    given = [{identity.KWARGS: attrgetter(identity.KWARGS)(planned.config)} for planned in cells]
-    if not any(each[identity.KWARGS] for each in given):
+    spread = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
+    if not any(each.get(identity.KWARGS) for each in spread):
         return []
-    spread = [identity.with_argument_keys(each) for each in given]
-    keys = filter(identity.is_argument, dict.fromkeys(key for each in spread for key in each))
+    keys = dict.fromkeys(key for each in spread for key in each if key.startswith(f"{identity.KWARGS}."))
     return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
 
 
@@ -87,49 +80,6 @@ def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     for estimate in estimates:
         guessed = f", {estimate.guessed} cells guessed from their multiply-adds" if estimate.guessed else ""
         yield f"time: {duration(3600 * estimate.hours)} of one {estimate.device} (measured{guessed})"
-
-
-def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
-    """Return the table of test errors: one row for each cell, one column for each varying knob."""
-    configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
-    keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
-    varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
-    shown = [key for key in varying if key not in _IN_NET]
-    common = {"data": "data.name", "augment": "augment.kind", "lr": "optimizer.lr", "seed": "seed"}
-    title = "  ".join(f"{name} {configs[0][key]}" for name, key in common.items() if key not in varying)
-    table = Table(title=title, box=box.SIMPLE)
-    arms = ["arm"] if any(planned.arm for planned in cells) else []
-    for name in (*arms, "net", *map(_heading, shown), "parameters", "test error", "seconds", "status"):
-        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
-    for planned, config in zip(cells, configs, strict=True):
-        factors = [str(config.get(key, "-")) for key in shown]
-        record = finished.get(planned.cell)
-        table.add_row(
-            *([planned.arm] if arms else []), app.current().label(planned.config), *factors, *_numbers(record)
-        )
-    return table
-
-
-# The name of the net includes these.
-_IN_NET = ("model.family", "model.base", "model.variant", "model.builder")
-_TEXTS = ("arm", "net", "data", "augment", "status")
-
-
-def _heading(key: str) -> str:
-    group, _, name = key.rpartition(".")
-    return group if name in ("name", "kind", "source") else name
-
-
-def _numbers(record: Record | None) -> list[str]:
-    if record is None or record.failure is not None:
-        return ["-", "-", "-", record.status.value if record else "no result"]
-    parameters = record.metrics.get("parameters")
-    seconds = f"{record.provenance.seconds:.0f}"
-    dead = record.status is Status.done and remark(record)
-    status = f"{record.status.value}, dead" if dead else record.status.value
-    value = record.metrics.get(name) if (name := main_metric(record.metrics)) else None
-    texts = ["-" if parameters is None else f"{parameters:,}", value_text(name, value) if name else "-"]
-    return [*texts, seconds, status]
 
 
 def remark_lines(finished: Mapping[str, Record]) -> list[str]:

@@ -261,8 +261,11 @@ class _Gathering:
 
 
 def _check_twin(config: CellConfig, twin: CellConfig) -> None:
-    ours, theirs = identity.flat(config), identity.flat(twin)
-    for key in ("runs", *app.current().DATA_PLACES):
+    places = app.current().DATA_PLACES
+    ours, theirs = (
+        {"runs": settings_of(each).runs} | {key: identity.flat(each)[key] for key in places} for each in (config, twin)
+    )
+    for key in ours:
         if ours[key] != theirs[key]:
             raise ConfigError(
                 f"{key}={theirs[key]} and {key}={ours[key]} give one and the same cell {identity.cell_id(config)};"

@@ -1,0 +1,67 @@
+"""Table of a sweep's results for the terminal: one row for each cell."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from strive import app
+from strive.cells.evidence import remark
+from strive.cells.metrics import value_text
+from strive.cells.records import Record, Status
+from strive.config import identity
+from strive.sweeps.plan import Planned
+
+_MOST_METRICS = 4  # columns
+
+
+def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
+    """Return the table: a column for each key that varies, and for each metric."""
+    shown_by = app.current().TABLE
+    configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
+    keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
+    varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+    factors = [key for key in varying if key not in shown_by.in_label and identity.decides(key)]
+    common = {name: key for name, key in shown_by.title.items() if key not in varying}
+    metrics = shown_by.metrics or _metrics(finished.values())
+    table = Table(title="  ".join(f"{name} {configs[0][key]}" for name, key in common.items()), box=box.SIMPLE)
+    texts = [*["arm"] * any(planned.arm for planned in cells), *filter(None, [shown_by.label])]
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for key in factors:
+        left = any(isinstance(config.get(key), str) for config in configs)
+        table.add_column(_heading(key, factors), justify="left" if left else "right", no_wrap=True)
+    for name in (*metrics, "seconds"):
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for planned, config in zip(cells, configs, strict=True):
+        names = {"arm": planned.arm, shown_by.label: app.current().label(planned.config)}
+        values = [str(config.get(key, "-")) for key in factors]
+        table.add_row(*(names[name] for name in texts), *values, *_numbers(finished.get(planned.cell), metrics))
+    return table
+
+
+def _metrics(records: Iterable[Record]) -> list[str]:
+    """Return the names of the metrics to show, in the order in which the app returned them."""
+    found = dict.fromkeys(name for record in records for name in record.metrics)
+    return list(found)[:_MOST_METRICS]
+
+
+def _heading(key: str, keys: Sequence[str]) -> str:
+    """Return the last word of a key; what its group says where that word does not, and the key where two are alike."""
+    group, _, name = key.rpartition(".")
+    if [other.rpartition(".")[2] for other in keys].count(name) > 1:
+        return group if name in ("name", "kind", "source") and group else key
+    return group if name in ("name", "kind", "source") and group else name
+
+
+def _numbers(record: Record | None, metrics: Sequence[str]) -> list[str]:
+    if record is None or record.failure is not None:
+        return ["-"] * (len(metrics) + 1) + [record.status.value if record else "no result"]
+    dead = record.status is Status.done and remark(record)
+    texts = [_text(name, record.metrics.get(name)) if name in record.metrics else "-" for name in metrics]
+    return [*texts, f"{record.provenance.seconds:.0f}", f"{record.status.value}, dead" if dead else record.status.value]
+
+
+def _text(name: str, value: float | None) -> str:
+    return f"{value:,}" if isinstance(value, int) else value_text(name, value)
