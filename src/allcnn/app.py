@@ -29,6 +29,7 @@ __all__ = [
     "cell_name",
     "checked",
     "code_of",
+    "command",
     "composer",
     "config_of",
     "data_found",
@@ -315,9 +316,14 @@ def frozen(config: Config) -> dict[str, str]:
     return {}
 
 
-def prepare(folder: Path) -> dict[str, str]:
+def prepare(folder: Path, copied: Callable[[Path], Path] | None = None) -> dict[str, str]:
     """Return nothing: workers import this module."""
     return {}
+
+
+def command(code: Path | None) -> list[str]:
+    """Return src/run.py of the frozen code, or of this checkout."""
+    return [str((code or Path(__file__).resolve().parents[2]) / "src" / "run.py")]
 
 
 def inside(work: Callable[[], None]) -> None:

@@ -147,8 +147,14 @@ class App(Protocol):
     def frozen(self, config: Any) -> dict[str, str]:
         """Return what of_task needs of a config beside its keys, {} if nothing."""
 
-    def prepare(self, folder: Path) -> dict[str, str]:
-        """Write what workers need into the folder of a launch; return variables of their environment."""
+    def prepare(self, folder: Path, copied: Callable[[Path], Path] | None = None) -> dict[str, str]:
+        """Write what workers need into the folder of a launch; return variables of their environment.
+
+        copied: copies a folder of code for workers that start later, and returns the copy.
+        """
+
+    def command(self, code: Path | None) -> list[str]:
+        """Return what starts the app behind `python`. code: the folder of the platform's frozen code, if there is one."""
 
     # -- where it trains
     def inside(self, work: Callable[[], None]) -> None:

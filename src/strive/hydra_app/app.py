@@ -16,7 +16,7 @@ from strive.code.hash import Code
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import frozen_cell
 from strive.hydra_app.hydra_internals import hydra_config, replace_multirun, without_hydra
-from strive.hydra_app.program import ENVIRONMENT, Program, become, name_of, read_program, write_program
+from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
 from strive.hydra_app.split import matches
 
 
@@ -170,6 +170,10 @@ class HydraApp:
         """Return None: what is on disk is not known before a cell has read it."""
         return None
 
+    def command(self, code: Path | None) -> list[str]:
+        """Return the script, or -m and the module."""
+        return ["-m", self.program.module] if self.program.module else [self.program.file]
+
     # -- where it trains
 
     def code_of(self, config: Any) -> Code:
@@ -215,9 +219,10 @@ class HydraApp:
             self._program = read_program(Path(os.environ[ENVIRONMENT]))
         return self._program
 
-    def prepare(self, folder: Path) -> dict[str, str]:
+    def prepare(self, folder: Path, copied: Callable[[Path], Path] | None = None) -> dict[str, str]:
         """Write how the program is started into the folder of a launch; return the environment of its workers."""
-        return {ENVIRONMENT: str(write_program(folder, self.program).absolute())}
+        program = self.program if copied is None else moved(self.program, copied)
+        return {ENVIRONMENT: str(write_program(folder, program).absolute())}
 
     def frozen(self, config: HydraCell) -> dict[str, str]:
         """Return what a worker makes the cell's config of."""

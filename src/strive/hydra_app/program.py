@@ -91,6 +91,24 @@ def become(program: Program) -> None:
     exec(compile(source, program.file, "exec"), module.__dict__)
 
 
+def moved(program: Program, copied: Callable[[Path], Path]) -> Program:
+    """Return the program in a copy of its code; it still starts in the folder that it was started from.
+
+    copied: copies a repository, or the script's folder where there is no git, and returns the copy.
+    """
+    own = Path(program.file).parent if program.file else Path(program.folder)
+    root = next((folder for folder in (own, *own.parents) if (folder / ".git").exists()), own)
+    copy = copied(root)
+
+    def there(path: str) -> str:
+        return str(copy / Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+
+    inside = [sys.prefix, os.path.join(root, ".venv")]  # what is installed is not copied
+    path = [each if each.startswith(tuple(inside)) else there(each) for each in program.path]
+    file = there(program.file) if program.file else ""
+    return msgspec.structs.replace(program, file=file, path=path, argv=[there(program.argv[0]), *program.argv[1:]])
+
+
 def write_program(folder: Path, program: Program) -> Path:
     """Write the file by which workers start the program; return its path."""
     path = folder / FILE

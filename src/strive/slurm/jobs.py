@@ -13,13 +13,13 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import strive
-from strive.app import APP
+from strive.app import APP, current
 from strive.cells import records
 from strive.cells.task import Task, read_tasks
 from strive.console import CONSOLE
@@ -28,7 +28,7 @@ from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
 from strive.slurm.job import JobPayload, has_result
 from strive.slurm.launches import belongs_to, read_jobs, read_launch
-from strive.slurm.snapshot import MODULES, freeze_code, freeze_modules
+from strive.slurm.snapshot import MODULES, freeze_app, freeze_code, freeze_modules
 from strive.slurm.squeue import SlurmQueue
 
 _SUBMITTING = "submitting.json"
@@ -98,7 +98,14 @@ class SlurmJobs:
     @cached_property
     def code(self) -> "FrozenCode":
         """The code that the jobs import."""
-        return frozen_code(self.tasks, self.folder, snapshot=self.options.snapshot)
+        sweeps, snapshot = self.folder.parents[1], self.options.snapshot
+
+        def copied(folder: Path) -> Path:
+            return freeze_app(folder, sweeps, without=[sweeps.parent])
+
+        code = frozen_code(self.tasks, self.folder, snapshot=snapshot)
+        own = current().prepare(self.folder, copied if snapshot else None)
+        return replace(code, setup=[*code.setup, *(f"export {name}={shlex.quote(own[name])}" for name in own)])
 
     def submit(self, array: JobArray) -> list[str]:
         """Submit the jobs, write their ids down, and return them.
@@ -151,9 +158,10 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
     """
     root = Path(strive.__file__).resolve().parents[2]
     # A strive in site-packages is not edited.
+    sweeps = submission.absolute().parents[1]
+
     if not snapshot or not (root / "src" / "strive").is_dir():
         return FrozenCode(None, [_python_path(Path(strive.__file__).resolve().parents[1])])
-    sweeps = submission.absolute().parents[1]
     code = freeze_code(root, sweeps, without=[sweeps.parent])
     lines = [_python_path(code / "src")]
     builders = {str(task.config.get("model.builder", "")).partition(":")[0] for task in tasks} - {""}
@@ -347,10 +355,9 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     from submitit.helpers import CommandFunction
 
     code = frozen_code([], folder / "submission", snapshot=options.snapshot)
-    root = code.folder or Path(strive.__file__).resolve().parents[2]
     command = [
         sys.executable,
-        str(root / "src" / "run.py"),
+        *current().command(code.folder),
         *_with_override(_with_override(arguments, "hydra.launcher.detach=true"), "hydra.sweeper.retrain=none"),
     ]
     # To sbatch an array's id stands for all its jobs.

@@ -42,6 +42,23 @@ def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Pa
     return _frozen(root, files, into, "code")
 
 
+def freeze_app(root: Path, into: Path, *, without: Collection[Path] = ()) -> Path:
+    """Copy a foreign app's repository, or its folder where there is no git, to into/app-<hash> and return that folder.
+
+    Tracked files and those that git neither tracks nor ignores; without git all but hidden ones. A launch from such
+    a copy uses that one again. without: folders that are output, not code.
+
+    Raises SnapshotError if that is too much to be code.
+    """
+    root = root.resolve()
+    if root.parent == into.resolve() and root.name.startswith("app-"):
+        return root
+    outputs = [path.resolve() for path in (*without, into) if not root.is_relative_to(path.resolve())]
+    names = [name for name in _listed(root) if (root / name).is_file()]
+    files = names or [str(path.relative_to(root)) for path in _below(root)]
+    return _frozen(root, [name for name in files if not _is_below(root / name, outputs)], into, "app")
+
+
 def freeze_modules(folder: Path, names: Collection[str], into: Path) -> Path | None:
     """Copy the Python modules in `folder` to into/modules-<hash> if one of `names` is there; else return None.
 
@@ -74,7 +91,8 @@ def check_code(frozen: Path) -> None:
         )
 
 
-def _files(root: Path) -> list[str]:
+def _listed(root: Path) -> list[str]:
+    """Return what git has in a folder and does not ignore, [] without git."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"]
     try:
@@ -82,6 +100,11 @@ def _files(root: Path) -> list[str]:
         names = [os.fsdecode(name) for name in listed.stdout.split(b"\0") if name] if listed.returncode == 0 else []
     except (FileNotFoundError, subprocess.TimeoutExpired):
         names = []
+    return names
+
+
+def _files(root: Path) -> list[str]:
+    names = _listed(root)
     # A checkout inside another repository is ignored there.
     if "src/strive/__init__.py" in names:
         # A file that was deleted but not yet from the index is listed too, and so is a submodule's folder.
