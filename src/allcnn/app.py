@@ -32,7 +32,6 @@ __all__ = [
     "command",
     "composer",
     "config_of",
-    "data_found",
     "data_key",
     "data_of",
     "decides",
@@ -53,6 +52,7 @@ __all__ = [
     "of_task",
     "other_data",
     "pack_key",
+    "plan_notes",
     "prepare",
     "recorded_value",
     "science",
@@ -244,7 +244,7 @@ def data_key(config: Mapping[str, Any]) -> str:
     return "".join(f"{key}={value} " for key, value in config.items() if key.startswith(("data.", "preprocess.")))
 
 
-def data_found(configs: Sequence[Config]) -> list[str]:
+def plan_notes(configs: Sequence[Config]) -> list[str]:
     """Return the images found on disk for each data set, and the files that were left out."""
     from allcnn.data import files_on_disk
 

@@ -135,8 +135,8 @@ class App(Protocol):
     def data_key(self, config: Mapping[str, Any]) -> str:
         """Return a text that is equal for cells that load the same data; config: as identity.flat."""
 
-    def data_found(self, configs: Sequence[Any]) -> list[str]:
-        """Return what is found of the cells' data on disk, a line each."""
+    def plan_notes(self, configs: Sequence[Any]) -> list[str]:
+        """Return what a plan says of its cells besides, a line each: the data that is found, what is logistics."""
 
     def other_data(self, config: Any, record: Any) -> str | None:
         """Return why the data on disk is not what a record was trained on, "" where it is, None where none is there."""
@@ -154,7 +154,7 @@ class App(Protocol):
         """
 
     def command(self, code: Path | None) -> list[str]:
-        """Return what starts the app behind `python`. code: the folder of the platform's frozen code, if there is one."""
+        """Return what stands behind `python` to start the app. code: a folder of frozen code, if there is one."""
 
     # -- where it trains
     def inside(self, work: Callable[[], None]) -> None:

@@ -162,9 +162,13 @@ class HydraApp:
 
     pack_key = data_key
 
-    def data_found(self, configs: Sequence[HydraCell]) -> list[str]:
-        """Return nothing: the app finds its data itself."""
-        return []
+    def plan_notes(self, configs: Sequence[HydraCell]) -> list[str]:
+        """Return the keys that are logistics, and why."""
+        reasons: dict[str, str] = {}
+        for config in configs:
+            reasons |= config.reasons
+        lines = [f"  {key}: {reason}" for key, reason in reasons.items()]
+        return ["these keys decide no number (hydra.sweeper.logistics=[KEY] adds others):", *lines] if lines else []
 
     def other_data(self, config: HydraCell, record: Any) -> str | None:
         """Return None: what is on disk is not known before a cell has read it."""

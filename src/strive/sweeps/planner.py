@@ -98,7 +98,7 @@ class Planner:
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
             text=sweep.text if sweep else "",
-            images=app.current().data_found([planned.config for planned in cells]),
+            images=app.current().plan_notes([planned.config for planned in cells]),
         )
         return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 

@@ -1,0 +1,281 @@
+"""Hydra apps as strangers write them, started in a folder of their own with nothing of strive in their code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT
+
+Start = Callable[..., subprocess.CompletedProcess[str]]
+STRIVE = ("-m", "hydra/sweeper=strive", "hydra/launcher=strive_local", "hydra.sweeper.tracker.kind=none")
+PLAIN = """\
+import os, sys
+import hydra
+from omegaconf import OmegaConf
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    print("prints of", cfg.lr, cfg.seed)
+    if cfg.fail == "raise":
+        raise RuntimeError("bad luck")
+    if cfg.fail == "exit":
+        sys.exit("gives up")
+    if cfg.fail == "kill":
+        os.kill(os.getpid(), 9)
+    open("calls.txt", "a").write("x")
+    return cfg.twice + cfg.seed
+
+if __name__ == "__main__":
+    OmegaConf.register_new_resolver("mul", lambda a, b: float(a) * float(b))
+    main()
+    print("after main")
+"""
+CONF = "lr: 0.1\nseed: 0\nfail: ''\ntwice: ${mul:2,${lr}}\nout: ${hydra:runtime.output_dir}\nwhen: ${now:%H%M%S%f}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write(tmp_path / "project", {"train.py": PLAIN, "conf/config.yaml": CONF})
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    lean = {name: value for name, value in os.environ.items() if not name.startswith(("STRIVE_", "WANDB_"))}
+    return lean | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "160"}
+
+
+@pytest.fixture
+def start(project: Path) -> Start:
+    def run(*arguments: str, program: tuple[str, ...] = ("train.py",)) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *program, *STRIVE, *arguments]
+        return subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=240)
+
+    return run
+
+
+def records(project: Path) -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in (project / "runs").glob("*/record.json")]
+    return sorted(found, key=lambda record: json.dumps(record["config"]))
+
+
+def test_an_unchanged_app_is_planned_run_and_not_run_again(start: Start, project: Path):
+    dry = start("lr=0.1,0.2", "seed=0,1", "hydra.sweeper.dry_run=true")
+    assert dry.returncode == 0, dry.stderr
+    assert "4 cells: 0 done already, 4 to train" in dry.stdout
+    assert "out: it comes from ${hydra:runtime.output_dir}" in dry.stdout
+    assert not (project / "runs").exists()
+    done = start("lr=0.1,0.2", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    assert sorted(record["metrics"]["objective"] for record in records(project)) == [0.2, 0.4, 1.2, 1.4]
+    assert all(set(record["config"]) == {"lr", "seed", "fail", "twice"} for record in records(project))
+    assert done.stdout.count("after main") == 1, "what follows main() runs once, in the process that was started"
+    logs = [path.read_text() for path in (project / "runs").glob("train-*/log.txt")]
+    assert sum("prints of 0.1 0" in text for text in logs) == 1
+    again = start("lr=0.1,2e-1", "seed=range(2)")
+    assert "4 cells: 4 done already, nothing to train" in again.stderr
+    assert (project / "calls.txt").read_text() == "xxxx"
+
+
+def test_a_cell_that_fails_in_any_way_costs_no_other(start: Start, project: Path):
+    failed = start("fail='',raise,exit,kill", "hydra.launcher.retries.killed=0")
+    assert failed.returncode == 1
+    assert "3 of 4 cells have no result" in failed.stderr
+    assert [record["status"] for record in records(project)] == ["done", "error", "killed", "error"]
+    causes = {record["config"]["fail"]: record["failure"]["cause"] for record in records(project) if record["failure"]}
+    assert causes["raise"] == "RuntimeError: bad luck"
+    assert causes["exit"] == "SystemExit: gives up"
+    assert "SIGKILL" in causes["kill"]
+    assert "Traceback" in records(project)[3]["failure"]["traceback"]
+
+
+def test_an_edited_file_makes_its_cells_stale(start: Start, project: Path):
+    write(project, {"helper.py": "BONUS = 1\n"})
+    text = PLAIN.replace("import hydra\n", "import hydra\nfrom helper import BONUS\n").replace(
+        "cfg.seed\n\nif", "BONUS\n\nif"
+    )
+    write(project, {"train.py": text.replace("cfg.seed\n\nif", "BONUS\n\nif")})
+    assert start("lr=0.1").returncode == 0
+    (record,) = records(project)
+    assert set(record["provenance"]["code_files"]) == {"train.py", "helper.py"}
+    write(project, {"helper.py": "# a comment\nBONUS = 1\n"})
+    assert "1 done already" in start("lr=0.1", "hydra.sweeper.retrain=stale", "hydra.sweeper.dry_run=true").stdout
+    write(project, {"helper.py": "BONUS = 2\n"})
+    again = start("lr=0.1", "hydra.sweeper.retrain=stale", "hydra.sweeper.dry_run=true")
+    assert "1 to retrain" in again.stdout
+    assert "helper.py" in again.stdout
+
+
+PACKAGE = """\
+import dataclasses, enum, functools, multiprocessing
+import hydra, logging
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate, to_absolute_path
+
+log = logging.getLogger(__name__)
+
+class Kind(enum.Enum):
+    one = 1
+    two = 2
+
+@dataclasses.dataclass
+class Net:
+    _target_: str = "study.nets.Net"
+    width: int = 3
+
+@dataclasses.dataclass
+class Config:
+    net: Net = dataclasses.field(default_factory=Net)
+    kind: Kind = Kind.one
+    lr: float = 0.1
+    steps: int = 10
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+def counted(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        log.info("counted")
+        return function(*args, **kwargs)
+    return inner
+
+@counted
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@counted
+def main(cfg):
+    net = instantiate(cfg.net)
+    assert cfg.kind is Kind.two, cfg.kind
+    assert HydraConfig.get().job.chdir
+    open("here.txt", "w").write(HydraConfig.get().runtime.output_dir)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (half,) = pool.map(net.half, [cfg.lr])
+    cfg.lr = 7
+    return {"width": net.width, "half": half, "seven": cfg.lr}
+
+if __name__ == "__main__":
+    main()
+"""
+PACKAGE_CONF = """\
+defaults:
+  - schema
+  - _self_
+  - experiment: null
+hydra:
+  job:
+    chdir: true
+"""
+
+
+def test_a_typed_package_with_experiments_and_a_spawn_pool_runs_as_in_hydra(start: Start, project: Path):
+    write(
+        project,
+        {
+            "study/__init__.py": "",
+            "study/nets.py": "class Net:\n    def __init__(self, width):\n        self.width = width\n"
+            "    def half(self, lr):\n        return lr / 2\n",
+            "study/train.py": PACKAGE,
+            "study/conf/config.yaml": PACKAGE_CONF,
+            "study/conf/experiment/wide.yaml": "# @package _global_\nnet:\n  width: 30\nlr: 0.5\n",
+        },
+    )
+    done = start("kind=two", "experiment=null,wide", program=("-m", "study.train"))
+    assert done.returncode == 0, done.stderr
+    wide, narrow = sorted((record["metrics"] for record in records(project)), key=lambda found: -found["width"])
+    assert wide == {"width": 30, "half": 0.25, "seven": 7.0}
+    assert narrow == {"width": 3, "half": 0.05, "seven": 7.0}
+    for path in (project / "runs").glob("train-*/here.txt"):
+        assert path.read_text() == str(path.parent)
+    files = records(project)[0]["provenance"]["code_files"]
+    assert {"study/train.py", "study/nets.py"} <= set(files)
+
+
+STEPS = """\
+import pathlib, time
+import hydra, strive
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    start, total = 0, 0
+    if path := strive.load():
+        start, total = map(int, path.read_text().split())
+    for step in range(start, 60):
+        total += step * cfg.factor
+        time.sleep(0.02)
+        strive.log(step + 1, total=total)
+        strive.save(lambda path: path.write_text(f"{step + 1} {total}"))
+    return {"total": total, "chance": strive.metric(total, chance=0)}
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_anywhere_goes_on_to_the_same_result(start: Start, project: Path, stop: signal.Signals):
+    write(project, {"train.py": STEPS})
+    command = [sys.executable, "train.py", *STRIVE, "+factor=1,2", "hydra.launcher.checkpoint_minutes=0"]
+    running = subprocess.Popen(command, cwd=project, env=environment(), start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 300 for path in (project / "runs").glob("*/history.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, stop)
+    running.wait()
+    done = start("+factor=1,2", "hydra.launcher.checkpoint_minutes=0")
+    assert done.returncode == 0, done.stderr
+    assert [record["metrics"]["total"] for record in records(project)] == [1770, 3540]
+    assert sum(record["provenance"]["resumes"] for record in records(project)) >= 1
+    for path in (project / "runs").glob("*/history.jsonl"):
+        assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == list(range(1, 61))
+
+
+def test_a_sweep_file_of_the_apps_own_conf_and_one_by_its_path(start: Start, project: Path):
+    text = "question: Does the rate matter?\ngrid:\n  lr: [0.1, 0.2]\n  seed: [0, 1]\n"
+    write(project, {"conf/sweeps/rates.yaml": text, "more/other.yaml": text.replace("0.2", "0.3")})
+    assert "4 cells: 0 done already, 4 to train" in start("sweeps=rates", "hydra.sweeper.dry_run=true").stdout
+    by_path = start("hydra.sweeper.sweep=more/other.yaml", "hydra.sweeper.dry_run=true")
+    assert "4 cells: 0 done already, 4 to train" in by_path.stdout
+    wrong = start("sweeps=rats", "hydra.sweeper.dry_run=true")
+    assert wrong.returncode != 0
+    assert "rates" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "message"),
+    [
+        ("", ("hydra.sweeper.retrain=some",), "hydra.sweeper.retrain must be one of none, failed, stale, all"),
+        ("run_id: ${oc.env:RUN,x}${mul:1,${seed}}\n", ("modle.x=1",), "modle"),
+        ("", ("hydra/launcher=basic",), "legal: hydra/launcher=strive_local, hydra/launcher=strive_slurm"),
+        ("", ("hydra.sweeper.check=nowhere:check",), "hydra.sweeper.check=nowhere:check: No module named 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_message(start: Start, project: Path, more: str, arguments: tuple[str, ...], message: str):
+    write(project, {"conf/config.yaml": CONF + more})
+    wrong = start("lr=0.1,0.2", *arguments)
+    assert wrong.returncode != 0
+    assert message in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    assert not (project / "runs").exists()
+
+
+def test_another_app_in_the_environment_is_left_alone(project: Path):
+    alone = subprocess.run(
+        [sys.executable, "train.py", "-m", "lr=0.1,0.2", "hydra.sweep.dir=out"],
+        cwd=project, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    assert alone.stdout.count("prints of") == 2
+    assert not (project / "runs").exists()

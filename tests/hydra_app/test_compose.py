@@ -1,0 +1,103 @@
+import random
+from collections.abc import Callable
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from strive.config.identity import hash_of
+from strive.errors import ConfigError
+from strive.hydra_app.compose import HydraComposer
+from strive.hydra_app.frozen import frozen
+
+MakeComposer = Callable[..., HydraComposer]
+INTERPOLATED = """\
+twice: ${mul:2,${lr}}
+name: run_${model.act}_${lr}
+sub: ${model}
+deep: ${oc.select:sub.width}
+keys: ${oc.dict.keys:model}
+"""
+
+
+def test_a_cell_is_what_hydra_composes_whatever_is_overridden(make_composer: MakeComposer):
+    composer = make_composer(INTERPOLATED)
+    draw = random.Random(0)
+    values = {
+        "lr": ["0.1", "1e-1", "2", "inf"],
+        "seed": ["0", "1", "-3"],
+        "model.width": ["8", "64", "null"],
+        "model.act": ["gelu", "'relu'", "a b"],
+        "layers": ["[1]", "[]", "[64,64]"],
+        "opt": ["adam", "sgd"],
+        "opt.lr": ["0.5"],
+        "+extra": ["1", "text"],
+        "model": ["{width:3,depth:9}"],
+    }
+    for _ in range(60):
+        keys = draw.sample(list(values), draw.randint(0, 5))
+        overrides = [f"{key}={draw.choice(values[key])}".replace("a b", "'a b'") for key in keys]
+        found = composer.unchecked(overrides)
+        whole = composer._composed(overrides)  # by Hydra alone
+        assert found.science == whole.science, overrides
+        assert found.logistics == whole.logistics, overrides
+        assert found.composed is not None
+        assert whole.composed is not None
+        assert frozen(found.composed()) == frozen(whole.composed()), overrides
+    assert composer._base(()).reusable
+
+
+def test_values_that_were_set_for_one_cell_are_not_in_the_next(make_composer: MakeComposer):
+    composer = make_composer(INTERPOLATED)
+    before = composer.unchecked([]).science
+    composer.unchecked(["model.width=3", "lr=7", "layers=[1,2,3]"])
+    assert composer.unchecked([]).science == before
+
+
+def test_what_depends_on_a_value_follows_it(make_composer: MakeComposer):
+    science = make_composer(INTERPOLATED).unchecked(["lr=0.5", "model.width=3"]).science
+    assert (science["twice"], science["name"], science["sub.width"], science["opt.lr"]) == (1.0, "run_relu_0.5", 3, 0.5)
+
+
+def test_spellings_of_a_number_are_one_cell_and_types_are_three(make_composer: MakeComposer):
+    composer = make_composer()
+    digits = [hash_of(composer.unchecked([f"lr={text}"]).science) for text in ("0.1", "1e-1", "0.10")]
+    assert len(set(digits)) == 1
+    digits = [hash_of(composer.unchecked([f"lr={text}"]).science) for text in ("1", "1.0", "true")]
+    assert len(set(digits)) == 3
+
+
+def test_lists_and_empty_mappings_are_part_of_the_identity(make_composer: MakeComposer):
+    science = make_composer().unchecked([]).science
+    assert science["layers"] == [64, 64]
+    assert science["empty"] == {}
+
+
+def test_a_value_that_changes_by_itself_is_refused_until_it_is_declared(make_composer: MakeComposer):
+    with pytest.raises(ConfigError, match=r"run_id is .*hydra\.sweeper\.logistics=\[run_id\]"):
+        make_composer("run_id: ${count:}\n").unchecked([])
+    cell = make_composer("run_id: ${count:}\n", logistics=["run_id"]).unchecked([])
+    assert "run_id" in cell.logistics
+
+
+def test_the_place_of_a_cell_in_the_launch_is_no_seed(make_composer: MakeComposer):
+    with pytest.raises(ConfigError, match=r"own_seed comes from \$\{hydra:job\.num\}"):
+        make_composer("own_seed: ${hydra:job.num}\n").unchecked([])
+
+
+def test_an_unknown_key_is_hydras_error(make_composer: MakeComposer):
+    with pytest.raises(HydraException, match="modle"):
+        make_composer().unchecked(["modle.width=3"])
+
+
+def test_a_key_whose_absence_is_declared_renames_nothing(make_composer: MakeComposer):
+    before = hash_of(make_composer().unchecked([]).science)
+    composer = make_composer("dropout: 0\n", absent={"dropout": 0})
+    assert hash_of(composer.unchecked([]).science) == before
+    assert hash_of(composer.unchecked(["dropout=0.5"]).science) != before
+
+
+def test_a_frozen_config_is_the_config(make_composer: MakeComposer):
+    composed = make_composer(INTERPOLATED).unchecked(["lr=0.5"]).composed
+    assert composed is not None
+    assert OmegaConf.to_container(composed())["lr"] == 0.5
