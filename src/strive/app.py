@@ -144,6 +144,9 @@ class App(Protocol):
     def pack_key(self, config: Mapping[str, Any]) -> str:
         """Return a text that is equal for cells that can train side by side in one process; config: as flat."""
 
+    def code_now(self, config: Any, files: Mapping[str, str]) -> "Code":
+        """Return the code here that would train a cell of whose record these were the files."""
+
     def frozen(self, config: Any) -> dict[str, str]:
         """Return what of_task needs of a config beside its keys, {} if nothing."""
 

@@ -55,6 +55,8 @@ _SHOWN = 5
 # Cached: the process has already imported its code, so later edits do not count.
 @lru_cache(maxsize=64)
 def _code(builder: str, folder: str) -> Code:
+    if not app.current().CODE:
+        return Code("", {})  # a foreign app's is what the cell's process imports
     with importable():
         modules = reached([app.current().CODE, builder] if builder else [app.current().CODE])
     if builder and builder not in modules:

@@ -8,6 +8,8 @@ import os
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 
@@ -26,21 +28,25 @@ def imported_code(own: Collection[str], path: Sequence[str], further: Sequence[P
     """
     found = {}
     for file in [*_imported_files(own), *further]:
-        try:
+        with suppress(OSError):  # it was deleted since
             found[_named(file, path)] = _digest(file)
-        except OSError:
-            continue  # it was deleted since
-    return Code(
-        hashlib.sha256("\0".join(sorted(set(found.values()))).encode()).hexdigest()[:10], dict(sorted(found.items()))
-    )
+    return _code(found)
 
 
-def changed(files: Mapping[str, str], path: Sequence[str]) -> list[str]:
-    """Return the recorded files that have another content now, or are gone. files: Code.files."""
-    return [name for name, digest in files.items() if _current(name, path) != digest]
+@cache
+def files_now(names: tuple[str, ...], path: tuple[str, ...]) -> Code:
+    """Return recorded files as they are now; one that is gone has another hash."""
+    return _code({name: _current(name, path) for name in names})
 
 
-def _current(name: str, path: Sequence[str]) -> str:
+def _code(files: Mapping[str, str]) -> Code:
+    # A set, so that a moved file changes nothing.
+    digest = hashlib.sha256("\0".join(sorted(set(files.values()))).encode())
+    return Code(digest.hexdigest()[:10] if files else "", dict(sorted(files.items())))
+
+
+@cache
+def _current(name: str, path: tuple[str, ...]) -> str:
     places = [Path(name)] if os.path.isabs(name) else [Path(folder, name) for folder in path]
     for place in places:
         try:

@@ -13,6 +13,7 @@ from strive.app import CellFacts, TableLayout, Trainer
 from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.code.hash import Code
+from strive.code.imported import files_now
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import frozen_cell
 from strive.hydra_app.hydra_internals import hydra_config, replace_multirun, without_hydra
@@ -183,6 +184,10 @@ class HydraApp:
     def code_of(self, config: Any) -> Code:
         """Return an unknown code: what a cell imports is known when it has trained."""
         return Code("", {})
+
+    def code_now(self, config: Any, files: Mapping[str, str]) -> Code:
+        """Return these files as they are now."""
+        return files_now(tuple(files), tuple(self.program.path))
 
     def surroundings(self, config: HydraCell) -> dict[str, Any]:
         """Return nothing: what a cell's record says of its machine is found where it trains."""

@@ -197,10 +197,11 @@ def decide_action(
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         made = record.provenance.code_hash
-        stale = made if is_stale(made, code, record.config, Path(config.runs)) else ""
+        here = app.current().code_now(config, record.provenance.code_files).hash
+        stale = made if is_stale(made, here, record.config, Path(settings_of(config).runs)) else ""
         images = other_images(config, record) or ""
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
-            why = f"code {stale}, now {code}" if stale else images or "hydra.sweeper.retrain=all"
+            why = f"code {stale}, now {here}" if stale else images or "hydra.sweeper.retrain=all"
             name = records.file_hash(records.record_path(Path(settings_of(config).runs), cell))
             begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""

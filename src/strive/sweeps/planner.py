@@ -312,7 +312,7 @@ def _since(planned: Planned) -> str:
     """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, app.current().code_of(planned.config).files)
+    changed = changed_files(before, app.current().code_now(planned.config, before).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 
