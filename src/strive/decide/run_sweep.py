@@ -160,7 +160,7 @@ def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
         if record is not None and record.status.finished:
             finished[planned.cell] = record
     shown = plan.cells[:_ROWS]
-    OUTPUT.print(result_table(shown, finished))
+    OUTPUT.print(result_table(shown, finished, plan.swept))
     if len(plan.cells) > _ROWS:
         OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
     for line in remark_lines(finished):

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.base import Container
 
 from strive.hydra_app.cell import HydraCell, Options
-from strive.hydra_app.hydra_internals import apply_overrides, hydra_config, hydra_node, is_group, node_of
+from strive.hydra_app.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
 from strive.hydra_app.split import Split, check_constant, split
 from strive.sweeps.compose import Composer
@@ -69,9 +69,9 @@ class HydraComposer(Composer):
                 return whole
         return self._cell(found, base.config, lambda: self._with_values(base, plain, overrides))
 
-    def master_leaves(self) -> dict[str, Leaf]:
-        """Return the leaves of the config without a cell's overrides."""
-        return self._base(()).leaves
+    def group_names(self) -> list[str]:
+        """Return the config groups of the app."""
+        return group_names(self._loader)
 
     def _is_group(self, key: str) -> bool:
         return self._groups(key)

@@ -12,6 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, run_job, setup_globals
@@ -26,6 +27,19 @@ AtMain = Callable[[TaskFunction, ConfigLoader], None]
 def is_group(loader: ConfigLoader, name: str) -> bool:
     """Return whether a name is a config group of the app, whose options an override chooses."""
     return bool(loader.repository.group_exists(name))  # type: ignore[attr-defined]
+
+
+def group_names(loader: ConfigLoader) -> list[str]:
+    """Return the config groups of the app, such as model and model/head, without Hydra's own."""
+    repository, found, waiting = loader.repository, [], [""]  # type: ignore[attr-defined]
+    while waiting:
+        group = waiting.pop()
+        for name in repository.get_group_options(group, ObjectType.GROUP):
+            whole = f"{group}/{name}" if group else str(name)
+            if whole != "hydra" and whole not in found:
+                found.append(whole)
+                waiting.append(whole)
+    return found
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:

@@ -104,6 +104,7 @@ class Plan:
     text: str = ""  # the sweep file's text
     images: list[str] = field(default_factory=list)  # the images found for each data set, and those left out
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
+    swept: tuple[str, ...] = ()  # keys that the command line and the sweep file give several values
 
     @property
     def folder(self) -> Path:

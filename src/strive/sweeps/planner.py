@@ -1,6 +1,7 @@
 """Planning: composes and checks every cell of a command line, and lists all errors together."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from strive.console import CONSOLE
 from strive.errors import ConfigError, RecordError
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
 from strive.sweeps.compose import Composer
-from strive.sweeps.override_syntax import effective_overrides, override
+from strive.sweeps.override_syntax import effective_overrides, keys_of, override
 from strive.sweeps.plan import (
     Action,
     Chosen,
@@ -80,7 +81,8 @@ class Planner:
                     config = self._chosen(config, combination, choosers, gathering)
                 config = app.current().as_recorded(app.current().checked(config))
                 gathering.add(combination, self._looked_up(config, combination.arm))
-        return self._put_together(arguments, sweep, gathering)
+        plan = self._put_together(arguments, sweep, gathering)
+        return replace(plan, swept=_swept(combinations))
 
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
         cells = gathering.cells(sweep, arguments)
@@ -258,6 +260,13 @@ class _Gathering:
         if not self._planned:
             raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
         return list(self._planned.values())
+
+
+def _swept(combinations: Sequence[Combination]) -> tuple[str, ...]:
+    """Return the keys that do not have one override in all cells."""
+    counts = Counter(text for each in combinations for text in each.overrides)
+    varying = [text for text, count in counts.items() if count < len(combinations)]
+    return tuple(dict.fromkeys(key for text in varying for key in keys_of(text)))
 
 
 def _check_twin(config: CellConfig, twin: CellConfig) -> None:

@@ -10,18 +10,20 @@ from strive.cells.evidence import remark
 from strive.cells.metrics import value_text
 from strive.cells.records import Record, Status
 from strive.config import identity
+from strive.sweeps.factors import independent
 from strive.sweeps.plan import Planned
 
 _MOST_METRICS = 4  # columns
 
 
-def result_table(cells: Sequence[Planned], finished: Mapping[str, Record]) -> Table:
-    """Return the table: a column for each key that varies, and for each metric."""
+def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
+    """Return the table: a column for each key that varies, and for each metric. swept: keys to show in any case."""
     shown_by = app.current().TABLE
     configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
     keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
     factors = [key for key in varying if key not in shown_by.in_label and identity.decides(key)]
+    factors = independent(factors, configs, first=[key for key in factors if key in swept or shown_by.label])
     common = {name: key for name, key in shown_by.title.items() if key not in varying}
     metrics = shown_by.metrics or _metrics(finished.values())
     table = Table(title="  ".join(f"{name} {configs[0][key]}" for name, key in common.items()), box=box.SIMPLE)
