@@ -124,7 +124,7 @@ def main(**options: Any) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]
     def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
         import hydra
 
-        from strive.cells.run_function import as_single_cell
+        from strive.hydra_app.single import as_single_cell
 
         decorated: Callable[..., Any] = hydra.main(**options)(as_single_cell(function))
         return decorated

@@ -5,12 +5,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from strive import signals
-from strive.cells import active, records
 from strive.cells.cell_run import CellRun
 from strive.cells.evidence import summary
 from strive.cells.records import Record
@@ -71,34 +69,16 @@ def opened(run: CellRun) -> Iterator[CellRun]:
             run.finish(None)
 
 
-def as_single_cell(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return the function to give to hydra.main, which without -m runs as one cell, with its record."""
+def run_alone(function: Callable[[], Any], open_run: Callable[[], CellRun]) -> None:
+    """Run a function as a program of its own: the path of the record is its last line, a failure its exit code.
 
-    @wraps(function)
-    def task(config: Any) -> Any:
-        folder = None if active.current() is not None else _folder_of_single_run()
-        return function(config) if folder is None else run_alone(function, config, runs=folder)
-
-    return task
-
-
-def _folder_of_single_run() -> Path | None:
-    """Return the folder for records if Hydra runs this function, and runs it once; None if it does not."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
-        return None
-    started = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir leaves it
-    return Path("runs") if started == Path.cwd() else started / "runs"
-
-
-def run_alone(function: Callable[[Any], Any], config: Any, *, runs: Path = Path("runs")) -> None:
-    """Run a function as a program of its own: the path of the record is its last line, a failure its exit code."""
+    open_run: returns the run of its cell, with the errors of `CellRun`.
+    """
     if threading.current_thread() is threading.main_thread():
         signals.listen()
     try:
-        record = run_function(function, config, runs=runs)
+        with open_run() as run:
+            record = run.run(function)
     except StoppedError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -108,7 +88,7 @@ def run_alone(function: Callable[[Any], Any], config: Any, *, runs: Path = Path(
     if record.failure is not None:
         print(record.failure.traceback, file=sys.stderr)
     CONSOLE.print(summary(record))
-    print(records.record_path(runs, record.cell))
+    print(run.path)
     if record.failure is not None:
         sys.exit(1)
 
