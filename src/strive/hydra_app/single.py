@@ -1,5 +1,6 @@
 """A Hydra app's function as one cell, without a sweep: what strive.main adds to hydra.main."""
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 from strive.cells import active
 from strive.cells.cell_run import CellRun
 from strive.cells.run_function import run_alone
+from strive.code.imported import imported_code
 from strive.config.identity import hash_of
 from strive.hydra_app.leaves import leaves
 from strive.hydra_app.split import split
@@ -23,12 +25,12 @@ def as_single_cell(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @wraps(function)
     def task(config: Any) -> Any:
         alone = active.current() is None and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
-        return run_alone(lambda: function(config), lambda: _open_run(config)) if alone else function(config)
+        return run_alone(lambda: function(config), lambda: _open_run(function, config)) if alone else function(config)
 
     return task
 
 
-def _open_run(config: DictConfig) -> CellRun:
+def _open_run(function: Callable[[Any], Any], config: DictConfig) -> CellRun:
     """Return the run of the cell that a sweep would have for this config."""
     hydra = HydraConfig.get()
     options = hydra.sweeper if "strive" in str(hydra.sweeper.get("_target_")) else {}
@@ -39,4 +41,5 @@ def _open_run(config: DictConfig) -> CellRun:
         runs if started == Path.cwd() else started / runs,  # hydra.job.chdir leaves it
         config=parts.science,
         logistics=parts.logistics,
+        code=lambda: imported_code({function.__module__.partition(".")[0]} - {"__main__"}, sys.path),
     )
