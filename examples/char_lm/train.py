@@ -6,11 +6,12 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import hydra
-import strive
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import strive
 
 
 class Block(nn.Module):

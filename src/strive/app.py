@@ -199,7 +199,10 @@ class Pack(Protocol):
 class Trainer(Protocol):
     """What trains an app's cells in this process."""
 
-    fresh_process: bool  # whether each cell has a process of its own
+    @property
+    def fresh_process(self) -> bool:
+        """Return whether each cell has a process of its own."""
+
     def run_cell(self, config: Any, *, replaces: str = "", fence: str = "") -> Any:
         """Train one cell, or go on with it, and return its record. replaces, fence: as for Pack.add.
 

@@ -5,7 +5,7 @@ An app's config is a dataclass (of dataclasses) whose fields are made by `scienc
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +45,12 @@ def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
             yield key, item.metadata["meaning"], value
 
 
-def defaults() -> dict[str, Any]:
+def defaults() -> Mapping[str, Any]:
     """Return {dotted key: default} for the current app."""
     return app.current().defaults()
 
 
-def groups() -> tuple[str, ...]:
+def groups() -> Sequence[str]:
     """Return the keys of the current app that contain other keys, such as optimizer."""
     return app.current().groups()
 

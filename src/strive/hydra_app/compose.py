@@ -30,7 +30,7 @@ class Base:
     """A composed choice of groups, and what is known of its leaves."""
 
     config: DictConfig
-    hydra: DictConfig  # what ${hydra:...} reads
+    hydra: Any  # what ${hydra:...} reads
     leaves: dict[str, Leaf]
     left_to_compare: int = _COMPARED
     reusable: bool = True  # False: values are not only set, so each cell is composed by Hydra

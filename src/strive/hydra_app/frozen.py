@@ -55,8 +55,8 @@ def thawed_cell(content: Mapping[str, str]) -> DictConfig:
 _UNRESOLVED = object()
 
 
-def _calling(node: Container, key: str) -> Iterator[tuple[str, Node]]:
-    """Yield (key, node) for each interpolation outside hydra that calls a resolver itself."""
+def _calling(node: Any, key: str) -> Iterator[tuple[str, Node]]:
+    """Yield (key, node) for each interpolation of a mapping or list that calls a resolver itself; not below hydra."""
     names: Any = node if isinstance(node, DictConfig) else range(len(node))
     for name in names:
         if not key and name == "hydra":
@@ -80,7 +80,7 @@ def _resolved(node: Node) -> Any:
         return _UNRESOLVED
 
 
-def _dumped(node: Node, key: str) -> dict[str, Any]:
+def _dumped(node: Any, key: str) -> dict[str, Any]:
     if node._is_missing():
         return {"missing": True}
     if node._is_interpolation():

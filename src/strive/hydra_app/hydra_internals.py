@@ -83,7 +83,7 @@ def reads_config(resolver: str) -> bool:
 
 
 @contextmanager
-def hydra_config(config: DictConfig) -> Iterator[DictConfig]:
+def hydra_config(config: DictConfig) -> Iterator[Any]:
     """Let ${hydra:...} read this composed config in the block; yield what `hydra_node` takes."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
@@ -94,7 +94,7 @@ def hydra_config(config: DictConfig) -> Iterator[DictConfig]:
 
 
 @contextmanager
-def hydra_node(node: DictConfig) -> Iterator[None]:
+def hydra_node(node: Any) -> Iterator[None]:
     """Let ${hydra:...} read in the block what hydra_config read before: that took a copy, which takes milliseconds."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = node
@@ -132,8 +132,8 @@ def replace_multirun(at_main: AtMain, wanted: Callable[[TaskFunction], bool]) ->
         original = multirun if mode == RunMode.MULTIRUN else run
         return original(self, config_name, task_function, *args, **kwargs)
 
-    Hydra.get_mode = lambda self, *args, **kwargs: RunMode.MULTIRUN  # type: ignore[method-assign, assignment]
-    Hydra.multirun = patched  # type: ignore[method-assign, assignment]
+    Hydra.get_mode = lambda self, *args, **kwargs: RunMode.MULTIRUN  # type: ignore[method-assign]
+    Hydra.multirun = patched  # type: ignore[method-assign]
 
 
 def run_as_job(task_function: TaskFunction, config: DictConfig, loader: ConfigLoader) -> JobReturn:
