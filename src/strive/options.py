@@ -5,12 +5,9 @@ imports nothing but the standard library.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from strive.errors import ConfigError
-
-if TYPE_CHECKING:
-    from strive.cells.records import Status
 
 FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "error")
 
@@ -31,9 +28,9 @@ class Retries:
             if (times := getattr(self, status)) < 0:
                 raise ConfigError(f"hydra.launcher.retries.{status} must be 0 or more, got {times}")
 
-    def allow(self, status: "Status", times_so_far: int) -> bool:
+    def allow(self, status: str, times_so_far: int) -> bool:
         """Return whether a cell that ended so is tried again, after so many tries for the same reason."""
-        return status.value in FAILURES and times_so_far < int(getattr(self, status.value))
+        return status in FAILURES and times_so_far < int(getattr(self, status))
 
 
 @dataclass
