@@ -188,10 +188,11 @@ def test_a_typed_package_with_experiments_and_a_spawn_pool_runs_as_in_hydra(star
             "    def half(self, lr):\n        return lr / 2\n",
             "study/train.py": PACKAGE,
             "study/conf/config.yaml": PACKAGE_CONF,
+            "study/conf/experiment/narrow.yaml": "# @package _global_\nnet:\n  width: 3\n",
             "study/conf/experiment/wide.yaml": "# @package _global_\nnet:\n  width: 30\nlr: 0.5\n",
         },
     )
-    done = start("kind=two", "experiment=null,wide", program=("-m", "study.train"))
+    done = start("kind=two", "experiment=narrow,wide", program=("-m", "study.train"))
     assert done.returncode == 0, done.stderr
     wide, narrow = sorted((record["metrics"] for record in records(project)), key=lambda found: -found["width"])
     assert wide == {"width": 30, "half": 0.25, "seven": 7.0}

@@ -20,6 +20,7 @@ from strive.cells.history import read_lines
 from strive.cells.records import Record
 from strive.cells.settings import settings_of
 from strive.cells.state import CellState, FolderState, find_state
+from strive.code.hash import changed_files
 from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
@@ -198,11 +199,14 @@ def decide_action(
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         made = record.provenance.code_hash
-        here = app.current().code_now(config, record.provenance.code_files).hash
-        stale = made if is_stale(made, here, record.config, Path(settings_of(config).runs)) else ""
+        here = app.current().code_now(config, record.provenance.code_files)
+        stale = made if is_stale(made, here.hash, record.config, Path(settings_of(config).runs)) else ""
         images = other_images(config, record) or ""
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
-            why = f"code {stale}, now {here}" if stale else images or "hydra.sweeper.retrain=all"
+            why = images or "hydra.sweeper.retrain=all"
+            if stale:
+                changed = changed_files(record.provenance.code_files, here.files)
+                why = f"code {stale}, now {here.hash}" + (f" ({changed} changed)" if changed else "")
             name = records.file_hash(records.record_path(Path(settings_of(config).runs), cell))
             begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""
