@@ -97,7 +97,7 @@ def _dumped(node: Any, key: str) -> dict[str, Any]:
     kind = OmegaConf.get_type(node)
     if kind not in (dict, None) and _found(_name(kind)) is kind:
         more["type"] = _name(kind)
-    return {"items": [[_plain(name, key), _child(node, name, f"{key}.{name}".lstrip("."))] for name in node]} | more
+    return {"items": [[_plain(name, key), _child(node, name, f"{key}.{name!s}".lstrip("."))] for name in node]} | more
 
 
 def _child(node: Container, name: Any, key: str) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _built(content: dict[str, Any]) -> Any:
     return "???" if "missing" in content else _value(content["value"])
 
 
-def _mapping(content: dict[str, Any]) -> DictConfig:
+def _mapping(content: dict[str, Any]) -> Any:
     items = {_value(name): _built(each) for name, each in content["items"]}
     if "type" not in content:
         return _flagged(DictConfig(items), content)
