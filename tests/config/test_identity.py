@@ -96,12 +96,15 @@ def test_a_change_of_schema_gives_a_new_id(monkeypatch: pytest.MonkeyPatch):
 
 def test_differences_names_the_keys_that_make_two_ids_differ(make_config: MakeConfig):
     a, b = make_config(), make_config("seed=3", "augment=flip_shift", "trainer.threads=1")
-    assert differences(identity.flat(a), identity.flat(b)) == {"augment.kind": ("none", "flip_shift"), "seed": (0, 3)}
+    assert differences(identity.science_of(a), identity.science_of(b)) == {
+        "augment.kind": ("none", "flip_shift"),
+        "seed": (0, 3),
+    }
 
 
 def test_cells_without_differences_have_one_id(make_config: MakeConfig):
     a, b = make_config("trainer.device=cpu"), make_config("runs=elsewhere")
-    assert differences(identity.flat(a), identity.flat(b)) == {}
+    assert differences(identity.science_of(a), identity.science_of(b)) == {}
     assert cell_id(a) == cell_id(b)
 
 

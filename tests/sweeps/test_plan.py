@@ -14,6 +14,7 @@ from allcnn.config import Config
 from allcnn.training import write_state
 from strive.cells import records
 from strive.cells.lease import take_claim
+from strive.code.hash import Code
 from strive.config import identity
 from strive.config.keys import knobs
 from strive.sweeps.plan import Action, Planned, Retrain, decide_action, names_in, plan_name
@@ -25,7 +26,8 @@ Look = Callable[..., Planned]
 def look() -> Look:
     def look(config: Config, retrain: Retrain = Retrain.failed, **more: Any) -> Planned:
         arguments: dict[str, Any] = {"code": "here", "queued": {}, "folders": names_in(Path(config.runs))} | more
-        return decide_action(config, retrain=retrain, **arguments)
+        now = Code(arguments["code"], {})
+        return decide_action(config, retrain=retrain, code_now=lambda files: now, **arguments)
 
     return look
 

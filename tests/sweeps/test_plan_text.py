@@ -11,7 +11,8 @@ from strive.cells.records import Status
 from strive.cells.task import CellOutcome
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
-from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines, result_table
+from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines
+from strive.sweeps.result_table import result_table
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ import pytest
 import torch
 from support import MakeConfig, MakePlan
 
+import allcnn.app
 from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.app import CellFacts
 from strive.cells import records
+from strive.code.hash import Code
 from strive.config import identity
 from strive.errors import ConfigError, RecordError
 from strive.launch.submission import write_submission
@@ -92,7 +94,7 @@ def test_done_cells_of_other_code_are_named_and_left_unless_asked(
 ):
     record = run_cell(make_small())
     assert make_plan().notes == []
-    monkeypatch.setattr(planner, "code_hash", lambda builder=None: "0123456789")
+    monkeypatch.setattr(allcnn.app, "code_of", lambda config: Code("0123456789", {}))
     plan = make_plan("seed=0,1")
     assert [planned.action for planned in plan.cells] == [Action.done, Action.train]
     assert record.provenance.code_hash in plan.notes[0]

@@ -20,7 +20,7 @@ from strive.cells.history import read_lines
 from strive.cells.records import Record
 from strive.cells.settings import settings_of
 from strive.cells.state import CellState, FolderState, find_state
-from strive.code.hash import changed_files
+from strive.code.hash import Code, changed_files
 from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
@@ -177,12 +177,14 @@ def decide_action(
     arm: str = "",
     retrain: Retrain,
     code: str,
+    code_now: Callable[[Mapping[str, str]], Code],
     queued: Mapping[str, str],
     folders: frozenset[str],
     other_images: Callable[[CellConfig, Record], str | None] = lambda config, record: None,
 ) -> Planned:
     """Return the action for one cell, decided from the files on disk.
 
+    code: hash of the code that would train it. code_now: returns the code here that a record's files are now.
     queued: {cell id: SLURM job} of earlier submissions that are still alive. folders: names in the
     runs folder, so that a cell that was never started needs no disk access. other_images: returns why a
     record's images differ from those at data.root now, or None or "".
@@ -199,7 +201,7 @@ def decide_action(
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         made = record.provenance.code_hash
-        here = app.current().code_now(config, record.provenance.code_files)
+        here = code_now(record.provenance.code_files)
         stale = made if is_stale(made, here.hash, record.config, Path(settings_of(config).runs)) else ""
         images = other_images(config, record) or ""
         if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):

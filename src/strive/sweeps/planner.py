@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ class Planner:
             arm=arm,
             retrain=self.retrain,
             code=app.current().code_of(config).hash,
+            code_now=partial(app.current().code_now, config),
             queued=self._queued(settings_of(config).runs),
             folders=self._names(settings_of(config).runs),
             other_images=self._other_images,
