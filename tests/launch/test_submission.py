@@ -29,7 +29,7 @@ def test_two_launches_have_folders_of_their_own(make_plan: MakePlan):
 
 
 def test_launching_loads_no_torch():
-    modules = ("launch.submission", "launch.local", "cells.task", "sweeps.plan", "sweeps.plan_text", "slurm.options")
+    modules = ("launch.submission", "launch.local", "cells.task", "sweeps.plan", "sweeps.plan_text", "options")
     code = f"import sys; {'; '.join(f'import strive.{name}' for name in modules)}"
     code += "; import hydra_plugins.strive; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -55,7 +55,7 @@ class FunctionTrainer:
         """Return whether each cell has a process of its own."""
         return self.program.fresh_process
 
-    def run(self, config: HydraCell, replaces: str, fence: str) -> Record:
+    def run_cell(self, config: HydraCell, *, replaces: str = "", fence: str = "") -> Record:
         """Run the app's function as a cell and return its record. Raises what `CellRun.run` raises."""
         settings, runs = config.settings, Path(config.settings.runs).absolute()
         cell = identity.cell_id(config)
@@ -116,7 +116,7 @@ class OneCell:
             config, replaces, fence = self._waiting[0]
             outcome: Record | BaseException
             try:
-                outcome = self._trainer.run(config, replaces, fence)
+                outcome = self._trainer.run_cell(config, replaces=replaces, fence=fence)
             except BaseException as error:
                 outcome = error
             del self._waiting[0]
