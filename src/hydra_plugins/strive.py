@@ -73,7 +73,7 @@ class CellLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Refuse to work for another sweeper."""
         raise CompactHydraException(  # printed without a stack trace, even under another app
-            f"hydra/launcher={self.name} works with hydra/sweeper=strive;"
+            f"hydra/launcher=strive_{self.name} works with hydra/sweeper=strive;"
             " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
         )
 
@@ -89,7 +89,7 @@ class CellLauncher(Launcher):
 class LocalLauncher(CellLauncher):
     """Trains cells in worker processes on this machine."""
 
-    name = "strive_local"
+    name = "local"
 
     def __init__(self, **options: Any) -> None:
         self.options = LocalOptions.of(options)
@@ -104,7 +104,7 @@ class LocalLauncher(CellLauncher):
 class SlurmLauncher(CellLauncher):
     """Trains cells as jobs on a SLURM cluster."""
 
-    name = "strive_slurm"
+    name = "slurm"
 
     def __init__(self, **options: Any) -> None:
         from importlib.util import find_spec
@@ -113,7 +113,7 @@ class SlurmLauncher(CellLauncher):
 
         self.options = SlurmOptions.of(options)
         if find_spec("submitit") is None:
-            raise ConfigError(f"hydra/launcher={self.name} needs a package that is not installed: pip install submitit")
+            raise ConfigError(f"hydra/launcher=strive_{self.name} needs a package that is not installed: pip install submitit")
 
     def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""

@@ -294,7 +294,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.1)
     freed, finished, failed = (make_task(f"seed={seed}") for seed in range(3))
     others = [make_task(f"seed={seed}") for seed in range(3, 6)]
-    result = run_cell(identity.config_of(make_task("seed=1", "runs=source").config))
+    result = run_cell(identity.config_of(make_task("seed=1", "runs=source").flat))
     with contextlib.ExitStack() as stack:
         claims = {}
         for task in (freed, finished, failed):

@@ -107,7 +107,7 @@ def test_each_kind_of_retraining_includes_the_one_before(look: Look, make_small:
         assert look(config, retrain, code=code).action is same_code
     stale = look(config, Retrain.stale)
     assert (stale.stale, stale.replaces) == (code, name)
-    assert stale.reason == f"code {code}, now here"
+    assert stale.reason.startswith(f"code {code}, now here (")
 
 
 def test_a_cell_that_another_process_trains_is_waited_for(look: Look, make_small: MakeConfig):

@@ -82,7 +82,7 @@ def test_the_end_of_a_run_names_what_diverged_and_what_never_left_chance(make_co
     finished = {cell: records.read_record(records.record_path(tmp_path, cell)) for cell in cells}
     assert remark_lines(finished) == [
         "of 3 cells with a result 1 diverged and 1 dead:",
-        f"  {cells[1]}: diverged: the training loss was not finite in epoch 350 of 350",
+        f"  {cells[1]}: diverged: the training loss became nan in epoch 350 of 350",
         f"  {cells[2]}: done: dead, not below the 90.00% of always naming the largest class",
     ]
     assert remark_lines({cells[0]: finished[cells[0]]}) == []

@@ -32,7 +32,7 @@ class Submission:
 def write_submission(plan: Plan, cells: Sequence[Planned], launcher: str) -> Submission:
     """Freeze the cells: whatever happens to conf/ from now on, they train with these values."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = plan.folder / f"{stamp}-{uuid4().hex[:4]}"
+    folder = plan.folder / f"{stamp}-{uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     tasks = [frozen(planned) for planned in cells]
     write_tasks(folder / "tasks.jsonl", tasks)
