@@ -7,6 +7,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from allcnn.config import Config
@@ -31,7 +32,7 @@ raised: list[Exception] = []
 def main(composed: DictConfig) -> None:
     """Compose, check and train."""
     try:
-        if composed.get("sweeps"):
+        if any(text.startswith("sweeps=") for text in HydraConfig.get().overrides.task):
             raise ConfigError("sweeps=NAME is many cells: add -m")
         config = to_config(composed)
         # torch is imported only here, so that --help and tab completion respond at once.

@@ -113,7 +113,9 @@ class SlurmLauncher(CellLauncher):
 
         self.options = SlurmOptions.of(options)
         if find_spec("submitit") is None:
-            raise ConfigError(f"hydra/launcher=strive_{self.name} needs a package that is not installed: pip install submitit")
+            raise ConfigError(
+                f"hydra/launcher=strive_{self.name} needs a package that is not installed: pip install submitit"
+            )
 
     def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""

@@ -74,14 +74,13 @@ def test_two_options_of_which_hydra_takes_one_are_refused(strive: CommandLine):
     assert done.stderr.startswith("error: give one of -m, --cfg, --info, --run and --shell-completion")
 
 
-def test_another_app_hears_in_one_line_that_strives_plugins_are_not_for_it(tmp_path: Path):
+def test_a_sweeper_and_a_launcher_that_do_not_fit_end_with_one_line(tmp_path: Path):
     (tmp_path / "app.py").write_text(
         "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef main(cfg): pass\nmain()\n"
     )
     for plugins, message in (
-        (("hydra/launcher=local",), "hydra/launcher=local works with hydra/sweeper=strive"),
-        (("hydra/launcher=local", "hydra/sweeper=strive"), "trains the cells of strive's own src/run.py"),
-        (("hydra/sweeper=strive",), "trains the cells of strive's own src/run.py"),
+        (("hydra/launcher=strive_local",), "hydra/launcher=strive_local works with hydra/sweeper=strive"),
+        (("hydra/sweeper=strive",), "legal: hydra/launcher=strive_local, hydra/launcher=strive_slurm"),
     ):
         command = [sys.executable, "app.py", "-m", *plugins, "+a=1,2"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

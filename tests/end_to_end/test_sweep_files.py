@@ -72,7 +72,7 @@ def test_a_sweep_is_never_taken_for_a_single_cell(strive: CommandLine, files, tm
         ("hydra.sweeper.dryrun=true", "dryrun"),
         ("hydra.launcher.cells_per_device=-1", "hydra.launcher.cells_per_device must be 0 or more, got -1"),
         ("hydra.launcher.retries.error=-1", "hydra.launcher.retries.error must be 0 or more, got -1"),
-        ("hydra/launcher=basic", "hydra/launcher=local"),
+        ("hydra/launcher=basic", "hydra/launcher=strive_local"),
         ("hydra.sweeper.max_gpu_hours=1", "cannot be checked: no cell with these nets was trained"),
     ],
 )

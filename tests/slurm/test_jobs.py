@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -17,9 +16,10 @@ from hydra.types import RunMode
 from programs import Cluster
 from support import ROOT, MakeConfig
 
-from hydra_plugins import strive_sweeper
+import hydra_plugins.strive as plugin
 from strive.cells.records import Status
 from strive.cells.task import Task, task_of, write_tasks
+from strive.decide import sweeping
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.options import SlurmOptions
@@ -391,9 +391,8 @@ def test_a_launch_asks_a_slurm_that_does_not_answer_again_before_it_plans(
         "squeue", f"cd {cluster.folder}; echo x >> asked; [ $(wc -l < asked) -gt 2 ] && exec {answer}\n"
         f"echo '{words}' >&2; exit 1"
     )  # fmt: skip
-    monkeypatch.setattr(strive_sweeper, "_PAUSES", (0.0, 0.0))
-    sweeper = SimpleNamespace(launcher=strive_sweeper.SlurmLauncher())
-    assert list(strive_sweeper.StriveSweeper._queued(sweeper, tmp_path / "runs").values()) == ["41"]  # type: ignore[arg-type]
+    monkeypatch.setattr(sweeping, "_PAUSES", (0.0, 0.0))
+    assert list(sweeping._queued(tmp_path / "runs", plugin.SlurmLauncher()).values()) == ["41"]
 
 
 def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_path: Path) -> None:

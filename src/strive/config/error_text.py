@@ -175,7 +175,7 @@ def _hydra_keys() -> dict[str, str]:
     from hydra.core.config_store import ConfigStore
 
     found: dict[str, str] = {}
-    for group, name in (("sweeper", "strive"), ("launcher", "local"), ("launcher", "slurm")):
+    for group, name in (("sweeper", "strive"), ("launcher", "strive_local"), ("launcher", "strive_slurm")):
         node = ConfigStore.instance().repo.get("hydra", {}).get(group, {}).get(f"{name}.yaml")
         for field, value in node.node.items() if node is not None else ():
             for below in value if OmegaConf.is_dict(value) and value else ("",):
