@@ -6,7 +6,7 @@ from typing import Any
 
 from strive.results.conditions import Condition
 from strive.results.published import content, fits, off_paper, setup
-from strive.sweeps.table_spec import Value
+from strive.sweeps.table_spec import TEST_ERROR
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Entry, Row, Table
 
@@ -49,7 +49,7 @@ def _ours(entry: dict[str, Any], sweeps: Sequence[SweepSummary]) -> Iterator[_Ou
     table, when = entry["ours"]["table"], entry["ours"]["when"]
     wanted = {"data.name": content()["tables"][table]["data"], "model.family": setup(table)["model.family"]} | when
     for sweep in sweeps:
-        if sweep.layout.paper != table or sweep.layout.value is not Value.test_error:
+        if sweep.layout.paper != table or sweep.layout.value.name != TEST_ERROR.name:
             continue
         for condition in sweep.conditions:
             cells = condition.cells.to_dict("records")
@@ -141,7 +141,7 @@ def _our_notes(found: Sequence[_Ours]) -> list[str]:
             continue
         if each.said:
             notes.append(f"{name} is not the paper's in {'; '.join(each.said)}.")
-        by = {chosen.by for chosen in each.sweep.loaded.choices} | set(each.sweep.layout.select.values())
+        by = {chosen.by for chosen in each.sweep.loaded.choices} | set(map(str, each.sweep.layout.select.values()))
         if "test_error" in by:
             notes.append(f"{name}: the test images chose a value, as in the paper, so the error is too small.")
     return notes

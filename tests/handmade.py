@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from allcnn.labels import labels
 from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
 from strive.sweeps.table_spec import TableSpec
@@ -20,7 +21,7 @@ MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
 
 def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:
     loaded = load_sweep(sweep.name or sweep.file, [sweep.write()])
-    table = TableSpec(**({"rows": ("model.variant",), "columns": ()} | layout))
+    table = study_table(**layout)
     return SweepSummary(
         loaded=loaded,
         layout=table,
@@ -34,6 +35,11 @@ def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:
         tidy=pd.DataFrame(),
         footnotes=pd.DataFrame(),
     )
+
+
+def study_table(**layout: Any) -> TableSpec:
+    """Return a layout of the study's, by default with a row for each variant."""
+    return TableSpec(**({"rows": ("model.variant",), "columns": (), "labels": labels()} | layout))
 
 
 def epochs(*train_errors: float | None, val_errors: tuple[float, ...] = (), **more: Any) -> list[dict[str, Any]]:

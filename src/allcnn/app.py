@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from allcnn.config import Augment, Config, DeviceChoice, checked
+from allcnn.labels import labels
 from strive.app import CellFacts, TableLayout, Trainer
 from strive.cells.records import Record
 from strive.cells.settings import Settings
@@ -49,6 +50,7 @@ __all__ = [
     "inside",
     "is_open",
     "label",
+    "labels",
     "meaning_of",
     "of_task",
     "other_data",

@@ -6,12 +6,13 @@ import pytest
 from literature import comparison_tables
 
 from allcnn.config import Config
+from strive.cells.metrics import Better
 from strive.config import identity
 from strive.results.conditions import Condition
 from strive.statistics.inference import Summary
-from strive.sweeps.choice import Criterion
+from strive.sweeps.criterion import Criterion
 from strive.sweeps.table_spec import TableSpec as Layout
-from strive.sweeps.table_spec import Value
+from strive.sweeps.table_spec import value_of
 from strive.tables.table import Table
 
 BASELINE = identity.flat(Config())  # All-CNN-C on CIFAR-10 without augmentation
@@ -154,7 +155,7 @@ def test_a_sweep_that_mirrors_no_table_of_the_papers_does_not_count() -> None:
 
 
 def test_a_held_out_error_is_no_test_error() -> None:
-    summary = _summary(_condition({0: 9.0}), value=Value.val_error)
+    summary = _summary(_condition({0: 9.0}), value=value_of("val_error"))
     assert _ours(_table("cifar10", summary))[0][1] == "no value of ours yet"
 
 
@@ -168,7 +169,10 @@ def test_of_two_sweeps_with_the_same_cells_the_one_with_more_seeds_counts(turned
 
 def test_a_value_that_test_images_chose_is_said() -> None:
     condition = _condition({0: 9.0})
-    by_choice, by_table = _summary(condition, by="test_error"), _summary(condition, select={"x": Criterion.test_error})
+    by_choice, by_table = (
+        _summary(condition, by="test_error"),
+        _summary(condition, select={"x": Criterion("test_error", Better.lower)}),
+    )
     for summary in (by_choice, by_table):
         assert "the test images chose a value" in _table("cifar10", summary).notes[-1]
     assert "test images chose" not in " ".join(_table("cifar10", _summary(condition)).notes)

@@ -7,9 +7,9 @@ import pytest
 from golden import Golden
 from handmade import MakeGolden, epochs, summary_of
 
+from allcnn.labels import labels
 from strive.figures.histories import histories_of, scale_of
-from strive.results.labels import short_label
-from strive.sweeps.table_spec import Value
+from strive.sweeps.table_spec import value_of
 
 
 def nets(sweep: Golden, rates: list[float]) -> Golden:
@@ -21,7 +21,8 @@ def nets(sweep: Golden, rates: list[float]) -> Golden:
 
 def panels(sweep: Golden, **layout: Any) -> list[tuple[str, str]]:
     return [
-        (short_label(history.panel), short_label(history.line)) for history in histories_of(summary_of(sweep, **layout))
+        (labels().short(history.panel), labels().short(history.line))
+        for history in histories_of(summary_of(sweep, **layout))
     ]
 
 
@@ -100,7 +101,7 @@ def test_validation_is_shown_where_images_were_held_out(
 ):
     sweep = golden()
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.5, val_errors=(0.6,) if held_out else ()))
-    summary = summary_of(sweep, value=Value(value))
+    summary = summary_of(sweep, value=value_of(value))
     scale = scale_of(summary, histories_of(summary))
     assert scale.columns == columns
     if held_out:

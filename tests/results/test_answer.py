@@ -2,14 +2,15 @@ from pathlib import Path
 
 import pytest
 from golden import Golden
+from handmade import study_table
 
 from strive.results.answer import answer
 from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
 from strive.sweeps.table_spec import TableSpec
 
-ALONE = TableSpec(rows=("model.variant",), columns=())
-COMPARED = TableSpec(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
+ALONE = study_table(rows=("model.variant",), columns=())
+COMPARED = study_table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_table_with_columns_says_which_of_them_is_smallest_in_which_rows(sweep
     for variant, at_low, at_high in (("base", 10.0, 11.0), ("strided", 10.0, 9.0), ("convpool", 8.0, None)):
         sweep.cell({"model.variant": variant, "optimizer.lr": 0.05}, at_low)
         sweep.cell({"model.variant": variant, "optimizer.lr": 0.1}, at_high)
-    assert said(sweep, TableSpec(rows=("model.variant",), columns=("optimizer.lr",))) == (
+    assert said(sweep, study_table(rows=("model.variant",), columns=("optimizer.lr",))) == (
         "Smallest test error: lr 0.05 for variant base; lr 0.1 for variant Strided."
         " 1 place is without a mean, for want of cells."
     )
@@ -87,7 +88,7 @@ def test_many_baselines_are_counted(sweep: Golden):
     for number in range(5):
         for variant in ("base", "strided"):
             sweep.cell({"model.variant": variant, "optimizer.lr": 0.1 + number}, 10.0)
-    table = TableSpec(rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"})
+    table = study_table(rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"})
     assert said(sweep, table).startswith(
         "Against 5 baselines, with a margin of 0.5 points: not enough seeds for 5 of 5."
     )

@@ -6,6 +6,7 @@ from golden import Golden
 
 from strive.code import same_code
 from strive.code.same_code import Row, Side, compared
+from strive.config import identity
 from strive.results.code_versions import versions, versions_text
 from strive.results.load import load_sweep
 
@@ -20,7 +21,7 @@ def cells(sweep: Golden) -> pd.DataFrame:
 
 
 def vouch(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, *pairs: tuple[str, str], nets: list[str]) -> None:
-    keys = [key for key in frame if key in same_code.identity.science_keys()]
+    keys = [key for key in frame if key in identity.science_keys()]
     kinds = compared(frame[keys].to_dict("records"))
     rows = [
         Row(

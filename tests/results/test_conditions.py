@@ -3,14 +3,16 @@ from typing import Any
 
 import pytest
 from golden import Golden
+from handmade import study_table
 
+from strive.cells.metrics import Better
 from strive.results.conditions import Condition, make_conditions, split_further
 from strive.results.load import load_sweep
 from strive.statistics.inference import Verdict
-from strive.sweeps.choice import Criterion
-from strive.sweeps.table_spec import TableSpec, Value
+from strive.sweeps.criterion import Criterion
+from strive.sweeps.table_spec import TableSpec, value_of
 
-NETS = TableSpec(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
+NETS = study_table(baseline={"model.variant": "base"})
 
 
 def conditions_of(sweep: Golden, table: TableSpec = NETS, *, mix: bool = False) -> dict[str, Condition]:
@@ -133,7 +135,7 @@ def test_nets_of_users_own_differ_in_code_by_right(sweep: Golden):
         for seed, error in enumerate(errors):
             changes = {**own, "model.builder": f"nets:{name}", "seed": seed}
             sweep.cell(changes, error, code_hash=code)
-    table = TableSpec(rows=("model.builder",), columns=(), baseline={"model.builder": "nets:one"})
+    table = study_table(rows=("model.builder",), columns=(), baseline={"model.builder": "nets:one"})
     assert conditions_of(sweep, table)["model.builder nets:two"].difference is not None
 
 
@@ -162,7 +164,9 @@ def test_a_selected_value_leaves_its_cells_alone_in_the_condition(sweep: Golden)
         for seed in (0, 1):
             changes = {"optimizer.lr": lr, "seed": seed, "data.val_images": 5000}
             sweep.cell(changes, test + seed, val_error=val)
-    table = TableSpec(rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion.val_error})
+    table = study_table(
+        rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion("val_error", Better.lower)}
+    )
     (condition,) = conditions_of(sweep, table).values()
     assert condition.selection is not None
     assert condition.summary is not None
@@ -173,7 +177,9 @@ def test_a_selected_value_leaves_its_cells_alone_in_the_condition(sweep: Golden)
 def test_the_paper_s_own_rule_selects_by_test_error_where_a_table_asks_for_it(sweep: Golden):
     for lr, test in ((0.1, 8.0), (0.05, 10.0)):
         sweep.cell({"optimizer.lr": lr}, test)
-    table = TableSpec(rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion.test_error})
+    table = study_table(
+        rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion("test_error", Better.lower)}
+    )
     (condition,) = conditions_of(sweep, table).values()
     assert condition.selection is not None
     assert condition.selection.value == 0.1
@@ -182,14 +188,14 @@ def test_the_paper_s_own_rule_selects_by_test_error_where_a_table_asks_for_it(sw
 def test_a_loss_is_shown_in_nats(sweep: Golden):
     # The golden loss is -ln(1 - error): ln 2 for one half.
     sweep.cell({}, 50.0)
-    (condition,) = conditions_of(sweep, TableSpec(rows=("model.variant",), columns=(), value=Value.test_loss)).values()
+    (condition,) = conditions_of(sweep, study_table(value=value_of("test_loss"))).values()
     assert condition.summary is not None
     assert condition.summary.mean == pytest.approx(0.693147, abs=1e-6)
 
 
 def test_a_validation_error_that_was_never_measured_is_a_hole(sweep: Golden):
     sweep.cell({}, 50.0)
-    (condition,) = conditions_of(sweep, TableSpec(rows=("model.variant",), columns=(), value=Value.val_error)).values()
+    (condition,) = conditions_of(sweep, study_table(value=value_of("val_error"))).values()
     assert condition.hole == "no val_error, nothing held out"
 
 
@@ -197,7 +203,7 @@ def test_each_arm_is_compared_with_the_baseline_that_the_file_names(sweep: Golde
     for arm, lr in (("plain", 0.1), ("he", 0.2), ("pooled", 0.3), ("pad", 0.4)):
         for seed in (0, 1):
             sweep.cell({"optimizer.lr": lr, "seed": seed}, 10.0 + lr + seed, arm=arm)
-    table = TableSpec(rows=("arm",), columns=(), baseline={"arm": {"he": "plain", "pad": "pooled"}})
+    table = study_table(rows=("arm",), columns=(), baseline={"arm": {"he": "plain", "pad": "pooled"}})
     found = conditions_of(sweep, table)
     assert {label: condition.baseline for label, condition in found.items()} == {
         "plain": "",
@@ -220,7 +226,7 @@ def test_seeds_that_one_side_lacks_are_not_paired_with_others(sweep: Golden):
 
 
 def test_conditions_come_row_by_row_nets_as_in_the_paper_and_numbers_as_in_the_sweep_file(sweep: Golden):
-    table = TableSpec(rows=("model.variant",), columns=("optimizer.lr",))
+    table = study_table(rows=("model.variant",), columns=("optimizer.lr",))
     for lr in (0.25, 0.05, 0.1):
         for variant in ("strided", "all_cnn", "base"):
             sweep.cell({"model.variant": variant, "optimizer.lr": lr}, 10.0)
@@ -245,17 +251,17 @@ def test_a_knob_that_varies_within_a_condition_splits_it(sweep: Golden):
     loaded = load_sweep("golden", [sweep.write()])
     # One of the two that move together names the conditions already.
     assert len(split_further(loaded, NETS)) == 1
-    assert split_further(loaded, TableSpec(rows=("model.variant", "optimizer.lr"), columns=())) == []
+    assert split_further(loaded, study_table(rows=("model.variant", "optimizer.lr"), columns=())) == []
 
 
 def test_the_paper_has_no_number_for_another_value_or_for_a_condition_that_is_not_its_own(sweep: Golden):
     for relu in (True, False):
         sweep.cell({"model.class_relu": relu}, 10.0, val_error=9.0)
-    relus = TableSpec(rows=("model.class_relu",), columns=(), paper="table3")
+    relus = study_table(rows=("model.class_relu",), columns=(), paper="table3")
     own, other = conditions_of(sweep, relus).values()
     assert own.paper is not None
     assert other.paper is not None
     # All-CNN-C in the paper's Table 3; its ReLU on the class convolution is in Table 1.
     assert (own.paper.error, other.paper.error) == (9.08, None)
-    validated = TableSpec(rows=("model.class_relu",), columns=(), paper="table3", value=Value.val_error)
+    validated = study_table(rows=("model.class_relu",), columns=(), paper="table3", value=value_of("val_error"))
     assert [condition.paper for condition in conditions_of(sweep, validated).values()] == [None, None]

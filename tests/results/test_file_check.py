@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 from golden import Golden
 
+from strive.cells.metrics import Better
 from strive.results.file_check import file_check
 from strive.results.load import load_sweep
-from strive.sweeps.choice import Criterion, smallest
+from strive.sweeps.choice import best_of
+from strive.sweeps.criterion import Criterion
 from strive.sweeps.plan import Chosen
 
 FILE = """
@@ -81,7 +83,7 @@ def test_a_value_is_chosen_again_from_the_records_that_chose_it(value: float, me
     for rate, error in ((0.05, 9.0), (0.1, 12.0)):
         rates.cell({"optimizer.lr": rate, "data.val_images": 100}, 1.0, val_error=error)
     rates.write()
-    choice = smallest(Criterion.val_error, [(0.05, [mean / 100]), (0.1, [0.12])], [])
+    choice = best_of(Criterion("val_error", Better.lower), [(0.05, [mean / 100]), (0.1, [0.12])], [])
     chosen = Chosen(key="optimizer.lr", sweeps=["rates"], per={}, by="val_error", value=value, why=choice.why)
     sweeps.mkdir()
     (sweeps / "golden.yaml").write_text(

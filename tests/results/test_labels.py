@@ -1,6 +1,7 @@
 import pytest
 
-from strive.results.labels import condition_label, knob_title, value_text
+from allcnn.labels import labels
+from strive.sweeps.labels import PLAIN
 
 
 @pytest.mark.parametrize(
@@ -20,15 +21,21 @@ from strive.results.labels import condition_label, knob_title, value_text
     ],
 )
 def test_a_condition_has_the_name_that_the_paper_gives_it(key: dict[str, object], label: str):
-    assert condition_label(key) == label
+    assert labels().name(key) == label
 
 
 def test_knobs_without_a_word_of_their_own_keep_their_key():
-    assert knob_title("optimizer.weight_decay") == "optimizer.weight_decay"
-    assert value_text("model.batch_norm", True) == "true"
-    assert value_text("optimizer.weight_decay", 0.001) == "0.001"
+    assert labels().title("optimizer.weight_decay") == "optimizer.weight_decay"
+    assert labels().text("model.batch_norm", True) == "true"
+    assert labels().text("optimizer.weight_decay", 0.001) == "0.001"
 
 
 def test_two_values_never_have_one_text():
-    assert value_text("optimizer.lr", 0.05) == "0.05"
-    assert value_text("optimizer.lr", 0.0500001) != value_text("optimizer.lr", 0.05)
+    assert labels().text("optimizer.lr", 0.05) == "0.05"
+    assert labels().text("optimizer.lr", 0.0500001) != labels().text("optimizer.lr", 0.05)
+
+
+def test_an_app_without_labels_shows_its_keys_as_they_are_typed():
+    assert PLAIN.name({"model.heads": 4, "rope": True}) == "model.heads 4, rope true"
+    assert PLAIN.heading(["model.heads"]) == "cells of"
+    assert PLAIN.name({}) == "all cells"

@@ -1,17 +1,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from msgspec.structs import replace as replaced
 from study_records import study_record
 
 from allcnn.config import Base, Config, Variant
+from strive.cells.metrics import Better
 from strive.cells.records import Record, Status
+from strive.config import identity
 from strive.errors import ConfigError
-from strive.sweeps.choice import Choice, ChoiceSpec, Criterion, MissingParentsError, choose, chooser, together
+from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, choose, chooser, together
+from strive.sweeps.criterion import Criterion
 
-SPEC = ChoiceSpec(key="optimizer.lr", sweeps=("table3_lr",), by=Criterion.val_error, per=("model.base",))
-Parent = tuple[Config, Record | None]
+BY_VAL = Criterion("val_error", Better.lower)
+SPEC = ChoiceSpec(key="optimizer.lr", sweeps=("table3_lr",), by=BY_VAL, per=("model.base",))
+Parent = tuple[dict[str, Any], Record | None]
 
 
 def cell(lr: float, seed: int = 0, base: Base = Base.a) -> Config:
@@ -21,17 +27,21 @@ def cell(lr: float, seed: int = 0, base: Base = Base.a) -> Config:
     return config
 
 
+def science(config: Config) -> dict[str, Any]:
+    return identity.science(identity.flat(config))
+
+
 def record(config: Config, val: float | None, test: float = 0.5, status: Status = Status.done) -> Record:
     return study_record(config, status, val_error=val, test_error=test)
 
 
 def seeds(lr: float, *errors: float | None, status: Status = Status.done, base: Base = Base.a) -> list[Parent]:
     cells = [cell(lr, seed, base) for seed in range(len(errors))]
-    return [(each, record(each, error, status=status)) for each, error in zip(cells, errors, strict=True)]
+    return [(science(each), record(each, error, status=status)) for each, error in zip(cells, errors, strict=True)]
 
 
 def chosen(parents: Sequence[Parent], spec: ChoiceSpec = SPEC) -> Choice:
-    return choose(spec, cell(0.5, seed=9), parents)
+    return choose(spec, science(cell(0.5, seed=9)), parents)
 
 
 def test_the_smallest_mean_over_seeds_wins_and_the_others_are_named():
@@ -43,23 +53,23 @@ def test_the_smallest_mean_over_seeds_wins_and_the_others_are_named():
 def test_only_parents_that_equal_the_cell_in_per_are_asked():
     parents = [*seeds(0.1, 0.2), *seeds(0.01, 0.3), *seeds(0.01, 0.1, base=Base.b), *seeds(0.1, 0.4, base=Base.b)]
     for_base = chooser(SPEC, parents)
-    assert for_base(cell(0.5, base=Base.a)).value == 0.1
-    assert for_base(cell(0.5, base=Base.b)).value == 0.01
+    assert for_base(science(cell(0.5, base=Base.a))).value == 0.1
+    assert for_base(science(cell(0.5, base=Base.b))).value == 0.01
     # An answer is remembered, and belongs to the parents alone.
-    assert for_base(cell(0.7, seed=4, base=Base.b)) is for_base(cell(0.5, base=Base.b))
+    assert for_base(science(cell(0.7, seed=4, base=Base.b))) is for_base(science(cell(0.5, base=Base.b)))
 
 
 def test_by_test_error_it_is_the_papers_own_rule():
     one, other = cell(0.1), cell(0.01)
-    parents = [(one, record(one, 0.1, test=0.3)), (other, record(other, 0.2, test=0.2))]
+    parents = [(science(one), record(one, 0.1, test=0.3)), (science(other), record(other, 0.2, test=0.2))]
     assert chosen(parents).value == 0.1
-    choice = chosen(parents, replace(SPEC, by=Criterion.test_error))
+    choice = chosen(parents, replace(SPEC, by=Criterion("test_error", Better.lower)))
     assert choice == Choice(0.01, "test error 20.00% (1 seed), beats 0.1: 30.00%")
 
 
 def test_a_value_of_which_one_seed_diverged_is_never_chosen():
     diverged = seeds(0.25, 0.05, 0.05)
-    diverged += [(each, record(each, 0.9, status=Status.diverged)) for each in [cell(0.25, seed=2)]]
+    diverged += [(science(each), record(each, 0.9, status=Status.diverged)) for each in [cell(0.25, seed=2)]]
     choice = chosen([*diverged, *seeds(0.1, 0.1, 0.1, 0.1)])
     assert choice == Choice(0.1, "val error 10.00% (mean of 3 seeds); 0.25 diverged")
 
@@ -92,9 +102,12 @@ def test_a_single_value_is_said_to_be_the_only_one():
 
 def test_holes_are_never_averaged():
     waiting, failed = cell(0.01, seed=0), cell(0.01, seed=1)
-    holes: list[Parent] = [(waiting, None), (failed, record(failed, None, status=Status.out_of_memory))]
+    holes: list[Parent] = [
+        (science(waiting), None),
+        (science(failed), record(failed, None, status=Status.out_of_memory)),
+    ]
     with pytest.raises(MissingParentsError) as caught:
-        choose(SPEC, cell(0.5), [*seeds(0.1, 0.1, 0.1), *holes], ("data=digits", "data.root=a folder"))
+        choose(SPEC, science(cell(0.5)), [*seeds(0.1, 0.1, 0.1), *holes], ("data=digits", "data.root=a folder"))
     assert str(caught.value) == (
         "optimizer.lr for model.base=a is chosen from sweep table3_lr, where 2 of 4 cells have no result"
         " (1 not trained, 1 out_of_memory)\n"
@@ -105,17 +118,19 @@ def test_holes_are_never_averaged():
 
 def test_a_hole_elsewhere_does_not_hold_a_choice_up():
     elsewhere = cell(0.01, base=Base.b)
-    assert chosen([*seeds(0.1, 0.1), (elsewhere, None)]).value == 0.1
+    assert chosen([*seeds(0.1, 0.1), (science(elsewhere), None)]).value == 0.1
 
 
 def test_nets_that_miss_their_parents_are_one_message_and_seeds_are_not_counted_twice():
-    parents: list[Parent] = [(cell(lr, seed, base), None) for lr in (0.1, 0.01) for seed in (0, 1) for base in Base]
+    parents: list[Parent] = [
+        (science(cell(lr, seed, base)), None) for lr in (0.1, 0.01) for seed in (0, 1) for base in Base
+    ]
     for_base = chooser(replace(SPEC, sweeps=("one", "two")), parents)
     errors = []
     for base in Base:
         for seed in range(5):
             with pytest.raises(MissingParentsError) as caught:
-                for_base(cell(0.5, seed, base))
+                for_base(science(cell(0.5, seed, base)))
             errors.append(caught.value)
     (error,) = together(errors)
     assert str(error) == (
@@ -141,7 +156,7 @@ def test_cells_that_differ_in_more_than_the_seed_are_not_averaged():
     parents = [*seeds(0.1, 0.1), *seeds(0.01, 0.1)]
     other = cell(0.1, seed=1)
     other.model.variant, other.budget.epochs = Variant.base, 100
-    parents.append((other, record(other, 0.1)))
+    parents.append((science(other), record(other, 0.1)))
     with pytest.raises(ConfigError, match=r"differ in budget\.epochs, model\.variant, not only in seed; name that in"):
         chosen(parents)
 
@@ -159,10 +174,10 @@ def test_any_knob_can_be_chosen_and_infinity_is_larger_than_any_number():
     for norm in (math.inf, 2.0, 10.0):
         config = cell(0.1)
         config.model.pool_norm = norm
-        parents.append((config, record(config, 0.1)))
-    assert choose(spec, cell(0.1), parents).value == 2.0
+        parents.append((science(config), record(config, 0.1)))
+    assert choose(spec, science(cell(0.1)), parents).value == 2.0
     # As a record's config has it.
-    assert choose(spec, cell(0.1), parents[:1]).value == "inf"
+    assert choose(spec, science(cell(0.1)), parents[:1]).value == "inf"
 
 
 def test_a_knob_that_is_a_word_or_a_list_can_be_chosen():
@@ -170,9 +185,22 @@ def test_a_knob_that_is_a_word_or_a_list_can_be_chosen():
     for drops, error in (([], 0.3), (["1/2"], 0.2)):
         config = cell(0.1)
         config.optimizer.drop_at = drops
-        parents.append((config, record(config, error)))
-    choice = choose(replace(SPEC, key="optimizer.drop_at"), cell(0.1), parents)
+        parents.append((science(config), record(config, error)))
+    choice = choose(replace(SPEC, key="optimizer.drop_at"), science(cell(0.1)), parents)
     assert choice == Choice(["1/2"], "val error 20.00% (1 seed), beats []: 30.00%")
     both = [(base, cell(0.1, base=base)) for base in (Base.b, Base.a)]
-    parents = [(config, record(config, 0.2)) for _, config in both]
-    assert choose(replace(SPEC, key="model.base", per=()), cell(0.1), parents).value == "a"
+    parents = [(science(config), record(config, 0.2)) for _, config in both]
+    assert choose(replace(SPEC, key="model.base", per=()), science(cell(0.1)), parents).value == "a"
+
+
+def test_a_value_is_chosen_by_any_metric_in_its_own_direction():
+    spec = ChoiceSpec(key="lr", sweeps=("lr",), by=Criterion("val_bleu", Better.higher), per=())
+    parents = [
+        ({"lr": lr, "seed": seed}, replaced(record(cell(0.1), None), metrics={"val_bleu": bleu + seed / 100}))
+        for lr, bleu in ((0.1, 31.0), (0.01, 34.25))
+        for seed in (0, 1)
+    ]
+    choice = choose(spec, {"lr": 0.5, "seed": 7}, parents)
+    assert choice == Choice(0.01, "val bleu 34.26 (mean of 2 seeds), beats 0.1: 31")
+    with pytest.raises(ConfigError, match=r"lr is chosen by acc, but \S+ has only val_bleu"):
+        choose(replace(spec, by=Criterion("acc", Better.higher)), {"lr": 0.5, "seed": 7}, parents)

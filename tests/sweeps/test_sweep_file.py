@@ -425,7 +425,7 @@ SECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"exclude": [{"when": {"model.base": "z"}, "reason": "x"}]}, "exclude[0]: model.base: Invalid value 'z'"),
     ({"choose": {"optimizer.lr": "table3_lr"}}, "choose: optimizer.lr must hold sweep, by and per, got 'table3_lr'"),
     ({"choose": {"optimizer.lr": {}}}, "choose: optimizer.lr: sweep must be the name of another sweep file"),
-    ({"choose": {"optimizer.lr": {}}}, "choose: optimizer.lr: by must be val_error, or test_error, which"),
+    ({"choose": {"optimizer.lr": {}}}, "choose: optimizer.lr: by must be the name of a metric"),
     ({"choose": {"optimizer.lr": {}}}, "choose: optimizer.lr: per must be a list of knobs; [] is legal"),
     ({"choose": {"lr": {}}}, "choose: there is no knob lr; did you mean optimizer.lr?"),
     ({"choose": {"seed": {}}}, "choose: seed: what is averaged over cannot be chosen"),
@@ -585,7 +585,7 @@ def test_a_choice_names_one_sweep_or_several():
     (one,) = sweep(grid={"seed": [0]}, choose={"optimizer.lr": {"sweep": "other", **entry}}).choose
     (two,) = sweep(grid={"seed": [0]}, choose={"optimizer.lr": {"sweep": ["other", "more"], **entry}}).choose
     assert (one.sweeps, two.sweeps) == (("other",), ("other", "more"))
-    assert (one.key, one.by, one.per) == ("optimizer.lr", "test_error", ("model.base",))
+    assert (one.key, str(one.by), one.per) == ("optimizer.lr", "test_error", ("model.base",))
 
 
 @pytest.mark.parametrize("text", ["grid: &a {seed: *a}", "arms: &a\n  one: [*a]", "fixed: {x: &b [[*b]]}"])

@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
-from strive.sweeps.choice import Criterion
+from strive.cells.metrics import Better
+from strive.sweeps.criterion import Criterion
 from strive.sweeps.sections import Faults
-from strive.sweeps.table_spec import TableSpec, Value, read_table
+from strive.sweeps.table_spec import TableSpec, Value, read_table, value_of
 
 ROWS = {"rows": ["model.base"], "columns": ["model.variant"]}
 
@@ -17,9 +18,9 @@ def table(arms: tuple[str, ...] = (), **keys: Any) -> TableSpec:
     return found
 
 
-def test_a_table_shows_the_test_error_paired_by_seed_with_a_margin_of_half_a_point():
+def test_what_a_table_leaves_out_is_decided_by_the_records():
     found = table()
-    assert (found.value, found.pair, found.margin) == (Value.test_error, ("seed",), 0.5)
+    assert (found.value, found.pair, found.margin) == (Value(name=""), ("seed",), 0.0)
     assert (found.baseline, found.select, found.paper) == ({}, {}, "")
 
 
@@ -35,14 +36,14 @@ def test_a_table_says_everything_that_decides_its_numbers():
     assert found == TableSpec(
         rows=("model.base",),
         columns=("model.variant",),
-        value=Value.val_loss,
+        value=value_of("val_loss"),
         baseline={"model.variant": "base"},
         pair=("seed", "data.name"),
-        select={"optimizer.lr": Criterion.val_error},
+        select={"optimizer.lr": Criterion("val_error", Better.lower)},
         margin=1.0,
         paper="table3",
     )
-    assert not found.value.is_error
+    assert (found.value.better, found.value.percent, found.value.title) == (Better.lower, False, "val loss, nats")
 
 
 def test_a_baseline_is_spelt_as_records_spell_it():
@@ -64,7 +65,13 @@ def test_where_the_seed_is_a_row_nothing_is_paired_by_it():
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
-        ({"value": "accuracy"}, "table: value must be one of test_error, val_error, train_error"),
+        ({"value": 3}, "table: value must be the name of a metric, got 3"),
+        ({"value": ""}, "table: value must be the name of a metric, got ''"),
+        ({"value": "score"}, "table: score: say better: lower or better: higher"),
+        ({"value": "score", "better": "more"}, "table: better must be lower or higher, got 'more'"),
+        ({"value": "score", "better": "higher", "scale": "%"}, "table: scale must be one of percent, none, got '%'"),
+        ({"better": "higher"}, "table: better is said of a metric: add value: NAME"),
+        ({"scale": "percent"}, "table: scale is said of a metric: add value: NAME"),
         ({"baseline": {"augment.kind": "none"}}, "table: baseline: augment.kind is neither in rows nor in columns"),
         ({"baseline": {"model.variant": "pooled"}}, "table: baseline: model.variant: "),
         ({"baseline": "base"}, "table: baseline must hold KEY: VALUE"),
@@ -72,7 +79,10 @@ def test_where_the_seed_is_a_row_nothing_is_paired_by_it():
         ({"pair": ["model.base"]}, "table: pair: model.base is in rows or columns, too"),
         ({"pair": ["sed"]}, "table: pair: there is no knob sed"),
         ({"select": {"seed": "val_error"}}, "table: select: seed: what is averaged over cannot be selected"),
-        ({"select": {"optimizer.lr": "best"}}, "table: select: optimizer.lr must be val_error, or test_error"),
+        (
+            {"select": {"optimizer.lr": "best"}},
+            "table: select: optimizer.lr: best: say better: lower or better: higher",
+        ),
         ({"select": {"model.base": "val_error"}}, "table: select: model.base is in rows or columns, too"),
         (
             {"select": {"optimizer.lr": "val_error", "optimizer.momentum": "val_error"}},
@@ -81,10 +91,32 @@ def test_where_the_seed_is_a_row_nothing_is_paired_by_it():
         ({"margin": 0}, "table: margin must be above 0"),
         ({"margin": True}, "table: margin must be above 0"),
         ({"margin": float("inf")}, "table: margin must be above 0"),
-        ({"paper": 3}, "table: paper must name a table of analysis/paper.yaml, got 3"),
+        ({"paper": 3}, "table: paper must name a table of published numbers, got 3"),
     ],
 )
 def test_a_fault_is_named_with_its_place_and_what_is_legal(keys: dict[str, Any], fault: str):
     faults = Faults()
     read_table({**ROWS, **keys}, faults, arms={"a": {}})
     assert [line for line in faults.lines if line.startswith(fault)], faults.lines
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ({"value": "val_loss"}, Value(name="val_loss", better=Better.lower)),
+        ({"value": "test_acc"}, Value(name="test_acc", better=Better.higher)),
+        ({"value": "test_acc", "scale": "percent"}, Value(name="test_acc", better=Better.higher, percent=True)),
+        ({"value": "val/top1-error"}, Value(name="val/top1-error", better=Better.lower, percent=True)),
+        ({"value": "test_error", "scale": "none"}, Value(name="test_error", better=Better.lower)),
+        ({"value": "score", "better": "higher"}, Value(name="score", better=Better.higher)),
+        ({"value": "acc", "better": "lower"}, Value(name="acc", better=Better.lower)),
+    ],
+)
+def test_a_table_shows_any_metric_in_the_direction_of_its_name_or_as_said(keys: dict[str, Any], value: Value):
+    assert table(**keys).value == value
+
+
+def test_a_value_is_selected_by_any_metric():
+    by = {"value": "score", "better": "higher"}
+    assert table(select={"optimizer.lr": "val_bleu"}).select == {"optimizer.lr": Criterion("val_bleu", Better.higher)}
+    assert table(select={"optimizer.lr": by}).select == {"optimizer.lr": Criterion("score", Better.higher)}

@@ -2,12 +2,14 @@ from pathlib import Path
 
 import pytest
 from golden import Golden
+from handmade import study_table
 
+from strive.cells.metrics import Better
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
 from strive.statistics.factorial import Effect, Effects, Level
 from strive.sweeps import table_spec
-from strive.sweeps.choice import Criterion
+from strive.sweeps.criterion import Criterion
 from strive.sweeps.plan import Chosen
 from strive.tables.sweep_tables import (
     choice_table,
@@ -21,7 +23,7 @@ from strive.tables.sweep_tables import (
 )
 from strive.tables.table import Table
 
-PAPERS = table_spec.TableSpec(
+PAPERS = study_table(
     rows=("model.base", "model.variant"), columns=(), baseline={"model.variant": "base"}, paper="table3"
 )
 
@@ -74,12 +76,12 @@ def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_it_lies_
 
 def test_without_a_table_of_the_paper_there_is_no_column_for_it(sweep: Golden):
     add(sweep, "a", "base", 12.0)
-    table = table_spec.TableSpec(rows=("model.base",), columns=())
+    table = study_table(rows=("model.base",), columns=())
     assert len(error_table(made(sweep, table), table, "").columns) == 6
 
 
 def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(sweep: Golden):
-    table = table_spec.TableSpec(rows=("model.base",), columns=("model.variant",))
+    table = study_table(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5, 13.0)
     add(sweep, "a", "strided", 13.0, 13.0, None)
     add(sweep, "b", "strided", 10.0)
@@ -93,7 +95,7 @@ def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(s
 
 
 def test_n_stands_in_the_matrix_s_caption_only_where_it_is_the_same_everywhere(sweep: Golden):
-    table = table_spec.TableSpec(rows=("model.base",), columns=("model.variant",))
+    table = study_table(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5)
     add(sweep, "b", "base", 12.0, 12.5)
     assert matrix(made(sweep, table), table, "").caption.endswith("over seeds. n = 2.")
@@ -137,7 +139,7 @@ def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
 
 
 def test_a_choice_on_test_images_is_said_in_the_caption(sweep: Golden):
-    table = table_spec.TableSpec(rows=(), columns=(), select={"optimizer.lr": Criterion.test_error})
+    table = study_table(rows=(), columns=(), select={"optimizer.lr": Criterion("test_error", Better.lower)})
     for lr in (0.1, 0.05):
         sweep.cell({"optimizer.lr": lr}, 10.0 - lr)
     found = choice_table(load_sweep("golden", [sweep.write()]), made(sweep, table), table)
@@ -182,11 +184,11 @@ def test_effects_and_levels_are_told_in_words():
         residual_sd=0.5,
         blocked=True,
     )
-    assert texts(effect_table(effects)) == [
+    assert texts(effect_table(effects, PAPERS)) == [
         ["base", "2", "12.35", "<0.001", "0.75"],
         ["base x augmentation", "2", "1.00", "0.400", "0.10"],
     ]
-    assert "with the seed as a block" in effect_table(effects).caption
+    assert "with the seed as a block" in effect_table(effects, PAPERS).caption
     assert texts(level_table(effects, PAPERS)) == [
         ["base", "A", "10.00", "9.00 to 11.00"],
         ["augmentation", "none", "12.00", "11.50 to 12.50"],

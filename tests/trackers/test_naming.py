@@ -4,6 +4,7 @@ from pathlib import Path
 
 from support import ROOT, MakeConfig
 
+from allcnn.labels import labels
 from strive.config import identity
 from strive.sweeps.plan import Action, Plan, Planned, write_plan
 from strive.trackers.cell_files import CellFiles, read_cell_files
@@ -33,7 +34,7 @@ def test_a_single_cell_has_no_group_and_its_factors_flat(tmp_path: Path, make_co
     label = label_of(files_of(make_config, "model=strided_cnn_b", "augment=flip_shift"), Plans(tmp_path))
     assert label.group == ""
     assert label.tags == ["b", "strided", "flip_shift", "cifar10"]
-    flat = {key: label.config[key] for key in CONFIG_KEYS}
+    flat = {key: label.config[key] for key in (*CONFIG_KEYS, *labels().flat.values())}
     assert flat == {
         "net": "strided_cnn_b", "base": "b", "variant": "strided", "augmentation": "flip_shift",
         "dataset": "cifar10", "lr": 0.05, "seed": 0, "sweep": "", "arm": "", "arms": {},
@@ -117,14 +118,15 @@ def test_the_summary_of_a_finished_cell_holds_its_record_and_its_best_epoch():
     assert summary["peak_memory_gb"] == round(files.record.provenance.peak_memory_bytes / 1e9, 3)
     errors = {row["epoch"]: row["val_error"] for row in files.rows(0)}
     assert summary["best_val_error"] == min(errors.values())
-    assert errors[summary["best_val_epoch"]] == summary["best_val_error"]
-    assert summary.keys() <= set(SUMMARY_KEYS)
+    assert errors[summary["best_val_error_epoch"]] == summary["best_val_error"]
+    own = {name for name in summary if not name.startswith("best_")} - files.record.metrics.keys()
+    assert own <= set(SUMMARY_KEYS)
 
 
 def test_the_earliest_of_equally_good_epochs_is_the_best(make_config: MakeConfig):
     lines = [json.dumps({"step": n, "val_error": error}) for n, error in ((1, 0.5), (2, 0.25), (3, 0.25))]
     summary = summary_of(dataclasses.replace(files_of(make_config), epochs=lines))
-    assert (summary["best_val_error"], summary["best_val_epoch"]) == (0.25, 2)
+    assert (summary["best_val_error"], summary["best_val_error_epoch"]) == (0.25, 2)
 
 
 def test_a_cell_that_has_not_ended_has_neither_record_nor_test_error(make_config: MakeConfig):

@@ -169,7 +169,7 @@ def test_a_preempted_cell_is_shown_as_preempted_until_it_goes_on(
     (shown,) = peer.runs.values()
     assert (shown.state, shown.summary["status"]) == ("preempted", "stopped")
     assert "the cells have not ended" in errors
-    assert [row["epoch"] for row in shown.history] == [line["epoch"] for line in lines_of(tmp_path)]
+    assert [row["epoch"] for row in shown.history] == [line["step"] for line in lines_of(tmp_path)]
     assert run("run.py", *SMALL, RUNS, *LONG).returncode == 0
     (shown,) = peer.runs.values()
     assert (shown.state, shown.summary["status"], len(shown.history)) == ("finished", "done", 40)

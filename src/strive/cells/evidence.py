@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strive.cells.history import HISTORY, history_path, step_in
-from strive.cells.metrics import Better, better_of, dead_metrics, result_text
+from strive.cells.metrics import Better, better_of, dead_metrics, result_text, value_text
 from strive.cells.records import PREDICTIONS, Record, Status
 
 # An app whose outputs name predictions promises this much more of its record: predictions.npz holds labels and logits
@@ -72,15 +72,16 @@ def dead_text(record: Record, chance: Mapping[str, float] | None = None) -> str:
     chance = record.chance if chance is None else chance
     if record.status is not Status.done or not (dead := dead_metrics(record.metrics, chance)):
         return ""
-    return ", ".join(chance_text(name, chance[name]) for name in dead)
+    texts = {name: chance_text(name, chance[name], better) for name in dead if (better := better_of(name))}
+    return ", ".join(text if name == "test_error" else f"{name} {text}" for name, text in texts.items())
 
 
-def chance_text(name: str, chance: float) -> str:
+def chance_text(name: str, chance: float, better: Better) -> str:
     """Return a remark on a metric that is at chance or beyond it."""
+    side = "below" if better is Better.lower else "above"
     if name == "test_error":
-        return f"not below the {chance:.2%} of always naming the largest class"
-    side = "below" if better_of(name) is Better.lower else "above"
-    return f"{name} is not {side} the {chance:g} of chance"
+        return f"not {side} the {chance:.2%} of always naming the largest class"
+    return f"not {side} the {value_text(name, chance)} of chance"
 
 
 def remark(record: Record) -> str:

@@ -61,9 +61,11 @@ def result_text(metrics: Mapping[str, float | None]) -> str:
 
 
 def value_text(name: str, value: float | None) -> str:
-    """Return a metric's value as text: an error as a percentage, another number with four digits."""
+    """Return a metric's value as text: an error as a percentage, a whole number in full, another with four digits."""
     if value is None:
         return "none"
+    if isinstance(value, int) or value.is_integer():
+        return f"{value:,.0f}" if not is_share(name) else f"{value:.2%}"
     return f"{value:.2%}" if is_share(name) else f"{value:.4g}"
 
 

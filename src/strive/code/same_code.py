@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from strive.config import identity
 from strive.errors import RecordError
 
 TABLE = Path(__file__).with_name("same_code.json")
@@ -50,25 +49,21 @@ class Row:
     compared: dict[str, list[str]] = field(default_factory=dict)  # {key: kinds of values} in cells that agreed
 
     def vouches_for(self, config: Mapping[str, Any]) -> bool:
-        """Return whether such a cell was compared with equal results. config: as identity.flat."""
+        """Return whether such a cell was compared with equal results. config: its science, as a record has it."""
+        keys = {*config, *self.compared} - _NAMED - _FREE
         return setting(config) in self.same.get(net(config), ()) and all(
-            kind(config.get(key)) in self.compared.get(key, ()) for key in _compared_keys()
+            kind(config.get(key)) in self.compared.get(key, ()) for key in keys
         )
-
-
-@cache
-def _compared_keys() -> list[str]:
-    return sorted(identity.science_keys() - _NAMED - _FREE)
 
 
 def net(config: Mapping[str, Any]) -> str:
     """Return the net's name as used in rows, such as b strided."""
-    return f"{config['model.base']} {config['model.variant']}"
+    return f"{config.get('model.base')} {config.get('model.variant')}"
 
 
 def setting(config: Mapping[str, Any]) -> str:
     """Return a cell's arithmetic as used in rows, such as bf16 or fp32 batch_norm."""
-    return f"{config['precision']}{' batch_norm' if config['model.batch_norm'] else ''}"
+    return f"{config.get('precision')}{' batch_norm' if config.get('model.batch_norm') else ''}"
 
 
 def kind(value: Any) -> str:
@@ -85,14 +80,15 @@ def kind(value: Any) -> str:
 
 def compared(configs: list[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return the kinds of values in these cells, as listed in a row."""
-    return {key: sorted({kind(config[key]) for config in configs}) for key in _compared_keys()}
+    keys = sorted({key for config in configs for key in config} - _NAMED - _FREE)
+    return {key: sorted({kind(config[key]) for config in configs}) for key in keys}
 
 
 def same_code(code: str, config: Mapping[str, Any], runs: Path | None = None) -> frozenset[str]:
     """Return the hashes of all code versions that train the same numbers for a cell, including this one.
 
-    config: as identity.flat, or a record's. runs: the runs folder of the cell's record, which may have a table, too.
-    Raises RecordError for a table of that folder that cannot be read.
+    config: its science, {key: value}, as a record has it. runs: the runs folder of the cell's record, which may have a
+    table, too. Raises RecordError for a table of that folder that cannot be read.
     """
     own = noted(runs) if runs is not None else ()
     same, grows = {code}, True

@@ -11,10 +11,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
-from strive.results.labels import condition_label, knob_title, short_label
-from strive.results.learning_curves import STEP
-from strive.sweeps.table_spec import ARM
-from strive.tables.summary import SweepSummary
+from strive.results.learning_curves import STEP, columns_of
+from strive.sweeps.labels import ARM
+from strive.sweeps.table_spec import value_of
+from strive.tables.summary import SweepSummary, data_names, steps_text
 
 MOST_PANELS = 12  # on a page
 
@@ -22,12 +22,7 @@ _SIDE, _LEFT, _RIGHT = 0.1, 0.6, 0.12
 _BETWEEN, _STACKED = 0.16, 0.1  # between neighbouring panels; between the two halves of a panel
 _FEET = 0.42  # height below a panel, for its tick labels and axis label
 _MOST_LABEL = 2.6  # maximal width of a legend label
-_NAMES = {
-    "train_error": "training\nerror, %",
-    "val_error": "validation\nerror, %",
-    "train_loss": "training\nloss, nats",
-    "val_loss": "validation\nloss, nats",
-}
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _BASELINE: dict[str, Any] = {"color": style.FOREGROUND, "linestyle": (0, (2.5, 2)), "linewidth": 0.9}
 
 
@@ -64,12 +59,14 @@ class _Grid:
     across: int
     width: float
     height: float  # of one half of a panel
+    halves: int  # of a panel, 1 or 2
     stacked: bool = True  # halves are stacked; in a single panel they are next to each other
 
     @property
     def body(self) -> float:
         """Return the height of a panel without title, note and axis labels."""
-        return 2 * self.height + _STACKED if self.stacked else self.height
+        rows = self.halves if self.stacked else 1
+        return rows * self.height + (rows - 1) * _STACKED
 
     def corner(self, number: int, half: int) -> tuple[float, float]:
         """Return the lower left corner of a half, from the page's left edge and down from the panel's top."""
@@ -82,13 +79,14 @@ class _Grid:
 def learning_curves(sweep: SweepSummary) -> list[Figure]:
     """Return small panels grouped by the table's first row key.
 
-    Shows training and validation error if images were held out, else training loss and error. Returns no figure
-    if no cell has a curve, because a record may lack its history.
+    Shows what histories.columns_of chooses, for the study training and validation error if images were held out, else
+    training loss and error. Returns no figure if no cell has a curve, because a record may lack its history.
     """
     histories = histories_of(sweep)
-    if not any(history.curves for history in histories):
+    curves = [curve for history in histories for curve in history.curves]
+    if not columns_of(sweep.layout.value, curves):
         return []
-    lines = dict.fromkeys(short_label(history.line) for history in histories)
+    lines = dict.fromkeys(history.label(history.line) for history in histories)
     book = _Book(
         title=f"{sweep.title}: learning curves",
         subtitle=subtitle(sweep),
@@ -98,21 +96,21 @@ def learning_curves(sweep: SweepSummary) -> list[Figure]:
     )
     groups: dict[str, list[ConditionHistory]] = {}
     for history in histories:
-        groups.setdefault(short_label(history.panel), []).append(history)
+        groups.setdefault(history.label(history.panel), []).append(history)
     return [_page(name, part, book) for name, part in style.pages(list(groups.values()), MOST_PANELS)]
 
 
 def subtitle(sweep: SweepSummary) -> tuple[str, str]:
     """Return the sweep's question, and its data and epochs."""
     cells = sweep.loaded.cells
-    data = ", ".join(sorted(map(str, cells["data.name"].unique())))
-    epochs = " or ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
-    return sweep.loaded.question, f"{data}, {epochs} epoch{'' if epochs == '1' else 's'}"
+    length = steps_text(sweep.loaded, " or ")
+    length = length.removesuffix("s") if set(cells["epochs_planned"]) == {1} else length
+    return sweep.loaded.question, ", ".join(filter(None, (data_names(sweep.loaded), length)))
 
 
 def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) -> Figure:
     """Draw one page. name: appended to the title."""
-    grid = _grid(len(groups))
+    grid = _grid(len(groups), len(book.scale.columns))
     panels = [_panel(group, book, grid.width) for group in groups]
     bands = [panels[start : start + grid.across] for start in range(0, len(panels), grid.across)]
     heads = [max(panel.head for panel in band) for band in bands]
@@ -143,14 +141,15 @@ def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) 
     return figure
 
 
-def _grid(count: int) -> _Grid:
+def _grid(count: int, halves: int) -> _Grid:
     """Return a grid with up to four panels in a row: with as few rows and then as few gaps as possible."""
     room = style.WIDTH - _LEFT - _RIGHT
     if count == 1:
-        return _Grid(across=1, width=(room - _LEFT - _RIGHT) / 2, height=2.2, stacked=False)
+        width = (room - _LEFT - _RIGHT) / 2 if halves == 2 else room
+        return _Grid(across=1, width=width, height=2.2, halves=halves, stacked=False)
     across = count if count <= 3 else min((3, 4), key=lambda each: (-(-count // each), -count % each))
     height = {1: 1.5, 2: 1.2}.get(-(-count // across), 0.95)
-    return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height)
+    return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height, halves=halves)
 
 
 def _panel(histories: Sequence[ConditionHistory], book: _Book, width: float) -> _CurvePanel:
@@ -158,7 +157,8 @@ def _panel(histories: Sequence[ConditionHistory], book: _Book, width: float) -> 
     wanted = dict.fromkeys(
         history.condition.baseline for history in histories if history.condition.baseline not in here
     )
-    title = condition_label(histories[0].panel) if histories[0].panel else ""
+    first = histories[0]
+    title = first.condition.labels.name(first.panel) if first.panel else ""
     return _CurvePanel(
         histories=histories,
         title=style.wrapped(title, width, style.TEXT, lines=2, weight="bold") if title else [],
@@ -174,7 +174,7 @@ def _note(histories: Sequence[ConditionHistory], width: float) -> list[str]:
     holes: dict[str, list[str]] = {}
     for history in histories:
         if history.hole:
-            holes.setdefault(history.hole, []).append(short_label(history.line))
+            holes.setdefault(history.hole, []).append(history.label(history.line))
     for hole, names in holes.items():
         named = f"{', '.join(names)}: " if len(names) < len(histories) else ""
         lines += style.wrapped(f"{named}no mean, {hole}", width, style.SMALL, lines=3)
@@ -194,13 +194,14 @@ def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
         sentences.append("\N{MULTIPLICATION SIGN}: it diverged or failed there.")
     if scale.drops:
         sentences.append("Dotted: the learning rate falls.")
-    sentences.append("Training numbers are means over an epoch, with the dropout and augmentation there is.")
+    if scale.step == "epoch":
+        sentences.append("Training numbers are means over an epoch, with the dropout and augmentation there is.")
     return " ".join(sentences)
 
 
 def _legend(panels: Sequence[_CurvePanel], book: _Book) -> tuple[list[Line2D], int]:
     """Return the distinct lines of a page, and the number of columns of the legend."""
-    texts = dict.fromkeys(short_label(history.line) for panel in panels for history in panel.histories)
+    texts = dict.fromkeys(history.label(history.line) for panel in panels for history in panel.histories)
     handles = []
     for text in filter(None, texts):
         (label,) = style.wrapped(text, _MOST_LABEL, style.TEXT, lines=1)
@@ -218,7 +219,7 @@ def _write_legend(
     """Write the legend, with the knob's name in front if the labels are plain values such as 0.05."""
     x = _SIDE
     if len(history.line) == 1 and ARM not in history.line:
-        (name,) = style.wrapped(knob_title(*history.line), 0.9, style.TEXT, lines=1)
+        (name,) = style.wrapped(history.condition.labels.title(*history.line), 0.9, style.TEXT, lines=1)
         style.write(page, (x, y + 0.03), [name], style.TEXT, color=style.FAINT)
         x += style.text_width(name, style.TEXT) + 0.12
     style.place_legend(figure, handles, (x, y), columns)
@@ -243,18 +244,28 @@ def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, colum
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     style.plain_ticks(axes.xaxis)
     style.plain_ticks(axes.yaxis, logarithmic=low > 0)
-    lowest, outer = half == 1 or not grid.stacked, number == 0
+    lowest, outer = half == grid.halves - 1 or not grid.stacked, number == 0
     axes.tick_params(labelbottom=lowest, labelleft=outer)
-    axes.set_xlabel("epoch" if lowest else "", labelpad=1)
-    axes.set_ylabel(_NAMES[column] if outer else "", labelpad=3)
+    axes.set_xlabel(scale.step if lowest else "", labelpad=1)
+    axes.set_ylabel(_axis_label(column) if outer else "", labelpad=3)
     for drop in scale.drops:
         axes.axvline(drop, color="#8c8c8c", linewidth=0.7, linestyle=(0, (1, 2)))
     return axes
 
 
+def _axis_label(column: str) -> str:
+    """Return the name of a logged number on two lines, with its unit."""
+    split, _, rest = column.partition("_")
+    value = value_of(column)
+    unit = f", {value.own_unit}" if value.own_unit else ""
+    if split in _SPLITS and rest:
+        return f"{_SPLITS[split]}\n{rest.replace('_', ' ')}{unit}"
+    return f"{value.words}{unit}"
+
+
 def _draw_half(axes: Axes, panel: _CurvePanel, column: str, book: _Book) -> None:
     for history in panel.histories:
-        _draw_history(axes, history, column, book.styles[short_label(history.line)])
+        _draw_history(axes, history, column, book.styles[history.label(history.line)])
     for history in panel.baselines:
         mean = shown(history.mean(column), column)
         axes.plot(mean.index, mean, **_BASELINE, zorder=4)
@@ -265,6 +276,8 @@ def _draw_history(axes: Axes, history: ConditionHistory, column: str, style: Map
     alone = len(history.condition.cells) == 1
     look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
     for curve, cut in zip(history.curves, history.cut, strict=True):
+        if column not in curve:
+            continue
         values = shown(curve[column], column)
         axes.plot(curve[STEP], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
         if cut and (last := values.last_valid_index()) is not None:

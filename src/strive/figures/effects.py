@@ -8,14 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from strive.cells.metrics import Better
 from strive.figures import style
 from strive.figures.curves import learning_curves, subtitle
 from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, span, whisker
 from strive.results.conditions import Condition
 from strive.results.published import PaperValue, off_paper
 from strive.statistics.inference import Difference, Summary, Verdict
+from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import ruled, value_title
+from strive.tables.sweep_tables import ruled
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -54,7 +56,7 @@ def seeds_plot(sweep: SweepSummary) -> list[Figure]:
         ForestLine(
             label=condition.label,
             ref=condition.ref,
-            entries=_seed_entries(condition, with_paper=bool(papers)),
+            entries=_seed_entries(condition, sweep.layout.value.digits, with_paper=bool(papers)),
             note=condition.hole,
             draw=_draw_seeds(condition, papers.get(condition.ref)),
             rule=rule,
@@ -62,12 +64,12 @@ def seeds_plot(sweep: SweepSummary) -> list[Figure]:
         for condition, rule in ruled(sweep.conditions, sweep.layout)
     ]
     several = any(condition.summary is not None and condition.summary.n > 1 for condition in conditions)
-    legend = [("one seed" if sweep.layout.pair == ("seed",) else "one cell", _SEED, True)]
+    legend = [("one seed" if sweep.layout.pair == (sweep.loaded.plan.seed,) else "one cell", _SEED, True)]
     legend += [("their mean", _BAR, several), ("the paper", _PAPER, bool(papers))]
     frame = Frame(
         title=f"{sweep.title}: every seed",
         subtitle=subtitle(sweep),
-        axis=value_title(sweep.layout),
+        axis=sweep.layout.value.title,
         limits=limits,
         headings=("mean", "sd", "n", *(["paper"] if papers else [])),
         caption=_seeds_caption(sweep, bool(papers)) + _beyond(limits, values),
@@ -86,21 +88,21 @@ FIGURES: Mapping[str, Callable[[SweepSummary], list[Figure]]] = {
 
 def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[Figure]:
     found = [condition.difference for condition in conditions if condition.difference is not None]
-    margin = sweep.layout.margin
+    value = sweep.layout.value
+    margin = value.sign * sweep.layout.margin
     limits = span([each.mean for each in found], _intervals(found), keep=[-margin, 2 * margin])
-    value = sweep.layout.value.value.replace("_", " ")
     frame = Frame(
         title=f"{sweep.title}: difference from the baseline",
         subtitle=subtitle(sweep),
-        axis=f"←  better     difference in {value}, {sweep.layout.value.unit}     worse  →",
+        axis=_difference_axis(value),
         limits=limits,
         headings=("difference", "95% interval", "pairs", "verdict"),
         caption=_difference_caption(sweep) + _beyond(limits, _ends(found)),
-        backdrop=_zero_and_margin(margin),
+        backdrop=_zero_and_margin(margin) if margin else _zero,
     )
     means = {condition.label: condition.summary for condition in sweep.conditions}
     lines = [
-        _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sweep)}")
+        _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sweep)}", value.digits)
         for baseline in dict.fromkeys(condition.baseline for condition in conditions)
         for condition in conditions
         if condition.baseline == baseline
@@ -108,17 +110,31 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
     return draw_pages(frame, lines)
 
 
-def _difference_line(condition: Condition, head: str) -> ForestLine:
+def _difference_axis(value: Value) -> str:
+    what = f"difference in {value.words}{f', {value.unit}' if value.unit else ''}"
+    if value.better is None:
+        return what
+    left, right = ("better", "worse") if value.sign > 0 else ("worse", "better")
+    return f"←  {left}     {what}     {right}  →"
+
+
+def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine:
     found, judged = condition.difference, condition.judgement
-    if found is None or judged is None:
+    verdict = judged.verdict.value if judged else _NONE
+    if found is None:
         return ForestLine(
             label=condition.label, ref=condition.ref, entries=("",) * 4, note=condition.no_difference, head=head
         )
     return ForestLine(
         label=condition.label,
         ref=condition.ref,
-        entries=(style.number(found.mean, sign=True), _interval(found, sign=True), str(found.n), judged.verdict.value),
-        draw=_draw_mean(found, _VERDICTS[judged.verdict]),
+        entries=(
+            style.number(found.mean, digits, sign=True),
+            _interval(found, digits, sign=True),
+            str(found.n),
+            verdict,
+        ),
+        draw=_draw_mean(found, _VERDICTS[judged.verdict] if judged else _MEAN),
         head=head,
     )
 
@@ -126,10 +142,10 @@ def _difference_line(condition: Condition, head: str) -> ForestLine:
 def _means(sweep: SweepSummary) -> list[Figure]:
     found = [condition.summary for condition in sweep.conditions if condition.summary is not None]
     limits = span([each.mean for each in found], _intervals(found))
-    lines = []
+    lines, digits = [], sweep.layout.value.digits
     for condition, rule in ruled(sweep.conditions, sweep.layout):
         own = condition.summary
-        entries = ("", "", "") if own is None else (style.number(own.mean), _interval(own), str(own.n))
+        entries = ("", "", "") if own is None else (style.number(own.mean, digits), _interval(own, digits), str(own.n))
         draw = None if own is None else _draw_mean(own, _MEAN)
         line = ForestLine(
             label=condition.label, ref=condition.ref, entries=entries, note=condition.hole, draw=draw, rule=rule
@@ -138,26 +154,38 @@ def _means(sweep: SweepSummary) -> list[Figure]:
     frame = Frame(
         title=f"{sweep.title}: means",
         subtitle=subtitle(sweep),
-        axis=value_title(sweep.layout),
+        axis=sweep.layout.value.title,
         limits=limits,
         headings=("mean", "95% interval", "n"),
         caption=(
             f"Mean over n cells that differ in {_pair(sweep)} alone, with its 95% interval (Student's t; none for n = 1"
-            f" or where all are equal). Less is better. {_NO_MEAN}{_beyond(limits, _ends(found))}"
+            f" or where all are equal). {_better(sweep)}{_NO_MEAN}{_beyond(limits, _ends(found))}"
         ),
     )
     return draw_pages(frame, lines)
 
 
 def _difference_caption(sweep: SweepSummary) -> str:
+    margin = f"{sweep.layout.margin:g} {sweep.layout.value.unit}".rstrip()
+    if sweep.layout.value.better is None:
+        return (
+            f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval"
+            " (Student's t, not corrected; none for one pair or where all are equal)."
+        )
     return (
         f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval (Student's"
         " t, not corrected; none for one pair or where all are equal). Circle, no loss shown: the loss is shown to be"
-        f" less than the margin of {sweep.layout.margin:g} {sweep.layout.value.unit}. Square, loss shown: it is shown"
+        f" less than the margin of {margin}. Square, loss shown: it is shown"
         " to be more."
         " Diamond: there are not enough seeds to show either. One-sided paired t-tests at 2.5%, Holm-corrected over"
         " all differences."
     )
+
+
+def _better(sweep: SweepSummary) -> str:
+    """Return which values are better, as a sentence; "" if nobody says."""
+    better = sweep.layout.value.better
+    return "" if better is None else "Less is better. " if better is Better.lower else "More is better. "
 
 
 def _seeds_caption(sweep: SweepSummary, with_paper: bool) -> str:
@@ -169,7 +197,7 @@ def _seeds_caption(sweep: SweepSummary, with_paper: bool) -> str:
     paper += _other_setup(sweep) if with_paper else ""
     return (
         f"Every cell that is done; from top to bottom of a line in the order of {_pair(sweep)}. sd: sample standard"
-        f" deviation over the n of them. Less is better. {_NO_MEAN}{paper}"
+        f" deviation over the n of them. {_better(sweep)}{_NO_MEAN}{paper}"
     )
 
 
@@ -186,15 +214,23 @@ def _beyond(limits: tuple[float, float], values: Iterable[float]) -> str:
     return "" if all(low <= value <= high for value in values) else " An arrow at the edge: goes on beyond the axis."
 
 
+def _zero(axes: Axes, top: float) -> None:
+    axes.axvline(0, color=style.FOREGROUND, linewidth=0.8)
+
+
 def _zero_and_margin(margin: float) -> Draw:
+    """Return what draws zero and the margin, beyond which a loss counts; it is negative if more is better."""
+
     def draw(axes: Axes, top: float) -> None:
         low, high = axes.get_xlim()
-        axes.axvspan(margin, high, color=_LOSS, alpha=0.07, linewidth=0)
+        axes.axvspan(*((margin, high) if margin > 0 else (low, margin)), color=_LOSS, alpha=0.07, linewidth=0)
         axes.axvline(0, color=style.FOREGROUND, linewidth=0.8)
         axes.axvline(margin, color=_LOSS, linewidth=0.8, linestyle=(0, (4, 2)))
-        word = f"margin {margin:g}"
-        room = (high - margin) / (high - low) * axes.get_position().width * style.WIDTH
-        side = "left" if style.text_width(word, style.SMALL) < room else "right"
+        word = f"margin {abs(margin):g}"
+        room = (high - margin if margin > 0 else margin - low) / (high - low)
+        room *= axes.get_position().width * style.WIDTH
+        sides = ("left", "right") if margin > 0 else ("right", "left")
+        side = sides[int(style.text_width(word, style.SMALL) >= room)]
         axes.text(margin, top + 0.05, word, size=style.SMALL, color="#a84a00", va="bottom", ha=side)
 
     return draw
@@ -225,10 +261,14 @@ def _draw_seeds(condition: Condition, paper: float | None) -> Draw:
     return draw
 
 
-def _seed_entries(condition: Condition, *, with_paper: bool) -> tuple[str, ...]:
+def _seed_entries(condition: Condition, digits: int, *, with_paper: bool) -> tuple[str, ...]:
     entries = ["", "", ""]
     if (own := condition.summary) is not None:
-        entries = [style.number(own.mean), _NONE if own.sd is None else style.number(own.sd), str(own.n)]
+        entries = [
+            style.number(own.mean, digits),
+            _NONE if own.sd is None else style.number(own.sd, digits),
+            str(own.n),
+        ]
     return (*entries, _paper_text(condition.paper)) if with_paper else tuple(entries)
 
 
@@ -246,16 +286,18 @@ def _ends(found: Sequence[Summary | Difference]) -> list[float]:
     return [each.mean for each in found] + [end for interval in _intervals(found) for end in interval]
 
 
-def _interval(found: Summary | Difference, *, sign: bool = False) -> str:
+def _interval(found: Summary | Difference, digits: int, *, sign: bool = False) -> str:
     if found.low is None or found.high is None:
         return _NONE
-    return f"{style.number(found.low, sign=sign)} to {style.number(found.high, sign=sign)}"
+    return f"{style.number(found.low, digits, sign=sign)} to {style.number(found.high, digits, sign=sign)}"
 
 
 def _mean_text(mean: Summary | None, sweep: SweepSummary) -> str:
     if mean is None:
         return ""
-    return f": {style.number(mean.mean)}{'%' if sweep.layout.value.is_error else ' nats'}, n = {mean.n}"
+    value = sweep.layout.value
+    unit = f" {value.own_unit}".replace(" %", "%").rstrip()
+    return f": {style.number(mean.mean, value.digits)}{unit}, n = {mean.n}"
 
 
 def _key(label: str, style: dict[str, Any]) -> Line2D:

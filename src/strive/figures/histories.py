@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from strive.cells.metrics import is_share, last_word
 from strive.results.conditions import Condition
-from strive.results.learning_curves import STEP, mean_curve, read_curve
+from strive.results.learning_curves import STEP, columns_of, mean_curve, read_curve
 from strive.tables.summary import SweepSummary
 
 MOST_LINES = 8  # conditions in one panel; more could not be distinguished
+_LOGARITHMIC = ("loss", "perplexity")  # metrics with a logarithmic axis where they fall to a tenth
 _MOST_DROPS = 5  # learning rate drops to show; more are a schedule of their own
 
 
@@ -37,18 +39,23 @@ class ConditionHistory:
         return f"{lacking} of {len(self.condition.cells)} without a whole curve"
 
     def mean(self, column: str) -> pd.Series:
-        """Return the mean over cells by epoch; empty if there is a hole."""
+        """Return the mean over cells by step; empty if there is a hole."""
         return pd.Series(dtype=float) if self.hole else mean_curve(self.curves, column)
+
+    def label(self, part: Mapping[str, Any]) -> str:
+        """Return the name of its panel or line."""
+        return self.condition.labels.short(part)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """Axes shared by all panels of a sweep, to make them comparable."""
 
-    columns: tuple[str, str]  # of the curves: the two halves of each panel
+    columns: tuple[str, ...]  # of the curves: one or two halves of each panel
     limits: Mapping[str, tuple[float, float]]  # {column: (lowest, highest)}; logarithmic if the lowest is above 0
     epochs: int  # the last one
     drops: Sequence[float]  # epochs at which the learning rate falls, possibly fractional
+    step: str = "epoch"  # what a step of the histories is
 
 
 def histories_of(sweep: SweepSummary) -> list[ConditionHistory]:
@@ -63,24 +70,26 @@ def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scal
     curves = [curve for history in histories for curve in history.curves]
     # A diverged curve may reach 1e30 and must not flatten all others.
     calm = [curve for history in histories for curve, cut in zip(history.curves, history.cut, strict=True) if not cut]
-    columns = _columns(sweep, curves)
+    columns = columns_of(sweep.layout.value, curves)
     limits = {column: _limits(calm or curves, column) for column in columns}
-    if columns[1].startswith("val"):
+    if columns[-1].startswith("val") and len({name.partition("_")[2] for name in columns}) == 1:
         # Same limits for training and held-out images, to show the gap between them.
         both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
         limits = dict.fromkeys(columns, both)
     last = int(max(curve[STEP].max() for curve in curves))
-    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last))
+    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last), step=sweep.loaded.labels.step)
 
 
 def shown(values: pd.Series, column: str) -> pd.Series:
-    """Return a column's values in the plotted unit: errors in percent, losses in nats."""
-    return values * 100 if column.endswith("error") else values
+    """Return a column's values in the plotted unit: errors in percent, others as they are."""
+    return values * 100 if is_share(column) else values
 
 
 def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) -> ConditionHistory:
     curves, cut = [], []
-    for folder, status, epochs in zip(*(condition.cells[key] for key in ("folder", "status", "epochs")), strict=True):
+    cells = condition.cells
+    counts = cells["epochs"] if "epochs" in cells else [0] * len(cells)
+    for folder, status, epochs in zip(cells["folder"], cells["status"], counts, strict=True):
         # A missing cell has no folder, and "" would be the current directory.
         curve = read_curve(Path(folder)) if folder else pd.DataFrame()
         # A shorter curve of a finished cell was truncated later.
@@ -106,25 +115,21 @@ def _depth(sweep: SweepSummary) -> int:
     return len(keys)
 
 
-def _columns(sweep: SweepSummary, curves: Sequence[pd.DataFrame]) -> tuple[str, str]:
-    kind = "error" if sweep.layout.value.is_error else "loss"
-    held_out = any(f"val_{kind}" in curve and curve[f"val_{kind}"].notna().any() for curve in curves)
-    return (f"train_{kind}", f"val_{kind}") if held_out else ("train_loss", "train_error")
-
-
 def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
     """Return the axis limits: from 0, or from above 0 for a loss that falls to a tenth."""
-    values = shown(pd.concat([curve[column] for curve in curves]).dropna(), column)
+    values = shown(pd.concat([curve[column] for curve in curves if column in curve]).dropna(), column)
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    if column.endswith("loss") and 0 < low < high / 10:
+    if last_word(column) in _LOGARITHMIC and 0 < low < high / 10:
         return low / 1.2, high * 1.2
     return 0.0, 1.04 * high or 1.0
 
 
 def _drops(sweep: SweepSummary, last: int) -> list[float]:
     """Return the epochs at which the learning rate falls, if they are the same in all cells; at most the last epoch."""
-    cells = sweep.loaded.cells
-    found = set(zip(cells["optimizer.drop_at"], cells["epochs_planned"], strict=True))
+    cells, key = sweep.loaded.cells, sweep.loaded.labels.drops
+    if key not in cells:
+        return []
+    found = set(zip(cells[key], cells["epochs_planned"], strict=True))
     if len(found) > 1:
         return []
     ((shares, epochs),) = found

@@ -164,9 +164,9 @@ def place_legend(
     )
 
 
-def number(value: float, *, sign: bool = False) -> str:
-    """Return a number with two digits and a true minus. sign: also print a plus."""
-    return f"{value:{'+' if sign else ''}.2f}".replace("-", "\N{MINUS SIGN}")
+def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    """Return a number with a true minus. digits: behind the point. sign: also print a plus."""
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:

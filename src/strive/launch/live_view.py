@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -15,9 +15,9 @@ from rich.text import Text
 
 from strive.cells import records
 from strive.cells.evidence import remark
-from strive.cells.history import read_lines, step_in
+from strive.cells.history import Step, read_lines, step_in
 from strive.cells.lease import owner_of
-from strive.cells.metrics import result_text
+from strive.cells.metrics import better_of, result_text, value_text
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT, only_shown
@@ -30,7 +30,11 @@ _QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is 
 _READ_SECONDS = 2.0  # between two looks at one cell's files: its owner writes no oftener
 _READS = 50  # cells read for one frame: a cluster may train hundreds, on a slow file system
 _SEEN_SECONDS = 6.0  # of training, before it says how much time is left: the first steps are slow
-_COLUMNS = ("epoch", "loss", "val", "images/s", "left", "worker")
+_BEFORE, _AFTER = ("epoch", "step"), ("images/s", "left", "worker")  # columns around those of the logged numbers
+_OPTIONAL = ("epoch", "step", "images/s")  # shown only if a cell has them
+# Names of the study's numbers in a narrow table; others are shown under their own.
+_SHORT = {"train_loss": "loss", "val_error": "val"}
+_MOST_NUMBERS = 3  # logged numbers of a cell
 
 
 @dataclass(slots=True)
@@ -45,16 +49,16 @@ class _Running:
 
     def note(self, now: float, note: Mapping[str, Any]) -> None:
         """Take in the progress that the cell's owner has written."""
-        if "steps" not in note:  # nobody knows where they end
-            self.columns["epoch"] = str(note["step"])
-            return
-        self.share = note["step"] / max(1, note["steps"])
+        step, steps = note["step"], note.get("steps", 0)
+        self.share = step / steps if steps else 0.0
         self.first = self.first or (now, self.share)
-        self.columns |= {
-            "epoch": f"{note['epoch']}/{note['epochs']}",
-            "images/s": f"{note['images_per_second']:,.0f}",
-            "left": duration(self._left(now)),
-        }
+        self.columns |= {"left": duration(self._left(now)) if steps else ""}
+        if "epoch" in note:
+            self.columns["epoch"] = f"{note['epoch']}/{note['epochs']}"
+        else:
+            self.columns["step"] = f"{step:,}/{steps:,}" if steps else f"{step:,}"
+        if "images_per_second" in note:
+            self.columns["images/s"] = f"{note['images_per_second']:,.0f}"
 
     def _left(self, now: float) -> float | None:
         if self.first is None or self.share <= self.first[1]:
@@ -212,7 +216,7 @@ class LiveView:
             cell: running.columns | {"worker": str(self._places.get(cell, running.columns.get("worker", "")))}
             for cell, running in shown
         }
-        names = [name for name in _COLUMNS if name != "val" or any(row.get("val") for row in rows.values())]
+        names = self._columns(rows.values())
         widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) for name in names}
         longest = max(len("cell"), *(len(self._names[cell]) for cell in rows))
         first = max(12, min(longest, width - sum(widths.values()) - 2 * len(widths)))
@@ -225,6 +229,13 @@ class LiveView:
             lines.append(Text(f"and {more} more", style="dim"))
         return lines
 
+    def _columns(self, rows: Collection[Mapping[str, str]]) -> list[str]:
+        """Return the columns to show, those of the logged numbers in the middle."""
+        around = (*_BEFORE, *_AFTER)
+        logged = dict.fromkeys(name for row in rows for name in row if name not in around and row[name])
+        shown = [name for name in around if name not in _OPTIONAL or any(row.get(name) for row in rows)]
+        return [*(name for name in shown if name in _BEFORE), *logged, *(name for name in shown if name in _AFTER)]
+
     def _read(self, cell: str, now: float) -> None:
         running, folder = self._running[cell], self._cells[cell]
         running.read = now
@@ -235,9 +246,9 @@ class LiveView:
                 running.note(now, owner.note)
                 self._began = self._began or now
         if (lines := read_lines(folder)) and (last := step_in(lines[-1])) is not None:
-            error = last.values.get("val_error")
-            running.columns["loss"] = _number(last.values.get("train_loss"), ".3f")
-            running.columns["val"] = "" if error is None else f"{error:.2%}"
+            running.columns |= _numbers(last)
+            if not (owner and owner.note):
+                running.columns["step"] = f"{last.step:,}"
 
     @only_shown()
     def _show_ended(self, ended: CellOutcome) -> None:
@@ -277,5 +288,10 @@ def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]
     return {cell: (work.get(cell) or mean) / mean for cell in cells}
 
 
-def _number(value: float | None, form: str) -> str:
-    return "not finite" if value is None else format(value, form)
+def _numbers(step: Step) -> dict[str, str]:
+    """Return the columns of the last logged numbers; of the study training loss and held-out error."""
+    if set(_SHORT) <= step.values.keys():
+        loss, error = (step.values[name] for name in _SHORT)
+        return {"loss": "not finite" if loss is None else f"{loss:.3f}", "val": "" if error is None else f"{error:.2%}"}
+    known = [name for name in step.values if better_of(name) is not None] or list(step.values)
+    return {name: value_text(name, step.values[name]) for name in known[:_MOST_NUMBERS]}

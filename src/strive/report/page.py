@@ -17,7 +17,6 @@ from strive.report.pictures import MOST_BYTES, Picture, pictures
 from strive.report.plots import WebFigure, effect_plot, mean_plot, paper_plot
 from strive.report.provenance import NumberProvenance, number_provenance, refs
 from strive.results.failures import FailureGroup, failure_groups
-from strive.results.labels import knob_title, value_text, value_texts
 from strive.tables.costs import cost_table
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Table
@@ -117,7 +116,7 @@ def _section(name: str, sweep: SweepSummary, room: int, url_of: Callable[[Path],
         cost=None if cost is None else _web_table(name, cost),
         failures=failure_groups(cells),
         pictures=pictures(list(zip(cells["cell"], cells["folder"], strict=True)), max(0, room)),
-        setup=[(key, value_text(key, value)) for key, value in sweep.loaded.common.items()],
+        setup=[(key, sweep.loaded.labels.text(key, value)) for key, value in sweep.loaded.common.items()],
         provenance=found,
     )
 
@@ -133,10 +132,10 @@ def _filters(sweep: SweepSummary) -> dict[str, tuple[str, list[str]]]:
     """Return the filters for tables and figures: the knobs with two or more values."""
     values: dict[str, dict[str, None]] = {}
     rows = [row.factors for table in sweep.tables for row in table.rows]
-    for factors in (*(value_texts(condition.key) for condition in sweep.conditions), *rows):
+    for factors in (*(condition.labels.texts(condition.key) for condition in sweep.conditions), *rows):
         for key, text in factors.items():
             values.setdefault(key, {}).setdefault(text)
-    return {key: (knob_title(key), list(texts)) for key, texts in values.items() if len(texts) > 1}
+    return {key: (sweep.loaded.labels.title(key), list(texts)) for key, texts in values.items() if len(texts) > 1}
 
 
 def _figure(figure: WebFigure) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from html import escape
 from typing import Any
 
 from strive.results.conditions import Condition
-from strive.results.labels import condition_label, knob_title, value_text, value_texts
 from strive.statistics.inference import Verdict
+from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import value_title
 
 Spec = dict[str, Any]  # a trace or a layout
 Name = tuple[str, str]  # (the knob's name or "", the value)
@@ -69,25 +68,26 @@ class WebFigure:
 def effect_plot(sweep: SweepSummary) -> WebFigure | None:
     """Return each condition's difference from its baseline with its interval; None if there is no baseline.
 
-    In percentage points of error, or nats: above 0 is worse.
+    Own minus baseline, in percentage points or in the metric's unit.
     """
     shown = [condition for condition in sweep.conditions if condition.difference is not None]
     if not shown:
         return None
-    unit = sweep.layout.value.unit
-    traces = [_difference_trace(condition, number, unit) for number, condition in enumerate(shown)]
-    margin = sweep.layout.margin
+    value = sweep.layout.value
+    traces = [_difference_trace(condition, number, value) for number, condition in enumerate(shown)]
+    margin = value.sign * sweep.layout.margin
     shapes = [
-        {"name": "margin", "type": "rect", "x0": 0, "x1": margin, "layer": "below", "line": {"width": 0}},
+        {"name": "margin", "type": "rect", "x0": min(0, margin), "x1": max(0, margin)}
+        | {"layer": "below", "line": {"width": 0}},
         {"name": "zero", "type": "line", "x0": 0, "x1": 0, "layer": "below", "line": {"width": 1}},
     ]
-    layout = _lines_layout(shown, f"difference, {unit}")
+    layout = _lines_layout(shown, f"difference, {value.unit}" if value.unit else "difference")
     layout["shapes"] = [shape | {"yref": "paper", "y0": 0, "y1": 1} for shape in shapes]
     baselines = list(dict.fromkeys(condition.baseline for condition in shown))
     against = ", ".join(baselines) if len(baselines) <= _MOST_NAMED else "the baseline of each"
     caption = (
-        f"Mean difference from {against}, paired by {', '.join(sweep.layout.pair)}, with its 95% interval;"
-        f" to the right is worse. The band is the margin of {margin:g} {unit}."
+        f"Mean difference from {against}, paired by {', '.join(sweep.layout.pair)}, with its 95% interval"
+        f"{_side(value, sweep.layout.margin)}"
     )
     verdicts = [condition.judgement.verdict for condition in shown if condition.judgement]
     return WebFigure(
@@ -106,16 +106,24 @@ def effect_plot(sweep: SweepSummary) -> WebFigure | None:
     )
 
 
+def _side(value: Value, margin: float) -> str:
+    """Return the end of a caption: which side is worse, and what the band is."""
+    if value.better is None:
+        return "."
+    worse = "right" if value.sign > 0 else "left"
+    return f"; to the {worse} is worse. The band is the margin of {f'{margin:g} {value.unit}'.rstrip()}."
+
+
 def mean_plot(sweep: SweepSummary) -> WebFigure | None:
     """Return each condition's mean with its interval; None if fewer than two conditions have one."""
     shown = [condition for condition in sweep.conditions if condition.summary is not None]
     if len(shown) < 2:
         return None
-    what = value_title(sweep.layout)
+    what = sweep.layout.value.title
     caption = "Mean with its 95% interval (Student's t); small points are the single cells."
     if all(condition.summary.n == 1 for condition in shown if condition.summary):
         caption = "The one value of each: without a second seed there is no interval."
-    traces = [_mean_trace(condition, number, what) for number, condition in enumerate(shown)]
+    traces = [_mean_trace(condition, number, sweep.layout.value) for number, condition in enumerate(shown)]
     return WebFigure(
         name="means",
         title=what[:1].upper() + what[1:],
@@ -200,34 +208,36 @@ def style(number: int) -> tuple[int, str]:
     return number % len(COLOURS), DASHES[(number + number // len(COLOURS)) % len(DASHES)]
 
 
-def _difference_trace(condition: Condition, number: int, unit: str) -> Spec:
+def _difference_trace(condition: Condition, number: int, value: Value) -> Spec:
     found = condition.difference
     assert found is not None
     verdict = condition.judgement.verdict if condition.judgement else Verdict.undecided
     colour, symbol = _VERDICTS[verdict]
+    form = f"+.{value.digits}f"
     text = [
-        f"{found.mean:+.2f} {unit} from {condition.baseline}",
-        f"{_interval(found.low, found.high, '+.2f')}n = {found.n}",
-        verdict.value,
+        f"{f'{found.mean:{form}} {value.unit}'.rstrip()} from {condition.baseline}",
+        f"{_interval(found.low, found.high, form)}n = {found.n}",
+        *([verdict.value] if condition.judgement else []),
     ]
     return _point(condition, number, colour, symbol, text=text) | {
-        "x": [round(found.mean, 4)],
+        "x": [_rounded(found.mean)],
         "error_x": _bars(found.mean, found.low, found.high, colour),
     }
 
 
-def _mean_trace(condition: Condition, number: int, what: str) -> Spec:
+def _mean_trace(condition: Condition, number: int, value: Value) -> Spec:
     found = condition.summary
     assert found is not None
-    text = [f"{what}: {found.mean:.2f}", f"{_interval(found.low, found.high, '.2f')}n = {found.n}"]
-    values = [round(value, 4) for value in condition.values.values()] if found.n > 1 else []
+    form = f".{value.digits}f"
+    text = [f"{value.title}: {found.mean:{form}}", f"{_interval(found.low, found.high, form)}n = {found.n}"]
+    values = [_rounded(each) for each in condition.values.values()] if found.n > 1 else []
     # The mean first, then the cells, in arrays, so that a line of the plot is one trace.
     return _point(condition, number, 0, "circle", text=text) | {
-        "x": [round(found.mean, 4), *values],
+        "x": [_rounded(found.mean), *values],
         "y": [number] * (1 + len(values)),
         "text": [
             _lines(condition.label, *text),
-            *[_lines(condition.label, f"one cell: {value:.2f}") for value in values],
+            *[_lines(condition.label, f"one cell: {each:{form}}") for each in values],
         ],
         "error_x": _bars(found.mean, found.low, found.high, 0, len(values)),
         "marker": {
@@ -238,10 +248,16 @@ def _mean_trace(condition: Condition, number: int, what: str) -> Spec:
     }
 
 
+def _rounded(value: float) -> float:
+    """Return a number as the page stores it: four digits behind the point, more for a small one."""
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}") if abs(value) < 0.1 else round(value, 4)
+
+
 def _name(condition: Condition, keys: Sequence[str]) -> Name:
+    labels = condition.labels
     if len(keys) == 1:
-        return knob_title(keys[0]), value_text(keys[0], condition.key[keys[0]])
-    return "", condition_label({key: condition.key[key] for key in keys}) if keys else ""
+        return labels.title(keys[0]), labels.text(keys[0], condition.key[keys[0]])
+    return "", labels.name({key: condition.key[key] for key in keys}) if keys else ""
 
 
 def _key(name: Name, colour: int, form: str) -> Key:
@@ -275,7 +291,7 @@ def _point(condition: Condition, number: int, colour: int, symbol: str, *, text:
         "hoverinfo": "text",
         "showlegend": False,
         "cliponaxis": False,
-        "meta": {"factors": value_texts(condition.key), "colour": colour, "label": _tick(condition.label)},
+        "meta": {"factors": condition.labels.texts(condition.key), "colour": colour, "label": _tick(condition.label)},
     }
 
 
@@ -287,8 +303,8 @@ def _bars(mean: float, low: float | None, high: float | None, colour: int, furth
     return {
         "type": "data",
         "symmetric": False,
-        "array": [round(high - mean, 4), *zeros],
-        "arrayminus": [round(mean - low, 4), *zeros],
+        "array": [_rounded(high - mean), *zeros],
+        "arrayminus": [_rounded(mean - low), *zeros],
         "color": COLOURS[colour],
         "thickness": 1.5,
         "width": 0,

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from strive.results.labels import value_text, value_texts
+from strive.cells.metrics import better_of, is_share
+from strive.sweeps.labels import Labels
 from strive.tables.summary import SweepSummary
 
 _TITLES = {
@@ -18,7 +19,6 @@ _TITLES = {
     "record": "record",
     "record_sha256": "record's sha256",
     "code_hash": "code",
-    "data_fingerprint": "images",
     "train_seconds": "seconds",
     "finished": "finished, UTC",
     "wandb": "W&B",
@@ -65,24 +65,27 @@ def number_provenance(sweep: SweepSummary, url_of: Callable[[Path], str]) -> Num
 
     url_of: returns the tracker's address for a cell folder, "" if it has none.
     """
+    labels = sweep.loaded.labels
     notes = sweep.footnotes.astype(object).where(sweep.footnotes.notna(), "")
     notes = notes.assign(wandb=[url_of(Path(record).parent) if record else "" for record in notes["record"]])
     notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_NOT_COLUMNS, *shared}]
     columns = [name for name in columns if name not in _SOME or notes[name].any()]
-    factors = {condition.ref: value_texts(condition.key) for condition in sweep.conditions}
+    factors = {condition.ref: condition.labels.texts(condition.key) for condition in sweep.conditions}
     rows: dict[tuple[str, str], list[tuple[ProvenanceText, ...]]] = {}
     for ref, condition, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
-        row = tuple(_text(name, value) for name, value in zip(columns, values, strict=True))
+        row = tuple(_text(name, value, labels) for name, value in zip(columns, values, strict=True))
         rows.setdefault((ref, condition), []).append(row)
     groups = [
         CellGroup(ref=ref, condition=condition, factors=factors[ref], rows=tuple(found))
         for (ref, condition), found in rows.items()
     ]
     return NumberProvenance(
-        shared=tuple((_title(name), _text(name, value)) for name, value in shared.items() if value != ""),
-        titles=tuple(map(_title, columns)),
+        shared=tuple(
+            (_title(name, labels), _text(name, value, labels)) for name, value in shared.items() if value != ""
+        ),
+        titles=tuple(_title(name, labels) for name in columns),
         groups=tuple(groups),
     )
 
@@ -99,20 +102,22 @@ def _common(values: "pd.Series[Any]") -> Any | None:
     return None if len(found) > 1 else (found or [""])[0]
 
 
-def _title(name: str) -> str:
+def _title(name: str, labels: Labels) -> str:
+    if name == "data_fingerprint":
+        return labels.examples
     return _TITLES.get(name, name.replace("_", " "))
 
 
-def _text(name: str, value: Any) -> ProvenanceText:
+def _text(name: str, value: Any, labels: Labels) -> ProvenanceText:
     if value == "":
         return ProvenanceText(text="")
-    if name.endswith("_error"):
+    if isinstance(value, float) and is_share(name):
         return ProvenanceText(text=f"{100 * value:.2f}")
-    if name.endswith("_loss"):
+    if isinstance(value, float) and better_of(name) is not None and name != "train_seconds":
         return ProvenanceText(text=f"{value:.4f}")
     if name == "train_seconds":
         return ProvenanceText(text=f"{value:,.0f}" if value >= 10 else f"{value:.2g}")
-    text = str(value).replace("_", " ") if name == "status" else value_text(name, value)
+    text = str(value).replace("_", " ") if name == "status" else labels.text(name, value)
     if name in _SHORT:
         return ProvenanceText(text=text[:_DIGITS], whole=text, code=True)
     if text.startswith(("https://", "http://")):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from strive.results.conditions import Condition
-from strive.results.labels import condition_label
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
 
@@ -19,9 +18,8 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
     if any(condition.baseline for condition in conditions):
         sentence = _compared(conditions, layout)
     else:
-        sentence = (_by_row(conditions, layout) if layout.rows and layout.columns else "") or _smallest(
-            conditions, layout
-        )
+        by_row = _by_row(conditions, layout) if layout.rows and layout.columns and layout.value.better else ""
+        sentence = by_row or _best(conditions, layout)
     mixed = [condition for condition in conditions if "versions of" in condition.hole]
     holes = sum(bool(condition.hole) for condition in conditions) - len(mixed)
     apart = [condition.label for condition in conditions if condition.no_difference.startswith("other ")]
@@ -37,6 +35,8 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
     baselines = sorted({condition.baseline for condition in conditions if condition.baseline})
     against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
     judged = [condition for condition in conditions if condition.judgement is not None]
+    if layout.value.better is None:
+        return f"Compared with {against}; nobody says whether a smaller or a larger {layout.value.words} is better."
     if not judged:
         return f"No difference from {against} can be told yet."
     parts = []
@@ -46,41 +46,44 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
         ]
         if labels:
             parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
-    margin = f"{layout.margin:g} {layout.value.unit}"
+    margin = f"{layout.margin:g} {layout.value.unit}".rstrip()
     return f"Against {against}, with a margin of {margin}: {'; '.join(parts)}."
 
 
 def _by_row(conditions: Sequence[Condition], layout: TableSpec) -> str:
-    """Return the smallest column of each complete row, as a sentence; "" if no row is complete."""
+    """Return the best column of each complete row, as a sentence; "" if no row is complete."""
     rows: dict[str, list[Condition]] = {}
     for condition in conditions:
-        rows.setdefault(condition_label({key: condition.key[key] for key in layout.rows}), []).append(condition)
+        rows.setdefault(layout.labels.name({key: condition.key[key] for key in layout.rows}), []).append(condition)
     won: dict[str, list[str]] = {}
     for label, row in rows.items():
         means = [condition.summary.mean for condition in row if condition.summary]
         if len(means) == len(row):
-            first = row[means.index(min(means))]
-            won.setdefault(condition_label({key: first.key[key] for key in layout.columns}), []).append(label)
+            first = row[means.index((max if layout.value.sign < 0 else min)(means))]
+            won.setdefault(layout.labels.name({key: first.key[key] for key in layout.columns}), []).append(label)
     complete = sum(map(len, won.values()))
     parts = [
         f"{column} for {_listed(labels, complete)}"
         for column, labels in sorted(won.items(), key=lambda each: -len(each[1]))
     ]
-    return f"Smallest {layout.value.value.replace('_', ' ')}: {'; '.join(parts)}." if parts else ""
+    return f"{layout.value.best.capitalize()} {layout.value.words}: {'; '.join(parts)}." if parts else ""
 
 
-def _smallest(conditions: Sequence[Condition], layout: TableSpec) -> str:
+def _best(conditions: Sequence[Condition], layout: TableSpec) -> str:
     known = [condition for condition in conditions if condition.summary is not None]
     if not known:
         return "No mean can be told yet."
-    first = min(known, key=lambda condition: condition.summary.mean if condition.summary else 0.0)
+    value = layout.value
+    first = min(known, key=lambda each: value.sign * each.summary.mean if each.summary else 0.0)
     assert first.summary is not None
-    value = f"{layout.value.value.replace('_', ' ')} {first.summary.mean:.2f}{'%' if layout.value.is_error else ''}"
+    text = f"{value.words} {first.summary.mean:.{value.digits}f}{'%' if value.percent else ''}"
     if len(conditions) == 1:
-        return f"{first.label[:1].upper()}{first.label[1:]}: {value}, n = {first.summary.n}."
+        return f"{first.label[:1].upper()}{first.label[1:]}: {text}, n = {first.summary.n}."
+    if value.better is None:
+        return f"{first.label} has the smallest {text}; nobody says whether smaller or larger is better."
     if first.best:
-        return f"{first.label} is best, {value}, and shown to be better than every other."
-    return f"{first.label} has the smallest {value}, but is not shown to be better than every other."
+        return f"{first.label} is best, {text}, and shown to be better than every other."
+    return f"{first.label} has the {value.best} {text}, but is not shown to be better than every other."
 
 
 def _listed(labels: Sequence[str], among: int) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pandas as pd
 from strive.cells.records import read_record
 from strive.code.hash import changed_files
 from strive.code.same_code import same_code
-from strive.config import identity
 from strive.errors import RecordError
 
 
@@ -25,12 +24,8 @@ def versions(*groups: pd.DataFrame) -> int:
     hashes = {code for cells in groups for code in cells["code_hash"].unique()}
     if len(hashes) < 2:
         return 1
-    rows = (
-        row
-        for cells in groups
-        for row in cells[["code_hash", "folder", *sorted(identity.science_keys())]].to_dict("records")
-    )
-    return 1 if reduce(frozenset.intersection, map(_same, rows)) else len(hashes)
+    records = (pair for cells in groups for pair in zip(cells["record"], cells["record_sha256"], strict=True))
+    return 1 if reduce(frozenset.intersection, (_same(*each) for each in records)) else len(hashes)
 
 
 def versions_text(cells: pd.DataFrame) -> str:
@@ -48,8 +43,15 @@ def hashes_text(cells: pd.DataFrame) -> str:
     return ", ".join(f"{value} ({count} cells)" for value, count in counts)
 
 
-def _same(cell: Mapping[Any, Any]) -> frozenset[str]:
-    return same_code(cell["code_hash"], cell, Path(cell["folder"]).parent)
+def _same(path: str, sha256: str) -> frozenset[str]:
+    return same_code(*_code_and_config(path, sha256), Path(path).parent.parent)
+
+
+@lru_cache(maxsize=100_000)
+def _code_and_config(path: str, sha256: str) -> tuple[str, dict[str, Any]]:
+    """Return a record's code hash and config. sha256: of the file, which may change."""
+    record = read_record(Path(path))
+    return record.provenance.code_hash, record.config
 
 
 def _files(record: str) -> Mapping[str, str]:

@@ -1,23 +1,23 @@
 """The conditions of a table: each groups the cells that differ only in the seed, with their mean and differences."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 import pandas as pd
 
-from strive.config import identity
-from strive.config.keys import defaults
+from strive.cells.metrics import better_of, is_dead
 from strive.results.code_versions import versions
-from strive.results.labels import condition_label
 from strive.results.load import Loaded, with_metrics
 from strive.results.published import PaperValue, off_paper, paper_value
+from strive.results.record_row import chance_column, metric_column
 from strive.results.selection import Selection, select
 from strive.statistics.inference import Difference, Judgement, Summary, best, difference, holm, judge, summarise
-from strive.sweeps.table_spec import ARM, TableSpec, Value
+from strive.sweeps.labels import ARM, PLAIN, Labels
+from strive.sweeps.table_spec import TEST_ERROR, TableSpec
 
 Pairs = Mapping[tuple[Any, ...], float]
 PARAMETERS = "parameters"  # a metric that tables show beside a mean
@@ -25,7 +25,7 @@ PARAMETERS = "parameters"  # a metric that tables show beside a mean
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """One combination of the table's rows and columns. Errors in percent, losses in nats."""
+    """One combination of the table's rows and columns. Shares in percent, other metrics as they are."""
 
     ref: str  # its number in the footnote file, starting at "1"
     key: Mapping[str, Any]  # {knob of the table, or arm: value}
@@ -43,6 +43,8 @@ class Condition:
     best: bool = False  # significantly better than every other condition on the same images
     paper: PaperValue | None = None  # None if the table does not correspond to one of the paper's
     selection: Selection | None = None  # the value that the table's `select` chose
+    labels: Labels = PLAIN
+    data_keys: tuple[str, ...] = ()  # knobs that say which data its cells read
 
     @property
     def dead(self) -> int:
@@ -52,12 +54,29 @@ class Condition:
 
 def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
     """Return the conditions of a table, row by row. mix: also average cells of different code or images."""
-    loaded = with_metrics(loaded, layout.value.value, PARAMETERS, *(by.value for by in layout.select.values()))
+    loaded = _with_dead(with_metrics(loaded, layout.value.name, PARAMETERS, *map(str, layout.select.values())), layout)
     conditions = [
-        _condition(str(number), key, cells, layout, mix)
+        replace(_condition(str(number), key, cells, layout, mix), data_keys=loaded.data_keys)
         for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
     ]
-    return _with_best(_compared(conditions, layout, mix), mix)
+    return _with_best(_compared(conditions, layout, mix), layout, mix)
+
+
+def _with_dead(loaded: Loaded, layout: TableSpec) -> Loaded:
+    """Return the sweep with dead cells marked by the table's direction, where the metric's name gives none."""
+    cells, value = loaded.cells, layout.value
+    column, chance = metric_column(value.name), chance_column(value.name)
+    if chance not in cells or better_of(value.name) is not None:
+        return loaded
+    dead = [
+        bool(was) or (status == "done" and is_dead(_known(own), _known(level), value.better))
+        for was, status, own, level in zip(*(cells[key] for key in ("dead", "status", column, chance)), strict=True)
+    ]
+    return replace(loaded, cells=cells.assign(dead=pd.Series(dead, index=cells.index, dtype=object)))
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def split_further(loaded: Loaded, layout: TableSpec) -> list[str]:
@@ -68,7 +87,7 @@ def split_further(loaded: Loaded, layout: TableSpec) -> list[str]:
     keys, added = list(layout.keys), list[str]()
     silent = {*layout.pair, *layout.select, ARM}
     for knob in loaded.factors:
-        if identity.decides(knob) and knob not in {*silent, *keys}:
+        if loaded.decides(knob) and knob not in {*silent, *keys}:
             texts = loaded.cells[knob].map(json.dumps)
             groups = _texts(loaded.cells, keys)
             if texts.groupby(groups, sort=False).nunique().max() > 1:
@@ -87,7 +106,7 @@ def _texts(cells: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
 def _grouped(loaded: Loaded, layout: TableSpec) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield (key, cells) for each condition: row by row, and within a row column by column."""
     cells = loaded.cells
-    ranks = {key: _ranks(key, cells[key]) for key in layout.keys}
+    ranks = {key: _ranks(key, cells[key], layout.labels) for key in layout.keys}
     groups = [
         ({key: group[key].iloc[0] for key in layout.keys}, group)
         for _, group in cells.groupby(_texts(cells, layout.keys), sort=False)
@@ -95,13 +114,11 @@ def _grouped(loaded: Loaded, layout: TableSpec) -> Iterator[tuple[dict[str, Any]
     yield from sorted(groups, key=lambda each: [ranks[key][json.dumps(each[0][key])] for key in layout.keys])
 
 
-def _ranks(key: str, values: pd.Series) -> dict[str, int]:
-    """Return {value: its rank}, in the order of the options in config.py, or else in the plan's order."""
+def _ranks(key: str, values: pd.Series, labels: Labels) -> dict[str, int]:
+    """Return {value: its rank}, in the order that the app gives, or else in the plan's order."""
+    options = list(labels.values.get(key, ()))
     order = list(dict.fromkeys(map(json.dumps, values)))
-    default = defaults().get(key)
-    if isinstance(default, StrEnum):  # one of several named options
-        options = [json.dumps(option.value) for option in type(default)]
-        order.sort(key=lambda text: options.index(text) if text in options else len(options))
+    order.sort(key=lambda text: options.index(text) if text in options else len(options))
     return {text: rank for rank, text in enumerate(order)}
 
 
@@ -112,18 +129,18 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
         if selection.value is not None:
             cells = cells[cells[knob].map(json.dumps) == json.dumps(selection.value)]
     hole = selection.why if selection and selection.value is None else _hole(cells, layout, mix)
-    good = cells[(cells["status"] == "done") & cells[layout.value.value].notna()]
-    scale = 100 if layout.value.is_error else 1
+    column = metric_column(layout.value.name)
+    good = cells[(cells["status"] == "done") & cells[column].notna()]
     # Rounded to twelve digits, which keep any two counts of images apart and make 100 x 0.0908 equal to 9.08.
     values = {
-        tuple(pair): round(scale * value, 12)
-        for pair, value in zip(good[list(layout.pair)].to_numpy(object).tolist(), good[layout.value.value], strict=True)
+        tuple(pair): round(layout.value.factor * value, 12)
+        for pair, value in zip(good[list(layout.pair)].to_numpy(object).tolist(), good[column], strict=True)
     }
     parameters = set(cells[PARAMETERS].dropna())
     return Condition(
         ref=ref,
         key=key,
-        label=condition_label(key),
+        label=layout.labels.name(key),
         cells=cells,
         hole=hole,
         values=values,
@@ -131,12 +148,13 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
         parameters=int(parameters.pop()) if len(parameters) == 1 else None,
         paper=_paper(layout, key, cells.iloc[0].to_dict()),
         selection=selection,
+        labels=layout.labels,
     )
 
 
 def _paper(layout: TableSpec, key: Mapping[str, Any], config: Mapping[Any, Any]) -> PaperValue | None:
     """Return the paper's number. Only test errors have one, and only conditions whose keys match the paper's set-up."""
-    if layout.value is not Value.test_error:
+    if layout.value.name != TEST_ERROR.name:
         return None
     # The paper may have used any learning rate, and a note mentions JPEG.
     own = {knob: value for knob, value in key.items() if knob not in ("optimizer.lr", "data.name")}
@@ -151,8 +169,9 @@ def _hole(cells: pd.DataFrame, layout: TableSpec, mix: bool) -> str:
         if len(cells) == 1:
             return rest.partition(" ")[2]
         return f"{done} of {len(cells)} done, {rest}" if done or len(counts) > 1 else f"all {rest}"
-    if cells[layout.value.value].isna().any():
-        return f"no {layout.value.value}" + (", nothing held out" if layout.value.value.startswith("val") else "")
+    name = layout.value.name
+    if cells[metric_column(name)].isna().any():
+        return f"no {name}" + (", nothing held out" if name.startswith("val") and "data.val_images" in cells else "")
     if not mix:
         if (found := versions(cells)) > 1:
             return f"{found} versions of the code"
@@ -168,12 +187,22 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> 
     having = [condition for condition in compared if condition.difference is not None]
     differences = [condition.difference for condition in having if condition.difference is not None]
     corrected = holm([each.p for each in differences])
-    judged = judge(differences, layout.margin)
+    judged: list[Judgement | None] = [None] * len(having)
+    if layout.margin:
+        judged = [*judge([_loss(each, layout) for each in differences], layout.margin)]
     found = {
         condition.ref: replace(condition, p_holm=p, judgement=judgement)
         for condition, p, judgement in zip(having, corrected, judged, strict=True)
     }
     return [found.get(condition.ref, condition) for condition in compared]
+
+
+def _loss(difference: Difference, layout: TableSpec) -> Difference:
+    """Return a difference with the sign that makes a loss positive."""
+    if layout.value.sign > 0:
+        return difference
+    low, high = (None if end is None else -end for end in (difference.high, difference.low))
+    return replace(difference, mean=-difference.mean, low=low, high=high)
 
 
 def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layout: TableSpec, mix: bool) -> Condition:
@@ -182,11 +211,11 @@ def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layo
         return condition
     other = by_key.get(_key(wanted))
     if other is None:
-        return replace(condition, baseline=condition_label(wanted), no_difference="the sweep has no such baseline")
+        return replace(condition, baseline=layout.labels.name(wanted), no_difference="the sweep has no such baseline")
     condition = replace(condition, baseline=other.label)
     if condition.hole or other.hole:
         return replace(condition, no_difference=condition.hole or f"{other.label}: {other.hole}")
-    if not mix and (why := _differ(condition, other)):
+    if not mix and (why := _differ(condition, other, layout.labels)):
         return replace(condition, no_difference=why)
     if lacking := set(condition.values) ^ set(other.values):
         return replace(
@@ -210,31 +239,33 @@ def baseline_key(key: Mapping[str, Any], layout: TableSpec) -> dict[str, Any] | 
     return wanted
 
 
-def _differ(one: Condition, other: Condition) -> str:
-    """Return why two conditions must not be compared: different code or different images."""
+def _differ(one: Condition, other: Condition, labels: Labels) -> str:
+    """Return why two conditions must not be compared: different code or different data."""
     ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
     # A builder's files are part of the hash, so two builders differ in it legitimately.
-    if ours["model.builder"] == theirs["model.builder"] and versions(one.cells, other.cells) > 1:
+    if ours.get(labels.builder) == theirs.get(labels.builder) and versions(one.cells, other.cells) > 1:
         return f"other code than {other.label}"
-    data = [key for key in identity.science_keys() if key.startswith("data.")]
-    if all(ours[key] == theirs[key] for key in data) and ours["data_fingerprint"] != theirs["data_fingerprint"]:
-        return f"other images than {other.label}"
+    same = all(ours[key] == theirs[key] for key in one.data_keys)
+    if same and ours["data_fingerprint"] != theirs["data_fingerprint"]:
+        return f"other {labels.examples} than {other.label}"
     return ""
 
 
-def _with_best(conditions: list[Condition], mix: bool) -> list[Condition]:
+def _with_best(conditions: list[Condition], layout: TableSpec, mix: bool) -> list[Condition]:
     """Mark the condition that is significantly the best on each data set, if there is one."""
+    if layout.value.better is None:
+        return conditions
     by_data: dict[str, list[Condition]] = {}
     for condition in conditions:
         row = condition.cells.iloc[0]
-        by_data.setdefault(f"{row['data.name']} {row['data.val_images']}", []).append(condition)
+        by_data.setdefault(json.dumps([str(row[key]) for key in condition.data_keys]), []).append(condition)
     winners = set()
     for group in by_data.values():
         # The best condition might be one with a hole.
-        if any(condition.hole or (not mix and _differ(group[0], condition)) for condition in group):
+        if any(condition.hole or (not mix and _differ(group[0], condition, layout.labels)) for condition in group):
             continue
         if len(group) > 1:
-            number = best([condition.values for condition in group])
+            number = best([{key: layout.value.sign * each for key, each in one.values.items()} for one in group])
             if number is not None:
                 winners.add(group[number].ref)
     return [replace(condition, best=True) if condition.ref in winners else condition for condition in conditions]

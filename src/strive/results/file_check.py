@@ -4,7 +4,7 @@ from pathlib import Path
 
 from strive.results.load import Loaded
 from strive.results.table_choice import SWEEPS, parse, read_file
-from strive.sweeps.audit import audit_choices, audit_file, changed_file
+from strive.sweeps.audit import audit_choices, audit_file, changed_file, is_of_this_app
 
 
 def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> tuple[list[str], list[str]]:
@@ -12,6 +12,8 @@ def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> tuple[list[str], list[s
 
     Raises ConfigError for a faulty sweep file.
     """
+    if not is_of_this_app(loaded.plan):
+        return [], []
     now = read_file(loaded.file, sweeps) if loaded.file and (sweeps / f"{loaded.file}.yaml").exists() else None
     planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it") if loaded.text else None
     sweep = planned or now

@@ -6,8 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from strive.cells.history import read_history
+from strive.cells.metrics import better_of, is_share, last_word
+from strive.sweeps.table_spec import Value
 
 STEP = "step"
+_TRAIN, _VAL = "train_", "val_"
+_QUIET = ("lr", "epoch")  # logged for the record; shown only if there is nothing else
 
 
 def read_curve(folder: Path) -> pd.DataFrame:
@@ -29,5 +33,25 @@ def mean_curve(curves: Sequence[pd.DataFrame], column: str) -> pd.Series:
     """
     if not curves or any(not curve[STEP].equals(curves[0][STEP]) for curve in curves):
         return pd.Series(dtype=float)
+    if any(column not in curve for curve in curves):
+        return pd.Series(dtype=float)
     table = pd.concat([curve.set_index(STEP)[column] for curve in curves], axis="columns")
     return table.mean(axis="columns", skipna=False)
+
+
+def columns_of(value: Value, curves: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    """Return the columns of some curves to show for a table's value, at most two; none if they hold no number.
+
+    With held-out data that is the value's kind on training and held-out data: train_error and val_error for test_error.
+    Without, training loss and error. Other names: the value itself where it was logged, and a column that goes with it.
+    """
+    there = [name for name in dict.fromkeys(str(name) for curve in curves for name in curve) if name != STEP]
+    known = [name for name in there if any(name in curve and curve[name].notna().any() for curve in curves)]
+    kind = "error" if is_share(value.name) else last_word(value.name)
+    if {f"{_TRAIN}{kind}", f"{_VAL}{kind}"} <= set(known):
+        return f"{_TRAIN}{kind}", f"{_VAL}{kind}"
+    if {"train_loss", "train_error"} <= set(there):
+        return "train_loss", "train_error"
+    first = [name for name in (value.name, f"{_VAL}{kind}", f"{_TRAIN}{kind}", kind) if name in known]
+    rest = sorted((name for name in known if name not in _QUIET), key=lambda name: better_of(name) is None)
+    return tuple(reversed(list(dict.fromkeys((*first, *rest, *known)))[:2]))

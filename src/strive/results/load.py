@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pandas as pd
 from strive.cells.find_record import different_results
 from strive.cells.records import Status
 from strive.config import identity
-from strive.config.keys import defaults
 from strive.errors import LoadError, RecordError
 from strive.results.contradictions import blank, contradictions, fill_chance
 from strive.results.record_row import (
@@ -30,8 +29,11 @@ from strive.results.record_row import (
     read_rows,
 )
 from strive.sweeps.audit import Audit, audit_plan
+from strive.sweeps.labels import CONFIG, Labels, is_argument
 from strive.sweeps.plan import Chosen, StoredPlan, plan_folders
 
+_DATA = ("data", "dataset", "datamodule")  # groups of knobs that say which data a cell reads
+_METRICS = ("parameters", "epochs")  # that tables and figures look for; no knob takes their columns
 _FINISHED = [status.value for status in Status if status.finished]
 
 
@@ -53,6 +55,21 @@ class Loaded:
     cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep lists the columns
     metrics: tuple[str, ...]  # of its records, in their order
     warnings: list[str]  # for example, that two folders hold different results of one cell
+
+    @property
+    def labels(self) -> Labels:
+        """Return what the app calls its keys and values."""
+        return self.plan.labels
+
+    @property
+    def data_keys(self) -> tuple[str, ...]:
+        """Return the knobs that say which data a cell reads: cells that agree in them are to have equal data."""
+        keys = (*self.common, *self.factors)
+        return tuple(key for key in keys if key.rpartition(".")[0].partition(".")[0] in _DATA and self.decides(key))
+
+    def decides(self, key: str) -> bool:
+        """Return whether a knob determines numbers."""
+        return self.plan.decides(key.removeprefix(CONFIG))
 
 
 def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
@@ -95,19 +112,21 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         "epochs_planned": np.array([cell.epochs for cell in plan.cells], dtype=np.int64),
     }
     columns |= {str(name): records[name].to_numpy() for name in records}
+    knobs = _knob_columns(plan)
+    own = {key: knob_column(key, columns) for key in (*knobs, *plan.varying)}
     return Loaded(
         name=name,
         file=plain(plan.file),
         changes=_plain(plan.changes),
         question=plain(plan.question),
         common=_plain(identity.with_argument_keys(plan.common)),
-        factors=plan.varying,
+        factors=[own[key] for key in plan.varying],
         choices=[Chosen(**_plain(msgspec.structs.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
         text=plain(plan.text),
         plan=plan,
         folders=tuple(folders),
-        cells=_frame(columns | _knob_columns(plan)),
+        cells=_frame(columns | {own[key]: column for key, column in knobs.items()}),
         metrics=read.metrics,
         warnings=warnings,
     )
@@ -213,19 +232,24 @@ def _knob_columns(plan: StoredPlan) -> Columns:
     """
     varying = set(plan.cells[0].factors) if plan.cells else set()
     columns: Columns = {}
-    for key in dict.fromkeys((*defaults(), *plan.common, *varying)):
+    for key in dict.fromkeys((*plan.common, *varying)):
         if key in varying:
             columns[key] = _column([cell.factors[key] for cell in plan.cells])
         else:
-            columns[key] = np.full(len(plan.cells), column_value(plan.common.get(key)), dtype=object)
+            columns[key] = np.full(len(plan.cells), column_value(plan.common[key]), dtype=object)
     common = identity.with_argument_keys(plan.common)
-    for key in filter(identity.is_argument, common):
+    for key in filter(is_argument, common):
         columns[key] = np.full(len(plan.cells), column_value(common[key]), dtype=object)
     if identity.KWARGS in varying:
         spread = [identity.with_argument_keys(cell.factors) for cell in plan.cells]
-        for key in dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each)):
+        for key in dict.fromkeys(key for each in spread for key in filter(is_argument, each)):
             columns[key] = _column([each.get(key) for each in spread])
     return columns
+
+
+def knob_column(key: str, columns: Collection[str]) -> str:
+    """Return the column of a knob: its key, unless that is a column of the records. columns: of these."""
+    return f"{CONFIG}{key}" if key in columns or key in _METRICS else key
 
 
 def _column(values: list[Any]) -> npt.NDArray[np.object_]:

@@ -15,7 +15,8 @@ import yaml
 from strive.errors import PublishedError
 
 # A cell's knobs, {dotted key: value}, are Mapping[Any, Any] here, because rows of pandas frames have Hashable keys.
-_FILE = Path(__file__).resolve().parents[3] / "analysis" / "paper.yaml"
+# Published numbers beside the sweeps that name them: the checkout's, or else those of the current folder.
+_PLACES = (Path(__file__).resolve().parents[3] / "analysis" / "paper.yaml", Path("analysis/paper.yaml"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,15 +85,18 @@ def fits(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
 @lru_cache(maxsize=1)
 def content() -> dict[str, Any]:
     """Return the content of paper.yaml."""
-    found: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    return found
+    for path in _PLACES:
+        if path.exists():
+            found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return found
+    raise PublishedError(f"table: paper: there is no {_PLACES[1]} with published numbers; write it, or drop paper")
 
 
 def _entry(table: str) -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = content()["tables"]
     if table not in tables:
         legal = "".join(f"\n  {name}: {entry['title']}" for name, entry in tables.items())
-        raise PublishedError(f"table: paper: there is no table {table!r} in {_FILE.name}; legal:{legal}")
+        raise PublishedError(f"table: paper: there is no table {table!r} in {_PLACES[0].name}; legal:{legal}")
     return tables[table]
 
 

@@ -45,7 +45,7 @@ EMPTY: dict[str, Any] = {
 _OTHERS = ("cell", "arm", "epochs_planned", "folder", "record", "warning")
 RESERVED = frozenset({*EMPTY, *_OTHERS})
 _RESULT_SUFFIX = "_sha256"  # of the columns of outputs
-_CHANCE = "chance."
+CHANCE = "chance."  # before the names of columns of what chance gives
 
 
 def metric_column(name: str) -> str:
@@ -55,7 +55,7 @@ def metric_column(name: str) -> str:
 
 def chance_column(name: str) -> str:
     """Return the column of what chance gives for a metric."""
-    return f"{_CHANCE}{name}"
+    return f"{CHANCE}{name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

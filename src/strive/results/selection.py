@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from strive.sweeps.choice import Criterion, order, smallest
+from strive.results.record_row import metric_column
+from strive.sweeps.choice import best_of, order
+from strive.sweeps.criterion import Criterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Selection:
 
 
 def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
-    """Return the value of `key` with the smallest mean error, among the cells of one condition.
+    """Return the value of `key` with the best mean, among the cells of one condition.
 
     A value is never selected if one of its seeds diverged. If two values are equally good, the smaller one is
     selected. If a cell has no result yet, none is: the selection would change as more cells finish.
@@ -26,17 +28,19 @@ def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
     unfinished = cells[~cells["status"].isin(["done", "diverged"])]
     if len(unfinished):
         return Selection(None, f"{key} not selected, {len(unfinished)} of {len(cells)} cells have no result")
-    if cells[by.value].isna().any():
-        return Selection(None, f"{key} not selected, {by.value} is not there: data.val_images=0 holds nothing out")
-    errors, diverged = [], []
+    column = metric_column(by.metric)
+    if cells[column].isna().any():
+        held_out = ": data.val_images=0 holds nothing out" if "data.val_images" in cells else " in all records"
+        return Selection(None, f"{key} not selected, {by.metric} is not there{held_out}")
+    values, diverged = [], []
     for _, group in cells.groupby(cells[key].map(json.dumps), sort=False):
         value = group[key].iloc[0]
         if (group["status"] == "diverged").any():
             diverged.append(value)
         else:
-            errors.append((value, list(group[by.value])))
-    if not errors:
+            values.append((value, list(group[column])))
+    if not values:
         return Selection(None, f"{key} not selected, every value diverged")
-    errors.sort(key=lambda each: order(each[0]))
-    choice = smallest(by, errors, sorted(diverged, key=order))
+    values.sort(key=lambda each: order(each[0]))
+    choice = best_of(by, values, sorted(diverged, key=order))
     return Selection(choice.value, choice.why)

@@ -1,22 +1,30 @@
 """Choice of a sweep's table: the one in its sweep file, or a default for a multirun without a file."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 from yaml import YAMLError
 
-from strive.config import identity
+from strive.cells.metrics import Better, main_metric
 from strive.errors import ConfigError
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
-from strive.sweeps.choice import Criterion
+from strive.results.record_row import metric_column
+from strive.sweeps.criterion import Criterion, direction_text
+from strive.sweeps.labels import ARM, CONFIG, is_argument
+from strive.sweeps.sections import Faults
 from strive.sweeps.sweep_file import Sweep, parse_sweep
-from strive.sweeps.table_spec import ARM, TableSpec
+from strive.sweeps.table_spec import MARGIN, TEST_ERROR, TableSpec, Value, read_table, value_of
+from strive.sweeps.yaml_reader import read_yaml
 
-SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
+_MOST_DIGITS = 8
+_CHECKOUT = Path(__file__).resolve().parents[3] / "sweeps"
+SWEEPS = _CHECKOUT if _CHECKOUT.is_dir() else Path("sweeps")  # where sweep files lie that plans were made of
 
 
 def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
@@ -28,12 +36,77 @@ def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
 
     Raises ConfigError with all faults of the file.
     """
-    table = _declared(loaded, sweeps)
+    declared = _declared(loaded, sweeps)
+    table = _in_columns(declared, loaded) if declared is not None else None
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)
+    table = _with_value(replace(table, labels=loaded.labels), loaded, told=declared is not None)
     added = split_further(loaded, table)
     baseline = {key: _as_in(loaded.cells[key], rule) for key, rule in table.baseline.items()}
     return replace(table, rows=(*table.rows, *added), baseline=baseline)
+
+
+def _in_columns(table: TableSpec, loaded: Loaded) -> TableSpec:
+    """Return the layout with a knob named as its column is, where another column has its key."""
+
+    def named(key: str) -> str:
+        return f"{CONFIG}{key}" if f"{CONFIG}{key}" in loaded.cells else key
+
+    return replace(
+        table,
+        rows=tuple(map(named, table.rows)),
+        columns=tuple(map(named, table.columns)),
+        pair=tuple(key for key in map(named, _pair(table, loaded)) if key in loaded.cells),
+        baseline={named(key): rule for key, rule in table.baseline.items()},
+        select={named(key): by for key, by in table.select.items()},
+    )
+
+
+def _pair(table: TableSpec, loaded: Loaded) -> tuple[str, ...]:
+    """Return the knobs to pair by; where the file leaves it to the seed, the sweep's own key for that."""
+    return (loaded.plan.seed,) if table.pair == ("seed",) else table.pair
+
+
+def _with_value(table: TableSpec, loaded: Loaded, *, told: bool) -> TableSpec:
+    """Return the layout with its metric: the file's, or else the one that stands for a result.
+
+    told: whether a sweep file lays the table out, so that it can say more. Raises ConfigError if it has to.
+    """
+    value = table.value if table.value.name else value_of(_default_metric(loaded))
+    if table.value.name and loaded.metrics and value.name not in loaded.metrics:
+        raise ConfigError(f"table: value: no record has {value.name}; they have {', '.join(loaded.metrics)}")
+    if told and value.better is None:
+        raise ConfigError(direction_text("table", value.name))
+    margin = table.margin or (MARGIN if value.own_unit else 0.0)
+    margin = margin if value.better is not None else 0.0  # without a direction nothing is a loss
+    if not margin and table.baseline and value.better is not None:
+        raise ConfigError(
+            f"table: margin: which difference of {value.name} is negligible? Add margin: a number above 0, in its units"
+        )
+    return replace(table, value=replace(value, digits=_digits(value, loaded)), margin=margin)
+
+
+def _default_metric(loaded: Loaded) -> str:
+    """Return the metric to show where nobody names one. Raises ConfigError if it is not clear."""
+    names = dict.fromkeys(loaded.metrics)
+    if main := main_metric(names):
+        return main
+    if not names:
+        return TEST_ERROR.name if TEST_ERROR.name in loaded.labels.measured else "objective"
+    raise ConfigError(
+        f"table: which metric? The records have {', '.join(names)}; say `table: {{value: NAME}}` in the sweep file"
+    )
+
+
+def _digits(value: Value, loaded: Loaded) -> int:
+    """Return how many digits behind the point a value is shown with: two of a percentage or a loss, else enough."""
+    column = metric_column(value.name)
+    if value.own_unit or column not in loaded.cells:
+        return value.digits
+    largest = loaded.cells[column].abs().max()
+    if not largest > 0:
+        return value.digits
+    return max(0, min(_MOST_DIGITS, 3 - math.floor(math.log10(largest))))
 
 
 def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
@@ -46,19 +119,69 @@ def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
 
 
 def _declared(loaded: Loaded, sweeps: Path) -> TableSpec | None:
-    here = bool(loaded.file) and (sweeps / f"{loaded.file}.yaml").exists()
+    path = sweeps / f"{loaded.file}.yaml"
+    now = _FileText.of(path.read_bytes(), str(path)) if loaded.file and path.exists() else None
     if not loaded.text:
-        return read_file(loaded.file, sweeps).table if here else None
-    planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it")
-    if here and same_cells(now := read_file(loaded.file, sweeps), planned):
-        return now.table
-    return planned.table
+        return now.table(loaded) if now else None
+    planned = _FileText.of(loaded.text.encode(), f"{loaded.file}.yaml, as the plan has it")
+    return (now if now is not None and now.cells == planned.cells else planned).table(loaded)
 
 
-def same_cells(one: Sweep, other: Sweep) -> bool:
-    """Return whether two files declare the same cells, ignoring question and table."""
-    first, second = (replace(each, question="", table=None, text="") for each in (one, other))
-    return first == second
+@dataclass(frozen=True, slots=True)
+class _FileText:
+    """A sweep file as far as its table goes. The keys of the cells are those of the plan, whatever the app has now."""
+
+    content: Mapping[str, Any]
+    place: str  # for messages
+
+    @classmethod
+    def of(cls, text: bytes, place: str) -> Self:
+        """Parse a file; raise ConfigError if it is none."""
+        faults = Faults()
+        try:
+            content = read_yaml(text.decode(), place, faults)
+        except (UnicodeDecodeError, YAMLError) as error:
+            raise ConfigError(f"{place}: not a YAML file ({' '.join(str(error).split())})") from None
+        if not isinstance(content, Mapping):
+            faults.add(f"must hold the sections of a sweep file, got {content!r}")
+        if faults.lines:
+            raise ConfigError("\n".join(f"{place}: {line}" for line in faults.lines))
+        return cls(content, place)
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """Return the sections that say which cells there are."""
+        return {key: part for key, part in self.content.items() if key not in ("question", "table")}
+
+    def table(self, loaded: Loaded) -> TableSpec | None:
+        """Return the table; None if there is none. Raises ConfigError with all of its faults."""
+        faults, arms = _PlanFaults(loaded), self.content.get("arms")
+        table = read_table(self.content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {})
+        if faults.lines:
+            raise ConfigError("\n".join(f"{self.place}: {line}" for line in faults.lines))
+        return table
+
+
+class _PlanFaults(Faults):
+    """Faults of a table whose keys are those of a plan."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        super().__init__()
+        self._keys = list(dict.fromkeys((*loaded.plan.common, *loaded.plan.varying, *loaded.common)))
+
+    def knob(self, place: str, key: str, legal: Sequence[str] = (), kind: str = "knob") -> bool:
+        """Return whether the cells of the plan have a key; add a fault if not."""
+        if key in self._keys or is_argument(key):
+            return True
+        close = difflib.get_close_matches(key, self._keys, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the cells have {', '.join(self._keys)}"
+        self.add(f"{place}: there is no {kind} {key}; {hint}")
+        return False
+
+    def values(self, place: str, key: str, value: Any) -> list[Any]:
+        """Return the value as JSON has it; declared_table compares it with those of the cells."""
+        one = value[0] if is_argument(key) else value
+        return [str(one) if isinstance(one, float) and not math.isfinite(one) else one]
 
 
 def read_file(name: str, sweeps: Path) -> Sweep:
@@ -81,17 +204,18 @@ def parse(name: str, text: str, place: str) -> Sweep:
 
 def _default(loaded: Loaded) -> TableSpec:
     """Return a table with a row for each combination of the varying knobs except the seed."""
-    varying = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
+    varying = [key for key in loaded.factors if loaded.decides(key) and key != loaded.plan.seed]
     select: dict[str, Criterion] = {}
     if "optimizer.lr" in varying and loaded.common.get("data.val_images", 0) > 0:
-        select["optimizer.lr"] = Criterion.val_error
+        select["optimizer.lr"] = Criterion("val_error", Better.lower)
         varying.remove("optimizer.lr")
     rows = [ARM] if loaded.cells[ARM].any() else []
     # A knob that is determined by another one needs no row of its own.
-    table = TableSpec(rows=tuple(rows), columns=(), select=select)
-    first: list[str] = [key for key in ("model.base", "model.variant") if key in varying]
+    seed = (loaded.plan.seed,) if loaded.plan.seed in loaded.cells else ()
+    table = TableSpec(rows=tuple(rows), columns=(), select=select, value=Value(name=""), pair=seed, margin=0.0)
+    first = [key for joint in loaded.labels.names for key in joint.keys if key in varying]
     while added := split_further(loaded, replace(table, rows=(*table.rows, *first))):
         first += added
-    variants = set(loaded.cells["model.variant"])
+    variants = set(loaded.cells["model.variant"]) if "model.variant" in first else set()
     baseline = {"model.variant": "base"} if "model.variant" in first and "base" in variants else {}
     return replace(table, rows=(*table.rows, *first), baseline=baseline)

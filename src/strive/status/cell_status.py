@@ -132,13 +132,13 @@ class StatusReader:
         record = self._record(folder)
         disk = find_state(folder, record.status if record is not None else None)
         if disk.state is CellState.running:
-            batch_size = plan.config(cell)["budget.batch_size"]
+            batch_size = plan.config(cell).get("budget.batch_size", 0)
             return CellStatus(
                 cell=cell.cell, state=disk.state, owner=disk.owner, epochs=cell.epochs, batch_size=batch_size,
                 epochs_done=disk.epochs_done,
             )  # fmt: skip
         if record is not None:
-            return _ended(cell, folder, record, plan.config(cell))
+            return _ended(cell, folder, record, plan.science(cell))
         why = ""
         if disk.state is CellState.stopped:
             why = f"its process is gone ({disk.owner})" if disk.owner else "a checkpoint is there"
@@ -242,7 +242,8 @@ def _ended(cell: StoredCell, folder: Path, record: _ReadRecord, config: Mapping[
         state = CellState.contradictory if record.contradicted else CellState.unreadable
         return CellStatus(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
     if record.finished:
-        stale = record.code if is_stale(record.code, code_hash(config["model.builder"]), config, folder.parent) else ""
+        builder = config.get("model.builder", "")
+        stale = record.code if is_stale(record.code, code_hash(builder), config, folder.parent) else ""
         return CellStatus(
             cell=cell.cell, state=CellState(record.status.value), why=record.why, dead=record.dead,
             images=record.images, stale=stale,

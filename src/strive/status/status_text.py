@@ -149,13 +149,14 @@ def _varied(plan: StoredPlan) -> str:
 
 def _versions(plan: StoredPlan, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
     """Name a data set of which finished cells have seen several versions."""
-    data = {cell.cell: str(plan.config(cell).get("data.name")) for cell in plan.cells}
+    data = {cell.cell: str(plan.config(cell).get(plan.labels.data, "")) for cell in plan.cells}
     seen = Counter((data[each.cell], each.images) for each in statuses if each.images)
     for name in dict.fromkeys(name for name, _ in seen):
         versions = {images: number for (of, images), number in seen.items() if of == name}
         if len(versions) > 1:
             each = ", ".join(f"{number} of {images}" for images, number in versions.items())
-            yield _line(f"finished cells have seen {len(versions)} versions of the images of {name}: {each}")
+            what = f"{plan.labels.examples} of {name}" if name else plan.labels.examples
+            yield _line(f"finished cells have seen {len(versions)} versions of the {what}: {each}")
 
 
 def _launched(launch: Launch) -> str:

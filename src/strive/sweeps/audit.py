@@ -17,8 +17,9 @@ from strive.cells import records
 from strive.cells.metrics import result_text
 from strive.cells.records import Record
 from strive.config import identity
+from strive.config.keys import defaults
 from strive.errors import ConfigError, RecordError
-from strive.sweeps.choice import ChoiceSpec, MissingParentsError, chooser
+from strive.sweeps.choice import ChoiceSpec, MissingParentsError, Science, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in, plan_folder_name, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # imports Hydra, which `strive status` starts without
@@ -52,6 +53,15 @@ def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
     )
 
 
+def is_of_this_app(plan: StoredPlan) -> bool:
+    """Return whether the app in use has the keys of a plan, so that sweep files can be read as they were then."""
+    try:
+        known = defaults()
+    except LookupError:
+        return False
+    return all(key in known for key in (*plan.common, *(key for cell in plan.cells[:1] for key in cell.factors)))
+
+
 def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> Audit:
     """Return the chosen values of a plan that the other sweeps' records would choose differently now.
 
@@ -71,7 +81,7 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
                 problems.append(f"plan.json chooses {spec.key} for {values}, of which it has no cell")
                 continue
             try:
-                now = chooser(spec, parents)(identity.config_of(plan.config(own)))
+                now = chooser(spec, parents)(plan.science(own))
             except MissingParentsError as error:
                 notes.append(f"{spec.key} for {values} was not chosen again: {error}")
                 continue
@@ -183,7 +193,7 @@ def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
             false[cell.cell] = _difference(plan, cell, wanted, folders)
         elif cell.cell in seen:
             false[cell.cell] = "plan.json has this cell twice"
-        elif cell.epochs != plan.config(cell).get("budget.epochs"):
+        elif cell.epochs != plan.config(cell).get("budget.epochs", cell.epochs):
             false[cell.cell] = (
                 f"plan.json says {cell.epochs} epochs, and budget.epochs={plan.config(cell).get('budget.epochs')}"
             )
@@ -193,11 +203,13 @@ def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
 
 def _hashes(plan: StoredPlan) -> list[str]:
     try:
-        return identity.hashes_of(
-            identity.science(plan.common), [identity.science(cell.factors) for cell in plan.cells]
-        )
+        return identity.hashes_of(_science(plan, plan.common), [_science(plan, cell.factors) for cell in plan.cells])
     except ValueError:  # a value is not a number, so no valid config has this id
         return ["not a number"] * len(plan.cells)
+
+
+def _science(plan: StoredPlan, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if plan.decides(key)}
 
 
 def _difference(plan: StoredPlan, cell: StoredCell, wanted: str, folders: Sequence[Path]) -> str:
@@ -266,14 +278,14 @@ def _other_seeds(plan: StoredPlan, names: Iterable[str]) -> Iterator[str]:
     for cell in plan.cells:
         match = _SEED.fullmatch(cell.cell)
         others = seeds.get(match["net"], set()) if match else set()
-        config = plan.config(cell) if others else {}
-        without = repr([value for key, value in config.items() if key != "seed" and key in cell.factors])
+        config = plan.science(cell) if others else {}
+        without = repr([value for key, value in config.items() if key != plan.seed and key in cell.factors])
         if match is None or not others or (match["net"], without) in tried:
             continue
         tried.add((match["net"], without))
         with suppress(ValueError):
-            science = identity.science(config)
-            hashes = identity.hashes_of(science, [{"seed": seed} for seed in sorted(others)])
+            own = [{plan.seed: seed} for seed in sorted(others)]
+            hashes = identity.hashes_of({key: config[key] for key in config if key != plan.seed}, own)
             found = (f"{match['net']}-s{seed}-{each}" for seed, each in zip(sorted(others), hashes, strict=True))
             yield from (each for each in found if each in names and each not in planned)
 
@@ -283,19 +295,15 @@ def _other_seeds(plan: StoredPlan, names: Iterable[str]) -> Iterator[str]:
 
 def _parents(
     sweep: "Sweep", spec: ChoiceSpec, changes: Sequence[str], folders: Sequence[Path]
-) -> list[tuple[Any, Record | None]] | None:
+) -> list[tuple[Science, Record | None]] | None:
     """Return the cells of the parent sweeps with their records; None if a parent has no readable plan."""
-    found: list[tuple[Any, Record | None]] = []
+    found: list[tuple[Science, Record | None]] = []
     for name in spec.sweeps:
         wanted = plan_name(sweep.for_parents(changes), name)
         plan = next(filter(None, (_plan(folder, wanted) for folder in folders)), None)
         if plan is None:
             return None
-        for cell in plan.cells:
-            try:
-                found.append((identity.config_of(plan.config(cell)), _record(cell.cell, folders)))
-            except ConfigError:
-                return None
+        found += [(plan.science(cell), _record(cell.cell, folders)) for cell in plan.cells]
     return found
 
 

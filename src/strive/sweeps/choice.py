@@ -4,24 +4,18 @@ import json
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum, auto
 from typing import Any
 
+from strive.cells.metrics import Better, is_share
 from strive.cells.records import Record, Status
 from strive.config import identity
-from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError
+from strive.sweeps.criterion import Criterion
 
-Parents = Sequence[tuple[CellConfig, Record | None]]
-
-
-class Criterion(StrEnum):
-    """The error to minimise: the value with the smallest mean wins."""
-
-    val_error = auto()  # on data.val_images held-out images
-    test_error = auto()  # the paper's own rule; the test error of a value chosen this way is biased
+Science = Mapping[str, Any]  # {dotted key: value} of what determines a cell's numbers, as in a record's config
+Parents = Sequence[tuple[Science, Record | None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,41 +67,41 @@ def together(errors: Iterable[MissingParentsError]) -> list[MissingParentsError]
     return merged
 
 
-def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -> Callable[[CellConfig], Choice]:
+def chooser(spec: ChoiceSpec, parents: Parents, overrides: Sequence[str] = ()) -> Callable[[Science], Choice]:
     """Return `choose` with the parents sorted once, for the many cells of one sweep.
 
     overrides: additional overrides for the command that trains missing parents.
     """
 
-    def alike(config: CellConfig) -> list[Any]:
-        flat = identity.with_argument_keys(identity.flat(config))
-        return [flat.get(key) for key in spec.per]
+    def alike(science: Science) -> str:
+        flat = identity.with_argument_keys(science)
+        return repr([flat.get(key) for key in spec.per])
 
     # A cell may belong to several of the sweeps.
-    distinct = {identity.cell_id(config): (config, record) for config, record in parents}
-    groups: dict[str, list[tuple[CellConfig, Record | None]]] = {}
-    for config, record in distinct.values():
-        groups.setdefault(repr(alike(config)), []).append((config, record))
+    distinct = {identity.hash_of(science): (science, record) for science, record in parents}
+    groups: dict[str, list[tuple[Science, Record | None]]] = {}
+    for science, record in distinct.values():
+        groups.setdefault(alike(science), []).append((science, record))
     chosen: dict[str, Choice] = {}
 
-    def choose_for(config: CellConfig) -> Choice:
-        group = repr(alike(config))
+    def choose_for(science: Science) -> Choice:
+        group = alike(science)
         if group not in chosen:
-            chosen[group] = _choose(spec, _wanted(spec, config), groups.get(group, []), overrides)
+            chosen[group] = _choose(spec, _wanted(spec, science), groups.get(group, []), overrides)
         return chosen[group]
 
     return choose_for
 
 
-def choose(spec: ChoiceSpec, config: CellConfig, parents: Parents, overrides: Sequence[str] = ()) -> Choice:
-    """Return the value with the smallest mean error among the parents that equal `config` in spec.per.
+def choose(spec: ChoiceSpec, science: Science, parents: Parents, overrides: Sequence[str] = ()) -> Choice:
+    """Return the value with the best mean among the parents that equal a cell in spec.per. science: of that cell.
 
     A value is never chosen if one of its seeds diverged. If two values are equally good, the smaller one wins.
 
     Raises MissingParentsError if one of these cells has no result: a mean over the finished cells alone
     would change the choice as more cells finish. Raises ConfigError if there is nothing to choose from.
     """
-    return chooser(spec, parents, overrides)(config)
+    return chooser(spec, parents, overrides)(science)
 
 
 def _choose(spec: ChoiceSpec, wanted: str, candidates: Parents, overrides: Sequence[str]) -> Choice:
@@ -120,13 +114,13 @@ def _choose(spec: ChoiceSpec, wanted: str, candidates: Parents, overrides: Seque
     if any(states):
         raise MissingParentsError(spec, wanted, states, overrides)
     _check_alike(spec, wanted, candidates)
-    errors, diverged = _errors(spec, wanted, candidates)
-    if not errors:
+    values, diverged = _values(spec, wanted, candidates)
+    if not values:
         raise ConfigError(
             f"{spec.key}{wanted}: every value in {_listed(spec.sweeps)} diverged ({_texts(diverged)});"
             f" give {spec.key}=VALUE, or other values to that sweep"
         )
-    return smallest(spec.by, errors, diverged)
+    return best_of(spec.by, values, diverged)
 
 
 def _state(record: Record | None) -> str:
@@ -136,8 +130,7 @@ def _state(record: Record | None) -> str:
 
 
 def _check_alike(spec: ChoiceSpec, wanted: str, candidates: Parents) -> None:
-    flats = [identity.flat(config) for config, _ in candidates]
-    first, *others = (identity.science(flat) for flat in flats)
+    first, *others = (science for science, _ in candidates)
     differing = {key for other in others for key in identity.differences(first, other)} - {spec.key, "seed"}
     if differing:
         raise ConfigError(
@@ -146,57 +139,69 @@ def _check_alike(spec: ChoiceSpec, wanted: str, candidates: Parents) -> None:
         )
 
 
-def _errors(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tuple[Any, list[float]]], list[Any]]:
-    """Return [(value, the error of each seed)] and the values that diverged, both in ascending order."""
+def _values(spec: ChoiceSpec, wanted: str, candidates: Parents) -> tuple[list[tuple[Any, list[float]]], list[Any]]:
+    """Return [(value, the metric of each seed)] and the values that diverged, both in ascending order."""
     found: dict[str, tuple[Any, list[Record]]] = {}
-    for config, record in candidates:
+    for science, record in candidates:
         assert record is not None
-        value = identity.with_argument_keys(identity.flat(config)).get(spec.key)
+        value = identity.with_argument_keys(science).get(spec.key)
         found.setdefault(json.dumps(value), (value, []))[1].append(record)
-    errors, diverged = [], []
+    values, diverged = [], []
     for value, cells in sorted(found.values(), key=lambda item: order(item[0])):
         if any(cell.status is Status.diverged for cell in cells):
             diverged.append(value)
         else:
-            errors.append((value, [_error(spec, wanted, cell) for cell in cells]))
-    return errors, diverged
+            values.append((value, [_metric(spec, wanted, cell) for cell in cells]))
+    return values, diverged
 
 
-def _error(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
-    value = cell.metrics.get(spec.by.value)
-    if value is None:
-        raise ConfigError(
-            f"{spec.key}{wanted} is chosen by {spec.by.value}, but {_listed(spec.sweeps)} holds nothing out;"
-            " set data.val_images there, such as 5000"
-        )
-    return value
+def _metric(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
+    name = spec.by.metric
+    value = cell.metrics.get(name)
+    if value is not None:
+        return value
+    if name in cell.metrics:
+        hint = "; set data.val_images there, such as 5000" if "data.val_images" in cell.config else ""
+        why = f"{_listed(spec.sweeps)} holds nothing out{hint}" if name.startswith("val") else f"{cell.cell} has none"
+    else:
+        why = f"{cell.cell} has only {', '.join(cell.metrics) or 'no metrics'}"
+    raise ConfigError(f"{spec.key}{wanted} is chosen by {name}, but {why}")
 
 
-def smallest(by: Criterion, errors: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any]) -> Choice:
-    """Return the value with the smallest mean error; the first one if several are equal.
+def best_of(by: Criterion, values: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any]) -> Choice:
+    """Return the value with the best mean; the first one if several are equal.
 
-    errors: [(value, the error of each seed, shares in [0, 1])] in ascending order, at least one.
+    values: [(value, the metric of each seed)] in ascending order, at least one. An error is a share in [0, 1].
     diverged: the values with a diverged seed.
     """
-    # Percentage points, rounded to twelve digits: two means of the same counts may differ in their last bit.
-    means = [(value, round(100 * math.fsum(cells) / len(cells), 12)) for value, cells in errors]
-    value, best = min(means, key=lambda each: each[1])  # if several are equal, the first and so the smallest value
-    num_seeds = next(len(cells) for each, cells in errors if each == value)
-    shown = _percent(means)
+    share = is_share(by.metric)
+    means = [(value, _mean(cells, share)) for value, cells in values]
+    sign = -1 if by.better is Better.higher else 1
+    value, best = min(means, key=lambda each: sign * each[1])  # if several are equal, the first and so smallest value
+    num_seeds = next(len(cells) for each, cells in values if each == value)
+    shown = _shown(means, share)
     ties = [f"{_text(each)}: {shown[mean]}" for each, mean in means if mean == best and each != value]
-    rest = sorted((each for each in means if each[1] > best), key=lambda each: each[1])
+    rest = sorted((each for each in means if each[1] != best), key=lambda each: sign * each[1])
     beaten = [f"{_text(each)}: {shown[mean]}" for each, mean in rest]
-    why = f"{by.value.replace('_', ' ')} {shown[best]} ({f'mean of {num_seeds} seeds' if num_seeds > 1 else '1 seed'})"
+    why = f"{by.words} {shown[best]} ({f'mean of {num_seeds} seeds' if num_seeds > 1 else '1 seed'})"
     why += f", equal to {', '.join(ties)}, of which it is the smallest value" if ties else ""
     why += f", beats {', '.join(beaten)}" if beaten else ""
     why += f"; {_texts(diverged)} diverged" if diverged else ""
     return Choice(value, why if len(means) > 1 or diverged else f"{why}, the only value")
 
 
-def _percent(means: Sequence[tuple[Any, float]]) -> dict[float, str]:
+def _mean(cells: Sequence[float], share: bool) -> float:
+    """Return the mean, of a share in percentage points."""
+    # Rounded to twelve digits: two means of the same counts may differ in their last bit.
+    mean = math.fsum(cells) / len(cells)
+    return round(100 * mean, 12) if share else float(f"{mean:.12g}")
+
+
+def _shown(means: Sequence[tuple[Any, float]], share: bool) -> dict[float, str]:
     """Return {mean: text} with enough digits to distinguish different means."""
     distinct = {mean for _, mean in means}
-    texts = ({mean: f"{mean:.{digits}f}%" for mean in distinct} for digits in (2, 3, 4, 12))
+    forms = [f".{digits}f" for digits in (2, 3, 4, 12)] if share else [f".{digits}g" for digits in (4, 5, 6, 12)]
+    texts = ({mean: f"{mean:{form}}{'%' if share else ''}" for mean in distinct} for form in forms)
     return next(found for found in texts if len(set(found.values())) == len(distinct))
 
 
@@ -208,8 +213,8 @@ def order(value: Any) -> tuple[int, float, str]:
         return 1, 0.0, _text(value)
 
 
-def _wanted(spec: ChoiceSpec, config: CellConfig) -> str:
-    flat = identity.with_argument_keys(identity.flat(config))
+def _wanted(spec: ChoiceSpec, science: Science) -> str:
+    flat = identity.with_argument_keys(science)
     same = ", ".join(f"{key}={_text(flat.get(key))}" for key in spec.per)
     return f" for {same}" if same else ""
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
@@ -18,6 +19,7 @@ from strive.cells.checkpoints import has_checkpoint
 from strive.cells.evidence import remark
 from strive.cells.history import read_lines
 from strive.cells.records import Record
+from strive.cells.schema1 import is_logistics
 from strive.cells.settings import settings_of
 from strive.cells.state import CellState, FolderState, find_state
 from strive.code.hash import Code, changed_files
@@ -27,10 +29,11 @@ from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig
 from strive.decoding import convert
 from strive.errors import RecordError
+from strive.sweeps.labels import Labels
 from strive.sweeps.override_syntax import effective_overrides, flattened, keys_of
 
-SCHEMA = 3
-_READ = (2, SCHEMA)  # schema 2 lacks only the sweep file's text
+SCHEMA = 4
+_READ = (2, 3, SCHEMA)  # schema 2 lacks the sweep file's text; 2 and 3 lack logistics and labels
 
 
 class Action(StrEnum):
@@ -269,10 +272,21 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     choices: list[Chosen]
     text: str = ""  # the sweep file's text, with the layout of its table; "" for a multirun, and in plans of schema 2
     images: list[str] = []  # the images that were found for each data set, and those that are left out
+    logistics: list[str] = []  # keys of the cells that do not determine their numbers
+    seed: str = "seed"  # the key that makes replicates
+    labels: Labels = Labels()  # what the app calls its keys and values
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return all knobs of a cell, as identity.flat does."""
         return self.common | cell.factors
+
+    def science(self, cell: StoredCell) -> dict[str, Any]:
+        """Return the knobs of a cell that determine its numbers, as a record's config has them."""
+        return {key: value for key, value in self.config(cell).items() if self.decides(key)}
+
+    def decides(self, key: str) -> bool:
+        """Return whether a knob, or an argument of a builder, determines numbers."""
+        return key not in self.logistics
 
     @property
     def varying(self) -> list[str]:
@@ -295,14 +309,29 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         path = folder / "plan.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") not in _READ:
+            if (schema := content.pop("schema")) not in _READ:
                 raise ValueError("another schema")
-            plan = convert(content, cls)
+            plan = convert(content if schema == SCHEMA else _with_app_parts(content), cls)
             if any(cell.factors.keys() != plan.cells[0].factors.keys() for cell in plan.cells):
                 raise ValueError("its cells vary in different keys")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"{path}: not a plan of this version ({error}); start the sweep again") from None
         return plan
+
+
+def _with_app_parts(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan of schema 2 or 3 with the parts that it lacks: its logistics are those of records of schema 1."""
+    keys = [*content["common"], *(key for cell in content["cells"][:1] for key in cell["factors"])]
+    logistics = [key for key in keys if is_logistics(key)]
+    return content | {"logistics": logistics, "labels": msgspec.to_builtins(app_labels())}
+
+
+def app_labels() -> Labels:
+    """Return the labels of the app in use, if there is one and it has any."""
+    with suppress(LookupError):
+        found: Labels = getattr(app.current(), "labels", Labels)()
+        return found
+    return Labels()
 
 
 def write_plan(plan: Plan) -> Path:
@@ -330,6 +359,8 @@ def write_plan(plan: Plan) -> Path:
         choices=plan.choices,
         text=plan.text,
         images=plan.images,
+        logistics=[key for key in (*common, *(factors[0] if factors else ())) if not identity.decides(key)],
+        labels=app_labels(),
     )
     path = plan.folder / "plan.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
 from strive.console import CONSOLE
 from strive.errors import ConfigError, RecordError
-from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, chooser, together
+from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser, together
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import effective_overrides, keys_of, override
 from strive.sweeps.plan import (
@@ -116,7 +116,7 @@ class Planner:
 
     def _choosers(
         self, arguments: Sequence[str], sweep: Sweep | None, children: tuple[str, ...] = ()
-    ) -> list[tuple[ChoiceSpec, Callable[[CellConfig], Choice]]]:
+    ) -> list[tuple[ChoiceSpec, Callable[[Science], Choice]]]:
         """Return a chooser for each value that is taken from other sweeps' records."""
         if sweep is None:
             return []
@@ -129,7 +129,10 @@ class Planner:
             line = (*children, sweep.name)
             parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
             with_records = [
-                (app.current().filled_in(config), records.record_of(app.current().as_recorded(config)))
+                (
+                    identity.science_of(app.current().filled_in(config)),
+                    records.record_of(app.current().as_recorded(config)),
+                )
                 for config in parents
             ]
             found.append((spec, chooser(spec, with_records, inherited)))
@@ -149,13 +152,13 @@ class Planner:
         self,
         config: CellConfig,
         combination: Combination,
-        choosers: Sequence[tuple[ChoiceSpec, Callable[[CellConfig], Choice]]],
+        choosers: Sequence[tuple[ChoiceSpec, Callable[[Science], Choice]]],
         gathering: "_Gathering | None" = None,
     ) -> Any:
         overrides = []
         config = app.current().filled_in(config)
         for spec, choose in choosers:
-            choice = choose(config)
+            choice = choose(identity.science_of(config))
             overrides.append(override(spec.key, choice.value))
             if gathering is not None:
                 gathering.choose(spec, config, choice)
@@ -245,7 +248,7 @@ class _Gathering:
         flat = identity.with_argument_keys(identity.flat(config))
         per = {key: flat.get(key) for key in spec.per}
         self.choices[f"{spec.key} {per}"] = Chosen(
-            key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.value, value=choice.value, why=choice.why
+            key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.metric, value=choice.value, why=choice.why
         )
 
     def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> list[Planned]:

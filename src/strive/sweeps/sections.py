@@ -10,9 +10,11 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from strive import app
+from strive.cells.metrics import Better
 from strive.config import identity
 from strive.config.keys import defaults, groups
-from strive.sweeps.choice import ChoiceSpec, Criterion
+from strive.sweeps.choice import ChoiceSpec
+from strive.sweeps.criterion import Criterion, read_criterion
 from strive.sweeps.override_syntax import NAME, bare_key
 
 _SWEPT_TEXT = re.compile(r"(glob|range|choice|interval|sort|shuffle|tag)\(.*\)", flags=re.DOTALL)
@@ -94,6 +96,10 @@ class Faults:
             + (f"did you mean {' or '.join(close)}?" if close else "docs/config.md lists them")
         )
         return False
+
+    def values(self, place: str, key: str, value: Any) -> list[Any]:
+        """Return the values of a key as a record's config stores them, as far as they are legal."""
+        return record_values(place, key, value, self)
 
     def value(self, place: str, key: str, value: Any) -> None:
         """Add a fault if the value has the wrong type for this key. Its range is checked later, by to_config."""
@@ -311,16 +317,12 @@ def _choice(name: str, key: str, value: Any, faults: Faults) -> ChoiceSpec:
         faults.add("choose: seed: what is averaged over cannot be chosen")
     entry = faults.mapping(place, value, "sweep, by and per")
     faults.unknown(f"{place}: ", entry, ("sweep", "by", "per"))
-    by = entry.get("by")
-    if by not in list(Criterion):
-        faults.add(f"{place}: by must be val_error, or test_error, which is the paper's own rule, got {by!r}")
+    by = read_criterion(f"{place}: by", entry.get("by"), faults)
     per = knob_list(place, "per", entry, faults)
     if key in per:
         faults.add(f"{place}: per holds {key} itself")
     sweeps = _parents(name, place, entry.get("sweep"), faults)
-    return ChoiceSpec(
-        key=key, sweeps=sweeps, by=Criterion(by) if by in list(Criterion) else Criterion.val_error, per=per
-    )
+    return ChoiceSpec(key=key, sweeps=sweeps, by=by or Criterion("", Better.lower), per=per)
 
 
 def _parents(name: str, place: str, value: Any, faults: Faults) -> tuple[str, ...]:

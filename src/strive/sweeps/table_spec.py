@@ -3,36 +3,77 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum, auto
 from typing import Any
 
+from strive.cells.metrics import Better, better_of, is_share, last_word
 from strive.config import identity
-from strive.sweeps.choice import Criterion
-from strive.sweeps.sections import Faults, knob_list, record_values
+from strive.sweeps.criterion import Criterion, direction_text, read_better, read_criterion
+from strive.sweeps.labels import ARM, PLAIN, Labels
+from strive.sweeps.sections import Faults, knob_list
 
-ARM = "arm"  # may be used instead of a knob, for the name of the arm
-_KEYS = ("rows", "columns", "value", "baseline", "pair", "select", "margin", "paper")
+__all__ = ["ARM", "TEST_ERROR", "TableSpec", "Value", "read_table", "value_of"]
+
+_KEYS = ("rows", "columns", "value", "better", "scale", "baseline", "pair", "select", "margin", "paper")
+_SCALES = ("percent", "none")
+MARGIN = 0.5  # points of an error, or nats
 
 
-class Value(StrEnum):
-    """The number of a record that a table shows; smaller is better for each of them."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Value:
+    """The metric that a table shows."""
 
-    test_error = auto()
-    val_error = auto()
-    train_error = auto()
-    test_loss = auto()
-    val_loss = auto()
-    train_loss = auto()
+    name: str  # "" in a sweep file that leaves it to the records
+    better: Better | None = None  # None: nobody says, so nothing is judged
+    percent: bool = False  # a share in [0, 1], shown in percent
+    digits: int = 2  # behind the point
 
     @property
-    def is_error(self) -> bool:
-        """Return whether it is a share of images, shown in percent; otherwise it is in nats per image."""
-        return self.value.endswith("_error")
+    def words(self) -> str:
+        """Return its name in words, such as test error."""
+        return self.name.replace("_", " ")
+
+    @property
+    def factor(self) -> int:
+        """Return by what the metric is multiplied to be shown."""
+        return 100 if self.percent else 1
 
     @property
     def unit(self) -> str:
-        """Return the unit of a difference and of the margin."""
-        return "points" if self.is_error else "nats"
+        """Return the unit of a difference and of the margin; "" if it has none."""
+        return "points" if self.percent else self.own_unit
+
+    @property
+    def own_unit(self) -> str:
+        """Return the unit of the value: %, nats for a loss, "" for any other."""
+        return "%" if self.percent else "nats" if last_word(self.name) == "loss" else ""
+
+    @property
+    def title(self) -> str:
+        """Return its name with its unit, such as "test error, %"."""
+        return f"{self.words}, {self.own_unit}" if self.own_unit else self.words
+
+    @property
+    def sign(self) -> int:
+        """Return 1 if a larger value is worse, -1 if it is better; for a value that nobody judges, 1."""
+        return -1 if self.better is Better.higher else 1
+
+    @property
+    def worse(self) -> str:
+        """Return in words which differences from a baseline are worse."""
+        return "below 0 is worse" if self.better is Better.higher else "above 0 is worse"
+
+    @property
+    def best(self) -> str:
+        """Return the superlative of a value that is best."""
+        return "largest" if self.better is Better.higher else "smallest"
+
+
+def value_of(name: str, better: Better | None = None, percent: bool | None = None) -> Value:
+    """Return a metric as a table shows it; what is not given follows from its name."""
+    return Value(name=name, better=better or better_of(name), percent=is_share(name) if percent is None else percent)
+
+
+TEST_ERROR = value_of("test_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +82,14 @@ class TableSpec:
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    value: Value = Value.test_error
+    value: Value = TEST_ERROR
     # {key of rows or columns: the baseline's value, or {own value: the baseline's value}}
     baseline: Mapping[str, Any] = field(default_factory=dict)
     pair: tuple[str, ...] = ("seed",)  # knobs that must be equal in a cell and its baseline's cell
-    select: Mapping[str, Criterion] = field(default_factory=dict)  # {knob: error to select its value by}
-    margin: float = 0.5  # losses up to this many percentage points of error, or nats, are negligible
-    paper: str = ""  # the table of analysis/paper.yaml that it corresponds to
+    select: Mapping[str, Criterion] = field(default_factory=dict)  # {knob: metric to select its value by}
+    margin: float = MARGIN  # a loss up to this is negligible, in percentage points or the value's unit; 0: not given
+    paper: str = ""  # the table of published numbers that it corresponds to
+    labels: Labels = PLAIN  # of the plan
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -75,20 +117,33 @@ def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> TableS
     return TableSpec(
         rows=rows,
         columns=columns,
-        value=_value(entry.get("value", Value.test_error.value), faults),
+        value=_value(entry, faults),
         baseline=_baseline(entry.get("baseline"), rows + columns, arms, faults),
         pair=pair,
         select=select,
-        margin=_margin(entry.get("margin", 0.5), faults),
+        margin=_margin(entry.get("margin", 0.0), faults) if "margin" in entry else 0.0,
         paper=_paper(entry.get("paper", ""), faults),
     )
 
 
-def _value(value: Any, faults: Faults) -> Value:
-    if value in list(Value):
-        return Value(value)
-    faults.add(f"table: value must be one of {', '.join(Value)}, got {value!r}")
-    return Value.test_error
+def _value(entry: Mapping[str, Any], faults: Faults) -> Value:
+    name, scale = entry.get("value", ""), entry.get("scale")
+    if not isinstance(name, str) or ("value" in entry and not name):
+        faults.add(f"table: value must be the name of a metric, got {name!r}")
+        name = ""
+    if "scale" in entry and scale not in _SCALES:
+        faults.add(f"table: scale must be one of {', '.join(_SCALES)}, got {scale!r}")
+    better = read_better("table", entry.get("better"), faults)
+    percent = scale == "percent" if scale in _SCALES else None
+    if not name:
+        for key in ("better", "scale"):
+            if key in entry:
+                faults.add(f"table: {key} is said of a metric: add value: NAME")
+        return Value(name="")
+    value = value_of(name, better, percent)
+    if value.better is None and "better" not in entry:
+        faults.add(direction_text("table", name))
+    return value
 
 
 def _baseline(value: Any, keys: tuple[str, ...], arms: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
@@ -111,25 +166,21 @@ def _plain(key: str, value: Any, arms: Mapping[str, Any], faults: Faults) -> Any
     if key != ARM:
         # A list is one value here, also for a builder's argument, because there are no alternatives.
         alone = [value] if identity.is_argument(key) else value
-        return next(iter(record_values("table: baseline", key, alone, faults)), value)
+        return next(iter(faults.values("table: baseline", key, alone)), value)
     if value not in arms:
         faults.add(f"table: baseline: there is no arm {value}; legal: {', '.join(arms)}")
     return value
 
 
 def _select(value: Any, faults: Faults) -> dict[str, Criterion]:
-    entry = faults.mapping("table: select", value, "KNOB: val_error or test_error")
+    entry = faults.mapping("table: select", value, "KNOB: METRIC")
     found = {}
     for key, by in entry.items():
         faults.knob("table: select", key)
         if key == "seed":
             faults.add("table: select: seed: what is averaged over cannot be selected")
-        elif by in list(Criterion):
-            found[key] = Criterion(by)
-        else:
-            faults.add(
-                f"table: select: {key} must be val_error, or test_error, which is the paper's own rule, got {by!r}"
-            )
+        elif (criterion := read_criterion(f"table: select: {key}", by, faults)) is not None:
+            found[key] = criterion
     if len(found) > 1:
         faults.add(f"table: select: one knob at a time, got {', '.join(found)}")
     return found
@@ -138,12 +189,12 @@ def _select(value: Any, faults: Faults) -> dict[str, Criterion]:
 def _margin(value: Any, faults: Faults) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
         return float(value)
-    faults.add(f"table: margin must be above 0, in points of error (or nats, for a loss), got {value!r}")
-    return 0.5
+    faults.add(f"table: margin must be above 0, in points of a percentage, or in units of the metric, got {value!r}")
+    return 0.0
 
 
 def _paper(value: Any, faults: Faults) -> str:
     if isinstance(value, str):
         return value
-    faults.add(f"table: paper must name a table of analysis/paper.yaml, got {value!r}")
+    faults.add(f"table: paper must name a table of published numbers, got {value!r}")
     return ""

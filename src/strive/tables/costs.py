@@ -1,18 +1,18 @@
-"""Cost table of a sweep: seconds, speed and device hours of each net on each device."""
+"""Cost table of a sweep: seconds, speed and device hours of each kind of cell on each device."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
-from strive.results.labels import condition_label
 from strive.results.load import Loaded
-from strive.sweeps.table_spec import ARM
+from strive.sweeps.labels import ARM
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Entry, Row, Table
 
 _HOUR = 3600.0  # seconds
 _SPEED = "images_per_second"
+_SECONDS = "Seconds in training steps alone, over all sittings: loading and scoring are not counted."
 
 
 def cost_table(sweep: SweepSummary) -> Table | None:
@@ -24,24 +24,27 @@ def cost_table(sweep: SweepSummary) -> Table | None:
     total = math.fsum(timed["train_seconds"])
     digits = next((digits for digits, least in enumerate((100, 10, 1)) if total >= least * _HOUR), 3)
     groups = timed.groupby([_nets(sweep.loaded, timed), "device"], sort=False)
-    rows = [_row(str(net), str(device), group, digits) for (net, device), group in groups]
+    speed = _SPEED in cells
+    rows = [_row(str(net), str(device), group, digits, speed=speed) for (net, device), group in groups]
     if len(rows) > 1:
-        entries = (Entry(text="all"), Entry(), _count(len(timed)), Entry(), Entry(), _hours(total, digits))
+        blanks = [Entry()] * (1 + speed)
+        entries = (Entry(text="all"), Entry(), _count(len(timed)), *blanks, _hours(total, digits))
         rows.append(Row(entries=entries, rule=True))
+    what = next((joint.title for joint in sweep.loaded.labels.names), "cells of")
     return Table(
         name="costs",
         title="Time and cost",
         caption=(
-            "Seconds in training steps alone, over all sittings: loading and scoring are not counted. Cells that"
-            " shared a device are counted one by one. Of the seconds and of the speed, the median over cells is shown;"
-            " the hours are a sum, failed cells among them."
+            f"{_SECONDS if speed else 'Seconds of training, over all sittings.'} Cells that shared a device are counted"
+            f" one by one. Of the seconds{' and of the speed' if speed else ''}, the median over cells is shown; the"
+            " hours are a sum, failed cells among them."
         ),
         columns=(
-            Column(title="net", numeric=False),
+            Column(title=what, numeric=False),
             Column(title="device", numeric=False),
             Column(title="cells"),
             Column(title="seconds a cell"),
-            Column(title="images/s"),
+            *([Column(title="images/s")] if speed else []),
             Column(title="device hours"),
         ),
         rows=tuple(rows),
@@ -61,12 +64,12 @@ def _nets(loaded: Loaded, cells: pd.DataFrame) -> "pd.Series[Any]":
         return cells[ARM]
     knobs = [key for key in loaded.factors if key.startswith("model.")]
     labels = [
-        condition_label(dict(zip(knobs, values, strict=True))) for values in cells[knobs].to_numpy(object).tolist()
+        loaded.labels.name(dict(zip(knobs, values, strict=True))) for values in cells[knobs].to_numpy(object).tolist()
     ]
     return pd.Series(labels, index=cells.index, dtype=object)
 
 
-def _row(net: str, device: str, cells: pd.DataFrame, digits: int) -> Row:
+def _row(net: str, device: str, cells: pd.DataFrame, digits: int, *, speed: bool) -> Row:
     done = cells[cells["status"] == "done"]
     return Row(
         entries=(
@@ -75,7 +78,7 @@ def _row(net: str, device: str, cells: pd.DataFrame, digits: int) -> Row:
             _count(len(cells)),
             # A failed cell's time does not predict that of the next cell.
             _median(done["train_seconds"]),
-            _median(done[_SPEED]) if _SPEED in done else Entry(text="-"),
+            *([_median(done[_SPEED])] if speed else []),
             _hours(math.fsum(cells["train_seconds"]), digits),
         )
     )

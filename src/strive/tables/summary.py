@@ -1,14 +1,16 @@
 """Summary of one sweep: its answer, its tables, and the cells of each condition."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from strive.cells.evidence import chance_text
 from strive.cells.history import HISTORY
+from strive.cells.metrics import better_of
 from strive.cells.records import PREDICTIONS
-from strive.config import identity
 from strive.errors import EffectsError
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
@@ -16,12 +18,14 @@ from strive.results.conditions import Condition, make_conditions
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, with_metrics
 from strive.results.published import off_paper
-from strive.results.record_row import chance_column
+from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
 from strive.statistics.factorial import Effects, factorial_effects
-from strive.sweeps.table_spec import ARM, TableSpec
+from strive.sweeps.labels import ARM
+from strive.sweeps.table_spec import TableSpec, Value
 from strive.tables.sweep_tables import (
     choice_table,
+    chosen_by_test,
     difference_table,
     effect_table,
     error_table,
@@ -30,7 +34,6 @@ from strive.tables.sweep_tables import (
     inside,
     level_table,
     matrix,
-    paper_rule,
 )
 from strive.tables.table import Table
 
@@ -58,7 +61,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     Raises ConfigError for a faulty sweep file, PublishedError for a table that is not in paper.yaml.
     """
     table = declared_table(loaded)
-    loaded = with_metrics(loaded, table.value.value)
+    loaded = with_metrics(loaded, table.value.name)
     conditions = make_conditions(loaded, table, mix=mix)
     effects, no_effects = _effects(loaded, conditions, table)
     notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
@@ -69,7 +72,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     if any(condition.baseline for condition in conditions):
         tables.append(difference_table(conditions, table))
     if effects is not None:
-        tables += [effect_table(effects), level_table(effects, table)]
+        tables += [effect_table(effects, table), level_table(effects, table)]
     tables += [each for each in (choice_table(loaded, conditions, table), hole_table(loaded)) if each is not None]
     return SweepSummary(
         loaded=loaded,
@@ -99,28 +102,39 @@ def _title(loaded: Loaded) -> str:
 def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> str:
     """Return the origin of the numbers: images, split, epochs, choice, number of cells, device and dates."""
     cells = loaded.cells
-    data = ", ".join(sorted(map(str, cells["data.name"].unique())))
-    epochs = ", ".join(f"{epochs}" for epochs in sorted(cells["epochs_planned"].unique()))
-    split = {"test": "test images", "val": "held-out images", "train": "training images, as trained"}
-    where = split[table.value.value.partition("_")[0]]
-    by = {chosen.by for chosen in loaded.choices} | {criterion.value for criterion in table.select.values()}
+    parts = [data_names(loaded), loaded.labels.measured.get(table.value.name, ""), steps_text(loaded, ", ")]
+    where = ", ".join(filter(None, parts))
+    by = {chosen.by for chosen in loaded.choices} | set(map(str, table.select.values()))
     devices = ", ".join(sorted(filter(None, cells["device"].unique())))
     dates = sorted(filter(None, cells["finished"]))
     days = " to ".join(dict.fromkeys(text[:10] for text in (dates[:1] + dates[-1:])))
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
-    return f"{data}, {where}, {epochs} epochs; {done} of {len(cells)} cells done.{paper_rule(by)}{trained}"
+    return f"{where}{'; ' if where else ''}{done} of {len(cells)} cells done.{chosen_by_test(by)}{trained}"
+
+
+def data_names(loaded: Loaded) -> str:
+    """Return the names of the data sets; "" if the app has no key for that."""
+    names = loaded.cells[loaded.labels.data].unique() if loaded.labels.data in loaded.cells else ()
+    return ", ".join(sorted(map(str, names)))
+
+
+def steps_text(loaded: Loaded, between: str) -> str:
+    """Return how long cells train, such as "350 epochs"; "" if the plan does not say. between: several numbers."""
+    steps = [count for count in sorted(loaded.cells["epochs_planned"].unique()) if count > 0]
+    return f"{between.join(map(str, steps))} {loaded.labels.step}s" if steps else ""
 
 
 def _effects(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> tuple[Effects | None, str]:
     """Return the analysis of variance, or the reason why there is none; "" if the sweep is not factorial."""
     factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
-    if ARM in table.keys or len(factors) < 2 or table.pair != ("seed",):
+    if ARM in table.keys or len(factors) < 2 or table.pair != (loaded.plan.seed,):
         return None, ""
     if any(condition.hole for condition in conditions):
         return None, "No analysis of variance: it needs every cell of the sweep."
     cells = pd.concat([condition.cells for condition in conditions])
-    frame = cells[[*factors, "seed"]].assign(value=cells[table.value.value] * (100 if table.value.is_error else 1))
+    values = cells[metric_column(table.value.name)] * table.value.factor
+    frame = cells[factors].assign(seed=cells[loaded.plan.seed], value=values)
     try:
         return factorial_effects(frame, "value", factors), ""
     except EffectsError as error:
@@ -142,7 +156,7 @@ def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) ->
         notes.append(
             f"{len(inexact)} cells went on in other surroundings than they began in: see `inexact` in their records."
         )
-    return [*notes, *_same_code(loaded.cells), *_dead(conditions), *_not_checked(loaded.cells)]
+    return [*notes, *_same_code(loaded.cells), *_dead(conditions, table), *_not_checked(loaded.cells)]
 
 
 def _same_code(cells: pd.DataFrame) -> Iterator[str]:
@@ -152,17 +166,28 @@ def _same_code(cells: pd.DataFrame) -> Iterator[str]:
         yield f"Trained by versions of the code that are known to give the same numbers: {hashes_text(done)}."
 
 
-def _dead(conditions: Sequence[Condition]) -> Iterator[str]:
+def _dead(conditions: Sequence[Condition], table: TableSpec) -> Iterator[str]:
     """Yield a note for each mean that contains replicates that never left chance."""
     for condition in conditions:
         if condition.dead:
-            chance = condition.cells[chance_column("test_error")][condition.cells["dead"].map(bool)].iloc[0]
+            what = next((joint.title for joint in condition.labels.names), "cell")
             yield (
-                f"{condition.label}: {condition.dead} of {len(condition.cells)} nets never left chance,"
-                f" their test error is not below the {100 * chance:.2f}% of always naming the largest class."
+                f"{condition.label}: {condition.dead} of {len(condition.cells)} {what}s never left chance,"
+                f" {_at_chance(condition.cells[condition.cells['dead'].map(bool)], table.value)}."
                 " They are dead, and what is said of"
                 " the place contains them."
             )
+
+
+def _at_chance(dead: pd.DataFrame, value: Value) -> str:
+    """Return what dead cells have in common; their first one says what chance gives."""
+    names = [name.removeprefix(CHANCE) for name in map(str, dead) if name.startswith(CHANCE)]
+    for name in sorted(names, key=lambda each: each != value.name):
+        chance = float(dead[chance_column(name)].iloc[0])
+        better = value.better if name == value.name else better_of(name)
+        if better is not None and not math.isnan(chance):
+            return f"their {name.replace('_', ' ')} is {chance_text(name, chance, better)}"
+    return "a metric of theirs is at chance"
 
 
 def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
@@ -181,15 +206,24 @@ def _mixtures(loaded: Loaded) -> list[str]:
     """Return problems with cells that belong together but were trained by different code or on different images."""
     problems = []
     finished = loaded.cells[loaded.cells["status"] == "done"]
-    for builder, group in finished.groupby("model.builder"):
+    for builder, group in _groups(finished, [key] if (key := loaded.labels.builder) in finished else []):
         if (count := versions(group)) > 1:
-            net = f" of {builder!s}" if builder else ""
+            net = f" of {builder}" if builder else ""
             problems.append(f"the cells{net} were trained by {count} versions of the code: {versions_text(group)}")
-    data = sorted(key for key in identity.science_keys() if key.startswith("data."))
-    for _, group in finished.groupby([finished[key].map(str) for key in data]):
+    for _, group in _groups(finished, sorted(loaded.data_keys)):
         if (count := group["data_fingerprint"].nunique()) > 1:
-            problems.append(f"{count} versions of the images: {_counts(group, 'data_fingerprint')}")
+            what = loaded.labels.examples
+            problems.append(f"{count} versions of the {what}: {_counts(group, 'data_fingerprint')}")
     return problems
+
+
+def _groups(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (the values as text, the cells) of the cells that agree in these keys; all of them if there are none."""
+    if not keys or cells.empty:
+        yield "", cells
+        return
+    for values, group in cells.groupby([cells[key].map(str) for key in keys]):
+        yield ", ".join(map(str, values)), group
 
 
 def _counts(cells: pd.DataFrame, column: str) -> str:
@@ -202,7 +236,7 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
     for condition in conditions:
         row: dict[str, object] = {"sweep": loaded.name, "ref": condition.ref, "label": condition.label}
         row |= {key: str(value) for key, value in condition.key.items()}
-        row |= {"value": table.value.value, "unit": "percent" if table.value.is_error else "nats"}
+        row |= {"value": table.value.name, "unit": "percent" if table.value.percent else table.value.own_unit}
         row |= {
             "cells": len(condition.cells),
             "n": len(condition.values),
@@ -244,7 +278,7 @@ _WHEN = ("not_checked", "dead", "finished", "train_seconds", "inexact")
 def _footnotes(conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
     """Return the cells of each condition, in the order of the conditions."""
     cells = pd.concat([condition.cells for condition in conditions], ignore_index=True)
-    columns = dict.fromkeys((*table.pair, *_CELL_COLUMNS, table.value.value, *_WHEN))
+    columns = dict.fromkeys((*table.pair, *_CELL_COLUMNS, metric_column(table.value.name), *_WHEN))
     frame = cells[[name for name in columns if name in cells]].copy()
     frame["dead"] = ["dead" if dead else "" for dead in frame["dead"]]
     frame.insert(0, "place", [condition.label for condition in conditions for _ in range(len(condition.cells))])

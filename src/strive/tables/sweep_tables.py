@@ -6,29 +6,25 @@ from itertools import pairwise
 from typing import Any
 
 from strive.results.conditions import Condition
-from strive.results.labels import condition_label, knob_title, short_label, value_text, value_texts
 from strive.results.load import Loaded
 from strive.statistics.factorial import Effects
 from strive.statistics.inference import LEVEL
-from strive.sweeps import table_spec
+from strive.sweeps.labels import Labels
+from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.table import Column, Entry, Row, Table
 
 _NONE = Entry(text="-")
 
 
-def value_title(table: table_spec.TableSpec) -> str:
-    """Return the name of the table's value, with its unit."""
-    return f"{table.value.value.replace('_', ' ')}, {'%' if table.value.is_error else 'nats'}"
-
-
-def error_table(conditions: Sequence[Condition], table: table_spec.TableSpec, caption: str) -> Table:
+def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str) -> Table:
     """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number."""
     papers = any(condition.paper is not None for condition in conditions)
+    counted = table.value.name == TEST_ERROR.name or any(condition.parameters is not None for condition in conditions)
     columns = [
-        Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
-        Column(title="parameters", help="trainable numbers of the net, biases included"),
+        Column(title=table.labels.heading(table.keys), numeric=False),
+        *([Column(title="parameters", help="trainable numbers of the net, biases included")] if counted else []),
         Column(title="n", help="cells that differ in seed alone and are done"),
-        Column(title=value_title(table), help="mean over seeds; for n = 1 the one value"),
+        Column(title=table.value.title, help="mean over seeds; for n = 1 the one value"),
         Column(title="sd", help="sample standard deviation over seeds (n - 1)"),
         Column(title="95% interval", help="of the mean, Student's t over seeds"),
     ]
@@ -41,45 +37,48 @@ def error_table(conditions: Sequence[Condition], table: table_spec.TableSpec, ca
         ]
     rows = []
     for condition, rule in ruled(conditions, table):
-        entries = [Entry(text=condition.label), _count(condition.parameters), *_summary_entries(condition)]
+        parameters = [_count(condition.parameters)] if counted else []
+        entries = [Entry(text=condition.label), *parameters, *_summary_entries(condition, table.value)]
         rows.append(_row(condition, [*entries, *_paper_entries(condition)] if papers else entries, rule))
     return Table(
-        name="errors", title=_title(value_title(table)), caption=caption, columns=tuple(columns), rows=tuple(rows)
+        name="errors", title=_title(table.value.title), caption=caption, columns=tuple(columns), rows=tuple(rows)
     )
 
 
-def matrix(conditions: Sequence[Condition], table: table_spec.TableSpec, caption: str) -> Table:
+def matrix(conditions: Sequence[Condition], table: TableSpec, caption: str) -> Table:
     """Return the matrix of rows and columns that the sweep file declares: mean, spread, n."""
     by_row: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
         row, column = (_words(condition, keys) for keys in (table.rows, table.columns))
         by_row.setdefault(row, {})[column] = condition
     titles = list(dict.fromkeys(_words(condition, table.columns) for condition in conditions))
-    first = ", ".join(map(knob_title, table.rows)) or "all cells"
+    first = ", ".join(map(table.labels.title, table.rows)) or "all cells"
     rows = []
     for row, found in by_row.items():
-        entries = [Entry(text=row), *(_short(found.get(title)) for title in titles)]
+        entries = [Entry(text=row), *(_short(found.get(title), table.value) for title in titles)]
         some = next(iter(found.values()))
-        rows.append(Row(entries=tuple(entries), factors=value_texts({key: some.key[key] for key in table.rows})))
+        rows.append(Row(entries=tuple(entries), factors=table.labels.texts({key: some.key[key] for key in table.rows})))
     sizes = {condition.summary.n for condition in conditions if condition.summary}
     size = f" n = {sizes.pop()}." if len(sizes) == 1 else ""
     return Table(
         name="overview",
-        title=_title(f"{value_title(table)}, by {', '.join(map(knob_title, table.columns))}"),
+        title=_title(f"{table.value.title}, by {', '.join(map(table.labels.title, table.columns))}"),
         caption=f"{caption} Mean ± sample standard deviation over seeds.{size}",
         columns=(Column(title=first, numeric=False), *(Column(title=title) for title in titles)),
         rows=tuple(rows),
     )
 
 
-def difference_table(conditions: Sequence[Condition], table: table_spec.TableSpec) -> Table:
+def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table:
     """Return one line for each condition that has a baseline: the paired difference and the verdict."""
     unit = table.value.unit
+    comma = f", {unit}" if unit else ""
+    worse = f": {table.value.worse}" if table.value.better else ""
     columns = (
-        Column(title="net" if "model.variant" in table.keys else "cells of", numeric=False),
+        Column(title=table.labels.heading(table.keys), numeric=False),
         Column(title="baseline", numeric=False),
         Column(title="pairs", help=f"cells that agree in {', '.join(table.pair)}", latex=False),
-        Column(title=f"difference, {unit}", help="own minus baseline: above 0 is worse"),
+        Column(title=f"difference{comma}", help=f"own minus baseline{worse}"),
         Column(title="95% interval", help="of the mean difference, Student's t over pairs; not corrected"),
         Column(title="p", help="two-sided paired t-test", latex=False),
         Column(title="p, Holm", help="corrected for the number of differences in this table"),
@@ -91,39 +90,49 @@ def difference_table(conditions: Sequence[Condition], table: table_spec.TableSpe
         ),
     )
     rows = [
-        _row(condition, _difference_entries(condition), rule)
+        _row(condition, _difference_entries(condition, table.value), rule)
         for condition, rule in ruled([p for p in conditions if p.baseline], table)
     ]
     return Table(
         name="differences",
-        title=f"Difference from the baseline, {unit}",
-        caption=(
-            f"Differences of the {table.value.value.replace('_', ' ')}, paired by {', '.join(table.pair)}: own minus"
-            f" baseline, above 0 is worse. 'No loss shown': the mean difference is shown to be below {table.margin:g}"
-            f" {unit} (one-sided paired t-test at 0.025, Holm-corrected over the lines of this table); 'loss shown':"
-            " shown to be above it; else there are not enough seeds. An interval is of its line alone, so it may clear"
-            " the margin without a verdict. Seeds that are added until a verdict comes spoil it: plan their number."
-        ),
+        title=f"Difference from the baseline{comma}",
+        caption=_difference_caption(table),
         columns=columns,
         rows=tuple(rows),
     )
 
 
-def effect_table(effects: Effects) -> Table:
+def _difference_caption(table: TableSpec) -> str:
+    value = table.value
+    what = f"Differences of the {value.words}, paired by {', '.join(table.pair)}: own minus baseline"
+    if value.better is None:
+        return f"{what}. Nobody says whether a smaller or a larger {value.words} is better, so there is no verdict."
+    margin = f"{value.sign * table.margin:g} {value.unit}".rstrip()
+    side, other = ("below", "above") if value.sign > 0 else ("above", "below")
+    return (
+        f"{what}, {value.worse}. 'No loss shown': the mean difference is shown to be {side} {margin} (one-sided paired"
+        " t-test at 0.025, Holm-corrected over the lines of this table); 'loss shown': shown to be"
+        f" {other} it; else there are not enough seeds. An interval is of its line alone, so it may clear the margin"
+        " without a verdict. Seeds that are added until a verdict comes spoil it: plan their number."
+    )
+
+
+def effect_table(effects: Effects, table: TableSpec) -> Table:
     """Return one line for each main effect and interaction."""
     rows = []
     for each in effects.effects:
-        source = " x ".join(map(knob_title, each.source))
+        source = " x ".join(map(table.labels.title, each.source))
         texts = [str(each.df), f"{each.f:.2f}", p_text(each.p), f"{each.share:.2f}"]
         values = [float(each.df), each.f, each.p, each.share]
         entries = [Entry(text=source), *(Entry(text=t, value=v) for t, v in zip(texts, values, strict=True))]
         rows.append(Row(entries=tuple(entries)))
     block = ", with the seed as a block" if effects.blocked else ""
+    spread = f"{effects.residual_sd:.{table.value.digits}f}"
     return Table(
         name="effects",
         title="Main effects and interactions",
         caption=(
-            f"Analysis of variance over all cells{block}; residual standard deviation {effects.residual_sd:.2f},"
+            f"Analysis of variance over all cells{block}; residual standard deviation {spread},"
             f" {effects.residual_df} degrees of freedom. Share: partial eta squared. Each p is of its line alone."
         ),
         columns=(
@@ -137,16 +146,16 @@ def effect_table(effects: Effects) -> Table:
     )
 
 
-def level_table(effects: Effects, table: table_spec.TableSpec) -> Table:
+def level_table(effects: Effects, table: TableSpec) -> Table:
     """Return the marginal mean of each level of each factor."""
-    rows = []
+    rows, digits = [], table.value.digits
     last = ""
     for each in effects.levels:
         entries = (
-            Entry(text=knob_title(each.factor)),
-            Entry(text=value_text(each.factor, each.value)),
-            Entry(text=f"{each.mean:.2f}", value=each.mean),
-            Entry(text=f"{each.low:.2f} to {each.high:.2f}"),
+            Entry(text=table.labels.title(each.factor)),
+            Entry(text=table.labels.text(each.factor, each.value)),
+            Entry(text=f"{each.mean:.{digits}f}", value=each.mean),
+            Entry(text=f"{each.low:.{digits}f} to {each.high:.{digits}f}"),
         )
         rows.append(Row(entries=entries, rule=bool(last) and last != each.factor))
         last = each.factor
@@ -160,20 +169,20 @@ def level_table(effects: Effects, table: table_spec.TableSpec) -> Table:
         columns=(
             Column(title="factor", numeric=False),
             Column(title="value", numeric=False),
-            Column(title=value_title(table)),
+            Column(title=table.value.title),
             Column(title="95% interval"),
         ),
         rows=tuple(rows),
     )
 
 
-def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_spec.TableSpec) -> Table | None:
+def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> Table | None:
     """Return the value chosen for each net, with the error and the sweeps that decided; None if nothing was chosen."""
-    rows = []
+    rows, labels = [], table.labels
     order = {condition.label: number for number, condition in enumerate(conditions)}
     for chosen in loaded.choices:
         per = {key: value for key, value in chosen.per.items() if key in loaded.factors}
-        texts = (_text_of(per), knob_title(chosen.key), value_text(chosen.key, chosen.value), chosen.why)
+        texts = (_text_of(per, labels), labels.title(chosen.key), labels.text(chosen.key, chosen.value), chosen.why)
         rows.append(Row(entries=tuple(Entry(text=text) for text in texts)))
     rows.sort(key=lambda row: order.get(row.entries[0].text, len(order)))
     for condition in conditions:
@@ -181,8 +190,8 @@ def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_s
             (knob,) = table.select
             texts = (
                 condition.label,
-                knob_title(knob),
-                value_text(knob, condition.selection.value),
+                labels.title(knob),
+                labels.text(knob, condition.selection.value),
                 condition.selection.why,
             )
             rows.append(Row(entries=tuple(Entry(text=text) for text in texts), ref=condition.ref))
@@ -190,24 +199,26 @@ def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: table_s
         return None
     sweeps = sorted({name for chosen in loaded.choices for name in chosen.sweeps})
     where = f" from the cells of {' and '.join(sweeps)}" if sweeps else ""
-    by = {chosen.by for chosen in loaded.choices} | {criterion.value for criterion in table.select.values()}
+    by = {chosen.by for chosen in loaded.choices} | set(map(str, table.select.values()))
     return Table(
         name="choices",
         title="What was chosen, and over what",
-        caption=f"Chosen by {' and '.join(each.replace('_', ' ') for each in sorted(by))}{where}.{paper_rule(by)}",
+        caption=f"Chosen by {' and '.join(each.replace('_', ' ') for each in sorted(by))}{where}.{chosen_by_test(by)}",
         columns=tuple(Column(title=title, numeric=False) for title in ("for", "knob", "value", "why")),
         rows=tuple(rows),
     )
 
 
-def paper_rule(by: set[str]) -> str:
-    """Return a warning if values were chosen by test images, or ""."""
-    if "test_error" not in by:
-        return ""
-    return (
-        " This is the paper's own rule, as it appears: the images that are tested on chose the value, so the errors are"
-        " too small."
-    )
+def chosen_by_test(by: set[str]) -> str:
+    """Return a warning if values were chosen by test data, or ""."""
+    if "test_error" in by:
+        return (
+            " This is the paper's own rule, as it appears: the images that are tested on chose the value, so the errors"
+            " are too small."
+        )
+    if names := sorted(name for name in by if name.startswith("test")):
+        return f" Test data chose the value, by {' and '.join(names)}, so its numbers are too good."
+    return ""
 
 
 def hole_table(loaded: Loaded) -> Table | None:
@@ -253,10 +264,10 @@ def p_text(p: float | None) -> str:
 
 
 def _row(condition: Condition, entries: Sequence[Entry], rule: bool) -> Row:
-    return Row(entries=tuple(entries), ref=condition.ref, factors=value_texts(condition.key), rule=rule)
+    return Row(entries=tuple(entries), ref=condition.ref, factors=condition.labels.texts(condition.key), rule=rule)
 
 
-def ruled(conditions: Sequence[Condition], table: table_spec.TableSpec) -> list[tuple[Condition, bool]]:
+def ruled(conditions: Sequence[Condition], table: TableSpec) -> list[tuple[Condition, bool]]:
     """Return each condition, and whether to draw a line above it because the first of several keys has changed."""
     if len(table.keys) < 2 or not conditions:
         return [(condition, False) for condition in conditions]
@@ -264,16 +275,16 @@ def ruled(conditions: Sequence[Condition], table: table_spec.TableSpec) -> list[
     return list(zip(conditions, [False, *(one != other for one, other in pairwise(first))], strict=True))
 
 
-def _summary_entries(condition: Condition) -> list[Entry]:
-    summary = condition.summary
+def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
+    summary, form = condition.summary, f"{{:.{value.digits}f}}"
     if summary is None:
         n = Entry(text=str(len(condition.values)), value=len(condition.values))
         return [n, Entry(text=condition.hole, hole=True), _NONE, _NONE]
     return [
         Entry(text=str(summary.n), value=summary.n),
-        Entry(text=f"{summary.mean:.2f}{_dead(condition)}", value=summary.mean, bold=condition.best),
-        _number(summary.sd, "{:.2f}"),
-        _interval(summary.low, summary.high, "{:.2f}"),
+        Entry(text=f"{form.format(summary.mean)}{_dead(condition)}", value=summary.mean, bold=condition.best),
+        _number(summary.sd, form),
+        _interval(summary.low, summary.high, form),
     ]
 
 
@@ -291,31 +302,32 @@ def _paper_entries(condition: Condition) -> list[Entry]:
     return [printed, parameters, Entry(text=f"{gap(condition):+.2f}", value=gap(condition)), Entry(text=lies)]
 
 
-def _difference_entries(condition: Condition) -> list[Entry]:
+def _difference_entries(condition: Condition, value: Value) -> list[Entry]:
+    form = f"{{:+.{value.digits}f}}"
     start = [Entry(text=condition.label), Entry(text=condition.baseline)]
     found, judged = condition.difference, condition.judgement
-    if found is None or judged is None:
+    if found is None:
         return [*start, _NONE, Entry(text=condition.no_difference, hole=True), _NONE, _NONE, _NONE, _NONE, _NONE]
     shown = condition.p_holm is not None and condition.p_holm < 1 - LEVEL
     return [
         *start,
         Entry(text=str(found.n), value=found.n),
-        Entry(text=f"{found.mean:+.2f}", value=found.mean, bold=shown),
-        _interval(found.low, found.high, "{:+.2f}"),
+        Entry(text=form.format(found.mean), value=found.mean, bold=shown),
+        _interval(found.low, found.high, form),
         Entry(text=p_text(found.p), value=found.p),
         Entry(text=p_text(condition.p_holm), value=condition.p_holm),
-        Entry(text=judged.verdict.value),
-        _count(judged.more_seeds),
+        Entry(text=judged.verdict.value) if judged else _NONE,
+        _count(judged.more_seeds) if judged else _NONE,
     ]
 
 
-def _short(condition: Condition | None) -> Entry:
+def _short(condition: Condition | None, value: Value) -> Entry:
     if condition is None:
         return Entry(text="excluded", hole=True)
     if condition.summary is None:
         return Entry(text=condition.hole, hole=True, ref=condition.ref)
-    text = f"{condition.summary.mean:.2f}"
-    text += f" ± {condition.summary.sd:.2f}" if condition.summary.sd is not None else ""
+    text = f"{condition.summary.mean:.{value.digits}f}"
+    text += f" ± {condition.summary.sd:.{value.digits}f}" if condition.summary.sd is not None else ""
     text += _dead(condition)
     return Entry(text=text, value=condition.summary.mean, bold=condition.best, ref=condition.ref)
 
@@ -326,11 +338,11 @@ def _dead(condition: Condition) -> str:
 
 
 def _words(condition: Condition, keys: Sequence[str]) -> str:
-    return _text_of({key: condition.key[key] for key in keys})
+    return _text_of({key: condition.key[key] for key in keys}, condition.labels)
 
 
-def _text_of(key: Mapping[str, Any]) -> str:
-    return short_label(key) or condition_label(key)
+def _text_of(key: Mapping[str, Any], labels: Labels) -> str:
+    return labels.short(key) or labels.name(key)
 
 
 def _number(value: float | None, form: str) -> Entry:

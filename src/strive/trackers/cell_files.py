@@ -12,9 +12,9 @@ from strive.cells.history import read_lines, step_in
 from strive.cells.lease import Owner
 from strive.cells.records import Record
 from strive.cells.state import living_owner
+from strive.sweeps.plan import app_labels
 
 _CONFIG = "config.yaml"
-STEP = "epoch"  # the name of a step on W&B
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,11 +38,17 @@ class CellFiles:
 
     def rows(self, first: int) -> list[dict[str, Any]]:
         """Return the numbers of the lines from `first` on (0 is the first), without those that are null."""
+        name_of_step = step_name()
         steps = filter(None, (step_in(line.encode()) for line in self.epochs[first:]))
         return [
-            {STEP: each.step} | {name: value for name, value in each.values.items() if value is not None}
+            {name_of_step: each.step} | {name: value for name, value in each.values.items() if value is not None}
             for each in steps
         ]
+
+
+def step_name() -> str:
+    """Return under which name W&B has the steps of the app in use: what its labels call a step."""
+    return app_labels().step
 
 
 def read_cell_files(folder: Path) -> CellFiles | None:

@@ -83,14 +83,15 @@ class OpenRun:
         job_type: str,
         tags: list[str],
         config: dict[str, Any],
+        step: str = "step",
         trainer: int | None = None,
         weights: bool = False,
     ) -> None:
         """Create the W&B run, or go on with it.
 
-        name: None leaves the one that it has. trainer: the process on this machine that trains; its use of processor
-        and memory is shown. None: it does not train here, so nothing of this machine is. weights: they will be
-        uploaded, which takes time.
+        name: None leaves the one that it has. step: the name of a row's step. trainer: the process on this machine
+        that trains; its use of processor and memory is shown. None: it does not train here, so nothing of this machine
+        is. weights: they will be uploaded, which takes time.
 
         Raises DeletedError, SilentError, ServiceGoneError, and NotUploadedError for anything else.
         """
@@ -128,16 +129,21 @@ class OpenRun:
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
         self.id, self.url = self._run.id, without_password(self._run.url or "")
-        self._before = {key: self._run.summary.get(key) for key in ("epoch", "train_loss")}  # of the last row there
-        self._run.define_metric("epoch")
-        self._run.define_metric("*", step_metric="epoch")
+        self._step = step
+        there = self._run.summary
+        self._before = {key: there.get(key) for key in there.keys()} if self.rows else {}  # noqa: SIM118 (no mapping)
+        self._run.define_metric(step)
+        self._run.define_metric("*", step_metric=step)
         if lacking := [tag for tag in tags if tag not in (self._run.tags or ())]:
             self._run.tags = (*(self._run.tags or ()), *lacking)  # those that somebody gave it there stay
 
     def contradicts(self, rows: Iterable[Mapping[str, Any]]) -> bool:
-        """Return whether the last epoch that the server had when this was opened is another training's."""
-        epoch, loss = self._before["epoch"], self._before["train_loss"]
-        return any(row["epoch"] == epoch and loss is not None and row.get("train_loss") != loss for row in rows)
+        """Return whether the last step that the server had when this was opened is another training's."""
+        last = self._before.get(self._step)
+        mine = next((row for row in rows if row[self._step] == last), {})
+        # A result may have the name of a logged number and stand in its place, but hardly a training number.
+        names = [name for name in mine if name.startswith("train")] or list(mine)
+        return any(self._before.get(name, mine[name]) != mine[name] for name in names)
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a row of numbers."""

@@ -1,41 +1,26 @@
 """Name, group, tags, config and summary of a cell on W&B. Imports neither W&B nor torch."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from strive import app
+from strive.cells.metrics import Better, better_of
 from strive.cells.records import Provenance
 from strive.config import identity
-from strive.config.keys import defaults
 from strive.errors import RecordError
-from strive.sweeps.plan import StoredPlan
-from strive.trackers.cell_files import CellFiles
+from strive.sweeps.labels import Labels
+from strive.sweeps.plan import StoredPlan, app_labels
+from strive.trackers.cell_files import CellFiles, step_name
 
-# Names that no Hydra group has: a parameter `model` of a W&B sweep would lock the config's own `model`.
-_FACTORS = {
-    "model.base": "base",
-    "model.variant": "variant",
-    "augment.kind": "augmentation",
-    "data.name": "dataset",
-    "optimizer.lr": "lr",
-    "seed": "seed",
-}
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
-CONFIG_KEYS = ("net", *_FACTORS.values(), "sweep", "arm", "arms")
-EPOCH_KEYS = ("epoch", "lr", "train_loss", "train_error", "val_loss", "val_error")
+CONFIG_KEYS = ("net", "sweep", "arm", "arms")  # and the flat names of an app's labels
+# And a record's metrics, and best_NAME and best_NAME_step of what was logged on held-out data.
 SUMMARY_KEYS = (
     "status",
     "cause",
-    "test_error",
-    "test_loss",
-    "best_val_error",
-    "best_val_epoch",
-    "parameters",
     "train_seconds",
     "images_per_second",
     "peak_memory_gb",
@@ -92,17 +77,22 @@ class Plans:
                 self._read[path] = (0, None, {})  # analysis says what is wrong with it
 
 
-def config_key(knob: str) -> str:
-    """Return the flat key that W&B has a knob under: its last part, or all of it where something else has that."""
-    if knob in _FACTORS:
-        return _FACTORS[knob]
-    if identity.is_argument(knob):
-        own = knob.removeprefix(f"{identity.KWARGS}.").replace(".", "_")
-        taken = own in _groups() or own in CONFIG_KEYS or own in _last_parts()
-        return knob.replace(".", "_") if taken else own
+def config_key(knob: str, keys: Collection[str], labels: Labels) -> str:
+    """Return the flat key that W&B has a knob under: its last part, or all of it where something else has that.
+
+    keys: all knobs of the cell. An app's own names are those of no Hydra group: a parameter `model` of a W&B sweep
+    would lock the config's own `model`.
+    """
+    if knob in labels.flat:
+        return labels.flat[knob]
     last = knob.rpartition(".")[2]
-    taken = last in _groups() or last in CONFIG_KEYS or _last_parts()[last] > 1
-    return knob.replace(".", "_") if taken else last
+    own, alone = last, 1
+    if identity.is_argument(knob):
+        own, alone = knob.removeprefix(f"{identity.KWARGS}.").replace(".", "_"), 0
+    groups = {key.partition(".")[0] for key in keys}
+    same = sum(key.rpartition(".")[2] == own for key in keys if not identity.is_argument(key))
+    taken = own in groups or own in (*CONFIG_KEYS, *labels.flat.values()) or same > alone
+    return knob.replace(".", "_") if taken else own
 
 
 def tag(text: str) -> str:
@@ -118,84 +108,74 @@ def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
     arms = plans.of(files.cell)
     group = group if group in arms else next(iter(arms), "")
     arm = arms.get(group, "")
-    own = {config_key(key): value for name in arms for key, value in _varying(files, plans.factors(name)).items()}
+    labels = app_labels()
+    flat = identity.with_argument_keys(files.config)
+    varying = {key: flat[key] for name in arms for key in plans.factors(name) if key in flat}
+    own = {config_key(key, files.config, labels): value for key, value in varying.items() if key not in labels.flat}
     return Label(
         name=" ".join([files.cell.rpartition("-")[0], *([arm] if arm else _texts(own))]),
         group=group,
-        tags=_tags(files, arms),
+        tags=_tags(files, labels, arms),
         config=own
-        | _factors(files)
+        | _factors(files, labels)
         | {"sweep": group, "arm": arm, "arms": arms, "cell": identity.nested(files.config)},
     )
 
 
-def _factors(files: CellFiles) -> dict[str, Any]:
-    config = files.config
-    factors = {"net": app.current().label(identity.config_of(config))}
-    factors |= {name: config[key] for key, name in _FACTORS.items()}
-    if config["model.family"] != "paper":
-        del factors["base"], factors["variant"]  # which only the paper's nets have
+def _factors(files: CellFiles, labels: Labels) -> dict[str, Any]:
+    config, net = files.config, files.cell.partition("-")[0]
+    factors = {"net": net} | {name: config[key] for key, name in labels.flat.items() if key in config}
+    for joint in labels.names:
+        if joint.of(config) is None:  # another net has these keys, too, at values that say nothing
+            for key in joint.keys:
+                factors.pop(labels.flat.get(key, ""), None)
     return factors
-
-
-def _varying(files: CellFiles, factors: Sequence[str]) -> dict[str, Any]:
-    config = identity.with_argument_keys(files.config)
-    return {key: config[key] for key in factors if key not in _FACTORS and key in config}
-
-
-@cache
-def _groups() -> frozenset[str]:
-    return frozenset(key.partition(".")[0] for key in defaults())
-
-
-@cache
-def _last_parts() -> Counter[str]:
-    """Return how many keys end in each name, such as lr of optimizer.lr."""
-    return Counter(key.rpartition(".")[2] for key in defaults())
 
 
 def _texts(values: dict[str, Any]) -> list[str]:
     return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
 
-def _tags(files: CellFiles, sweeps: Iterable[str]) -> list[str]:
-    factors = _factors(files)
-    values = [factors.get("base"), factors.get("variant"), factors["augmentation"], factors["dataset"], *sweeps]
-    return list(dict.fromkeys(tag(str(value)) for value in values if value))
+def _tags(files: CellFiles, labels: Labels, sweeps: Iterable[str]) -> list[str]:
+    factors = _factors(files, labels)
+    values = [factors.get(name) for name in labels.tags]
+    return list(dict.fromkeys(tag(str(value)) for value in (*values, *sweeps) if value))
 
 
 def summary_of(files: CellFiles) -> dict[str, Any]:
-    """Return what W&B shows of a cell beside its last epoch's numbers; keys without a value are left out."""
+    """Return what W&B shows of a cell beside its last step's numbers; keys without a value are left out."""
     record = files.record
     summary: dict[str, Any] = {"status": files.state, **_best(files)}
     if record is None:
         return summary
-    if record.failure is not None:
-        summary["cause"] = record.failure.cause
-    summary |= {name: record.metrics.get(name) for name in ("test_error", "test_loss", "parameters")}
+    summary["cause"] = record.failure.cause if record.failure is not None else record.cause or None
+    summary |= {name: value for name, value in record.metrics.items() if name not in summary}
     summary |= _made(record.provenance) | {"record": files.record_text}
     return {key: value for key, value in summary.items() if value is not None}
 
 
 def _best(files: CellFiles) -> dict[str, Any]:
-    scored = [row for row in files.rows(0) if "val_error" in row]
-    if not scored:
-        return {}
-    best = min(scored, key=lambda row: (float(row["val_error"]), int(row["epoch"])))
-    return {"best_val_error": best["val_error"], "best_val_epoch": best["epoch"]}
+    """Return the best value, and its step, of each number that was logged on held-out data: val_error, val/acc."""
+    found: dict[str, Any] = {}
+    rows, step = files.rows(0), step_name()
+    for name in dict.fromkeys(name for row in rows for name in row if re.match(r"val[^a-z]", name)):
+        better = better_of(name)
+        scored = [row for row in rows if name in row]
+        if better is not None:
+            sign = -1 if better is Better.higher else 1
+            best = min(scored, key=lambda row: (sign * float(row[name]), int(row[step])))
+            found |= {f"best_{name}": best[name], f"best_{name}_{step}": best[step]}
+    return found
 
 
 def _made(provenance: Provenance) -> dict[str, Any]:
+    speed = provenance.details.get("images_per_second")
     return {
         "train_seconds": round(provenance.seconds, 3),
-        "images_per_second": _rounded(provenance.details.get("images_per_second")),
+        "images_per_second": round(speed, 1) if isinstance(speed, int | float) else None,
         "peak_memory_gb": round(provenance.peak_memory_bytes / 1e9, 3),
         "host": provenance.host,
         "device": provenance.device,
         "resumes": provenance.resumes,
         "code_hash": provenance.code_hash,
     }
-
-
-def _rounded(value: object) -> float | None:
-    return round(value, 1) if isinstance(value, int | float) else None

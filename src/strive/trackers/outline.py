@@ -1,24 +1,19 @@
 """Outline of a sweep for a dashboard: what varies, and the layout of its answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from strive.config import identity
+from strive.config.keys import defaults
 from strive.errors import LoadError
 from strive.results.load import file_of, find_plans, load_sweep
 from strive.results.table_choice import SWEEPS, declared_table, read_file
-from strive.sweeps.table_spec import ARM, TableSpec, Value
+from strive.sweeps.labels import ARM, Labels
+from strive.sweeps.plan import app_labels
+from strive.sweeps.table_spec import TableSpec, Value, value_of
 
 _HELD_OUT = "data.val_images"
-# The knobs that the options of a group differ in, as far as a sweep's question goes.
-_OPTIONS = {
-    "model": ("model.base", "model.variant"),
-    "data": ("data.name",),
-    "augment": ("augment.kind",),
-    "preprocess": ("preprocess.kind",),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +25,14 @@ class Outline:
     keys: tuple[str, ...]  # knobs, or the word arm, that tell the places of its table apart
     factors: tuple[str, ...]  # knobs that vary over its cells, all but the seed
     value: Value
-    held_out: bool  # whether cells have a validation error
+    metrics: tuple[str, ...]  # that its histories show, as far as known
+    labels: Labels
+    config_keys: tuple[str, ...]  # all knobs of its cells, as far as known
+
+    @property
+    def held_out(self) -> bool:
+        """Return whether cells have a validation error."""
+        return "val_error" in self.metrics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,10 +85,10 @@ def of_plan(name: str, folders: Sequence[Path], sweeps: Path = SWEEPS) -> Outlin
     """
     loaded = load_sweep(name, folders)
     table = declared_table(loaded, sweeps)
-    factors = [key for key in loaded.factors if identity.decides(key) and key != "seed"]
-    return _outline(
-        name, loaded.question, table, factors, held_out=any(images > 0 for images in loaded.cells[_HELD_OUT])
-    )
+    factors = [key for key in loaded.factors if loaded.decides(key) and key != loaded.plan.seed]
+    held_out = _HELD_OUT in loaded.cells and any(images > 0 for images in loaded.cells[_HELD_OUT])
+    keys = (*loaded.common, *loaded.factors)
+    return _outline(name, loaded.question, table, factors, loaded.labels, held_out=held_out, keys=keys)
 
 
 def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
@@ -95,29 +97,45 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
     Raises ConfigError for a faulty one.
     """
     sweep = read_file(name, sweeps)
-    spelt = [knob for key in sweep.factors for knob in _OPTIONS.get(key, (key,))]
-    factors = [key for key in dict.fromkeys(spelt) if identity.decides(key) and key != "seed"]
+    labels = app_labels()
+    spelt = [knob for key in sweep.factors for knob in labels.options.get(key, (key,))]
+    factors = [key for key in dict.fromkeys(spelt) if key != "seed"]
     table = sweep.table
     if table is None:
         chosen = {spec.key for spec in sweep.choose}
         rows = [ARM] if sweep.arms else [key for key in factors if key not in chosen]
         table = TableSpec(rows=tuple(rows), columns=())
+    if not table.value.name:
+        table = replace(table, value=value_of("test_error" if "test_error" in labels.measured else "objective"))
     parts = (sweep.fixed, sweep.grid, *sweep.zip, *sweep.arms.values(), *sweep.cells)
-    return _outline(
-        sweep.name, sweep.question, table, factors, held_out=any(part.get(_HELD_OUT, 0) != 0 for part in parts)
-    )
+    held_out = any(part.get(_HELD_OUT, 0) != 0 for part in parts)
+    return _outline(sweep.name, sweep.question, table, factors, labels, held_out=held_out, keys=(*defaults(), *spelt))
 
 
-def _outline(name: str, question: str, table: TableSpec, factors: Sequence[str], *, held_out: bool) -> Outline:
+def _outline(
+    name: str,
+    question: str,
+    table: TableSpec,
+    factors: Sequence[str],
+    labels: Labels,
+    *,
+    held_out: bool,
+    keys: Sequence[str],
+) -> Outline:
     # What a table selects from is no place of its own, but W&B would average over it.
-    keys = [key for key in (*table.keys, *table.select) if key in factors or key == ARM]
+    own = [key for key in (*table.keys, *table.select) if key in factors or key == ARM]
+    value = table.value
+    curves = ["train_loss", "train_error"] if "train_error" in labels.measured else [value.name]
+    curves += ["val_error"] if "train_error" in labels.measured and (held_out or value.name.startswith("val_")) else []
     return Outline(
         name=name,
         question=question,
-        keys=tuple(keys),
+        keys=tuple(own),
         factors=tuple(factors),
-        value=table.value,
-        held_out=held_out or table.value.value.startswith("val_"),
+        value=value,
+        metrics=tuple(dict.fromkeys(curves)),
+        labels=labels,
+        config_keys=tuple(keys),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from strive.cells.lease import Claim, take_claim
 from strive.cells.records import Status
 from strive.errors import DeletedError, NotUploadedError
-from strive.trackers.cell_files import CellFiles
+from strive.trackers.cell_files import CellFiles, step_name
 from strive.trackers.client import PREEMPTED, Client, OpenRun, Target
 from strive.trackers.naming import Label, Plans, label_of, summary_of
 from strive.trackers.upload_state import UploadState, checksum, read_upload_state, sha256, write_upload_state
@@ -192,6 +192,7 @@ class CellUpload:
             job_type="train",
             tags=label.tags,
             config=label.config,
+            step=step_name(),
             trainer=owner.pid if owner is not None and owner.is_here() else None,
             weights=bool(config.get("tracker.weights")),
         )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from strive.cells.history import step_line
 from strive.results.record_row import UNREADABLE, read_row
-from strive.trackers.cell_files import STEP
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run
@@ -86,19 +85,21 @@ def is_name(text: str) -> bool:
 def history_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines of a history that became these rows; of a step twice the later row."""
     steps: dict[int, dict[str, float | None]] = {}
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_ours(name, value))
+    own = "step" if any("step" in row for row in rows) else "epoch"  # as cell_files.step_name was when they were logged
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if name != own and _is_ours(name, value))
     for row in rows:
-        step = _number(row.get(STEP))
+        step = _number(row.get(own))
         numbers = {name: _number(row.get(name)) for name in names}
         # A row of pictures has no numbers.
         if step is not None and step >= 0 and any(value is not None for value in numbers.values()):
-            steps[int(step)] = numbers
+            known = {name: value for name, value in numbers.items() if value is not None}
+            steps[int(step)] = steps.get(int(step), dict.fromkeys(names)) | known
     return [step_line(step, numbers) for step, numbers in sorted(steps.items())]
 
 
 def _is_ours(name: str, value: Any) -> bool:
     """Return whether a number of a row was logged as a metric: W&B's own names begin with an underscore."""
-    return not name.startswith("_") and name != STEP and _number(value) is not None
+    return not name.startswith("_") and _number(value) is not None
 
 
 def _number(value: Any) -> float | None:

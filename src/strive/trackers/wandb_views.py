@@ -15,15 +15,16 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
+from strive.cells.metrics import Better, is_share, last_word
 from strive.errors import LoadError
-from strive.results.labels import knob_title
-from strive.sweeps.table_spec import ARM
+from strive.sweeps.labels import ARM
+from strive.sweeps.plan import app_labels
 from strive.trackers.naming import config_key, tag
 from strive.trackers.outline import Outline
 
 FAILURES = "failures"  # the view of all cells of the project that are not done
 _TRAIN = "train"  # job type of the W&B runs of cells; those of plans have another
-_NET = ("model.family", "model.base", "model.variant")
+_LOGARITHMIC = ("lr", "learning_rate")  # knobs on a logarithmic axis
 _MOST = 100  # lines or bars in a panel; W&B takes 10 unless told
 _NOT_IN_NAMES = ("So", "Sk", "Sm", "Sc", "Cs")
 _SPEED = {"images_per_second": "images/s", "train_seconds": "s", "peak_memory_gb": "GB"}  # {metric: unit}
@@ -43,8 +44,8 @@ def sweep_view(outline: Outline, prefix: str) -> SavedView:
 
     Raises LoadError for a name that cannot be filtered by.
     """
-    keys = group_keys(outline.keys, outline.name)
-    values = [outline.value.value]
+    keys = group_keys(outline.keys, outline)
+    values = [outline.value.name]
     if outline.held_out and "val_error" not in values:
         values.append("val_error")
     sections = [
@@ -52,16 +53,16 @@ def sweep_view(outline: Outline, prefix: str) -> SavedView:
         _section("Learning curves", _curves(outline, keys), columns=3),
         _section("What moves it", _choices(outline, values), columns=2),
         _section("Failures", _failures(prefix), columns=2),
-        _section("Speed", (_bar(metric, keys) for metric in _SPEED), columns=3),
+        _section("Speed", (_bar(metric, keys, outline) for metric in _SPEED), columns=3),
     ]
     runset = ws.RunsetSettings(
         filters=ws.And(ws.Metric("JobType") == _TRAIN, ws.Tags().isin([_tag(outline.name)])),
         # A panel can group by one key alone; by several only the table of W&B runs can, and the panels follow it.
         groupby=[ws.Config(key) for key in keys] if len(keys) > 1 else [],
-        order=[ws.Ordering(ws.Summary(values[0]), ascending=True)],
+        order=[ws.Ordering(ws.Summary(values[0]), ascending=outline.value.better is not Better.higher)],
         pinned_columns=_columns(("status",), (*keys, "seed"), (*values, "cause")),
     )
-    return _view(outline.name, f"sweep {outline.name}", prefix, sections, runset)
+    return _view(outline.name, f"sweep {outline.name}", prefix, sections, runset, outline.labels.step)
 
 
 def failures_view(prefix: str) -> SavedView:
@@ -72,7 +73,7 @@ def failures_view(prefix: str) -> SavedView:
         order=[ws.Ordering(ws.Summary("status"), ascending=True)],
         pinned_columns=_columns(("status", "cause"), ("sweep", "net", "arm", "lr", "seed"), ("host", "device")),
     )
-    return _view(FAILURES, FAILURES, prefix, [section], runset)
+    return _view(FAILURES, FAILURES, prefix, [section], runset, app_labels().step)
 
 
 def spec(view: SavedView, entity: str, project: str) -> dict[str, Any]:
@@ -87,19 +88,25 @@ def stable_id(text: str, length: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def key_of(knob: str, sweep: str) -> str:
+def key_of(knob: str, outline: Outline) -> str:
     """Return the key under which W&B runs have a knob, or their arm in a sweep."""
-    return f"arms.{sweep}" if knob == ARM else config_key(knob)
+    if knob == ARM:
+        return f"arms.{outline.name}"
+    return config_key(knob, outline.config_keys, outline.labels)
 
 
-def group_keys(knobs: Sequence[str], sweep: str) -> tuple[str, ...]:
-    """Return the W&B keys that tell the same places apart: base and variant together are one, the net."""
-    whole = "model.family" in knobs or {"model.base", "model.variant"} <= set(knobs)
-    keys = ["net" if whole and knob in _NET else key_of(knob, sweep) for knob in knobs]
+def group_keys(knobs: Sequence[str], outline: Outline) -> tuple[str, ...]:
+    """Return the W&B keys that tell the same places apart: knobs with a joint name, are net."""
+    labels = outline.labels
+    joint = {key for each in labels.names for key in (*each.keys, *each.when)}
+    whole = any(set(each.keys) <= set(knobs) or set(each.when) & set(knobs) for each in labels.names)
+    keys = ["net" if whole and knob in joint else key_of(knob, outline) for knob in knobs]
     return tuple(dict.fromkeys(keys)) or ("net",)
 
 
-def _view(sweep: str, key: str, prefix: str, sections: list[ws.Section], runset: ws.RunsetSettings) -> SavedView:
+def _view(
+    sweep: str, key: str, prefix: str, sections: list[ws.Section], runset: ws.RunsetSettings, step: str
+) -> SavedView:
     for section in sections:
         panels: list[Any] = section.panels
         for number, panel in enumerate(panels):
@@ -110,7 +117,7 @@ def _view(sweep: str, key: str, prefix: str, sections: list[ws.Section], runset:
         project="",
         name=_legal(f"{prefix}: {sweep}"),
         sections=sections,
-        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=_MOST),
+        settings=ws.WorkspaceSettings(x_axis=step, max_runs=_MOST),
         runset_settings=runset,
     )
     return SavedView(sweep=sweep, key=f"{prefix}/{key}", workspace=workspace)
@@ -128,21 +135,22 @@ def _answer(outline: Outline, keys: Sequence[str], values: Sequence[str]) -> Ite
         f" `strive tables {outline.name}`."
     )
     for value in values:
-        yield _bar(value, keys)
+        yield _bar(value, keys, outline)
     # Beside the places the effect of each factor alone, over all values of the others.
-    alone = dict.fromkeys(key_of(knob, outline.name) for knob in outline.keys)
+    alone = dict.fromkeys(key_of(knob, outline) for knob in outline.keys)
     for key in alone if len(alone) > 1 else ():
-        yield _bar(values[0], [key], title=f"{_words(values[0])} by {key}")
+        yield _bar(values[0], [key], outline, title=f"{_words(values[0])} by {key}")
 
 
 def _curves(outline: Outline, keys: Sequence[str]) -> Iterator[Any]:
-    for metric in ("train_loss", "train_error", *(["val_error"] if outline.held_out else [])):
+    step = outline.labels.step
+    for metric in outline.metrics:
         yield wr.LinePlot(
             title=_words(metric),
-            x="epoch",
+            x=step,
             y=[metric],
-            title_x="epoch",
-            title_y=_unit(metric),
+            title_x=step,
+            title_y=_unit(metric, outline),
             groupby=_one(keys),
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",
@@ -156,9 +164,9 @@ def _choices(outline: Outline, values: Sequence[str]) -> Iterator[Any]:
     knobs = outline.keys if ARM in outline.keys else outline.factors
     factors = [
         wr.ParallelCoordinatesPlotColumn(
-            metric=wr.Config(key_of(knob, outline.name)),
-            display_name=knob_title(knob),
-            log=knob == "optimizer.lr" or None,
+            metric=wr.Config(key_of(knob, outline)),
+            display_name=outline.labels.title(knob),
+            log=knob.rpartition(".")[2] in _LOGARITHMIC or None,
         )
         for knob in knobs
     ]
@@ -178,11 +186,11 @@ def _failures(prefix: str) -> list[Any]:
     return [wr.MarkdownPanel(markdown=text), wr.RunComparer(diff_only="split")]
 
 
-def _bar(metric: str, keys: Sequence[str], title: str = "") -> wr.BarPlot:
+def _bar(metric: str, keys: Sequence[str], outline: Outline, title: str = "") -> wr.BarPlot:
     return wr.BarPlot(
         title=title or _words(metric),
         metrics=[metric],
-        title_x=_unit(metric),
+        title_x=_unit(metric, outline),
         groupby=_one(keys),
         groupby_aggfunc="mean",
         groupby_rangefunc="stddev",
@@ -211,10 +219,13 @@ def _words(metric: str) -> str:
     return metric.removesuffix("_gb").replace("_", " ")
 
 
-def _unit(metric: str) -> str:
+def _unit(metric: str, outline: Outline) -> str:
     if metric in _SPEED:
         return _SPEED[metric]
-    return "share of images" if metric.endswith("_error") else "nats per image"
+    measured = metric in outline.labels.measured
+    if is_share(metric):
+        return f"share of {outline.labels.examples}" if measured else "share"
+    return "nats per image" if measured and last_word(metric) == "loss" else ""
 
 
 def _tag(sweep: str) -> str:
