@@ -19,7 +19,8 @@ from strive.config import identity
 from strive.errors import ConfigError
 from strive.status.cell_status import StatusReader
 from strive.sweeps.plan import Action, Plan, StoredPlan, write_plan
-from strive.sweeps.plan_text import plan_lines, result_table
+from strive.sweeps.plan_text import plan_lines
+from strive.sweeps.result_table import result_table
 
 BUILDER = """\
 from torch import nn
