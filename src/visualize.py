@@ -136,7 +136,7 @@ def _make_for_sweep(request: FigureRequest) -> int:
     """Make the figures of every finished cell of a sweep; return the exit code."""
     runs = request.runs
     plans = plan_folders([runs])
-    name = launched(Asked(folders=[runs], sweeps=[request.target], overrides=request.overrides), list(plans))
+    name = launched(Asked(folders=[runs], sweeps=[request.target], overrides=request.overrides), plans)
     of_cells = [text for text in request.overrides if pair(text)[0] in _CELL_KEYS]
     request = dataclasses.replace(request, overrides=of_cells)
     cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(plans[name]).cells))

@@ -236,6 +236,11 @@ def use(module: str) -> None:
     os.environ[APP] = module
 
 
+def has_named_itself() -> bool:
+    """Return whether the app in use is a module of its own, and not the program that a user has started."""
+    return os.environ.get(APP, ANY_HYDRA_APP) != ANY_HYDRA_APP
+
+
 def current() -> App:
     """Return the app in use: any Hydra app, unless one has named itself."""
     return cast(App, _module(os.environ.get(APP) or ANY_HYDRA_APP))

@@ -13,7 +13,7 @@ def found(*arguments: str, runs: Path) -> list[str]:
     parser = argparse.ArgumentParser()
     add_sweeps(parser, default="")
     asked = asked_for(parser.parse_intermixed_args([*arguments, "--runs", str(runs)]))
-    return named(asked, list(plan_folders(asked.folders)))
+    return named(asked, plan_folders(asked.folders))
 
 
 def planned(runs: Path, sweep: str, *overrides: str) -> str:

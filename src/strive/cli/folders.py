@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from strive import app
-from strive.errors import UsageError
-from strive.sweeps.plan import plan_folders, plan_name
+from strive.errors import RecordError, UsageError
+from strive.sweeps.override_syntax import flattened, keys_of
+from strive.sweeps.plan import StoredPlan, plan_folders, plan_name
 
 RUNS = Path("runs")  # where a launch leaves records by default
 _RUNS_KEYS = ("runs", "hydra.sweeper.runs")
@@ -103,10 +104,10 @@ def folders_of(runs: Sequence[Path] | None) -> list[Path]:
     return folders
 
 
-def named(asked: Asked, there: Sequence[str]) -> list[str]:
+def named(asked: Asked, there: Mapping[str, Path]) -> list[str]:
     """Return the names of the plans that are asked for: all, those of sweep files, or that of a launch's overrides.
 
-    there: names of all plans. Raises UsageError where one is not there.
+    there: all plans, as plan_folders. Raises UsageError where one is not there.
     """
     if asked.overrides:
         return [launched(asked, there)]
@@ -115,7 +116,7 @@ def named(asked: Asked, there: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found)) if asked.sweeps else list(there)
 
 
-def _matching(wanted: str, there: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def _matching(wanted: str, there: Iterable[str], folders: Sequence[Path]) -> list[str]:
     # A plan whose launch changed the sweep's cells has a hash after its name.
     pattern = re.compile(re.escape(wanted.replace("/", "-")) + "(-[0-9a-f]{8})?")
     if matching := [name for name in there if pattern.fullmatch(name)]:
@@ -124,26 +125,46 @@ def _matching(wanted: str, there: Sequence[str], folders: Sequence[Path]) -> lis
     raise UsageError(f"{wanted or repr(wanted)} was not launched into {where}; launched there: {known}")
 
 
-def launched(asked: Asked, there: Sequence[str]) -> str:
-    """Return the name of the plan that a launch with exactly these overrides has written. Raises UsageError."""
+def launched(asked: Asked, there: Mapping[str, Path]) -> str:
+    """Return the name of the plan that a launch with exactly these overrides has written.
+
+    there: all plans, as plan_folders. Raises UsageError.
+    """
     _check_any(asked, there)
     if len(asked.sweeps) > 1:
         raise UsageError(f"{' '.join(asked.overrides)}: of which sweep? {' and '.join(asked.sweeps)} are given")
     sweep = next(iter(asked.sweeps), "")
     try:
-        name = plan_name(asked.overrides, sweep)
+        # Which keys are logistics is known of an app that has named itself; any other's plans say it.
+        name = (
+            plan_name(asked.overrides, sweep) if app.has_named_itself() else _written_by(asked.overrides, sweep, there)
+        )
     except Exception as error:
         raise _usage_error(error) from None
     if name not in there:
         line = " with ".join(filter(None, (sweep, " ".join(asked.overrides))))
+        no_plan = f" (there is no plan {name})" if name else ""
         raise UsageError(
-            f"{line} was not launched into {', '.join(map(str, asked.folders))} (there is no plan {name});"
+            f"{line} was not launched into {', '.join(map(str, asked.folders))}{no_plan};"
             f" launched there: {', '.join(there)}"
         )
     return name
 
 
-def _check_any(asked: Asked, there: Sequence[str]) -> None:
+def _written_by(overrides: Sequence[str], sweep: str, there: Mapping[str, Path]) -> str:
+    """Return the plan of a sweep with these changes, but for logistics; "" if there is none."""
+    typed = {part for text in overrides for part in flattened(text)}
+    for name, folder in there.items():
+        with suppress(RecordError, OSError):
+            plan = StoredPlan.read(folder)
+            rest = typed - {*plan.changes}
+            known = all(key in plan.logistics for text in rest for key in keys_of(text))
+            if sweep in (plan.file, name) and typed >= {*plan.changes} and known:
+                return name
+    return ""
+
+
+def _check_any(asked: Asked, there: Mapping[str, Path]) -> None:
     if not there:
         where = ", ".join(map(str, asked.folders))
         raise UsageError(f"no sweep was launched into {where}; give another runs folder")
@@ -185,16 +206,17 @@ def use_app(folders: Sequence[Path]) -> None:
     """
     if os.environ.get(app.APP):
         return
-    module = next(_apps(folders), "") or _STUDY
+    module = next(_apps(folders), _STUDY)
     if _importable(module):
         app.use(module)
 
 
 def _apps(folders: Sequence[Path]) -> Iterator[str]:
-    """Yield the app of each plan that can be read, "" for one that names none."""
+    """Yield the app of each plan that can be read."""
     for folder in plan_folders(folders).values():
         with suppress(OSError, msgspec.MsgspecError):
-            yield msgspec.json.decode((folder / "plan.json").read_bytes(), type=_PlannedApp).app
+            plan = msgspec.json.decode((folder / "plan.json").read_bytes(), type=_PlannedApp)
+            yield plan.app or _STUDY
 
 
 def _importable(module: str) -> bool:

@@ -79,8 +79,18 @@ def train_again(options: argparse.Namespace, *, keep: bool = False) -> tuple[Pat
     again = records.record_path(into, record.cell)
     if again.resolve() == first.resolve():
         raise ConfigError(f"--into={into} is where the record lies that would be compared with; name another folder")
-    if not (keep and again.exists()):
+    if keep and again.exists():
+        return first, again
+    if app.has_named_itself():
         _train(record, repeated(record, into, overrides), first.parent.parent, again)
+    elif overrides:
+        raise ConfigError(
+            f"{' '.join(options.overrides)}: this cell trains as its launch has frozen it; leave that out"
+        )
+    else:
+        from strive.cli.frozen_again import train_frozen
+
+        train_frozen(record.cell, first.parent.parent, again)
     return first, again
 
 

@@ -89,7 +89,7 @@ class _Look:
 
     def __init__(self, asked: Asked, *, tracebacks: bool) -> None:
         self._asked, self._plans = asked, plan_folders(asked.folders)
-        self._names = named(asked, list(self._plans))
+        self._names = named(asked, self._plans)
         self._in_full = bool(asked.sweeps or asked.overrides)  # rather than a line for each sweep
         self._tracebacks = tracebacks
         self._readers = {folder: StatusReader(folder) for folder in asked.folders}

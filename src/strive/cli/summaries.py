@@ -21,7 +21,7 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
     source = _source(options)
     asked = asked_for(options, source.folder if source else None)
     by_name = bool(asked.sweeps or asked.overrides)
-    names = named(asked, list(plan_folders(asked.folders)))
+    names = named(asked, plan_folders(asked.folders))
     sweeps = []
     for number, name in enumerate(names, 1):
         if sys.stderr.isatty():

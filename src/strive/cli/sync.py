@@ -204,7 +204,7 @@ def _wanted(asked: Asked, *, begun: bool) -> list[_Folder]:
     """Return the plans and cells to upload, of one launch or of all. begun: only started cells."""
     by_name = bool(asked.sweeps or asked.overrides)
     where = plan_folders(asked.folders)
-    names = named(asked, list(where)) if by_name else list(where)
+    names = named(asked, where) if by_name else list(where)
     found = {folder: _Folder(runs=folder, plans=[], cells=[]) for folder in asked.folders}
     there = {folder: names_in(folder) for folder in asked.folders}
     cells: dict[str, Path] = {}  # {cell: the folder that has most of it}

@@ -14,7 +14,7 @@ from strive.config import identity
 from strive.errors import RecordError, UsageError
 from strive.format import counted
 from strive.plain_text import printable
-from strive.sweeps.plan import StoredPlan, plan_folders
+from strive.sweeps.plan import StoredCell, StoredPlan, plan_folders
 
 HELP = """\
 Say why two cells have different ids: the keys that decide numbers and differ,
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _config_of(name: str, folders: Sequence[Path]) -> tuple[str, Mapping[str, Any]]:
-    """Return the id of the cell that is meant, and its config, from its record or else from a plan."""
+    """Return the id of the cell that is meant, and what decides its numbers, from its record or else from a plan."""
     if (path := record_at(name)) is not None:
         record = read_record(path)
         return record.cell, record.config
@@ -59,16 +59,19 @@ def _config_of(name: str, folders: Sequence[Path]) -> tuple[str, Mapping[str, An
         raise UsageError(f"there is neither a record nor a plan in {where}; --runs FOLDER looks in another folder")
     cell = matching(name, planned.keys() | trained, where)
     path = one_result(cell, folders)
-    return cell, read_record(path).config if path else planned[cell]
+    if path is not None:
+        return cell, read_record(path).config
+    plan, stored = planned[cell]
+    return cell, plan.science(stored)
 
 
-def _planned(folders: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
-    """Return {cell: its config} of all plans that can be read."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _planned(folders: Sequence[Path]) -> dict[str, tuple[StoredPlan, StoredCell]]:
+    """Return {cell: a plan that has it, and what that says of it} of all plans that can be read."""
+    found: dict[str, tuple[StoredPlan, StoredCell]] = {}
     for folder in plan_folders(folders).values():
         with suppress(RecordError, OSError):
             plan = StoredPlan.read(folder)
-            found |= {cell.cell: plan.config(cell) for cell in plan.cells}
+            found |= {cell.cell: (plan, cell) for cell in plan.cells}
     return found
 
 
@@ -89,9 +92,9 @@ def _lines(one: str, ours: Mapping[str, Any], other: str, theirs: Mapping[str, A
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return the science keys whose values differ as JSON, in order."""
+    """Return the keys whose values differ as JSON, in order."""
     both = [identity.with_argument_keys(config) for config in (ours, theirs)]
-    keys = [key for key in dict.fromkeys((*both[0], *both[1])) if identity.decides(key) and key != identity.KWARGS]
+    keys = [key for key in dict.fromkeys((*both[0], *both[1])) if key != identity.KWARGS]
     return [key for key in keys if len({_text(config, key) for config in both}) > 1]
 
 

@@ -272,6 +272,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     choices: list[Chosen]
     text: str = ""  # the sweep file's text, with the layout of its table; "" for a multirun, and in plans of schema 2
     images: list[str] = []  # the images that were found for each data set, and those that are left out
+    app: str = ""  # the module that implements strive.app.App for these cells; "" before schema 4
     logistics: list[str] = []  # keys of the cells that do not determine their numbers
     seed: str = "seed"  # the key that makes replicates
     labels: Labels = Labels()  # what the app calls its keys and values
@@ -359,6 +360,7 @@ def write_plan(plan: Plan) -> Path:
         choices=plan.choices,
         text=plan.text,
         images=plan.images,
+        app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
         logistics=[key for key in (*common, *(factors[0] if factors else ())) if not identity.decides(key)],
         labels=app_labels(),
     )
