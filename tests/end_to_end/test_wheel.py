@@ -1,3 +1,4 @@
+import csv
 import subprocess
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from wheel_environment import build_wheel, clean_environ, install
 import strive
 
 SOURCES = ("strive", "hydra_plugins")
+RESULTS = ROOT / "results" / "table3_small"
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,22 @@ def test_the_command_runs_without_the_study_and_without_torch(programs: Path, tm
     assert run(programs / "python", "-m", "strive", "--help", cwd=tmp_path).stdout == shown.stdout
     tables = run(programs / "strive", "tables", "--help", cwd=tmp_path)
     assert (tables.returncode, tables.stderr) == (0, "")
+
+
+def test_records_are_read_without_the_app_that_trained_them(programs: Path, tmp_path: Path):
+    (tmp_path / "runs").symlink_to(RESULTS)
+    status = run(programs / "strive", "status", "table3_small", cwd=tmp_path)
+    assert (status.returncode, status.stdout.splitlines()[1]) == (0, "36 cells: 36 done"), status.stderr
+    why = run(programs / "strive", "why", "145302f9cf", "7459159d59", cwd=tmp_path)
+    assert why.stdout.splitlines()[2:] == ["differ in 1 key that decides numbers:", "  optimizer.lr  0.02  0.05"]
+    done = run(programs / "strive", "tables", "table3_small", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert means(tmp_path / "tables" / "table3_small.csv") == means(RESULTS / "tables" / "table3_small.csv")
+    again = run(programs / "strive", "reproduce", "145302f9cf", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "cannot be trained again: no launch below" in again.stderr
+
+
+def means(path: Path) -> list[tuple[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return sorted((row["mean"], row["sd"]) for row in csv.DictReader(lines))
