@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": {"config", "code", "cells", "sweeps", "results"},
     "hydra_app": {"config", "code", "cells", "sweeps"},
     "cli": {
-        *("config", "code", "cells", "sweeps", "launch", "slurm", "statistics"),
+        *("config", "code", "cells", "sweeps", "launch", "slurm", "hydra_app", "statistics"),
         *("results", "tables", "figures", "report", "status", "trackers"),
     },
     "decide": {
