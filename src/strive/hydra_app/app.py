@@ -14,6 +14,7 @@ from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.code.hash import Code
 from strive.code.imported import files_now
+from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import frozen_cell
 from strive.hydra_app.hydra_internals import hydra_config, replace_multirun, without_hydra
@@ -65,6 +66,8 @@ class HydraApp:
 
     @cached_property
     def _groups(self) -> tuple[str, ...]:
+        if self._composer is None:
+            return ()
         parts = [key.split(".") for key in self.defaults()]
         holding = dict.fromkeys(".".join(names[:count]) for names in parts for count in range(1, len(names)))
         return (*holding, *(name for name in self._composer.group_names() if name not in holding))
@@ -114,7 +117,10 @@ class HydraApp:
         """Return the cell, unless hydra.sweeper.check raises for it."""
         if self._options.check is not None:
             assert config.composed is not None
-            self._options.check(without_hydra(config.composed()))
+            try:
+                self._options.check(without_hydra(config.composed()))
+            except Exception as error:  # the user's own check, which says by any exception what cannot be
+                raise ConfigError(f"hydra.sweeper.check: {type(error).__name__}: {error}") from error
         return config
 
     def filled_in(self, config: HydraCell) -> HydraCell:
