@@ -61,6 +61,7 @@ __all__ = [
     "science",
     "settings",
     "speed_group",
+    "start",
     "surroundings",
     "trainer",
     "typed_key",
@@ -326,6 +327,11 @@ def frozen(config: Config) -> dict[str, str]:
 
 def prepare(folder: Path, copied: Callable[[Path], Path] | None = None) -> dict[str, str]:
     """Return nothing: workers import this module."""
+    return {}
+
+
+def start() -> dict[str, Any]:
+    """Return nothing: the study is imported."""
     return {}
 
 

@@ -156,6 +156,9 @@ class App(Protocol):
         copied: copies a folder of code for workers that start later, and returns the copy.
         """
 
+    def start(self) -> dict[str, Any]:
+        """Return how the app's program is started, for a plan; {} for one that is imported."""
+
     def command(self, code: Path | None) -> list[str]:
         """Return what stands behind `python` to start the app. code: a folder of frozen code, if there is one."""
 

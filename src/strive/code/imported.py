@@ -12,9 +12,10 @@ from contextlib import suppress
 from functools import cache
 from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 from strive.code.cache import known_form
-from strive.code.hash import Code
+from strive.code.hash import Code, code_of
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _INTERPRETER = tuple(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
@@ -37,6 +38,11 @@ def imported_code(own: Collection[str], path: Sequence[str], further: Sequence[P
 def files_now(names: tuple[str, ...], path: tuple[str, ...]) -> Code:
     """Return recorded files as they are now; one that is gone has another hash."""
     return _code({name: _current(name, path) for name in names})
+
+
+def code_now(start: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, str]) -> Code:
+    """Return the code here that would train a cell again. start: of its plan. files: of its record."""
+    return files_now(tuple(files), tuple(start["path"])) if start else code_of(config.get("model.builder", ""))
 
 
 def _code(files: Mapping[str, str]) -> Code:

@@ -110,16 +110,19 @@ def hash_of(science: Mapping[str, Any]) -> str:
 
 
 def hashes_of(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return hash_of(common | each) for many cells that differ in the same few keys.
+    """Return hash_of(common | each) for many cells that differ in a few keys.
 
     The common part is encoded only once, because a plan may have 100,000 cells.
     """
     texts = {key: f"{_name(key)}{_text(value)}" for key, value in common.items()}
-    names = sorted({*common, *(own[0] if own else ())})
+    names: dict[tuple[str, ...], list[str]] = {}  # sorted once for all cells with the same keys
     found = []
     for each in own:
+        keys = tuple(each)
+        if keys not in names:
+            names[keys] = sorted({*common, *keys})
         texts |= {key: f"{_name(key)}{_text(value)}" for key, value in each.items()}
-        found.append(_hash([texts[key] for key in names]))
+        found.append(_hash([texts[key] for key in names[keys]]))
     return found
 
 

@@ -181,6 +181,11 @@ class HydraApp:
         """Return None: what is on disk is not known before a cell has read it."""
         return None
 
+    def start(self) -> dict[str, Any]:
+        """Return the program."""
+        found: dict[str, Any] = msgspec.to_builtins(self.program)
+        return found
+
     def command(self, code: Path | None) -> list[str]:
         """Return the script, or -m and the module."""
         return ["-m", self.program.module] if self.program.module else [self.program.file]

@@ -230,11 +230,11 @@ def _knob_columns(plan: StoredPlan) -> Columns:
 
     Each argument of a builder has its own column, with None in cells whose builder has no such argument.
     """
-    varying = set(plan.cells[0].factors) if plan.cells else set()
+    varying = {key for cell in plan.cells for key in cell.factors}
     columns: Columns = {}
     for key in dict.fromkeys((*plan.common, *varying)):
         if key in varying:
-            columns[key] = _column([cell.factors[key] for cell in plan.cells])
+            columns[key] = _column([cell.factors.get(key) for cell in plan.cells])
         else:
             columns[key] = np.full(len(plan.cells), column_value(plan.common[key]), dtype=object)
     common = identity.with_argument_keys(plan.common)

@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from strive.cells import records
 from strive.cells.evidence import check_record, dead_text
@@ -14,7 +13,7 @@ from strive.cells.metrics import result_text
 from strive.cells.records import PREDICTIONS, Status, data_text
 from strive.cells.schema1 import EPOCHS
 from strive.cells.state import CellState, find_state
-from strive.code.hash import code_hash
+from strive.code.imported import code_now
 from strive.code.same_code import is_stale
 from strive.errors import RecordError
 from strive.slurm.job_log import starts
@@ -66,6 +65,7 @@ class _ReadRecord:
     traceback: str = ""
     images: str = ""  # the fingerprint in the record
     code: str = ""  # hash of the code that trained it
+    files: Mapping[str, str] = field(default_factory=dict)  # {file: its own hash} of that code
     dead: bool = False
     contradicted: bool = False
 
@@ -138,7 +138,7 @@ class StatusReader:
                 epochs_done=disk.epochs_done,
             )  # fmt: skip
         if record is not None:
-            return _ended(cell, folder, record, plan.science(cell))
+            return _ended(plan, cell, folder, record)
         why = ""
         if disk.state is CellState.stopped:
             why = f"its process is gone ({disk.owner})" if disk.owner else "a checkpoint is there"
@@ -233,17 +233,19 @@ def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
         f"{result_text(record.metrics)}, {dead}" if dead else record.cause,
         images=data_text(record.data),
         code=record.provenance.code_hash,
+        files=record.provenance.code_files,
         dead=dead != "",
     )
 
 
-def _ended(cell: StoredCell, folder: Path, record: _ReadRecord, config: Mapping[str, Any]) -> CellStatus:
+def _ended(plan: StoredPlan, cell: StoredCell, folder: Path, record: _ReadRecord) -> CellStatus:
     if record.status is None:
         state = CellState.contradictory if record.contradicted else CellState.unreadable
         return CellStatus(cell=cell.cell, state=state, why=record.why, log=str(folder / "record.json"))
     if record.finished:
-        builder = config.get("model.builder", "")
-        stale = record.code if is_stale(record.code, code_hash(builder), config, folder.parent) else ""
+        config = plan.science(cell)
+        here = code_now(plan.start, config, record.files)
+        stale = record.code if is_stale(record.code, here.hash, config, folder.parent) else ""
         return CellStatus(
             cell=cell.cell, state=CellState(record.status.value), why=record.why, dead=record.dead,
             images=record.images, stale=stale,

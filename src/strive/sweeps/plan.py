@@ -29,6 +29,7 @@ from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig
 from strive.decoding import convert
 from strive.errors import RecordError
+from strive.sweeps.factors import independent
 from strive.sweeps.labels import Labels
 from strive.sweeps.override_syntax import effective_overrides, flattened, keys_of
 
@@ -276,6 +277,8 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     logistics: list[str] = []  # keys of the cells that do not determine their numbers
     seed: str = "seed"  # the key that makes replicates
     labels: Labels = Labels()  # what the app calls its keys and values
+    swept: list[str] = []  # keys that were given several values
+    start: dict[str, Any] = {}  # how its program is started, for an app that is a program of its own
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return all knobs of a cell, as identity.flat does."""
@@ -291,8 +294,14 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def varying(self) -> list[str]:
-        """Return the knobs that vary between the cells, in order, with builder arguments as separate keys."""
-        keys = list(self.cells[0].factors) if self.cells else []
+        """Return the knobs that vary between the cells, in order, with builder arguments as separate keys.
+
+        Of a foreign app without those that follow from others: interpolations, and what else an option brings.
+        """
+        keys = list(_keys([cell.factors for cell in self.cells]))
+        if self.start:
+            deciding = [key for key in keys if self.decides(key)]
+            return independent(deciding, [cell.factors for cell in self.cells], first=self.swept)
         if identity.KWARGS not in keys:
             return keys
         spread = [identity.with_argument_keys({identity.KWARGS: cell.factors[identity.KWARGS]}) for cell in self.cells]
@@ -313,7 +322,8 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if (schema := content.pop("schema")) not in _READ:
                 raise ValueError("another schema")
             plan = convert(content if schema == SCHEMA else _with_app_parts(content), cls)
-            if any(cell.factors.keys() != plan.cells[0].factors.keys() for cell in plan.cells):
+            # An option of a foreign app may bring keys of its own.
+            if not plan.start and any(cell.factors.keys() != plan.cells[0].factors.keys() for cell in plan.cells):
                 raise ValueError("its cells vary in different keys")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"{path}: not a plan of this version ({error}); start the sweep again") from None
@@ -360,9 +370,11 @@ def write_plan(plan: Plan) -> Path:
         choices=plan.choices,
         text=plan.text,
         images=plan.images,
-        app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
-        logistics=[key for key in (*common, *(factors[0] if factors else ())) if not identity.decides(key)],
+        logistics=[key for key in _keys([common, *factors]) if not identity.decides(key)],
         labels=app_labels(),
+        app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
+        swept=list(plan.swept),
+        start=app.current().start(),
     )
     path = plan.folder / "plan.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -371,9 +383,15 @@ def write_plan(plan: Plan) -> Path:
     return path
 
 
+def _keys(parts: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+    return dict.fromkeys(key for part in parts for key in part)
+
+
 def _split(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the values that all configs share, and the remaining values of each."""
-    first = configs[0] if configs else {}
-    varying = [key for key in first if any(config[key] != first[key] for config in configs)]
+    first, absent = configs[0] if configs else {}, object()
+    varying = [
+        key for key in _keys(configs) if any(config.get(key, absent) != first.get(key, absent) for config in configs)
+    ]
     common = {key: value for key, value in first.items() if key not in varying}
-    return common, [{key: config[key] for key in varying} for config in configs]
+    return common, [{key: config[key] for key in varying if key in config} for config in configs]
