@@ -1,6 +1,7 @@
 """Table of a sweep's results for the terminal: one row for each cell."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -14,6 +15,7 @@ from strive.sweeps.factors import independent
 from strive.sweeps.plan import Planned
 
 _MOST_METRICS = 4  # columns
+_OPTIONS = ("name", "kind", "source", "_target_")  # keys that say which option of their group was chosen
 
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
@@ -30,17 +32,29 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept
     texts = [*["arm"] * any(planned.arm for planned in cells), *filter(None, [shown_by.label])]
     for name in texts:
         table.add_column(name, no_wrap=True)
-    for key in factors:
-        left = any(isinstance(config.get(key), str) for config in configs)
-        table.add_column(_heading(key, factors), justify="left" if left else "right", no_wrap=True)
-    for name in (*metrics, "seconds"):
-        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
+    rows = []
     for planned, config in zip(cells, configs, strict=True):
         names = {"arm": planned.arm, shown_by.label: app.current().label(planned.config)}
-        values = [str(config.get(key, "-")) for key in factors]
-        table.add_row(*(names[name] for name in texts), *values, *_numbers(finished.get(planned.cell), metrics))
+        values = [_value_text(key, config) for key in factors]
+        rows.append([*(names[name] for name in texts), *values, *_numbers(finished.get(planned.cell), metrics)])
+    for number, key in enumerate(factors, len(texts)):
+        left = any(isinstance(config.get(key), str) for config in configs)
+        # Where the terminal is narrow, long texts are cut, never numbers.
+        least = None if left else max(len(row[number]) for row in rows)
+        table.add_column(_heading(key, factors), justify="left" if left else "right", no_wrap=True, min_width=least)
+    for number, name in enumerate((*metrics, "seconds", "status"), len(texts) + len(factors)):
+        side: Literal["left", "right"] = "left" if name == "status" else "right"
+        least = max(len(row[number]) for row in rows)
+        table.add_column(name.replace("_", " "), justify=side, no_wrap=True, min_width=least)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _value_text(key: str, config: Mapping[str, Any]) -> str:
+    """Return a value as a column shows it: a class by its last name, for its module is long and says less."""
+    text = str(config.get(key, "-"))
+    return text.rpartition(".")[2] if key.endswith("_target_") else text
 
 
 def _metrics(records: Iterable[Record]) -> list[str]:
@@ -53,8 +67,8 @@ def _heading(key: str, keys: Sequence[str]) -> str:
     """Return the last word of a key; what its group says where that word does not, and the key where two are alike."""
     group, _, name = key.rpartition(".")
     if [other.rpartition(".")[2] for other in keys].count(name) > 1:
-        return group if name in ("name", "kind", "source") and group else key
-    return group if name in ("name", "kind", "source") and group else name
+        return group if name in _OPTIONS and group else key
+    return group if name in _OPTIONS and group else name
 
 
 def _numbers(record: Record | None, metrics: Sequence[str]) -> list[str]:
