@@ -13,61 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from held_net import HELD, STEPS_PER_EPOCH, write_nets
 from slurm_lab import SlurmLab, wait_until
 from support import ROOT
 
 from strive.slurm.job_log import JobStart, starts
 from strive.slurm.launches import read_jobs
 
-EPOCHS, STEPS_PER_EPOCH = 3, 3
+EPOCHS = 3
 STEPS = EPOCHS * STEPS_PER_EPOCH  # of each cell, if nothing else is said
 
-# Each step of each cell leaves a line, so that a step trained twice shows. The file hold/NAME stops a
-# cell in the step that it names, as long as nobody asks the process to stop: tests need no exact times.
-NETS = """
-import os
-import signal
-import time
-from pathlib import Path
-
-from torch import nn
-
-from strive import signals
-
-
-class Net(nn.Module):
-    def __init__(self, num_classes, name):
-        super().__init__()
-        self.linear = nn.Linear(3 * 32 * 32, num_classes)
-        self.name, self.steps = str(name), 0
-
-    def forward(self, images):
-        if self.training and images.device.type == "cpu":
-            self.step()
-        return self.linear(images.flatten(1))
-
-    def step(self):
-        with Path("steps", self.name).open("a") as lines:
-            lines.write(f"{os.getpid()}\\n")
-        self.steps += 1
-        if self.steps == 2 and self.name == "raises":
-            raise ArithmeticError("as the test wants it")
-        if self.steps == 2 and self.name == "kills-itself":
-            os.kill(os.getpid(), signal.SIGKILL)
-        hold = Path("hold", self.name)
-        while hold.exists() and int(hold.read_text() or 0) == self.steps and not signals.requested():
-            time.sleep(0.02)
-
-
-def net(num_classes, image_size, name):
-    return Net(num_classes, name)
-"""
-
-SMALL = (
-    "model=extra/custom", "model.builder=nets:net", "data=digits", "preprocess=standardize", f"budget.epochs={EPOCHS}",
-    "budget.batch_size=500", "trainer.device=cpu", "trainer.threads=1", "trainer.checkpoint_minutes=0",
-    "hydra.launcher.poll_seconds=0.5", "runs=runs",
-)  # fmt: skip
+SMALL = (*HELD, f"budget.epochs={EPOCHS}", "hydra.launcher.poll_seconds=0.5", "runs=runs")
 
 
 @dataclass
@@ -101,9 +57,7 @@ class Study:
     launches: list[Launch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        (self.folder / "nets.py").write_text(NETS)
-        for name in ("steps", "hold"):
-            (self.folder / name).mkdir()
+        write_nets(self.folder)
 
     def command(self, *overrides: str) -> list[str]:
         """Return the command line of a launch."""

