@@ -33,6 +33,7 @@ class Foreign:
     text: str = ""
     question: str = "How many heads?"
     seed: str = "seed"
+    start: dict[str, Any] = field(default_factory=dict)  # how its program is started
     _cells: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def cell(
@@ -91,6 +92,7 @@ class Foreign:
             text=self.text,
             logistics=list(LOGISTICS),
             seed=self.seed,
+            start=self.start,
         )
         folder = self.runs / "sweeps" / plan.sweep
         folder.mkdir(parents=True, exist_ok=True)

@@ -257,3 +257,14 @@ def test_a_plan_stores_what_is_logistics(sweep: Foreign):
     plan = StoredPlan.read(sweep.write() / "sweeps" / sweep.name)
     assert plan.science(plan.cells[0]) == COMMON | {"heads": 2, "seed": 0}
     assert not plan.decides("workers")
+
+
+def test_cells_whose_groups_have_other_keys_are_one_sweep(sweep: Foreign):
+    sweep.start = {"script": "train.py"}
+    for seed in (0, 1):
+        sweep.cell({"model": "forest", "model.trees": 100, "seed": seed}, {"accuracy": 0.9 + seed / 100})
+        sweep.cell({"model": "logistic", "model.c": 1.0, "seed": seed}, {"accuracy": 0.95 + seed / 100})
+    made = summary(sweep)
+    assert made.loaded.warnings == []
+    assert [condition.label for condition in made.conditions] == ["model forest", "model logistic"]
+    assert [condition.summary and condition.summary.n for condition in made.conditions] == [2, 2]

@@ -6,6 +6,7 @@ import sys
 from strive.cli.folders import asked_for, named
 from strive.errors import LoadError, UsageError
 from strive.results.load import load_sweep
+from strive.results.table_choice import UnclearValueError
 from strive.sweeps.plan import plan_folders
 from strive.tables.summary import SweepSummary, summarise_sweep
 from strive.trackers.source import WandbSource, open_source
@@ -40,7 +41,13 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
             if source and curves:
                 source.fetch_curves(loaded.cells["cell"])
                 loaded = load_sweep(name, asked.folders)  # with what its records can be compared with now
-            sweeps.append(summarise_sweep(loaded, mix=options.mix))
+            try:
+                sweeps.append(summarise_sweep(loaded, mix=options.mix))
+            except UnclearValueError as error:
+                if by_name:
+                    raise
+                print(f"left out: {name}: {error}", file=sys.stderr)
+                options.left_out.append(name)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if not sweeps and options.left_out:

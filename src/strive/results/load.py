@@ -230,7 +230,7 @@ def _knob_columns(plan: StoredPlan) -> Columns:
 
     Each argument of a builder has its own column, with None in cells whose builder has no such argument.
     """
-    varying = {key for cell in plan.cells for key in cell.factors}
+    varying = dict.fromkeys(key for cell in plan.cells for key in cell.factors)
     columns: Columns = {}
     for key in dict.fromkeys((*plan.common, *varying)):
         if key in varying:

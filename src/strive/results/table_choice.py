@@ -27,6 +27,10 @@ _CHECKOUT = Path(__file__).resolve().parents[3] / "sweeps"
 SWEEPS = _CHECKOUT if _CHECKOUT.is_dir() else Path("sweeps")  # where sweep files lie that plans were made of
 
 
+class UnclearValueError(ConfigError):
+    """The records have several metrics, and nobody says which one to show."""
+
+
 def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
     """Return the layout of a sweep's table.
 
@@ -93,7 +97,7 @@ def _default_metric(loaded: Loaded) -> str:
         return main
     if not names:
         return TEST_ERROR.name if TEST_ERROR.name in loaded.labels.measured else "objective"
-    raise ConfigError(
+    raise UnclearValueError(
         f"table: which metric? The records have {', '.join(names)}; say `table: {{value: NAME}}` in the sweep file"
     )
 
