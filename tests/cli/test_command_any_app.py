@@ -41,3 +41,6 @@ def test_cells_of_any_app_are_found_explained_and_trained_again(tmp_path: Path):
     assert "identical: " in again.stdout
     assert (tmp_path / "runs" / "reproduced" / one / "record.json").exists()
     assert "leave that out" in strive("reproduce", one, "lr=2").stderr
+    (tmp_path / "runs" / one / "record.json").unlink()
+    line = "python train.py -m hydra/sweeper=strive hydra/launcher=strive_local +lr=1,3 +seed=0"
+    assert f"to train what has no result: {line}" in strive("status", *grid).stdout

@@ -1,6 +1,7 @@
 """`strive status`: the state of sweeps, with reasons. Imports no torch."""
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -153,16 +154,25 @@ class _Look:
         if not self._in_full or len(self._found) != 1 or self._queue_error:
             return ""
         (plan, statuses), *_ = self._found
+        return advice(statuses, self._command(plan, given))
+
+    def _command(self, plan: StoredPlan, given: Sequence[str]) -> list[str]:
+        """Return the command that launches a sweep again."""
         runs = runs_folder(self._plans[plan.sweep])
-        return advice(
-            statuses,
-            [
-                *([f"sweeps={plan.file}"] if plan.file else []),
-                *([] if self._asked.overrides else plan.changes),
-                *(text for text in given if not text.startswith("sweeps=")),
-                *([] if runs == RUNS or any(text.startswith("runs=") for text in given) else [f"runs={runs}"]),
-            ],
-        )
+        launch = self._readers[runs].last_launch(plan.sweep)
+        if launch is not None and (launch.folder / "program.json").exists():
+            from strive.hydra_app.program import read_program
+
+            program = read_program(launch.folder / "program.json")
+            start = ["-m", program.module] if program.module else [os.path.relpath(program.file)]
+            return ["python", *start, *program.argv[1:]]
+        return [
+            *("python", "src/run.py", "-m"),
+            *([f"sweeps={plan.file}"] if plan.file else []),
+            *([] if self._asked.overrides else plan.changes),
+            *(text for text in given if not text.startswith("sweeps=")),
+            *([] if runs == RUNS or any(text.startswith("runs=") for text in given) else [f"runs={runs}"]),
+        ]
 
     def report(self, console: Console) -> RenderableType:
         """Return the report of the last update."""

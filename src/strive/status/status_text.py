@@ -116,13 +116,13 @@ def counts(statuses: Sequence[CellStatus]) -> str:
     return f"{counted(len(statuses), 'cell')}: {', '.join(parts) or 'none'}"
 
 
-def advice(statuses: Sequence[CellStatus], overrides: Sequence[str]) -> str:
-    """Return the command that trains the cells without a result, "" while any is trained. overrides: of the launch."""
+def advice(statuses: Sequence[CellStatus], launch: Sequence[str]) -> str:
+    """Return how to train the cells without a result, "" while any is trained. launch: the words of its command."""
     if all(each.state.finished for each in statuses):
         return ""
     if any(each.state in (CellState.running, CellState.waiting) for each in statuses):
         return ""
-    return f"to train what has no result: {shlex.join(['python', 'src/run.py', '-m', *overrides])}"
+    return f"to train what has no result: {shlex.join(launch)}"
 
 
 def _line(text: str, style: str = "") -> Text:
