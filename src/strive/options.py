@@ -56,7 +56,7 @@ class CellOptions(_Options):
     checkpoint_minutes: float = 5.0  # between two checkpoints of strive.save; 0: at every call
     lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as dead and its cell is free
     fresh_process: bool = True  # a process for each cell; false: workers run one cell after the other
-    resume_overrides: list[str] = field(default_factory=list)  # added where a cell goes on: [ckpt_path=last]
+    resume_overrides: list[str] = field(default_factory=list)  # added where a cell goes on: ['ckpt_path=last']
 
     def validate(self) -> None:
         """Raise ConfigError for a value that means nothing."""

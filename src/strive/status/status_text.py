@@ -1,9 +1,11 @@
 """Status of sweeps as text and tables for a terminal. Imports no torch."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -230,7 +232,8 @@ def _stopped(statuses: Sequence[CellStatus], width: int | None) -> Iterator[Rend
     yield _title("stopped; the next launch goes on with them")
     names = _names(statuses, width)
     for each in statuses:
-        yield _line(f"{names[each.cell]}  after epoch {each.epochs_done} of {each.epochs}: {each.why}")
+        where = f"after epoch {each.epochs_done} of {each.epochs}: " if each.epochs else ""
+        yield _line(f"{names[each.cell]}  {where}{each.why}")
 
 
 def _missing(statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
