@@ -1,11 +1,9 @@
 """Status of sweeps as text and tables for a terminal. Imports no torch."""
 
-import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
