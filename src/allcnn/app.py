@@ -59,6 +59,7 @@ __all__ = [
     "prepare",
     "recorded_value",
     "science",
+    "seed_key",
     "settings",
     "speed_group",
     "start",
@@ -328,6 +329,11 @@ def frozen(config: Config) -> dict[str, str]:
 def prepare(folder: Path, copied: Callable[[Path], Path] | None = None) -> dict[str, str]:
     """Return nothing: workers import this module."""
     return {}
+
+
+def seed_key() -> str:
+    """Return the key of the seed."""
+    return "seed"
 
 
 def start() -> dict[str, Any]:

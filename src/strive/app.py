@@ -156,6 +156,9 @@ class App(Protocol):
         copied: copies a folder of code for workers that start later, and returns the copy.
         """
 
+    def seed_key(self) -> str:
+        """Return the key that makes replicates: cells that differ in it alone."""
+
     def start(self) -> dict[str, Any]:
         """Return how the app's program is started, for a plan; {} for one that is imported."""
 

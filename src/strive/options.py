@@ -147,6 +147,7 @@ class SweeperOptions(_Options):
     max_gpu_hours: float | None = None  # refuse a plan that takes longer
     logistics: list[str] = field(default_factory=list)  # keys that decide no number: [paths.*, num_workers]
     absent: dict[str, Any] = field(default_factory=dict)  # {key: what a cell meant that was trained without the key}
+    seed: str = "seed"  # the key that makes replicates
     check: str = ""  # package.module:function; gets each composed config and raises for what cannot be trained
     code: list[str] = field(default_factory=list)  # files that decide numbers besides what is imported: [data/*.yaml]
     tracker: TrackerOptions = field(default_factory=TrackerOptions)

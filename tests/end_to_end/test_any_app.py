@@ -280,3 +280,15 @@ def test_another_app_in_the_environment_is_left_alone(project: Path):
     assert alone.returncode == 0, alone.stderr
     assert alone.stdout.count("prints of") == 2
     assert not (project / "runs").exists()
+
+
+def test_the_key_that_makes_replicates_may_have_any_name(start: Start, project: Path):
+    write(
+        project, {"conf/config.yaml": CONF + "draw: 0\n", "train.py": PLAIN.replace("cfg.seed\n\nif", "cfg.draw\n\nif")}
+    )
+    assert start("lr=0.1,0.2", "draw=0,1,2", "hydra.sweeper.seed=draw").returncode == 0
+    command = [sys.executable, "-m", "strive", "tables"]
+    tables = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=120)
+    assert tables.returncode == 0, tables.stderr
+    rows = [line.split("|")[1:3] for line in tables.stdout.splitlines() if line.startswith("| lr 0.")]
+    assert [[text.strip() for text in row] for row in rows] == [["lr 0.1", "3"], ["lr 0.2", "3"]]

@@ -97,6 +97,7 @@ def _use_foreign(sweeper: Sweeper) -> None:
             absent=options.absent,
             check=_check(options.check),
             code=options.code,
+            seed=options.seed,
             fresh_process=launcher.fresh_process,
             resume_overrides=launcher.resume_overrides,
         ),

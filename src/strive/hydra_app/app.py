@@ -181,6 +181,10 @@ class HydraApp:
         """Return None: what is on disk is not known before a cell has read it."""
         return None
 
+    def seed_key(self) -> str:
+        """Return the key of hydra.sweeper.seed."""
+        return self._options.seed
+
     def start(self) -> dict[str, Any]:
         """Return the program."""
         found: dict[str, Any] = msgspec.to_builtins(self.program)

@@ -18,6 +18,7 @@ class Options:
     absent: Mapping[str, Any] = field(default_factory=dict)  # {key: the value that a cell without the key had}
     check: Callable[[DictConfig], object] | None = None  # raises for a config that cannot be trained
     code: Sequence[str] = ()  # patterns of files that decide numbers besides what is imported
+    seed: str = "seed"  # the key that makes replicates
     fresh_process: bool = True  # whether each cell has a process of its own
     resume_overrides: Sequence[str] = ()  # added where a cell goes on
 

@@ -374,6 +374,7 @@ def write_plan(plan: Plan) -> Path:
         labels=app_labels(),
         app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
         swept=list(plan.swept),
+        seed=app.current().seed_key(),
         start=app.current().start(),
     )
     path = plan.folder / "plan.json"
@@ -387,11 +388,18 @@ def _keys(parts: Sequence[Mapping[str, Any]]) -> dict[str, None]:
     return dict.fromkeys(key for part in parts for key in part)
 
 
+def _differ(one: Any, other: Any) -> bool:
+    # In Python 1, 1.0 and True are equal; in a config they are three.
+    return one != other or type(one) is not type(other)
+
+
 def _split(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the values that all configs share, and the remaining values of each."""
     first, absent = configs[0] if configs else {}, object()
     varying = [
-        key for key in _keys(configs) if any(config.get(key, absent) != first.get(key, absent) for config in configs)
+        key
+        for key in _keys(configs)
+        if any(_differ(config.get(key, absent), first.get(key, absent)) for config in configs)
     ]
     common = {key: value for key, value in first.items() if key not in varying}
     return common, [{key: config[key] for key in varying if key in config} for config in configs]
