@@ -133,7 +133,7 @@ def test_an_owner_elsewhere_that_beats_is_never_stale_and_a_silent_one_is_after_
     os.kill(process.pid, signal.SIGSTOP)
     stopped = time.monotonic()
     while (owner := watch.stale(tmp_path)) is None:
-        assert time.monotonic() - stopped < 20
+        assert time.monotonic() - stopped < 300
         time.sleep(0.05)
     assert owner.note == {"step": 7}
     # Another observer has not watched yet, whatever the clocks say.

@@ -435,7 +435,7 @@ def test_ctrl_c_leaves_checkpoints_and_no_process_and_the_next_launch_goes_on(
     pids = worker_pids()
     # As a terminal does it: to the launcher's group, in which the workers are not.
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 77
     assert "stopping: each cell writes a checkpoint first" in said
     assert "Traceback" not in said
@@ -468,7 +468,7 @@ def test_workers_leave_with_checkpoints_when_the_launcher_is_killed(make_task: M
     wait_until(lambda: all(map(began, tasks)))
     pids = worker_pids()
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     wait_until(lambda: all(map(gone, pids)))
     assert all((task.folder / "checkpoint.pt").exists() for task in tasks)
     assert not any(owner_of(task.folder) for task in tasks)

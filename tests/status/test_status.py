@@ -592,7 +592,7 @@ def test_watch_goes_on_until_every_cell_has_ended(make_runs: Callable[..., Runs]
             assert process.stdout is not None
             assert process.stdout.readline() == "2 cells: 1 failed (1 error), 1 missing\n"
             runs.ends(1)
-            rest, _ = process.communicate(timeout=60)
+            rest, _ = process.communicate(timeout=300)
         finally:
             process.kill()
     assert process.returncode == 1
