@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # CIFAR-10 as JPEG files, where a machine has it beside the checkout.
 JPEG_ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 # Small enough to train in seconds; every test of a whole cell starts from these.
-SMALL = ("data=digits", "preprocess=standardize", "budget=smoke", "model.width=0.125", "trainer.threads=1")
+SMALL = ("data=digits", "preprocess=standardize", "budget=smoke", "model.width=0.04", "trainer.threads=1")
 
 # What may be missing on a machine that checks everything else (conftest.py).
 NO_GPU, NO_BF16 = "needs a GPU", "needs native bf16"

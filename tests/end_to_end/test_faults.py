@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from support import SMALL, CommandLine
 
+# Of a checkpoint that a small disk has room for once.
+CELL = (*SMALL, "model.width=0.125")
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -34,7 +37,7 @@ def test_a_full_disk_loses_nothing_and_room_lets_the_same_command_finish(
     strive: CommandLine, small_disk: Path, tmp_path: Path
 ):
     runs = small_disk / "runs"
-    command = (*SMALL, "trainer.checkpoint_minutes=0", f"runs={runs}")
+    command = (*CELL, "trainer.checkpoint_minutes=0", f"runs={runs}")
     full = strive(*command)
     assert full.returncode in (1, 2)
     assert "No space left on device" in full.stderr
@@ -45,7 +48,7 @@ def test_a_full_disk_loses_nothing_and_room_lets_the_same_command_finish(
     again = strive(*command)
     assert again.returncode == 0, again.stderr
     assert "resumes from step" in again.stderr
-    assert strive(*SMALL, f"runs={tmp_path / 'whole'}").returncode == 0
+    assert strive(*CELL, f"runs={tmp_path / 'whole'}").returncode == 0
     whole = record(tmp_path / "whole")
     assert [record(runs)[part] for part in ("metrics", "outputs")] == [whole[part] for part in ("metrics", "outputs")]
 
@@ -56,13 +59,13 @@ def test_a_full_disk_stops_a_sweep_with_one_line_and_the_same_command_finishes_i
     runs = small_disk / "runs"
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 256 * 1024)
-    full = strive("-m", *SMALL, "seed=0,1", f"runs={runs}")
+    full = strive("-m", *CELL, "seed=0,1", f"runs={runs}")
     assert full.returncode in (1, 2)
     assert "No space left on device" in full.stderr
     assert "Traceback" not in full.stderr
     filler.unlink()
     remount(small_disk, "size=20m")
-    again = strive("-m", *SMALL, "seed=0,1", f"runs={runs}")
+    again = strive("-m", *CELL, "seed=0,1", f"runs={runs}")
     assert again.returncode == 0, again.stderr
     assert len(list(runs.glob("*/record.json"))) == 2
 
@@ -70,7 +73,7 @@ def test_a_full_disk_stops_a_sweep_with_one_line_and_the_same_command_finishes_i
 def test_a_read_only_runs_folder_is_refused_before_anything_trains(strive: CommandLine, small_disk: Path):
     remount(small_disk, "ro")
     for multirun in ((), ("-m",)):
-        done = strive(*multirun, *SMALL, f"runs={small_disk / 'runs'}")
+        done = strive(*multirun, *CELL, f"runs={small_disk / 'runs'}")
         assert done.returncode == 2
         assert f"{small_disk} cannot be written to" in done.stderr
         assert "Traceback" not in done.stderr

@@ -19,7 +19,7 @@ from support import ROOT
 from allcnn.config import Precision
 from allcnn.training import Bf16, bf16_of
 
-KILLS = 5  # of each net; 20 in all
+KILLS = 3  # of each net; 12 in all
 STEPS_PER_EPOCH = 22  # 1,397 images in batches of 64
 NETS = {
     "base": ("model=model_a", "precision=fp32"),
@@ -28,7 +28,7 @@ NETS = {
     "all_cnn": ("model=all_cnn_c", "precision=bf16", "trainer.compile=true"),
 }
 COMMON = (
-    "data=digits", "preprocess=standardize", "augment=flip_shift", "model.width=0.125", "budget.epochs=6",
+    "data=digits", "preprocess=standardize", "augment=flip_shift", "model.width=0.04", "budget.epochs=6",
     "budget.batch_size=64", "trainer.threads=1", "trainer.checkpoint_minutes=0",
 )  # fmt: skip
 
@@ -105,15 +105,15 @@ def train_with_kills(folder: Path, overrides: tuple[str, ...], kills: int, chanc
     began = time.monotonic()
     process = start(whole, *overrides)
     stepped = first_step(whole, process)
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=600) == 0
     # Shares of what the whole cell takes, so that the moments fall inside it on any machine.
     longest, startup = (time.monotonic() - stepped) / (KILLS + 1), (stepped - began) / 2
     done = 0
     for number in range(kills):
-        # One of five dies before it has trained a step in this sitting.
-        moment = None if number == 2 else chance.uniform(0, longest)
+        # One of three dies before its process has trained a step.
+        moment = None if number == 1 else chance.uniform(0, longest)
         done += kill(broken, overrides, moment, chance.uniform(0, startup))
-    assert start(broken, *overrides).wait(timeout=300) == 0
+    assert start(broken, *overrides).wait(timeout=600) == 0
     expected, got = what_counts(whole), what_counts(broken)
     assert got["result"] == expected["result"]
     assert got["epochs"] == expected["epochs"]
@@ -138,5 +138,5 @@ def test_cells_killed_at_random_moments_end_with_the_bits_of_unbroken_ones(tmp_p
         tally.kills += kills
     print(tally)
     assert tally.kills == KILLS * len(NETS)
-    assert sum(step > 0 for step in tally.resumed_at) >= 15
+    assert sum(step > 0 for step in tally.resumed_at) >= 8
     assert any(step % STEPS_PER_EPOCH for step in tally.resumed_at)
