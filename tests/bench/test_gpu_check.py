@@ -186,7 +186,7 @@ def read(folder: Path) -> tuple[dict[str, Any], str]:
 @pytest.mark.slow
 def test_the_smoke_run_checks_and_times_everything(tmp_path: Path):
     command = [sys.executable, str(ROOT / "bench" / "gpu_check.py"), *SMOKE, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     report, page = read(tmp_path)
     assert report["complete"]
@@ -298,7 +298,7 @@ run.all()
 
 def test_a_part_that_hangs_is_given_up_and_named(tmp_path: Path):
     command = [sys.executable, "-c", GIVEN_UP, *SMOKE, "--out", str(tmp_path)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": PATH}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": PATH}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     report, page = read(tmp_path)
     assert not report["complete"]
@@ -310,7 +310,7 @@ def test_a_part_that_hangs_is_given_up_and_named(tmp_path: Path):
 def test_what_is_not_installed_is_named_with_the_page_that_helps(missing: str):
     code = f"import sys; sys.modules[{missing!r}] = None; import gpu_check"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": PATH}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": PATH}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {missing} is not installed")
     assert "docs/gpu.md" in done.stderr

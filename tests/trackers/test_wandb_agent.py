@@ -18,7 +18,7 @@ WANDB = [sys.executable, "-m", "wandb"]
 
 def ran(command: list[str], client: dict[str, str]) -> str:
     # The id that it prints is wanted.
-    done = subprocess.run(command, env=client | {"WANDB_SILENT": "false"}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=client | {"WANDB_SILENT": "false"}, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
