@@ -17,9 +17,9 @@ from strive.code.imported import files_now
 from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import frozen_cell
-from strive.hydra_app.hydra_internals import hydra_config, replace_multirun, without_hydra
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
 from strive.hydra_app.split import matches
+from strive.hydra_internals import hydra_config, replace_multirun, without_hydra
 
 
 class HydraApp:

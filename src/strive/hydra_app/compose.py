@@ -17,9 +17,9 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.base import Container
 
 from strive.hydra_app.cell import HydraCell, Options
-from strive.hydra_app.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
 from strive.hydra_app.split import Split, check_constant, split
+from strive.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.sweeps.compose import Composer
 
 _COMPARED = 2  # cells of each choice of groups that are composed by Hydra as well

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.base import Container, Node
 
 from strive.errors import ConfigError
-from strive.hydra_app.hydra_internals import hydra_config, resolvers
 from strive.hydra_app.leaves import json_value
+from strive.hydra_internals import hydra_config, resolvers
 
 
 def frozen(config: DictConfig) -> str:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, Node
 from omegaconf.base import Container
 from omegaconf.errors import OmegaConfBaseException
 
-from strive.hydra_app.hydra_internals import reads_config
+from strive.hydra_internals import reads_config
 
 # It reads the config, but by a key that is traced.
 _TRACED = frozenset({"oc.select"})

@@ -19,8 +19,8 @@ from strive.code.imported import imported_code
 from strive.config import identity
 from strive.hydra_app.cell import HydraCell
 from strive.hydra_app.frozen import thawed_cell
-from strive.hydra_app.hydra_internals import run_as_job, set_values
 from strive.hydra_app.program import Program
+from strive.hydra_internals import run_as_job, set_values
 
 
 @dataclass

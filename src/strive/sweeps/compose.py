@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -20,6 +19,7 @@ from strive import app
 from strive.config.keys import groups
 from strive.config.schema import to_dataclass
 from strive.errors import ConfigError
+from strive.hydra_internals import apply_overrides
 from strive.sweeps.override_syntax import flattened, plain_keys
 
 _MOST = 1_000_000  # values of one override: more is a mistake and would fill the memory
@@ -144,7 +144,7 @@ def _converted(override: Override) -> tuple[str, Any]:
     """Return (key, value) with the value converted to the knob's type."""
     node = _all_knobs()
     # Uses Hydra's own step, so errors are the same as for a single cell.
-    ConfigLoaderImpl._apply_overrides_to_config([override], node)
+    apply_overrides([override], node)
     value = OmegaConf.select(node, override.key_or_group)
     return override.key_or_group, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 

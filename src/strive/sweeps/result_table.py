@@ -11,11 +11,10 @@ from strive.cells.evidence import remark
 from strive.cells.metrics import value_text
 from strive.cells.records import Record, Status
 from strive.config import identity
-from strive.sweeps.factors import independent
+from strive.sweeps.factors import independent, names_option
 from strive.sweeps.plan import Planned
 
 _MOST_METRICS = 4  # columns
-_OPTIONS = ("name", "kind", "source", "_target_")  # keys that say which option of their group was chosen
 
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
@@ -66,9 +65,9 @@ def _metrics(records: Iterable[Record]) -> list[str]:
 def _heading(key: str, keys: Sequence[str]) -> str:
     """Return the last word of a key; what its group says where that word does not, and the key where two are alike."""
     group, _, name = key.rpartition(".")
-    if [other.rpartition(".")[2] for other in keys].count(name) > 1:
-        return group if name in _OPTIONS and group else key
-    return group if name in _OPTIONS and group else name
+    if names_option(key):
+        return group
+    return key if [other.rpartition(".")[2] for other in keys].count(name) > 1 else name
 
 
 def _numbers(record: Record | None, metrics: Sequence[str]) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
 
+from strive.hydra_internals import yaml_loader
 from strive.sweeps.sections import Faults
 
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
@@ -20,7 +20,7 @@ def read_yaml(text: str, path: str, faults: Faults) -> Any:
 
     Raises yaml.YAMLError with the path for invalid YAML.
     """
-    loader = get_yaml_loader()(text)
+    loader = yaml_loader()(text)
     loader.name = path
     try:
         root = loader.get_single_node()

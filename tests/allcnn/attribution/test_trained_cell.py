@@ -57,7 +57,7 @@ def test_a_cell_without_a_net_to_look_at_is_told(own_cell: Path):
     with pytest.raises(ConfigError, match=r"diverged \(test error \d+\.\d\d%\)(.|\n)*take a cell that is done"):
         load_cell(path)
     failure = {"cause": "RuntimeError: no", "traceback": ""}
-    rewritten(path, lambda content: content.update(status="error", result=None, failure=failure))
+    rewritten(path, lambda content: content.update(status="error", metrics={}, outputs={}, chance={}, failure=failure))
     with pytest.raises(ConfigError, match=r"has no trained net: error: RuntimeError: no\n  train it"):
         load_cell(path)
     path.write_text(text)
@@ -70,7 +70,7 @@ def test_images_and_weights_must_be_those_of_the_record(own_cell: Path):
     path, weights = own_cell / "record.json", own_cell / "weights.pt"
     with pytest.raises(ConfigError, match=r"model\.width=1 would make it another cell"):
         load_cell(path, overrides={"model.width": "1"})
-    rewritten(path, lambda content: content["provenance"].update(data_fingerprint="0123456789abcdef"))
+    rewritten(path, lambda content: content["data"].update(images="0123456789abcdef"))
     with pytest.raises(ConfigError, match=r"data.root=data: these are not the images .*0123456789abcdef.*root=DIR"):
         load_cell(path, overrides=ONE_THREAD)
     state = torch.load(weights, weights_only=True)

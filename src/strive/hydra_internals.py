@@ -21,6 +21,27 @@ from omegaconf import DictConfig, Node, OmegaConf, open_dict, read_write
 from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
 from omegaconf.grammar_parser import parse
 
+try:
+    from omegaconf._utils import get_yaml_loader as yaml_loader
+except ImportError:  # OmegaConf 2.4
+    from omegaconf._yaml import get_yaml_loader as yaml_loader  # type: ignore[import-not-found, no-redef]
+
+__all__ = [
+    "apply_overrides",
+    "group_names",
+    "hydra_config",
+    "hydra_node",
+    "is_group",
+    "node_of",
+    "reads_config",
+    "replace_multirun",
+    "resolvers",
+    "run_as_job",
+    "set_values",
+    "without_hydra",
+    "yaml_loader",
+]
+
 AtMain = Callable[[TaskFunction, ConfigLoader], None]
 
 
