@@ -33,8 +33,8 @@ class GlobalMean(nn.Module):
 class SampledConv(nn.Conv2d):
     """A 1x1 convolution with stride, computed as sampling followed by a 1x1 convolution.
 
-    torch 2.14.1 corrupts memory on a CPU where such a convolution has 12 or 14 channels and
-    two threads share an odd batch: the process aborts, or worse, does not.
+    torch 2.14.1 corrupts memory on a CPU in such a convolution of few channels (seen with 12 or 14, two threads
+    and an odd batch, and with 3 and 6 and one thread): the process aborts, or worse, does not.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
