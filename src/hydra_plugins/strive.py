@@ -5,7 +5,6 @@ strive.options, nothing else. Hydra would execute a second module of it twice.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,7 +13,7 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from strive.options import LocalOptions, SlurmOptions, SweeperOptions
 
@@ -23,43 +22,41 @@ if TYPE_CHECKING:
     from strive.launch.submission import Submission
 
 
-@dataclass
-class _SweeperConf(SweeperOptions):
-    _target_: str = "hydra_plugins.strive.StriveSweeper"
-    # Makes sweeps=NAME legal in every app, or Hydra would refuse the key before there is a sweeper.
-    defaults: list[Any] = field(default_factory=lambda: [{"/sweeps@_global_.sweeps": None}, "_self_"])
+def _store(group: str, name: str, options: type, more: dict[str, Any], open_key: str = "") -> None:
+    """Store a typed config. more: what Hydra needs besides the options. open_key: takes any key without a +."""
+    conf = OmegaConf.structured(options)
+    with flag_override(conf, "struct", False):
+        for key, value in more.items():
+            conf[key] = value
+    if open_key:
+        OmegaConf.set_struct(conf[open_key], False)
+    ConfigStore.instance().store(group=group, name=name, node=conf, provider="strive")
 
 
-@dataclass
-class _LocalConf(LocalOptions):
-    _target_: str = "hydra_plugins.strive.LocalLauncher"
-    _convert_: str = "object"
-
-
-@dataclass
-class _SlurmConf(SlurmOptions):
-    _target_: str = "hydra_plugins.strive.SlurmLauncher"
-    _convert_: str = "object"
-
-
-def _open(node: type, *keys: str) -> DictConfig:
-    conf = OmegaConf.structured(node)
-    for key in keys:
-        OmegaConf.set_struct(conf[key], False)  # a key may be added without a +
-    assert isinstance(conf, DictConfig)
-    return conf
-
-
-def _store() -> None:
-    store = ConfigStore.instance()
-    store.store(group="hydra/sweeper", name="strive", node=_open(_SweeperConf, "absent"), provider="strive")
-    store.store(group="hydra/launcher", name="strive_local", node=_LocalConf, provider="strive")
-    # sbatch's options depend on the cluster.
-    slurm = _open(_SlurmConf, "additional_parameters")
-    store.store(group="hydra/launcher", name="strive_slurm", node=slurm, provider="strive")
-
-
-_store()
+_store(
+    "hydra/sweeper",
+    "strive",
+    SweeperOptions,
+    {
+        "_target_": "hydra_plugins.strive.StriveSweeper",
+        # Makes sweeps=NAME legal in every app, or Hydra would refuse the key before there is a sweeper.
+        "defaults": [{"/sweeps@_global_.sweeps": None}, "_self_"],
+    },
+    open_key="absent",
+)
+_store(
+    "hydra/launcher",
+    "strive_local",
+    LocalOptions,
+    {"_target_": "hydra_plugins.strive.LocalLauncher", "_convert_": "object"},
+)
+_store(
+    "hydra/launcher",
+    "strive_slurm",
+    SlurmOptions,
+    {"_target_": "hydra_plugins.strive.SlurmLauncher", "_convert_": "object"},
+    open_key="additional_parameters",  # sbatch's options depend on the cluster
+)
 
 
 class CellLauncher(Launcher):

@@ -1,5 +1,5 @@
 """Options of hydra.launcher and hydra.sweeper. Each Hydra app in the environment imports this at its start, so it
-imports nothing but the standard library.
+imports nothing but the standard library, and its dataclasses have no methods that nobody calls: each costs time.
 """
 
 import math
@@ -12,7 +12,7 @@ from strive.errors import ConfigError
 FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "error")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Retries:
     """hydra.launcher.retries: what a machine did to a cell is tried again, what the cell did itself is not."""
 
@@ -33,7 +33,7 @@ class Retries:
         return status in FAILURES and times_so_far < int(getattr(self, status))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Options:
     """What Hydra gives as keywords."""
 
@@ -49,7 +49,7 @@ class _Options:
         """Raise ConfigError for a value that means nothing."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class CellOptions(_Options):
     """Options of hydra.launcher for each cell of an app; the study has trainer.* for the first two."""
 
@@ -66,7 +66,7 @@ class CellOptions(_Options):
             raise ConfigError(f"hydra.launcher.lease_seconds must be 1 or more, got {self.lease_seconds}")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class LocalOptions(CellOptions):
     """Options of hydra.launcher for hydra/launcher=strive_local."""
 
@@ -80,7 +80,7 @@ class LocalOptions(CellOptions):
             raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class SlurmOptions(CellOptions):
     """Options of hydra.launcher for hydra/launcher=strive_slurm. Empty and 0 leave it to the cluster."""
 
@@ -126,7 +126,7 @@ class SlurmOptions(CellOptions):
             raise ConfigError("\n".join(errors))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class TrackerOptions:
     """hydra.sweeper.tracker: the W&B run of each cell. The study has tracker.* for it."""
 
@@ -135,7 +135,7 @@ class TrackerOptions:
     entity: str = ""  # empty takes WANDB_ENTITY, or else the key's own
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class SweeperOptions(_Options):
     """Options of hydra.sweeper."""
 
