@@ -73,8 +73,9 @@ def counts_line(plan: Plan) -> str:
 
 def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     """Yield the duration of the plan on each device with measurements of such nets."""
-    if not any(planned.action.trains for planned in plan.cells):
-        return
+    to_train = [planned for planned in plan.cells if planned.action.trains]
+    if not any(planned.flops for planned in to_train):
+        return  # nothing to train, or a foreign app, of which nothing is known before
     if not estimates:
         yield f"time: not known, no cell with these nets was trained into {plan.runs} yet"
     for estimate in estimates:

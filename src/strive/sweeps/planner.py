@@ -24,6 +24,7 @@ from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
 from strive.console import CONSOLE
 from strive.errors import ConfigError, RecordError
+from strive.format import counted
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser, together
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import effective_overrides, keys_of, override
@@ -300,7 +301,11 @@ def _stale_cells(plan: Plan) -> Iterator[str]:
         return
     # One cell for each version of the code is enough to list its changes.
     codes = ", ".join(sorted({_since(planned) for planned in {each.stale: each for each in stale}.values()}))
-    yield f"{len(stale)} done cells come from other code ({codes}); hydra.sweeper.retrain=stale trains them again:"
+    come, them = ("comes", "it") if len(stale) == 1 else ("come", "them")
+    yield (
+        f"{counted(len(stale), 'done cell')} {come} from other code ({codes});"
+        f" hydra.sweeper.retrain=stale trains {them} again:"
+    )
     yield from _names_of(stale)
 
 
