@@ -1,4 +1,4 @@
-"""The run of a cell for any function: what it may log, save and return, and what becomes of the cell."""
+"""The run of a cell for any function: what it may log, save and return, and the record that follows."""
 
 import json
 import os

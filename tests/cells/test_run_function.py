@@ -1,4 +1,4 @@
-"""What `import strive` gives to scripts, tests and notebooks."""
+"""The calls of `import strive` in scripts, tests and notebooks."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a record says of the machine and the libraries of this process, as far as that is known without the app."""
+"""Machine and libraries of this process for a record, as far as they are known without the app."""
 
 import os
 import platform

@@ -159,13 +159,9 @@ class _Look:
     def _command(self, plan: StoredPlan, given: Sequence[str]) -> list[str]:
         """Return the command that launches a sweep again."""
         runs = runs_folder(self._plans[plan.sweep])
-        launch = self._readers[runs].last_launch(plan.sweep)
-        if launch is not None and (launch.folder / "program.json").exists():
-            from strive.hydra_app.program import read_program
-
-            program = read_program(launch.folder / "program.json")
-            start = ["-m", program.module] if program.module else [os.path.relpath(program.file)]
-            return ["python", *start, *program.argv[1:]]
+        if start := plan.start:
+            program = ["-m", start["module"]] if start["module"] else [os.path.relpath(start["file"])]
+            return ["python", *program, *start["argv"][1:]]
         return [
             *("python", "src/run.py", "-m"),
             *([f"sweeps={plan.file}"] if plan.file else []),

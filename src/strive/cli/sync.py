@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from strive.cells.find_record import one_result
 from strive.cli.folders import Asked, add_sweeps, asked_for, named
 from strive.config.keys import knobs
 from strive.config.platform_keys import TrackerConfig
-from strive.console import CONSOLE, OUTPUT
+from strive.console import OUTPUT
 from strive.errors import RecordError, UsageError
 from strive.plain_text import printable
+from strive.progress_bar import progress_bar
 from strive.sweeps.plan import StoredPlan, names_in, plan_folders, runs_folder, sweep_folder
 from strive.trackers.daemon_process import DaemonProcess
 from strive.trackers.protocol import UploadEvent, UploadEventKind
@@ -130,18 +129,9 @@ class _Upload:
         self._cells, self._total = frozenset(cells), len(cells)
         self._last: dict[str, UploadEvent] = {}
         self._problems: dict[str, str] = {}  # {cell, plan, or "" for the server: its error}
-        self.bar = Progress(
-            TextColumn("uploading"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=CONSOLE,
-            disable=not CONSOLE.is_terminal,
-            transient=True,
-            # On a terminal, lines are printed above the bar; in a file there is no bar.
-            redirect_stdout=OUTPUT.is_terminal,
-        )
-        self._task = self.bar.add_task("", total=self._total)
+        # On a terminal, lines are printed above the bar; in a file there is no bar.
+        self.bar = progress_bar(redirect_stdout=OUTPUT.is_terminal)
+        self._task = self.bar.add_task("uploading", total=self._total)
 
     @property
     def is_over(self) -> bool:

@@ -1,12 +1,10 @@
 """Leaves of a config that no dataclass describes, as identity, records and config.yaml have them."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from enum import Enum
-from pathlib import PurePath
 from typing import Any
 
+from strive.config.json_value import json_scalar
 from strive.errors import ConfigError
 
 
@@ -55,17 +53,12 @@ def _add(found: dict[str, Any], prefix: str, values: Mapping[Any, Any]) -> None:
 
 
 def _json_value(key: str, value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, PurePath):
-        return str(value)
+    value = json_scalar(value)
     if isinstance(value, Mapping):
         return {str(name): _json_value(f"{key}.{name}", each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_json_value(f"{key}[{place}]", each) for place, each in enumerate(value)]
-    if isinstance(value, float):
-        return value + 0.0 if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, str | int | float):
         return value
     raise ConfigError(
         f"{key} is the {type(value).__name__} {value!r}; legal in a config: texts, numbers, true, false, null, and"

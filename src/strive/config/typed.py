@@ -3,7 +3,6 @@
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -11,6 +10,7 @@ from functools import cache
 from types import NoneType
 from typing import Any
 
+from strive.config.json_value import json_scalar
 from strive.config.keys import knobs
 from strive.errors import ConfigError
 
@@ -86,7 +86,4 @@ def _json_value(value: Any) -> Any:
         return {name: _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_json_value(item) for item in value]
-    if isinstance(value, float):
-        # Turns -0.0 into 0.0, and infinity into text because JSON has none.
-        return value + 0.0 if math.isfinite(value) else str(value)
-    return value
+    return json_scalar(value)

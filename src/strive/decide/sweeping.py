@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.resources
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -172,7 +173,7 @@ def _reader(sweeper: Sweeper) -> Callable[[str], Sweep]:
 
 
 def _read_path(name: str) -> Sweep:
-    places = [Path(name), Path(this_program(print).file).parent / name]
+    places = [Path(name), Path(sys.argv[0]).absolute().parent / name]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise ConfigError(

@@ -3,18 +3,16 @@
 Parsing interpolations would miss oc.select, nested and whole-node interpolations, so the calls themselves are traced.
 """
 
-import enum
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, Node
 from omegaconf.base import Container
 from omegaconf.errors import OmegaConfBaseException
 
+from strive.config.json_value import json_scalar
 from strive.hydra_internals import reads_config
 
 # It reads the config, but by a key that is traced.
@@ -186,20 +184,9 @@ def _joined(prefix: str, name: object) -> str:
 
 def json_key(name: object) -> str:
     """Return the key of a mapping as text; OmegaConf takes numbers, true, false, bytes and enums, too."""
-    return name.name if isinstance(name, enum.Enum) else str(name)
+    return str(json_scalar(name))
 
 
 def json_value(value: Any) -> Any:
-    """Return a leaf's value as JSON has it: enums by name, paths, bytes and numbers without end as text.
-
-    0.1 and 1e-1 are one number; 1, 1.0 and true are three.
-    """
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, float):
-        return value + 0.0 if math.isfinite(value) else str(value)  # turns -0.0 into 0.0
-    return value
+    """Return a leaf's value as JSON has it, bytes as text."""
+    return value.hex() if isinstance(value, bytes) else json_scalar(value)

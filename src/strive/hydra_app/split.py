@@ -1,4 +1,4 @@
-"""Which leaves of a foreign config decide a cell's numbers (science), and which do not (logistics).
+"""Division of a foreign config into what decides a cell's numbers (science) and what does not (logistics).
 
 A wrong guess must cost time, never a number: all is science but what the clock, the output folder and paths of this
 machine say, and what the user declares.

@@ -1,4 +1,4 @@
-"""What an app calls its keys, values and metrics for readers; stored in the plan. Imports no torch."""
+"""Labels of an app: its own words for keys, values and metrics; stored in the plan. Imports no torch."""
 
 import json
 from collections.abc import Mapping, Sequence

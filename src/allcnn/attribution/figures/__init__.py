@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Family, Preprocess
 from allcnn.data import Split
 from allcnn.networks.pooling import NormPool
-from strive.console import CONSOLE
 from strive.errors import ConfigError
+from strive.progress_bar import progress_bar
 
 # The units to show: the first so many, or these.
 UnitChoice = int | tuple[int, ...]
@@ -67,15 +66,7 @@ def read(split: Split, rows: Tensor) -> tuple[Tensor, Tensor]:
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], object]]:
     """Show a progress bar on stderr if that is a terminal; yield the function that sets how much is done."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=CONSOLE,
-        disable=not CONSOLE.is_terminal,
-        transient=True,
-    )
+    bar = progress_bar()
     task = bar.add_task(what, total=total)
     with bar:
         yield lambda done: bar.update(task, completed=done)
