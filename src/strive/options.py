@@ -12,7 +12,7 @@ from strive.errors import ConfigError
 FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "error")
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(repr=False)
 class Retries:
     """hydra.launcher.retries: what a machine did to a cell is tried again, what the cell did itself is not."""
 
