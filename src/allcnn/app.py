@@ -22,6 +22,7 @@ __all__ = [
     "CODE",
     "DATA_PLACES",
     "NO_CODE",
+    "SIDE_BY_SIDE",
     "TABLE",
     "Config",
     "as_called",
@@ -71,6 +72,7 @@ __all__ = [
 CODE = "allcnn.training"  # imports nets and data as well
 # These modules hold only names and values of config keys, and those are part of a cell's id and record.
 NO_CODE = frozenset({"allcnn", "allcnn.config"})
+SIDE_BY_SIDE = True
 DATA_PLACES = ("data.root",)
 TABLE = TableLayout(
     label="net",

@@ -33,6 +33,8 @@ def _store(group: str, name: str, options: type, more: dict[str, Any], open_key:
     ConfigStore.instance().store(group=group, name=name, node=conf, provider="strive")
 
 
+# Keys of earlier versions have to reach the launcher, which names the new ones.
+_EARLIER = {"cells_per_device": None, "cpus_per_task": None}
 _store(
     "hydra/sweeper",
     "strive",
@@ -48,13 +50,13 @@ _store(
     "hydra/launcher",
     "strive_local",
     LocalOptions,
-    {"_target_": "hydra_plugins.strive.LocalLauncher", "_convert_": "object"},
+    {"_target_": "hydra_plugins.strive.LocalLauncher", "_convert_": "object"} | _EARLIER,
 )
 _store(
     "hydra/launcher",
     "strive_slurm",
     SlurmOptions,
-    {"_target_": "hydra_plugins.strive.SlurmLauncher", "_convert_": "object"},
+    {"_target_": "hydra_plugins.strive.SlurmLauncher", "_convert_": "object"} | _EARLIER,
     open_key="additional_parameters",  # sbatch's options depend on the cluster
 )
 

@@ -47,6 +47,7 @@ class App(Protocol):
     Config: Any  # the dataclass of a typed config; None: Hydra's mapping
     CODE: str  # the module that reaches all that decides numbers; "": what a cell's process imported
     NO_CODE: frozenset[str]  # modules that it reaches as well, but where nothing is computed
+    SIDE_BY_SIDE: bool  # whether one process can train several cells at once
     TABLE: TableLayout
     DATA_PLACES: tuple[str, ...]  # logistics keys that say where a cell's data lies
 

@@ -49,7 +49,16 @@ class _Options:
         """Raise ConfigError for a value that means nothing."""
 
 
-@dataclass(eq=False, repr=False)
+# Keys of earlier versions, and what does their work now.
+_RENAMED = {
+    "cells_per_device": "hydra.launcher.cells_per_gpu is the number of cells on each GPU, and without GPUs"
+    " hydra.launcher.cpus_per_cell the cores of each cell",
+    "cpus_per_task": "hydra.launcher.cpus_per_cell is the number of cores of each cell, hydra.launcher.cells_at_once"
+    " how many cells of a job train side by side",
+}
+
+
+@dataclass(repr=False)
 class CellOptions(_Options):
     """Options of hydra.launcher for each cell of an app; the study has trainer.* for the first two."""
 
@@ -57,30 +66,42 @@ class CellOptions(_Options):
     lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as dead and its cell is free
     fresh_process: bool = True  # a process for each cell; false: workers run one cell after the other
     resume_overrides: list[str] = field(default_factory=list)  # added where a cell goes on: ['ckpt_path=last']
+    gpus_per_cell: int = 1  # GPUs that each cell sees, where there are any; 0: none
+    cells_per_gpu: int = 0  # side by side on each GPU; 0: one, or as many as the app finds to be fastest
+    cpus_per_cell: int = 0  # cores of each cell; 0: one, and those that are left over are shared out
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Return the options, checked; raise ConfigError for a key of an earlier version, too."""
+        for name, now in _RENAMED.items():
+            if given.get(name) is not None:
+                raise ConfigError(f"hydra.launcher.{name}={given[name]} is a key of an earlier version: {now}")
+        return super().of(given)
 
     def validate(self) -> None:
         """Raise ConfigError for a value that means nothing."""
+        for name in ("gpus_per_cell", "cells_per_gpu", "cpus_per_cell"):
+            if (value := getattr(self, name)) < 0:
+                raise ConfigError(f"hydra.launcher.{name} must be 0 or more, got {value}")
+        if self.cells_per_gpu and self.gpus_per_cell != 1:
+            raise ConfigError(
+                f"hydra.launcher.cells_per_gpu={self.cells_per_gpu} is for cells with one GPU each, got"
+                f" hydra.launcher.gpus_per_cell={self.gpus_per_cell}; leave one of the two out"
+            )
         if not (self.checkpoint_minutes >= 0 and math.isfinite(self.checkpoint_minutes)):
             raise ConfigError(f"hydra.launcher.checkpoint_minutes must be 0 or more, got {self.checkpoint_minutes}")
         if not (self.lease_seconds >= 1 and math.isfinite(self.lease_seconds)):
             raise ConfigError(f"hydra.launcher.lease_seconds must be 1 or more, got {self.lease_seconds}")
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(repr=False)
 class LocalOptions(CellOptions):
     """Options of hydra.launcher for hydra/launcher=strive_local."""
 
-    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
     retries: Retries = field(default_factory=Retries)
 
-    def validate(self) -> None:
-        """Raise ConfigError for a value that means nothing."""
-        super().validate()
-        if self.cells_per_device < 0:
-            raise ConfigError(f"hydra.launcher.cells_per_device must be 0 or more, got {self.cells_per_device}")
 
-
-@dataclass(eq=False, repr=False)
+@dataclass(repr=False)
 class SlurmOptions(CellOptions):
     """Options of hydra.launcher for hydra/launcher=strive_slurm. Empty and 0 leave it to the cluster."""
 
@@ -91,13 +112,12 @@ class SlurmOptions(CellOptions):
     gres: str = ""  # sbatch --gres, such as gpu:1; a cell's needs.gres goes before it
     timeout_min: int = 60  # time limit of a job in minutes; a cell's needs.timeout_min goes before it
     mem_gb: float = 0.0  # memory of a job; a cell's needs.mem_gb goes before it
-    cpus_per_task: int = 1  # cores of a job, shared by the cells that it trains side by side
     name: str = "strive"  # what squeue shows
     setup: list[str] = field(default_factory=list)  # shell lines before Python starts, such as `module load cuda`
     additional_parameters: dict[str, Any] = field(default_factory=dict)  # further options of sbatch: {nice: 100}
     array_parallelism: int = 256  # jobs of one array that run at once
     cells_per_job: int = 1  # cells that share an allocation, one after the other or side by side
-    cells_per_device: int = 0  # side by side on each GPU, 0: as many as are fastest; or processes, 0: one on each core
+    cells_at_once: int = 0  # of a job: it asks for so many times cpus_per_cell; 0: one, or one on each of its GPUs
     signal_delay_s: int = 90  # seconds before the time limit at which cells write checkpoints and the job is requeued
     max_array_size: int = 0  # jobs in one array; 0 asks the cluster
     poll_seconds: float = 5.0  # between two looks at the records and the queue
@@ -109,8 +129,8 @@ class SlurmOptions(CellOptions):
         """Raise ConfigError for values that mean nothing."""
         super().validate()
         at_least = {
-            "timeout_min": 1, "mem_gb": 0, "cpus_per_task": 1, "array_parallelism": 1, "cells_per_job": 1,
-            "cells_per_device": 0, "signal_delay_s": 5, "max_array_size": 0, "poll_seconds": 0.1,
+            "timeout_min": 1, "mem_gb": 0, "array_parallelism": 1, "cells_per_job": 1, "cells_at_once": 0,
+            "signal_delay_s": 5, "max_array_size": 0, "poll_seconds": 0.1,
         }  # fmt: skip
         errors = [
             f"hydra.launcher.{name} must be {least} or more, got {getattr(self, name)}"

@@ -3,8 +3,10 @@ import subprocess
 
 import pytest
 
+from strive.errors import ConfigError
 from strive.launch import devices as module
 from strive.launch.devices import Slot, listed_gpus, slots, visible_gpus
+from strive.options import CellOptions, LocalOptions, SlurmOptions
 
 LISTED = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa)
@@ -21,41 +23,73 @@ def _eight_cores_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
+def shared_out(num_cells: int = 100, *, side_by_side: bool = False, cores: int = 0, **given: int) -> list[Slot]:
+    return slots(CellOptions.of(given), num_cells, side_by_side=side_by_side, cores=cores)
+
+
 def test_without_gpus_each_core_takes_a_cell_as_far_as_there_are_cells():
-    assert slots(0, 100) == [Slot("", 1)] * 8
-    assert slots(0, 3) == [Slot("", 2)] * 3
-    assert slots(2, 100) == [Slot("", 4)] * 2
-    assert slots(2, 100, threads=3) == [Slot("", 3)] * 2
+    assert shared_out() == [Slot(None, 1)] * 8
+    assert shared_out(3) == [Slot(None, 2)] * 3
+    assert slots(CellOptions(), 100, side_by_side=True, threads=3) == [Slot(None, 3)] * 8
 
 
-def test_a_gpu_has_one_process_which_trains_its_cells_side_by_side(monkeypatch: pytest.MonkeyPatch):
+def test_without_gpus_cells_take_the_cores_that_they_were_given():
+    assert shared_out(cpus_per_cell=4) == [Slot(None, 4)] * 2
+    assert shared_out(1, cpus_per_cell=1) == [Slot(None, 1)]
+    assert shared_out(cpus_per_cell=3) == [Slot(None, 3)] * 2
+    with pytest.raises(ConfigError, match=r"cpus_per_cell=9, .* 8 cores"):
+        shared_out(cpus_per_cell=9)
+
+
+def test_a_gpu_has_one_process_where_that_trains_cells_side_by_side(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     # 0: the process finds out how many at once are best.
-    assert slots(0, 100) == [Slot("3", 4, room=0), Slot("1", 4, room=0)]
-    assert slots(2, 3) == [Slot("3", 4, room=2), Slot("1", 4, room=2)]
+    assert shared_out(side_by_side=True) == [Slot("3", 4, room=0), Slot("1", 4, room=0)]
+    assert shared_out(3, side_by_side=True, cells_per_gpu=2) == [Slot("3", 4, room=2), Slot("1", 4, room=2)]
+
+
+def test_a_gpu_has_a_process_for_each_cell_of_any_other_app(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert shared_out() == [Slot("3", 4), Slot("1", 4)]
+    assert shared_out(3, cells_per_gpu=2, cpus_per_cell=1) == [Slot("3", 1), Slot("1", 1), Slot("3", 1)]
+
+
+def test_a_cell_may_have_several_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0,2,5")
+    assert [slot.gpus for slot in shared_out(gpus_per_cell=2)] == ["3,1", "0,2"]
+    with pytest.raises(ConfigError, match=r"gpus_per_cell=6, .* 5 GPUs"):
+        shared_out(gpus_per_cell=6)
+    with pytest.raises(ConfigError, match=r"cells_per_gpu=2 is for cells with one GPU"):
+        shared_out(gpus_per_cell=2, cells_per_gpu=2)
 
 
 def test_every_gpu_takes_a_cell_before_one_takes_two(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    assert [slot.gpu for slot in slots(2, 2)] == ["3", "1"]
-    assert [slot.gpu for slot in slots(2, 1)] == ["3"]
+    for side_by_side in (True, False):
+        assert [slot.gpus for slot in shared_out(2, side_by_side=side_by_side, cells_per_gpu=2)] == ["3", "1"]
+        assert [slot.gpus for slot in shared_out(1, side_by_side=side_by_side, cells_per_gpu=2)] == ["3"]
 
 
 def test_a_process_on_the_processor_trains_one_cell_at_a_time():
-    assert {slot.room for each in range(3) for slot in slots(each, 100)} == {1}
+    assert {slot.room for each in range(3) for slot in shared_out(side_by_side=True, cells_per_gpu=each)} == {1}
 
 
 def test_a_job_may_have_fewer_cores_than_the_machine():
-    assert slots(0, 100, cores=2) == [Slot("", 1)] * 2
+    assert shared_out(cores=2) == [Slot(None, 1)] * 2
 
 
-def test_the_processor_can_be_asked_for_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch):
+def test_a_cell_that_is_to_have_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert slots(0, 2, device="cpu") == [Slot("", 4)] * 2
+    assert slots(CellOptions(), 2, side_by_side=True, device="cpu") == [Slot("", 4)] * 2
+    assert shared_out(2, gpus_per_cell=0) == [Slot("", 4)] * 2
 
 
-def test_more_slots_than_cores_still_have_a_thread_each():
-    assert slots(20, 100) == [Slot("", 1)] * 20
+@pytest.mark.parametrize("kind", [LocalOptions, SlurmOptions])
+def test_a_key_of_an_earlier_version_names_the_new_one(kind: type[CellOptions]):
+    with pytest.raises(ConfigError, match=r"cells_per_device=0 .*cells_per_gpu.*cpus_per_cell"):
+        kind.of({"cells_per_device": 0})
+    with pytest.raises(ConfigError, match=r"cpus_per_task=4 .*cpus_per_cell"):
+        kind.of({"cpus_per_task": 4})
 
 
 @pytest.mark.parametrize(

@@ -260,10 +260,14 @@ def test_threads_and_gpu_are_those_of_its_slot(same: WorkerProcess, make_request
     code = "open('seen', 'w').write(f'{os.environ[\"OMP_NUM_THREADS\"]} {torch.get_num_threads()}')"
     assert train(same, make_request(told=code)).status is Status.done
     assert (place / "seen").read_text() == "1 1"
-    assert train(same, make_request("trainer.threads=2", "seed=1", told=code)).status is Status.done
+    request = make_request("trainer.threads=2", "seed=1", told=code)
+    assert train(same, request).status is Status.done
     assert (place / "seen").read_text() == "1 2"
+    made = records.read_record(request.task.folder / "record.json").provenance
+    assert (made.threads, made.given) == (2, {"threads": 1, "gpus": ""}), "what it used, and what it was given"
     environment = _environment(Slot("GPU-1", 3))
     assert (environment["CUDA_VISIBLE_DEVICES"], environment["OMP_NUM_THREADS"]) == ("GPU-1", "3")
+    assert _environment(Slot("", 1))["CUDA_VISIBLE_DEVICES"] == "", "it sees none"
 
 
 def test_a_gpu_that_torch_cannot_use_is_an_error_and_not_the_processor(tmp_path: Path):

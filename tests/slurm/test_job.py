@@ -18,7 +18,7 @@ from strive.cells.task import CellOutcome, Task, task_of, write_tasks
 from strive.launch import devices
 from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
-from strive.options import Retries
+from strive.options import Retries, SlurmOptions
 from strive.slurm import job as packs
 from strive.slurm.job import JobPayload, allocated_slots
 from strive.slurm.job_log import JobLog, JobStart, out_of_retries, starts
@@ -307,21 +307,22 @@ def test_half_a_line_of_a_killed_job_is_no_trouble(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells_per_device", "num_cells", "cpus", "wanted"),
-    [(0, 4, "1", [1]), (0, 1, "2", [2]), (2, 4, "2", [1, 1]), (4, 4, "2", [1, 1, 1, 1]), (3, 2, "2", [1, 1])],
+    ("cpus_per_cell", "num_cells", "cpus", "wanted"),
+    [(0, 4, "1", [1]), (0, 1, "2", [2]), (1, 4, "2", [1, 1]), (2, 4, "4", [2, 2]), (1, 1, "2", [1])],
 )
 def test_a_job_uses_the_cores_that_it_was_given(
     tasks: list[Task],
     in_job: None,
     monkeypatch: pytest.MonkeyPatch,
-    cells_per_device: int,
+    cpus_per_cell: int,
     num_cells: int,
     cpus: str,
     wanted: list[int],
 ) -> None:
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", cpus)
     monkeypatch.setattr(packs, "usable_cores", lambda: 64)  # without SLURM's affinity plugin
-    assert [slot.threads for slot in allocated_slots(cells_per_device, tasks[:num_cells])] == wanted
+    options = SlurmOptions(cpus_per_cell=cpus_per_cell)
+    assert [slot.threads for slot in allocated_slots(options, tasks[:num_cells])] == wanted
 
 
 def test_a_job_with_a_gpu_trains_its_cells_in_one_process(
@@ -331,8 +332,9 @@ def test_a_job_with_a_gpu_trains_its_cells_in_one_process(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(packs, "usable_cores", lambda: 64)
     cells = [dataclasses.replace(task, settings=dataclasses.replace(task.settings, device="auto")) for task in tasks]
-    assert allocated_slots(3, cells) == [Slot("0", 2, room=3)]
-    assert allocated_slots(3, tasks) == [Slot("", 1)] * 3, "trainer.device=cpu"
+    options = SlurmOptions(cells_per_gpu=3)
+    assert allocated_slots(options, cells) == [Slot("0", 2, room=3)]
+    assert {slot.gpus for slot in allocated_slots(options, tasks)} == {""}, "trainer.device=cpu"
 
 
 def test_a_pack_travels_as_a_small_pickle(pack: JobPayload) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -23,7 +24,7 @@ from strive.decide import sweeping
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.options import SlurmOptions
-from strive.slurm.jobs import JobArray, Needs, SlurmJobs, continue_command, live_cells, packed, submissions
+from strive.slurm.jobs import JobArray, Needs, SlurmJobs, _cores, continue_command, live_cells, packed, submissions
 from strive.slurm.sbatch import outside_of_a_job
 from strive.sweeps.compose import Composer
 
@@ -98,8 +99,8 @@ def test_an_array_is_no_longer_than_the_cluster_allows(
 def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster) -> None:
     jobs = make_jobs(
         [make_task(f"seed={seed}", "needs.mem_gb=2.5") for seed in range(2)],
-        partition="gpu", account="us", qos="high", constraint="a100", gres="gpu:1", timeout_min=90, cpus_per_task=6,
-        signal_delay_s=45, array_parallelism=1, setup=["module load cuda"], name="grid",
+        partition="gpu", account="us", qos="high", constraint="a100", gres="gpu:1", timeout_min=90, cpus_per_cell=3,
+        cells_per_job=1, signal_delay_s=45, array_parallelism=1, setup=["module load cuda"], name="grid",
         additional_parameters={"nice": 100, "open-mode": "truncate"},
     )  # fmt: skip
     (array,) = jobs.arrays([0, 1])
@@ -107,13 +108,31 @@ def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJob
     options = cluster.options(41)
     wanted = {
         "partition": "gpu", "account": "us", "qos": "high", "constraint": "a100", "gres": "gpu:1", "mem": "2560MB",
-        "time": "90", "cpus-per-task": "6", "signal": "USR2@45", "array": "0-1%1", "job-name": "grid", "nice": "100",
+        "time": "90", "cpus-per-task": "3", "signal": "USR2@45", "array": "0-1%1", "job-name": "grid", "nice": "100",
         "requeue": "", "open-mode": "truncate",
     }  # fmt: skip
     assert wanted.items() <= options.items()
     assert "wckey" not in options, "clusters that check it refuse submitit's"
     text = (cluster.folder / "script-41").read_text()
     assert text.index("module load cuda") < text.index("export PYTHONSAFEPATH=1"), "ours is the last word"
+
+
+@pytest.mark.parametrize(
+    ("given", "cores"),
+    [
+        ({}, 1),
+        ({"cpus_per_cell": 4}, 4),
+        ({"cpus_per_cell": 4, "cells_at_once": 3}, 12),
+        ({"cpus_per_cell": 4, "cells_at_once": 30}, 40),
+        ({"cpus_per_cell": 4, "gres": "gpu:a100:2"}, 8),
+        ({"cpus_per_cell": 4, "gres": "gpu:2", "gpus_per_cell": 2}, 4),
+        ({"cpus_per_cell": 4, "gres": "shard:1,gpu", "cells_per_gpu": 2}, 8),
+        ({"gres": "gpu:4", "gpus_per_cell": 0}, 1),
+    ],
+)
+def test_a_job_asks_for_the_cores_of_all_cells_that_it_trains_at_once(given: dict[str, Any], cores: int) -> None:
+    options = SlurmOptions.of({"cells_per_job": 10} | given)
+    assert _cores(options, options.gres) == cores
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_a_requeued_job_trains_only_what_was_left(study: Study) -> None:
 def test_a_job_that_a_higher_partition_preempts_comes_back_and_goes_on(study: Study) -> None:
     study.hold(2, "a", "b")
     launch = study.launch(
-        "+model.kwargs.name=a,b", "hydra.launcher.partition=low", "hydra.launcher.cpus_per_task=2",
-        "hydra.launcher.cells_per_job=2", "hydra.launcher.cells_per_device=2",
+        "+model.kwargs.name=a,b", "hydra.launcher.partition=low", 
+        "hydra.launcher.cells_per_job=2", "hydra.launcher.cells_at_once=2",
     )  # fmt: skip
     study.await_hold()
     (job,) = study.jobs()

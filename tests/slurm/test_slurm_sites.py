@@ -44,7 +44,7 @@ def test_a_step_has_the_scripts_environment_where_a_site_exports_none(
 
 def test_a_task_has_as_many_cores_as_it_asked_for(printed: Printed, strict_lab: SlurmLab) -> None:
     program = "import os; print('cores:', len(os.sched_getaffinity(0)))"
-    assert "cores: 2\n" in printed(strict_lab, sys.executable, "-c", program, cpus_per_task=2)
+    assert "cores: 2\n" in printed(strict_lab, sys.executable, "-c", program, cpus_per_cell=2)
 
 
 @pytest.mark.parametrize("name", ["50%", "100%test_%j", "%A%a%%", "a b%u"])

@@ -67,6 +67,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     host: str
     device: str  # name of the GPU or processor
     threads: Count  # CPU threads
+    given: dict[str, Scalar] = {}  # what its launcher gave it: gpus (as CUDA_VISIBLE_DEVICES) and threads
     seconds: float  # of training, without what the app does not count; sum over all processes
     peak_memory_bytes: Count  # of the last process
     resumes: Count  # number of resumes from a checkpoint

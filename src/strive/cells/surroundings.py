@@ -1,5 +1,6 @@
 """Machine and libraries of this process for a record, as far as they are known without the app."""
 
+import json
 import os
 import platform
 import resource
@@ -14,9 +15,19 @@ from strive.processes import usable_cores
 _OWN = {"strive", "filelock", "hydra", "msgspec", "omegaconf", "platformdirs", "rich", "submitit", "yaml"}
 
 
+GIVEN = "STRIVE_GIVEN"  # what a launcher gave to a process, as JSON
+
+
+def given() -> dict[str, Any]:
+    """Return what the launcher gave to this process, for the field of a record's provenance; {} without a launcher."""
+    found: dict[str, Any] = json.loads(os.environ.get(GIVEN) or "{}")
+    return found
+
+
 def surroundings() -> dict[str, Any]:
-    """Return the fields device, threads, packages and peak_memory_bytes of a record's provenance."""
+    """Return the fields device, threads, given, packages and peak_memory_bytes of a record's provenance."""
     return {
+        "given": given(),
         "device": _device(),
         "threads": _threads(),
         "packages": imported_packages(),

@@ -28,6 +28,7 @@ class HydraApp:
     Config = None
     CODE = ""
     NO_CODE: frozenset[str] = frozenset()
+    SIDE_BY_SIDE = False
     DATA_PLACES: tuple[str, ...] = ()
     TABLE = TableLayout()
 

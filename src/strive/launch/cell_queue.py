@@ -76,7 +76,7 @@ class CellQueue:
         """Return how many cells that pack with this one the slot's worker may have at once, as far as is known."""
         slot, task = self._slots[number], request.task
         # Side by side pays on a GPU: a cell that keeps off it has a process of its own.
-        if task.cell in self._alone or (slot.gpu and task.settings.device == "cpu"):
+        if task.cell in self._alone or (slot.gpus and task.settings.device == "cpu"):
             return 1
         return self._rooms.get((number, self._pack_key(request)), slot.room or MAX_ROOM)
 

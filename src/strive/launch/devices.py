@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
+from strive.errors import ConfigError
+from strive.options import CellOptions
 from strive.processes import usable_cores
 
 MAX_ROOM = 4  # cells that a worker is offered at once where it finds out itself how many are best
@@ -16,30 +18,56 @@ MAX_ROOM = 4  # cells that a worker is offered at once where it finds out itself
 class Slot:
     """Room for one worker process."""
 
-    gpu: str  # a value for CUDA_VISIBLE_DEVICES; "": no GPU
+    gpus: str | None  # a value for CUDA_VISIBLE_DEVICES; "": the process is to see none; None: there are none
     threads: int  # CPU threads
     room: int = 1  # cells side by side in the process; 0: as many as it finds to be best
 
 
 def slots(
-    cells_per_device: int, num_cells: int, threads: int = 0, *, device: str = "auto", cores: int = 0
+    options: CellOptions,
+    num_cells: int,
+    *,
+    side_by_side: bool,
+    threads: int = 0,
+    device: str = "auto",
+    cores: int = 0,
 ) -> list[Slot]:
     """Return where to train so many cells on this machine, at most one slot for each.
 
-    A GPU has one slot, whose process trains several cells side by side: processes that share a GPU
-    take turns. On the CPU each cell has a process of its own.
+    A group of gpus_per_cell GPUs has one slot, or without GPUs cpus_per_cell cores have one. Cells that share a GPU
+    train side by side in one process where the app can do that, because processes that share a GPU take turns; else
+    each has a slot of its own.
 
-    cells_per_device: how many at once on a GPU, or on the CPU where no GPU is used; 0 is as many as are
-    found to be best on each GPU, or one on each core. threads: of each slot; 0 shares the cores out among
-    the slots. device: trainer.device of the cells; cpu leaves the GPUs alone. cores: that may be used;
-    0 is all that this process may use.
+    side_by_side: whether the app's process can train several cells at once. threads: of each slot, before what the
+    options say. device: trainer.device of the cells; cpu leaves the GPUs alone. cores: that may be used; 0 is all
+    that this process may use.
+
+    Raises ConfigError for more GPUs or cores in a cell than there are.
     """
     cores = cores or usable_cores()
-    gpus = [] if device == "cpu" else visible_gpus(os.environ)
-    devices = gpus or [""] * (cells_per_device or cores)
+    if options.cpus_per_cell > cores:
+        raise ConfigError(
+            f"hydra.launcher.cpus_per_cell={options.cpus_per_cell}, but only {cores} cores may be used here"
+        )
+    none = "" if device == "cpu" or not options.gpus_per_cell else None
+    gpus = [] if none == "" else _groups(visible_gpus(os.environ), options.gpus_per_cell)
+    shared = options.cells_per_gpu if side_by_side else 1  # by the cells of one process
+    if gpus:
+        devices: list[str | None] = [*gpus] * (1 if side_by_side else options.cells_per_gpu or 1)
+    else:
+        devices = [none] * (cores // (options.cpus_per_cell or 1))
     chosen = devices[: max(1, num_cells)]
-    room = cells_per_device if gpus else 1
-    return [Slot(gpu, threads or max(1, cores // len(chosen)), room) for gpu in chosen]
+    threads = threads or options.cpus_per_cell or max(1, cores // len(chosen))
+    return [Slot(each, threads, shared if gpus else 1) for each in chosen]
+
+
+def _groups(gpus: list[str], size: int) -> list[str]:
+    """Return the GPUs of each cell, as values for CUDA_VISIBLE_DEVICES. What does not fill a group stays unused."""
+    if size > 1 and len(gpus) < size:
+        raise ConfigError(
+            f"hydra.launcher.gpus_per_cell={size}, but PyTorch sees {len(gpus) or 'no'} GPU{'s'[: len(gpus) != 1]} here"
+        )
+    return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:

@@ -15,14 +15,14 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
 
     On a signal (strive.signals) each cell that trains writes a checkpoint first, and has not ended.
 
-    Raises ConfigError for tracker=wandb where W&B cannot be had.
+    Raises ConfigError for tracker=wandb where W&B cannot be had, and for more GPUs or cores in a cell than there are.
     """
     # What a SLURM job has already is left to it.
     tasks = [task for task in submission.tasks if task.cell not in submission.waiting]
     threads = max((task.settings.threads for task in tasks), default=0)
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
     device = "cpu" if all(task.settings.device == "cpu" for task in tasks) else "auto"
-    places = slots(options.cells_per_device, len(tasks), threads, device=device)
+    places = slots(options, len(tasks), side_by_side=app.current().SIDE_BY_SIDE, threads=threads, device=device)
     session = session_of(
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
     )

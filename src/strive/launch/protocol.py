@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from typing import Any
 
 from strive.cells.records import Status
 from strive.cells.task import Task
@@ -40,4 +41,4 @@ class WorkerEvent:
     exits: bool = False  # the worker ends after this; another one must take its place
     companions: int = 0  # so many others trained in the process when the cell ended
     room: int = 0  # of `returned`: how many cells at once the worker can or should train
-    seen: dict[str, str | int] = field(default_factory=dict)  # fields of Provenance that the worker knows
+    seen: dict[str, Any] = field(default_factory=dict)  # fields of Provenance that the worker knows

@@ -27,6 +27,7 @@ streams.guard()
 from strive import app  # noqa: E402
 from strive.app import Pack, Trainer  # noqa: E402
 from strive.cells.records import Record, Status  # noqa: E402
+from strive.cells.surroundings import given  # noqa: E402
 from strive.config import identity  # noqa: E402
 from strive.errors import (  # noqa: E402  # noqa: E402
     ConfigError,
@@ -162,7 +163,8 @@ class _WorkerLoop:
             if signals.requested():
                 raise StoppedError(signals.requested())
             config = _config(request, self._threads)
-            seen = self._trainer.seen(config) | {"code_hash": app.current().code_of(config).hash}
+            code = app.current().code_of(config).hash
+            seen = self._trainer.seen(config) | {"code_hash": code, "given": given()}
         except BaseException as error:
             self._end(cell, error)
             return

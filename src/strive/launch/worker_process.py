@@ -1,5 +1,6 @@
 """Handle of a worker process: its pipes, the cells it has, its end. Imports no torch."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,12 +9,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from strive.cells.surroundings import GIVEN
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.exit_cause import oom_kills
 from strive.launch.failure_record import tail
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
 from strive.processes import own_source_first
+
+# What libraries of numbers read at their start; torch reads the first two.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class WorkerProcess:
@@ -46,7 +51,7 @@ class WorkerProcess:
             reading, writing = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    [*program, str(writing), str(slot.threads), slot.gpu, str(slot.room)],
+                    [*program, str(writing), str(slot.threads), slot.gpus or "", str(slot.room)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -147,11 +152,12 @@ class WorkerProcess:
 def _environment(slot: Slot) -> dict[str, str]:
     environment = own_source_first(os.environ)
     threads = str(slot.threads)
-    environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+    environment |= dict.fromkeys(_THREADS, threads) | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", threads)
-    if slot.gpu:
-        environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    else:
+    environment[GIVEN] = json.dumps({"threads": slot.threads, "gpus": slot.gpus or ""})
+    if slot.gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = slot.gpus
+    if not slot.gpus:
         # As training.execution does by mallopt, but before torch has allocated anything.
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
         environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31 - 1))

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strive import signals, streams
+from strive import app, signals, streams
 from strive.cells import records
 from strive.cells.lease import owner_of
 from strive.cells.records import Status
@@ -28,7 +28,7 @@ from strive.json_lines import from_line
 from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import WorkerPool
-from strive.options import Retries
+from strive.options import CellOptions, Retries
 from strive.processes import slurm_job, slurm_restarts, usable_cores
 from strive.slurm.job_log import JobLog, out_of_retries, starts
 from strive.slurm.snapshot import check_code
@@ -47,7 +47,7 @@ class JobPayload:
     submission: Path  # its folder, with tasks.jsonl
     numbers: list[int]  # lines of tasks.jsonl
     code: Path | None = None  # folder of the frozen code; None: whatever is installed
-    cells_per_device: int = 0
+    options: CellOptions = field(default_factory=CellOptions)
     retries: Retries = field(default_factory=Retries)
     timeout_min: int = 60  # of the job
     signal_delay_s: int = 90  # from the warning to the time limit
@@ -114,7 +114,7 @@ class _JobRun:
         with session as self._session:
             self._pool = WorkerPool(
                 tasks,
-                allocated_slots(self.payload.cells_per_device, tasks),
+                allocated_slots(self.payload.options, tasks),
                 logs=logs,
                 retries=self.payload.retries,
                 on_ended=self._ended,
@@ -230,12 +230,12 @@ def has_result(task: Task) -> bool:
         return False  # the worker says what is wrong with it
 
 
-def allocated_slots(cells_per_device: int, tasks: list[Task]) -> list[Slot]:
+def allocated_slots(options: CellOptions, tasks: list[Task]) -> list[Slot]:
     """Return where to train in this job's allocation."""
     device = tasks[0].settings.device
     # Without SLURM's affinity plugin a process may use cores that belong to other jobs.
     cores = min(usable_cores(), int(os.environ.get("SLURM_CPUS_ON_NODE") or sys.maxsize))
-    return slots(cells_per_device, len(tasks), device=device, cores=cores)
+    return slots(options, len(tasks), side_by_side=app.current().SIDE_BY_SIDE, device=device, cores=cores)
 
 
 def _print(message: str) -> None:

@@ -7,6 +7,7 @@ has the same, by its mark, for an array that was passed to sbatch and not answer
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -136,7 +137,7 @@ class SlurmJobs:
             submission=self.folder,
             numbers=numbers,
             code=self.code.folder,
-            cells_per_device=self.options.cells_per_device,
+            options=self.options,
             retries=self.options.retries,
             timeout_min=needs.timeout_min,
             signal_delay_s=self.options.signal_delay_s,
@@ -289,7 +290,7 @@ def _parameters(
     return {key: value for key, value in given.items() if value} | {
         "job_name": options.name,
         "time": needs.timeout_min,
-        "cpus_per_task": options.cpus_per_task,
+        "cpus_per_task": _cores(options, needs.gres),
         "nodes": 1,
         "ntasks_per_node": 1,
         "array_parallelism": options.array_parallelism,
@@ -301,6 +302,19 @@ def _parameters(
         "wckey": None,
         "additional_parameters": _further_options(options, exclude),
     }
+
+
+def _cores(options: SlurmOptions, gres: str) -> int:
+    """Return how many cores a job asks for: those of a cell, times the cells that it trains side by side."""
+    groups = _num_gpus(gres) // (options.gpus_per_cell or sys.maxsize)
+    at_once = options.cells_at_once or groups * (options.cells_per_gpu or 1) or 1
+    return (options.cpus_per_cell or 1) * min(at_once, options.cells_per_job)
+
+
+def _num_gpus(gres: str) -> int:
+    """Return how many GPUs sbatch's --gres asks for: gpu, gpu:2, gpu:a100:2."""
+    found = re.search(r"(?:^|,)(?:gres/)?gpu(?::[a-zA-Z_][^:,]*)?(?::(\d+))?(?:\(.*?\))?(?:,|$)", gres)
+    return int(found[1] or 1) if found else 0
 
 
 # What srun, unlike the script itself, does not have of its own: the environment where a site or a user wants sbatch
