@@ -94,9 +94,13 @@ class LocalLauncher(CellLauncher):
         self.options = LocalOptions.of(options)
 
     def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
-        """Train on this machine."""
+        """Train on this machine, or store the cells for `strive work` where hydra.launcher.detach=true."""
+        from strive import app
         from strive.launch.local import train_locally
 
+        if self.options.detach:
+            app.current().prepare(submission.folder)
+            return {}
         return train_locally(submission, self.options, title=title)
 
 

@@ -3,15 +3,28 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
+
+from strive.plain_text import printable
+
+
+class _PlainConsole(Console):
+    """A console on which no text can move the cursor or paint: names, causes and overrides are anybody's words."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, with the control characters of texts spelt out."""
+        plain = ("\n".join(map(printable, each.split("\n"))) if isinstance(each, str) else each for each in objects)
+        super().print(*plain, **options)
+
 
 # Progress goes to stderr, so that stdout can be piped.
 # Messages hold paths and users' words: nothing in them is markup, and no line is broken. All that moves on the
 # screen is drawn on this one console, so that lines which stay come above it. That it fails nothing is for `streams`.
-CONSOLE = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+CONSOLE = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 # Results go to stdout, where they can be piped.
-OUTPUT = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+OUTPUT = _PlainConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
 _said = set[str]()  # what could not be drawn
 
 

@@ -98,6 +98,7 @@ class CellOptions(_Options):
 class LocalOptions(CellOptions):
     """Options of hydra.launcher for hydra/launcher=strive_local."""
 
+    detach: bool = False  # store the cells and train none: `strive work NAME` does it, from any number of processes
     retries: Retries = field(default_factory=Retries)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from strive import app
 from strive.cells import records
-from strive.cells.records import Status
+from strive.cells.records import Record, Status
 from strive.cells.settings import Settings, settings_of
 from strive.config import identity
+from strive.errors import RecordError
 from strive.json_lines import from_line, to_line
 
 
@@ -35,6 +36,17 @@ class Task:
     def flat(self) -> dict[str, Any]:
         """Return every key of its config, as `identity.flat` does."""
         return self.config | self.logistics
+
+    def result(self) -> Record | None:
+        """Return the record that the cell is trained for, None while there is none that can be read."""
+        path = records.record_path(self.folder.parent, self.cell)
+        try:
+            if records.file_hash(path) == self.replaces:
+                return None
+            record = records.read_record(path)
+        except (OSError, RecordError):
+            return None  # the worker says what is wrong with it
+        return record if record.status.finished else None
 
     def record_hash(self) -> str:
         """Return the sha256 of the cell's current record, "" if it has none."""

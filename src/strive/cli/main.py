@@ -22,6 +22,8 @@ COMMANDS = {
     "tables": "their answers with statistics, as Markdown, LaTeX and CSV",
     "figures": "learning curves, effects and seeds, as PDF, SVG and PNG",
     "report": "all of it as one HTML page",
+    "work": "train what nobody trains of a launched sweep",
+    "cancel": "stop a sweep; each cell keeps its checkpoint",
     "sync": "upload to W&B what it does not have yet",
     "workspace": "make the dashboard on W&B",
     "reproduce": "train one cell again: do its numbers agree to the last bit?",

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.launch.submission import Submission, write_submission
-from strive.options import CellOptions, SlurmOptions
+from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
 from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
@@ -81,6 +81,10 @@ class SweepRun:
         if self._left:
             CONSOLE.print(f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: strive status")
             return
+        if isinstance(self.launcher.options, LocalOptions) and self.launcher.options.detach:
+            where = "" if plan.runs == Path("runs") else f" --runs {shlex.quote(str(plan.runs))}"
+            CONSOLE.print(f"nothing was trained; to train: strive work {plan.sweep}{where}")
+            return
         _report(plan, ended)
 
     def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
@@ -135,7 +139,7 @@ class SweepRun:
         todo = [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
         if not todo:
             return {}
-        submission = write_submission(plan, todo, self.launcher.name)
+        submission = write_submission(plan, todo, self.launcher.name, asdict(self.launcher.options))
         if isinstance(self.launcher.options, SlurmOptions):
             check_wandb([task.settings.tracker.kind for task in submission.tasks], CONSOLE.print)
         # From here on signals are handled gracefully: cells stop between two steps and keep their checkpoints.

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from strive.cells.records import write_whole
 from strive.errors import ConfigError
 
 FILE = "program.json"  # in the folder of a launch
@@ -112,7 +113,8 @@ def moved(program: Program, copied: Callable[[Path], Path]) -> Program:
 def write_program(folder: Path, program: Program) -> Path:
     """Write the file by which workers start the program; return its path."""
     path = folder / FILE
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(program), indent=1) + b"\n")
+    # Other processes of the launch may read it at this moment.
+    write_whole(path, msgspec.json.format(msgspec.json.encode(program), indent=1) + b"\n", durable=False)
     return path
 
 

@@ -1,5 +1,7 @@
 """A sweep on this machine: worker processes, one on each GPU or several on the processor. Imports no torch."""
 
+import math
+
 from strive import app
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE
@@ -10,10 +12,13 @@ from strive.options import LocalOptions
 from strive.trackers.session import session_of
 
 
-def train_locally(submission: Submission, options: LocalOptions, *, title: str) -> dict[str, CellOutcome]:
+def train_locally(
+    submission: Submission, options: LocalOptions, *, title: str, idle_seconds: float = math.inf
+) -> dict[str, CellOutcome]:
     """Train the cells and return how each one ended.
 
     On a signal (strive.signals) each cell that trains writes a checkpoint first, and has not ended.
+    idle_seconds: as for WorkerPool.
 
     Raises ConfigError for tracker=wandb where W&B cannot be had, and for more GPUs or cores in a cell than there are.
     """
@@ -46,6 +51,8 @@ def train_locally(submission: Submission, options: LocalOptions, *, title: str) 
             on_tick=on_tick,
             say=view.say,
             environment=app.current().prepare(submission.folder),
+            idle_seconds=idle_seconds,
+            cancel_file=submission.cancel_file,
         )
         return pool.run()
 

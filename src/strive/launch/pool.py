@@ -3,6 +3,7 @@
 Imports no torch: it starts at once, and no cell can crash it.
 """
 
+import math
 import selectors
 import sys
 import time
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from strive import signals
-from strive.cells.lease import Owner
+from strive.cells.lease import Owner, owner_of, surely_dead
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome, Task
 from strive.errors import LeasedError, RecordError
@@ -59,12 +60,16 @@ class WorkerPool:
         say: Callable[[str], object] = _print,
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
+        idle_seconds: float = math.inf,
+        cancel_file: Path | None = None,
     ) -> None:
         """Nothing starts before `run`.
 
         logs: folder for the workers' output. on_ended: called once per cell. on_tick: called at
         least each second. say: shows a line to the user. python: the interpreter that runs the workers.
-        environment: variables for them besides those of this process.
+        environment: variables for them besides those of this process. idle_seconds: how long to wait where
+        other processes train all cells that are left; these cells have not ended then. cancel_file: appears where
+        the user cancels the launch (launch.cancel).
         """
         assert slots or not tasks
         logs.mkdir(parents=True, exist_ok=True)
@@ -73,6 +78,9 @@ class WorkerPool:
         self._tasks, self._slots, self._logs, self._python = list(tasks), list(slots), logs, python
         self._environment = environment or {}
         self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
+        self._idle_seconds, self._cancel_file = idle_seconds, cancel_file
+        self._idle_since: float | None = None  # monotonic seconds; None: there is work
+        self.yields = False  # whether `run` left cells to the other processes that train them
         self._queue = CellQueue(tasks, slots)
         self._owned = OwnedCells[None](say)
         self._next_look = 0.0  # at them, monotonic seconds
@@ -147,6 +155,7 @@ class WorkerPool:
                     return
             elif not self._workers:
                 return
+            self._yield_if_idle()
             for key, _ in self._selector.select(_TICK_SECONDS):
                 key.data()
             for worker in [worker for worker in self._workers.values() if worker.has_ended()]:
@@ -174,8 +183,22 @@ class WorkerPool:
         elif self._ctrl_c.presses:
             self._say("stopping: each cell writes a checkpoint first; Ctrl-C again does not wait for that")
             self.stop(STOP_SECONDS)
+        elif self._cancel_file is not None and self._cancel_file.exists():
+            signals.request("strive cancel")
+            self._interrupt(signals.requested())
         elif signals.requested():
             self._interrupt(signals.requested())
+
+    def _yield_if_idle(self) -> None:
+        """Leave the cells that other processes train, after some time with nothing else to do."""
+        if self.running() or self.waiting() > len(self._owned.owners()):
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        if now - self._idle_since >= self._idle_seconds:
+            self.yields = True
+            self.stop(0)
 
     def _interrupt(self, signal_name: str) -> None:
         self.interrupted = signal_name
@@ -217,9 +240,24 @@ class WorkerPool:
                 takers.remove(worker)
             elif worker.ready:
                 self._queue.take(worker.number, request)
-                worker.give(request)
+                if not self._is_of_others(request):
+                    worker.give(request)
             else:
                 kept[worker.number] += 1
+
+    def _is_of_others(self, request: TrainRequest) -> bool:
+        """Return whether another process has trained the cell meanwhile, or trains it: that needs no worker to see."""
+        task = request.task
+        if request.fence:
+            return False  # it is taken over
+        if (record := task.result()) is not None:
+            self._end(CellOutcome(cell=task.cell, status=record.status))
+            return True
+        owner = owner_of(task.folder)
+        if owner is None or surely_dead(owner):
+            return False
+        self._owned.add(task, None)
+        return True
 
     # --- events of workers
 

@@ -3,10 +3,11 @@
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from strive.cells import records
@@ -22,15 +23,31 @@ class Submission:
     folder: Path
     tasks: list[Task]
     waiting: dict[str, str] = field(default_factory=dict)  # {cell id: job} of cells that a SLURM job has already
+    process: str = ""  # one of several that train its cells, each with logs of its own
+
+    @property
+    def cancel_file(self) -> Path:
+        """The file that appears where the launch is cancelled."""
+        return cancel_file(self.folder)
 
     @property
     def logs(self) -> Path:
         """Where workers and jobs write what they print."""
-        return self.folder / "logs"
+        return self.folder / "logs" / self.process
 
 
-def write_submission(plan: Plan, cells: Sequence[Planned], launcher: str) -> Submission:
-    """Freeze the cells: whatever happens to conf/ from now on, they train with these values."""
+def cancel_file(folder: Path) -> Path:
+    """Return the file in the folder of a launch with which `strive cancel` stops it, wherever it trains."""
+    return folder / "cancelled"
+
+
+def write_submission(
+    plan: Plan, cells: Sequence[Planned], launcher: str, options: Mapping[str, Any] | None = None
+) -> Submission:
+    """Freeze the cells: whatever happens to conf/ from now on, they train with these values.
+
+    options: the launcher's, for those who train the cells later.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = plan.folder / f"{stamp}-{uuid4().hex[:8]}"
     folder.mkdir(parents=True)
@@ -44,6 +61,7 @@ def write_submission(plan: Plan, cells: Sequence[Planned], launcher: str) -> Sub
         "pid_started": start_time(os.getpid()) or "",
         "folder": os.getcwd(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "options": dict(options or {}),
     }
     records.write_whole(folder / "launch.json", (json.dumps(launch, indent=1) + "\n").encode(), durable=False)
     (folder / "logs").mkdir()

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive import app, signals, streams
-from strive.cells import records
 from strive.cells.lease import owner_of
 from strive.cells.records import Status
 from strive.cells.task import CellOutcome, Task
@@ -78,10 +77,9 @@ class _JobRun:
     def __init__(self, payload: JobPayload, log: JobLog) -> None:
         self.payload, self.log = payload, log
         self._started = time.monotonic()
-        self._idle_since: float | None = None
         self._session: UploadSession | None = None
         self._pool: WorkerPool | None = None
-        self._failed = self._has_left = self._yields = False
+        self._failed = self._has_left = False
 
     def run(self) -> None:
         signals.listen()
@@ -89,7 +87,7 @@ class _JobRun:
         job, restart = slurm_job(), slurm_restarts()
         earlier = [start for start in starts(payload.logs, job) if start.restart < restart]
         ended = {cell for start in earlier for cell in start.ended}
-        tasks = [task for task in payload.tasks() if task.cell not in ended and not has_result(task)]
+        tasks = [task for task in payload.tasks() if task.cell not in ended and task.result() is None]
         self.log.write("start", job=job, restart=restart, node=_node(), host=socket.gethostname(), cells=len(tasks))
         given_up = out_of_retries(earlier, payload.retries)
         tasks = [task for task in tasks if task.cell not in given_up or not self._give_up(task, *given_up[task.cell])]
@@ -119,6 +117,7 @@ class _JobRun:
                 retries=self.payload.retries,
                 on_ended=self._ended,
                 on_tick=self._tick,
+                idle_seconds=_IDLE_SECONDS,
             )
             ended = self._pool.run()
         signal_name = self._pool.interrupted or signals.requested()
@@ -137,7 +136,7 @@ class _JobRun:
             self._failed |= not ended.status.finished
             self.log.write("ended", cell=ended.cell, status=ended.status.value, cause=ended.cause, log=ended.log)
             print(f"{ended.cell}: {ended.status.value}{': ' + ended.cause if ended.cause else ''}", flush=True)
-        elif self._yields:
+        elif self._pool is not None and self._pool.yields:
             self.log.write("elsewhere", cell=ended.cell)
             print(f"{ended.cell}: left to the process that is training it", flush=True)
         elif not signals.requested() and self._pool is not None and self._pool.broken:
@@ -160,14 +159,6 @@ class _JobRun:
             if pool.interrupted == _WARNING:
                 # Time must be left to put the job back into the queue.
                 pool.stop(max(1.0, min(60.0, self.payload.signal_delay_s / 2)))
-        if pool.running() or pool.waiting() > len(pool.owned()):
-            self._idle_since = None
-            return
-        now = time.monotonic()
-        self._idle_since = now if self._idle_since is None else self._idle_since
-        if now - self._idle_since >= _IDLE_SECONDS:
-            self._yields = True
-            pool.stop(0)
 
     def _give_up(self, task: Task, status: Status, cause: str) -> bool:
         """Record that the cell failed in this job's earlier starts; False if another process trains it."""
@@ -219,15 +210,6 @@ class _JobRun:
         while time.monotonic() < end:
             time.sleep(1)
         os._exit(1)
-
-
-def has_result(task: Task) -> bool:
-    """Return whether the cell has the record that it is trained for."""
-    path = records.record_path(task.folder.parent, task.cell)
-    try:
-        return records.file_hash(path) != task.replaces and records.read_record(path).status.finished
-    except (OSError, RecordError):
-        return False  # the worker says what is wrong with it
 
 
 def allocated_slots(options: CellOptions, tasks: list[Task]) -> list[Slot]:

@@ -27,7 +27,7 @@ from strive.console import CONSOLE
 from strive.errors import NoAnswerError, SubmitError
 from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
-from strive.slurm.job import JobPayload, has_result
+from strive.slurm.job import JobPayload
 from strive.slurm.launches import belongs_to, read_jobs, read_launch
 from strive.slurm.snapshot import MODULES, freeze_app, freeze_code, freeze_modules
 from strive.slurm.squeue import SlurmQueue
@@ -233,7 +233,7 @@ def live_cells(runs: Path) -> dict[str, str]:
         if mine:
             tasks = read_tasks(folder / "tasks.jsonl")
             numbers = [(number, job) for job in mine for number in found[job]]
-            cells |= {tasks[number].cell: job for number, job in numbers if not has_result(tasks[number])}
+            cells |= {tasks[number].cell: job for number, job in numbers if tasks[number].result() is None}
     return cells
 
 

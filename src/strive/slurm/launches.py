@@ -4,14 +4,16 @@ import json
 import re
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from strive.cells.task import read_tasks
+from strive.cells.task import Task, read_tasks
 from strive.errors import QueueError
+from strive.launch.submission import cancel_file
 from strive.processes import boot_id, is_gone
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 
@@ -30,12 +32,24 @@ class Launch:
     time: str  # UTC, ISO 8601
     boot: str = ""  # of the host, as for cells.lease.Owner; "" in launches of earlier versions
     pid_started: str = ""
+    working_directory: str = ""  # of the command that launched it
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of its launcher; {} in earlier versions
+
+    @property
+    def cancel_file(self) -> Path:
+        """The file that appears where the launch is cancelled."""
+        return cancel_file(self.folder)
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """The cells that it trains or waits for, as they were frozen. Raises OSError and ValueError."""
+        return read_tasks(self.folder / "tasks.jsonl")
 
     @cached_property
     def cells(self) -> list[str]:
         """The cells that it trains or waits for, in the order of tasks.jsonl; none if the file was deleted."""
         try:
-            return [task.cell for task in read_tasks(self.folder / "tasks.jsonl")]
+            return [task.cell for task in self.tasks]
         except (OSError, ValueError, TypeError):
             return []
 
@@ -138,7 +152,8 @@ def read_launch(folder: Path) -> Launch | None:
     try:
         content = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
         process = {name: content.get(name, "") for name in ("boot", "pid_started")}
-        return Launch(folder, **{name: content[name] for name in ("launcher", "host", "pid", "time")}, **process)
+        how = {"working_directory": content["folder"], "options": content.get("options", {})}
+        return Launch(folder, **{name: content[name] for name in ("launcher", "host", "pid", "time")}, **process, **how)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

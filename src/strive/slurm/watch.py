@@ -17,6 +17,7 @@ from strive.format import counted
 from strive.launch.failure_record import write_failure
 from strive.launch.live_view import LiveView
 from strive.launch.owned_cells import OwnedCells, ReleasedCell
+from strive.launch.submission import cancel_file
 from strive.options import SlurmOptions
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
@@ -85,6 +86,9 @@ class JobWatcher:
     def wait(self) -> None:
         """Look at records and the queue until every cell has ended, or a signal comes."""
         while not self.over and not signals.requested():
+            if cancel_file(self._jobs.folder).exists():
+                self.cancel()
+                return
             self._look()
             self._show()
             self.over = not self._open

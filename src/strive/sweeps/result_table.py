@@ -11,6 +11,7 @@ from strive.cells.evidence import remark
 from strive.cells.metrics import value_text
 from strive.cells.records import Record, Status
 from strive.config import identity
+from strive.plain_text import printable
 from strive.sweeps.factors import independent, names_option
 from strive.sweeps.plan import Planned
 
@@ -27,7 +28,8 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept
     factors = independent(factors, configs, first=[key for key in factors if key in swept or shown_by.label])
     common = {name: key for name, key in shown_by.title.items() if key not in varying}
     metrics = shown_by.metrics or _metrics(finished.values())
-    table = Table(title="  ".join(f"{name} {configs[0][key]}" for name, key in common.items()), box=box.SIMPLE)
+    title = printable("  ".join(f"{name} {configs[0][key]}" for name, key in common.items()))
+    table = Table(title=title, box=box.SIMPLE)
     texts = [*["arm"] * any(planned.arm for planned in cells), *filter(None, [shown_by.label])]
     for name in texts:
         table.add_column(name, no_wrap=True)
@@ -46,7 +48,7 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept
         least = max(len(row[number]) for row in rows)
         table.add_column(name.replace("_", " "), justify=side, no_wrap=True, min_width=least)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     return table
 
 
