@@ -139,7 +139,7 @@ def test_cancel_stops_a_launch_and_its_helpers_with_checkpoints(run: Run, begin:
     _wait_until(lambda: list(project.glob("runs/train-*/claim/*")))
     (plan,) = project.glob("runs/sweeps/*/plan.json")
     helper = begin("-m", "strive", "work", plan.parent.name)
-    _wait_until(lambda: len(list(project.glob("runs/train-*/checkpoint*"))) == 2)
+    _wait_until(lambda: len({path.parent for path in project.glob("runs/train-*/strive-checkpoint*")}) == 2)
     stopped = run("-m", "strive", "cancel", plan.parent.name)
     assert stopped.returncode == 0, stopped.stderr
     assert "0 cells of its launches with a result, 2 with a checkpoint, 2 without" in stopped.stderr

@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
     _cancel_jobs(sweep)
     tasks = _tasks(sweep)
     end = time.monotonic() + 60 * options.wait
-    if _owned(tasks) and time.monotonic() < end:
-        print(f"{len(_owned(tasks))} in training; they write checkpoints", file=sys.stderr)
+    if owned := _owned(tasks):
+        print(f"waits for {counted(len(owned), 'cell')} in training", file=sys.stderr)
     while (owned := _owned(tasks)) and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
     for cell, owner in owned.items():
