@@ -1,6 +1,7 @@
 """The private pieces of Hydra and OmegaConf that the platform uses, in one place: what a new version may break."""
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ __all__ = [
     "resolvers",
     "run_as_job",
     "set_values",
+    "with_number",
     "without_hydra",
     "yaml_loader",
 ]
@@ -63,6 +65,11 @@ def group_names(loader: ConfigLoader) -> list[str]:
     return found
 
 
+def with_number(override: Override, text: str, number: int) -> Override:
+    """Return what the parser would make of another text of the same key, whose value is this number."""
+    return dataclasses.replace(override, _value=number, input_line=text)
+
+
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
     """Set values in a composed config, with the conversions and errors of Hydra."""
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
@@ -83,7 +90,8 @@ def node_of(config: DictConfig, key: str) -> Node:
     return node
 
 
-def resolvers(text: str) -> set[str]:
+@cache
+def resolvers(text: str) -> frozenset[str]:
     """Return the names of the resolvers that an interpolation calls itself, at any depth of its text."""
     found, waiting = set(), [parse(text)]
     while waiting:
@@ -91,7 +99,7 @@ def resolvers(text: str) -> set[str]:
         if isinstance(item, OmegaConfGrammarParser.InterpolationResolverContext):
             found.add(item.resolverName().getText())
         waiting += getattr(item, "children", None) or []
-    return found
+    return frozenset(found)
 
 
 @cache
@@ -160,12 +168,13 @@ def replace_multirun(at_main: AtMain, wanted: Callable[[TaskFunction], bool]) ->
 def run_as_job(task_function: TaskFunction, config: DictConfig, loader: ConfigLoader) -> JobReturn:
     """Run a task function with a frozen config under Hydra's run_job, with logging, callbacks and hydra.job.chdir.
 
-    config: with its hydra node, of which hydra.sweep.dir and hydra.sweep.subdir say where the output folder lies.
+    config: with its hydra node, of which hydra.sweep.dir and hydra.sweep.subdir say where the output folder lies. It is
+    the run's own: Hydra writes into it.
     """
     context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
     return run_job(
         task_function=task_function,
-        config=copy.deepcopy(config),
+        config=config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=context,

@@ -25,7 +25,7 @@ def test_a_cell_is_what_hydra_composes_whatever_is_overridden(make_composer: Mak
     draw = random.Random(0)
     values = {
         "lr": ["0.1", "1e-1", "2", "inf"],
-        "seed": ["0", "1", "-3"],
+        "seed": ["0", "1", "-3", "17", "007", "1_000"],
         "model.width": ["8", "64", "null"],
         "model.act": ["gelu", "'relu'", "a b"],
         "layers": ["[1]", "[]", "[64,64]"],
@@ -44,6 +44,9 @@ def test_a_cell_is_what_hydra_composes_whatever_is_overridden(make_composer: Mak
         assert found.composed is not None
         assert whole.composed is not None
         assert frozen(found.composed()) == frozen(whole.composed()), overrides
+        assert found.freeze is not None
+        assert whole.freeze is not None
+        assert found.freeze() == whole.freeze(), overrides
     assert composer._base(()).reusable
 
 

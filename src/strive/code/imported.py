@@ -68,12 +68,13 @@ def _imported_files(own: Collection[str]) -> Iterator[Path]:
         top = name.partition(".")[0]
         if not isinstance(file, str) or top in ("strive", "hydra_plugins"):
             continue
-        path = Path(os.path.abspath(file))
+        path = os.path.abspath(file)
         if top in own or not _is_installed(path):
-            yield path
+            yield Path(path)
 
 
-def _is_installed(path: Path) -> bool:
+@cache
+def _is_installed(path: str) -> bool:
     real = os.path.realpath(path)
     return bool(_INSTALLED & set(Path(real).parts)) or real.startswith(
         tuple(f"{each}{os.sep}" for each in _INTERPRETER)

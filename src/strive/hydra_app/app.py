@@ -16,10 +16,9 @@ from strive.code.hash import Code
 from strive.code.imported import files_now
 from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
-from strive.hydra_app.frozen import frozen_cell
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
 from strive.hydra_app.split import matches
-from strive.hydra_internals import hydra_config, replace_multirun, without_hydra
+from strive.hydra_internals import replace_multirun, without_hydra
 
 
 class HydraApp:
@@ -251,10 +250,8 @@ class HydraApp:
 
     def frozen(self, config: HydraCell) -> dict[str, str]:
         """Return what a worker makes the cell's config of."""
-        assert config.composed is not None
-        composed = config.composed()
-        with hydra_config(composed):
-            return frozen_cell(composed)
+        assert config.freeze is not None
+        return config.freeze()
 
     def of_task(self, task: Task) -> HydraCell:
         """Return the cell of a task."""

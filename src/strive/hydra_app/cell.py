@@ -33,6 +33,7 @@ class HydraCell:
     settings: Settings
     name: str  # of the app: hydra.job.name
     composed: Callable[[], DictConfig] | None = None  # returns the whole config, with its hydra node
+    freeze: Callable[[], dict[str, str]] | None = None  # returns it as `frozen.frozen_cell` does
     frozen: Mapping[str, str] = field(default_factory=dict)  # in a worker: what that was when it was frozen
 
     @property

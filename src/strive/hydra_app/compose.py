@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -17,11 +17,14 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.base import Container
 
 from strive.hydra_app.cell import HydraCell, Options
+from strive.hydra_app.frozen import FrozenBase, frozen_cell
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
 from strive.hydra_app.split import Split, check_constant, split
 from strive.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.sweeps.compose import Composer
 
+# Where a composed config says which overrides it was asked for by.
+_ASKED = ("hydra.overrides.task", "hydra.job.override_dirname")
 _COMPARED = 2  # cells of each choice of groups that are composed by Hydra as well
 
 
@@ -32,9 +35,15 @@ class Base:
     config: DictConfig
     hydra: Any  # what ${hydra:...} reads
     leaves: dict[str, Leaf]
+    name: str  # of the app
     left_to_compare: int = _COMPARED
     reusable: bool = True  # False: values are not only set, so each cell is composed by Hydra
     touched: dict[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def frozen(self) -> FrozenBase:
+        """Return what its cells share when they are frozen."""
+        return FrozenBase(self.config)
 
     def dependants(self, key: str) -> list[str]:
         """Return the interpolations that a new value of this key may change."""
@@ -67,7 +76,12 @@ class HydraComposer(Composer):
             if (whole.science, whole.logistics.keys()) != (found.science, found.logistics.keys()):
                 base.reusable = False
                 return whole
-        return self._cell(found, base.config, lambda: self._with_values(base, plain, overrides))
+        return self._cell(
+            found,
+            base.name,
+            lambda: self._with_values(base, plain, overrides),
+            lambda: self._frozen(base, plain, overrides),
+        )
 
     def group_names(self) -> list[str]:
         """Return the config groups of the app."""
@@ -103,16 +117,24 @@ class HydraComposer(Composer):
             for leaf in found.values()
             for call in leaf.calls
         )
-        return Base(config, node, found, reusable=reusable)
+        return Base(config, node, found, _name(config), reusable=reusable)
 
     def _composed(self, overrides: Sequence[str]) -> HydraCell:
         """Return the cell as Hydra composes it."""
         config = self._prepared(overrides)
         with hydra_config(config):
             found = leaves(config)
-        return self._cell(split(found, self._options.logistics), config, lambda: config)
+        return self._cell(
+            split(found, self._options.logistics), _name(config), lambda: config, lambda: _frozen_whole(config)
+        )
 
-    def _cell(self, found: Split, config: DictConfig, whole: Callable[[], DictConfig]) -> HydraCell:
+    def _cell(
+        self,
+        found: Split,
+        name: str,
+        composed: Callable[[], DictConfig],
+        freeze: Callable[[], dict[str, str]],
+    ) -> HydraCell:
         absent = {
             key: value
             for key, value in self._options.absent.items()
@@ -125,8 +147,9 @@ class HydraComposer(Composer):
             logistics=found.logistics | absent,
             reasons=found.reasons | dict.fromkeys(absent, "declared: its absence meant this"),
             settings=self._options.settings,
-            name=str(config.hydra.job.name),
-            composed=whole,
+            name=name,
+            composed=composed,
+            freeze=freeze,
         )
 
     def _prepared(self, overrides: Sequence[str]) -> DictConfig:
@@ -170,12 +193,33 @@ class HydraComposer(Composer):
 
     def _with_values(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         """Return the whole config of a cell, as Hydra would compose it."""
-        config = copy.deepcopy(base.config)
-        apply_overrides([self._parsed(text) for text in plain], config)
-        with read_write(config.hydra), open_dict(config.hydra):
-            config.hydra.overrides.task = list(overrides)
-            config.hydra.job.override_dirname = _dirname(config, [self._parsed(text) for text in overrides])
-        return config
+        with self._as_cell(base, plain, overrides) as config:
+            return copy.deepcopy(config)
+
+    def _frozen(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> dict[str, str]:
+        """Return that config as `frozen_cell` does."""
+        frozen = base.frozen  # without the cell's values
+        with self._as_cell(base, plain, overrides) as config, hydra_node(base.hydra):
+            keys = {self._parsed(text).key_or_group for text in plain}
+            return frozen_cell(config, frozen.with_values(config, [*keys, *_ASKED]))
+
+    @contextmanager
+    def _as_cell(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> Iterator[DictConfig]:
+        """Yield the base's config as the whole config of a cell; it is put back."""
+        with _kept(base.config, _ASKED), self._with_nodes(base, plain) as config:
+            with read_write(config.hydra), open_dict(config.hydra):
+                config.hydra.overrides.task = list(overrides)
+                config.hydra.job.override_dirname = _dirname(config, [self._parsed(text) for text in overrides])
+            yield config
+
+
+def _name(config: DictConfig) -> str:
+    return str(config.hydra.job.name)
+
+
+def _frozen_whole(config: DictConfig) -> dict[str, str]:
+    with hydra_config(config):
+        return frozen_cell(config)
 
 
 @contextmanager

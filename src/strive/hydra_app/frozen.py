@@ -6,7 +6,7 @@ import enum
 import importlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
@@ -14,7 +14,7 @@ from omegaconf.base import Container, Node
 
 from strive.errors import ConfigError
 from strive.hydra_app.leaves import json_value
-from strive.hydra_internals import hydra_config, resolvers
+from strive.hydra_internals import hydra_config, node_of, resolvers
 
 
 def frozen(config: DictConfig) -> str:
@@ -29,10 +29,39 @@ def thawed(text: str) -> DictConfig:
     return config
 
 
-def frozen_cell(config: DictConfig) -> dict[str, str]:
-    """Return a cell's config, and what its resolvers give here and now; `${hydra:...}` must be readable."""
+def frozen_cell(config: DictConfig, text: str = "") -> dict[str, str]:
+    """Return a cell's config, and what its resolvers give here and now; `${hydra:...}` must be readable.
+
+    text: what `frozen` returns, if it is known already.
+    """
     pinned = {key: value for key, node in _calling(config, "") if (value := _resolved(node)) is not _UNRESOLVED}
-    return {"config": frozen(config), "pinned": json.dumps(pinned)}
+    return {"config": text or frozen(config), "pinned": json.dumps(pinned)}
+
+
+class FrozenBase:
+    """A frozen config that many cells share but for a few values."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._content = _dumped(config, "")
+
+    def with_values(self, config: DictConfig, keys: Iterable[str]) -> str:
+        """Return what `frozen` does of a config that differs from the base in these keys alone."""
+        entries = {key: self._entry(key) for key in keys}
+        kept = {key: entry[1] for key, entry in entries.items()}
+        try:
+            for key, entry in entries.items():
+                entry[1] = _dumped(node_of(config, key), key)
+            return json.dumps(self._content)
+        finally:
+            for key, entry in entries.items():
+                entry[1] = kept[key]
+
+    def _entry(self, key: str) -> list[Any]:
+        """Return [name, content] of a key in the mapping that holds it."""
+        entry: list[Any] = ["", self._content]
+        for name in key.split("."):
+            entry = next(each for each in entry[1]["items"] if each[0] == name)
+        return entry
 
 
 def thawed_cell(content: Mapping[str, str]) -> DictConfig:
@@ -42,6 +71,8 @@ def thawed_cell(content: Mapping[str, str]) -> DictConfig:
     """
     config = thawed(content["config"])
     pinned = json.loads(content["pinned"])
+    if not pinned:
+        return config
     with hydra_config(config):
         changed = {
             key: pinned[key] for key, node in _calling(config, "") if key in pinned and _resolved(node) != pinned[key]
@@ -94,10 +125,15 @@ def _dumped(node: Any, key: str) -> dict[str, Any]:
     if isinstance(node, ListConfig):
         return {"list": [_child(node, number, f"{key}[{number}]") for number in range(len(node))]} | more
     assert isinstance(node, DictConfig)
-    kind = OmegaConf.get_type(node)
-    if kind not in (dict, None) and _found(_name(kind)) is kind:
-        more["type"] = _name(kind)
+    if kind := _type_name(node):
+        more["type"] = kind
     return {"items": [[_plain(name, key), _child(node, name, f"{key}.{name!s}".lstrip("."))] for name in node]} | more
+
+
+def _type_name(node: DictConfig) -> str:
+    """Return the name of a mapping's dataclass; "" if it has none that can be found again."""
+    kind = OmegaConf.get_type(node)
+    return _name(kind) if kind not in (dict, None) and _found(_name(kind)) is kind else ""
 
 
 def _child(node: Container, name: Any, key: str) -> dict[str, Any]:
@@ -123,29 +159,50 @@ def _plain(value: Any, key: str) -> Any:
 
 def _built(content: dict[str, Any]) -> Any:
     if "items" in content:
-        return _mapping(content)
+        return _filled(_empty(content), content)
     if "list" in content:
-        return _flagged(ListConfig([_built(each) for each in content["list"]]), content)
+        items = [_built(each) for each in content["list"]]
+        return _flagged(ListConfig(items), content) if "flags" in content else items
     if "interpolation" in content:
         return content["interpolation"]
     return "???" if "missing" in content else _value(content["value"])
 
 
-def _mapping(content: dict[str, Any]) -> Any:
-    items = {_value(name): _built(each) for name, each in content["items"]}
+def _empty(content: dict[str, Any]) -> DictConfig:
+    """Return a mapping of the frozen one's type."""
     if "type" not in content:
-        return _flagged(DictConfig(items), content)
+        return DictConfig({})
     kind = _found(content["type"])
     if kind is None:
         raise ConfigError(f"{content['type']} is the type of a part of the config, and is not there any more")
     config = OmegaConf.structured(kind)
-    with flag_override(config, ["struct", "readonly"], [False, False]):
-        for name in [name for name in config if name not in items]:
-            del config[name]
-        for name, value in items.items():
-            config[name] = value
     assert isinstance(config, DictConfig)
-    return _flagged(config, content)
+    return config
+
+
+def _filled(config: DictConfig, content: dict[str, Any]) -> DictConfig:
+    """Make a mapping what was frozen, in place: OmegaConf copies a node that is set, with all that is below it."""
+    items = [(_value(name), each) for name, each in content["items"]]
+    with flag_override(config, ["struct", "readonly"], [False, False]):
+        for name in [*config.keys() - dict(items).keys()]:
+            del config[name]
+        for name, each in items:
+            if "items" not in each:
+                config[name] = _built(each)
+                continue
+            if not _has_type(config, name, each):
+                config[name] = _empty(each) if "type" in each else {}
+            _filled(config._get_node(name), each)  # type: ignore[arg-type]
+    _flagged(config, content)
+    return config
+
+
+def _has_type(config: DictConfig, name: Any, content: dict[str, Any]) -> bool:
+    """Return whether a mapping of the frozen one's type is there, as in a new one of a typed config."""
+    node = config._get_node(name)
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
+        return False
+    return bool(_type_name(node) == content.get("type", ""))
 
 
 def _flagged(config: Any, content: dict[str, Any]) -> Any:

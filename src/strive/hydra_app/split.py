@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from strive.errors import ConfigError
@@ -34,26 +35,31 @@ def split(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> Split:
 
     Raises ConfigError for a leaf that depends on the cell's place in the launch.
     """
-    reasons = {key: reason for key, leaf in leaves.items() if (reason := why_logistics(key, leaf, declared))}
+    found, patterns = Split({}, {}, {}), tuple(declared)
     for key, leaf in leaves.items():
-        if key not in reasons and (call := _numbered(leaf)):
+        if reason := _why(key, leaf.calls, patterns):
+            found.logistics[key], found.reasons[key] = leaf.value, reason
+        elif call := _numbered(leaf.calls):
             raise ConfigError(
                 f"{key} comes from ${{{call}}}, the cell's place in this launch, which is another one in the next;"
                 f" give it a value of its own, or declare it: hydra.sweeper.logistics=[{key}]"
             )
-    return Split(
-        science={key: leaf.value for key, leaf in leaves.items() if key not in reasons},
-        logistics={key: leaf.value for key, leaf in leaves.items() if key in reasons},
-        reasons=reasons,
-    )
+        else:
+            found.science[key] = leaf.value
+    return found
 
 
 def why_logistics(key: str, leaf: Leaf, declared: Sequence[str] = ()) -> str:
     """Return why a leaf decides no number, "" if it may decide some."""
+    return _why(key, leaf.calls, tuple(declared))
+
+
+@cache  # of the few keys that 10,000 cells have
+def _why(key: str, calls: tuple[Call, ...], declared: tuple[str, ...]) -> str:
     for pattern in declared:
         if matches(key, pattern):
             return f"declared: {pattern}"
-    return next((reason for call in leaf.calls if (reason := _reason(call))), "")
+    return next((reason for call in calls if (reason := _reason(call))), "")
 
 
 def matches(key: str, pattern: str) -> bool:
@@ -89,8 +95,8 @@ def _reason(call: Call) -> str:
     return ""
 
 
-def _numbered(leaf: Leaf) -> Call | None:
-    return next((call for call in leaf.calls if call.resolver == "hydra" and _is_below(call.argument, _NUMBERS)), None)
+def _numbered(calls: tuple[Call, ...]) -> Call | None:
+    return next((call for call in calls if call.resolver == "hydra" and _is_below(call.argument, _NUMBERS)), None)
 
 
 def _is_below(argument: str, keys: Sequence[str]) -> bool:
