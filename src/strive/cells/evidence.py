@@ -1,6 +1,7 @@
 """Comparison of a record with the predictions and the history in its folder. Imports no torch."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ class Evidence:
         return "; ".join(self.contradictions)
 
 
-def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) -> Evidence:
+def check_record(record: Record, folder: str | Path, *, most_bytes: float = math.inf) -> Evidence:
     """Compare a record's metrics with predictions.npz and the history in its folder, where the app promises that.
 
     most_bytes: a larger predictions file is skipped, as if it did not exist.
@@ -47,11 +48,11 @@ def check_record(record: Record, folder: Path, *, most_bytes: float = math.inf) 
         not_checked += [] if path else ["epochs"]
     except (OSError, ValueError) as error:
         found.append(f"{path.name if path else HISTORY} beside it cannot be read ({_first_line(error)})")
-    if 0 <= _size(folder / PREDICTIONS) <= most_bytes:
+    if 0 <= _size(f"{folder}/{PREDICTIONS}") <= most_bytes:
         # NumPy takes a while to import, and most sweeps that are only listed have no predictions to read.
         from strive.cells.predictions import Predicted
 
-        predicted = Predicted.of(record, folder)
+        predicted = Predicted.of(record, Path(folder))
         found += predicted.contradictions
         counted, labels_sha256 = predicted.chance_error, predicted.labels_sha256
         stated = chance.get("test_error")
@@ -131,10 +132,10 @@ def _text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     """Return the size of a file in bytes; -1 if there is none."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except (FileNotFoundError, NotADirectoryError):
         return -1
     except OSError:

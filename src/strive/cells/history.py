@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,11 +39,11 @@ def read_lines(folder: Path) -> list[bytes]:
         return []
 
 
-def history_path(folder: Path) -> Path | None:
+def history_path(folder: str | Path) -> Path | None:
     """Return the path of a cell's history, history.jsonl or the file of schema 1; None if it has none."""
     for name in (HISTORY, schema1.EPOCHS):
-        if (folder / name).exists():
-            return folder / name
+        if os.path.exists(f"{folder}/{name}"):
+            return Path(folder, name)
     return None
 
 

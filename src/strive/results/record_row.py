@@ -76,20 +76,20 @@ class RecordTable:
         self.metrics: dict[str, None] = {}  # names, in the order of the records
         self.results: dict[str, None] = {}  # columns of metrics and outputs
         self._number = number
+        self._numeric: set[str] = set()  # columns of floats
         for name, empty in EMPTY.items():
-            self.columns[name] = self._column(empty)
+            self._add(name, empty)
 
     def put(self, row: int, record: RecordRow) -> None:
         """Set the values of a row."""
         self.metrics.update(dict.fromkeys(record.metrics))
         self.results.update(dict.fromkeys(record.results))
         for name, value in record.values.items():
-            column = self.columns.get(name)
-            if column is None:
-                column = self.columns[name] = self._column(empty_of(value))
-            if column.dtype == float and not _is_number(value):
-                column = self.columns[name] = _as_objects(column)
-            column[row] = value
+            if name not in self.columns:
+                self._add(name, empty_of(value))
+            if name in self._numeric and not _is_number(value):
+                self._make_objects(name)
+            self.columns[name][row] = value
 
     def align(self, other: "RecordTable") -> None:
         """Give both tables the columns and the types of either."""
@@ -98,13 +98,19 @@ class RecordTable:
             mine.results.update(theirs.results)
             for name, column in theirs.columns.items():
                 if name not in mine.columns:
-                    empty = np.nan if column.dtype == float else _empty_object(column)
-                    mine.columns[name] = mine._column(empty)
-                elif column.dtype != mine.columns[name].dtype == float:
-                    mine.columns[name] = _as_objects(mine.columns[name])
+                    mine._add(name, np.nan if name in theirs._numeric else _empty_object(column))
+                elif name in mine._numeric and name not in theirs._numeric:
+                    mine._make_objects(name)
 
-    def _column(self, empty: Any) -> npt.NDArray[Any]:
-        return np.full(self._number, empty, float if isinstance(empty, float) else object)
+    def _add(self, name: str, empty: Any) -> None:
+        is_numeric = isinstance(empty, float)
+        self.columns[name] = np.full(self._number, empty, float if is_numeric else object)
+        if is_numeric:
+            self._numeric.add(name)
+
+    def _make_objects(self, name: str) -> None:
+        self.columns[name] = _as_objects(self.columns[name])
+        self._numeric.discard(name)
 
 
 def read_rows(runs: Path, cells: Sequence[str]) -> RecordTable:
@@ -112,31 +118,36 @@ def read_rows(runs: Path, cells: Sequence[str]) -> RecordTable:
 
     Raises OSError if the folder cannot be listed.
     """
-    names = frozenset(os.listdir(runs))
+    names, inside = frozenset(os.listdir(runs)), os.path.join(runs, "")
     table = RecordTable(len(cells))
     for row, cell in enumerate(cells):
         # Plans may be edited by hand: never follow a name out of the folder.
         if cell in names:
-            table.put(row, read_row(runs / cell / "record.json"))
+            table.put(row, read_row(f"{inside}{cell}/record.json"))
     return table
 
 
-def read_row(path: Path) -> RecordRow:
+def read_row(path: str | Path) -> RecordRow:
     """Return a record's values; none if there is no record."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
         record = parse_record(content, path)
         result = _result(record)
-        row = _row(record) | result | {"record_sha256": content_hash(content)} | _checked(record, path.parent)
+        row = _row(record) | result | {"record_sha256": content_hash(content)} | _checked(record, os.path.dirname(path))
         if b"\\u" in content:  # only then can it contain lone surrogates
             row = {name: plain(value) if isinstance(value, str) else value for name, value in row.items()}
         # A training that ends now replaces the record and the files compared with it one after the other.
-        replaced = row["status"] == CONTRADICTORY and path.read_bytes() != content
+        replaced = row["status"] == CONTRADICTORY and _content(path) != content
     except (FileNotFoundError, NotADirectoryError):
         return RecordRow()
     except (RecordError, OSError) as error:
         return RecordRow(values={"status": UNREADABLE, "cause": one_line(str(error))})
     return read_row(path) if replaced else RecordRow(values=row, metrics=tuple(record.metrics), results=tuple(result))
+
+
+def _content(path: str | Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def objects(values: list[Any]) -> npt.NDArray[np.object_]:
@@ -189,7 +200,7 @@ def _result(record: Record) -> dict[str, Any]:
     return found | {f"{name}{_RESULT_SUFFIX}": value for name, value in record.outputs.items()}
 
 
-def _checked(record: Record, folder: Path) -> dict[str, Any]:
+def _checked(record: Record, folder: str) -> dict[str, Any]:
     """Return columns from the files in the record's folder; if they contradict the result, blank its numbers."""
     evidence = check_record(record, folder)
     found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
