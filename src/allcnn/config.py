@@ -12,6 +12,7 @@ from enum import StrEnum, auto
 from fractions import Fraction
 from typing import Any
 
+from strive.config import typed
 from strive.config.keys import knobs, logistics, not_negative, science
 from strive.config.platform_keys import NeedsConfig, TrackerConfig
 from strive.errors import ConfigError
@@ -497,7 +498,7 @@ def _idle_knob_errors(config: Config) -> list[str]:
 
     Two ids for one and the same training would make an ablation compare a cell with itself.
     """
-    defaults = {key: value for key, _, value in knobs(Config())}
+    defaults = typed.defaults(Config)
     values = {key: value for key, _, value in knobs(config)}
     return [
         f"{key}={_text(values[key])} has no effect here: {why}. Leave it at {_text(defaults[key])}"

@@ -7,6 +7,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from strive import app
@@ -35,14 +37,21 @@ def logistics(default: Any, text: str, legal: str = "", *, unit: str = "", check
     return _key(default, Meaning(text, legal, unit, False, check or _anything))
 
 
-def knobs(node: Any, prefix: str = "") -> Iterator[tuple[str, Meaning, Any]]:
+def knobs(node: Any) -> Iterator[tuple[str, Meaning, Any]]:
     """Yield (key, meaning, value) for every key of a config dataclass, in order of definition."""
-    for item in dataclasses.fields(node):
-        key, value = f"{prefix}{item.name}", getattr(node, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from knobs(value, f"{key}.")
+    return ((key, meaning, value_in(node)) for key, meaning, value_in in _known(node.__class__))
+
+
+@cache  # a plan of 10,000 cells asks some ten times for each
+def _known(kind: type, prefix: str = "") -> tuple[tuple[str, Meaning, Callable[[Any], Any]], ...]:
+    found: list[tuple[str, Meaning, Callable[[Any], Any]]] = []
+    for item in dataclasses.fields(kind):
+        key, below = f"{prefix}{item.name}", item.default_factory
+        if isinstance(below, type) and dataclasses.is_dataclass(below):
+            found += _known(below, f"{key}.")
         elif "meaning" in item.metadata:
-            yield key, item.metadata["meaning"], value
+            found.append((key, item.metadata["meaning"], attrgetter(key)))
+    return tuple(found)
 
 
 def defaults() -> Mapping[str, Any]:

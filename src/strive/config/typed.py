@@ -14,6 +14,8 @@ from strive.config.json_value import json_scalar
 from strive.config.keys import knobs
 from strive.errors import ConfigError
 
+_AS_THEY_ARE = (str, int, bool, NoneType)
+
 
 @cache
 def defaults(kind: type) -> dict[str, Any]:
@@ -80,6 +82,8 @@ def _typed(key: str, value: Any, kind: type) -> Any:
 
 
 def _json_value(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, dict):

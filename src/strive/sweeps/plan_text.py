@@ -27,8 +27,9 @@ def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     """Yield the lines that describe the planned actions and their reasons."""
     if plan.question:
         yield f"{plan.sweep}: {plan.question}"
+    arguments = _varying_arguments(plan.cells)
     for action, title in _TITLES.items():
-        yield from _action_lines(title, plan.having(action), _varying_arguments(plan.cells))
+        yield from _action_lines(title, plan.having(action), arguments)
     for overrides, reason in plan.excluded:
         yield f"excluded: {overrides}: {reason}"
     for chosen in plan.choices:

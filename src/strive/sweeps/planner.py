@@ -234,7 +234,8 @@ class _Gathering:
     def add(self, combination: Combination, planned: Planned) -> None:
         """Add the cell."""
         twin = self._planned.setdefault(planned.cell, planned)
-        _check_twin(planned.config, twin.config)
+        if twin is not planned:
+            _check_twin(planned.config, twin.config)
         # Two spellings of one builder's arguments are one cell, although an older record may use another name for it.
         filled = app.current().filled_in(planned.config)
         cell = planned.cell if filled is planned.config else identity.cell_id(filled)
