@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
 def _store(group: str, name: str, options: type, more: dict[str, Any], open_key: str = "") -> None:
     """Store a typed config. more: what Hydra needs besides the options. open_key: takes any key without a +."""
-    conf = OmegaConf.structured(options)
+    store = ConfigStore.instance()
+    store.store(group=group, name=name, node=options, provider="strive")
+    # Completed where it lies: the store types what it is given, and to type it before that would take as long again.
+    folder = store.repo
+    for part in group.split("/"):
+        folder = folder[part]
+    conf = folder[f"{name}.yaml"].node
     with flag_override(conf, "struct", False):
         for key, value in more.items():
             conf[key] = value
     if open_key:
         OmegaConf.set_struct(conf[open_key], False)
-    ConfigStore.instance().store(group=group, name=name, node=conf, provider="strive")
 
 
 # Keys of earlier versions have to reach the launcher, which names the new ones.
