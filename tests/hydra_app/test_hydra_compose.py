@@ -1,4 +1,5 @@
 import random
+import re
 from collections.abc import Callable
 
 import pytest
@@ -6,6 +7,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from strive.config.identity import hash_of
+from strive.config.platform_keys import NeedsConfig
 from strive.errors import ConfigError
 from strive.hydra_app.compose import HydraComposer
 from strive.hydra_app.frozen import frozen
@@ -104,3 +106,35 @@ def test_a_frozen_config_is_the_config(make_composer: MakeComposer):
     composed = make_composer(INTERPOLATED).unchecked(["lr=0.5"]).composed
     assert composed is not None
     assert OmegaConf.to_container(composed())["lr"] == 0.5
+
+
+def test_needs_go_to_the_job_and_not_into_the_cell(make_composer: MakeComposer):
+    composer = make_composer(INTERPOLATED)
+    cell = composer.unchecked(["lr=1", "+needs.gres='gpu:2'", "needs.partition=big", "needs.cpus=4"])
+    plain = composer.unchecked(["lr=1"])
+    assert cell.settings.needs == NeedsConfig(gres="gpu:2", partition="big", cpus=4)
+    assert plain.settings.needs == NeedsConfig()
+    assert (cell.science, cell.logistics) == (plain.science, plain.logistics)
+    assert cell.composed is not None
+    assert plain.composed is not None
+    assert frozen(cell.composed()) == frozen(plain.composed())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("needs.gpus=1", "there is no key needs.gpus; legal: needs.timeout_min, needs.mem_gb, needs.gres, needs.cpus"),
+        ("needs={gres: 'gpu:1'}", "there is no key needs; legal: needs.timeout_min"),
+        ("needs.cpus=many", "needs.cpus: Value 'many' of type 'str' could not be converted to Integer"),
+        ("needs.mem_gb=-1", "needs.mem_gb must be 0 or more, got -1.0"),
+    ],
+)
+def test_a_need_that_there_is_not_is_refused(make_composer: MakeComposer, override: str, message: str):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        make_composer().unchecked([override])
+
+
+def test_an_app_that_has_needs_of_its_own_keeps_them(make_composer: MakeComposer):
+    cell = make_composer("needs: {cpus: 3}\n").unchecked(["needs.cpus=4"])
+    assert cell.science["needs.cpus"] == 4
+    assert cell.settings.needs == NeedsConfig()

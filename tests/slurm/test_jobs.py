@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,21 @@ from support import ROOT, MakeConfig
 import hydra_plugins.strive as plugin
 from strive.cells.records import Status
 from strive.cells.task import Task, task_of, write_tasks
+from strive.config.platform_keys import NeedsConfig
 from strive.decide import sweeping
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.options import SlurmOptions
-from strive.slurm.jobs import JobArray, Needs, SlurmJobs, _cores, continue_command, live_cells, packed, submissions
+from strive.slurm.jobs import (
+    JobArray,
+    SlurmJobs,
+    _cores,
+    continue_command,
+    live_cells,
+    needs_of,
+    packed,
+    submissions,
+)
 from strive.slurm.sbatch import outside_of_a_job
 from strive.sweeps.compose import Composer
 
@@ -78,12 +89,15 @@ def test_a_cells_own_needs_go_before_the_launchers(make_task: MakeTask) -> None:
         make_task("seed=1", "needs.timeout_min=7", "needs.gres=gpu:2"),
         make_task("seed=2", "needs.mem_gb=2.5"),
         make_task("seed=3"),
+        make_task("seed=4", "needs.partition=big", "needs.qos=long", "needs.constraint='a100|h100'", "needs.cpus=8"),
     ]
-    packs = packed(dict(enumerate(tasks)), SlurmOptions(timeout_min=30, mem_gb=1, gres="gpu:1", cells_per_job=9))
-    assert packs == {
-        Needs(30, 1, "gpu:1"): [[0, 3]],
-        Needs(7, 1, "gpu:2"): [[1]],
-        Needs(30, 2.5, "gpu:1"): [[2]],
+    options = SlurmOptions(timeout_min=30, mem_gb=1, gres="gpu:1", partition="small", cells_per_job=9)
+    launchers = needs_of(NeedsConfig(), options)
+    assert packed(dict(enumerate(tasks)), options) == {
+        launchers: [[0, 3]],
+        replace(launchers, timeout_min=7, gres="gpu:2"): [[1]],
+        replace(launchers, mem_gb=2.5): [[2]],
+        replace(launchers, partition="big", qos="long", constraint="a100|h100", cpus=8): [[4]],
     }
 
 

@@ -10,10 +10,11 @@ import pytest
 from slurm_lab import SlurmLab, wait_until
 from study import Study, clean_up
 
+from strive.config.platform_keys import NeedsConfig
 from strive.errors import TooManyJobsError
 from strive.options import SlurmOptions
 from strive.slurm import sbatch
-from strive.slurm.jobs import Needs, _parameters
+from strive.slurm.jobs import _parameters, needs_of
 from strive.slurm.squeue import SlurmQueue
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,7 @@ def test_a_limit_of_a_whole_group_is_waited_for_too(
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, accounts.env[name])
     options = SlurmOptions(account="group", additional_parameters={"hold": True})
-    parameters = _parameters(Needs(5, 0, ""), options, [])
+    parameters = _parameters(needs_of(NeedsConfig(timeout_min=5), options), options, [])
     functions = [partial(print)] * 3
     with pytest.raises(TooManyJobsError, match="AssocGrpSubmitJobsLimit") as error:
         sbatch.submit(tmp_path, parameters, functions, sbatch.new_mark(), again=False)

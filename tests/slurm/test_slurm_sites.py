@@ -10,9 +10,10 @@ import pytest
 from slurm_lab import SlurmLab, wait_until
 from study import Study
 
+from strive.config.platform_keys import NeedsConfig
 from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
-from strive.slurm.jobs import Needs, _parameters, frozen_code
+from strive.slurm.jobs import _parameters, frozen_code, needs_of
 
 Printed = Callable[..., str]
 
@@ -26,7 +27,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Printed:
             monkeypatch.setenv(name, lab.env[name])
         wanted = SlurmOptions(**options)  # type: ignore[arg-type]
         code = frozen_code([], folder, snapshot=False)
-        parameters = _parameters(Needs(timeout_min=5, mem_gb=0, gres=""), wanted, code.setup)
+        parameters = _parameters(needs_of(NeedsConfig(timeout_min=5), wanted), wanted, code.setup)
         function = partial(subprocess.run, command)
         (job,) = sbatch.submit(folder / "logs", parameters, [function], sbatch.new_mark(), again=False)
         wait_until(lambda: lab.states().get(job) in ("COMPLETED", "FAILED"), 60, lab.log)
@@ -86,7 +87,7 @@ def test_another_users_words_in_a_jobs_comment_stay_beside_ours(
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, lab.env[name])
     options = SlurmOptions(additional_parameters={"comment": "for the group", "hold": True})
-    mark, parameters = sbatch.new_mark(), _parameters(Needs(5, 0, ""), options, [])
+    mark, parameters = sbatch.new_mark(), _parameters(needs_of(NeedsConfig(timeout_min=5), options), options, [])
     jobs = sbatch.submit(tmp_path, parameters, [partial(print), partial(print)], mark, again=False)
     assert lab.run("squeue", "-h", "-o", "%k", "-j", jobs[0]).strip() == f"for the group {mark}"
     assert sbatch.array_ids(squeue.job_with(mark), 2) == jobs

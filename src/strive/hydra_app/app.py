@@ -14,6 +14,7 @@ from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.code.hash import Code
 from strive.code.imported import files_now
+from strive.config.platform_keys import is_need
 from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
@@ -74,6 +75,8 @@ class HydraApp:
 
     def decides(self, key: str) -> bool:
         """Return whether a key determines numbers: all do but what is known as logistics."""
+        if is_need(key) and self._composer is not None and not self._composer.has_own_needs:
+            return False
         return key not in self._known[1] and not any(matches(key, pattern) for pattern in self._options.logistics)
 
     def is_open(self, key: str) -> bool:

@@ -7,7 +7,7 @@ again, and the first cells of each choice are compared with what Hydra composes.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -16,12 +16,14 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.base import Container
 
+from strive.config.platform_keys import NEEDS, is_need, needs_with
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import FrozenBase, frozen_cell
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
 from strive.hydra_app.split import Split, check_constant, split
 from strive.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.sweeps.compose import Composer
+from strive.sweeps.override_syntax import bare_key
 
 # Where a composed config says which overrides it was asked for by.
 _ASKED = ("hydra.overrides.task", "hydra.job.override_dirname")
@@ -65,6 +67,21 @@ class HydraComposer(Composer):
 
     def unchecked(self, overrides: Sequence[str]) -> HydraCell:
         """Return the cell; raises ConfigError for a leaf that no cell can be found by, and Hydra's errors."""
+        needs = [text for text in overrides if is_need(bare_key(text))]
+        if not needs or self.has_own_needs:
+            return self._cell_of(overrides)
+        # Of the job alone: the app has no such keys.
+        cell = self._cell_of([text for text in overrides if text not in needs])
+        parsed = [self._parsed(text) for text in needs]
+        asked = needs_with({each.key_or_group: each.value() for each in parsed})
+        return replace(cell, settings=replace(cell.settings, needs=asked))
+
+    @cached_property
+    def has_own_needs(self) -> bool:
+        """Whether `needs` is a key of the app's own."""
+        return NEEDS in self._base(()).config
+
+    def _cell_of(self, overrides: Sequence[str]) -> HydraCell:
         plain = self._plain(overrides)
         base = self._base(tuple(text for text in overrides if text not in plain))
         if not base.reusable or not all(self._is_leaf(base, text) for text in plain):

@@ -8,12 +8,11 @@ from typing import Any
 
 from strive.cells.task import Task, read_tasks
 from strive.format import counted
-from strive.slurm.jobs import OPTIONS, SlurmJobs
+from strive.slurm.jobs import LAUNCHERS_KEY, OPTIONS, SlurmJobs
 from strive.slurm.launches import read_jobs
 
 # Of the launcher itself, not of its jobs.
 _LAUNCHERS = {"poll_seconds", "detach", "max_array_size", "snapshot"}
-_NEEDS = ("timeout_min", "mem_gb", "gres")
 
 
 def option_changes(
@@ -62,10 +61,10 @@ def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(options: Mapping[str, Any], submitted: Task, wanted: Mapping[str, Any], task: Task) -> list[str]:
     """Return `key=then, not now` for each value that the job's cell was submitted with and is another one now."""
     then, now = dict(options), dict(wanted)
-    for key in _NEEDS:
+    for name, key in LAUNCHERS_KEY.items():
         # A cell's own value takes precedence over the launcher's.
-        then[key] = getattr(submitted.settings.needs, key) or then.get(key)
-        now[key] = getattr(task.settings.needs, key) or now[key]
+        then[key] = getattr(submitted.settings.needs, name) or then.get(key)
+        now[key] = getattr(task.settings.needs, name) or now[key]
     then |= {key: value for key, value in submitted.flat.items() if not key.startswith("needs.")}
     now |= {key: value for key, value in task.flat.items() if not key.startswith("needs.")}
     keys = [key for key in now if key not in _LAUNCHERS and key in then and then[key] != now[key]]

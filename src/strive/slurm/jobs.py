@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import strive
 from strive.app import APP, current
 from strive.cells import records
 from strive.cells.task import Task, read_tasks
+from strive.config.platform_keys import NeedsConfig
 from strive.console import CONSOLE
 from strive.errors import NoAnswerError, SubmitError
 from strive.options import SlurmOptions
@@ -36,13 +37,17 @@ _SUBMITTING = "submitting.json"
 OPTIONS = "options.json"  # a submission's hydra.launcher
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """What a cell asks of its job."""
+    """What a cell asks of its job; 0 and "" leave it to the cluster."""
 
     timeout_min: int
-    mem_gb: float  # 0: the cluster's default
-    gres: str  # "": none
+    mem_gb: float
+    gres: str
+    cpus: int
+    partition: str
+    constraint: str
+    qos: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ class SlurmJobs:
             submission=self.folder,
             numbers=numbers,
             code=self.code.folder,
-            options=self.options,
+            options=_given(needs, self.options),
             retries=self.options.retries,
             timeout_min=needs.timeout_min,
             signal_delay_s=self.options.signal_delay_s,
@@ -178,21 +183,24 @@ def _python_path(folder: Path) -> str:
     return f'{own} PYTHONPATH={shlex.quote(str(folder))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
 
 
-def needs_of(task: Task, options: SlurmOptions) -> Needs:
+LAUNCHERS_KEY = {item.name: item.name for item in fields(Needs)} | {"cpus": "cpus_per_cell"}  # {of needs: its key}
+
+
+def needs_of(needs: NeedsConfig, options: SlurmOptions) -> Needs:
     """Return what a cell asks for; where it does not say, what the launcher says."""
-    needs = task.settings.needs
-    return Needs(
-        timeout_min=needs.timeout_min or options.timeout_min,
-        mem_gb=needs.mem_gb or options.mem_gb,
-        gres=needs.gres or options.gres,
-    )
+    return Needs(**{name: getattr(needs, name) or getattr(options, key) for name, key in LAUNCHERS_KEY.items()})
+
+
+def _given(needs: Needs, options: SlurmOptions) -> SlurmOptions:
+    """Return what each cell of a job is given of its node."""
+    return replace(options, cpus_per_cell=needs.cpus)
 
 
 def packed(tasks: Mapping[int, Task], options: SlurmOptions) -> dict[Needs, list[list[int]]]:
     """Return {needs: packs}; cells that share a net and images come together as far as possible."""
     groups: dict[Needs, dict[str, list[int]]] = {}
     for number, task in tasks.items():
-        nets = groups.setdefault(needs_of(task, options), {})
+        nets = groups.setdefault(needs_of(task.settings.needs, options), {})
         nets.setdefault(_net(task), []).append(number)
     found = {}
     for needs, nets in groups.items():
@@ -279,10 +287,10 @@ def _parameters(
 ) -> dict[str, Any]:
     """Return what submitit calls the options of sbatch."""
     given = {
-        "partition": options.partition,
+        "partition": needs.partition,
         "account": options.account,
-        "qos": options.qos,
-        "constraint": options.constraint,
+        "qos": needs.qos,
+        "constraint": needs.constraint,
         "gres": needs.gres,
         "mem": f"{round(1024 * needs.mem_gb)}MB" if needs.mem_gb else "",
         "dependency": dependency,
@@ -290,7 +298,7 @@ def _parameters(
     return {key: value for key, value in given.items() if value} | {
         "job_name": options.name,
         "time": needs.timeout_min,
-        "cpus_per_task": _cores(options, needs.gres),
+        "cpus_per_task": _cores(_given(needs, options), needs.gres),
         "nodes": 1,
         "ntasks_per_node": 1,
         "array_parallelism": options.array_parallelism,
@@ -376,7 +384,7 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     ]
     # To sbatch an array's id stands for all its jobs.
     arrays = dict.fromkeys(job.partition("_")[0] for job in after)
-    needs = Needs(options.timeout_min, options.mem_gb, "")
+    needs = replace(needs_of(NeedsConfig(), options), gres="")
     parameters = _parameters(needs, options, code.setup, f"afterany:{':'.join(arrays)}")
     logs = folder.absolute() / "continued"
     logs.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from strive.code.hash import Code, changed_files
 from strive.code.same_code import is_stale
 from strive.config import identity
 from strive.config.keys import defaults, groups
-from strive.config.platform_keys import CellConfig
+from strive.config.platform_keys import CellConfig, is_need
 from strive.decoding import convert
 from strive.errors import RecordError
 from strive.sweeps.factors import independent
@@ -167,7 +167,7 @@ def changes(arguments: Sequence[str]) -> list[str]:
 
 def _is_logistics(key: str) -> bool:
     key = key.lstrip("~")
-    if key in defaults():
+    if key in defaults() or is_need(key):
         return not identity.decides(key)
     # If a group has no science key, choosing one of its options (tracker=none) does not change the cells.
     group = re.split(r"[./@]", key)[0]

@@ -13,6 +13,8 @@ from strive import app
 from strive.cells.metrics import Better
 from strive.config import identity
 from strive.config.keys import defaults, groups
+from strive.config.platform_keys import NEEDS, check_need, is_need
+from strive.errors import ConfigError
 from strive.sweeps.choice import ChoiceSpec
 from strive.sweeps.criterion import Criterion, read_criterion
 from strive.sweeps.override_syntax import NAME, bare_key
@@ -87,6 +89,8 @@ class Faults:
         if key.startswith(("hydra.", "hydra/")):
             self.add(f"{place}: {key} says how to launch, not what a cell is: give it on the command line")
             return False
+        if is_need(key) and NEEDS not in groups():
+            return self._need(place, key)
         if key in defaults() or identity.is_argument(key):
             return True
         own = [name for name in defaults() if key in (name.partition(".")[0], name.rpartition(".")[2])]
@@ -96,6 +100,15 @@ class Faults:
             + (f"did you mean {' or '.join(close)}?" if close else "docs/config.md lists them")
         )
         return False
+
+    def _need(self, place: str, key: str) -> bool:
+        """Return whether there is such a key of needs, which an app need not have."""
+        try:
+            check_need(key)
+        except ConfigError as error:
+            self.add(f"{place}: {error}")
+            return False
+        return True
 
     def values(self, place: str, key: str, value: Any) -> list[Any]:
         """Return the values of a key as a record's config stores them, as far as they are legal."""
