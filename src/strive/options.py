@@ -112,9 +112,13 @@ class SlurmOptions(CellOptions):
     constraint: str = ""  # sbatch --constraint: features that a node must have
     gres: str = ""  # sbatch --gres, such as gpu:1; a cell's needs.gres goes before it
     timeout_min: int = 60  # time limit of a job in minutes; a cell's needs.timeout_min goes before it
-    mem_gb: float = 0.0  # memory of a job; a cell's needs.mem_gb goes before it
+    mem_gb: float = 0.0  # memory of a job, on each node; a cell's needs.mem_gb goes before it
+    nodes: int = 1  # of a job: each trains its share of the job's cells
     name: str = "strive"  # what squeue shows
     setup: list[str] = field(default_factory=list)  # shell lines before Python starts, such as `module load cuda`
+    teardown: list[str] = field(default_factory=list)  # shell lines after it has ended, also before a requeue
+    python: str = ""  # what starts Python in the job, such as `apptainer exec --nv image.sif python`; empty: this one
+    srun_args: list[str] = field(default_factory=list)  # options of srun, which starts the job's one task
     additional_parameters: dict[str, Any] = field(default_factory=dict)  # further options of sbatch: {nice: 100}
     array_parallelism: int = 256  # jobs of one array that run at once
     cells_per_job: int = 1  # cells that share an allocation, one after the other or side by side
@@ -130,7 +134,7 @@ class SlurmOptions(CellOptions):
         """Raise ConfigError for values that mean nothing."""
         super().validate()
         at_least = {
-            "timeout_min": 1, "mem_gb": 0, "array_parallelism": 1, "cells_per_job": 1, "cells_at_once": 0,
+            "timeout_min": 1, "mem_gb": 0, "nodes": 1, "array_parallelism": 1, "cells_per_job": 1, "cells_at_once": 0,
             "signal_delay_s": 5, "max_array_size": 0, "poll_seconds": 0.1,
         }  # fmt: skip
         errors = [
@@ -138,6 +142,11 @@ class SlurmOptions(CellOptions):
             for name, least in at_least.items()
             if not getattr(self, name) >= least
         ]
+        if self.nodes > self.cells_per_job:
+            errors.append(
+                f"hydra.launcher.nodes={self.nodes} share the cells of a job out, of which there are"
+                f" {self.cells_per_job}: give hydra.launcher.cells_per_job={self.nodes} or more"
+            )
         if self.signal_delay_s >= 60 * self.timeout_min:
             errors.append(
                 f"hydra.launcher.signal_delay_s must be less than the time limit of {60 * self.timeout_min} s"

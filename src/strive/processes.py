@@ -27,6 +27,11 @@ def slurm_restarts() -> int:
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
+def slurm_task() -> tuple[int, int]:
+    """Return (number of this process's task, number of tasks) of its SLURM step, which has one on each node."""
+    return int(os.environ.get("SLURM_PROCID", "0")), int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+
+
 def boot_id() -> str:
     """Return what names this start of this machine, or of this container with processes of its own; "" if unknown."""
     try:

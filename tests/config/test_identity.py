@@ -65,6 +65,10 @@ def test_no_logistics_key_changes_the_id():
         "needs.timeout_min",
         "needs.mem_gb",
         "needs.gres",
+        "needs.cpus",
+        "needs.partition",
+        "needs.constraint",
+        "needs.qos",
     }
     assert identity.hash_of(identity.science(flat)) == identity.hash_of(identity.science(flat | logistics))
 

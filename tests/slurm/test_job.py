@@ -2,7 +2,6 @@ import dataclasses
 import json
 import os
 import pickle
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from strive.launch.devices import Slot
 from strive.launch.failure_record import write_failure
 from strive.options import Retries, SlurmOptions
 from strive.slurm import job as packs
-from strive.slurm.job import JobPayload, allocated_slots
+from strive.slurm.job import REQUEUE_CODE, JobPayload, allocated_slots
 from strive.slurm.job_log import JobLog, JobStart, out_of_retries, starts
 
 
@@ -117,22 +116,6 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return codes
 
 
-@pytest.fixture
-def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scontrol that writes down what it was asked, and fails as often as the file `failures` has lines."""
-    place = tmp_path / "bin"
-    place.mkdir()
-    (place / "failures").touch()
-    program = place / "scontrol"
-    program.write_text(
-        f'#!/bin/sh\necho "$@" >> {place}/calls\n'
-        f"if [ -s {place}/failures ]; then sed -i 1d {place}/failures; echo busy >&2; exit 1; fi\n"
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
-    return place
-
-
 def events(pack: JobPayload) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (pack.logs / "12_3-1.jsonl").read_text().splitlines()]
 
@@ -143,6 +126,28 @@ def test_a_job_trains_its_own_cells_and_says_so(pack: JobPayload, tasks: list[Ta
     first, *rest = events(pack)
     assert (first["event"], first["job"], first["restart"], first["node"]) == ("start", "12_3", 1, "node2")
     assert [(event["event"], event["status"]) for event in rest] == [("ended", "done")] * 3
+
+
+def test_each_node_of_a_job_trains_its_share(
+    pack: JobPayload, tasks: list[Task], pool: type[FakePool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    for node, share in enumerate(([tasks[0], tasks[3]], [tasks[1]])):
+        monkeypatch.setenv("SLURM_PROCID", str(node))
+        pack()
+        assert FakePool.trained == [task.cell for task in share]
+    (start,) = starts(pack.logs, "12_3")
+    assert start.ended.keys() == {tasks[0].cell, tasks[1].cell, tasks[3].cell}
+
+
+def test_of_several_nodes_the_one_that_is_not_fit_is_named(tmp_path: Path) -> None:
+    for node in range(3):
+        log = JobLog(tmp_path, "12_3", 0, node)
+        log.write("start", node=f"node{node}")
+        if node == 1:
+            log.write("unfit", cause="no torch")
+    (start,) = starts(tmp_path, "12_3")
+    assert (start.node, start.unfit) == ("node1", "no torch")
 
 
 def test_a_job_with_a_failed_cell_shows_as_failed(pack: JobPayload, pool: type[FakePool]) -> None:
@@ -189,7 +194,6 @@ def test_before_the_time_limit_the_job_goes_back_into_the_queue(
     pack: JobPayload,
     tasks: list[Task],
     pool: type[FakePool],
-    scontrol: Path,
     exits: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -201,19 +205,17 @@ def test_before_the_time_limit_the_job_goes_back_into_the_queue(
         assert pool.limit == 30, "half the time until the limit is for checkpoints"
 
     pool.act = warned
-    (scontrol / "failures").write_text("once\n")
     clock = iter([1000.0, *[1000.0 + 8 * 60] * 10])
     monkeypatch.setattr(packs.time, "monotonic", lambda: next(clock))
     with pytest.raises(EndedError):
         pack()
-    assert (scontrol / "calls").read_text() == "requeue 12_3\n" * 2, "tried again where slurmctld was busy"
-    assert exits == [1]
+    assert exits == [REQUEUE_CODE]
     (start,) = starts(pack.logs, "12_3")
     assert (start.left, start.unfinished) == (Status.timeout, {tasks[0].cell})
 
 
 def test_a_warning_long_before_the_time_limit_is_a_preemption(
-    pack: JobPayload, pool: type[FakePool], scontrol: Path, exits: list[int]
+    pack: JobPayload, pool: type[FakePool], exits: list[int]
 ) -> None:
     # submitit takes it for the time limit in a job of ten minutes or less, and does not requeue it.
     pool.act = lambda pool: setattr(pool, "interrupted", "SIGUSR2")
@@ -221,11 +223,11 @@ def test_a_warning_long_before_the_time_limit_is_a_preemption(
         pack()
     (start,) = starts(pack.logs, "12_3")
     assert start.left is Status.preempted
-    assert (scontrol / "calls").exists()
+    assert exits == [REQUEUE_CODE]
 
 
 def test_after_sigterm_the_job_waits_to_be_ended_by_slurm(
-    pack: JobPayload, pool: type[FakePool], scontrol: Path, exits: list[int], monkeypatch: pytest.MonkeyPatch
+    pack: JobPayload, pool: type[FakePool], exits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One that returned would count as completed, and SLURM would not start it again.
     waited: list[float] = []
@@ -236,11 +238,10 @@ def test_after_sigterm_the_job_waits_to_be_ended_by_slurm(
         pack()
     assert waited
     assert exits == [1]
-    assert not (scontrol / "calls").exists()
 
 
 def test_a_signal_when_all_cells_have_ended_changes_nothing(
-    pack: JobPayload, pool: type[FakePool], scontrol: Path
+    pack: JobPayload, pool: type[FakePool], exits: list[int]
 ) -> None:
     def last_moment(pool: FakePool) -> None:
         for task in pool.tasks:
@@ -249,7 +250,7 @@ def test_a_signal_when_all_cells_have_ended_changes_nothing(
 
     pool.act = last_moment
     pack()
-    assert not (scontrol / "calls").exists()
+    assert exits == []
 
 
 def test_a_cell_that_was_preempted_too_often_gets_its_record_and_costs_no_other_cell(

@@ -26,6 +26,7 @@ from strive.decide import sweeping
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.options import SlurmOptions
+from strive.slurm.job import REQUEUE_CODE
 from strive.slurm.jobs import (
     JobArray,
     SlurmJobs,
@@ -115,6 +116,7 @@ def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJob
         [make_task(f"seed={seed}", "needs.mem_gb=2.5") for seed in range(2)],
         partition="gpu", account="us", qos="high", constraint="a100", gres="gpu:1", timeout_min=90, cpus_per_cell=3,
         cells_per_job=1, signal_delay_s=45, array_parallelism=1, setup=["module load cuda"], name="grid",
+        teardown=["rm -r scratch"], python="apptainer exec --nv image.sif python", srun_args=["--cpu-bind=none"],
         additional_parameters={"nice": 100, "open-mode": "truncate"},
     )  # fmt: skip
     (array,) = jobs.arrays([0, 1])
@@ -129,6 +131,27 @@ def test_what_sbatch_gets(make_task: MakeTask, make_jobs: Callable[..., SlurmJob
     assert "wckey" not in options, "clusters that check it refuse submitit's"
     text = (cluster.folder / "script-41").read_text()
     assert text.index("module load cuda") < text.index("export PYTHONSAFEPATH=1"), "ours is the last word"
+    assert re.search(
+        "^srun .* --cpu-bind=none .* apptainer exec --nv image.sif python -u -m strive", text, re.MULTILINE
+    )
+    assert text.index("strive.slurm.job_main") < text.index("rm -r scratch") < text.index("scontrol requeue")
+
+
+@pytest.mark.parametrize(("code", "requeues"), [(0, 0), (1, 0), (REQUEUE_CODE, 2)])
+def test_the_script_ends_as_its_task_and_puts_the_job_back_where_that_says_so(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, code: int, requeues: int
+) -> None:
+    jobs = make_jobs([make_task(f"seed={seed}") for seed in range(2)], setup=["set -eu"], teardown=["echo cleaned up"])
+    jobs.submit(*jobs.arrays([0, 1]))
+    cluster.script("srun", f"exit {code}")
+    # slurmctld is busy at first
+    cluster.script("scontrol", f'cd {cluster.folder}; echo "$@" >> asked; [ $(wc -l < asked) -gt 1 ]')
+    environment = os.environ | {"SLURM_JOB_ID": "43", "SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "1"}
+    script = ["bash", str(cluster.folder / "script-41")]
+    ended = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (code, "cleaned up\n"), ended.stderr
+    asked = cluster.folder / "asked"
+    assert (asked.read_text() if asked.exists() else "") == "requeue 41_1\n" * requeues
 
 
 @pytest.mark.parametrize(
@@ -449,9 +472,18 @@ def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_pa
     [
         ({"cells_per_job": 0}, "hydra.launcher.cells_per_job must be 1 or more, got 0"),
         ({"timeout_min": 1}, "hydra.launcher.signal_delay_s must be less than the time limit of 60 s"),
+        ({"nodes": 2}, "hydra.launcher.nodes=2 share the cells of a job out, of which there are 1: give"),
         ({"poll_seconds": 0}, "hydra.launcher.poll_seconds must be 0.1 or more, got 0"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         SlurmOptions(**options).validate()  # type: ignore[arg-type]
+
+
+def test_every_option_is_in_the_table_of_the_docs() -> None:
+    section = (ROOT / "docs" / "slurm.md").read_text().partition("## Every option")[2].partition("\n## ")[0]
+    first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == {
+        item.name for item in dataclasses.fields(SlurmOptions)
+    }

@@ -65,6 +65,21 @@ def test_more_jobs_than_a_user_may_have_go_in_as_others_end(accounts: SlurmLab, 
         clean_up(study)
 
 
+def test_what_a_full_queue_does_not_take_is_submitted_after_the_launch_has_detached(
+    accounts: SlurmLab, tmp_path: Path
+) -> None:
+    # As sbatch -M, squeue -M and so on: SLURM's programs then look the cluster up, and say its name.
+    study = Study(accounts, tmp_path, environ={"SLURM_CLUSTERS": "lab"})
+    try:
+        launch = study.launch("+model.kwargs.name=range(5)", "hydra.launcher.account=us", "hydra.launcher.detach=true")
+        assert launch.ends() == 0, study.told()
+        assert "submits 3 cells more as others end" in launch.said()
+        wait_until(lambda: study.statuses()["done"] == 5, 120, study.told)
+        study.is_complete(*map(str, range(5)))
+    finally:
+        clean_up(study)
+
+
 def test_a_limit_of_a_whole_group_is_waited_for_too(
     accounts: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

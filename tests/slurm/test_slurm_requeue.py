@@ -1,5 +1,6 @@
 """Jobs that SLURM stops and starts again: their cells go on from the last step, and no step is trained twice."""
 
+import sys
 import time
 
 import pytest
@@ -65,10 +66,15 @@ def test_a_preemption_with_a_warning_is_not_taken_for_the_time_limit(signalling:
 
 
 def test_a_cell_longer_than_the_time_limit_goes_on_in_the_same_job(study: Study) -> None:
+    # As in a container, which has none of SLURM's programs.
+    container = study.folder / "container"
+    container.write_text('#!/bin/sh\nPATH=/nowhere exec "$@"\n')
+    container.chmod(0o755)
     # SLURM looks at time limits each 30 s and warns up to a minute early; the shortest limit is a minute.
     study.hold(2, "a")
     launch = study.launch(
-        "+model.kwargs.name=a", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25"
+        "+model.kwargs.name=a", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25",
+        f"hydra.launcher.python='{container} {sys.executable}'",
     )  # fmt: skip
     wait_until(lambda: [start for job in study.jobs() for start in study.starts(job) if start.left], 120, study.told)
     study.release()

@@ -43,6 +43,13 @@ def test_a_step_has_the_scripts_environment_where_a_site_exports_none(
     assert "here\n" in printed(lab, "printenv", "OF_THE_SCRIPT", setup=["export OF_THE_SCRIPT=here"])
 
 
+def test_srun_has_the_users_options_and_the_script_the_lines_after_it(printed: Printed, lab: SlurmLab) -> None:
+    said = printed(
+        lab, "printenv", "HERE", srun_args=["--label", "--export=ALL,HERE=in the task"], teardown=["echo after"]
+    )
+    assert said == "0: in the task\nafter\n"
+
+
 def test_a_task_has_as_many_cores_as_it_asked_for(printed: Printed, strict_lab: SlurmLab) -> None:
     program = "import os; print('cores:', len(os.sched_getaffinity(0)))"
     assert "cores: 2\n" in printed(strict_lab, sys.executable, "-c", program, cpus_per_cell=2)

@@ -1,12 +1,14 @@
 import dataclasses
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import Cluster
+from programs import SBATCH, Cluster
 from support import MakeConfig
 
+from strive import signals
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
@@ -21,6 +23,7 @@ from strive.slurm import watch as watch_module
 from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import JobLog
 from strive.slurm.jobs import SlurmJobs
+from strive.slurm.launches import read_jobs
 from strive.slurm.submit_queue import SubmitQueue
 from strive.slurm.watch import JobWatcher
 
@@ -195,6 +198,91 @@ def test_a_detached_launch_says_which_jobs_have_its_cells(make_watch: MakeWatch,
     assert {cell: ended.job for cell, ended in watch.ended.items()} == {tasks[0].cell: "41_0", tasks[1].cell: "41_1"}
 
 
+def only_held(cluster: Cluster, after: int) -> None:
+    """Let sbatch refuse, after so many submissions, all jobs but those that are to be held."""
+    cluster.script("sbatch-of-before", SBATCH.format(place=cluster.folder))
+    cluster.script(
+        "sbatch",
+        f'if [ -e {cluster.folder}/script-{40 + after} ] && ! grep -q -- --hold "$1"; then echo "{FULL}" >&2; exit 1\n'
+        f'fi; exec {cluster.folder}/sbatch-of-before "$@"',
+    )
+
+
+def test_a_detached_launch_leaves_what_a_full_queue_does_not_take_to_a_job(
+    make_watch: MakeWatch, cluster: Cluster, tasks: list[Task], capsys: pytest.CaptureFixture[str]
+) -> None:
+    only_held(cluster, after=1)
+    watch = make_watch(4, detach=True, gres="gpu:1", python="apptainer exec image.sif python")
+    assert {cell: ended.job for cell, ended in watch.ended.items()} == {
+        task.cell: job for task, job in zip(tasks, ("41_0", "41_1", "41_2", "42"), strict=True)
+    }
+    assert "gres" in cluster.options(41)
+    assert "gres" not in cluster.options(42), "it trains nothing"
+    assert "apptainer" not in (cluster.folder / "script-42").read_text(), "where there need be no sbatch"
+    start = "update JobId=42 Dependency=afterany:41_0?afterany:41_1?afterany:41_2"
+    assert cluster.calls("scontrol")[-2:] == [start, "release 42"]
+    said = capsys.readouterr().err
+    assert "SLURM job 42 submits 1 cell more as others end" in said
+    assert "To cancel: scancel 41 42" in said
+    assert "not submitted" not in said
+
+
+def test_a_full_queue_without_a_place_for_that_job_gets_it_for_the_last_one_that_waits(
+    make_watch: MakeWatch, cluster: Cluster, tasks: list[Task]
+) -> None:
+    cluster.set("scancel")
+    cluster.refuse(FULL, after=1)
+    watch = make_watch(4)
+    cluster.shows(j41_0="RUNNING", j41_1="PENDING", j41_2="PENDING")
+    cluster.refuse("")
+    watch.detach()
+    assert cluster.calls("scancel") == ["41_2"]
+    jobs = {cell: ended.job for cell, ended in watch.ended.items()}
+    assert [jobs[task.cell] for task in tasks] == ["41_0", "41_1", "43", "43"]
+
+
+def test_a_place_that_is_not_needed_or_the_only_one_is_given_back(
+    make_watch: MakeWatch, cluster: Cluster, tasks: list[Task]
+) -> None:
+    cluster.set("scancel")
+    only_held(cluster, after=0)
+    (cluster.folder / "script-40").touch()
+    watch = make_watch(1, detach=True)
+    assert cluster.calls("scancel") == ["41"]
+    assert [ended.job for ended in watch.ended.values()] == [""]
+
+
+def test_the_job_that_submits_the_rest_hands_its_cells_over_one_by_one(
+    make_watch: MakeWatch, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_held(cluster, after=1)
+    make_watch(4, detach=True)
+    cluster.script("sbatch", f'exec {cluster.folder}/sbatch-of-before "$@"')
+    (folder,) = (tmp_path / "runs" / "sweeps" / "grid").iterdir()
+    assert read_jobs(folder)["42"] == [3]
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    # The test's own process must keep its signals.
+    monkeypatch.setattr(signals, "listen", lambda: None)
+    (called,) = [path for path in (folder / "logs").glob("*.pkl") if b"SubmitRest" in path.read_bytes()]
+    pickle.loads(called.read_bytes())[0]()
+    assert read_jobs(folder) == {"41_0": [0], "41_1": [1], "41_2": [2], "42": [], "43": [3]}
+
+
+def test_a_launch_goes_over_to_the_jobs_that_another_one_has_submitted_for_its_cells(
+    make_watch: MakeWatch, cluster: Cluster, tasks: list[Task], tmp_path: Path
+) -> None:
+    earlier = tmp_path / "runs" / "sweeps" / "grid" / "20260101-000000-0000"
+    earlier.mkdir(parents=True)
+    write_tasks(earlier / "tasks.jsonl", tasks)
+    (earlier / "jobs.json").write_text('{"8": [0, 1]}')
+    watch = make_watch(2, with_job={tasks[0].cell: "8", tasks[1].cell: "8"})
+    (earlier / "jobs.json").write_text('{"8": [], "9": [1], "10": [0]}')
+    cluster.shows(j8="COMPLETED", j9="RUNNING", j10="RUNNING")
+    look(watch, 5)
+    assert watch._with_job == {tasks[0].cell: "10", tasks[1].cell: "9"}
+    assert "script-41" not in os.listdir(cluster.folder)
+
+
 def test_what_the_queue_does_not_take_goes_in_later(make_jobs: Callable[..., SlurmJobs], cluster: Cluster) -> None:
     cluster.refuse(FULL, after=1)
     said: list[str] = []
@@ -202,13 +290,13 @@ def test_what_the_queue_does_not_take_goes_in_later(make_jobs: Callable[..., Slu
     for number in range(4):
         intake.add(number)
     assert intake.submit([]) == {0: "41_0", 1: "41_1"}
-    assert intake.held_back == 2
+    assert len(intake.held_back) == 2
     assert [line for line in said if "what is left goes in when there is room" in line]
     assert intake.submit(["41_0"]) == {}, "not asked again at once"
     intake._not_before = 0.0
     cluster.refuse("")
     assert set(intake.submit(["41_0"])) == {2, 3}
-    assert intake.held_back == 0
+    assert len(intake.held_back) == 0
 
 
 def test_a_limit_that_nothing_of_ours_can_make_room_under_is_an_error(
@@ -259,7 +347,7 @@ def test_a_slurm_that_cannot_say_how_long_an_array_may_be_is_asked_again(
     intake = SubmitQueue(make_jobs(1), lambda line: None)
     intake.add(0)
     assert intake.submit([]) == {}
-    assert intake.held_back == 1
+    assert len(intake.held_back) == 1
     cluster.set("scontrol", "MaxArraySize = 3\nMaxJobCount = 10000\n")
     intake._not_before = 0.0
     assert intake.submit([]) == {0: "41"}

@@ -3,16 +3,14 @@
 A JobPayload is pickled at submission and called in the job (slurm.job_main). SLURM signals every process of
 a job, the workers too: each cell writes a checkpoint and stops. What follows depends on the signal.
 - USR2 comes some time before the time limit, because the job has asked for it, and on some clusters
-  before a preemption: the job puts itself back into the queue.
+  before a preemption: the job's script puts it back into the queue.
 - TERM comes before SLURM ends the job, for a preemption, a requeue or a cancel. The job waits for that:
   one that returned now would count as completed, and SLURM would not start it again.
 """
 
-import itertools
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -28,12 +26,13 @@ from strive.launch.devices import Slot, slots
 from strive.launch.failure_record import write_failure
 from strive.launch.pool import WorkerPool
 from strive.options import CellOptions, Retries
-from strive.processes import slurm_job, slurm_restarts, usable_cores
-from strive.slurm.job_log import JobLog, out_of_retries, starts
+from strive.processes import slurm_job, slurm_restarts, slurm_task, usable_cores
+from strive.slurm.job_log import JobLog, out_of_retries, start_name, starts
 from strive.slurm.snapshot import check_code
 from strive.trackers.session import UploadSession, session_of
 
-_WARNING = signal.SIGUSR2.name
+REQUEUE_CODE = 75  # the exit code after which a job's script puts it back into the queue; sysexits' EX_TEMPFAIL
+WARNING = signal.SIGUSR2.name
 _IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
 _END_SECONDS = 900.0  # how long to wait for SLURM to end a job that it has sent TERM
 _TELL_SECONDS = 10.0  # between two looks at who trains what
@@ -56,16 +55,22 @@ class JobPayload:
         streams.guard()
         if self.code is not None:
             check_code(self.code)
-        _JobRun(self, JobLog(self.logs, slurm_job(), slurm_restarts())).run()
+        _JobRun(self, JobLog(self.logs, slurm_job(), slurm_restarts(), slurm_task()[0])).run()
 
     @property
     def logs(self) -> Path:
         """Where the job writes to."""
         return self.submission / "logs"
 
+    @property
+    def share(self) -> list[int]:
+        """The lines of tasks.jsonl for this node of the job."""
+        task, num_tasks = slurm_task()
+        return self.numbers[task::num_tasks]
+
     def tasks(self) -> list[Task]:
-        """Return the job's cells."""
-        wanted = set(self.numbers)
+        """Return the cells for this node of the job."""
+        wanted = set(self.share)
         with (self.submission / "tasks.jsonl").open("rb") as lines:
             # The other jobs' lines need no parsing.
             return [from_line(Task, line) for number, line in enumerate(lines) if number in wanted]
@@ -97,13 +102,13 @@ class _JobRun:
             sys.exit(1)
 
     def _train(self, tasks: list[Task], job: str) -> None:
-        logs = self.payload.logs / f"{job}-{slurm_restarts()}"
+        logs = self.payload.logs / start_name(job, slurm_restarts(), slurm_task()[0])
         session = session_of(
             tasks,
             log=logs / "wandb.log",
             say=_print,
             # One of hundreds of jobs is enough to upload the plan.
-            plans=[self.payload.submission.parent.name] if 0 in self.payload.numbers else [],
+            plans=[self.payload.submission.parent.name] if 0 in self.payload.share else [],
             # The launch has checked what W&B needs; if it is missing in the job, cells train all the same.
             strict=False,
             # After a warning there must be time to put the job back into the queue.
@@ -124,10 +129,10 @@ class _JobRun:
         if not signal_name or all(end.status is not None for end in ended.values()):
             return
         self._leave(signal_name)
-        if signal_name == _WARNING:
+        if signal_name == WARNING:
             self._put_back()
         else:
-            self._await_end()
+            await_end()
 
     def _ended(self, ended: CellOutcome) -> None:
         if self._session is not None:
@@ -156,7 +161,7 @@ class _JobRun:
         if pool.interrupted:
             # At once: SLURM may end this process before the cells have written their checkpoints.
             self._leave(pool.interrupted)
-            if pool.interrupted == _WARNING:
+            if pool.interrupted == WARNING:
                 # Time must be left to put the job back into the queue.
                 pool.stop(max(1.0, min(60.0, self.payload.signal_delay_s / 2)))
 
@@ -175,19 +180,10 @@ class _JobRun:
         return True
 
     def _put_back(self) -> None:
-        """Put this job back into the queue, after the warning before its end."""
-        for attempt in itertools.count(1):
-            queue_error = _requeue(slurm_job())
-            if not queue_error:
-                self.log.write("requeued")
-                print("the job goes back into the queue", flush=True)
-                break
-            print(f"scontrol requeue: {queue_error}", file=sys.stderr, flush=True)
-            if attempt == 3:
-                break
-            time.sleep(2)
-        # SLURM starts a job again that has asked for it, whatever its exit code.
-        os._exit(1)
+        """End so that this job goes back into the queue, after the warning before its end."""
+        self.log.write("requeued")
+        print("the job goes back into the queue", flush=True)
+        os._exit(REQUEUE_CODE)
 
     def _leave(self, signal_name: str) -> None:
         """Log, once, why this start ends before its cells."""
@@ -204,12 +200,13 @@ class _JobRun:
         self.log.write("left", status=status.value, cause=cause, seconds=round(ran, 1))
         print(f"left after {ran:.0f} s: {cause}", flush=True)
 
-    def _await_end(self) -> None:
-        """Wait until SLURM ends this job, after it has said that it will."""
-        end = time.monotonic() + _END_SECONDS
-        while time.monotonic() < end:
-            time.sleep(1)
-        os._exit(1)
+
+def await_end() -> None:
+    """Wait until SLURM ends this job, after it has said that it will."""
+    end = time.monotonic() + _END_SECONDS
+    while time.monotonic() < end:
+        time.sleep(1)
+    os._exit(1)
 
 
 def allocated_slots(options: CellOptions, tasks: list[Task]) -> list[Slot]:
@@ -226,12 +223,3 @@ def _print(message: str) -> None:
 
 def _node() -> str:
     return os.environ.get("SLURMD_NODENAME", "")
-
-
-def _requeue(job: str) -> str:
-    """Put a job back into the queue; return what was wrong, "" if nothing."""
-    try:
-        result = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return result.stderr.strip() or f"exit code {result.returncode}" if result.returncode else ""

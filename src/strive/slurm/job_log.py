@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from strive.options import Retries
 
 
 class JobLog:
-    """Writes logs/<job>-<restart>.jsonl. Each start has its own file, so an old process of the job disturbs nothing."""
+    """Writes logs/<job>-<restart>.jsonl. Each start has its own file, so an old process of the job disturbs nothing.
 
-    def __init__(self, logs: Path, job: str, restart: int) -> None:
+    The second node of a job, and each further one, has a file of its own, <job>-<restart>.<node>.jsonl.
+    """
+
+    def __init__(self, logs: Path, job: str, restart: int, task: int = 0) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._path = logs / f"{job}-{restart}.jsonl"
+        self._path = logs / f"{start_name(job, restart, task)}.jsonl"
         self._seen = set[str]()
 
     def write(self, event: str, **facts: Any) -> None:
@@ -36,6 +39,11 @@ class JobLog:
         for cell in sorted(set(cells) - self._seen):
             self._seen.add(cell)
             self.write("began", cell=cell)
+
+
+def start_name(job: str, restart: int, task: int) -> str:
+    """Return what the files of a start of a job are called, on one of its nodes."""
+    return f"{job}-{restart}" + (f".{task}" if task else "")
 
 
 @dataclass(slots=True)
@@ -60,20 +68,24 @@ class JobStart:
 
 def starts(logs: Path, job: str) -> list[JobStart]:
     """Return the starts of a job, the first one first."""
-    found = [_read(path, int(path.stem.rpartition("-")[2])) for path in logs.glob(f"{job}-*.jsonl")]
-    return sorted(found, key=lambda start: start.restart)
+    found: dict[int, list[Path]] = {}
+    for path in sorted(logs.glob(f"{job}-*.jsonl")):
+        found.setdefault(int(path.stem.rpartition("-")[2].partition(".")[0]), []).append(path)
+    return [_read(found[restart], restart) for restart in sorted(found)]
 
 
-def _read(path: Path, restart: int) -> JobStart:
+def _read(paths: Sequence[Path], restart: int) -> JobStart:
+    """Return a start from the files of its nodes."""
     start = JobStart(restart=restart)
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (line for path in paths for line in path.read_text(encoding="utf-8", errors="replace").splitlines()):
         try:
             event = json.loads(line)
         except ValueError:
             continue  # half a line: it was killed while it wrote
         match event["event"]:
             case "start":
-                start.node = event["node"]
+                # Of several nodes the one that is not fit.
+                start.node = start.node if start.unfit else event["node"]
             case "began":
                 start.began.add(event["cell"])
             case "ended":

@@ -6,13 +6,14 @@ has the same, by its mark, for an array that was passed to sbatch and not answer
 """
 
 import json
+import math
 import os
 import re
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -28,7 +29,7 @@ from strive.console import CONSOLE
 from strive.errors import NoAnswerError, SubmitError
 from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
-from strive.slurm.job import JobPayload
+from strive.slurm.job import REQUEUE_CODE, JobPayload
 from strive.slurm.launches import belongs_to, read_jobs, read_launch
 from strive.slurm.snapshot import MODULES, freeze_app, freeze_code, freeze_modules
 from strive.slurm.squeue import SlurmQueue
@@ -62,7 +63,12 @@ class JobArray:
 class SlurmJobs:
     """Hands cells of one submission to SLURM."""
 
-    def __init__(self, folder: Path, options: SlurmOptions, *, dependency: str = "") -> None:
+    def __init__(
+        self, folder: Path, options: SlurmOptions, *, dependency: str = "", code: "FrozenCode | None" = None
+    ) -> None:
+        """code: what was frozen for the submission before."""
+        if code is not None:
+            self.code = code
         # A job may start in another directory.
         self.folder, self.options, self._dependency = folder.absolute(), options, dependency
         self.tasks = read_tasks(self.folder / "tasks.jsonl")
@@ -136,6 +142,37 @@ class SlurmJobs:
             self.jobs |= dict(zip(ids, array.packs, strict=True))
             _write_jobs(self.folder, self.jobs)
         return ids
+
+    def reserve(self, function: Callable[[], object]) -> str:
+        """Submit a job that SLURM holds until `let_go`, and return its id.
+
+        Raises SubmitError if sbatch refuses.
+        """
+        parameters = _helpers_parameters(self.options, self.code.setup)
+        parameters["additional_parameters"]["hold"] = True
+        with _signals_deferred():
+            (job,) = sbatch.submit(self.logs, parameters, [function], sbatch.new_mark(), again=False)
+            self.jobs[job] = []
+            _write_jobs(self.folder, self.jobs)
+        return job
+
+    def let_go(self, job: str, numbers: list[int], after: Sequence[str]) -> None:
+        """Give these cells to a reserved job, which starts when one of the others has ended."""
+        self.jobs[job] = numbers
+        _write_jobs(self.folder, self.jobs)
+        squeue.start_after(job, after)
+
+    def give_up(self, job: str) -> list[int]:
+        """Cancel a job that has not begun, and return its cells."""
+        squeue.cancel([job])
+        numbers = self.jobs.pop(job)
+        _write_jobs(self.folder, self.jobs)
+        return numbers
+
+    def take_from(self, job: str, taken: Mapping[int, str]) -> None:
+        """Note that cells of a job that submits cells have jobs of their own now."""
+        self.jobs[job] = [number for number in self.jobs[job] if number not in taken]
+        _write_jobs(self.folder, self.jobs)
 
     def _payload(self, numbers: list[int], needs: Needs) -> JobPayload:
         return JobPayload(
@@ -299,12 +336,16 @@ def _parameters(
         "job_name": options.name,
         "time": needs.timeout_min,
         "cpus_per_task": _cores(_given(needs, options), needs.gres),
-        "nodes": 1,
+        "nodes": options.nodes,
         "ntasks_per_node": 1,
         "array_parallelism": options.array_parallelism,
         "signal_delay_s": options.signal_delay_s,
         # Ours last: a line of the user's must not put another strive first.
         "setup": [*options.setup, *_SRUN_ENVIRONMENT, *setup],
+        "teardown": [*options.teardown, *_REQUEUE],
+        # One node's end is not the others'.
+        "srun_args": [*options.srun_args, *(["--kill-on-bad-exit=0", "--wait=0"] if options.nodes > 1 else [])],
+        "python": options.python,
         "stderr_to_stdout": True,
         # submitit sends one, which clusters that check it refuse.
         "wckey": None,
@@ -313,10 +354,10 @@ def _parameters(
 
 
 def _cores(options: SlurmOptions, gres: str) -> int:
-    """Return how many cores a job asks for: those of a cell, times the cells that it trains side by side."""
+    """Return how many cores a job asks for on each node: those of a cell, times the cells side by side."""
     groups = _num_gpus(gres) // (options.gpus_per_cell or sys.maxsize)
     at_once = options.cells_at_once or groups * (options.cells_per_gpu or 1) or 1
-    return (options.cpus_per_cell or 1) * min(at_once, options.cells_per_job)
+    return (options.cpus_per_cell or 1) * min(at_once, math.ceil(options.cells_per_job / options.nodes))
 
 
 def _num_gpus(gres: str) -> int:
@@ -324,6 +365,15 @@ def _num_gpus(gres: str) -> int:
     found = re.search(r"(?:^|,)(?:gres/)?gpu(?::[a-zA-Z_][^:,]*)?(?::(\d+))?(?:\(.*?\))?(?:,|$)", gres)
     return int(found[1] or 1) if found else 0
 
+
+# In the script, not in its task: there need be no scontrol in a container. The id is an array's task alone.
+_REQUEUE = (
+    f'if [ "${{{sbatch.EXIT_CODE}:-0}}" -eq {REQUEUE_CODE} ]; then',
+    '    id="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"',
+    '    for pause in 2 2 0; do scontrol requeue "$id" && break; sleep "$pause"; done',
+    "fi",
+    f'exit "${{{sbatch.EXIT_CODE}:-0}}"',
+)
 
 # What srun, unlike the script itself, does not have of its own: the environment where a site or a user wants sbatch
 # to export none, and from SLURM 22.05 on the cores of a task.
@@ -384,10 +434,20 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     ]
     # To sbatch an array's id stands for all its jobs.
     arrays = dict.fromkeys(job.partition("_")[0] for job in after)
-    needs = replace(needs_of(NeedsConfig(), options), gres="")
-    parameters = _parameters(needs, options, code.setup, f"afterany:{':'.join(arrays)}")
+    dependency = f"afterany:{':'.join(arrays)}"
     logs = folder.absolute() / "continued"
     logs.mkdir(parents=True, exist_ok=True)
     function = CommandFunction(command, cwd=str(Path.cwd()))
+    parameters = _helpers_parameters(options, code.setup, dependency)
     (job,) = sbatch.submit_patiently(logs, parameters, [function], CONSOLE.print)
     return job
+
+
+def _helpers_parameters(options: SlurmOptions, setup: Sequence[str], dependency: str = "") -> dict[str, Any]:
+    """Return the options of a job that trains nothing: one core, no GPU, and no container, for it calls sbatch."""
+    needs = replace(needs_of(NeedsConfig(), options), gres="", cpus=1)
+    for_training = ("gpu", "exclusive", "tres", "cpus", "mem_per", "mem-per", "dependency")
+    further = {key: value for key, value in options.additional_parameters.items() if not key.startswith(for_training)}
+    return _parameters(
+        needs, replace(options, python="", nodes=1, cells_per_job=1, additional_parameters=further), setup, dependency
+    )

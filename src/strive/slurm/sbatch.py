@@ -17,6 +17,8 @@ from uuid import uuid4
 from strive.errors import ROOM_LATER, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.slurm.squeue import job_with
 
+EXIT_CODE = "strive_rc"  # the shell's variable for that of Python; unset: 0
+_NOT_SUBMITITS = ("additional_parameters", "python", "srun_args")
 _CALL_SECONDS = 120.0  # sbatch itself tries for long where slurmctld is busy
 _PAUSE_SECONDS = 20.0  # between two tries where SLURM does not answer
 _PATIENCE_SECONDS = 1800.0  # how long to try that, if there is nothing else to watch
@@ -40,8 +42,8 @@ def submit(
 ) -> list[str]:
     """Let SLURM call the functions, each in a job of its own, and return the jobs' ids.
 
-    parameters: submitit's. mark: from `new_mark`, in the jobs' comment and their script's name.
-    again: sbatch was called with this mark before and has not answered.
+    parameters: submitit's, and `python`, what starts Python. mark: from `new_mark`, in the jobs' comment and their
+    script's name. again: sbatch was called with this mark before and has not answered.
 
     Raises SubmitError if sbatch refuses, TooManyJobsError if it may take them later, NoAnswerError.
     """
@@ -90,8 +92,10 @@ def _submitted(logs: Path, parameters: Mapping[str, Any], functions: Sequence[Ca
     logs.mkdir(parents=True, exist_ok=True)
     script, called = logs / f"{mark}.sh", logs / f"{mark}.pkl"
     called.write_bytes(pickle.dumps(list(functions)))
-    program = [sys.executable, "-u", "-m", "strive.slurm.job_main", str(called)]
-    script.write_text(_script(logs, parameters, len(functions), mark, shlex.join(program)))
+    python = parameters.get("python") or shlex.quote(sys.executable)
+    # Its exit code is for the lines after it, also where a line before has said `set -e`.
+    command = f"{python} -u -m strive.slurm.job_main {shlex.quote(str(called))} || {EXIT_CODE}=$?"
+    script.write_text(_script(logs, parameters, len(functions), mark, command))
     try:
         return _sbatch(script)
     except NoAnswerError:
@@ -112,10 +116,10 @@ def _script(logs: Path, parameters: Mapping[str, Any], number: int, mark: str, c
     further = dict(parameters.get("additional_parameters", {}))
     comment = " ".join(filter(None, (str(further.get("comment") or ""), mark)))
     executor.update_parameters(
-        **{key: value for key, value in parameters.items() if key != "additional_parameters"},
+        **{key: value for key, value in parameters.items() if key not in _NOT_SUBMITITS},
         additional_parameters=further | {"output": output, "comment": comment},
         # The last of two words on the output counts.
-        srun_args=["--output", output],
+        srun_args=[*parameters.get("srun_args", ()), "--output", output],
     )
     if number > 1:
         executor.parameters["map_count"] = number

@@ -199,6 +199,18 @@ def release(jobs: Iterable[str]) -> None:
     _call(["scontrol", "release", ",".join(jobs)])
 
 
+def cancel(jobs: Iterable[str]) -> str:
+    """Cancel jobs and return what scancel says, "" if nothing."""
+    answer = _call(["scancel", *jobs])
+    return answer.stderr.strip() if answer else "scancel: no answer in time"
+
+
+def start_after(job: str, others: Iterable[str]) -> None:
+    """Let a job that is held start when one of the others has ended."""
+    _call(["scontrol", "update", f"JobId={job}", "Dependency=" + "?".join(f"afterany:{each}" for each in others)])
+    release([job])
+
+
 def expanded(job: str) -> list[str]:
     """Return the single jobs of an id: 7_[0-2,5%4] is 7_0, 7_1, 7_2 and 7_5."""
     base, bracket, indices = job.partition("_[")

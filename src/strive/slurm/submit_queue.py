@@ -16,8 +16,11 @@ _FULL_SECONDS = 1800.0  # how long to try while we have no job in the queue whos
 class SubmitQueue:
     """Submits cells, one array after the other, and keeps those that the cluster does not take yet."""
 
-    def __init__(self, jobs: SlurmJobs, say: Callable[[str], object]) -> None:
-        self._jobs, self._say = jobs, say
+    def __init__(
+        self, jobs: SlurmJobs, say: Callable[[str], object], on_full: Callable[[], object] = lambda: None
+    ) -> None:
+        """on_full: called each time that SLURM takes no more jobs, or not so many."""
+        self._jobs, self._say, self._on_full = jobs, say, on_full
         self._numbers: list[int] = []  # lines of tasks.jsonl
         self._backlog = deque[JobArray]()
         self._not_before = 0.0  # when to try the backlog again, monotonic seconds
@@ -28,12 +31,23 @@ class SubmitQueue:
     def add(self, number: int) -> None:
         """Take a cell, by its line in tasks.jsonl."""
         self._numbers.append(number)
+        self.try_now()
+
+    def try_now(self) -> None:
+        """Do not wait for the next try."""
         self._not_before = 0.0
 
     @property
-    def held_back(self) -> int:
-        """How many cells the cluster has not taken yet."""
-        return len(self._numbers) + sum(len(pack) for array in self._backlog for pack in array.packs)
+    def held_back(self) -> list[int]:
+        """The lines in tasks.jsonl of cells that the cluster has not taken yet."""
+        return [*self._numbers, *(number for array in self._backlog for pack in array.packs for number in pack)]
+
+    def take_all(self) -> list[int]:
+        """Return the cells that the cluster has not taken yet, and forget them."""
+        found = sorted(self.held_back)
+        self._numbers.clear()
+        self._backlog.clear()
+        return found
 
     def submit(self, in_queue: Collection[str]) -> dict[int, str]:
         """Submit what there is room for and return {line of tasks.jsonl: job}.
@@ -52,6 +66,7 @@ class SubmitQueue:
                 ids = self._jobs.submit(self._backlog[0])
             except TooManyJobsError as error:
                 self.unanswered = False
+                self._on_full()
                 if len(self._backlog[0].packs) > 1:
                     self._split()
                 else:

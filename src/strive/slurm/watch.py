@@ -1,7 +1,6 @@
 """Poll loop over a launch's cells and SLURM jobs: records first, the queue second. Imports no torch."""
 
 import os
-import subprocess
 import time
 from collections import Counter
 from contextlib import suppress
@@ -11,7 +10,7 @@ from strive import signals
 from strive.cells import records
 from strive.cells.lease import owner_of, surely_dead
 from strive.cells.records import Record, Status
-from strive.cells.task import CellOutcome
+from strive.cells.task import CellOutcome, read_tasks
 from strive.errors import LeasedError, RecordError, SubmitError
 from strive.format import counted
 from strive.launch.failure_record import write_failure
@@ -25,14 +24,17 @@ from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import LostCell, lost_cells
 from strive.slurm.jobs import SlurmJobs, submissions
+from strive.slurm.launches import read_jobs
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 from strive.slurm.submit_queue import SubmitQueue
+from strive.slurm.submit_rest import SubmitRest
 
 _SLICE_SECONDS = 0.2  # how soon a signal is noticed while waiting
 _RARELY = 12  # looks between two at the records of cells whose jobs wait
 _SLOWER = 1.5  # so much longer each time until the queue is asked again, as long as nothing is in doubt
 _SLOWEST = 6  # so many times hydra.launcher.poll_seconds at most: half a minute by default
 _RELEASES = 3  # of a job that SLURM holds because its node did not start it
+_DEPENDENCIES = 50  # jobs that a dependency names: the end of one is enough
 _FREE_TRIES = 100  # how often a job of a cell may end before the cell begins
 
 
@@ -50,7 +52,8 @@ class JobWatcher:
         self._with_job = with_job
         # With each cell what its job left of it; None: it was not submitted yet.
         self._owned = OwnedCells[LostCell | None](view.say)
-        self._submit_queue = SubmitQueue(jobs, view.say)
+        self._submitter = ""  # the job that submits what a full queue has not taken, once nobody waits here
+        self._submit_queue = SubmitQueue(jobs, view.say, *([self._reserve] if options.detach else []))
         self._queue = SlurmQueue()
         self._tries = Counter[tuple[str, Status | None]]()
         self._infos: dict[str, JobInfo] = {}
@@ -107,9 +110,8 @@ class JobWatcher:
 
     def _scancel(self) -> None:
         if ids := self._ids_to_cancel():
-            result = subprocess.run(["scancel", *ids], capture_output=True, text=True)
-            said = f": {result.stderr.strip()}" if result.stderr.strip() else ""
-            self._view.say(f"cancelled SLURM {' '.join(ids)}{said}; the same command goes on")
+            said = squeue.cancel(ids)
+            self._view.say(f"cancelled SLURM {' '.join(ids)}{f': {said}' if said else ''}; the same command goes on")
 
     def _give_up(self, why: str) -> None:
         """Cancel the jobs and end, because no job can train here."""
@@ -119,6 +121,7 @@ class JobWatcher:
 
     def detach(self) -> None:
         """Leave the jobs alone, and end."""
+        self._leave_rest_to_a_job()
         if ids := self._ids_to_cancel():
             self._view.say(
                 f"detached from {counted(len(self._with_job), 'cell')}; the same command waits for them again."
@@ -126,9 +129,49 @@ class JobWatcher:
             )
         if held_back := self._submit_queue.held_back:
             self._view.say(
-                f"{counted(held_back, 'cell')} not submitted: SLURM takes no more jobs now; the same command does it"
+                f"{counted(len(held_back), 'cell')} not submitted: SLURM takes no more jobs now;"
+                " the same command does it"
             )
         self._leave_open("in the queue", to_jobs=True)
+
+    def _reserve(self) -> None:
+        """Take a place in the queue, before it is full, for the job that submits the rest."""
+        if self._submitter:
+            return
+        function = SubmitRest(submission=self._jobs.folder, options=self._options, code=self._jobs.code)
+        with suppress(SubmitError):
+            self._submitter = self._jobs.reserve(function)
+
+    def _leave_rest_to_a_job(self) -> None:
+        """Let a job submit what the queue has not taken."""
+        if self._submitter and not (self._submit_queue.held_back and self._with_job):
+            # There is no rest, or this was the only place in the queue.
+            self._jobs.give_up(self._submitter)
+            self._submit_queue.try_now()
+            self._submit()
+            return
+        if not self._submit_queue.held_back or self._submit_queue.unanswered:
+            return
+        if not self._submitter:
+            self._make_room()
+        if self._submitter:
+            mine = [job for job in dict.fromkeys(self._with_job.values()) if job in self._jobs.jobs]
+            rest = self._submit_queue.take_all()
+            self._jobs.let_go(self._submitter, rest, mine[:_DEPENDENCIES])
+            self._with_job |= {self._jobs.tasks[number].cell: self._submitter for number in rest}
+            self._view.say(f"SLURM job {self._submitter} submits {counted(len(rest), 'cell')} more as others end")
+
+    def _make_room(self) -> None:
+        """Give the last of our jobs that wait up for the one that submits the rest."""
+        mine = [job for job in dict.fromkeys(self._with_job.values()) if job in self._jobs.jobs]
+        infos = self._queue.ask(mine)
+        waiting = [job for job in mine if infos[job].phase is JobPhase.pending]
+        if not waiting or len(mine) < 2:
+            return
+        for number in self._jobs.give_up(waiting[-1]):
+            del self._with_job[self._jobs.tasks[number].cell]
+            self._submit_queue.add(number)
+        self._reserve()
 
     def _leave_open(self, cause: str, *, to_jobs: bool) -> None:
         for cell in list(self._open):
@@ -251,6 +294,7 @@ class JobWatcher:
             # A cell that was to be trained anew, and failed, has kept its old record.
             if cell in self._open and (said := self._logged_outcome(cell)) is not None:
                 self._end(said)
+        self._follow(job)
         cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
         for cell, lost in lost_cells(job, info, cells, self._folder_of(job)).items():
             del self._with_job[cell]
@@ -263,6 +307,20 @@ class JobWatcher:
         if self._bad_nodes.names != self._jobs.bad_nodes:
             self._jobs.bad_nodes = list(self._bad_nodes.names)
             squeue.exclude(self._with_job.values(), self._jobs.excluded)
+
+    def _follow(self, job: str) -> None:
+        """Go over to the jobs that a job of SubmitRest has submitted for its cells."""
+        folder = self._folder_of(job)
+        if folder is None or starts(folder / "logs", job):
+            return  # it trains cells
+        jobs = read_jobs(folder)
+        kept = set(jobs.get(job, ()))
+        tasks = {task.cell: number for number, task in enumerate(read_tasks(folder / "tasks.jsonl"))}
+        for cell in [cell for cell, its_job in self._with_job.items() if its_job == job and tasks[cell] not in kept]:
+            others = [other for other, numbers in jobs.items() if tasks[cell] in numbers]
+            if others:
+                self._with_job[cell], self._earlier = others[-1], None
+                self._ask_soon()
 
     def _take_freed(self, freed: ReleasedCell[LostCell | None]) -> None:
         cell = freed.task.cell
