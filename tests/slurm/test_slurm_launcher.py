@@ -5,6 +5,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 from slurm_lab import wait_until
@@ -128,6 +129,29 @@ def test_a_job_that_the_user_cancels_is_not_submitted_again(study: Study) -> Non
     assert record["failure"]["cause"] == f"SLURM job {job} on node1 was cancelled"
     assert f"SLURM job {job} on node1 was cancelled, before the cell began" in launch.said()
     assert list(study.jobs()) == [job]
+
+
+def test_strive_cancel_leaves_checkpoints_and_no_job_in_the_queue(study: Study) -> None:
+    study.hold(2, "a")
+    launch = study.launch(*TWO_CELLS, "hydra.launcher.array_parallelism=1")
+    study.await_hold()
+    first, second = study.jobs()
+    (submission,) = study.submissions()
+    cancel = subprocess.Popen(
+        [sys.executable, "-m", "strive", "cancel", submission.parent.name], cwd=study.folder, env=study.lab.env,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    wait_until(lambda: study.starts(first)[0].left, 30, study.told)
+    study.release()
+    said, _ = cancel.communicate(timeout=60)
+    assert cancel.returncode == 0, said
+    assert "1 with a checkpoint, 1 without" in said
+    assert launch.ends() == 1, study.told()
+    study.lab.await_states({first: "CANCELLED", second: "CANCELLED"})
+    assert study.records() == {}, "cancelled is not failed"
+    again = study.launch(*TWO_CELLS)
+    assert again.ends() == 0, study.told()
+    study.is_complete("a", "b")
 
 
 def test_a_command_that_waits_for_jobs_starts_when_they_have_ended_and_submits_its_own(
