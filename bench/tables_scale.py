@@ -34,20 +34,21 @@ def whole(cells: int) -> int:
     return math.ceil(cells / _SETTINGS) * _SETTINGS
 
 
-def read_row(cells: int, repeats: int) -> str:
-    """Return the table's line for so many records, one in a hundred a failure."""
+def read_row(cells: int, schema: int, repeats: int) -> str:
+    """Return the table's line for so many records of a schema, one in a hundred a failure."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder, "runs")
-        _worker("write", runs, cells=cells, failures=100)
+        _worker("write", runs, cells=cells, failures=100, schema=schema)
         found = [_worker("read", runs, cells=cells) for _ in range(repeats)]
     seconds, processor, peak, plan = (statistics.median(each[key] for each in found) for key in found[0])
-    return f"| {cells:,} | {seconds:.2f} ({processor:.2f}) | {plan:.2f} | {peak / _MEGABYTE:.0f} |"
+    return f"| {cells:,} | {schema} | {seconds:.2f} ({processor:.2f}) | {plan:.2f} | {peak / _MEGABYTE:.0f} |"
 
 
-def read_table(numbers: Sequence[int], repeats: int) -> str:
+def read_table(numbers: Sequence[int], schemas: Sequence[int], repeats: int) -> str:
     """Measure, and return the table of reading."""
-    head = "| records | s (of a core) | of that plan.json: s | peak MB |\n|---|---|---|---|"
-    return "\n".join((head, *(read_row(whole(number), repeats) for number in numbers)))
+    head = "| records | schema | s (of a core) | of that plan.json: s | peak MB |\n|---|---|---|---|---|"
+    rows = (read_row(whole(number), schema, repeats) for number in numbers for schema in schemas)
+    return "\n".join((head, *rows))
 
 
 def sheet_table(cells: int, epochs: int, repeats: int) -> str:
@@ -145,7 +146,7 @@ def _settings() -> Iterator["Config"]:
                 yield checked(Config(model=model, optimizer=optimizer))
 
 
-def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None:
+def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0, schema: int = 2) -> None:
     """Write records of untrained cells, and their plan.
 
     Every `failures`-th is a failure; 0: none. epochs: lines of history.jsonl; 0: no such file.
@@ -169,7 +170,8 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0) -> None
             folder = runs / cell
             folder.mkdir(parents=True)
             # Not write_record, which waits for the disk each time.
-            (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            content = json.dumps(record if schema == 2 else _as_schema1(record), indent=2)
+            (folder / "record.json").write_text(f"{content}\n", encoding="utf-8")
             if epochs:
                 (folder / "history.jsonl").write_text(_curve(epochs, error), encoding="utf-8")
             planned.append(Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code=""))
@@ -208,6 +210,23 @@ def _record(cell: str, config: dict[str, Any], error: float | None, digest: str)
     }
 
 
+def _as_schema1(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of `_record` as the first version wrote it."""
+    made, outputs, failed = record["provenance"], record["outputs"], record["failure"] is not None
+    kept = {name: value for name, value in made.items() if name not in ("seconds", "packages", "details")}
+    more = {"train_seconds": made["seconds"], "torch": "2", "data_fingerprint": record["data"]["images"]}
+    hashes = {f"{name}_sha256": digest for name, digest in outputs.items()}
+    return {
+        "schema": 1,
+        "cell": record["cell"],
+        "status": record["status"],
+        "config": record["config"] | record["logistics"],
+        "result": None if failed else record["metrics"] | hashes,
+        "failure": record["failure"],
+        "provenance": kept | made["details"] | more,
+    }
+
+
 def _curve(epochs: int, error: float) -> str:
     """Return history.jsonl with so many lines."""
     shares = [error + 0.8 / (epoch + 1) for epoch in range(epochs)]
@@ -233,6 +252,9 @@ def main() -> None:
     parser.add_argument(
         "--cells", type=int, nargs="*", default=[100, 1000, 10_000, 100_000], help="sizes of the sweeps that are read"
     )
+    parser.add_argument(
+        "--schemas", type=int, nargs="+", choices=(1, 2), default=[2, 1], help="versions of the records that are read"
+    )
     parser.add_argument("--sheet", type=int, default=1000, help="cells of the sweep with a report; 0: none")
     parser.add_argument("--epochs", type=int, default=350, help="length of its learning curves")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is timed; the median counts")
@@ -245,7 +267,8 @@ def main() -> None:
     if min([*options.cells, options.epochs, options.repeats]) < 1 or options.sheet < 0:
         parser.error("--cells, --epochs and --repeats must be at least 1, --sheet at least 0")
     if options.cells:
-        print(f"{read_table(options.cells, options.repeats)}\n\n{_NOTES.format(repeats=options.repeats)}\n")
+        print(read_table(options.cells, options.schemas, options.repeats))
+        print(f"\n{_NOTES.format(repeats=options.repeats)}\n")
     if options.sheet:
         cells = whole(options.sheet)
         print(sheet_table(cells, options.epochs, options.repeats))

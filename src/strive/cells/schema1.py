@@ -1,6 +1,7 @@
 """Reader of schema 1: record.json as it was written with a fixed set of numbers, and epochs.jsonl. Imports no torch."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -84,6 +85,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     provenance: _Provenance
 
 
+@lru_cache(maxsize=4096)  # all records have the same keys
 def is_logistics(key: str) -> bool:
     """Return whether a key of a schema 1 config does not determine numbers."""
     return key in LOGISTICS or key.startswith(LOGISTICS_GROUPS)
