@@ -107,9 +107,10 @@ def cell_id(config: CellConfig) -> str:
 
 def hash_of(science: Mapping[str, Any]) -> str:
     """Return the ten hex digits of a whole science part, as a record's config is one."""
-    # _text written out: of all that is done for a record this takes the longest.
-    get = _ENCODERS.get
-    return _hash([f"{_name(key)}{get(type(value := science[key]), _encode)(value)}" for key in sorted(science)])
+    try:
+        return _digest(_encode(dict(science)))  # at once: of all that is done for a record this takes the longest
+    except ValueError:  # a number without end, which JSON lacks; 1e999 in a record is read as one
+        return _hash([f"{_name(key)}{_text(science[key])}" for key in sorted(science)])
 
 
 def hashes_of(common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -136,7 +137,11 @@ def _name(key: str) -> str:
 
 def _hash(texts: list[str]) -> str:
     """Return ten hex digits for the science part, given its keys and values in JSON."""
-    return hashlib.sha256(f"[{SCHEMA}, {{{', '.join(texts)}}}]".encode()).hexdigest()[:10]
+    return _digest(f"{{{', '.join(texts)}}}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(f"[{SCHEMA}, {text}]".encode()).hexdigest()[:10]
 
 
 def _text(value: Any) -> str:
