@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
 from strive.errors import UnpairedError
 
 LEVEL = 0.95  # of intervals; two-sided tests use 1 - LEVEL
 SIDE = 0.025  # level of a one-sided test: the part of 1 - LEVEL on one side
-POWER = 0.8  # target of more_seeds
-MOST_SEEDS = 1000  # a larger more_seeds is not a realistic plan
 
 K = TypeVar("K", bound=Hashable)
 
@@ -60,7 +57,6 @@ class Judgement:
     verdict: Verdict
     p_no_loss: float | None  # of a loss of the margin or more
     p_loss: float | None  # of a loss of the margin or less
-    more_seeds: int | None  # how many further seeds would decide it; None if it is decided or unknown
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -128,8 +124,7 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
     more. The chance of any wrong claim of no loss in the whole family is at most 2.5%, the same holds for wrong claims
     of a loss, and so the chance of any wrong verdict is at most 5%.
 
-    more_seeds assumes that mean and sd are the true ones, although few seeds estimate them badly: use it for planning
-    only. The 5% does not hold if the test is repeated after every few seeds until it gives a verdict.
+    The 5% does not hold if the test is repeated after every few seeds until it gives a verdict.
 
     n = 1 and equal differences never give a verdict. Raises ValueError for a margin that is not above 0.
     """
@@ -141,14 +136,13 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
         for side in (1, -1)
     )
     judgements = []
-    for p_no_loss, p_loss, seeds in zip(below, above, _more_seeds(differences, margin), strict=True):
+    for p_no_loss, p_loss in zip(below, above, strict=True):
         verdict = Verdict.undecided
         if p_no_loss is not None and p_no_loss <= SIDE:
             verdict = Verdict.no_loss
         elif p_loss is not None and p_loss <= SIDE:
             verdict = Verdict.loss
-        more = seeds if verdict is Verdict.undecided else None
-        judgements.append(Judgement(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss, more_seeds=more))
+        judgements.append(Judgement(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss))
     return judgements
 
 
@@ -215,31 +209,3 @@ def _interval(n: int, mean: float, sd: float | None) -> tuple[float, float] | tu
 def _tail(df: int, t: float) -> float:
     """Return P(T <= t) for Student's t."""
     return float(special.stdtr(df, t))
-
-
-def _more_seeds(differences: Sequence[Difference], margin: float) -> list[int | None]:
-    """Return the least number of further seeds that reaches POWER to decide; None if it is above MOST_SEEDS.
-
-    The power is that of one one-sided test at SIDE / number of differences. This Bonferroni level is
-    conservative: Holm decides no later.
-    """
-    n = np.array([each.n for each in differences], dtype=int)
-    effect = np.array([abs(each.mean - margin) / each.sd if each.sd else 0.0 for each in differences])
-    level = SIDE / max(1, len(differences))
-    too_few, enough = n, n + MOST_SEEDS
-    legal = _power(effect, enough, level) >= POWER
-    while np.any(enough - too_few > 1):  # the power grows with n
-        middle = (too_few + enough) // 2
-        reached = _power(effect, middle, level) >= POWER
-        too_few, enough = np.where(reached, too_few, middle), np.where(reached, middle, enough)
-    return [int(seeds) if there else None for seeds, there in zip(enough - n, legal, strict=True)]
-
-
-def _power(effect: np.ndarray, n: np.ndarray, level: float) -> np.ndarray:
-    """Return the power [m] of one-sided t-tests with n seeds [m], for effect = |mean - margin| / sd [m].
-
-    P(T' > t(1 - level, n - 1)), T' noncentral t with n - 1 degrees of freedom and noncentrality effect sqrt(n), as
-    in statsmodels' TTestPower, but vectorised.
-    """
-    missed: np.ndarray = special.nctdtr(n - 1, effect * np.sqrt(n), -special.stdtrit(n - 1, level))
-    return 1 - np.where(np.isnan(missed), 0, missed)  # NaN stands for values below 1e-250

@@ -247,7 +247,7 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
         row |= {"baseline": condition.baseline, "no_difference": condition.no_difference}
         row |= _parts("difference_", condition.difference, ("n", "mean", "sd", "low", "high", "p"))
         row |= {"difference_p_holm": condition.p_holm, "margin": table.margin if condition.judgement else None}
-        row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss", "more_seeds"))
+        row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss"))
         row |= _parts("paper_", condition.paper, ("error", "parameters", "certain", "place"))
         row |= {"gap": gap(condition), "paper_in_interval": inside(condition)}
         row |= {"dead": condition.dead, "not_checked": int((condition.cells["not_checked"] != "").sum())}

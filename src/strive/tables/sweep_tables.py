@@ -83,11 +83,6 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         Column(title="p", help="two-sided paired t-test", latex=False),
         Column(title="p, Holm", help="corrected for the number of differences in this table"),
         Column(title=f"loss, margin {table.margin:g}", numeric=False, help="non-inferiority, Holm-corrected"),
-        Column(
-            title="seeds to add",
-            help="that would decide it with power 0.8, if mean and spread stay as they are",
-            latex=False,
-        ),
     )
     rows = [
         _row(condition, _difference_entries(condition, table.value), rule)
@@ -307,7 +302,7 @@ def _difference_entries(condition: Condition, value: Value) -> list[Entry]:
     start = [Entry(text=condition.label), Entry(text=condition.baseline)]
     found, judged = condition.difference, condition.judgement
     if found is None:
-        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), _NONE, _NONE, _NONE, _NONE, _NONE]
+        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), _NONE, _NONE, _NONE, _NONE]
     shown = condition.p_holm is not None and condition.p_holm < 1 - LEVEL
     return [
         *start,
@@ -317,7 +312,6 @@ def _difference_entries(condition: Condition, value: Value) -> list[Entry]:
         Entry(text=p_text(found.p), value=found.p),
         Entry(text=p_text(condition.p_holm), value=condition.p_holm),
         Entry(text=judged.verdict.value) if judged else _NONE,
-        _count(judged.more_seeds) if judged else _NONE,
     ]
 
 
