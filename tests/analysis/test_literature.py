@@ -60,7 +60,7 @@ def _condition(errors: dict[int, float], ref: str = "12", hole: str = "", **chan
         cells=cells,
         hole=hole,
         values={(seed,): error for seed, error in errors.items()},
-        summary=None if hole else Summary(n=n, mean=mean, sd=sd, low=None, high=None),
+        summary=None if hole else Summary(n=n, mean=mean, sd=sd, low=None, high=None, next_low=None, next_high=None),
         parameters=1_369_738,
     )
 

@@ -35,6 +35,12 @@ def of(*values: float) -> Difference:
     return difference(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
 
 
+def holds(low: float | None, high: float | None, value: float) -> bool:
+    assert low is not None
+    assert high is not None
+    return low <= value <= high
+
+
 def with_spread(n: int, mean: float, sd: float) -> Difference:
     return Difference(n=n, mean=mean, sd=sd, low=-math.inf, high=math.inf, p=0.5)
 
@@ -58,13 +64,37 @@ def test_two_seeds_have_a_very_wide_interval() -> None:
 
 
 def test_one_seed_has_no_spread() -> None:
-    assert summarise([9.2]) == Summary(n=1, mean=9.2, sd=None, low=None, high=None)
+    assert summarise([9.2]) == Summary(n=1, mean=9.2, sd=None, low=None, high=None, next_low=None, next_high=None)
 
 
 @pytest.mark.parametrize("values", [[9.3, 9.3], [0.0, 0.0, 0.0], [0.1 + 0.2, 0.3]])
 def test_equal_values_have_a_spread_of_zero_and_no_interval(values: list[float]) -> None:
     found = summarise(values)
     assert (found.mean, found.sd, found.low, found.high) == (pytest.approx(values[0]), 0.0, None, None)
+    assert (found.next_low, found.next_high) == (None, None)
+
+
+def test_one_further_value_has_the_prediction_interval_of_the_formula() -> None:
+    found = summarise([9.1, 9.3, 8.9])
+    # sd 0.2, t(0.975, 2) = 4.303: 4.303 x 0.2 x sqrt(1 + 1/3)
+    half = 4.303 * 0.2 * math.sqrt(4 / 3)
+    assert (found.next_low, found.next_high) == (
+        pytest.approx(9.1 - half, abs=2e-4),
+        pytest.approx(9.1 + half, abs=2e-4),
+    )
+
+
+# The interval of the mean holds a further value with P(|T| < t / sqrt(n + 1)), T and t of n - 1 degrees of freedom.
+@pytest.mark.parametrize(("n", "in_the_mean_s"), [(3, 0.84), (5, 0.68), (10, 0.49), (20, 0.35)])
+def test_a_further_value_lies_in_the_prediction_interval_in_95_of_100_cases(n: int, in_the_mean_s: float) -> None:
+    draws = np.random.default_rng(n).normal(30, 0.6, (20_000, n + 1))
+    in_prediction = in_mean = 0
+    for *values, further in draws.tolist():
+        found = summarise(values)
+        in_prediction += holds(found.next_low, found.next_high, further)
+        in_mean += holds(found.low, found.high, further)
+    assert in_prediction / len(draws) == pytest.approx(0.95, abs=0.005)
+    assert in_mean / len(draws) == pytest.approx(in_the_mean_s, abs=0.01)
 
 
 def test_a_spread_far_below_the_mean_is_not_lost() -> None:

@@ -47,7 +47,7 @@ def sweep(tmp_path: Path) -> Golden:
     return Golden(tmp_path / "runs")
 
 
-def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_it_lies_in_the_interval(sweep: Golden):
+def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_they_are_compatible(sweep: Golden):
     add(sweep, "a", "base", 12.0, 12.5, 13.0)
     add(sweep, "a", "strided", 13.0, 13.0)
     add(sweep, "b", "base", 10.0, None)
@@ -56,18 +56,22 @@ def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_it_lies_
     found = error_table(made(sweep, PAPERS), PAPERS, "What it is.")
     assert [column.title for column in found.columns] == [
         "net", "parameters", "n", "test error, %", "sd", "95% interval",
-        "paper", "paper's parameters", "gap", "in interval",
+        "paper", "paper's parameters", "gap", "prediction interval", "compatible",
     ]  # fmt: skip
     # Two equal values have no interval.
-    # Model A: sd 0.5, 4.3027 * 0.5 / sqrt(3) = 1.2421. The paper's Table 3: 12.47, 13.46, 10.20, 9.08.
+    # Model A: sd 0.5, 4.3027 * 0.5 / sqrt(3) = 1.2421, 4.3027 * 0.5 * sqrt(4 / 3) = 2.4842.
+    # The paper's Table 3: 12.47, 13.46, 10.20, 9.08.
     assert texts(found) == [
-        ["Model A", "1,369,738", "3", "12.50", "0.50", "11.26 to 13.74", "12.47", "0.9M", "+0.03", "yes"],
-        ["Strided-CNN-A", "1,369,738", "2", "13.00", "0.00", "-", "13.46", "0.9M", "-0.46", "-"],
-        ["Model B", "1,369,738", "1", "1 of 2 done, 1 missing", "-", "-", "10.20", "1M", "-", "-"],
+        [
+            "Model A", "1,369,738", "3", "12.50", "0.50", "11.26 to 13.74",
+            "12.47", "0.9M", "+0.03", "10.02 to 14.98", "yes",
+        ],
+        ["Strided-CNN-A", "1,369,738", "2", "13.00", "0.00", "-", "13.46", "0.9M", "-0.46", "-", "-"],
+        ["Model B", "1,369,738", "1", "1 of 2 done, 1 missing", "-", "-", "10.20", "1M", "-", "-", "-"],
         # With augmentation the paper has All-CNN-C alone.
-        ["ALL-CNN-B", "1,369,738", "1", "7.00", "-", "-", "new", "-", "-", "-"],
-        ["ALL-CNN-C", "1,369,738", "1", "8.00", "-", "-", "9.08", "1.4M", "-1.08", "-"],
-    ]
+        ["ALL-CNN-B", "1,369,738", "1", "7.00", "-", "-", "new", "-", "-", "-", "-"],
+        ["ALL-CNN-C", "1,369,738", "1", "8.00", "-", "-", "9.08", "1.4M", "-1.08", "-", "-"],
+    ]  # fmt: skip
     assert [row.ref for row in found.rows] == ["1", "2", "3", "4", "5"]
     assert [row.rule for row in found.rows] == [False, False, True, False, True]
     assert found.rows[1].factors == {"model.base": "A", "model.variant": "Strided"}

@@ -165,7 +165,7 @@ def paper_plot(sweep: SweepSummary) -> WebFigure | None:
     return WebFigure(
         name="paper",
         title="The paper's errors and ours",
-        caption="Our mean with its 95% interval over the number the paper prints."
+        caption="Our mean, with the 95% prediction interval of one further value, over the number the paper prints."
         + (" On the line they are equal." if low < high else " The line of equal errors lies outside.")
         + ("" if certain else " Open: the paper's number is not certain."),
         alt=f"{len(shown)} errors over the paper's; the table of errors has both.",
@@ -271,12 +271,13 @@ def _paper_trace(condition: Condition, colour: int, symbol: str) -> Spec:
     assert theirs.error is not None
     number = colour % len(COLOURS)
     certain = "" if theirs.certain else " (not certain)"
-    text = [f"ours: {ours.mean:.2f}%, {_interval(ours.low, ours.high, '.2f')}n = {ours.n}"]
+    interval = _interval(ours.next_low, ours.next_high, ".2f", "95% prediction interval")
+    text = [f"ours: {ours.mean:.2f}%, {interval}n = {ours.n}"]
     text += [f"{theirs.place}: {theirs.error:.2f}%{certain}"]
     return _point(condition, 0, number, symbol + ("" if theirs.certain else "-open"), text=text) | {
         "x": [theirs.error],
         "y": [round(ours.mean, 4)],
-        "error_y": _bars(ours.mean, ours.low, ours.high, number),
+        "error_y": _bars(ours.mean, ours.next_low, ours.next_high, number),
     }
 
 
@@ -348,7 +349,7 @@ def _range(values: Sequence[float]) -> list[float]:
 def _reach(condition: Condition) -> list[float]:
     summary = condition.summary
     assert summary is not None
-    return [value for value in (summary.low, summary.mean, summary.high) if value is not None]
+    return [value for value in (summary.next_low, summary.mean, summary.next_high) if value is not None]
 
 
 def _lines(*texts: str) -> str:
@@ -359,8 +360,8 @@ def _tick(label: str) -> str:
     return "<br>".join(map(plain, textwrap.wrap(label, 28, max_lines=3, placeholder=" …") or [label]))
 
 
-def _interval(low: float | None, high: float | None, form: str) -> str:
-    return "" if low is None or high is None else f"95% interval {low:{form}} to {high:{form}}, "
+def _interval(low: float | None, high: float | None, form: str, name: str = "95% interval") -> str:
+    return "" if low is None or high is None else f"{name} {low:{form}} to {high:{form}}, "
 
 
 def _left_out(conditions: Iterable[Condition]) -> str:

@@ -28,6 +28,8 @@ class Summary:
     sd: float | None  # of the sample, divided by n - 1; None for n = 1
     low: float | None  # 95% interval of the mean; None for n = 1 and if all values are equal
     high: float | None
+    next_low: float | None  # 95% prediction interval of one further value; None like low
+    next_high: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +67,20 @@ def summarise(values: Sequence[float]) -> Summary:
     Values are assumed to be drawn from a normal distribution, one for each seed. The interval is about the mean over
     further seeds on the same test images. Values that agree to the last bits have an sd of 0 and no interval: two seeds
     that misclassify equally many images do not make the mean certain. R's t.test refuses such data, too.
+
+    The prediction interval, mean -+ t(0.975, n - 1) sd sqrt(1 + 1 / n) (Geisser 1993), contains the next value from the
+    same distribution with probability 0.95. A single published value is to be compared with it, not with the interval
+    of the mean, which such a value misses the more often the more seeds there are.
+
     Raises ValueError if there are no values or one is not finite.
     """
     own = _finite(enumerate(values), "value")
     if not own:
         raise ValueError("a summary needs at least one value, got none")
     mean, sd = _mean_and_sd(own, scale=max(map(abs, own)))
-    low, high = _interval(len(own), mean, sd)
-    return Summary(n=len(own), mean=mean, sd=sd, low=low, high=high)
+    low, high = _interval(len(own), mean, sd and _standard_error(len(own), sd))
+    next_low, next_high = _interval(len(own), mean, sd and sd * math.sqrt(1 + 1 / len(own)))
+    return Summary(n=len(own), mean=mean, sd=sd, low=low, high=high, next_low=next_low, next_high=next_high)
 
 
 def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Difference:
@@ -88,7 +96,7 @@ def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Differenc
         raise ValueError("a difference needs at least one pair, got none")
     values = [one - other for one, other in zip(owns, baselines, strict=True)]
     mean, sd = _mean_and_sd(values, scale=max(map(abs, owns + baselines)))
-    low, high = _interval(len(values), mean, sd)
+    low, high = _interval(len(values), mean, sd and _standard_error(len(values), sd))
     # Uses the lower tail, because a tiny p would be lost in 1 - 0.999...
     p = 2 * _tail(len(values) - 1, -abs(mean) / _standard_error(len(values), sd)) if sd else None
     return Difference(n=len(values), mean=mean, sd=sd, low=low, high=high, p=p)
@@ -199,10 +207,11 @@ def _standard_error(n: int, sd: float) -> float:
     return sd / math.sqrt(n)
 
 
-def _interval(n: int, mean: float, sd: float | None) -> tuple[float, float] | tuple[None, None]:
-    if not sd:
+def _interval(n: int, mean: float, error: float | None) -> tuple[float, float] | tuple[None, None]:
+    """Return mean -+ t(0.975, n - 1) error; error: the standard error of what the interval is for."""
+    if not error:
         return None, None
-    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * _standard_error(n, sd)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return mean - half, mean + half
 
 

@@ -26,12 +26,12 @@ from strive.sweeps.table_spec import TableSpec, Value
 from strive.tables.sweep_tables import (
     choice_table,
     chosen_by_test,
+    compatible,
     difference_table,
     effect_table,
     error_table,
     gap,
     hole_table,
-    inside,
     level_table,
     matrix,
 )
@@ -243,13 +243,13 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
             "hole": condition.hole,
             "parameters": condition.parameters,
         }
-        row |= _parts("", condition.summary, ("mean", "sd", "low", "high"))
+        row |= _parts("", condition.summary, ("mean", "sd", "low", "high", "next_low", "next_high"))
         row |= {"baseline": condition.baseline, "no_difference": condition.no_difference}
         row |= _parts("difference_", condition.difference, ("n", "mean", "sd", "low", "high", "p"))
         row |= {"difference_p_holm": condition.p_holm, "margin": table.margin if condition.judgement else None}
         row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss"))
         row |= _parts("paper_", condition.paper, ("error", "parameters", "certain", "place"))
-        row |= {"gap": gap(condition), "paper_in_interval": inside(condition)}
+        row |= {"gap": gap(condition), "paper_compatible": compatible(condition)}
         row |= {"dead": condition.dead, "not_checked": int((condition.cells["not_checked"] != "").sum())}
         rows.append(row)
     return pd.DataFrame(rows)

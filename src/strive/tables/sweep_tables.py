@@ -33,13 +33,21 @@ def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str)
             Column(title="paper", help="the paper's number; 'new' where it has none"),
             Column(title="paper's parameters", latex=False),
             Column(title="gap", help="our mean minus the paper's number, in points"),
-            Column(title="in interval", numeric=False, help="whether the paper's number lies in our 95% interval"),
+            Column(
+                title="prediction interval",
+                help="where one further value of ours lies with probability 95%: mean ± t · sd · √(1 + 1/n)",
+                latex=False,
+            ),
+            Column(
+                title="compatible", numeric=False, help="whether the paper's number lies in our 95% prediction interval"
+            ),
         ]
     rows = []
     for condition, rule in ruled(conditions, table):
         parameters = [_count(condition.parameters)] if counted else []
         entries = [Entry(text=condition.label), *parameters, *_summary_entries(condition, table.value)]
-        rows.append(_row(condition, [*entries, *_paper_entries(condition)] if papers else entries, rule))
+        paper = _paper_entries(condition, table.value) if papers else []
+        rows.append(_row(condition, [*entries, *paper], rule))
     return Table(
         name="errors", title=_title(table.value.title), caption=caption, columns=tuple(columns), rows=tuple(rows)
     )
@@ -243,12 +251,12 @@ def gap(condition: Condition) -> float | None:
     return condition.summary.mean - condition.paper.error
 
 
-def inside(condition: Condition) -> bool | None:
-    """Return whether the paper's number lies in our 95% interval; None if one is missing."""
+def compatible(condition: Condition) -> bool | None:
+    """Return whether the paper's number lies in our 95% prediction interval; None if one is missing."""
     own, paper = condition.summary, condition.paper
-    if own is None or own.low is None or own.high is None or paper is None or paper.error is None:
+    if own is None or own.next_low is None or own.next_high is None or paper is None or paper.error is None:
         return None
-    return own.low <= paper.error <= own.high
+    return own.next_low <= paper.error <= own.next_high
 
 
 def p_text(p: float | None) -> str:
@@ -283,18 +291,20 @@ def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
     ]
 
 
-def _paper_entries(condition: Condition) -> list[Entry]:
-    paper = condition.paper
+def _paper_entries(condition: Condition, value: Value) -> list[Entry]:
+    paper, own = condition.paper, condition.summary
     if paper is None:
-        return [_NONE] * 4
+        return [_NONE] * 5
     if paper.error is None:
-        return [Entry(text="new"), _NONE, _NONE, _NONE]
+        return [Entry(text="new"), _NONE, _NONE, _NONE, _NONE]
     printed = Entry(text=f"{paper.error:.2f}" + ("" if paper.certain else "?"), value=paper.error)
     parameters = Entry(text=paper.parameters) if paper.parameters else _NONE
-    if condition.summary is None:
-        return [printed, parameters, _NONE, _NONE]
-    lies = {None: "-", True: "yes", False: "no"}[inside(condition)]
-    return [printed, parameters, Entry(text=f"{gap(condition):+.2f}", value=gap(condition)), Entry(text=lies)]
+    if own is None:
+        return [printed, parameters, _NONE, _NONE, _NONE]
+    apart = Entry(text=f"{gap(condition):+.2f}", value=gap(condition))
+    lies = {None: "-", True: "yes", False: "no"}[compatible(condition)]
+    prediction = _interval(own.next_low, own.next_high, f"{{:.{value.digits}f}}")
+    return [printed, parameters, apart, prediction, Entry(text=lies)]
 
 
 def _difference_entries(condition: Condition, value: Value) -> list[Entry]:
