@@ -36,7 +36,9 @@ def vertical(figure: Figure) -> list[float]:
 
 
 def test_a_difference_stands_at_its_mean_with_its_interval(golden: MakeGolden):
-    (figure,) = effect_plot(summary_of(pairs(golden(), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(
+        summary_of(pairs(golden(), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"}, margin=0.5)
+    )
     # Mean 2, sample sd 1, n = 3: t(0.975, 2) = 4.302653, so 2 -+ 4.302653 / sqrt(3).
     half = 4.302653 / math.sqrt(3)
     assert xs(figure, "D") == [pytest.approx(2)]
@@ -61,19 +63,21 @@ def test_each_verdict_has_a_shape_and_words_of_its_own(golden: MakeGolden):
         "convpool": [-3.0, -3.1, -2.9, -3.0, -3.05],
         "all_cnn": [-4.0, 5.0, 0.0, 2.0, -3.0],
     }
-    (figure,) = effect_plot(summary_of(pairs(golden(), differences), baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(summary_of(pairs(golden(), differences), baseline={"model.variant": "base"}, margin=0.5))
     assert xs(figure, "s") == [pytest.approx(3.01)]
     assert xs(figure, "o") == [pytest.approx(-3.01)]
     assert xs(figure, "D") == [pytest.approx(0.0, abs=1e-9)]
     assert [text for text in texts(figure) if text in list(Verdict)] == [
         "loss shown",
         "no loss shown",
-        "not enough seeds",
+        "undecided",
     ]
 
 
 def test_one_seed_has_a_mark_and_no_interval(golden: MakeGolden):
-    (figure,) = effect_plot(summary_of(pairs(golden(), {"strided": [2]}), baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(
+        summary_of(pairs(golden(), {"strided": [2]}), baseline={"model.variant": "base"}, margin=0.5)
+    )
     assert xs(figure, "D") == [pytest.approx(2)]
     assert drawn(figure, marker="|") == []
     assert "\N{EN DASH}" in texts(figure)
@@ -82,7 +86,7 @@ def test_one_seed_has_a_mark_and_no_interval(golden: MakeGolden):
 def test_a_difference_that_cannot_be_taken_is_a_line_that_says_why(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3], "all_cnn": [1, 2, 3]})
     sweep.cell({"model.variant": "all_cnn", "seed": 3}, None)
-    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}))
+    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}, margin=0.5))
     assert len(xs(figure, "D")) == 1
     assert {"variant ALL-CNN", "3 of 4 done, 1 missing"} <= set(texts(figure))
 

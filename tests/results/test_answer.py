@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from strive.results.load import load_sweep
 from strive.sweeps.table_spec import TableSpec
 
 ALONE = study_table(rows=("model.variant",), columns=())
-COMPARED = study_table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"})
+COMPARED = study_table(rows=("model.variant",), columns=(), baseline={"model.variant": "base"}, margin=0.5)
 
 
 @pytest.fixture
@@ -39,7 +40,18 @@ def test_each_verdict_names_its_nets(sweep: Golden):
     add(sweep, "convpool", 9.0, 12.0, 12.0)
     assert said(sweep, COMPARED) == (
         "Against variant base, with a margin of 0.5 points: no loss shown for variant ALL-CNN; loss shown for variant"
-        " Strided; not enough seeds for variant ConvPool."
+        " Strided; undecided for variant ConvPool."
+    )
+
+
+def test_without_a_margin_the_answer_says_what_is_shown_to_differ(sweep: Golden):
+    add(sweep, "base", 10.0, 11.0, 12.0)
+    add(sweep, "all_cnn", 9.0, 10.1, 11.0)
+    add(sweep, "strided", 12.0, 13.1, 14.0)
+    add(sweep, "convpool", 9.0, 12.0, 12.0)
+    assert said(sweep, replace(COMPARED, margin=0.0)) == (
+        "Compared with variant base: shown to be better: variant ALL-CNN; shown to be worse: variant Strided;"
+        " undecided: variant ConvPool."
     )
 
 
@@ -71,7 +83,7 @@ def test_one_condition_alone_is_told_with_its_n(sweep: Golden):
 def test_without_a_difference_nothing_is_compared(sweep: Golden):
     add(sweep, "base", 10.0, None)
     add(sweep, "strided", 10.0, 11.0)
-    assert said(sweep, COMPARED).startswith("No difference from variant base can be told yet.")
+    assert said(sweep, COMPARED).startswith("No difference from variant base is known yet.")
 
 
 def test_a_table_with_columns_says_which_of_them_is_smallest_in_which_rows(sweep: Golden):
@@ -88,10 +100,10 @@ def test_many_baselines_are_counted(sweep: Golden):
     for number in range(5):
         for variant in ("base", "strided"):
             sweep.cell({"model.variant": variant, "optimizer.lr": 0.1 + number}, 10.0)
-    table = study_table(rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"})
-    assert said(sweep, table).startswith(
-        "Against 5 baselines, with a margin of 0.5 points: not enough seeds for 5 of 5."
+    table = study_table(
+        rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"}, margin=1
     )
+    assert said(sweep, table).startswith("Against 5 baselines, with a margin of 1 points: undecided for 5 of 5.")
 
 
 def test_conditions_of_several_versions_are_told_apart_from_those_that_lack_cells(sweep: Golden):
@@ -101,6 +113,6 @@ def test_conditions_of_several_versions_are_told_apart_from_those_that_lack_cell
     for seed in range(2):
         sweep.cell({"model.variant": "all_cnn", "seed": seed}, 12.0 + seed, code_hash="0ther")
     assert said(sweep, COMPARED) == (
-        "No difference from variant base can be told yet. 1 place is without a mean, with cells of several versions."
+        "No difference from variant base is known yet. 1 place is without a mean, with cells of several versions."
         " Not compared, for other code or images: variant ALL-CNN."
     )

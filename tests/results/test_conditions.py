@@ -12,7 +12,8 @@ from strive.statistics.inference import Verdict
 from strive.sweeps.criterion import Criterion
 from strive.sweeps.table_spec import TableSpec, value_of
 
-NETS = study_table(baseline={"model.variant": "base"})
+NETS = study_table(baseline={"model.variant": "base"}, margin=0.5)
+WITHOUT_MARGIN = study_table(baseline={"model.variant": "base"})
 
 
 def conditions_of(sweep: Golden, table: TableSpec = NETS, *, mix: bool = False) -> dict[str, Condition]:
@@ -57,13 +58,17 @@ def test_differences_are_paired_by_seed_and_corrected_over_the_table(sweep: Gold
     # For 2 degrees of freedom p = 1 - |t| / sqrt(t^2 + 2): 0.0011870. Strided has 2, 2.1, 2: t = 61, 0.00026863.
     assert all_cnn.difference.p == pytest.approx(0.0011870, rel=1e-3)
     assert strided.difference.p == pytest.approx(0.00026863, rel=1e-3)
-    # Holm: the smaller one twice, the larger one once.
-    assert strided.p_holm == pytest.approx(2 * 0.00026863, rel=1e-3)
-    assert all_cnn.p_holm == pytest.approx(0.0011870, rel=1e-3)
+    # The test of a difference of 0 is not the one that gives the verdict.
+    assert (strided.p_holm, all_cnn.p_holm) == (None, None)
     assert all_cnn.judgement is not None
     assert strided.judgement is not None
     assert all_cnn.judgement.verdict is Verdict.no_loss
     assert strided.judgement.verdict is Verdict.loss
+    # Without a margin, Holm: the smaller one twice, the larger one once.
+    found = conditions_of(sweep, WITHOUT_MARGIN)
+    assert found["variant Strided"].p_holm == pytest.approx(2 * 0.00026863, rel=1e-3)
+    assert found["variant ALL-CNN"].p_holm == pytest.approx(0.0011870, rel=1e-3)
+    assert found["variant ALL-CNN"].judgement is None
 
 
 @pytest.mark.parametrize(

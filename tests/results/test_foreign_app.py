@@ -93,7 +93,7 @@ def test_a_metric_that_is_better_higher_is_judged_so(sweep: Foreign):
     assert "margin of 0.5: no loss shown for heads 4, lr 0.1, heads 4, lr 0.01." in made.answer
     difference = next(table for table in made.tables if table.name == "differences")
     assert "own minus baseline, below 0 is worse" in difference.caption
-    assert "shown to be above -0.5 (one-sided" in difference.caption
+    assert "shown to be above -0.5;" in difference.caption
     four = next(condition for condition in made.conditions if condition.key == {"heads": 4, "lr": 0.1})
     assert four.difference is not None
     assert four.difference.mean > 0
@@ -222,7 +222,6 @@ def test_a_sweep_of_which_nothing_was_trained_has_a_table_of_holes(sweep: Foreig
     [
         ("value: blue", "table: blue: say better: lower or better: higher"),
         ("value: val_bleu", "table: value: no record has val_bleu; they have val_loss, bleu"),
-        ("value: bleu, baseline: {heads: 2}", "table: margin: which difference of bleu is negligible"),
         ("value: bleu, pair: [sed]", "table: pair: there is no knob sed; did you mean seed?"),
     ],
 )

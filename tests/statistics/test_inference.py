@@ -17,6 +17,7 @@ from strive.statistics.inference import (
     difference,
     holm,
     judge,
+    simultaneous,
     summarise,
 )
 
@@ -349,6 +350,60 @@ def test_no_differences_have_no_judgements() -> None:
 def test_a_margin_that_is_none_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="margin must be finite and above 0, got"):
         judge([of(*BELOW)], bad)
+
+
+# --- simultaneous
+
+
+def nine_lines(n: int, random: np.random.Generator) -> list[Difference]:
+    """Nine nets without any difference, against three baselines that three of them share each."""
+    baselines, own = random.normal(0, 1, (3, n)).tolist(), random.normal(0, 1, (9, n)).tolist()
+    return [
+        difference(dict(enumerate(values)), dict(enumerate(baselines[line % 3]))) for line, values in enumerate(own)
+    ]
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_simultaneous_intervals_hold_all_true_differences_at_once_in_95_of_100_cases(n: int) -> None:
+    random, sweeps = np.random.default_rng(n), 3000
+    together = alone = 0
+    for _ in range(sweeps):
+        found = nine_lines(n, random)
+        together += all(each is not None and each[0] <= 0 <= each[1] for each in simultaneous(found))
+        alone += all(holds(each.low, each.high, 0) for each in found)
+    # Three standard errors below 0.95; shared baselines make Bonferroni's intervals a little too wide.
+    assert 0.938 <= together / sweeps <= 0.975
+    assert alone / sweeps < 0.75
+
+
+def test_a_single_difference_has_its_own_interval() -> None:
+    found = of(0.1, 0.2, 0.4)
+    assert simultaneous([found]) == [(pytest.approx(found.low), pytest.approx(found.high))]
+
+
+def test_two_differences_have_intervals_of_97_and_a_half_percent() -> None:
+    found = simultaneous([of(0.1, 0.2, 0.3), of(1.0), of(1.1, 1.2, 1.3), of(2.0, 2.0)])
+    # t with 2 degrees of freedom whose two-sided p is 0.025: 1 - |t| / sqrt(2 + t^2) = 0.025
+    t = 0.975 * math.sqrt(2 / (1 - 0.975**2))
+    half = t * 0.1 / math.sqrt(3)
+    assert found[0] == (pytest.approx(0.2 - half), pytest.approx(0.2 + half))
+    assert found[2] == (pytest.approx(1.2 - half), pytest.approx(1.2 + half))
+    assert (found[1], found[3]) == (None, None)
+
+
+def test_an_interval_on_one_side_of_the_margin_has_the_verdict_of_that_side() -> None:
+    random = np.random.default_rng(0)
+    verdicts = set()
+    for _ in range(300):
+        lines = [of(*random.normal(shift, 0.2, 4)) for shift in (-0.5, 0.0, 0.5, 1.0, 1.5)]
+        for interval, judged in zip(simultaneous(lines), judge(lines, 0.5), strict=True):
+            assert interval is not None
+            if interval[1] < 0.5:
+                assert judged.verdict is Verdict.no_loss
+            elif interval[0] > 0.5:
+                assert judged.verdict is Verdict.loss
+            verdicts.add(judged.verdict)
+    assert verdicts == set(Verdict)
 
 
 # --- best

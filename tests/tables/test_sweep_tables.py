@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from strive.tables.sweep_tables import (
 from strive.tables.table import Table
 
 PAPERS = study_table(
-    rows=("model.base", "model.variant"), columns=(), baseline={"model.variant": "base"}, paper="table3"
+    rows=("model.base", "model.variant"), columns=(), baseline={"model.variant": "base"}, margin=0.5, paper="table3"
 )
 
 
@@ -113,18 +114,46 @@ def test_the_table_of_differences_says_what_is_shown(sweep: Golden):
     add(sweep, "a", "convpool", 10.0, 11.0, None)
     add(sweep, "a", "all_cnn", 10.0, 11.4, 11.9)
     strided, convpool, all_cnn = texts(difference_table(made(sweep, PAPERS), PAPERS))
-    # 2, 2.1, 2: mean 2.0333, sd 0.057735; p as in test_places, here times 2.
+    # 2, 2.1, 2: mean 2.0333, sd 0.057735, se 0.033333; 4.3027 * se = 0.1434. Of two lines each has an interval of
+    # 97.5%: t = 0.975 * sqrt(2 / (1 - 0.975**2)) = 6.2053, times se = 0.2068. Against 0.5 t is 46, so p for a loss,
+    # (1 - t / sqrt(t^2 + 2)) / 2, is 0.0002, times 2.
     assert strided == [
-        "Strided-CNN-A", "Model A", "3", "+2.03", "+1.89 to +2.18", "<0.001", "<0.001", "loss shown",
+        "Strided-CNN-A", "Model A", "3", "+2.03", "+1.83 to +2.24", "+1.89 to +2.18", "1.000", "<0.001", "loss shown",
     ]  # fmt: skip
     assert convpool == [
-        "ConvPool-CNN-A", "Model A", "-", "2 of 3 done, 1 missing", "-", "-", "-", "-",
+        "ConvPool-CNN-A", "Model A", "-", "2 of 3 done, 1 missing", "-", "-", "-", "-", "-",
     ]  # fmt: skip
-    # 0, 0.4, -0.1: mean 0.1, sd 0.26458, se 0.15275, 4.3027 * se = 0.65725; t = 0.65465,
-    # p = 1 - t / sqrt(t^2 + 2) = 0.58.
+    # 0, 0.4, -0.1: mean 0.1, sd 0.26458, se 0.15275, 4.3027 * se = 0.65725, 6.2053 * se = 0.94788. Against 0.5
+    # t = -2.6186: p = (1 - t / sqrt(t^2 + 2)) / 2 = 0.0601, times 2 = 0.120; the other 0.9399, times 1.
     assert all_cnn == [
-        "ALL-CNN-A", "Model A", "3", "+0.10", "-0.56 to +0.76", "0.580", "0.580", "not enough seeds",
+        "ALL-CNN-A", "Model A", "3", "+0.10", "-0.85 to +1.05", "-0.56 to +0.76", "0.120", "0.940", "undecided",
     ]  # fmt: skip
+
+
+def test_a_table_without_a_margin_has_differences_with_their_p_and_no_verdict(sweep: Golden):
+    add(sweep, "a", "base", 10.0, 11.0, 12.0)
+    add(sweep, "a", "strided", 12.0, 13.1, 14.0)
+    add(sweep, "a", "all_cnn", 10.0, 11.4, 11.9)
+    table = replace(PAPERS, margin=0.0)
+    found = difference_table(made(sweep, table), table)
+    assert [column.title for column in found.columns][-3:] == ["simultaneous interval", "of the line alone", "p"]
+    # t = 61 and 0.65465 with 2 degrees of freedom, p = 1 - t / sqrt(t^2 + 2): 0.00027 times 2, and 0.58.
+    assert [line[-1] for line in texts(found)] == ["<0.001", "0.580"]
+    assert [row.entries[3].bold for row in found.rows] == [True, False]
+    assert "no margin" in found.caption
+
+
+def test_a_verdict_of_a_later_step_of_holm_is_marked_and_its_interval_contains_the_margin(sweep: Golden):
+    add(sweep, "a", "base", 10.0, 11.0, 12.0)
+    # Against 0.5: -0.29, -0.3, -0.31, t = -52, p = 0.00018; and -0.2, -0.3, -0.4, t = -5.2, p = 0.0175, which is
+    # above 0.025 / 2 and below 0.025.
+    add(sweep, "a", "strided", 10.19, 11.2, 12.21)
+    add(sweep, "a", "all_cnn", 10.1, 11.2, 12.3)
+    found = difference_table(made(sweep, PAPERS), PAPERS)
+    assert [line[-1] for line in texts(found)] == ["no loss shown", "no loss shown†"]
+    # 0.2 + 6.2053 * 0.1 / sqrt(3)
+    assert texts(found)[1][4] == "-0.16 to +0.56"
+    assert len(found.notes) == 1
 
 
 def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):

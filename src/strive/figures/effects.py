@@ -17,7 +17,7 @@ from strive.results.published import PaperValue, off_paper
 from strive.statistics.inference import Difference, Summary, Verdict
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import ruled
+from strive.tables.sweep_tables import p_text, ruled
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -90,14 +90,15 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
     found = [condition.difference for condition in conditions if condition.difference is not None]
     value = sweep.layout.value
     margin = value.sign * sweep.layout.margin
-    limits = span([each.mean for each in found], _intervals(found), keep=[-margin, 2 * margin])
+    intervals = [condition.simultaneous for condition in conditions if condition.simultaneous is not None]
+    limits = span([each.mean for each in found], intervals, keep=[-margin, 2 * margin])
     frame = Frame(
         title=f"{sweep.title}: difference from the baseline",
         subtitle=subtitle(sweep),
         axis=_difference_axis(value),
         limits=limits,
-        headings=("difference", "95% interval", "pairs", "verdict"),
-        caption=_difference_caption(sweep) + _beyond(limits, _ends(found)),
+        headings=("difference", "simultaneous 95%", "pairs", "verdict" if margin else "p"),
+        caption=_difference_caption(sweep) + _beyond(limits, _ends(found, intervals)),
         backdrop=_zero_and_margin(margin) if margin else _zero,
     )
     means = {condition.label: condition.summary for condition in sweep.conditions}
@@ -120,7 +121,7 @@ def _difference_axis(value: Value) -> str:
 
 def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine:
     found, judged = condition.difference, condition.judgement
-    verdict = judged.verdict.value if judged else _NONE
+    decision = judged.verdict.value if judged else _NONE if condition.p_holm is None else p_text(condition.p_holm)
     if found is None:
         return ForestLine(
             label=condition.label, ref=condition.ref, entries=("",) * 4, note=condition.no_difference, head=head
@@ -130,23 +131,32 @@ def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine
         ref=condition.ref,
         entries=(
             style.number(found.mean, digits, sign=True),
-            _interval(found, digits, sign=True),
+            _interval(condition.simultaneous, digits, sign=True),
             str(found.n),
-            verdict,
+            f"{decision}†" if condition.stepwise else decision,
         ),
-        draw=_draw_mean(found, _VERDICTS[judged.verdict] if judged else _MEAN),
+        draw=_draw_mean(found.mean, condition.simultaneous, _VERDICTS[judged.verdict] if judged else _MEAN),
         head=head,
     )
 
 
 def _means(sweep: SweepSummary) -> list[Figure]:
     found = [condition.summary for condition in sweep.conditions if condition.summary is not None]
-    limits = span([each.mean for each in found], _intervals(found))
+    intervals = [interval for each in found if (interval := _own_interval(each))]
+    limits = span([each.mean for each in found], intervals)
     lines, digits = [], sweep.layout.value.digits
     for condition, rule in ruled(sweep.conditions, sweep.layout):
         own = condition.summary
-        entries = ("", "", "") if own is None else (style.number(own.mean, digits), _interval(own, digits), str(own.n))
-        draw = None if own is None else _draw_mean(own, _MEAN)
+        entries = (
+            ("", "", "")
+            if own is None
+            else (
+                style.number(own.mean, digits),
+                _interval(_own_interval(own), digits),
+                str(own.n),
+            )
+        )
+        draw = None if own is None else _draw_mean(own.mean, _own_interval(own), _MEAN)
         line = ForestLine(
             label=condition.label, ref=condition.ref, entries=entries, note=condition.hole, draw=draw, rule=rule
         )
@@ -159,26 +169,26 @@ def _means(sweep: SweepSummary) -> list[Figure]:
         headings=("mean", "95% interval", "n"),
         caption=(
             f"Mean over n cells that differ in {_pair(sweep)} alone, with its 95% interval (Student's t; none for n = 1"
-            f" or where all are equal). {_better(sweep)}{_NO_MEAN}{_beyond(limits, _ends(found))}"
+            f" or where all are equal). {_better(sweep)}{_NO_MEAN}{_beyond(limits, _ends(found, intervals))}"
         ),
     )
     return draw_pages(frame, lines)
 
 
 def _difference_caption(sweep: SweepSummary) -> str:
+    what = (
+        f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval, which holds"
+        " for all lines at once (Student's t, Bonferroni; none for one pair or where all are equal)."
+    )
+    later = any(condition.stepwise for condition in sweep.conditions)
+    mark = " †: only a later step of Holm's correction decides, so the interval does not show it." if later else ""
+    if not sweep.layout.margin:
+        return f"{what} p: two-sided paired t-tests, Holm-corrected over all differences.{mark}"
     margin = f"{sweep.layout.margin:g} {sweep.layout.value.unit}".rstrip()
-    if sweep.layout.value.better is None:
-        return (
-            f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval"
-            " (Student's t, not corrected; none for one pair or where all are equal)."
-        )
     return (
-        f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval (Student's"
-        " t, not corrected; none for one pair or where all are equal). Circle, no loss shown: the loss is shown to be"
-        f" less than the margin of {margin}. Square, loss shown: it is shown"
-        " to be more."
-        " Diamond: there are not enough seeds to show either. One-sided paired t-tests at 2.5%, Holm-corrected over"
-        " all differences."
+        f"{what} Circle, no loss shown: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
+        " it is shown to be more. Diamond: undecided. One-sided paired t-tests at 2.5%, Holm-corrected over all"
+        f" differences.{mark}"
     )
 
 
@@ -236,11 +246,11 @@ def _zero_and_margin(margin: float) -> Draw:
     return draw
 
 
-def _draw_mean(found: Summary | Difference, style: dict[str, Any]) -> Draw:
+def _draw_mean(mean: float, interval: tuple[float, float] | None, style: dict[str, Any]) -> Draw:
     def draw(axes: Axes, y: float) -> None:
-        if found.low is not None and found.high is not None:
-            whisker(axes, found.low, found.high, y, style["color"])
-        mark(axes, found.mean, y, style, shape=True)
+        if interval is not None:
+            whisker(axes, *interval, y, style["color"])
+        mark(axes, mean, y, style, shape=True)
 
     return draw
 
@@ -278,18 +288,19 @@ def _paper_text(paper: PaperValue | None) -> str:
     return "new" if paper.error is None else style.number(paper.error) + ("" if paper.certain else "?")
 
 
-def _intervals(found: Iterable[Summary | Difference]) -> list[tuple[float, float]]:
-    return [(each.low, each.high) for each in found if each.low is not None and each.high is not None]
+def _own_interval(found: Summary) -> tuple[float, float] | None:
+    return None if found.low is None or found.high is None else (found.low, found.high)
 
 
-def _ends(found: Sequence[Summary | Difference]) -> list[float]:
-    return [each.mean for each in found] + [end for interval in _intervals(found) for end in interval]
+def _ends(found: Sequence[Summary | Difference], intervals: Iterable[tuple[float, float]]) -> list[float]:
+    return [each.mean for each in found] + [end for interval in intervals for end in interval]
 
 
-def _interval(found: Summary | Difference, digits: int, *, sign: bool = False) -> str:
-    if found.low is None or found.high is None:
+def _interval(interval: tuple[float, float] | None, digits: int, *, sign: bool = False) -> str:
+    if interval is None:
         return _NONE
-    return f"{style.number(found.low, digits, sign=sign)} to {style.number(found.high, digits, sign=sign)}"
+    low, high = (style.number(end, digits, sign=sign) for end in interval)
+    return f"{low} to {high}"
 
 
 def _mean_text(mean: Summary | None, sweep: SweepSummary) -> str:

@@ -76,18 +76,19 @@ def effect_plot(sweep: SweepSummary) -> WebFigure | None:
     value = sweep.layout.value
     traces = [_difference_trace(condition, number, value) for number, condition in enumerate(shown)]
     margin = value.sign * sweep.layout.margin
-    shapes = [
-        {"name": "margin", "type": "rect", "x0": min(0, margin), "x1": max(0, margin)}
-        | {"layer": "below", "line": {"width": 0}},
+    shapes: list[Spec] = [
         {"name": "zero", "type": "line", "x0": 0, "x1": 0, "layer": "below", "line": {"width": 1}},
     ]
+    if margin:
+        band = {"name": "margin", "type": "rect", "x0": min(0, margin), "x1": max(0, margin)}
+        shapes.insert(0, band | {"layer": "below", "line": {"width": 0}})
     layout = _lines_layout(shown, f"difference, {value.unit}" if value.unit else "difference")
     layout["shapes"] = [shape | {"yref": "paper", "y0": 0, "y1": 1} for shape in shapes]
     baselines = list(dict.fromkeys(condition.baseline for condition in shown))
     against = ", ".join(baselines) if len(baselines) <= _MOST_NAMED else "the baseline of each"
     caption = (
-        f"Mean difference from {against}, paired by {', '.join(sweep.layout.pair)}, with its 95% interval"
-        f"{_side(value, sweep.layout.margin)}"
+        f"Mean difference from {against}, paired by {', '.join(sweep.layout.pair)}, with its 95% interval, which holds"
+        f" for all lines at once{_side(value, sweep.layout.margin)}"
     )
     verdicts = [condition.judgement.verdict for condition in shown if condition.judgement]
     return WebFigure(
@@ -111,7 +112,8 @@ def _side(value: Value, margin: float) -> str:
     if value.better is None:
         return "."
     worse = "right" if value.sign > 0 else "left"
-    return f"; to the {worse} is worse. The band is the margin of {f'{margin:g} {value.unit}'.rstrip()}."
+    band = f" The band is the margin of {f'{margin:g} {value.unit}'.rstrip()}." if margin else ""
+    return f"; to the {worse} is worse.{band}"
 
 
 def mean_plot(sweep: SweepSummary) -> WebFigure | None:
@@ -211,17 +213,17 @@ def style(number: int) -> tuple[int, str]:
 def _difference_trace(condition: Condition, number: int, value: Value) -> Spec:
     found = condition.difference
     assert found is not None
-    verdict = condition.judgement.verdict if condition.judgement else Verdict.undecided
-    colour, symbol = _VERDICTS[verdict]
+    low, high = condition.simultaneous or (None, None)
+    colour, symbol = _VERDICTS[condition.judgement.verdict] if condition.judgement else (0, "circle")
     form = f"+.{value.digits}f"
     text = [
         f"{f'{found.mean:{form}} {value.unit}'.rstrip()} from {condition.baseline}",
-        f"{_interval(found.low, found.high, form)}n = {found.n}",
-        *([verdict.value] if condition.judgement else []),
+        f"{_interval(low, high, form, 'simultaneous 95% interval')}n = {found.n}",
+        *([condition.judgement.verdict.value] if condition.judgement else []),
     ]
     return _point(condition, number, colour, symbol, text=text) | {
         "x": [_rounded(found.mean)],
-        "error_x": _bars(found.mean, found.low, found.high, colour),
+        "error_x": _bars(found.mean, low, high, colour),
     }
 
 

@@ -34,11 +34,13 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
 def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
     baselines = sorted({condition.baseline for condition in conditions if condition.baseline})
     against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
-    judged = [condition for condition in conditions if condition.judgement is not None]
     if layout.value.better is None:
         return f"Compared with {against}; nobody says whether a smaller or a larger {layout.value.words} is better."
-    if not judged:
-        return f"No difference from {against} can be told yet."
+    if all(condition.difference is None for condition in conditions):
+        return f"No difference from {against} is known yet."
+    if not layout.margin:
+        return f"Compared with {against}: {_differing(conditions, layout)}."
+    judged = [condition for condition in conditions if condition.judgement is not None]
     parts = []
     for verdict in Verdict:
         labels = [
@@ -48,6 +50,18 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
             parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
     margin = f"{layout.margin:g} {layout.value.unit}".rstrip()
     return f"Against {against}, with a margin of {margin}: {'; '.join(parts)}."
+
+
+def _differing(conditions: Sequence[Condition], layout: TableSpec) -> str:
+    """Return which conditions are shown to be better or worse than their baseline, without a margin."""
+    found: dict[str, list[str]] = {"shown to be better": [], "shown to be worse": [], "undecided": []}
+    for condition in conditions:
+        if condition.difference is not None:
+            worse = layout.value.sign * condition.difference.mean > 0
+            what = f"shown to be {'worse' if worse else 'better'}" if condition.decided else "undecided"
+            found[what].append(condition.label)
+    among = sum(map(len, found.values()))
+    return "; ".join(f"{what}: {_listed(labels, among)}" for what, labels in found.items() if labels)
 
 
 def _by_row(conditions: Sequence[Condition], layout: TableSpec) -> str:

@@ -15,7 +15,19 @@ from strive.results.load import Loaded, with_metrics
 from strive.results.published import PaperValue, off_paper, paper_value
 from strive.results.record_row import chance_column, metric_column
 from strive.results.selection import Selection, select
-from strive.statistics.inference import Difference, Judgement, Summary, best, difference, holm, judge, summarise
+from strive.statistics.inference import (
+    LEVEL,
+    Difference,
+    Judgement,
+    Summary,
+    Verdict,
+    best,
+    difference,
+    holm,
+    judge,
+    simultaneous,
+    summarise,
+)
 from strive.sweeps.labels import ARM, PLAIN, Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec
 
@@ -38,13 +50,22 @@ class Condition:
     baseline: str = ""  # label of the condition that it is compared with
     difference: Difference | None = None  # own minus baseline; None for a baseline, or if there is a hole in either
     no_difference: str = ""  # the reason, if there is a baseline but no difference
-    p_holm: float | None = None  # of the difference, corrected over all differences of the table
-    judgement: Judgement | None = None
+    simultaneous: tuple[float, float] | None = None  # 95% interval of the difference, for all of the table at once
+    p_holm: float | None = None  # two-sided, corrected over all differences of the table; None if it has a margin
+    judgement: Judgement | None = None  # None if the table has no margin
+    stepwise: bool = False  # only a later step of Holm's correction decides: the interval contains margin (or 0)
     best: bool = False  # significantly better than every other condition on the same images
     paper: PaperValue | None = None  # None if the table does not correspond to one of the paper's
     selection: Selection | None = None  # the value that the table's `select` chose
     labels: Labels = PLAIN
     data_keys: tuple[str, ...] = ()  # knobs that say which data its cells read
+
+    @property
+    def decided(self) -> bool:
+        """Return whether its difference has a verdict; without a margin, whether it is shown to differ from 0."""
+        if self.judgement is not None:
+            return self.judgement.verdict is not Verdict.undecided
+        return self.p_holm is not None and self.p_holm <= 1 - LEVEL
 
     @property
     def dead(self) -> int:
@@ -186,15 +207,24 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> 
     compared = [_with_difference(condition, by_key, layout, mix) for condition in conditions]
     having = [condition for condition in compared if condition.difference is not None]
     differences = [condition.difference for condition in having if condition.difference is not None]
-    corrected = holm([each.p for each in differences])
+    corrected: list[float | None] = [None] * len(having)
     judged: list[Judgement | None] = [None] * len(having)
     if layout.margin:
         judged = [*judge([_loss(each, layout) for each in differences], layout.margin)]
+    else:
+        corrected = holm([each.p for each in differences])
     found = {
-        condition.ref: replace(condition, p_holm=p, judgement=judgement)
-        for condition, p, judgement in zip(having, corrected, judged, strict=True)
+        condition.ref: _decided(replace(condition, p_holm=p, judgement=judgement, simultaneous=interval), layout)
+        for condition, p, judgement, interval in zip(having, corrected, judged, simultaneous(differences), strict=True)
     }
     return [found.get(condition.ref, condition) for condition in compared]
+
+
+def _decided(condition: Condition, layout: TableSpec) -> Condition:
+    """Mark a decision that the interval does not show, because a later step of Holm's correction made it."""
+    tested = layout.value.sign * layout.margin
+    contains = condition.simultaneous is not None and condition.simultaneous[0] <= tested <= condition.simultaneous[1]
+    return replace(condition, stepwise=condition.decided and contains)
 
 
 def _loss(difference: Difference, layout: TableSpec) -> Difference:

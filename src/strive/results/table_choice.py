@@ -19,7 +19,7 @@ from strive.sweeps.criterion import Criterion, direction_text
 from strive.sweeps.labels import ARM, CONFIG, is_argument
 from strive.sweeps.sections import Faults
 from strive.sweeps.sweep_file import Sweep, parse_sweep
-from strive.sweeps.table_spec import MARGIN, TEST_ERROR, TableSpec, Value, read_table, value_of
+from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value, read_table, value_of
 from strive.sweeps.yaml_reader import read_yaml
 
 _MOST_DIGITS = 8
@@ -81,12 +81,7 @@ def _with_value(table: TableSpec, loaded: Loaded, *, told: bool) -> TableSpec:
         raise ConfigError(f"table: value: no record has {value.name}; they have {', '.join(loaded.metrics)}")
     if told and value.better is None:
         raise ConfigError(direction_text("table", value.name))
-    margin = table.margin or (MARGIN if value.own_unit else 0.0)
-    margin = margin if value.better is not None else 0.0  # without a direction nothing is a loss
-    if not margin and table.baseline and value.better is not None:
-        raise ConfigError(
-            f"table: margin: which difference of {value.name} is negligible? Add margin: a number above 0, in its units"
-        )
+    margin = table.margin if value.better is not None else 0.0  # without a direction nothing is a loss
     return replace(table, value=replace(value, digits=_digits(value, loaded)), margin=margin)
 
 
@@ -216,7 +211,7 @@ def _default(loaded: Loaded) -> TableSpec:
     rows = [ARM] if loaded.cells[ARM].any() else []
     # A knob that is determined by another one needs no row of its own.
     seed = (loaded.plan.seed,) if loaded.plan.seed in loaded.cells else ()
-    table = TableSpec(rows=tuple(rows), columns=(), select=select, value=Value(name=""), pair=seed, margin=0.0)
+    table = TableSpec(rows=tuple(rows), columns=(), select=select, value=Value(name=""), pair=seed)
     first = [key for joint in loaded.labels.names for key in joint.keys if key in varying]
     while added := split_further(loaded, replace(table, rows=(*table.rows, *first))):
         first += added

@@ -49,7 +49,7 @@ class Verdict(StrEnum):
 
     no_loss = "no loss shown"
     loss = "loss shown"
-    undecided = "not enough seeds"
+    undecided = "undecided"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,16 +121,33 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(found) for p in ps]
 
 
+def simultaneous(differences: Sequence[Difference]) -> list[tuple[float, float] | None]:
+    """Return intervals that hold for all differences at once: each is the t-interval at level 1 - 0.05 / m.
+
+    With probability 0.95 or more every true difference lies in its own (Bonferroni). m counts the differences that have
+    an interval, as `holm` counts the tests; None for the others. An interval lies below (above) the margin exactly when
+    the first step of Holm's correction in `judge` shows no loss (a loss), and excludes 0 exactly when the first step of
+    the two-sided tests rejects. A later step may decide a difference whose interval still contains the margin.
+    """
+    tested = sum(each.low is not None for each in differences)
+    found: list[tuple[float, float] | None] = []
+    for each in differences:
+        error = each.sd and _standard_error(each.n, each.sd)
+        low, high = _interval(each.n, each.mean, error, 1 - (1 - LEVEL) / max(1, tested))
+        found.append(None if low is None or high is None else (low, high))
+    return found
+
+
 def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
     """Return for each difference whether a loss of the margin or more is ruled out (non-inferiority).
 
     CONSORT's extension (Piaggio et al. 2012, JAMA 308:2594): no loss is shown if the 95% interval of the difference
-    lies below the margin, a loss if it lies above. These are two one-sided paired t-tests at 2.5%,
-    t = (mean - margin) / (sd / sqrt(n)) with n - 1 degrees of freedom; if neither rejects, the seeds do not decide.
+    lies below the margin, a loss if it lies above. These are two one-sided paired t-tests at 2.5% (Schuirmann 1987),
+    t = (mean - margin) / (sd / sqrt(n)) with n - 1 degrees of freedom; if neither rejects, it is undecided.
 
-    Both are Holm-corrected over the given differences, so with several of them an interval must clear the margin by
-    more. The chance of any wrong claim of no loss in the whole family is at most 2.5%, the same holds for wrong claims
-    of a loss, and so the chance of any wrong verdict is at most 5%.
+    Both are Holm-corrected over the given differences, so with several of them the interval that must clear the margin
+    is that of `simultaneous`. The chance of any wrong claim of no loss in the whole family is at most 2.5%, the same
+    holds for wrong claims of a loss, and so the chance of any wrong verdict is at most 5%.
 
     The 5% does not hold if the test is repeated after every few seeds until it gives a verdict.
 
@@ -207,11 +224,14 @@ def _standard_error(n: int, sd: float) -> float:
     return sd / math.sqrt(n)
 
 
-def _interval(n: int, mean: float, error: float | None) -> tuple[float, float] | tuple[None, None]:
-    """Return mean -+ t(0.975, n - 1) error; error: the standard error of what the interval is for."""
+def _interval(
+    n: int, mean: float, error: float | None, level: float = LEVEL
+) -> tuple[float, float] | tuple[None, None]:
+    """Return mean -+ t((1 + level) / 2, n - 1) error; error: the standard error of what the interval is for."""
     if not error:
         return None, None
-    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    # The lower tail, because a tiny one would be lost in (1 + level) / 2.
+    half = -float(special.stdtrit(n - 1, (1 - level) / 2)) * error
     return mean - half, mean + half
 
 

@@ -15,7 +15,6 @@ __all__ = ["ARM", "TEST_ERROR", "TableSpec", "Value", "read_table", "value_of"]
 
 _KEYS = ("rows", "columns", "value", "better", "scale", "baseline", "pair", "select", "margin", "paper")
 _SCALES = ("percent", "none")
-MARGIN = 0.5  # points of an error, or nats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +86,7 @@ class TableSpec:
     baseline: Mapping[str, Any] = field(default_factory=dict)
     pair: tuple[str, ...] = ("seed",)  # knobs that must be equal in a cell and its baseline's cell
     select: Mapping[str, Criterion] = field(default_factory=dict)  # {knob: metric to select its value by}
-    margin: float = MARGIN  # a loss up to this is negligible, in percentage points or the value's unit; 0: not given
+    margin: float = 0.0  # a loss up to this is negligible, in percentage points or the value's unit; 0: not given
     paper: str = ""  # the table of published numbers that it corresponds to
     labels: Labels = PLAIN  # of the plan
 

@@ -245,7 +245,9 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
         }
         row |= _parts("", condition.summary, ("mean", "sd", "low", "high", "next_low", "next_high"))
         row |= {"baseline": condition.baseline, "no_difference": condition.no_difference}
-        row |= _parts("difference_", condition.difference, ("n", "mean", "sd", "low", "high", "p"))
+        row |= _parts("difference_", condition.difference, ("n", "mean", "sd", "low", "high"))
+        low, high = condition.simultaneous or (None, None)
+        row |= {"simultaneous_low": low, "simultaneous_high": high, "stepwise": condition.stepwise}
         row |= {"difference_p_holm": condition.p_holm, "margin": table.margin if condition.judgement else None}
         row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss"))
         row |= _parts("paper_", condition.paper, ("error", "parameters", "certain", "place"))

@@ -8,12 +8,13 @@ from typing import Any
 from strive.results.conditions import Condition
 from strive.results.load import Loaded
 from strive.statistics.factorial import Effects
-from strive.statistics.inference import LEVEL
 from strive.sweeps.labels import Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.table import Column, Entry, Row, Table
 
 _NONE = Entry(text="-")
+_LATER = "†"  # after what only a later step of Holm's correction decides
+_STEPWISE = f"{_LATER}: only a later step of Holm's correction decides, so the interval does not show it."
 
 
 def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str) -> Table:
@@ -87,13 +88,12 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         Column(title="baseline", numeric=False),
         Column(title="pairs", help=f"cells that agree in {', '.join(table.pair)}", latex=False),
         Column(title=f"difference{comma}", help=f"own minus baseline{worse}"),
-        Column(title="95% interval", help="of the mean difference, Student's t over pairs; not corrected"),
-        Column(title="p", help="two-sided paired t-test", latex=False),
-        Column(title="p, Holm", help="corrected for the number of differences in this table"),
-        Column(title=f"loss, margin {table.margin:g}", numeric=False, help="non-inferiority, Holm-corrected"),
+        Column(title="simultaneous interval", help="95%, for all lines at once: Student's t over pairs, Bonferroni"),
+        Column(title="of the line alone", help="its 95% interval, not corrected for the other lines", latex=False),
+        *_test_columns(table),
     )
     rows = [
-        _row(condition, _difference_entries(condition, table.value), rule)
+        _row(condition, _difference_entries(condition, table), rule)
         for condition, rule in ruled([p for p in conditions if p.baseline], table)
     ]
     return Table(
@@ -102,7 +102,27 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         caption=_difference_caption(table),
         columns=columns,
         rows=tuple(rows),
+        notes=(_STEPWISE,) if any(condition.stepwise for condition in conditions) else (),
     )
+
+
+def _test_columns(table: TableSpec) -> tuple[Column, ...]:
+    """Return the columns with the p-values of the tests that decide, and the verdict if the table has a margin."""
+    if not table.margin:
+        return (Column(title="p", help="two-sided paired t-test, Holm-corrected over the lines of this table"),)
+    margin, below, above = _margin_sides(table)
+    test = "one-sided paired t-test, Holm-corrected"
+    return (
+        Column(title="p, no loss", help=f"small if the difference is {below} {margin}: {test}"),
+        Column(title="p, loss", help=f"small if it is {above} {margin}: {test}"),
+        Column(title=f"loss, margin {table.margin:g}", numeric=False, help="the verdict of these two tests"),
+    )
+
+
+def _margin_sides(table: TableSpec) -> tuple[str, str, str]:
+    """Return the margin with its sign and unit, the side of it without loss, and the side with loss."""
+    sides = ("below", "above") if table.value.sign > 0 else ("above", "below")
+    return f"{table.value.sign * table.margin:g} {table.value.unit}".rstrip(), *sides
 
 
 def _difference_caption(table: TableSpec) -> str:
@@ -110,13 +130,18 @@ def _difference_caption(table: TableSpec) -> str:
     what = f"Differences of the {value.words}, paired by {', '.join(table.pair)}: own minus baseline"
     if value.better is None:
         return f"{what}. Nobody says whether a smaller or a larger {value.words} is better, so there is no verdict."
-    margin = f"{value.sign * table.margin:g} {value.unit}".rstrip()
-    side, other = ("below", "above") if value.sign > 0 else ("above", "below")
+    what = f"{what}, {value.worse}."
+    if not table.margin:
+        return (
+            f"{what} The sweep file has no margin below which a loss is negligible, so a line is shown to differ"
+            f" (p at most 0.05, its interval excludes 0) or undecided; no line is shown to be without loss."
+        )
+    margin, below, above = _margin_sides(table)
     return (
-        f"{what}, {value.worse}. 'No loss shown': the mean difference is shown to be {side} {margin} (one-sided paired"
-        " t-test at 0.025, Holm-corrected over the lines of this table); 'loss shown': shown to be"
-        f" {other} it; else there are not enough seeds. An interval is of its line alone, so it may clear the margin"
-        " without a verdict. Seeds that are added until a verdict comes spoil it: plan their number."
+        f"{what} 'No loss shown': the mean difference is shown to be {below} {margin}; 'loss shown': it is shown to be"
+        f" {above} it (one-sided paired t-tests, each p at most 0.025, Holm-corrected over the lines of this table);"
+        f" else undecided. With a verdict, the simultaneous interval lies wholly on one side of the margin."
+        " Seeds that are added until a verdict comes spoil it: plan their number."
     )
 
 
@@ -307,21 +332,27 @@ def _paper_entries(condition: Condition, value: Value) -> list[Entry]:
     return [printed, parameters, apart, prediction, Entry(text=lies)]
 
 
-def _difference_entries(condition: Condition, value: Value) -> list[Entry]:
-    form = f"{{:+.{value.digits}f}}"
+def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
+    form = f"{{:+.{table.value.digits}f}}"
     start = [Entry(text=condition.label), Entry(text=condition.baseline)]
     found, judged = condition.difference, condition.judgement
     if found is None:
-        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), _NONE, _NONE, _NONE, _NONE]
-    shown = condition.p_holm is not None and condition.p_holm < 1 - LEVEL
+        rest = [_NONE] * (2 + len(_test_columns(table)))
+        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), *rest]
+    low, high = condition.simultaneous or (None, None)
+    mark = _LATER if condition.stepwise else ""
+    if judged is None:
+        tests = [Entry(text=f"{p_text(condition.p_holm)}{mark}", value=condition.p_holm)]
+    else:
+        tests = [Entry(text=p_text(p), value=p) for p in (judged.p_no_loss, judged.p_loss)]
+        tests.append(Entry(text=f"{judged.verdict.value}{mark}"))
     return [
         *start,
         Entry(text=str(found.n), value=found.n),
-        Entry(text=form.format(found.mean), value=found.mean, bold=shown),
+        Entry(text=form.format(found.mean), value=found.mean, bold=condition.decided),
+        _interval(low, high, form),
         _interval(found.low, found.high, form),
-        Entry(text=p_text(found.p), value=found.p),
-        Entry(text=p_text(condition.p_holm), value=condition.p_holm),
-        Entry(text=judged.verdict.value) if judged else _NONE,
+        *tests,
     ]
 
 
