@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats  # type: ignore[import-untyped]
 from statsmodels.formula.api import ols  # type: ignore[import-untyped]
 from statsmodels.regression.mixed_linear_model import MixedLM  # type: ignore[import-untyped]
 from statsmodels.stats.anova import anova_lm  # type: ignore[import-untyped]
@@ -133,6 +134,105 @@ def test_two_seeds_and_two_levels_agree_with_the_formula_by_hand() -> None:
     residual = float(((contrasts @ (one - two)) ** 2 / 8).sum())
     assert (found.residual_df, found.residual_sd) == (3, pytest.approx(math.sqrt(residual / 3)))
     assert [each.f for each in found.effects] == pytest.approx((squares / (residual / 3)).tolist())
+
+
+def contrast(data: Mapping[tuple[int, int], Sequence[float]], sign: Mapping[tuple[int, int], int]) -> np.ndarray:
+    """Return the sum over combinations with these signs, for each seed."""
+    return np.sum([sign[key] * np.array(values) for key, values in data.items()], axis=0)
+
+
+# Spreads as those of the battery example would be if one material were not made evenly.
+UNEVEN = {(0, 0): (9.0, 9.4, 9.1), (0, 1): (8.1, 8.2, 8.0), (1, 0): (3.3, 9.9, 6.1), (1, 1): (7.0, 7.1, 6.8)}
+SIGNS = {
+    "a": {key: (-1) ** key[0] for key in UNEVEN},
+    "b": {key: (-1) ** key[1] for key in UNEVEN},
+    "ab": {key: (-1) ** sum(key) for key in UNEVEN},
+}
+
+
+def test_with_seeds_as_blocks_two_levels_are_compared_by_the_paired_t_test_whatever_the_spread() -> None:
+    found = factorial_effects(frame(UNEVEN, "a", "b", paired=True), "error", ["a", "b"])
+    for each, sign in zip(found.effects, SIGNS.values(), strict=True):
+        assert each.p_unequal == pytest.approx(stats.ttest_1samp(contrast(UNEVEN, sign), 0).pvalue)
+
+
+def test_without_blocks_two_levels_are_compared_by_welch_s_test_whatever_the_spread() -> None:
+    found = factorial_effects(frame(UNEVEN, "a", "b", paired=False), "error", ["a", "b"])
+    parts = np.array([np.var(values, ddof=1) / 3 for values in UNEVEN.values()])
+    # Welch (1947): the variance of a sum of means, with Satterthwaite's degrees of freedom.
+    df = parts.sum() ** 2 / (parts**2 / 2).sum()
+    for each, sign in zip(found.effects, SIGNS.values(), strict=True):
+        t = contrast(UNEVEN, sign).mean() / math.sqrt(parts.sum())
+        assert each.p_unequal == pytest.approx(2 * stats.t.sf(abs(t), df))
+
+
+def test_more_levels_with_seeds_as_blocks_have_box_s_epsilon() -> None:
+    (clutter, *_) = radar().effects
+    # The mean over the two filters, [operators, clutters]; epsilon by Winer's formula from their covariance.
+    own = np.array([np.add(RADAR[each, 1], RADAR[each, 2]) / 2 for each in ("low", "medium", "high")]).T
+    s, k, n = np.cov(own.T), 3, 4
+    over = (s**2).sum() - 2 * k * (s.mean(axis=0) ** 2).sum() + k**2 * s.mean() ** 2
+    epsilon = k**2 * (np.diag(s).mean() - s.mean()) ** 2 / ((k - 1) * over)
+    rest = own - own.mean(axis=0) - own.mean(axis=1, keepdims=True) + own.mean()
+    f = n * ((own.mean(axis=0) - own.mean()) ** 2).sum() / (k - 1) / ((rest**2).sum() / ((k - 1) * (n - 1)))
+    assert 1 / (k - 1) <= epsilon <= 1
+    assert clutter.p_unequal == pytest.approx(stats.f.sf(f, epsilon * (k - 1), epsilon * (k - 1) * (n - 1)))
+
+
+def test_more_levels_without_blocks_have_the_degrees_of_freedom_of_brunner_dette_and_munk() -> None:
+    material, temperature, both = battery().effects
+    values = np.array(list(BATTERY.values()))
+    s, middle, apart = np.diag(values.var(axis=1, ddof=1)), np.full((3, 3), 1 / 3), np.eye(3) - 1 / 3
+    for each, t in zip(
+        (material, temperature, both), map(np.kron, (apart, middle, apart), (middle, apart, apart)), strict=True
+    ):
+        means = values.mean(axis=1)
+        trace = np.trace(t @ s)
+        df = trace**2 / np.trace(t @ s @ t @ s), trace**2 / np.sum((np.diag(t) * np.diag(s)) ** 2 / 3)
+        # With one variance estimated from all it is the F of the analysis itself.
+        assert 4 * means @ t @ means / trace == pytest.approx(each.f)
+        assert each.p_unequal == pytest.approx(stats.f.sf(each.f, *df))
+
+
+def test_three_factors_are_multiplied_along_their_own_axes() -> None:
+    for paired in (True, False):
+        found = factorial_effects(random_frame(paired), "error", ["a", "b", "c"])
+        turned = factorial_effects(random_frame(paired), "error", ["c", "a", "b"])
+        ps = {frozenset(each.source): each.p_unequal for each in turned.effects}
+        for each in found.effects:
+            assert each.p_unequal == pytest.approx(ps[frozenset(each.source)])
+
+
+def test_equal_differences_between_two_levels_leave_nothing_to_compare_their_effect_with() -> None:
+    data = {(0, 0): (9.0, 9.5), (0, 1): (8.0, 8.3), (1, 0): (10.0, 10.5), (1, 1): (9.0, 9.3)}
+    found = factorial_effects(frame(data, "a", "b", paired=True), "error", ["a", "b"])
+    # Every seed and every b has the same difference between the values of a.
+    assert [each.p_unequal is None for each in found.effects] == [True, False, True]
+
+
+def test_the_assumptions_are_tested_by_bartlett_and_by_shapiro_and_wilk() -> None:
+    found = battery().assumptions
+    groups = [np.array(values, float) for values in BATTERY.values()]
+    variances = [np.var(values, ddof=1) for values in groups]
+    assert found.variance_ratio == pytest.approx(max(variances) / min(variances))
+    assert found.p_equal == pytest.approx(stats.bartlett(*groups).pvalue)
+    assert found.p_normal == pytest.approx(
+        stats.shapiro(np.concatenate([each - each.mean() for each in groups])).pvalue
+    )
+    # The book finds nothing wrong with these residuals.
+    assert found.equal_spread
+    assert found.normal
+
+
+def test_residuals_are_without_the_block() -> None:
+    table = np.array(list(RADAR.values()), float)
+    residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    assert radar().assumptions.p_normal == pytest.approx(stats.shapiro(residuals.ravel()).pvalue)
+
+
+def test_a_combination_without_spread_contradicts_equal_spread() -> None:
+    found = factorial_effects(frame(UNEVEN | {(1, 1): (7.0, 7.0, 7.0)}, "a", "b", paired=True), "error", ["a", "b"])
+    assert (found.assumptions.variance_ratio, found.assumptions.equal_spread) == (math.inf, False)
 
 
 @pytest.mark.parametrize("typ", [2, 3])

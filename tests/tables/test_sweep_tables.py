@@ -8,7 +8,7 @@ from handmade import study_table
 from strive.cells.metrics import Better
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
-from strive.statistics.factorial import Effect, Effects, Level
+from strive.statistics.factorial import Assumptions, Effect, Effects, Level
 from strive.sweeps import table_spec
 from strive.sweeps.criterion import Criterion
 from strive.sweeps.plan import Chosen
@@ -205,8 +205,8 @@ def test_every_cell_without_a_number_is_listed_with_its_cause(sweep: Golden):
 def test_effects_and_levels_are_told_in_words():
     effects = Effects(
         effects=(
-            Effect(source=("model.base",), df=2, f=12.345, p=0.0004, share=0.75),
-            Effect(source=("model.base", "augment.kind"), df=2, f=1.0, p=0.4, share=0.1),
+            Effect(source=("model.base",), df=2, f=12.345, p=0.0004, p_unequal=0.02, share=0.75),
+            Effect(source=("model.base", "augment.kind"), df=2, f=1.0, p=0.4, p_unequal=None, share=0.1),
         ),
         levels=(
             Level(factor="model.base", value="a", mean=10.0, low=9.0, high=11.0),
@@ -215,12 +215,19 @@ def test_effects_and_levels_are_told_in_words():
         residual_df=10,
         residual_sd=0.5,
         blocked=True,
+        assumptions=Assumptions(variance_ratio=181.47, p_equal=0.0178, p_normal=0.0003),
     )
     assert texts(effect_table(effects, PAPERS)) == [
-        ["base", "2", "12.35", "<0.001", "0.75"],
-        ["base x augmentation", "2", "1.00", "0.400", "0.10"],
+        ["base", "2", "12.35", "<0.001", "0.020", "0.75"],
+        ["base x augmentation", "2", "1.00", "0.400", "-", "0.10"],
     ]
-    assert "with the seed as a block" in effect_table(effects, PAPERS).caption
+    caption = effect_table(effects, PAPERS).caption
+    assert "with the seed as a block" in caption
+    assert "variance over seeds: 181 (Bartlett's test of equal spread: p = 0.018)" in caption
+    assert "normal residuals: p <0.001" in caption
+    assert "read 'p, any spread'" in caption
+    even = replace(effects, assumptions=Assumptions(variance_ratio=2.0, p_equal=0.5, p_normal=0.01))
+    assert "contradict the normal residuals" in effect_table(even, PAPERS).caption
     assert texts(level_table(effects, PAPERS)) == [
         ["base", "A", "10.00", "9.00 to 11.00"],
         ["augmentation", "none", "12.00", "11.50 to 12.50"],

@@ -1,12 +1,15 @@
 """Main effects and interactions of a factorial sweep: which factors matter, and how much."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import special  # type: ignore[import-untyped]
 
@@ -14,6 +17,9 @@ from strive.errors import EffectsError
 from strive.statistics.inference import LEVEL
 
 MOST_COMBINATIONS = 500  # least squares takes a second there, with cubic growth, and readers cannot use more
+_MOST_RESIDUALS = 5000  # Shapiro and Wilk's p-value is not accurate above
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +31,7 @@ class Effect:
     f: float
     p: float  # of this effect alone, not corrected for the other lines
     share: float  # partial eta squared: SS / (SS + residual SS), in [0, 1]
+    p_unequal: float | None  # without the assumption of equal spread; None if its own error has no spread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +54,26 @@ class Effects:
     residual_df: int
     residual_sd: float
     blocked: bool  # every combination has the same seeds, whose shared effect is removed
+    assumptions: "Assumptions"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assumptions:
+    """What the cells say of the two assumptions of an analysis of variance."""
+
+    variance_ratio: float  # largest to smallest variance over seeds of the combinations; inf if one has none
+    p_equal: float  # Bartlett's test that all combinations have one variance
+    p_normal: float | None  # Shapiro and Wilk's test that the residuals are normal; None for too many of them
+
+    @property
+    def equal_spread(self) -> bool:
+        """Return whether equal spread is not rejected at 5%."""
+        return self.p_equal > 1 - LEVEL
+
+    @property
+    def normal(self) -> bool:
+        """Return whether normal residuals are not rejected at 5%."""
+        return self.p_normal is None or self.p_normal > 1 - LEVEL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +87,13 @@ class _Design:
     values: list[float]  # [N]
     seeds: int  # cells of each combination
     blocked: bool
+
+    @property
+    def table(self) -> Numbers:
+        """Return the values with an axis for each factor and a last one for the cells of a combination."""
+        order = np.lexsort((self.blocks, *reversed(self.codes)))
+        shape = (*map(len, self.levels), self.seeds)
+        return np.array(self.values)[order].reshape(shape)
 
     def said(self, combination: Sequence[int]) -> str:
         named = zip(self.factors, self.levels, combination, strict=True)
@@ -85,7 +119,8 @@ def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], b
     If every combination has the same seeds, the seed is a block (section 5.6): an effect of the seed on all nets alike
     is neither an effect nor noise, as in a paired test. The residual is then how the effects differ between seeds,
     with (seeds - 1)(combinations - 1) degrees of freedom. Otherwise it is the spread within combinations, with
-    combinations x (cells of each - 1). It is assumed to be normal, with the same variance everywhere.
+    combinations x (cells of each - 1). It is assumed to be normal, with the same variance everywhere: `assumptions`
+    tests that, and `p_unequal` of an effect does without equal variances (see `_p_unequal`).
 
     The interval of a level's mean is about further seeds, so a block counts as drawn at random; see `_half`. To
     compare levels use the F test: the intervals include the variation that seeds share, the test does not.
@@ -105,13 +140,15 @@ def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], b
     for term, line in lines.items():
         source = tuple(design.factors[int(name[1:])] for name in term.split(":"))
         share = line.square / (line.square + residual.square)
-        effects.append(Effect(source=source, df=line.df, f=line.f, p=line.p, share=share))
+        unequal = _p_unequal(design, source)
+        effects.append(Effect(source=source, df=line.df, f=line.f, p=line.p, share=share, p_unequal=unequal))
     return Effects(
         effects=tuple(effects),
         levels=_levels(design, residual, blocks),
         residual_df=residual.df,
         residual_sd=math.sqrt(residual.mean_square),
         blocked=design.blocked,
+        assumptions=_assumptions(design),
     )
 
 
@@ -217,3 +254,72 @@ def _half(design: _Design, levels: int, residual: _AnovaLine, blocks: _AnovaLine
         variance = (blocks.mean_square + rest) / cells
         df = (blocks.mean_square + rest) ** 2 / (blocks.mean_square**2 / blocks.df + rest**2 / residual.df)
     return float(special.stdtrit(df, (1 + LEVEL) / 2)) * math.sqrt(variance)
+
+
+def _assumptions(design: _Design) -> Assumptions:
+    """Return the tests of the assumptions.
+
+    A seed's effect on all combinations is in each of the variances, so that they are those of the table's sd. It makes
+    Bartlett's test reject less often, not more. The residuals are without it.
+    """
+    from scipy import stats  # statsmodels has imported it
+
+    table = design.table
+    groups = table.reshape(-1, design.seeds)
+    variances = groups.var(axis=1, ddof=1)
+    ratio = float(variances.max() / variances.min()) if variances.min() > 0 else math.inf
+    residuals = groups - groups.mean(axis=1, keepdims=True)
+    if design.blocked:
+        residuals = residuals - residuals.mean(axis=0)
+    normal = None
+    if residuals.size <= _MOST_RESIDUALS:
+        with warnings.catch_warnings(action="ignore"):
+            normal = float(stats.shapiro(residuals.ravel()).pvalue)
+    return Assumptions(
+        variance_ratio=ratio,
+        p_equal=float(stats.bartlett(*groups).pvalue) if math.isfinite(ratio) else 0.0,
+        p_normal=normal,
+    )
+
+
+def _p_unequal(design: _Design, source: Sequence[str]) -> float | None:
+    """Return the p-value of an effect for combinations of any spreads; None if there is no spread to compare with.
+
+    With X [combinations] the means over n seeds, S their covariance over seeds and T the projection on the effect,
+    F = n X'TX / tr(TS) has about f1 = tr(TS)^2 / tr(TSTS) degrees of freedom (Box 1954). With the seed as a block S is
+    estimated in full, F is the effect over its own interaction with the seed, and the error has f1 (n - 1) degrees of
+    freedom (Geisser and Greenhouse 1958). Otherwise S is diagonal, and it has tr(TS)^2 / sum((T_ii S_ii)^2 / (n - 1))
+    of them (Brunner, Dette and Munk 1997). For two levels these are the paired t-test and Welch's.
+    """
+    table, n = design.table, design.seeds
+    means = table.mean(axis=-1)
+    apart = table - means[..., None]
+    projection, squared, rank = [], [], 1
+    for factor, values in zip(design.factors, design.levels, strict=True):
+        own = np.full((len(values), len(values)), 1 / len(values))
+        if factor in source:
+            own, rank = np.eye(len(values)) - own, rank * (len(values) - 1)
+        projection.append(own)
+        squared.append(own**2)
+    if design.blocked:
+        effect = _along(apart, projection).reshape(-1, n)
+        products = effect.T @ effect / (n - 1)  # DTD' for the deviations D [n, combinations], as T = TT
+        trace, square = float(np.trace(products)), float((products**2).sum())
+        uncertain = square / (n - 1)  # of which the trace squared is a multiple by the degrees of freedom of the error
+    else:
+        variances = (apart**2).sum(axis=-1) / (n - 1)
+        own_part = rank / means.size * variances  # T_ii S_ii: the diagonal of T is constant
+        trace, square = float(own_part.sum()), float((variances * _along(variances, squared)).sum())
+        uncertain = float((own_part**2).sum()) / (n - 1)
+    # Otherwise F would be the ratio of two rounding errors.
+    if math.sqrt(max(0.0, trace) / rank) <= 1e-10 * float(np.abs(table).max()):
+        return None
+    f = n * float((_along(means, projection) ** 2).sum()) / trace
+    return float(special.fdtrc(trace**2 / square, trace**2 / uncertain, f))
+
+
+def _along(values: Numbers, matrices: Sequence[Numbers]) -> Numbers:
+    """Return values [l1, l2, ..., any] multiplied along each of the first axes by its matrix [l, l]."""
+    for axis, matrix in enumerate(matrices):
+        values = np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)
+    return values

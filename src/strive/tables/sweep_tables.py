@@ -1,5 +1,6 @@
 """The tables of one sweep, built from its conditions as data that the renderers print."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -150,8 +151,8 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
     rows = []
     for each in effects.effects:
         source = " x ".join(map(table.labels.title, each.source))
-        texts = [str(each.df), f"{each.f:.2f}", p_text(each.p), f"{each.share:.2f}"]
-        values = [float(each.df), each.f, each.p, each.share]
+        texts = [str(each.df), f"{each.f:.2f}", p_text(each.p), p_text(each.p_unequal), f"{each.share:.2f}"]
+        values = [float(each.df), each.f, each.p, each.p_unequal, each.share]
         entries = [Entry(text=source), *(Entry(text=t, value=v) for t, v in zip(texts, values, strict=True))]
         rows.append(Row(entries=tuple(entries)))
     block = ", with the seed as a block" if effects.blocked else ""
@@ -162,16 +163,41 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
         caption=(
             f"Analysis of variance over all cells{block}; residual standard deviation {spread},"
             f" {effects.residual_df} degrees of freedom. Share: partial eta squared. Each p is of its line alone."
+            f" {_assumptions_text(effects)}"
         ),
         columns=(
             Column(title="effect", numeric=False),
             Column(title="df"),
             Column(title="F"),
-            Column(title="p"),
+            Column(title="p", help="assumes that all combinations have the same spread"),
+            Column(title="p, any spread", help=_any_spread(effects)),
             Column(title="share"),
         ),
         rows=tuple(rows),
     )
+
+
+def _assumptions_text(effects: Effects) -> str:
+    """Return what the cells say of the assumptions of the analysis, and which p that leaves to read."""
+    found = effects.assumptions
+    ratio = "infinite" if math.isinf(found.variance_ratio) else f"{found.variance_ratio:,.3g}"
+    tests = [
+        f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {_p_is(found.p_equal)})"
+    ]
+    if found.p_normal is not None:
+        tests.append(f"Shapiro and Wilk's test of normal residuals: {_p_is(found.p_normal)}")
+    said = "Neither assumption of the analysis is rejected"
+    if not found.equal_spread:
+        said = "The cells contradict the equal spread that p assumes: read 'p, any spread', which does without"
+    elif not found.normal:
+        said = "The cells contradict the normal residuals that both p assume"
+    return f"{'; '.join(tests)}. {said}."
+
+
+def _any_spread(effects: Effects) -> str:
+    if effects.blocked:
+        return "the effect over its own variation between seeds, degrees of freedom after Geisser and Greenhouse"
+    return "each combination with its own variance, degrees of freedom after Brunner, Dette and Munk"
 
 
 def level_table(effects: Effects, table: TableSpec) -> Table:
@@ -191,8 +217,9 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
         name="levels",
         title="Means by factor",
         caption=(
-            "Each mean is over all cells with that value, its interval about further seeds. Whether the values of a"
-            " factor differ, the analysis of variance says: what seeds share is in the intervals and not in it."
+            "Each mean is over all cells with that value, its interval about further seeds, if all combinations have"
+            " one spread. Whether the values of a factor differ, the analysis of variance says: what seeds share is in"
+            " the intervals and not in it."
         ),
         columns=(
             Column(title="factor", numeric=False),
@@ -289,6 +316,10 @@ def p_text(p: float | None) -> str:
     if p is None:
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _p_is(p: float) -> str:
+    return f"p {text}" if (text := p_text(p)).startswith("<") else f"p = {text}"
 
 
 def _row(condition: Condition, entries: Sequence[Entry], rule: bool) -> Row:
