@@ -44,6 +44,13 @@ def test_each_verdict_names_its_nets(sweep: Golden):
     )
 
 
+def test_means_that_contain_dead_cells_are_named(sweep: Golden):
+    for variant, errors in (("base", (10.0, 11.0)), ("strided", (10.0, 90.0))):
+        for seed, error in enumerate(errors):
+            sweep.cell({"model.variant": variant, "seed": seed}, error, chance_error=0.9)
+    assert said(sweep, ALONE).endswith(" Cells that learned nothing are in variant Strided.")
+
+
 def test_without_a_margin_the_answer_says_what_is_shown_to_differ(sweep: Golden):
     add(sweep, "base", 10.0, 11.0, 12.0)
     add(sweep, "all_cnn", 9.0, 10.1, 11.0)

@@ -125,6 +125,18 @@ def test_no_value_has_no_mean() -> None:
         summarise([])
 
 
+def test_intervals_of_a_percentage_end_at_0_and_100() -> None:
+    low, high = summarise([0.1, 0.2, 0.3], (0, 100)), summarise([99.9, 99.8, 99.7], (0, 100))
+    # 0.2 -+ 4.303 x 0.1 / sqrt(3)
+    assert (low.low, low.high) == (0, pytest.approx(0.2 + 0.2484, abs=1e-4))
+    assert (low.next_low, high.next_high, high.high) == (0, 100, 100)
+    assert high.low == pytest.approx(99.8 - 0.2484, abs=1e-4)
+
+
+def test_a_mean_beyond_the_bounds_shows_that_there_are_none() -> None:
+    assert summarise([310.0, 320.0], (0, 100)) == summarise([310.0, 320.0])
+
+
 # --- difference
 
 

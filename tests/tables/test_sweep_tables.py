@@ -156,6 +156,23 @@ def test_a_verdict_of_a_later_step_of_holm_is_marked_and_its_interval_contains_t
     assert len(found.notes) == 1
 
 
+def test_an_interval_that_was_cut_at_0_percent_is_marked(sweep: Golden):
+    add(sweep, "a", "base", 0.1, 0.2, 0.3)
+    add(sweep, "b", "base", 10.1, 10.2, 10.3)
+    found = error_table(made(sweep, PAPERS), PAPERS, "")
+    # 0.2 -+ 4.3027 * 0.1 / sqrt(3), and 10.2 -+ the same.
+    assert [line[5] for line in texts(found)] == ["0.00‡ to 0.45", "9.95 to 10.45"]
+    assert found.notes == ("‡: cut, as no percentage is below 0 or above 100.",)
+
+
+def test_a_verdict_on_pairs_with_dead_cells_counts_them(sweep: Golden):
+    for seed, error in enumerate((10.0, 11.0, 12.0)):
+        sweep.cell({"model.base": "a", "model.variant": "base", "seed": seed}, error, chance_error=0.9)
+    for seed, error in enumerate((90.0, 12.1, 90.0)):
+        sweep.cell({"model.base": "a", "model.variant": "strided", "seed": seed}, error, chance_error=0.9)
+    assert texts(difference_table(made(sweep, PAPERS), PAPERS))[0][-1] == "undecided, 2 of 3 pairs dead"
+
+
 def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
     per = {"data.name": "cifar10", "model.base": "a", "model.variant": "base"}
     chosen = {"key": "optimizer.lr", "sweeps": ["mine_lr"], "by": "val_error", "value": 0.05, "why": "val error 9.00%"}

@@ -17,7 +17,7 @@ from strive.results.published import PaperValue, off_paper
 from strive.statistics.inference import Difference, Summary, Verdict
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import p_text, ruled
+from strive.tables.sweep_tables import decision_text, ruled
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -121,7 +121,6 @@ def _difference_axis(value: Value) -> str:
 
 def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine:
     found, judged = condition.difference, condition.judgement
-    decision = judged.verdict.value if judged else _NONE if condition.p_holm is None else p_text(condition.p_holm)
     if found is None:
         return ForestLine(
             label=condition.label, ref=condition.ref, entries=("",) * 4, note=condition.no_difference, head=head
@@ -133,7 +132,7 @@ def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine
             style.number(found.mean, digits, sign=True),
             _interval(condition.simultaneous, digits, sign=True),
             str(found.n),
-            f"{decision}†" if condition.stepwise else decision,
+            decision_text(condition),
         ),
         draw=_draw_mean(found.mean, condition.simultaneous, _VERDICTS[judged.verdict] if judged else _MEAN),
         head=head,
@@ -169,7 +168,8 @@ def _means(sweep: SweepSummary) -> list[Figure]:
         headings=("mean", "95% interval", "n"),
         caption=(
             f"Mean over n cells that differ in {_pair(sweep)} alone, with its 95% interval (Student's t; none for n = 1"
-            f" or where all are equal). {_better(sweep)}{_NO_MEAN}{_beyond(limits, _ends(found, intervals))}"
+            f" or where all are equal){_cut(intervals, sweep)}. {_better(sweep)}{_NO_MEAN}"
+            f"{_beyond(limits, _ends(found, intervals))}"
         ),
     )
     return draw_pages(frame, lines)
@@ -290,6 +290,11 @@ def _paper_text(paper: PaperValue | None) -> str:
 
 def _own_interval(found: Summary) -> tuple[float, float] | None:
     return None if found.low is None or found.high is None else (found.low, found.high)
+
+
+def _cut(intervals: Iterable[tuple[float, float]], sweep: SweepSummary) -> str:
+    cut = any(end in sweep.layout.value.bounds for interval in intervals for end in interval)
+    return ", cut at 0 and 100%" if cut else ""
 
 
 def _ends(found: Sequence[Summary | Difference], intervals: Iterable[tuple[float, float]]) -> list[float]:

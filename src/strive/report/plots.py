@@ -16,6 +16,7 @@ from strive.results.conditions import Condition
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
+from strive.tables.sweep_tables import decision_text
 
 Spec = dict[str, Any]  # a trace or a layout
 Name = tuple[str, str]  # (the knob's name or "", the value)
@@ -219,7 +220,7 @@ def _difference_trace(condition: Condition, number: int, value: Value) -> Spec:
     text = [
         f"{f'{found.mean:{form}} {value.unit}'.rstrip()} from {condition.baseline}",
         f"{_interval(low, high, form, 'simultaneous 95% interval')}n = {found.n}",
-        *([condition.judgement.verdict.value] if condition.judgement else []),
+        decision_text(condition) if condition.judgement else f"p {decision_text(condition)}",
     ]
     return _point(condition, number, colour, symbol, text=text) | {
         "x": [_rounded(found.mean)],

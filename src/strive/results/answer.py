@@ -23,9 +23,11 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
     mixed = [condition for condition in conditions if "versions of" in condition.hole]
     holes = sum(bool(condition.hole) for condition in conditions) - len(mixed)
     apart = [condition.label for condition in conditions if condition.no_difference.startswith("other ")]
+    dead = [condition.label for condition in conditions if condition.dead]
     parts = [
         f" {_are(holes)} without a mean, for want of cells." if holes else "",
         f" {_are(len(mixed))} without a mean, with cells of several versions." if mixed else "",
+        f" Cells that learned nothing are in {_listed(dead, len(conditions))}." if dead else "",
         f" Not compared, for other code or images: {_listed(apart, len(conditions))}." if apart else "",
     ]
     return sentence + "".join(parts)

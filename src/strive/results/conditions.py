@@ -53,6 +53,7 @@ class Condition:
     simultaneous: tuple[float, float] | None = None  # 95% interval of the difference, for all of the table at once
     p_holm: float | None = None  # two-sided, corrected over all differences of the table; None if it has a margin
     judgement: Judgement | None = None  # None if the table has no margin
+    dead_pairs: int = 0  # pairs of its difference in which a cell is dead
     stepwise: bool = False  # only a later step of Holm's correction decides: the interval contains margin (or 0)
     best: bool = False  # significantly better than every other condition on the same images
     paper: PaperValue | None = None  # None if the table does not correspond to one of the paper's
@@ -165,7 +166,7 @@ def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: Table
         cells=cells,
         hole=hole,
         values=values,
-        summary=None if hole else summarise(list(values.values())),
+        summary=None if hole else summarise(list(values.values()), layout.value.bounds),
         parameters=int(parameters.pop()) if len(parameters) == 1 else None,
         paper=_paper(layout, key, cells.iloc[0].to_dict()),
         selection=selection,
@@ -251,7 +252,14 @@ def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layo
         return replace(
             condition, no_difference=f"unpaired: {len(lacking)} of the {', '.join(layout.pair)} on one side alone"
         )
-    return replace(condition, difference=difference(condition.values, other.values))
+    dead = _dead_keys(condition, layout) | _dead_keys(other, layout)
+    return replace(condition, difference=difference(condition.values, other.values), dead_pairs=len(dead))
+
+
+def _dead_keys(condition: Condition, layout: TableSpec) -> set[tuple[Any, ...]]:
+    """Return the pairing keys of dead cells."""
+    dead = condition.cells[condition.cells["dead"].map(bool)]
+    return {tuple(pair) for pair in dead[list(layout.pair)].to_numpy(object).tolist()}
 
 
 def baseline_key(key: Mapping[str, Any], layout: TableSpec) -> dict[str, Any] | None:

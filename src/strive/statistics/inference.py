@@ -17,6 +17,7 @@ LEVEL = 0.95  # of intervals; two-sided tests use 1 - LEVEL
 SIDE = 0.025  # level of a one-sided test: the part of 1 - LEVEL on one side
 
 K = TypeVar("K", bound=Hashable)
+Interval = tuple[float | None, float | None]  # (low, high), None in both if there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,7 @@ class Judgement:
     p_loss: float | None  # of a loss of the margin or less
 
 
-def summarise(values: Sequence[float]) -> Summary:
+def summarise(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
     """Return mean, sample standard deviation and t-interval: mean -+ t(0.975, n - 1) sd / sqrt(n) (Student 1908).
 
     Values are assumed to be drawn from a normal distribution, one for each seed. The interval is about the mean over
@@ -72,15 +73,24 @@ def summarise(values: Sequence[float]) -> Summary:
     same distribution with probability 0.95. A single published value is to be compared with it, not with the interval
     of the mean, which such a value misses the more often the more seeds there are.
 
+    bounds: the least and the largest value that there can be, such as 0 and 100 of a percentage; cuts the intervals.
     Raises ValueError if there are no values or one is not finite.
     """
     own = _finite(enumerate(values), "value")
     if not own:
         raise ValueError("a summary needs at least one value, got none")
     mean, sd = _mean_and_sd(own, scale=max(map(abs, own)))
-    low, high = _interval(len(own), mean, sd and _standard_error(len(own), sd))
-    next_low, next_high = _interval(len(own), mean, sd and sd * math.sqrt(1 + 1 / len(own)))
+    low, high = cut(mean, _interval(len(own), mean, sd and _standard_error(len(own), sd)), bounds)
+    next_low, next_high = cut(mean, _interval(len(own), mean, sd and sd * math.sqrt(1 + 1 / len(own))), bounds)
     return Summary(n=len(own), mean=mean, sd=sd, low=low, high=high, next_low=next_low, next_high=next_high)
+
+
+def cut(mean: float, interval: Interval, bounds: tuple[float, float]) -> Interval:
+    """Return the interval without what lies beyond the bounds; unchanged if the mean does, as then they are none."""
+    low, high = interval
+    if low is None or high is None or not bounds[0] <= mean <= bounds[1]:
+        return interval
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Difference:
@@ -224,9 +234,7 @@ def _standard_error(n: int, sd: float) -> float:
     return sd / math.sqrt(n)
 
 
-def _interval(
-    n: int, mean: float, error: float | None, level: float = LEVEL
-) -> tuple[float, float] | tuple[None, None]:
+def _interval(n: int, mean: float, error: float | None, level: float = LEVEL) -> Interval:
     """Return mean -+ t((1 + level) / 2, n - 1) error; error: the standard error of what the interval is for."""
     if not error:
         return None, None

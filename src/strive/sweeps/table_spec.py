@@ -37,6 +37,11 @@ class Value:
         return 100 if self.percent else 1
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """Return the least and the largest value that there can be, as shown."""
+        return (0.0, 100.0) if self.percent else (-math.inf, math.inf)
+
+    @property
     def unit(self) -> str:
         """Return the unit of a difference and of the margin; "" if it has none."""
         return "points" if self.percent else self.own_unit

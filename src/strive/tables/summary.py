@@ -174,8 +174,7 @@ def _dead(conditions: Sequence[Condition], table: TableSpec) -> Iterator[str]:
             yield (
                 f"{condition.label}: {condition.dead} of {len(condition.cells)} {what}s never left chance,"
                 f" {_at_chance(condition.cells[condition.cells['dead'].map(bool)], table.value)}."
-                " They are dead, and what is said of"
-                " the place contains them."
+                " They are dead, and every number of this condition contains them."
             )
 
 
@@ -248,6 +247,7 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
         row |= _parts("difference_", condition.difference, ("n", "mean", "sd", "low", "high"))
         low, high = condition.simultaneous or (None, None)
         row |= {"simultaneous_low": low, "simultaneous_high": high, "stepwise": condition.stepwise}
+        row |= {"dead_pairs": condition.dead_pairs}
         row |= {"difference_p_holm": condition.p_holm, "margin": table.margin if condition.judgement else None}
         row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss"))
         row |= _parts("paper_", condition.paper, ("error", "parameters", "certain", "place"))

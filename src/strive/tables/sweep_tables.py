@@ -9,12 +9,15 @@ from typing import Any
 from strive.results.conditions import Condition
 from strive.results.load import Loaded
 from strive.statistics.factorial import Effects
+from strive.statistics.inference import Interval, cut
 from strive.sweeps.labels import Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.table import Column, Entry, Row, Table
 
 _NONE = Entry(text="-")
 _LATER = "†"  # after what only a later step of Holm's correction decides
+_CUT = "‡"  # after the end of an interval that was cut
+_CUT_NOTE = f"{_CUT}: cut, as no percentage is below 0 or above 100."
 _STEPWISE = f"{_LATER}: only a later step of Holm's correction decides, so the interval does not show it."
 
 
@@ -51,7 +54,12 @@ def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str)
         paper = _paper_entries(condition, table.value) if papers else []
         rows.append(_row(condition, [*entries, *paper], rule))
     return Table(
-        name="errors", title=_title(table.value.title), caption=caption, columns=tuple(columns), rows=tuple(rows)
+        name="errors",
+        title=_title(table.value.title),
+        caption=caption,
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=_cut_notes(rows),
     )
 
 
@@ -209,7 +217,7 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
             Entry(text=table.labels.title(each.factor)),
             Entry(text=table.labels.text(each.factor, each.value)),
             Entry(text=f"{each.mean:.{digits}f}", value=each.mean),
-            Entry(text=f"{each.low:.{digits}f} to {each.high:.{digits}f}"),
+            _bounded(cut(each.mean, (each.low, each.high), table.value.bounds), table.value),
         )
         rows.append(Row(entries=entries, rule=bool(last) and last != each.factor))
         last = each.factor
@@ -228,6 +236,7 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
             Column(title="95% interval"),
         ),
         rows=tuple(rows),
+        notes=_cut_notes(rows),
     )
 
 
@@ -311,6 +320,16 @@ def compatible(condition: Condition) -> bool | None:
     return own.next_low <= paper.error <= own.next_high
 
 
+def decision_text(condition: Condition) -> str:
+    """Return the verdict on a difference, without a margin its p, with marks; "-" if there is no difference."""
+    if condition.difference is None:
+        return _NONE.text
+    text = condition.judgement.verdict.value if condition.judgement else p_text(condition.p_holm)
+    text += _LATER if condition.stepwise else ""
+    n = condition.difference.n
+    return text + (f", {condition.dead_pairs} of {n} pairs dead" if condition.dead_pairs else "")
+
+
 def p_text(p: float | None) -> str:
     """Return a p value as printed in papers."""
     if p is None:
@@ -343,7 +362,7 @@ def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
         Entry(text=str(summary.n), value=summary.n),
         Entry(text=f"{form.format(summary.mean)}{_dead(condition)}", value=summary.mean, bold=condition.best),
         _number(summary.sd, form),
-        _interval(summary.low, summary.high, form),
+        _bounded((summary.low, summary.high), value),
     ]
 
 
@@ -359,7 +378,7 @@ def _paper_entries(condition: Condition, value: Value) -> list[Entry]:
         return [printed, parameters, _NONE, _NONE, _NONE]
     apart = Entry(text=f"{gap(condition):+.2f}", value=gap(condition))
     lies = {None: "-", True: "yes", False: "no"}[compatible(condition)]
-    prediction = _interval(own.next_low, own.next_high, f"{{:.{value.digits}f}}")
+    prediction = _bounded((own.next_low, own.next_high), value)
     return [printed, parameters, apart, prediction, Entry(text=lies)]
 
 
@@ -371,12 +390,11 @@ def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
         rest = [_NONE] * (2 + len(_test_columns(table)))
         return [*start, _NONE, Entry(text=condition.no_difference, hole=True), *rest]
     low, high = condition.simultaneous or (None, None)
-    mark = _LATER if condition.stepwise else ""
     if judged is None:
-        tests = [Entry(text=f"{p_text(condition.p_holm)}{mark}", value=condition.p_holm)]
+        tests = [Entry(text=decision_text(condition), value=condition.p_holm)]
     else:
         tests = [Entry(text=p_text(p), value=p) for p in (judged.p_no_loss, judged.p_loss)]
-        tests.append(Entry(text=f"{judged.verdict.value}{mark}"))
+        tests.append(Entry(text=decision_text(condition)))
     return [
         *start,
         Entry(text=str(found.n), value=found.n),
@@ -421,6 +439,19 @@ def _count(value: int | None) -> Entry:
 
 def _interval(low: float | None, high: float | None, form: str) -> Entry:
     return _NONE if low is None or high is None else Entry(text=f"{form.format(low)} to {form.format(high)}")
+
+
+def _bounded(interval: Interval, value: Value) -> Entry:
+    """Return the interval of a value, with a mark at an end that was cut."""
+    low, high = interval
+    if low is None or high is None:
+        return _NONE
+    ends = (f"{end:.{value.digits}f}{_CUT if end in value.bounds else ''}" for end in (low, high))
+    return Entry(text=" to ".join(ends))
+
+
+def _cut_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (_CUT_NOTE,) if any(_CUT in entry.text for row in rows for entry in row.entries) else ()
 
 
 def _title(text: str) -> str:
