@@ -168,7 +168,16 @@ def test_numbers_are_floats_and_all_else_is_as_it_came(golden: MakeGolden, runs:
     cells = _cells(runs)
 
     numbers = {"epochs", "steps", "parameters", "train_loss", "train_error", "val_loss", "val_error", "test_loss"}
-    numbers |= {"test_error", "threads", "packed", "train_seconds", "images_per_second", "peak_memory_bytes", "resumes"}
+    numbers |= {
+        "test_error",
+        "num_tested",
+        "threads",
+        "packed",
+        "train_seconds",
+        "images_per_second",
+        "peak_memory_bytes",
+        "resumes",
+    }
     assert set(cells.select_dtypes("float64")) == numbers
     assert set(cells.select_dtypes("int64")) == {"epochs_planned"}
     assert {str(dtype) for name, dtype in cells.dtypes.items() if name not in numbers} == {"object", "int64"}

@@ -103,6 +103,13 @@ def test_the_title_says_what_the_command_line_changed(tmp_path: Path):
     assert summary_of(sweep).title == "table3 with seed=0,1"
 
 
+def test_the_caption_says_the_sampling_error_of_a_single_value(sweep: Golden):
+    for seed in (0, 1):
+        sweep.cell({"seed": seed}, 25.0, correct=[True] * 300 + [False] * 100)
+    # sqrt(0.25 x 0.75 / 400) = 0.02165
+    assert "of the 400 test images, which all cells share: up to 2.17 points" in summary_of(sweep).tables[0].caption
+
+
 def test_the_caption_says_images_epochs_cells_device_and_days(sweep: Golden):
     sweep.cell({"seed": 0}, 10.0)
     sweep.cell({"seed": 1}, 10.0, finished="2026-11-22T00:00:00+00:00")

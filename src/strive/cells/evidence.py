@@ -26,6 +26,7 @@ class Evidence:
     not_checked: tuple[str, ...] = ()  # test_error, epochs: parts of the record without a file to compare with
     chance: Mapping[str, float] = field(default_factory=dict)  # {metric: what an untrained guess reaches}
     labels_sha256: str = ""  # of the test images, in order; "" without predictions
+    num_tested: int = 0  # test images; 0 without predictions
 
     @property
     def why(self) -> str:
@@ -38,7 +39,7 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
 
     most_bytes: a larger predictions file is skipped, as if it did not exist.
     """
-    chance, labels_sha256 = dict(record.chance), ""
+    chance, labels_sha256, num_tested = dict(record.chance), "", 0
     if not record.status.finished or _OUTPUT not in record.outputs:
         return Evidence(chance=chance)
     found, not_checked = list(_against_budget(record)), []
@@ -54,14 +55,18 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
 
         predicted = Predicted.of(record, Path(folder))
         found += predicted.contradictions
-        counted, labels_sha256 = predicted.chance_error, predicted.labels_sha256
+        counted, labels_sha256, num_tested = predicted.chance_error, predicted.labels_sha256, predicted.num_labels
         stated = chance.get("test_error")
         if counted is not None and chance.setdefault("test_error", counted) != counted:
             found.append(f"record.json says chance_error {stated}, {PREDICTIONS} beside it gives {counted}")
     else:
         not_checked.append("test_error")
     return Evidence(
-        contradictions=tuple(found), not_checked=tuple(sorted(not_checked)), chance=chance, labels_sha256=labels_sha256
+        contradictions=tuple(found),
+        not_checked=tuple(sorted(not_checked)),
+        chance=chance,
+        labels_sha256=labels_sha256,
+        num_tested=num_tested,
     )
 
 

@@ -27,6 +27,7 @@ class Predicted:
     contradictions: tuple[str, ...]  # a sentence each, with both values
     chance_error: float | None = None  # share in [0, 1] of always naming the largest class; None if unreadable
     labels_sha256: str = ""  # "" if unreadable
+    num_labels: int = 0
 
     @classmethod
     def of(cls, record: Record, folder: Path) -> Self:
@@ -39,6 +40,7 @@ class Predicted:
             contradictions=tuple(_contradictions(record.metrics, labels, logits)),
             chance_error=largest_class_error(labels),
             labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
+            num_labels=len(labels),
         )
 
 

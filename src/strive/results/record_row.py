@@ -40,6 +40,7 @@ EMPTY: dict[str, Any] = {
     "dead": None,  # a missing truth value is None, because NaN is truthy
     "not_checked": "",
     "labels_sha256": "",
+    "num_tested": np.nan,
 }
 # Further columns of a row that are not the record's.
 _OTHERS = ("cell", "arm", "epochs_planned", "folder", "record", "warning")
@@ -205,6 +206,8 @@ def _checked(record: Record, folder: str) -> dict[str, Any]:
     evidence = check_record(record, folder)
     found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
     found |= {chance_column(name): chance for name, chance in evidence.chance.items()}
+    if evidence.num_tested:
+        found["num_tested"] = evidence.num_tested
     if record.status is Status.done and evidence.chance:
         found["dead"] = dead_text(record, evidence.chance) != ""
     if evidence.contradictions:

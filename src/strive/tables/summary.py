@@ -22,7 +22,7 @@ from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
 from strive.statistics.factorial import Effects, factorial_effects
 from strive.sweeps.labels import ARM
-from strive.sweeps.table_spec import TableSpec, Value
+from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.sweep_tables import (
     choice_table,
     chosen_by_test,
@@ -110,7 +110,30 @@ def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) 
     days = " to ".join(dict.fromkeys(text[:10] for text in (dates[:1] + dates[-1:])))
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
-    return f"{where}{'; ' if where else ''}{done} of {len(cells)} cells done.{chosen_by_test(by)}{trained}"
+    sampling = _sampling(loaded, conditions, table)
+    return f"{where}{'; ' if where else ''}{done} of {len(cells)} cells done.{chosen_by_test(by)}{trained}{sampling}"
+
+
+def _sampling(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> str:
+    """Return the sampling error of a single test error, as a sentence; "" if the number of test examples is unknown."""
+    if table.value.name != TEST_ERROR.name:
+        return ""
+    sizes, errors = set[int](), [0.0]
+    for condition in conditions:
+        numbers = condition.cells["num_tested"].dropna()
+        if condition.summary is not None and len(numbers):
+            number, share = int(numbers.min()), condition.summary.mean / table.value.factor
+            sizes.add(number)
+            errors.append(table.value.factor * math.sqrt(share * (1 - share) / number))
+    if not sizes:
+        return ""
+    many = " or ".join(f"{size:,}" for size in sorted(sizes))
+    what = loaded.labels.measured.get(table.value.name, "examples")
+    return (
+        f" No interval contains the sampling error of the {many} {what}, which all cells share: up to"
+        f" {max(errors):.{table.value.digits}f} {table.value.unit} for a single value,"
+        " √(p(1 - p)/n)."
+    )
 
 
 def data_names(loaded: Loaded) -> str:
