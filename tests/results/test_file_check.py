@@ -34,7 +34,7 @@ def planned(sweeps: Path, text: str, arms: dict[str, float], seeds: Sequence[int
 
 
 def problems(sweep: Golden, sweeps: Path) -> list[str]:
-    return file_check(load_sweep("golden", [sweep.write()]), sweeps)[0]
+    return list(file_check(load_sweep("golden", [sweep.write()]), sweeps).contradictions)
 
 
 def test_a_plan_that_its_sweep_file_declares_has_no_problem(tmp_path: Path):

@@ -44,10 +44,14 @@ def chosen(parents: Sequence[Parent], spec: ChoiceSpec = SPEC) -> Choice:
     return choose(spec, science(cell(0.5, seed=9)), parents)
 
 
+def said(choice: Choice) -> tuple[Any, str]:
+    return choice.value, choice.why
+
+
 def test_the_smallest_mean_over_seeds_wins_and_the_others_are_named():
     # Means: 10.4%, 9.81%, 11%. The best single seed, 9.0%, belongs to 0.1.
     parents = [*seeds(0.1, 0.09, 0.11, 0.112), *seeds(0.05, 0.0981, 0.0980, 0.0982), *seeds(0.01, 0.11, 0.11, 0.11)]
-    assert chosen(parents) == Choice(0.05, "val error 9.81% (mean of 3 seeds), beats 0.1: 10.40%, 0.01: 11.00%")
+    assert said(chosen(parents)) == (0.05, "val error 9.81% (mean of 3 seeds), beats 0.1: 10.40%, 0.01: 11.00%")
 
 
 def test_only_parents_that_equal_the_cell_in_per_are_asked():
@@ -64,14 +68,14 @@ def test_by_test_error_it_is_the_papers_own_rule():
     parents = [(science(one), record(one, 0.1, test=0.3)), (science(other), record(other, 0.2, test=0.2))]
     assert chosen(parents).value == 0.1
     choice = chosen(parents, replace(SPEC, by=Criterion("test_error", Better.lower)))
-    assert choice == Choice(0.01, "test error 20.00% (1 seed), beats 0.1: 30.00%")
+    assert said(choice) == (0.01, "test error 20.00% (1 seed), beats 0.1: 30.00%")
 
 
 def test_a_value_of_which_one_seed_diverged_is_never_chosen():
     diverged = seeds(0.25, 0.05, 0.05)
     diverged += [(science(each), record(each, 0.9, status=Status.diverged)) for each in [cell(0.25, seed=2)]]
     choice = chosen([*diverged, *seeds(0.1, 0.1, 0.1, 0.1)])
-    assert choice == Choice(0.1, "val error 10.00% (mean of 3 seeds); 0.25 diverged")
+    assert said(choice) == (0.1, "val error 10.00% (mean of 3 seeds); 0.25 diverged")
 
 
 def test_where_every_value_diverged_there_is_no_choice():
@@ -83,7 +87,7 @@ def test_where_every_value_diverged_there_is_no_choice():
 def test_of_equal_means_the_smaller_value_wins():
     # 0.1 + 0.2 and 0.15 + 0.15 differ in their last bit.
     parents = [*seeds(0.25, 0.1, 0.2), *seeds(0.05, 0.15, 0.15), *seeds(0.1, 0.2, 0.1), *seeds(0.5, 0.4, 0.4)]
-    assert chosen(parents) == Choice(
+    assert said(chosen(parents)) == (
         0.05,
         "val error 15.00% (mean of 2 seeds), equal to 0.1: 15.00%, 0.25: 15.00%, of which it is the smallest value,"
         " beats 0.5: 40.00%",
@@ -97,7 +101,39 @@ def test_means_that_differ_are_not_shown_as_equal():
 
 
 def test_a_single_value_is_said_to_be_the_only_one():
-    assert chosen(seeds(0.1, 0.1)) == Choice(0.1, "val error 10.00% (1 seed), the only value")
+    assert said(chosen(seeds(0.1, 0.1))) == (0.1, "val error 10.00% (1 seed), the only value")
+
+
+def test_the_largest_and_the_smallest_of_the_numbers_tried_are_named_as_such():
+    three = ((0.1, 0.5), (0.05, 0.3), (0.01, 0.4))
+    for best, edge in ((0.1, "largest"), (0.05, ""), (0.01, "smallest")):
+        parents = [each for lr, error in three for each in seeds(lr, 0.1 if lr == best else error)]
+        assert chosen(parents).edge == edge
+
+
+def test_a_larger_value_that_diverged_was_tried():
+    parents = [*seeds(0.25, 0.9, status=Status.diverged), *seeds(0.1, 0.1), *seeds(0.05, 0.3)]
+    assert chosen(parents).edge == ""
+
+
+def test_the_only_value_is_at_no_edge():
+    assert chosen(seeds(0.1, 0.1)).doubt == ""
+
+
+def test_a_lead_below_the_standard_error_over_seeds_is_named():
+    # Means 10% and 10.5%; variances 1 and 4 (points squared) over 3: sqrt(5 / 3) = 1.29.
+    parents = [*seeds(0.1, 0.09, 0.10, 0.11), *seeds(0.05, 0.085, 0.105, 0.125)]
+    assert chosen(parents).noise == "lead 0.5 within its standard error over seeds, 1.3"
+    # 0.05 instead: 12.5%, 2.5 above.
+    assert chosen([*parents[:3], *seeds(0.05, 0.105, 0.125, 0.145)]).noise == ""
+
+
+def test_with_one_seed_a_lead_is_compared_with_the_sampling_error_of_the_held_out_images():
+    # 10% and 10.5% of 5,000: sqrt((0.09 + 0.093975) / 5000) = 0.00607.
+    choice = chosen([*seeds(0.1, 0.1), *seeds(0.05, 0.105)])
+    assert choice.noise == "lead 0.5 within its standard error of 5,000 examples, 0.61"
+    assert choice.doubt == "the largest tried; lead 0.5 within its standard error of 5,000 examples, 0.61"
+    assert chosen([*seeds(0.1, 0.1), *seeds(0.05, 0.107)]).noise == ""
 
 
 def test_holes_are_never_averaged():
@@ -187,7 +223,7 @@ def test_a_knob_that_is_a_word_or_a_list_can_be_chosen():
         config.optimizer.drop_at = drops
         parents.append((science(config), record(config, error)))
     choice = choose(replace(SPEC, key="optimizer.drop_at"), science(cell(0.1)), parents)
-    assert choice == Choice(["1/2"], "val error 20.00% (1 seed), beats []: 30.00%")
+    assert said(choice) == (["1/2"], "val error 20.00% (1 seed), beats []: 30.00%")
     both = [(base, cell(0.1, base=base)) for base in (Base.b, Base.a)]
     parents = [(science(config), record(config, 0.2)) for _, config in both]
     assert choose(replace(SPEC, key="model.base", per=()), science(cell(0.1)), parents).value == "a"
@@ -201,6 +237,6 @@ def test_a_value_is_chosen_by_any_metric_in_its_own_direction():
         for seed in (0, 1)
     ]
     choice = choose(spec, {"lr": 0.5, "seed": 7}, parents)
-    assert choice == Choice(0.01, "val bleu 34.26 (mean of 2 seeds), beats 0.1: 31")
+    assert said(choice) == (0.01, "val bleu 34.26 (mean of 2 seeds), beats 0.1: 31")
     with pytest.raises(ConfigError, match=r"lr is chosen by acc, but \S+ has only val_bleu"):
         choose(replace(spec, by=Criterion("acc", Better.higher)), {"lr": 0.5, "seed": 7}, parents)

@@ -183,8 +183,27 @@ def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
     conditions = made(sweep, PAPERS)
     found = choice_table(load_sweep("golden", [sweep.runs]), conditions, PAPERS)
     assert found is not None
-    assert texts(found) == [["Model A", "lr", "0.05", "val error 9.00%"]]
+    assert texts(found) == [["Model A", "lr", "0.05", "val error 9.00%", ""]]
     assert found.caption == "Chosen by val error from the cells of mine_lr."
+
+
+def test_choices_at_the_edge_and_within_noise_are_named_and_counted(sweep: Golden):
+    table = study_table(
+        rows=("model.variant",), columns=(), select={"optimizer.lr": Criterion("val_error", Better.lower)}
+    )
+    # Base: the larger rate by 0.5 points of 5,000 images, whose sampling error is 0.61. Strided: the middle one by far.
+    for variant, errors in (("base", (10.0, 10.5, 20.0)), ("strided", (20.0, 10.0, 20.0))):
+        for lr, error in zip((0.1, 0.05, 0.01), errors, strict=True):
+            changes = {"model.variant": variant, "optimizer.lr": lr, "data.val_images": 5000}
+            sweep.cell(changes, 10.0, val_error=error)
+    found = choice_table(load_sweep("golden", [sweep.write()]), made(sweep, table), table)
+    assert found is not None
+    assert [line[-1] for line in texts(found)] == [
+        "the largest tried; lead 0.5 within its standard error of 5,000 examples, 0.61",
+        "",
+    ]
+    assert "1 of 2 chosen values is the largest or smallest tried" in found.caption
+    assert "1 of 2 chosen values leads by less than one standard error" in found.caption
 
 
 def test_a_choice_on_test_images_is_said_in_the_caption(sweep: Golden):

@@ -1,27 +1,39 @@
 """Comparison of a plan with its sweep file."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive.results.load import Loaded
 from strive.results.table_choice import SWEEPS, parse, read_file
 from strive.sweeps.audit import audit_choices, audit_file, changed_file, is_of_this_app
+from strive.sweeps.choice import Choice
 
 
-def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> tuple[list[str], list[str]]:
-    """Return a plan's contradictions with its sweep file and the records that chose its values, and unchecked parts.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileCheck:
+    """The result of the comparison."""
+
+    contradictions: tuple[str, ...] = ()  # of the plan with its sweep file and with the records that chose its values
+    not_compared: tuple[str, ...] = ()  # what could not be compared, and why
+    choices: Mapping[tuple[str, str], Choice] = field(default_factory=dict)  # {(key, repr(per)): as chosen again}
+
+
+def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> FileCheck:
+    """Compare a plan with its sweep file, and choose its values again.
 
     Raises ConfigError for a faulty sweep file.
     """
     if not is_of_this_app(loaded.plan):
-        return [], []
+        return FileCheck()
     now = read_file(loaded.file, sweeps) if loaded.file and (sweeps / f"{loaded.file}.yaml").exists() else None
     planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it") if loaded.text else None
     sweep = planned or now
     if sweep is None:
-        return [], []
+        return FileCheck()
     problems = changed_file(loaded.plan, sweeps)
     here = f"sweeps/{loaded.file}.yaml"
     place = "the sweep file in plan.json" if planned and (now is None or problems) else here
     problems += audit_file(loaded.plan, sweep, place)
     choices = audit_choices(loaded.plan, sweep, loaded.folders)
-    return [*problems, *choices.problems], list(choices.notes)
+    return FileCheck(contradictions=(*problems, *choices.problems), not_compared=choices.notes, choices=choices.choices)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from strive.results.record_row import metric_column
-from strive.sweeps.choice import best_of, order
+from strive.sweeps.choice import Choice, best_of, examples, order
 from strive.sweeps.criterion import Criterion
 
 
@@ -17,6 +17,7 @@ class Selection:
 
     value: Any  # a knob's value; None if none was selected
     why: str  # the reason, one line
+    choice: Choice | None = None
 
 
 def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
@@ -42,5 +43,5 @@ def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
     if not values:
         return Selection(None, f"{key} not selected, every value diverged")
     values.sort(key=lambda each: order(each[0]))
-    choice = best_of(by, values, sorted(diverged, key=order))
-    return Selection(choice.value, choice.why)
+    choice = best_of(by, values, sorted(diverged, key=order), examples(by, cells.iloc[0].to_dict()))
+    return Selection(choice.value, choice.why, choice)

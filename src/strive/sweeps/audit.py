@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from strive.cells.records import Record
 from strive.config import identity
 from strive.config.keys import defaults
 from strive.errors import ConfigError, RecordError
-from strive.sweeps.choice import ChoiceSpec, MissingParentsError, Science, chooser
+from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in, plan_folder_name, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # imports Hydra, which `strive status` starts without
@@ -38,6 +38,7 @@ class Audit:
     cells: Mapping[str, str]  # {cell: why the plan's entry for it cannot be true}, one line each
     problems: tuple[str, ...]  # contradictions that belong to no single cell, a sentence each
     notes: tuple[str, ...]  # what could not be compared, and why
+    choices: Mapping[tuple[str, str], Choice] = field(default_factory=dict)  # {(key, repr(per)): as chosen again}
 
 
 def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
@@ -67,7 +68,7 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
 
     sweep: the sweep that was planned.
     """
-    problems, notes = [], []
+    problems, notes, again = [], [], dict[tuple[str, str], Choice]()
     found = {(each.key, repr(each.per)): each for each in plan.choices}
     for spec in sweep.choices(plan.changes):
         parents = _parents(sweep, spec, plan.changes, folders)
@@ -88,12 +89,13 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
             except ConfigError as error:
                 problems.append(f"{spec.key} for {values} cannot be chosen again: {error}")
                 continue
+            again[chosen.key, repr(chosen.per)] = now
             if (now.value, now.why) != (chosen.value, chosen.why):
                 problems.append(
                     f"plan.json says {spec.key}={chosen.value} for {values} ({chosen.why}), but the records of"
                     f" {', '.join(spec.sweeps)} say {now.value} ({now.why})"
                 )
-    return Audit(cells={}, problems=tuple(problems), notes=tuple(notes))
+    return Audit(cells={}, problems=tuple(problems), notes=tuple(notes), choices=again)
 
 
 def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:

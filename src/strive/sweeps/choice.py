@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from strive.errors import ConfigError
 from strive.sweeps.criterion import Criterion
 
 Science = Mapping[str, Any]  # {dotted key: value} of what determines a cell's numbers, as in a record's config
+HELD_OUT = "data.val_images"  # key of the number of examples that validation metrics are measured on
 Parents = Sequence[tuple[Science, Record | None]]
 
 
@@ -34,6 +36,13 @@ class Choice:
 
     value: Any  # as in a record's config: a JSON value
     why: str  # the reason, one line
+    edge: str = ""  # "largest" or "smallest" if no larger or no smaller value was tried
+    noise: str = ""  # its lead and the larger standard error of it, if the lead is below that
+
+    @property
+    def doubt(self) -> str:
+        """Return why another value might be better, one line; "" if nothing says so."""
+        return "; ".join(filter(None, [f"the {self.edge} tried" if self.edge else "", self.noise]))
 
 
 class MissingParentsError(ConfigError):
@@ -120,7 +129,13 @@ def _choose(spec: ChoiceSpec, wanted: str, candidates: Parents, overrides: Seque
             f"{spec.key}{wanted}: every value in {_listed(spec.sweeps)} diverged ({_texts(diverged)});"
             f" give {spec.key}=VALUE, or other values to that sweep"
         )
-    return best_of(spec.by, values, diverged)
+    return best_of(spec.by, values, diverged, examples(spec.by, candidates[0][0]))
+
+
+def examples(by: Criterion, science: Mapping[Any, Any]) -> int:
+    """Return the number of held-out examples that the metric is a share of; 0 if it is none, or nobody says."""
+    number = science.get(HELD_OUT, 0) if is_share(by.metric) and by.metric.startswith("val") else 0
+    return number if isinstance(number, int) else 0
 
 
 def _state(record: Record | None) -> str:
@@ -168,11 +183,13 @@ def _metric(spec: ChoiceSpec, wanted: str, cell: Record) -> float:
     raise ConfigError(f"{spec.key}{wanted} is chosen by {name}, but {why}")
 
 
-def best_of(by: Criterion, values: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any]) -> Choice:
+def best_of(
+    by: Criterion, values: Sequence[tuple[Any, Sequence[float]]], diverged: Sequence[Any], num_examples: int = 0
+) -> Choice:
     """Return the value with the best mean; the first one if several are equal.
 
     values: [(value, the metric of each seed)] in ascending order, at least one. An error is a share in [0, 1].
-    diverged: the values with a diverged seed.
+    diverged: the values with a diverged seed. num_examples: of which the metric is a share; 0 if unknown.
     """
     share = is_share(by.metric)
     means = [(value, _mean(cells, share)) for value, cells in values]
@@ -187,7 +204,46 @@ def best_of(by: Criterion, values: Sequence[tuple[Any, Sequence[float]]], diverg
     why += f", equal to {', '.join(ties)}, of which it is the smallest value" if ties else ""
     why += f", beats {', '.join(beaten)}" if beaten else ""
     why += f"; {_texts(diverged)} diverged" if diverged else ""
-    return Choice(value, why if len(means) > 1 or diverged else f"{why}, the only value")
+    return Choice(
+        value,
+        why if len(means) > 1 or diverged else f"{why}, the only value",
+        edge=_edge(value, [*(each for each, _ in values), *diverged]),
+        noise=_noise(by, value, values, num_examples),
+    )
+
+
+def _edge(value: Any, tried: Sequence[Any]) -> str:
+    """Return "largest" or "smallest" if a chosen number is that of several that were tried, or ""."""
+    numbers = [each for each in tried if isinstance(each, int | float) and not isinstance(each, bool)]
+    if len(numbers) < 2 or value not in numbers:
+        return ""
+    return "largest" if value == max(numbers) else "smallest" if value == min(numbers) else ""
+
+
+def _noise(by: Criterion, value: Any, values: Sequence[tuple[Any, Sequence[float]]], num_examples: int) -> str:
+    """Return the lead of the chosen value over the second best if it is below its standard error, or "".
+
+    With several seeds of both the error is that of a difference of two means. With one seed it is the sampling error
+    of the examples that a share was counted on, sqrt((p (1 - p) + q (1 - q)) / n): an upper bound, as both were counted
+    on the same ones, and without what seeds add. Otherwise it is unknown.
+    """
+    sign, factor = (-1 if by.better is Better.higher else 1), (100 if is_share(by.metric) else 1)
+    own = next(cells for each, cells in values if each == value)
+    others = [cells for each, cells in values if each != value]
+    if not others:
+        return ""
+    second = min(others, key=lambda cells: sign * math.fsum(cells) / len(cells))
+    means = [math.fsum(cells) / len(cells) for cells in (own, second)]
+    if len(own) > 1 and len(second) > 1:
+        error = math.sqrt(statistics.variance(own) / len(own) + statistics.variance(second) / len(second))
+        source = "over seeds"
+    elif num_examples:
+        error = math.sqrt(sum(mean * (1 - mean) for mean in means) / num_examples)
+        source = f"of {num_examples:,} examples"
+    else:
+        return ""
+    lead = abs(means[0] - means[1])
+    return f"lead {factor * lead:.2g} within its standard error {source}, {factor * error:.2g}" if lead < error else ""
 
 
 def _mean(cells: Sequence[float], share: bool) -> float:

@@ -65,7 +65,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     conditions = make_conditions(loaded, table, mix=mix)
     effects, no_effects = _effects(loaded, conditions, table)
     notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
-    contradictions, not_compared = file_check(loaded)
+    checked = file_check(loaded)
     caption = _caption(loaded, conditions, table)
     tables = [matrix(conditions, table, caption)] if table.columns else []
     tables.append(error_table(conditions, table, caption))
@@ -73,7 +73,11 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         tables.append(difference_table(conditions, table))
     if effects is not None:
         tables += [effect_table(effects, table), level_table(effects, table)]
-    tables += [each for each in (choice_table(loaded, conditions, table), hole_table(loaded)) if each is not None]
+    tables += [
+        each
+        for each in (choice_table(loaded, conditions, table, checked.choices), hole_table(loaded))
+        if each is not None
+    ]
     return SweepSummary(
         loaded=loaded,
         layout=table,
@@ -82,12 +86,12 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         conditions=tuple(conditions),
         effects=effects,
         tables=tuple(tables),
-        notes=tuple(filter(None, [*notes, *not_compared, *(mixtures if mix else ()), no_effects])),
+        notes=tuple(filter(None, [*notes, *checked.not_compared, *(mixtures if mix else ()), no_effects])),
         problems=(
             *(f"{condition.label}: {condition.hole}" for condition in conditions if condition.hole),
             *mixtures,
             *loaded.warnings,
-            *contradictions,
+            *checked.contradictions,
         ),
         tidy=_tidy(loaded, conditions, table),
         footnotes=_footnotes(conditions, table),

@@ -4,12 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from strive.results.conditions import Condition
 from strive.results.load import Loaded
 from strive.statistics.factorial import Effects
 from strive.statistics.inference import Interval, cut
+from strive.sweeps.choice import Choice
 from strive.sweeps.labels import Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.table import Column, Entry, Row, Table
@@ -240,37 +242,58 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
     )
 
 
-def choice_table(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> Table | None:
-    """Return the value chosen for each net, with the error and the sweeps that decided; None if nothing was chosen."""
-    rows, labels = [], table.labels
+def choice_table(
+    loaded: Loaded,
+    conditions: Sequence[Condition],
+    table: TableSpec,
+    again: Mapping[tuple[str, str], Choice] = MappingProxyType({}),
+) -> Table | None:
+    """Return the value chosen for each net, with the error and the sweeps that decided; None if nothing was chosen.
+
+    again: {(key, repr(per)): what the records choose now}, from which doubts are taken.
+    """
+    rows, labels, choices = [], table.labels, list[Choice]()
     order = {condition.label: number for number, condition in enumerate(conditions)}
     for chosen in loaded.choices:
         per = {key: value for key, value in chosen.per.items() if key in loaded.factors}
+        choices.append(again.get((chosen.key, repr(chosen.per)), Choice(chosen.value, chosen.why)))
         texts = (_text_of(per, labels), labels.title(chosen.key), labels.text(chosen.key, chosen.value), chosen.why)
-        rows.append(Row(entries=tuple(Entry(text=text) for text in texts)))
+        rows.append(Row(entries=tuple(Entry(text=text) for text in (*texts, choices[-1].doubt))))
     rows.sort(key=lambda row: order.get(row.entries[0].text, len(order)))
     for condition in conditions:
-        if condition.selection is not None and condition.selection.value is not None:
+        if condition.selection is not None and (choice := condition.selection.choice) is not None:
             (knob,) = table.select
-            texts = (
-                condition.label,
-                labels.title(knob),
-                labels.text(knob, condition.selection.value),
-                condition.selection.why,
-            )
-            rows.append(Row(entries=tuple(Entry(text=text) for text in texts), ref=condition.ref))
+            choices.append(choice)
+            texts = (condition.label, labels.title(knob), labels.text(knob, choice.value), choice.why)
+            rows.append(Row(entries=tuple(Entry(text=text) for text in (*texts, choice.doubt)), ref=condition.ref))
     if not rows:
         return None
     sweeps = sorted({name for chosen in loaded.choices for name in chosen.sweeps})
     where = f" from the cells of {' and '.join(sweeps)}" if sweeps else ""
     by = {chosen.by for chosen in loaded.choices} | set(map(str, table.select.values()))
+    said = f"Chosen by {' and '.join(each.replace('_', ' ') for each in sorted(by))}{where}."
     return Table(
         name="choices",
         title="What was chosen, and over what",
-        caption=f"Chosen by {' and '.join(each.replace('_', ' ') for each in sorted(by))}{where}.{chosen_by_test(by)}",
-        columns=tuple(Column(title=title, numeric=False) for title in ("for", "knob", "value", "why")),
+        caption=f"{said}{chosen_by_test(by)}{_doubts(choices)}",
+        columns=tuple(Column(title=title, numeric=False) for title in ("for", "knob", "value", "why", "doubt")),
         rows=tuple(rows),
     )
+
+
+def _doubts(choices: Sequence[Choice]) -> str:
+    """Return how many choices lie at the edge of their grid, and how many lead by less than noise, as sentences."""
+    edges, noisy = sum(bool(each.edge) for each in choices), sum(bool(each.noise) for each in choices)
+    of = f"of {len(choices)} chosen values"
+    texts = [
+        f" {edges} {of} {'is' if edges == 1 else 'are'} the largest or smallest tried: a better one may lie beyond."
+        if edges
+        else "",
+        f" {noisy} {of} {'leads' if noisy == 1 else 'lead'} by less than one standard error: the next may be as good."
+        if noisy
+        else "",
+    ]
+    return "".join(texts)
 
 
 def chosen_by_test(by: set[str]) -> str:
