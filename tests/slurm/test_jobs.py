@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import re
 import shlex
 import stat
@@ -25,6 +26,7 @@ from strive.config.platform_keys import NeedsConfig
 from strive.decide import sweeping
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
+from strive.launch.submission import cancel_file
 from strive.options import SlurmOptions
 from strive.slurm.job import REQUEUE_CODE
 from strive.slurm.jobs import (
@@ -100,6 +102,14 @@ def test_a_cells_own_needs_go_before_the_launchers(make_task: MakeTask) -> None:
         replace(launchers, mem_gb=2.5): [[2]],
         replace(launchers, partition="big", qos="long", constraint="a100|h100", cpus=8): [[4]],
     }
+
+
+def test_a_time_limit_too_short_for_a_checkpoint_is_refused(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
+) -> None:
+    jobs = make_jobs([make_task("seed=0"), make_task("seed=1", "needs.timeout_min=1")])
+    with pytest.raises(ConfigError, match=r"signal_delay_s=90 must be less .* needs.timeout_min=1, 60 s"):
+        jobs.arrays([0, 1])
 
 
 def test_an_array_is_no_longer_than_the_cluster_allows(
@@ -465,6 +475,26 @@ def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_pa
     added = ["hydra.launcher.detach=true", "hydra.sweeper.retrain=none"]
     command = [sys.executable, str(ROOT / "src" / "run.py"), *arguments[:2], *added, *arguments[2:]]
     assert said.stdout.strip() == str(command)
+
+
+def test_a_command_does_not_go_on_where_what_it_waited_for_was_cancelled(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster, tmp_path: Path
+) -> None:
+    parent = make_jobs([make_task()])
+    (job,) = parent.submit(*parent.arrays([0]))
+    folder = tmp_path / "runs" / "sweeps" / "child"
+    options = SlurmOptions(snapshot=False)
+    continue_command(["-m", "sweeps=child"], folder, options, after=[job])
+    (pickled,) = (folder / "continued").glob("strive-*.pkl")
+    (function,) = pickle.loads(pickled.read_bytes())
+    function = replace(function, command=[sys.executable, "-c", "open('started', 'w')"])
+    cancel_file(parent.folder).touch()
+    function()
+    assert not (tmp_path / "started").exists()
+    cancel_file(parent.folder).unlink()
+    with pytest.raises(SystemExit):
+        function()
+    assert (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,10 @@ from strive.cells import records
 from strive.cells.task import Task, read_tasks
 from strive.config.platform_keys import NeedsConfig
 from strive.console import CONSOLE
-from strive.errors import NoAnswerError, SubmitError
+from strive.errors import ConfigError, NoAnswerError, SubmitError
 from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
+from strive.slurm.continued import ContinuedLaunch
 from strive.slurm.job import REQUEUE_CODE, JobPayload
 from strive.slurm.launches import belongs_to, read_jobs, read_launch
 from strive.slurm.snapshot import MODULES, freeze_app, freeze_code, freeze_modules
@@ -90,8 +91,17 @@ class SlurmJobs:
         return job_log(self.folder, job)
 
     def arrays(self, numbers: Sequence[int]) -> list[JobArray]:
-        """Return the jobs for these cells, as many in one array as the cluster takes."""
+        """Return the jobs for these cells, as many in one array as the cluster takes.
+
+        Raises ConfigError for a cell whose time limit is too short for its checkpoint.
+        """
         packs = packed({number: self.tasks[number] for number in numbers}, self.options)
+        delay = self.options.signal_delay_s
+        if short := [needs.timeout_min for needs in packs if delay >= 60 * needs.timeout_min]:
+            raise ConfigError(
+                f"hydra.launcher.signal_delay_s={delay} must be less than the time limit of each cell, of which one has"
+                f" needs.timeout_min={min(short)}, {60 * min(short)} s"
+            )
         size = self.array_size
         return [
             JobArray(needs, found[start : start + size])
@@ -424,8 +434,6 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
 
     Raises SubmitError if sbatch refuses, SnapshotError if the code cannot be frozen.
     """
-    from submitit.helpers import CommandFunction
-
     code = frozen_code([], folder / "submission", snapshot=options.snapshot)
     command = [
         sys.executable,
@@ -437,7 +445,9 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     dependency = f"afterany:{':'.join(arrays)}"
     logs = folder.absolute() / "continued"
     logs.mkdir(parents=True, exist_ok=True)
-    function = CommandFunction(command, cwd=str(Path.cwd()))
+    known = submissions(folder.absolute().parents[1])
+    launches = list(dict.fromkeys(known[job] for job in after if job in known))
+    function = ContinuedLaunch(command=command, folder=str(Path.cwd()), launches=launches)
     parameters = _helpers_parameters(options, code.setup, dependency)
     (job,) = sbatch.submit_patiently(logs, parameters, [function], CONSOLE.print)
     return job
