@@ -2,7 +2,7 @@
 
 from allcnn.training.arithmetic import Bf16, bf16_of
 from allcnn.training.cell_training import EpochLine, Outcome, Training
-from allcnn.training.checkpoint import State, previous_checkpoint, read_checkpoint, write_checkpoint, write_state
+from allcnn.training.checkpoint import State, read_checkpoint, write_state
 from allcnn.training.device import (
     LAYOUT,
     Execution,
@@ -34,10 +34,8 @@ __all__ = [
     "make_executor",
     "peak_memory_bytes",
     "plainly",
-    "previous_checkpoint",
     "read_checkpoint",
     "train_cell",
     "train_epoch",
-    "write_checkpoint",
     "write_state",
 ]

@@ -1,8 +1,6 @@
 """Checkpoint files: a cell's state on disk, so that it can be killed at any moment and resumed."""
 
 import io
-import os
-import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,24 +43,6 @@ class _ErrorKeepingFile:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def write_checkpoint(path: Path, state: State, *, scratch: Path) -> None:
-    """Write the state, and keep the one before it as `previous_checkpoint(path)`."""
-    if path.exists():
-        before = scratch / "previous.pt"
-        before.unlink(missing_ok=True)
-        try:
-            os.link(path, before)
-        except OSError:  # a file system without links; one whose claim is gone fails here too
-            shutil.copyfile(path, before)
-        os.replace(before, previous_checkpoint(path))
-    write_state(path, state, scratch=scratch)
-
-
-def previous_checkpoint(path: Path) -> Path:
-    """Return the path of the checkpoint before `path`."""
-    return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
 def read_checkpoint(path: Path) -> State | None:

@@ -1,11 +1,10 @@
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
-from allcnn.training import previous_checkpoint, read_checkpoint, write_checkpoint, write_state
+from allcnn.training import read_checkpoint, write_state
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path):
@@ -53,43 +52,23 @@ def test_a_checkpoint_never_runs_code(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, scratch = tmp_path / "checkpoint.pt", tmp_path / "scratch"
     scratch.mkdir()
-    write_checkpoint(path, {"step": 1}, scratch=scratch)
+    write_state(path, {"step": 1}, scratch=scratch)
 
     def full(state: object, file: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        write_checkpoint(path, {"step": 2}, scratch=scratch)
+        write_state(path, {"step": 2}, scratch=scratch)
     assert read_checkpoint(path) == {"step": 1}
-    assert not list(scratch.iterdir())
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_the_checkpoint_before_the_last_is_kept_also_without_hard_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-):
-    if not links:
-
-        def refuse(source: Path, target: Path) -> None:
-            raise OSError(1, "Operation not permitted")
-
-        monkeypatch.setattr(os, "link", refuse)
-    path, scratch = tmp_path / "checkpoint.pt", tmp_path / "scratch"
-    scratch.mkdir()
-    for step in (1, 2, 3):
-        write_checkpoint(path, {"step": step}, scratch=scratch)
-    assert read_checkpoint(path) == {"step": 3}
-    assert read_checkpoint(previous_checkpoint(path)) == {"step": 2}
     assert not list(scratch.iterdir())
 
 
 def test_who_has_lost_the_scratch_folder_cannot_write(tmp_path: Path):
     path, scratch = tmp_path / "checkpoint.pt", tmp_path / "scratch"
     scratch.mkdir()
-    write_checkpoint(path, {"step": 1}, scratch=scratch)
+    write_state(path, {"step": 1}, scratch=scratch)
     scratch.rename(tmp_path / "fenced")
     with pytest.raises(FileNotFoundError):
-        write_checkpoint(path, {"step": 2}, scratch=scratch)
+        write_state(path, {"step": 2}, scratch=scratch)
     assert read_checkpoint(path) == {"step": 1}
-    assert not previous_checkpoint(path).exists()
