@@ -15,7 +15,7 @@ from strive.cells.task import Task
 from strive.code import hash as hash_of_code
 from strive.code.hash import Code
 from strive.config import typed
-from strive.config.identity import KWARGS, with_argument_keys
+from strive.config.identity import BUILDERS, argument_name, with_argument_keys, without
 from strive.errors import ConfigError
 
 __all__ = [
@@ -25,9 +25,9 @@ __all__ = [
     "SIDE_BY_SIDE",
     "TABLE",
     "Config",
+    "absent",
     "as_called",
     "as_recorded",
-    "builder",
     "cell_name",
     "checked",
     "code_now",
@@ -84,6 +84,7 @@ TABLE = TableLayout(
 # Keys that may differ within a pack, because they change only values in a training step, not its operations.
 _FREE = ("seed", "budget.epochs", "runs", "sweeps", "trainer.progress")
 _FREE_GROUPS = ("optimizer.", "tracker.", "needs.")
+_NOT_FREE = ("optimizer.kind", "augment.mixup", "augment.cutout_px")  # although their groups are
 
 
 def defaults() -> Mapping[str, Any]:
@@ -101,15 +102,20 @@ def decides(key: str) -> bool:
     return key in typed.science_keys(Config) or is_open(key)
 
 
+def absent() -> Mapping[str, Any]:
+    """Return {key: default} of the keys that came after the first cells; at their default a cell's id has them not."""
+    return typed.absent(Config)
+
+
 def is_open(key: str) -> bool:
     """Return whether a key is an argument of a builder, such as model.kwargs.channels."""
-    return key.startswith(f"{KWARGS}.")
+    return argument_name(key) != ""
 
 
 def typed_key(key: str) -> str:
     """Return the key with ++ if Hydra does not know it: an argument of a builder."""
     # ++ works whether or not the model's file sets them.
-    return f"++{key}" if key == KWARGS or is_open(key) else key
+    return f"++{key}" if key in BUILDERS or is_open(key) else key
 
 
 def meaning_of(key: str) -> tuple[type, str, str] | None:
@@ -141,7 +147,7 @@ def flat(config: Config) -> dict[str, Any]:
 def science(config: Config) -> dict[str, Any]:
     """Return the part of `flat` that determines the numbers."""
     keys = typed.science_keys(Config)
-    return {key: value for key, value in typed.flat(config).items() if key in keys}
+    return without(absent(), {key: value for key, value in typed.flat(config).items() if key in keys})
 
 
 def config_of(flat_config: Mapping[str, Any]) -> Config:
@@ -170,14 +176,9 @@ def as_called(config: Config) -> Config:
     return as_called(config)
 
 
-def builder(config: Config) -> str:
-    """Return the builder of a user's net; "" for a net of the study."""
-    return config.model.builder
-
-
 def code_of(config: Config) -> Code:
     """Return the code here that trains a cell."""
-    return hash_of_code.code_of(config.model.builder)
+    return hash_of_code.code_of(config.model.builder, config.augment.builder)
 
 
 def code_now(config: Config, files: Mapping[str, str]) -> Code:
@@ -231,12 +232,13 @@ def facts(config: Config) -> CellFacts:
 
     Builds the net on the meta device, and checks that the data and the device exist.
     """
-    from allcnn.data import check_data, output_size
+    from allcnn.data import check_augmentation, check_data, output_size
     from allcnn.networks import check_network
     from allcnn.training import choose_execution
 
     choose_execution(config.trainer)
     found = check_data(config)
+    check_augmentation(config.augment, config.data.image_size)
     network = check_network(config.model, num_classes=found.num_classes, image_size=output_size(config))
     return CellFacts(num_train=found.num_train, flops=network.flops)
 
@@ -282,14 +284,18 @@ def other_data(config: Config, record: Record) -> str | None:
 def pack_key(config: Mapping[str, Any]) -> str:
     """Return a text that is equal for cells that can share a pack.
 
-    They agree in everything but the seed, the optimizer, the number of epochs, augmentation by flips and
+    They agree in everything but the seed, the optimizer's values, the number of epochs, augmentation by flips and
     shifts, and logistics outside trainer.*. config: as `identity.flat`.
     """
     free: tuple[str, ...] = _FREE_GROUPS
     # Other augmentation produces images of another size and draws additional random numbers.
     if config["augment.kind"] in (Augment.none.value, Augment.flip_shift.value):
         free += ("augment.",)
-    shared = {key: value for key, value in config.items() if key not in _FREE and not key.startswith(free)}
+    shared = {
+        key: value
+        for key, value in config.items()
+        if key in _NOT_FREE or (key not in _FREE and not key.startswith(free))
+    }
     return json.dumps(shared, sort_keys=True, allow_nan=False)
 
 

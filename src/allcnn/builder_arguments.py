@@ -1,32 +1,34 @@
-"""Fills in the arguments of a user's builder before a cell gets its id.
+"""Fills in the arguments of a user's builders before a cell gets its id.
 
-This is done only to composed configs: reading records, plans and frozen configs imports no user's code. Nets without
+This is done only to composed configs: reading records, plans and frozen configs imports no user's code. Cells without
 a builder are returned unchanged.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from allcnn import signature
-from allcnn.config import Config, Family
+from allcnn.config import Augment, AugmentConfig, Config, Family, ModelConfig
 from strive.cells import records
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.user_modules import importable
 
+Part = ModelConfig | AugmentConfig
+
 
 def filled_in(config: Config) -> Config:
-    """Return the config with all arguments of its builder, as the builder's signature fills them in and types them.
+    """Return the config with all arguments of its builders, as the builders' signatures fill them in and type them.
 
     So they decide the cell's id: a default that is given and one that is left out are one training. A config
-    comes back as it is if its builder cannot be imported or does not take its arguments.
+    comes back as it is if a builder cannot be imported or does not take its arguments.
     """
     try:
         return _filled(config)
-    except signature.MisfitError:
+    except ConfigError:
         return config
 
 
@@ -37,48 +39,63 @@ def as_recorded(config: Config) -> Config:
 
     Raises ConfigError for a value that its parameter does not take.
     """
-    if config.model.family is not Family.custom:
+    if not list(_parts(config)):
         return config
     try:
         filled = _filled(config)
-    except signature.MisfitError as error:
+    except ConfigError:
         if _has_record(config):
             return config
-        raise ConfigError(f"model.builder={config.model.builder}: {error}") from None
+        raise
     return config if _has_record(config) and not _has_record(filled) else filled
 
 
 def as_called(config: Config) -> Config:
-    """Return a frozen config with its arguments as the builder takes them: JSON has no infinity and no tuples."""
-    function = _builder(config)
-    if function is None:
-        return config
-    try:
-        kwargs = signature.filled_in(function, config.model.kwargs)
-    except signature.MisfitError:
-        return config
-    given = {name: value for name, value in kwargs.items() if name in config.model.kwargs}
-    called = _with(config, signature.as_called(function, given))
+    """Return a frozen config with its arguments as the builders take them: JSON has no infinity and no tuples."""
+    called = config
+    for group, part in _parts(config):
+        function = _builder(part)
+        if function is None:
+            continue
+        try:
+            kwargs = signature.filled_in(function, part.kwargs)
+        except signature.MisfitError:
+            continue
+        given = {name: value for name, value in kwargs.items() if name in part.kwargs}
+        called = _with(called, group, signature.as_called(function, given))
     # An older record may say 0 for a float, and keeps its id.
     return called if identity.cell_id(called) == identity.cell_id(config) else config
 
 
+def _parts(config: Config) -> Iterator[tuple[str, Part]]:
+    """Yield the groups of a config that have a builder, with their names."""
+    if config.model.family is Family.custom:
+        yield "model", config.model
+    if config.augment.kind is Augment.custom:
+        yield "augment", config.augment
+
+
 def _filled(config: Config) -> Config:
-    function = _builder(config)
-    if function is None:
-        return config
-    return _with(config, signature.as_called(function, signature.filled_in(function, config.model.kwargs)))
+    """Raises ConfigError for arguments that a builder does not take."""
+    for group, part in _parts(config):
+        function = _builder(part)
+        if function is None:
+            continue
+        try:
+            kwargs = signature.as_called(function, signature.filled_in(function, part.kwargs))
+        except signature.MisfitError as error:
+            raise ConfigError(f"{group}.builder={part.builder}: {error}") from None
+        config = _with(config, group, kwargs)
+    return config
 
 
-def _with(config: Config, kwargs: dict[str, Any]) -> Config:
-    return replace(config, model=replace(config.model, kwargs=kwargs))
+def _with(config: Config, group: str, kwargs: dict[str, Any]) -> Config:
+    return replace(config, **{group: replace(getattr(config, group), kwargs=kwargs)})
 
 
-def _builder(config: Config) -> Callable[..., object] | None:
-    """Return the builder; None without one, or if it cannot be imported; building the net then raises the error."""
-    if config.model.family is not Family.custom:
-        return None
-    module, _, name = config.model.builder.partition(":")
+def _builder(part: Part) -> Callable[..., object] | None:
+    """Return the builder; None without one, or if it cannot be imported; calling it then raises the error."""
+    module, _, name = part.builder.partition(":")
     try:
         with importable():
             found = getattr(importlib.import_module(module), name, None)

@@ -85,14 +85,18 @@ class TrainingRun:
         assert self._training is not None
         return self._training
 
-    def begin(self, execution: Execution, load: Callable[[Config, torch.device], Splits]) -> Record | None:
+    def begin(
+        self, execution: Execution, load: Callable[[Config, torch.device], Splits], *, flops: int = 0
+    ) -> Record | None:
         """Prepare the training; return the record of the cell if that failed.
+
+        flops: of a forward pass of one image, for the record.
 
         Raises the errors of `load`, such as ConfigError for images that cannot be read.
         """
-        self.code = code_of(self.config.model.builder)
+        self.code = code_of(self.config.model.builder, self.config.augment.builder)
         self._start_over()
-        self.num_train, self.on_disk = 0, NO_FILES
+        self.num_train, self.on_disk, self.flops = 0, NO_FILES, flops
         self._training: Training | None = None
         self._outcome: Outcome | None = None
         self._fallback_said = ""
@@ -280,6 +284,7 @@ class TrainingRun:
                 "fast": self.execution.fast,
                 "packed": self.packed,
                 "fallback": self._training.fallback if self._training else "",
+                "flops": self.flops,
                 "images_per_second": images / seconds if seconds else 0.0,
                 "data_stamp": self.on_disk.stamp,
                 "data_found": self.on_disk.found,

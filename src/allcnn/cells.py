@@ -187,13 +187,13 @@ class Pack:
         earlier = result_to_keep(Path(config.runs), identity.cell_id(config), science, replaces=replaces)
         if earlier is not None:
             return _left_alone(config, earlier)
-        check_cell(config)
+        facts = check_cell(config)
         execution = choose_execution(config.trainer)
         with ExitStack() as stack:
             run = stack.enter_context(TrainingRun(config, replaces=replaces, fence=fence))
             if run.run.earlier is not None:  # another process has just finished it
                 return _left_alone(config, run.run.earlier)
-            failed = run.begin(execution, _splits)
+            failed = run.begin(execution, _splits, flops=facts.flops)
             if failed is None:
                 if not self._runs:
                     self._executor = make_executor(run.execution)

@@ -26,9 +26,17 @@ def _share(value: float) -> bool:
     return 0 <= value < 1
 
 
+def _proper_share(value: float) -> bool:
+    return 0 < value < 1
+
+
 def _dropout(value: float) -> bool:
     # Beyond 0.99 hardly anything is left to learn from, and at 1 - 2^-32 the hash's threshold overflows.
     return 0 <= value <= 0.99
+
+
+def _names_function(text: str) -> bool:
+    return not text or re.fullmatch(r"\w+(\.\w+)*:\w+", text) is not None
 
 
 class Family(StrEnum):
@@ -102,6 +110,7 @@ class Source(StrEnum):
     cifar100 = auto()
     digits = auto()
     image_folder = auto()
+    arrays = auto()
     imagenet = auto()
 
 
@@ -118,6 +127,23 @@ class Augment(StrEnum):
     none = auto()
     flip_shift = auto()
     extreme = auto()
+    custom = auto()
+
+
+class Optimizer(StrEnum):
+    """How gradients change weights."""
+
+    sgd = auto()
+    adamw = auto()
+
+
+class Schedule(StrEnum):
+    """How the learning rate changes over the steps."""
+
+    drops = auto()
+    step = auto()
+    cosine = auto()
+    one_cycle = auto()
 
 
 class Precision(StrEnum):
@@ -205,7 +231,7 @@ class ModelConfig:
         "",
         "model=extra/custom: the function that builds your net",
         "package.module:function",
-        check=lambda text: not text or re.fullmatch(r"\w+(\.\w+)*:\w+", text) is not None,
+        check=_names_function,
     )
     kwargs: dict[str, Any] = science({}, "model=extra/custom: keyword arguments for the builder")
 
@@ -245,7 +271,9 @@ class DataConfig:
         unit="pixels",
         check=lambda n: n >= 8,
     )
-    root: str = logistics("data", "folder the images are read from; for image_folder a folder or an archive")
+    root: str = logistics(
+        "data", "folder the images are read from; for image_folder a folder or an archive, for arrays a file"
+    )
     download: bool = logistics(False, "fetch cifar10 or cifar100 into data.root if it is not there")
 
 
@@ -269,7 +297,7 @@ class AugmentConfig:
 
     kind: Augment = science(
         Augment.none,
-        "flip_shift: the paper's flips and translations; extreme: the paper's 126x126 canvas",
+        "flip_shift: the paper's flips and translations; extreme: the paper's 126x126 canvas; custom: your own",
     )
     flip_probability: float = science(0.5, "chance of a horizontal flip", "in [0, 1]", check=lambda p: 0 <= p <= 1)
     shift_px: int = science(
@@ -314,24 +342,101 @@ class AugmentConfig:
         "0 or more",
         check=not_negative,
     )
+    builder: str = science(
+        "",
+        "augment=custom: the function that makes your augmentation",
+        "package.module:function",
+        check=_names_function,
+        absent=True,
+    )
+    kwargs: dict[str, Any] = science({}, "augment=custom: keyword arguments for the builder", absent=True)
+    cutout_px: int = science(
+        0,
+        "after the others: side of a square around a random pixel that is set to zero (DeVries & Taylor 2017); 0: none",
+        "0 or more, less than data.image_size",
+        unit="pixels",
+        check=lambda n: n >= 0,
+        absent=True,
+    )
+    mixup: float = science(
+        0.0,
+        "alpha of mixup (Zhang et al. 2018): each image is mixed with another of its batch, its label, too, in a"
+        " proportion drawn from Beta(alpha, alpha); 0: none",
+        "finite, 0 or more",
+        check=not_negative,
+        absent=True,
+    )
 
 
 @dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
-    """Stochastic gradient descent with momentum (paper, section 3)."""
+    """How weights follow their gradients. The paper's: SGD with momentum and three drops of the rate (section 3)."""
 
-    lr: float = science(0.05, "learning rate of the first epoch", "finite and above 0", check=_positive)
-    momentum: float = science(0.9, "fixed momentum", "in [0, 1)", check=_share)
+    kind: Optimizer = science(
+        Optimizer.sgd,
+        "sgd: with momentum, the paper's; adamw: Adam with decoupled weight decay (Loshchilov & Hutter 2019)",
+        absent=True,
+    )
+    lr: float = science(
+        0.05, "learning rate: of the first epoch, for one_cycle the largest", "finite and above 0", check=_positive
+    )
+    momentum: float = science(0.9, "sgd: fixed momentum", "in [0, 1)", check=_share)
+    nesterov: bool = science(False, "sgd: Nesterov's momentum, which looks a step ahead", absent=True)
+    beta1: float = science(0.9, "adamw: decay of the mean of gradients", "in [0, 1)", check=_share, absent=True)
+    beta2: float = science(
+        0.999, "adamw: decay of the mean of squared gradients", "in [0, 1)", check=_share, absent=True
+    )
+    eps: float = science(
+        1e-8, "adamw: added to the root of that mean", "finite and above 0", check=_positive, absent=True
+    )
     weight_decay: float = science(
-        0.001, "adds weight_decay x weight to each gradient", "finite, 0 or more", check=not_negative
+        0.001,
+        "sgd: adds weight_decay x weight to each gradient; adamw: multiplies each weight by 1 - rate x weight_decay",
+        "finite, 0 or more",
+        check=not_negative,
     )
     decay_biases: bool = science(True, "weight decay acts on biases and batch-norm gains too; the paper does not say")
+    schedule: Schedule = science(
+        Schedule.drops,
+        "drops: at drop_at, the paper's; step: every step_epochs; cosine: half a wave down to lr x end_factor;"
+        " one_cycle: up to lr, then down (Smith 2018)",
+        absent=True,
+    )
     drop_at: list[str] = science(
         ["200/350", "250/350", "300/350"],
-        "shares of budget.epochs after which the learning rate is multiplied by drop_factor",
+        "drops: shares of budget.epochs after which the learning rate is multiplied by drop_factor",
         "rising fractions between 0 and 1, such as [200/350,250/350]; [] keeps it constant",
     )
-    drop_factor: float = science(0.1, "factor of each drop", "above 0 and below 1", check=lambda factor: 0 < factor < 1)
+    drop_factor: float = science(0.1, "drops and step: factor of each drop", "above 0 and below 1", check=_proper_share)
+    step_epochs: int = science(
+        30,
+        "step: epochs from one drop to the next",
+        "1 or more, less than budget.epochs",
+        unit="epochs",
+        check=lambda n: n >= 1,
+        absent=True,
+    )
+    rise: float = science(
+        0.3,
+        "one_cycle: share of the steps in which the rate rises to optimizer.lr",
+        "above 0 and below 1",
+        check=_proper_share,
+        absent=True,
+    )
+    start_factor: float = science(
+        0.04,
+        "one_cycle: learning rate of the first step, as a share of optimizer.lr",
+        "above 0 and below 1",
+        check=_proper_share,
+        absent=True,
+    )
+    end_factor: float = science(
+        0.0,
+        "cosine and one_cycle: the rate to which it falls, as a share of optimizer.lr",
+        "in [0, 1)",
+        check=_share,
+        absent=True,
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -402,6 +507,13 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    label_smoothing: float = science(
+        0.0,
+        "share of a label that is spread evenly over all classes in the training loss (Szegedy et al. 2016)",
+        "in [0, 1)",
+        check=_share,
+        absent=True,
+    )
     precision: Precision = science(
         Precision.bf16,
         "bf16: factors rounded to bf16, products summed in float32, weights kept in float32; fp32: all float32",
@@ -437,28 +549,41 @@ def checked(config: Config) -> Config:
 def _schedule_errors(config: Config) -> list[str]:
     optimizer = config.optimizer
     try:
-        shares = [Fraction(text) for text in optimizer.drop_at]
+        shares = _lowest_terms(optimizer.drop_at)
     except (ValueError, ZeroDivisionError, TypeError):
-        shares = [Fraction(0)]
-    if not all(0 < share < 1 for share in shares) or sorted(set(shares)) != shares:
         return [
             "optimizer.drop_at must be rising fractions between 0 and 1, such as [200/350,250/350],"
             f" got {optimizer.drop_at}"
         ]
     # 200/350 and 4/7 are one schedule, so they must give one cell id.
     # A copy: configs that were composed together may share this part.
-    config.optimizer = dataclasses.replace(optimizer, drop_at=[str(share) for share in shares])
+    config.optimizer = dataclasses.replace(optimizer, drop_at=shares)
+    if optimizer.schedule is Schedule.step and optimizer.step_epochs >= config.budget.epochs:
+        return [
+            f"optimizer.step_epochs must be less than budget.epochs={config.budget.epochs} for"
+            f" optimizer.schedule=step, or the rate never drops, got {optimizer.step_epochs}"
+        ]
     return []
+
+
+def _lowest_terms(texts: list[str]) -> list[str]:
+    """Return fractions in lowest terms; raise ValueError for what are no rising fractions between 0 and 1."""
+    shares = [Fraction(text) for text in texts]
+    if not all(0 < share < 1 for share in shares) or sorted(set(shares)) != shares:
+        raise ValueError
+    return [str(share) for share in shares]
 
 
 def _data_errors(config: Config) -> list[str]:
     data, errors = config.data, []
-    if data.source is Source.image_folder and data.name in {source.value for source in Source}:
+    own = data.source in (Source.image_folder, Source.arrays)
+    if own and data.name in {source.value for source in Source}:
         # The id knows a data set by its name alone, so two folders must not share one.
         errors.append(
-            f"data.name must be a name of your own for data=image_folder, such as data.name=my_images, got {data.name}"
+            f"data.name must be a name of your own for data={data.source.value}, such as data.name=my_images,"
+            f" got {data.name}"
         )
-    if data.source is not Source.image_folder and data.name != data.source.value:
+    if not own and data.name != data.source.value:
         errors.append(f"data.name must be {data.source.value} for data={data.source.value}, got {data.name}")
     fixed_size = {Source.cifar10: 32, Source.cifar100: 32, Source.digits: 32}.get(data.source)
     if fixed_size and data.image_size != fixed_size:
@@ -478,6 +603,12 @@ def _augment_errors(config: Config) -> list[str]:
         errors.append(
             f"augment.shift_px must be less than data.image_size={config.data.image_size}, got {augment.shift_px}"
         )
+    if augment.cutout_px >= config.data.image_size:
+        errors.append(
+            f"augment.cutout_px must be less than data.image_size={config.data.image_size}, got {augment.cutout_px}"
+        )
+    if augment.kind is Augment.custom and not augment.builder:
+        errors.append("augment.builder must be package.module:function for augment=custom, got nothing")
     if augment.kind is not Augment.extreme:
         return errors
     if augment.scale_max < augment.scale_min:
@@ -498,7 +629,7 @@ def _idle_knob_errors(config: Config) -> list[str]:
 
     Two ids for one and the same training would make an ablation compare a cell with itself.
     """
-    defaults = typed.defaults(Config)
+    defaults = typed.defaults(Config) | {"optimizer.drop_at": _lowest_terms(Config().optimizer.drop_at)}
     values = {key: value for key, _, value in knobs(config)}
     return [
         f"{key}={_text(values[key])} has no effect here: {why}. Leave it at {_text(defaults[key])}"
@@ -530,13 +661,35 @@ def idle_knobs(config: Config) -> dict[str, str]:
         for name in ("gcn_scale", "zca_bias"):
             idle[f"preprocess.{name}"] = f"preprocess.kind={config.preprocess.kind.value} does not use it"
     for item in dataclasses.fields(augment):
-        if item.name not in _drawn(augment.kind) | {"kind"}:
+        if item.name not in _drawn(augment.kind) | {"kind", "cutout_px", "mixup"}:
             idle[f"augment.{item.name}"] = f"augment.kind={augment.kind.value} does not use it"
-    if config.optimizer.weight_decay == 0:
+    return idle | _idle_in_optimizer(config.optimizer)
+
+
+def _idle_in_optimizer(optimizer: OptimizerConfig) -> dict[str, str]:
+    idle: dict[str, str] = {}
+    if optimizer.weight_decay == 0:
         idle["optimizer.decay_biases"] = "optimizer.weight_decay is 0"
-    if not config.optimizer.drop_at:
+    if optimizer.momentum == 0:
+        idle["optimizer.nesterov"] = "optimizer.momentum is 0"
+    if optimizer.schedule is Schedule.drops and not optimizer.drop_at:
         idle["optimizer.drop_factor"] = "optimizer.drop_at is empty"
+    for kind, names in _USED_BY_KIND.items():
+        if kind is not optimizer.kind:
+            idle |= {f"optimizer.{name}": f"optimizer.kind={optimizer.kind.value} does not use it" for name in names}
+    used = _USED_BY_SCHEDULE[optimizer.schedule]
+    for name in set().union(*_USED_BY_SCHEDULE.values()) - used:
+        idle[f"optimizer.{name}"] = f"optimizer.schedule={optimizer.schedule.value} does not use it"
     return idle
+
+
+_USED_BY_KIND = {Optimizer.sgd: ("momentum", "nesterov"), Optimizer.adamw: ("beta1", "beta2", "eps")}
+_USED_BY_SCHEDULE = {
+    Schedule.drops: {"drop_at", "drop_factor"},
+    Schedule.step: {"step_epochs", "drop_factor"},
+    Schedule.cosine: {"end_factor"},
+    Schedule.one_cycle: {"rise", "start_factor", "end_factor"},
+}
 
 
 def _drawn(kind: Augment) -> set[str]:
@@ -546,7 +699,9 @@ def _drawn(kind: Augment) -> set[str]:
         case Augment.flip_shift:
             return {"flip_probability", "shift_px"}
         case Augment.extreme:
-            return {item.name for item in dataclasses.fields(AugmentConfig)} - {"shift_px"}
+            return {item.name for item in dataclasses.fields(AugmentConfig)} - {"shift_px", "builder", "kwargs"}
+        case Augment.custom:
+            return {"builder", "kwargs"}
 
 
 _USED_BY = {

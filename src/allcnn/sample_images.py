@@ -19,7 +19,7 @@ from torch import Tensor
 
 from allcnn import randomness
 from allcnn.config import Config
-from allcnn.data import Splits, augment, eval_view
+from allcnn.data import Splits, augment, eval_view, own_augmentation
 
 _TILE_PX = 128  # small images are enlarged by a whole factor, to about this side
 _LEAST_WIDTH_PX = 480  # so that the caption over a single tile can be read
@@ -51,11 +51,13 @@ def inputs_picture(config: Config, splits: Splits, count: int) -> bytes:
     rows = step[:count]
     ((images, _),) = train.batches([rows])
     streams = randomness.streams(config.seed, 0, images.device)
-    seen = augment(images, config.augment, size=config.data.image_size, streams=streams)
+    own = own_augmentation(config.augment, seed=config.seed)
+    seen = augment(images, config.augment, size=config.data.image_size, streams=streams, own=own)
     names = [splits.class_names[label] for label in train.labels[rows].tolist()]
     caption = (
         f"{config.data.name}, seed {config.seed}: training images of the first step as the net sees them, after"
-        f" preprocess={config.preprocess.kind.value} and augment={config.augment.kind.value}."
+        f" preprocess={config.preprocess.kind.value} and augment={config.augment.kind.value}"
+        f"{', before mixup' if config.augment.mixup else ''}."
         f" Shown: {len(rows):,} of {len(step):,}. {_SCALED}"
     )
     return _picture(caption, seen.cpu(), [[_Line(name)] for name in names])

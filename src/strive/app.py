@@ -60,6 +60,9 @@ class App(Protocol):
     def decides(self, key: str) -> bool:
         """Return whether a key determines a cell's numbers (science)."""
 
+    def absent(self) -> Mapping[str, Any]:
+        """Return {key: value}: a key that decides, but with this value is no part of a cell's identity."""
+
     def is_open(self, key: str) -> bool:
         """Return whether a key may be given although not every cell has it."""
 
@@ -98,9 +101,6 @@ class App(Protocol):
 
     def as_called(self, config: Any) -> Any:
         """Return a frozen config with its values as the user's own code takes them: JSON has no infinity, no tuples."""
-
-    def builder(self, config: Any) -> str:
-        """Return the user's own code as package.module:function, "" where there is none."""
 
     def code_of(self, config: Any) -> "Code":
         """Return the code here that trains a cell; with hash "" where that is not known before it trains."""

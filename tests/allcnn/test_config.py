@@ -40,9 +40,10 @@ def test_every_knob_has_a_meaning_and_a_closed_choice_or_a_checked_range():
 def test_every_group_of_conf_composes(make_config: MakeConfig):
     for group in ("model", "preprocess", "augment", "optimizer", "budget"):
         for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
-            assert make_config(f"{group}={path.stem}")
+            built = ("augment.builder=mine:flip",) if (group, path.stem) == ("augment", "custom") else ()
+            assert make_config(f"{group}={path.stem}", *built)
     for path in sorted((ROOT / "conf" / "data").glob("*.yaml")):
-        named = ("data.name=mine",) if path.stem == "image_folder" else ()
+        named = ("data.name=mine",) if path.stem in ("image_folder", "arrays") else ()
         assert make_config(f"data={path.stem}", "data.root=somewhere", "preprocess=standardize", *named)
 
 
@@ -70,6 +71,14 @@ def test_the_glob_on_model_sees_exactly_the_papers_twelve_nets(make_config: Make
         ("augment.shift_px=32", "augment.shift_px must be less than data.image_size=32, got 32"),
         ("model.pool_norm=-1", "model.pool_norm must be above 0 and at most 1e9, or inf, got -1.0"),
         ("seed=-1", "seed must be 0 or more, got -1"),
+        ("label_smoothing=1", "label_smoothing must be in [0, 1), got 1.0"),
+        ("augment.mixup=-0.1", "augment.mixup must be finite, 0 or more, got -0.1"),
+        ("augment.cutout_px=32", "augment.cutout_px must be less than data.image_size=32, got 32"),
+        ("augment=custom", "augment.builder must be package.module:function for augment=custom, got nothing"),
+        ("optimizer.beta2=1", "optimizer.beta2 must be in [0, 1), got 1.0"),
+        ("optimizer.step_epochs=0", "optimizer.step_epochs must be 1 or more, less than budget.epochs, got 0"),
+        ("optimizer={schedule:step,step_epochs:350}", "must be less than budget.epochs=350"),
+        ("optimizer.rise=0", "optimizer.rise must be above 0 and below 1, got 0.0"),
         ("data.val_images=-5", "data.val_images must be 0 or more"),
         ("data.name=mine", "data.name must be cifar10 for data=cifar10, got mine"),
         ("data.image_size=64", "data.image_size must be 32 for data=cifar10, got 64"),
@@ -105,6 +114,9 @@ def test_the_jpeg_copies_cannot_be_called_cifar10(make_config: MakeConfig):
         "model.leaky_slope=0.1",
         "augment.shift_px=4",
         "optimizer.drop_factor=0.5",
+        "optimizer.beta1=0.5",
+        "optimizer.end_factor=0.5",
+        "+augment.kwargs.a=1",
     ],
 )
 def test_a_knob_that_the_cell_ignores_cannot_be_moved(make_config: MakeConfig, override: str):

@@ -21,7 +21,7 @@ def test_a_typo_names_the_key_the_nearest_one_and_all_legal_ones(make_config: Ma
     text = complain(make_config, "optimizer.lrr=0.1")
     assert text.splitlines()[0] == "there is no key optimizer.lrr"
     assert "did you mean optimizer.lr" in text
-    assert "legal keys below optimizer: optimizer.lr, optimizer.momentum, optimizer.weight_decay" in text
+    assert "legal keys below optimizer: optimizer.kind, optimizer.lr, optimizer.momentum" in text
 
 
 def test_a_typo_at_the_top_names_the_legal_top_level_keys(make_config: MakeConfig):

@@ -41,6 +41,21 @@ def test_every_science_key_changes_the_id(key: str):
     assert identity.hash_of(flat) != identity.hash_of(changed)
 
 
+def test_a_key_that_came_later_is_part_of_an_id_only_beyond_its_default(make_config: MakeConfig):
+    later = {key for key, meaning, _ in knobs(Config()) if meaning.absent}
+    assert {"optimizer.kind", "augment.mixup", "label_smoothing"} <= later
+    plain, other = make_config(), make_config("label_smoothing=0.1")
+    assert later <= identity.flat(plain).keys()
+    assert not later & identity.science_of(plain).keys()
+    assert later & identity.science_of(other).keys() == {"label_smoothing"}
+    assert cell_id(plain) != cell_id(other)
+    # However a config comes to it, from itself or from its keys, the identity is one.
+    for config in (plain, other):
+        assert identity.science(identity.flat(config)) == identity.science_of(config)
+        assert later <= identity.deciding(config).keys()
+    assert differences(identity.science_of(plain), identity.science_of(other)) == {"label_smoothing": (None, 0.1)}
+
+
 def test_no_logistics_key_changes_the_id():
     flat = identity.flat(Config())
     logistics = {key: "other" for key, meaning, _ in knobs(Config()) if not meaning.science}

@@ -6,9 +6,12 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from strive.cells.settings import Settings
 from strive.config.identity import hash_of
 from strive.config.platform_keys import NeedsConfig
 from strive.errors import ConfigError
+from strive.hydra_app.app import HydraApp
+from strive.hydra_app.cell import Options
 from strive.hydra_app.compose import HydraComposer
 from strive.hydra_app.frozen import frozen
 
@@ -100,6 +103,14 @@ def test_a_key_whose_absence_is_declared_renames_nothing(make_composer: MakeComp
     composer = make_composer("dropout: 0\n", absent={"dropout": 0})
     assert hash_of(composer.unchecked([]).science) == before
     assert hash_of(composer.unchecked(["dropout=0.5"]).science) != before
+
+
+def test_a_key_whose_absence_is_declared_decides_with_every_other_value():
+    app = HydraApp()
+    app._options = Options(settings=Settings(runs="runs"), absent={"dropout": 0})
+    assert app.decides("dropout")
+    assert app.config_of({"dropout": 0, "lr": 1}).science == {"lr": 1}
+    assert app.config_of({"dropout": 0.5, "lr": 1}).science == {"dropout": 0.5, "lr": 1}
 
 
 def test_a_frozen_config_is_the_config(make_composer: MakeComposer):

@@ -417,3 +417,17 @@ def test_arguments_that_all_cells_share_are_columns_too(golden: MakeGolden, runs
     found = load_sweep("golden", [runs])
     assert (found.factors, found.common["model.kwargs.channels"]) == (["seed"], 4)
     assert list(found.cells["model.kwargs.channels"]) == [4, 4]
+
+
+def test_a_cells_predictions_give_its_calibration_and_its_worst_class(golden: MakeGolden) -> None:
+    sweep = golden()
+    # Labels 3, 3, 4, 3, 3, 4: wrong are one of four and one of two.
+    correct = [False, True, False, True, True, True]
+    sweep.cell({"seed": 0}, 100 * 2 / 6, correct=correct)
+    sweep.cell({"seed": 1}, 10.0)
+    loaded = load_sweep("golden", [sweep.write()])
+    worst, without = loaded.cells["test_worst_class_error"]
+    assert (worst, np.isnan(without)) == (0.5, True)
+    sure = np.e / (np.e + 9)  # of the one logit of 1 among nine of 0
+    assert loaded.cells["test_calibration_error"][0] == pytest.approx(4 / 6 - sure)
+    assert {"test_worst_class_error", "test_calibration_error"} <= {*loaded.numbers} - {*loaded.metrics}

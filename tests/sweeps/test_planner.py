@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from study_records import study_record
 from support import MakeConfig, MakePlan
 
 import allcnn.app
@@ -15,6 +16,7 @@ from strive.config import identity
 from strive.errors import ConfigError, RecordError
 from strive.launch.submission import write_submission
 from strive.sweeps import planner
+from strive.sweeps.audit import audit_plan
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.plan import Action, Plan, Retrain, StoredPlan, write_plan
 
@@ -193,6 +195,28 @@ def test_a_plan_says_when_new_parent_records_change_a_choice(make_plan: MakePlan
     _rewrite(parent.cells[1].config, 0.75)
     (note,) = make_plan(sweeps=sweeps).notes
     assert "optimizer.lr for model.base=c was 0.3 in the last plan and is 0.02 now" in note
+
+
+def test_a_key_that_came_later_is_chosen_planned_and_read_like_any_other(make_plan: MakePlan):
+    optimizers = {"optimizer": ["sgd_paper", "adamw"]}
+    choose = {"augment.mixup": {"sweep": "mix", "by": "val_error", "per": ["optimizer.kind"]}}
+    sweeps: dict[str, dict[str, object]] = {
+        "child": {"question": "?", "fixed": {"data.val_images": 0}, "grid": optimizers, "choose": choose},
+        "mix": {"question": "?", "fixed": {"data.val_images": 400}, "grid": optimizers | {"augment.mixup": [0, 0.2]}},
+    }
+    parents = make_plan(sweeps={"mix": sweeps["mix"]}).cells
+    for planned, error in zip(parents, (0.1, 0.2, 0.2, 0.1), strict=True):
+        record = study_record(planned.config, val_error=error, test_error=error)
+        records.write_record(Path(planned.config.runs), record)
+    plan = make_plan(sweeps=sweeps)
+    found = [(each.config.optimizer.kind.value, each.config.augment.mixup) for each in plan.cells]
+    assert found == [("sgd", 0.0), ("adamw", 0.2)]
+    write_plan(plan)
+    stored = StoredPlan.read(plan.folder)
+    assert stored.decides("optimizer.kind")
+    for planned, each in zip(plan.cells, stored.cells, strict=True):
+        assert stored.science(each) == identity.science_of(planned.config)
+    assert not audit_plan(stored, plan.sweep, [Path(plan.cells[0].config.runs)]).cells
 
 
 def test_a_stored_plan_gives_back_every_cells_config_without_composing(make_plan: MakePlan):

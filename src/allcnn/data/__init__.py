@@ -3,6 +3,8 @@
 from allcnn.data.augment import augment, eval_view, output_size
 from allcnn.data.augment import purposes as augment_purposes
 from allcnn.data.listing import NO_FILES, DataFiles
+from allcnn.data.mixup import mixed
+from allcnn.data.own_augmentation import check_augmentation, own_augmentation
 from allcnn.data.splits import (
     DataFacts,
     ResidentSplit,
@@ -23,10 +25,13 @@ __all__ = [
     "Splits",
     "augment",
     "augment_purposes",
+    "check_augmentation",
     "check_data",
     "current_fingerprint",
     "eval_view",
     "files_on_disk",
     "load_splits",
+    "mixed",
     "output_size",
+    "own_augmentation",
 ]

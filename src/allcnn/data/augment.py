@@ -13,15 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from allcnn.config import Augment, AugmentConfig, Config
+from allcnn.data.own_augmentation import OwnAugmentation
 from allcnn.randomness import Streams, integers, uniform
 
 
-def augment(images: Tensor, config: AugmentConfig, *, size: int, streams: Streams) -> Tensor:
+def augment(
+    images: Tensor, config: AugmentConfig, *, size: int, streams: Streams, own: OwnAugmentation | None = None
+) -> Tensor:
     """Return what the net trains on: [b, 3, size, size], or [b, 3, canvas_px, canvas_px] for extreme.
 
     images: [b, 3, h, w], preprocessed, at least size x size. Pixels outside an image are zero.
-    streams: of the seed and the step, one for each of `purposes`.
+    streams: of the seed and the step, one for each of `purposes`. own: the user's, for custom.
     """
+    images = _augmented(images, config, size, streams, own)
+    return cut_out(images, config.cutout_px, streams) if config.cutout_px else images
+
+
+def _augmented(
+    images: Tensor, config: AugmentConfig, size: int, streams: Streams, own: OwnAugmentation | None
+) -> Tensor:
     match config.kind:
         case Augment.none:
             return centre_window(images, size)
@@ -30,18 +40,43 @@ def augment(images: Tensor, config: AugmentConfig, *, size: int, streams: Stream
             return flip_shift(images, flips, down_px, right_px, size=size, reach_px=config.shift_px)
         case Augment.extreme:
             return _extreme(images, config, streams)
+        case Augment.custom:
+            assert own is not None
+            return own(centre_window(images, size), streams)
 
 
 def purposes(config: AugmentConfig) -> list[str]:
-    """Return what `augment` draws from, one stream each."""
+    """Return what `augment` and `mixed` draw from, one stream each; what a user's own draws from only that knows."""
+    cutout = ["cutout_y", "cutout_x"] if config.cutout_px else []
+    return [*_purposes(config), *cutout, *(["mixup"] if config.mixup else [])]
+
+
+def _purposes(config: AugmentConfig) -> list[str]:
     match config.kind:
-        case Augment.none:
+        case Augment.none | Augment.custom:
             return []
         case Augment.flip_shift:
             return ["flip", "shift_y", "shift_x"]
         case Augment.extreme:
             colours = [f"colour_{name}" for name in "rgb"]
             return ["flip", "scale", "contrast", *colours, "rotate", "place_x", "place_y"]
+
+
+def cut_out(images: Tensor, side: int, streams: Streams) -> Tensor:
+    """Return the images with a square of zeros each, centred on a random pixel, cut where it leaves the image.
+
+    DeVries & Taylor 2017, 'Improved Regularization of Convolutional Neural Networks with Cutout'.
+    """
+    count, (height, width) = len(images), images.shape[2:]
+
+    def within(purpose: str, length: int) -> Tensor:
+        """Return bool [b, length]: the pixels along one axis that the square covers."""
+        first = integers(streams(purpose), count, length) - side // 2
+        pixels = torch.arange(length, device=images.device) - first[:, None]
+        return (pixels >= 0) & (pixels < side)
+
+    square = within("cutout_y", height)[:, None, :, None] & within("cutout_x", width)[:, None, None, :]
+    return torch.where(square, 0.0, images).contiguous(memory_format=torch.channels_last)
 
 
 def eval_view(images: Tensor, config: AugmentConfig, size: int) -> Tensor:

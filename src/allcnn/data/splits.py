@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from allcnn.config import Config, DataConfig, Preprocess, Source
-from allcnn.data import cifar, digits, image_folder, imagenet
+from allcnn.data import arrays, cifar, digits, image_folder, imagenet
 from allcnn.data.imagenet import FileList, LazySplit
 from allcnn.data.images import RawData, fingerprint
 from allcnn.data.listing import NO_FILES, DataFiles
@@ -129,6 +129,9 @@ def check_data(config: Config) -> DataFacts:
         case Source.image_folder:
             listing = image_folder.list_images(config.data)
             num_images, num_classes, on_disk = len(listing.files["train"]), len(listing.class_names), listing.on_disk
+        case Source.arrays:
+            num_images, num_classes = arrays.count_arrays(config.data)
+            on_disk = arrays.arrays_file(config.data)
         case Source.imagenet:
             files = imagenet.list_imagenet(config.data)
             num_images, num_classes, on_disk = len(files.train.labels), len(files.class_names), files.on_disk
@@ -148,6 +151,8 @@ def files_on_disk(data: DataConfig) -> DataFiles:
             return NO_FILES
         case Source.image_folder:
             return image_folder.list_images(data).on_disk
+        case Source.arrays:
+            return arrays.arrays_file(data)
         case Source.imagenet:
             return imagenet.list_imagenet(data).on_disk
 
@@ -171,6 +176,8 @@ def read_raw(data: DataConfig) -> RawData:
             return digits.read_digits()
         case Source.image_folder:
             return image_folder.read_image_folder(data)
+        case Source.arrays:
+            return arrays.read_arrays(data)
         case Source.imagenet:
             raise AssertionError("imagenet is read lazily")
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from allcnn import randomness
 from allcnn.config import Config, Family
-from allcnn.data import Splits, augment, output_size
+from allcnn.data import Splits, augment, mixed, output_size, own_augmentation
 from allcnn.networks import IMAGE_CHANNELS, build_network, count_parameters, reseed
 from allcnn.training.arithmetic import Bf16, autocast, bf16_of
 from allcnn.training.checkpoint import State
@@ -21,6 +21,7 @@ from allcnn.training.compile import Forward, compiled
 from allcnn.training.device import Execution
 from allcnn.training.evaluate import Scores, evaluate
 from allcnn.training.fast_network import WorkingNetwork
+from allcnn.training.optimizer import make_optimizer, state_tensors
 from allcnn.training.schedule import learning_rate
 
 
@@ -28,7 +29,7 @@ from allcnn.training.schedule import learning_rate
 class EpochLine:
     """One epoch's numbers. Losses in nats per image, errors are shares in [0, 1].
 
-    Train numbers are means over the epoch's steps, with dropout and augmentation on. Val numbers
+    Train numbers are means over the epoch's steps, with dropout, augmentation and label smoothing on. Val numbers
     are those of the weights after the epoch; None where nothing is held out.
     """
 
@@ -73,8 +74,8 @@ class Training:
         on_gpu = self.device.type == "cuda"
         # A tensor, for a CUDA graph to read; float32 because the fused kernel takes nothing else.
         self.lr = torch.tensor(config.optimizer.lr, dtype=torch.float32 if on_gpu else torch.float64).to(self.device)
-        self.optimizer = torch.optim.SGD(_parameter_groups(self.network, config), lr=self.lr, fused=on_gpu)
-        self._start_momentum()
+        self.optimizer = make_optimizer(self.network, config.optimizer, self.lr)
+        self.own_augmentation = own_augmentation(config.augment, seed=config.seed)
         self.step = 0
         self.history: list[EpochLine] = []
         self.seconds = 0.0
@@ -117,7 +118,7 @@ class Training:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, the first of which is 0."""
-        return learning_rate(step, self.num_steps, self.config.optimizer)
+        return learning_rate(step, self.num_steps, self.config.optimizer, self.steps_per_epoch)
 
     def learn(self, images: Tensor, labels: Tensor, streams: randomness.Streams) -> None:
         """Take a step on a batch, with the learning rate `self.lr`.
@@ -126,10 +127,17 @@ class Training:
         """
         config = self.config
         reseed(self.network, streams)
-        images = augment(images, config.augment, size=config.data.image_size, streams=streams)
+        size = config.data.image_size
+        images = augment(images, config.augment, size=size, streams=streams, own=self.own_augmentation)
+        images, share = mixed(images, config.augment, streams)
         with autocast(config.precision, self.device):
             logits = self.forward(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        if share is not None:
+            others = labels.flip(0)
+            of_others = F.cross_entropy(logits, others, label_smoothing=config.label_smoothing)
+            loss = share * loss + (1 - share) * of_others
+            labels = torch.where(share < 0.5, others, labels)  # for the error: the one that weighs more
         self.working.backward(loss)
         self.optimizer.step()
         self.working.refresh()
@@ -137,7 +145,8 @@ class Training:
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors that `learn` changes in place."""
-        parts = (self.network.parameters(), self.network.buffers(), self.working.copies, self._momentum())
+        kept = state_tensors(self.optimizer)
+        parts = (self.network.parameters(), self.network.buffers(), self.working.copies, kept)
         return [tensor.detach() for tensor in chain(*parts, self.sums.values(), [self.lr])]
 
     def snapshot(self) -> State:
@@ -145,7 +154,7 @@ class Training:
         return {
             "step": self.step,
             "network": self.network.state_dict(),
-            "momentum": self._momentum(),
+            "optimizer": state_tensors(self.optimizer),
             "sums": self.sums,
             "history": [asdict(line) for line in self.history],
             "seconds": self.seconds,
@@ -156,7 +165,7 @@ class Training:
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.working.refresh()
-        for mine, kept in zip(self._momentum(), state["momentum"], strict=True):
+        for mine, kept in zip(state_tensors(self.optimizer), state["optimizer"], strict=True):
             mine.copy_(kept)
         for name, tensor in self.sums.items():
             tensor.copy_(state["sums"][name])
@@ -218,30 +227,8 @@ class Training:
             compare=not custom,
         )
 
-    def _start_momentum(self) -> None:
-        # As torch would at its first step, but where a CUDA graph finds it.
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"] if group["momentum"] else ():
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-    def _momentum(self) -> list[Tensor]:
-        return [state["momentum_buffer"] for state in self.optimizer.state.values()]
-
     def _add(self, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
         # Tensors on the device, read once per epoch: .item() at every step would stall a GPU.
         self.sums["loss"] += loss.double() * len(labels)
         self.sums["wrong"] += (logits.argmax(1) != labels).sum()
         torch.maximum(self.sums["peak"], logits.abs().max(), out=self.sums["peak"])
-
-
-def _parameter_groups(network: nn.Module, config: Config) -> list[dict[str, object]]:
-    optimizer = config.optimizer
-    decay = {True: optimizer.weight_decay, False: optimizer.weight_decay if optimizer.decay_biases else 0.0}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in network.parameters():
-        groups[parameter.dim() > 1].append(parameter)
-    return [
-        {"params": parameters, "momentum": optimizer.momentum, "weight_decay": decay[is_weight]}
-        for is_weight, parameters in groups.items()
-        if parameters
-    ]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from allcnn import randomness
-from allcnn.config import Config, Family, Source
+from allcnn.config import Augment, Config, Family, Source
 from allcnn.data import ResidentSplit, augment_purposes
 from allcnn.networks import dropout_purposes
 from allcnn.training.cell_training import Training
@@ -53,8 +53,8 @@ class EagerExecutor:
 
     def _step(self, training: Training, images: Tensor, labels: Tensor) -> None:
         config, step = training.config, training.step
-        if config.model.family is Family.custom:
-            # Whatever a user's net draws from torch's own generator is then stateless too.
+        if config.model.family is Family.custom or config.augment.kind is Augment.custom:
+            # Whatever a user's net or augmentation draws from torch's own generator is then stateless too.
             torch.manual_seed(randomness.number(config.seed, "custom", step))
         training.lr.fill_(training.learning_rate(step))
         training.learn(images, labels, randomness.streams(config.seed, step, training.device))
@@ -255,6 +255,8 @@ def obstacle(config: Config) -> str:
     """Return why a cell's steps cannot be one CUDA graph, "" if they can."""
     if config.model.family is Family.custom:
         return "CUDA graph: model.builder's net may ask the host for something, which a graph would not do again"
+    if config.augment.kind is Augment.custom:
+        return "CUDA graph: augment.builder's function may ask the host for something, which a graph would not do again"
     if config.data.source is Source.imagenet:
         return "CUDA graph: the images of data=imagenet are not in the GPU's memory"
     return ""

@@ -25,6 +25,7 @@ class Evidence:
     contradictions: tuple[str, ...] = ()  # a sentence each, with both values
     not_checked: tuple[str, ...] = ()  # test_error, epochs: parts of the record without a file to compare with
     chance: Mapping[str, float] = field(default_factory=dict)  # {metric: what an untrained guess reaches}
+    derived: Mapping[str, float] = field(default_factory=dict)  # {metric: value} that the predictions give
     labels_sha256: str = ""  # of the test images, in order; "" without predictions
     num_tested: int = 0  # test images; 0 without predictions
 
@@ -40,6 +41,7 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
     most_bytes: a larger predictions file is skipped, as if it did not exist.
     """
     chance, labels_sha256, num_tested = dict(record.chance), "", 0
+    derived: Mapping[str, float] = {}
     if not record.status.finished or _OUTPUT not in record.outputs:
         return Evidence(chance=chance)
     found, not_checked = list(_against_budget(record)), []
@@ -56,6 +58,7 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
         predicted = Predicted.of(record, Path(folder))
         found += predicted.contradictions
         counted, labels_sha256, num_tested = predicted.chance_error, predicted.labels_sha256, predicted.num_labels
+        derived = predicted.derived
         stated = chance.get("test_error")
         if counted is not None and chance.setdefault("test_error", counted) != counted:
             found.append(f"record.json says chance_error {stated}, {PREDICTIONS} beside it gives {counted}")
@@ -65,6 +68,7 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
         contradictions=tuple(found),
         not_checked=tuple(sorted(not_checked)),
         chance=chance,
+        derived={} if found else derived,
         labels_sha256=labels_sha256,
         num_tested=num_tested,
     )

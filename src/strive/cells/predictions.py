@@ -6,7 +6,7 @@ Shapes: n test images.
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from strive.cells.records import PREDICTIONS, Record
 from strive.errors import PredictionsError
 
+# Metrics that predictions.npz gives, as columns of tables: no record need have them.
+DERIVED = ("test_calibration_error", "test_worst_class_error")
 _ROWS = 10_000  # test images per block in which the loss is computed in float64
 _CLOSE = 1e-6  # relative tolerance: torch and NumPy sum in different orders
 
@@ -26,6 +28,7 @@ class Predicted:
 
     contradictions: tuple[str, ...]  # a sentence each, with both values
     chance_error: float | None = None  # share in [0, 1] of always naming the largest class; None if unreadable
+    derived: Mapping[str, float] = field(default_factory=dict)  # {metric: value} that the record need not have
     labels_sha256: str = ""  # "" if unreadable
     num_labels: int = 0
 
@@ -39,6 +42,9 @@ class Predicted:
         return cls(
             contradictions=tuple(_contradictions(record.metrics, labels, logits)),
             chance_error=largest_class_error(labels),
+            derived=dict(
+                zip(DERIVED, (calibration_error(labels, logits), worst_class_error(labels, logits)), strict=True)
+            ),
             labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
             num_labels=len(labels),
         )
@@ -72,6 +78,29 @@ def read_predictions(folder: Path, sha256: str) -> tuple[npt.NDArray[np.int64], 
 def largest_class_error(labels: npt.NDArray[np.int64]) -> float:
     """Return the share in [0, 1] of labels [n] outside the most frequent class."""
     return 1 - int(np.bincount(labels).max()) / len(labels)
+
+
+def worst_class_error(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]) -> float:
+    """Return the error in [0, 1] of the class with the largest one, among those that labels [n] have."""
+    images = np.bincount(labels)
+    wrong = np.bincount(labels, weights=logits.argmax(axis=1) != labels)
+    return float((wrong[images > 0] / images[images > 0]).max())
+
+
+def calibration_error(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]], bins: int = 15) -> float:
+    """Return the expected calibration error in [0, 1]; NaN for logits that are not finite.
+
+    Guo et al. 2017, 'On Calibration of Modern Neural Networks', equation 3: images in bins of equal width by the
+    largest softmax, |share that is right - mean of that softmax| in each, averaged by the number of images.
+    """
+    with np.errstate(all="ignore"):
+        sure = 1 / np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    if not np.isfinite(sure).all():
+        return math.nan
+    # Intervals are open below and closed above, as there.
+    places = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    right = np.bincount(places, weights=logits.argmax(axis=1) == labels, minlength=bins)
+    return float(np.abs(right - np.bincount(places, weights=sure, minlength=bins)).sum()) / len(labels)
 
 
 def _contradictions(

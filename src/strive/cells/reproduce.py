@@ -15,7 +15,7 @@ from strive import app
 from strive.cells import records
 from strive.cells.metrics import result_text
 from strive.cells.records import Record, data_text
-from strive.code.hash import changed_files, code_of
+from strive.code.hash import changed_files
 from strive.code.same_code import same_code
 from strive.config import identity
 from strive.config.keys import knobs
@@ -63,7 +63,7 @@ def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> li
 
     runs: the folder of the record.
     """
-    code = code_of(app.current().builder(config))
+    code = app.current().code_of(config)
     here = {"code_hash": code.hash} | app.current().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config, runs):
         del here["code_hash"]

@@ -94,7 +94,7 @@ def _lines(one: str, ours: Mapping[str, Any], other: str, theirs: Mapping[str, A
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Return the keys whose values differ as JSON, in order."""
     both = [identity.with_argument_keys(config) for config in (ours, theirs)]
-    keys = [key for key in dict.fromkeys((*both[0], *both[1])) if key != identity.KWARGS]
+    keys = [key for key in dict.fromkeys((*both[0], *both[1])) if key not in identity.BUILDERS]
     return [key for key in keys if len({_text(config, key) for config in both}) > 1]
 
 

@@ -19,20 +19,20 @@ class Code:
     files: Mapping[str, str]  # {file: ten hex digits of its own}, sorted by name
 
 
-def code_hash(builder: str = "") -> str:
+def code_hash(*builders: str) -> str:
     """Return ten hex digits that change if and only if the code that trains a cell changes.
 
     Comments, docstrings, the spelling of imports, and files' names and locations do not count; imported code does.
-    "" if the builder's module is not found.
+    "" if a builder's module is not found.
 
-    builder: model.builder of a custom net, package.module:function.
+    builders: the user's own functions that the cell calls, package.module:function each.
     """
-    return code_of(builder).hash
+    return code_of(*builders).hash
 
 
-def code_of(builder: str = "") -> Code:
-    """Return the code that trains a cell, as it was at the first call. builder: as for code_hash."""
-    return _code(builder.partition(":")[0], user_folder())
+def code_of(*builders: str) -> Code:
+    """Return the code that trains a cell, as it was at the first call. builders: as for code_hash."""
+    return _code(tuple(each.partition(":")[0] for each in builders if each), user_folder())
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -54,19 +54,20 @@ _SHOWN = 5
 
 # Cached: the process has already imported its code, so later edits do not count.
 @lru_cache(maxsize=64)
-def _code(builder: str, folder: str) -> Code:
+def _code(builders: tuple[str, ...], folder: str) -> Code:
     if not app.current().CODE:
         return Code("", {})  # a foreign app's is what the cell's process imports
     with importable():
-        modules = reached([app.current().CODE, builder] if builder else [app.current().CODE])
-    if builder and builder not in modules:
+        modules = reached([app.current().CODE, *builders])
+    if any(builder not in modules for builder in builders):
         return Code("", {})
     decide = {name: module for name, module in modules.items() if module.form.text}
     uses = {name: [_meant(module, use, modules) for use in module.form.uses] for name, module in decide.items()}
     own = {name: _digest(module.form.text, *(text for _, text in uses[name])) for name, module in decide.items()}
     whole = _with_what_they_use(own, uses)
-    # A set, so that the split into files does not matter. Only the file with the user's builder is singled out.
-    digest = _digest(whole.get(builder, ""), *sorted(set(whole.values())))
+    # A set, so that the split into files does not matter. Only the files with the user's builders are singled out.
+    own_files = [whole.get(builder, "") for builder in builders] or [""]
+    digest = _digest(*own_files, *sorted(set(whole.values())))
     files = {decide[name].file: its[:10] for name, its in own.items()}
     return Code(digest[:10], dict(sorted(files.items())))
 

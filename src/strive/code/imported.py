@@ -16,6 +16,7 @@ from typing import Any
 
 from strive.code.cache import known_form
 from strive.code.hash import Code, code_of
+from strive.config.identity import builders
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _INTERPRETER = tuple(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
@@ -42,7 +43,7 @@ def files_now(names: tuple[str, ...], path: tuple[str, ...]) -> Code:
 
 def code_now(start: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, str]) -> Code:
     """Return the code here that would train a cell again. start: of its plan. files: of its record."""
-    return files_now(tuple(files), tuple(start["path"])) if start else code_of(config.get("model.builder", ""))
+    return files_now(tuple(files), tuple(start["path"])) if start else code_of(*builders(config))
 
 
 def _code(files: Mapping[str, str]) -> Code:

@@ -14,7 +14,8 @@ from strive.config.platform_keys import CellConfig
 
 # Increased if a change of the science part would give old records a wrong id; see CONTRIBUTING.
 SCHEMA = 1
-KWARGS = "model.kwargs"
+# Keys that hold the arguments of a user's own function, and the key that names each function.
+BUILDERS = {"model.kwargs": "model.builder", "augment.kwargs": "augment.builder"}
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 # Same text as JSON's encoder, which is ten times slower for single numbers: 100,000 cells have millions of them.
@@ -37,7 +38,20 @@ def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
 
     The keys are as a user types them: model.kwargs.channels, or model.kwargs.norm.eps inside a mapping.
     """
-    return {**flat_config, **_leaves(KWARGS, flat_config.get(KWARGS) or {})}
+    found = dict(flat_config)
+    for key in BUILDERS:
+        found |= _leaves(key, flat_config.get(key) or {})
+    return found
+
+
+def builders(science: Mapping[str, Any]) -> list[str]:
+    """Return the user's own functions that a cell calls, package.module:function each; science: its config."""
+    return [str(science[key]) for key in BUILDERS.values() if science.get(key)]
+
+
+def argument_name(key: str) -> str:
+    """Return a builder's argument without the key that holds it; "" for another key."""
+    return next((key.removeprefix(f"{each}.") for each in BUILDERS if key.startswith(f"{each}.")), "")
 
 
 def decides(key: str) -> bool:
@@ -90,10 +104,22 @@ def science_of(config: CellConfig) -> dict[str, Any]:
     return app.current().science(config)
 
 
+def deciding(config: CellConfig) -> dict[str, Any]:
+    """Return `science_of(config)` with the keys, too, that are absent from the identity at their value."""
+    flat_config = flat(config)
+    left_out = {key: flat_config[key] for key in app.current().absent() if key in flat_config}
+    return left_out | science_of(config)
+
+
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a flat config that determines the numbers, as far as the app knows its keys."""
     decides = app.current().decides
-    return {key: value for key, value in flat_config.items() if decides(key)}
+    return without(app.current().absent(), {key: value for key, value in flat_config.items() if decides(key)})
+
+
+def without(absent: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a science part without the keys that have the value that their absence means. absent: {key: value}."""
+    return {key: value for key, value in science.items() if key not in absent or absent[key] != value}
 
 
 def cell_id(config: CellConfig) -> str:
@@ -155,7 +181,8 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
     """
     ours, theirs = (with_argument_keys(one) for one in (a, b))
     for each in (ours, theirs):
-        each.pop(KWARGS, None)
+        for key in BUILDERS:
+            each.pop(key, None)
     absent = object()
     return {
         key: (ours.get(key), theirs.get(key))

@@ -25,11 +25,18 @@ class Meaning:
     unit: str
     science: bool
     check: Check
+    absent: bool = False  # the key came later: at its default it is left out of the identity, as in older cells
 
 
-def science(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:
-    """Return the field of a key that determines numbers. legal: description; check: tests a value."""
-    return _key(default, Meaning(text, legal, unit, True, check or _anything))
+def science(
+    default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None, absent: bool = False
+) -> Any:
+    """Return the field of a key that determines numbers. legal: description; check: tests a value.
+
+    absent: at its default the key is left out of a cell's identity. So a key that is added later renames no cell that
+    was trained without it.
+    """
+    return _key(default, Meaning(text, legal, unit, True, check or _anything, absent))
 
 
 def logistics(default: Any, text: str, legal: str = "", *, unit: str = "", check: Check | None = None) -> Any:

@@ -35,6 +35,12 @@ def science_keys(kind: type) -> frozenset[str]:
     return frozenset(key for key, meaning, _ in knobs(kind()) if meaning.science)
 
 
+@cache
+def absent(kind: type) -> dict[str, Any]:
+    """Return {dotted key: its default in JSON} of the keys that are left out of the identity at their default."""
+    return {key: _json_value(value) for key, meaning, value in knobs(kind()) if meaning.absent}
+
+
 def meaning_of(kind: type, key: str) -> tuple[type, str, str] | None:
     """Return (type, meaning, legal range) of a key, None if there is no such key."""
     for known, meaning, value in knobs(kind()):

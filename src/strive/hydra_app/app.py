@@ -14,6 +14,7 @@ from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.code.hash import Code
 from strive.code.imported import files_now
+from strive.config import identity
 from strive.config.platform_keys import is_need
 from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
@@ -77,7 +78,13 @@ class HydraApp:
         """Return whether a key determines numbers: all do but what is known as logistics."""
         if is_need(key) and self._composer is not None and not self._composer.has_own_needs:
             return False
+        if key in self._options.absent:
+            return True  # with another value than the one that its absence means
         return key not in self._known[1] and not any(matches(key, pattern) for pattern in self._options.logistics)
+
+    def absent(self) -> Mapping[str, Any]:
+        """Return hydra.sweeper.absent."""
+        return self._options.absent
 
     def is_open(self, key: str) -> bool:
         """Return True: an option of a group may bring any key, and Hydra says so if there is none."""
@@ -112,7 +119,8 @@ class HydraApp:
 
     def config_of(self, flat_config: Mapping[str, Any]) -> HydraCell:
         """Return a cell with these values, which can be compared but not trained."""
-        science = {key: value for key, value in flat_config.items() if self.decides(key)}
+        deciding = {key: value for key, value in flat_config.items() if self.decides(key)}
+        science = identity.without(self.absent(), deciding)
         logistics = {key: value for key, value in flat_config.items() if key not in science}
         return HydraCell(science=science, logistics=logistics, reasons={}, settings=self._options.settings, name="")
 
@@ -131,10 +139,6 @@ class HydraApp:
         return config
 
     as_recorded = as_called = filled_in
-
-    def builder(self, config: Any) -> str:
-        """Return "": the app's code is what its process imports."""
-        return ""
 
     def cell_name(self, config: HydraCell) -> str:
         """Return the app's name, so that two apps with one config have cells of their own."""

@@ -14,6 +14,7 @@ from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.task import Task
 from strive.code.hash import code_of
+from strive.config import identity
 
 _TAIL_LINES = 50
 
@@ -74,7 +75,7 @@ def tail(log: Path, *, offset: int = 0, lines: int = _TAIL_LINES) -> str:
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    code = code_of(task.config.get("model.builder", ""))
+    code = code_of(*identity.builders(task.config))
     values: dict[str, Any] = {
         "host": socket.gethostname(),
         "device": "",

@@ -281,7 +281,8 @@ def _differ(one: Condition, other: Condition, labels: Labels) -> str:
     """Return why two conditions must not be compared: different code or different data."""
     ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
     # A builder's files are part of the hash, so two builders differ in it legitimately.
-    if ours.get(labels.builder) == theirs.get(labels.builder) and versions(one.cells, other.cells) > 1:
+    same_builders = all(ours.get(key) == theirs.get(key) for key in labels.builders)
+    if same_builders and versions(one.cells, other.cells) > 1:
         return f"other code than {other.label}"
     same = all(ours[key] == theirs[key] for key in one.data_keys)
     if same and ours["data_fingerprint"] != theirs["data_fingerprint"]:

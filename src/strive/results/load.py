@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from strive.cells.find_record import different_results
+from strive.cells.predictions import DERIVED
 from strive.cells.records import Status
 from strive.config import identity
 from strive.errors import LoadError, RecordError
@@ -66,6 +67,11 @@ class Loaded:
         """Return the knobs that say which data a cell reads: cells that agree in them are to have equal data."""
         keys = (*self.common, *self.factors)
         return tuple(key for key in keys if key.rpartition(".")[0].partition(".")[0] in _DATA and self.decides(key))
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the columns that hold a number of each record: its metrics, and what is known of it besides."""
+        return [str(name) for name, column in self.cells.items() if column.dtype == float]
 
     def decides(self, key: str) -> bool:
         """Return whether a knob determines numbers."""
@@ -142,7 +148,7 @@ def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd
     for row, why in found.items():
         if columns["status"][row] != MISSING:
             columns["status"][row], columns["cause"][row] = CONTRADICTORY, why
-            blank(columns, row, read.results)
+            blank(columns, row, [*read.results, *(name for name in DERIVED if name in columns)])
     rows = np.flatnonzero((columns["status"] == CONTRADICTORY) | (columns["status"] == UNREADABLE)).tolist()
     named = [f"{cells[row]}: {columns['cause'][row]}" for row in rows if plan.cells[row].cell not in audit.cells]
     return _frame(columns), named
@@ -240,7 +246,7 @@ def _knob_columns(plan: StoredPlan) -> Columns:
     common = identity.with_argument_keys(plan.common)
     for key in filter(is_argument, common):
         columns[key] = np.full(len(plan.cells), column_value(common[key]), dtype=object)
-    if identity.KWARGS in varying:
+    if not varying.keys().isdisjoint(identity.BUILDERS):
         spread = [identity.with_argument_keys(cell.factors) for cell in plan.cells]
         for key in dict.fromkeys(key for each in spread for key in filter(is_argument, each)):
             columns[key] = _column([each.get(key) for each in spread])

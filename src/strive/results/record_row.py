@@ -210,6 +210,8 @@ def _checked(record: Record, folder: str) -> dict[str, Any]:
         found["num_tested"] = evidence.num_tested
     if record.status is Status.done and evidence.chance:
         found["dead"] = dead_text(record, evidence.chance) != ""
+    # Columns only: a record that has such a metric itself keeps its own.
+    found |= {metric_column(name): value for name, value in evidence.derived.items() if name not in record.metrics}
     if evidence.contradictions:
         empty = {name: empty_of(value) for name, value in _result(record).items()}
         return found | empty | {"status": CONTRADICTORY, "cause": plain(evidence.why), "dead": None}

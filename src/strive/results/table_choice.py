@@ -11,6 +11,7 @@ import pandas as pd
 from yaml import YAMLError
 
 from strive.cells.metrics import Better, main_metric
+from strive.cells.predictions import DERIVED
 from strive.errors import ConfigError
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
@@ -77,8 +78,9 @@ def _with_value(table: TableSpec, loaded: Loaded, *, told: bool) -> TableSpec:
     told: whether a sweep file lays the table out, so that it can say more. Raises ConfigError if it has to.
     """
     value = table.value if table.value.name else value_of(_default_metric(loaded))
-    if table.value.name and loaded.metrics and value.name not in loaded.metrics:
-        raise ConfigError(f"table: value: no record has {value.name}; they have {', '.join(loaded.metrics)}")
+    if table.value.name and loaded.metrics and value.name not in (*loaded.metrics, *loaded.numbers):
+        there = ", ".join(dict.fromkeys((*loaded.metrics, *(name for name in DERIVED if name in loaded.cells))))
+        raise ConfigError(f"table: value: no record has {value.name}; they have {there}")
     if told and value.better is None:
         raise ConfigError(direction_text("table", value.name))
     margin = table.margin if value.better is not None else 0.0  # without a direction nothing is a loss

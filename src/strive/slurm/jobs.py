@@ -24,6 +24,7 @@ import strive
 from strive.app import APP, current
 from strive.cells import records
 from strive.cells.task import Task, read_tasks
+from strive.config import identity
 from strive.config.platform_keys import NeedsConfig
 from strive.console import CONSOLE
 from strive.errors import ConfigError, NoAnswerError, SubmitError
@@ -217,7 +218,7 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
         return FrozenCode(None, [_python_path(Path(strive.__file__).resolve().parents[1])])
     code = freeze_code(root, sweeps, without=[sweeps.parent])
     lines = [_python_path(code / "src")]
-    builders = {str(task.config.get("model.builder", "")).partition(":")[0] for task in tasks} - {""}
+    builders = {each.partition(":")[0] for task in tasks for each in identity.builders(task.config)}
     modules = freeze_modules(Path.cwd(), builders, sweeps) if builders else None
     if modules is not None:
         lines.append(f"export {MODULES}={shlex.quote(str(modules))}")

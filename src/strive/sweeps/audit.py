@@ -82,7 +82,7 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
                 problems.append(f"plan.json chooses {spec.key} for {values}, of which it has no cell")
                 continue
             try:
-                now = chooser(spec, parents)(plan.science(own))
+                now = chooser(spec, parents)(plan.deciding(own))
             except MissingParentsError as error:
                 notes.append(f"{spec.key} for {values} was not chosen again: {error}")
                 continue
@@ -205,13 +205,10 @@ def _false_cells(plan: StoredPlan, folders: Sequence[Path]) -> dict[str, str]:
 
 def _hashes(plan: StoredPlan) -> list[str]:
     try:
-        return identity.hashes_of(_science(plan, plan.common), [_science(plan, cell.factors) for cell in plan.cells])
+        own = [plan.part_of_identity(cell.factors) for cell in plan.cells]
+        return identity.hashes_of(plan.part_of_identity(plan.common), own)
     except ValueError:  # a value is not a number, so no valid config has this id
         return ["not a number"] * len(plan.cells)
-
-
-def _science(plan: StoredPlan, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if plan.decides(key)}
 
 
 def _difference(plan: StoredPlan, cell: StoredCell, wanted: str, folders: Sequence[Path]) -> str:
@@ -305,7 +302,7 @@ def _parents(
         plan = next(filter(None, (_plan(folder, wanted) for folder in folders)), None)
         if plan is None:
             return None
-        found += [(plan.science(cell), _record(cell.cell, folders)) for cell in plan.cells]
+        found += [(plan.deciding(cell), _record(cell.cell, folders)) for cell in plan.cells]
     return found
 
 

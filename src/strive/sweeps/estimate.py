@@ -44,7 +44,7 @@ def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
     """
     by_net: dict[str, list[Work]] = defaultdict(list)
     for work in works:
-        by_net[_speed_key(identity.flat(work.config))].append(work)
+        by_net[_speed_key(identity.science_of(work.config))].append(work)
     speeds = {key: _speeds(some[0].config, key, runs) for key, some in by_net.items()}
     devices = {device for known in speeds.values() for device in known}
     estimates = [_estimate(device, by_net, speeds) for device in devices]
@@ -104,7 +104,7 @@ def _some_records(config: CellConfig, key: str, runs: Path) -> Iterable[Record]:
             return
 
 
-def _speed_key(flat: Mapping[str, object]) -> str:
+def _speed_key(science: Mapping[str, object]) -> str:
     """Return the knobs that determine a cell's images per second, apart from the device."""
     parts = ("model.", "data.image_size", "data.name", "augment.", "precision", "budget.batch_size")
-    return repr([(key, value) for key, value in flat.items() if key.startswith(parts)])
+    return repr([(key, value) for key, value in science.items() if key.startswith(parts)])

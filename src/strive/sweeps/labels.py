@@ -44,11 +44,16 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drops: str = ""  # key with the shares of the training after which the learning rate falls
     step: str = "step"  # what one line of a history is, such as epoch
 
+    @property
+    def builders(self) -> list[str]:
+        """Return the keys whose values name the user's own code."""
+        return list(identity.BUILDERS.values()) if self.builder else []
+
     def title(self, key: str) -> str:
         """Return the column title for a key; for a builder's argument, its own name."""
         key = key.removeprefix(CONFIG)
-        own = key.removeprefix(f"{identity.KWARGS}.")
-        return own if own != key and own not in self.titles.values() else self.titles.get(key, key)
+        own = identity.argument_name(key)
+        return own if own and own not in self.titles.values() else self.titles.get(key, key)
 
     def text(self, key: str, value: Any) -> str:
         """Return a key's value as text for readers."""
@@ -89,7 +94,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def is_argument(key: str) -> bool:
     """Return whether a key of a plan is an argument of a builder, whatever app is in use."""
-    return key.startswith(f"{identity.KWARGS}.")
+    return identity.argument_name(key) != ""
 
 
 PLAIN = Labels()  # of an app that says nothing

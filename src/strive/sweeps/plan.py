@@ -275,6 +275,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     images: list[str] = []  # the images that were found for each data set, and those that are left out
     app: str = ""  # the module that implements strive.app.App for these cells; "" before schema 4
     logistics: list[str] = []  # keys of the cells that do not determine their numbers
+    absent: dict[str, Any] = {}  # {key: the value with which it is no part of a cell's identity}
     seed: str = "seed"  # the key that makes replicates
     labels: Labels = Labels()  # what the app calls its keys and values
     swept: list[str] = []  # keys that were given several values
@@ -286,7 +287,15 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def science(self, cell: StoredCell) -> dict[str, Any]:
         """Return the knobs of a cell that determine its numbers, as a record's config has them."""
+        return self.part_of_identity(self.config(cell))
+
+    def deciding(self, cell: StoredCell) -> dict[str, Any]:
+        """Return `science(cell)` with the knobs, too, that are absent from the identity at their value."""
         return {key: value for key, value in self.config(cell).items() if self.decides(key)}
+
+    def part_of_identity(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of these knobs is part of a cell's identity."""
+        return identity.without(self.absent, {key: value for key, value in config.items() if self.decides(key)})
 
     def decides(self, key: str) -> bool:
         """Return whether a knob, or an argument of a builder, determines numbers."""
@@ -302,13 +311,14 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.start:
             deciding = [key for key in keys if self.decides(key)]
             return independent(deciding, [cell.factors for cell in self.cells], first=self.swept)
-        if identity.KWARGS not in keys:
-            return keys
-        spread = [identity.with_argument_keys({identity.KWARGS: cell.factors[identity.KWARGS]}) for cell in self.cells]
-        arguments = dict.fromkeys(key for each in spread for key in filter(identity.is_argument, each))
-        texts = {key: {json.dumps(each[key]) if key in each else "" for each in spread} for key in arguments}
-        number = keys.index(identity.KWARGS)
-        return [*keys[:number], *(key for key in arguments if len(texts[key]) > 1), *keys[number + 1 :]]
+        return [each for key in keys for each in (self._varying_arguments(key) if key in identity.BUILDERS else [key])]
+
+    def _varying_arguments(self, key: str) -> list[str]:
+        """Return the keys below one that holds arguments."""
+        spread = [identity.with_argument_keys({key: cell.factors[key]}) for cell in self.cells]
+        arguments = dict.fromkeys(name for each in spread for name in filter(identity.is_argument, each))
+        texts = {name: {json.dumps(each[name]) if name in each else "" for each in spread} for name in arguments}
+        return [name for name in arguments if len(texts[name]) > 1]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -371,6 +381,7 @@ def write_plan(plan: Plan) -> Path:
         text=plan.text,
         images=plan.images,
         logistics=[key for key in _keys([common, *factors]) if not identity.decides(key)],
+        absent={key: value for key, value in app.current().absent().items() if key in _keys([common, *factors])},
         labels=app_labels(),
         app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
         swept=list(plan.swept),

@@ -49,15 +49,13 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
         arm = f"{planned.arm}: " if planned.arm else ""
         own = identity.with_argument_keys(identity.flat(planned.config)) if arguments else {}
         # The ids of a user's nets differ only in their last digits.
-        texts = [f"  {key.removeprefix(identity.KWARGS)[1:]}={own[key]}" for key in arguments if key in own]
+        texts = [f"  {identity.argument_name(key)}={own[key]}" for key in arguments if key in own]
         yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
 
 
 def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
     spread = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
-    if not any(each.get(identity.KWARGS) for each in spread):
-        return []
-    keys = dict.fromkeys(key for each in spread for key in each if key.startswith(f"{identity.KWARGS}."))
+    keys = dict.fromkeys(key for each in spread for key in each if identity.argument_name(key))
     return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
 
 

@@ -131,7 +131,7 @@ class Planner:
             parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
             with_records = [
                 (
-                    identity.science_of(app.current().filled_in(config)),
+                    identity.deciding(app.current().filled_in(config)),
                     records.record_of(app.current().as_recorded(config)),
                 )
                 for config in parents
@@ -159,7 +159,7 @@ class Planner:
         overrides = []
         config = app.current().filled_in(config)
         for spec, choose in choosers:
-            choice = choose(identity.science_of(config))
+            choice = choose(identity.deciding(config))
             overrides.append(override(spec.key, choice.value))
             if gathering is not None:
                 gathering.choose(spec, config, choice)

@@ -22,7 +22,7 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept
     """Return the table: a column for each key that varies, and for each metric. swept: keys to show in any case."""
     shown_by = app.current().TABLE
     configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
-    keys = dict.fromkeys(key for config in configs for key in config if key != identity.KWARGS)
+    keys = dict.fromkeys(key for config in configs for key in config if key not in identity.BUILDERS)
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
     factors = [key for key in varying if key not in shown_by.in_label and identity.decides(key)]
     factors = independent(factors, configs, first=[key for key in factors if key in swept or shown_by.label])

@@ -232,9 +232,9 @@ def _mixtures(loaded: Loaded) -> list[str]:
     """Return problems with cells that belong together but were trained by different code or on different images."""
     problems = []
     finished = loaded.cells[loaded.cells["status"] == "done"]
-    for builder, group in _groups(finished, [key] if (key := loaded.labels.builder) in finished else []):
+    for builders, group in _groups(finished, [key for key in loaded.labels.builders if key in finished]):
         if (count := versions(group)) > 1:
-            net = f" of {builder}" if builder else ""
+            net = f" of {builders}" if builders else ""
             problems.append(f"the cells{net} were trained by {count} versions of the code: {versions_text(group)}")
     for _, group in _groups(finished, sorted(loaded.data_keys)):
         if (count := group["data_fingerprint"].nunique()) > 1:
@@ -249,7 +249,7 @@ def _groups(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.
         yield "", cells
         return
     for values, group in cells.groupby([cells[key].map(str) for key in keys]):
-        yield ", ".join(map(str, values)), group
+        yield ", ".join(filter(None, map(str, values))), group
 
 
 def _counts(cells: pd.DataFrame, column: str) -> str:

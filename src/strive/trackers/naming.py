@@ -88,7 +88,7 @@ def config_key(knob: str, keys: Collection[str], labels: Labels) -> str:
     last = knob.rpartition(".")[2]
     own, alone = last, 1
     if identity.is_argument(knob):
-        own, alone = knob.removeprefix(f"{identity.KWARGS}.").replace(".", "_"), 0
+        own, alone = identity.argument_name(knob).replace(".", "_"), 0
     groups = {key.partition(".")[0] for key in keys}
     same = sum(key.rpartition(".")[2] == own for key in keys if not identity.is_argument(key))
     taken = own in groups or own in (*CONFIG_KEYS, *labels.flat.values()) or same > alone

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support import MakeConfig
-from test_train import BASE, CPU, few, same
+from test_train import ALL_PARTS, BASE, CPU, few, same
 
 from allcnn.config import Config
 from allcnn.data import load_splits
@@ -32,6 +32,7 @@ NETS = [
     ("model=strided_cnn_b", "precision=bf16"),
     ("model=convpool_cnn_c", "optimizer.momentum=0"),
     ("model=model_c", "model.batch_norm=true"),
+    ALL_PARTS,
 ]
 
 

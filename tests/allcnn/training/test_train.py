@@ -36,6 +36,11 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(a[name].equal(b[name]) for name in a)
 
 
+# Every part that is not the paper's, at once.
+ALL_PARTS = (
+    "optimizer=adamw", "optimizer.schedule=one_cycle", "label_smoothing=0.1", "augment=flip_shift",
+    "augment.cutout_px=8", "augment.mixup=0.2",
+)  # fmt: skip
 BASE = ("data.val_images=100", "precision=fp32", "budget.epochs=2", "budget.batch_size=32")
 
 
@@ -102,6 +107,7 @@ def test_training_again_gives_the_same_bits(make_small: MakeConfig):
         ("model=strided_cnn_b", "precision=bf16"),
         ("model=convpool_cnn_c",),
         ("model=model_c", "model.batch_norm=true"),
+        ALL_PARTS,
     ],
 )
 def test_a_cell_resumed_from_any_step_ends_with_the_same_bits(make_small: MakeConfig, overrides: tuple[str, ...]):
@@ -263,6 +269,8 @@ def _train_with(monkeypatch: pytest.MonkeyPatch, config: Config, bias: float) ->
 
 # A small canvas: what it holds is drawn in the same way.
 EXTREME = ("augment=extreme", "augment.canvas_px=40", "augment.scale_min=1", "augment.scale_max=1.5")
+ADAMW = ("optimizer=adamw",)
+ONE_CYCLE = ("optimizer.schedule=one_cycle",)
 # One line per science key that acts on a small cell: the base it acts on, and another value.
 KNOBS = {
     "model.base": ((), "a"),
@@ -296,6 +304,19 @@ KNOBS = {
     "augment.rotate_degrees": (EXTREME, "10"),
     "augment.contrast": (EXTREME, "0.1"),
     "augment.colour_shift": (EXTREME, "0.1"),
+    "augment.cutout_px": ((), "8"),
+    "augment.mixup": ((), "0.4"),
+    "optimizer.kind": ((), "adamw"),
+    "optimizer.nesterov": ((), "true"),
+    "optimizer.beta1": (ADAMW, "0.5"),
+    "optimizer.beta2": (ADAMW, "0.9"),
+    "optimizer.eps": (ADAMW, "0.01"),
+    "optimizer.schedule": ((), "cosine"),
+    "optimizer.step_epochs": (("optimizer.schedule=step", "budget.epochs=3", "optimizer.step_epochs=1"), "2"),
+    "optimizer.rise": (ONE_CYCLE, "0.6"),
+    "optimizer.start_factor": (ONE_CYCLE, "0.5"),
+    "optimizer.end_factor": (("optimizer.schedule=cosine",), "0.5"),
+    "label_smoothing": ((), "0.1"),
     "optimizer.lr": ((), "0.01"),
     "optimizer.momentum": ((), "0.5"),
     "optimizer.weight_decay": ((), "0.01"),
@@ -321,9 +342,9 @@ def test_a_knob_reaches_the_numbers(make_small: MakeConfig, key: str):
 
 def test_every_science_key_is_tried():
     # The data set's source and name choose the images, image_size is fixed for digits, and the
-    # custom net's keys have tests of their own.
-    elsewhere = {"model.family", "model.builder", "model.kwargs", "data.source", "data.name", "data.image_size"}
-    assert set(KNOBS) | elsewhere == science_keys()
+    # keys of a user's net and augmentation have tests of their own.
+    builders = {f"{group}.{name}" for group in ("model", "augment") for name in ("builder", "kwargs")}
+    assert set(KNOBS) | builders | {"model.family", "data.source", "data.name", "data.image_size"} == science_keys()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch 2.11, inside its compiler
