@@ -1,0 +1,1 @@
+"""Small projects in other fields, and own_net, a net for the study here."""
