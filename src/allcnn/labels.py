@@ -4,7 +4,7 @@ import json
 from enum import StrEnum
 from functools import cache
 
-from allcnn.config import Base, Config, Family, Variant
+from allcnn.config import Base, Config, Family, Schedule, Variant
 from strive.config.keys import knobs
 from strive.sweeps.labels import JointName, Labels
 
@@ -39,6 +39,11 @@ def labels() -> Labels:
             "augment.kind": "augmentation",
             "data.name": "data",
             "optimizer.lr": "lr",
+            "optimizer.kind": "optimizer",
+            "optimizer.schedule": "schedule",
+            "augment.mixup": "mixup",
+            "augment.cutout_px": "cutout px",
+            "label_smoothing": "label smoothing",
         },
         values={
             key: {json.dumps(each.value): _VALUES.get(key, {}).get(each.value, each.value) for each in type(value)}
@@ -78,5 +83,6 @@ def labels() -> Labels:
         data="data.name",
         builder="model.builder",
         drops="optimizer.drop_at",
+        drops_when={"optimizer.schedule": Schedule.drops.value},
         step="epoch",
     )

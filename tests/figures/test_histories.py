@@ -108,9 +108,10 @@ def test_validation_is_shown_where_images_were_held_out(
         assert scale.limits[columns[0]] == scale.limits[columns[1]]
 
 
-def drops(sweep: Golden, *schedules: list[str]) -> list[float]:
+def drops(sweep: Golden, *schedules: list[str], **more: str) -> list[float]:
     for seed, schedule in enumerate(schedules):
         changes = {"seed": seed, "optimizer.drop_at": schedule, "budget.epochs": 5}
+        changes |= {f"optimizer.{name}": value for name, value in more.items()}
         sweep.cell(changes, 10.0, epochs=epochs(*[0.5] * 5))
     summary = summary_of(sweep)
     return list(scale_of(summary, histories_of(summary)).drops)
@@ -119,6 +120,10 @@ def drops(sweep: Golden, *schedules: list[str]) -> list[float]:
 def test_the_learning_rate_falls_within_an_epoch_where_its_schedule_says_so(golden: MakeGolden):
     # The paper's 200, 250 and 300 of 350 epochs, in 5.
     assert drops(golden(), ["4/7", "5/7", "6/7"]) == pytest.approx([20 / 7, 25 / 7, 30 / 7])
+
+
+def test_no_fall_is_shown_of_another_schedule(golden: MakeGolden):
+    assert drops(golden(), ["4/7", "5/7", "6/7"], schedule="cosine") == []
 
 
 def test_no_fall_is_shown_where_cells_differ_in_it(golden: MakeGolden):

@@ -32,7 +32,8 @@ def mixed(images: Tensor, config: AugmentConfig, streams: Streams) -> tuple[Tens
 @cache
 def _quantiles(alpha: float, device: torch.device) -> Tensor:
     """Return float32 [32,768]: values of Beta(alpha, alpha) with equal chances."""
-    from scipy.special import betaincinv  # takes a while to import, and few cells mix
+    # Takes a while to import, and few cells mix.
+    from scipy.special import betaincinv  # type: ignore[import-untyped]
 
     values = betaincinv(alpha, alpha, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return torch.from_numpy(values.astype(np.float32)).to(device)

@@ -126,8 +126,10 @@ def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
 
 def _drops(sweep: SweepSummary, last: int) -> list[float]:
     """Return the epochs at which the learning rate falls, if they are the same in all cells; at most the last epoch."""
-    cells, key = sweep.loaded.cells, sweep.loaded.labels.drops
-    if key not in cells:
+    cells, labels = sweep.loaded.cells, sweep.loaded.labels
+    key = labels.drops
+    otherwise = any(when in cells and (cells[when] != value).any() for when, value in labels.drops_when.items())
+    if key not in cells or otherwise:
         return []
     found = set(zip(cells[key], cells["epochs_planned"], strict=True))
     if len(found) > 1:

@@ -42,6 +42,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: str = ""  # key whose value names the data set; "" if there is none
     builder: str = ""  # key whose value names the user's own code
     drops: str = ""  # key with the shares of the training after which the learning rate falls
+    drops_when: dict[str, Any] = {}  # {key: value} of other keys, with which alone it falls there
     step: str = "step"  # what one line of a history is, such as epoch
 
     @property
