@@ -69,7 +69,7 @@ def test_nets_data_and_loop_count_and_what_keeps_records_plans_and_shows_does_no
     assert {"allcnn/training/train.py", "allcnn/networks/build.py", "allcnn/data/augment.py"} <= files
     assert "allcnn/randomness.py" in files
     folders = {name.split("/")[1] for name in files}
-    assert folders <= {"training", "networks", "data", "randomness.py"}
+    assert folders <= {"training", "networks", "data", "randomness.py", "user_builder.py"}
 
 
 def test_a_module_of_strive_that_the_loop_begins_to_import_counts_unless_it_is_known_to_decide_nothing():
