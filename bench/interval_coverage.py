@@ -1,6 +1,6 @@
 """How often intervals hold what they are for, and tests reject what is true, by simulation through strive.statistics.
 
-    python bench/interval_coverage.py            # 2 minutes of a core; prints three Markdown tables
+    python bench/interval_coverage.py            # minutes of a core; prints three Markdown tables
     python bench/interval_coverage.py --sweeps 200
 
 Normal errors with known means. Every number is a share of simulated sweeps, with three standard errors of its own.
