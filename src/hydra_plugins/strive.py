@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from strive.launch.submission import Submission
 
 
-def _store(group: str, name: str, options: type, more: dict[str, Any], open_key: str = "") -> None:
-    """Store a typed config. more: what Hydra needs besides the options. open_key: takes any key without a +."""
+def _store(group: str, name: str, options: type, more: dict[str, Any], *open_keys: str) -> None:
+    """Store a typed config. more: what Hydra needs besides the options. open_keys: take any key without a +."""
     store = ConfigStore.instance()
     store.store(group=group, name=name, node=options, provider="strive")
     # Completed where it lies: the store types what it is given, and to type it before that would take as long again.
@@ -34,8 +34,8 @@ def _store(group: str, name: str, options: type, more: dict[str, Any], open_key:
     with flag_override(conf, "struct", False):
         for key, value in more.items():
             conf[key] = value
-    if open_key:
-        OmegaConf.set_struct(conf[open_key], False)
+    for key in open_keys:
+        OmegaConf.set_struct(conf[key], False)
 
 
 # Keys of earlier versions have to reach the launcher, which names the new ones.
@@ -49,37 +49,42 @@ _store(
         # Makes sweeps=NAME legal in every app, or Hydra would refuse the key before there is a sweeper.
         "defaults": [{"/sweeps@_global_.sweeps": None}, "_self_"],
     },
-    open_key="absent",
+    "absent",
 )
 _store(
     "hydra/launcher",
     "strive_local",
     LocalOptions,
     {"_target_": "hydra_plugins.strive.LocalLauncher", "_convert_": "object"} | _EARLIER,
+    "sweeper",
 )
 _store(
     "hydra/launcher",
     "strive_slurm",
     SlurmOptions,
     {"_target_": "hydra_plugins.strive.SlurmLauncher", "_convert_": "object"} | _EARLIER,
-    open_key="additional_parameters",  # sbatch's options depend on the cluster
+    "additional_parameters",  # sbatch's options depend on the cluster
+    "sweeper",
 )
 
 
 class CellLauncher(Launcher):
-    """A launcher that trains frozen cells, which hydra/sweeper=strive passes instead of lists of overrides."""
+    """A launcher of frozen cells, which hydra/sweeper=strive passes; it makes those of another sweeper's overrides."""
 
     name = ""
+    options: Any
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Do nothing: Hydra calls this, but frozen cells need no set-up."""
+        """Keep what Hydra gives, for `launch`."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.launched: list[Sequence[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refuse to work for another sweeper."""
-        raise CompactHydraException(  # printed without a stack trace, even under another app
-            f"hydra/launcher=strive_{self.name} works with hydra/sweeper=strive;"
-            " for another sweeper take Hydra's own hydra/launcher=basic or submitit_slurm"
-        )
+        """Train the cells that another sweeper asks for, such as Hydra's basic one; return what each one returned."""
+        from strive.decide.other_sweeper import launch
+
+        self.launched += job_overrides
+        return launch(self, job_overrides)
 
     def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
         """Train the cells and return the outcome of each."""

@@ -69,6 +69,7 @@ class CellOptions(_Options):
     gpus_per_cell: int = 1  # GPUs that each cell sees, where there are any; 0: none
     cells_per_gpu: int = 0  # side by side on each GPU; 0: one, or as many as the app finds to be fastest
     cpus_per_cell: int = 0  # cores of each cell; 0: one, and those that are left over are shared out
+    sweeper: dict[str, Any] = field(default_factory=dict)  # options of hydra.sweeper, where that is not strive's
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

@@ -78,15 +78,11 @@ def test_a_sweeper_and_a_launcher_that_do_not_fit_end_with_one_line(tmp_path: Pa
     (tmp_path / "app.py").write_text(
         "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef main(cfg): pass\nmain()\n"
     )
-    for plugins, message in (
-        (("hydra/launcher=strive_local",), "hydra/launcher=strive_local works with hydra/sweeper=strive"),
-        (("hydra/sweeper=strive",), "legal: hydra/launcher=strive_local, hydra/launcher=strive_slurm"),
-    ):
-        command = [sys.executable, "app.py", "-m", *plugins, "+a=1,2"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode != 0
-        assert message in done.stderr.splitlines()[0]
-        assert "Traceback" not in done.stderr
+    command = [sys.executable, "app.py", "-m", "hydra/sweeper=strive", "+a=1,2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "legal: hydra/launcher=strive_local, hydra/launcher=strive_slurm" in done.stderr.splitlines()[0]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_cell_in_a_grid_stops_the_grid_before_the_first_one(strive: CommandLine, tmp_path: Path):

@@ -75,7 +75,7 @@ class SweepRun:
         write_plan(plan)
         for line in (*plan.images, *plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
-        ended = self._launched(plan)
+        ended = self.launched(plan)
         self._runs = plan.runs
         self._left = sorted({each.job for each in ended.values() if each.job})
         if self._left:
@@ -135,7 +135,8 @@ class SweepRun:
                 f" {estimates[0].device}; allow more, or make the sweep smaller"
             )
 
-    def _launched(self, plan: Plan) -> dict[str, CellOutcome]:
+    def launched(self, plan: Plan) -> dict[str, CellOutcome]:
+        """Train a plan's missing cells, and return how those ended."""
         todo = [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
         if not todo:
             return {}

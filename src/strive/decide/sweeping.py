@@ -46,8 +46,8 @@ class Sweeper(Protocol):
 def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     """Plan all cells of a multirun and train the missing ones. arguments: the overrides, without those of hydra."""
     if is_foreign(sweeper.config):
-        with _own_errors():
-            _use_foreign(sweeper)
+        with own_errors():
+            use_foreign(sweeper)
             _sweep(sweeper, arguments)
     else:
         _sweep(sweeper, arguments)
@@ -65,7 +65,7 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     composer = app.current().composer(sweeper.hydra_context.config_loader, sweeper.config)
     read = _reader(sweeper)
     planner = Planner(
-        composer, read, retrain=Retrain(options.retrain), queued=lambda runs: _queued(runs, sweeper.launcher)
+        composer, read, retrain=Retrain(options.retrain), queued=lambda runs: queued(runs, sweeper.launcher)
     )
     run = SweepRun(
         planner,
@@ -79,7 +79,8 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     run.run(rest, read(name or options.sweep) if name or options.sweep else None)
 
 
-def _use_foreign(sweeper: Sweeper) -> None:
+def use_foreign(sweeper: Sweeper) -> None:
+    """Make the app whose function the sweeper was given the app in use."""
     options, launcher = sweeper.options, sweeper.launcher.options
     assert isinstance(launcher, CellOptions)
     tracker = TrackerConfig(
@@ -120,7 +121,7 @@ def _check(name: str) -> Callable[[DictConfig], object] | None:
 
 
 @contextlib.contextmanager
-def _own_errors() -> Iterator[None]:
+def own_errors() -> Iterator[None]:
     """Print a user's mistake under any app as one message, and end with the exit code of the study's app."""
     try:
         yield
@@ -138,7 +139,8 @@ def _own_errors() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def _queued(runs: Path, launcher: Launcher) -> Mapping[str, str]:
+def queued(runs: Path, launcher: Launcher) -> Mapping[str, str]:
+    """Return {cell id: SLURM job} of earlier launches; asks a SLURM that does not answer again."""
     pauses = iter(_PAUSES)
     while True:
         try:

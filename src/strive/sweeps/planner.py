@@ -52,6 +52,7 @@ class Planner:
     read_sweep: Callable[[str], Sweep]  # returns the sweep file with that name
     retrain: Retrain = Retrain.failed
     queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # returns {cell id: live SLURM job} for a runs folder
+    jobs: Sequence[Sequence[str]] = ()  # overrides of each cell, where another sweeper than strive's has made them
     _facts: dict[str, CellFacts] = field(default_factory=dict)
     _compared: dict[str, str | None] = field(default_factory=dict)
     _jobs: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -107,6 +108,8 @@ class Planner:
         return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 
     def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
+        if self.jobs:
+            return [Combination(arm="", overrides=tuple(each), label=" ".join(each)) for each in self.jobs]
         for text in set(arguments) - set(effective_overrides(arguments)):
             self.composer.check(text)
         if sweep is not None:
