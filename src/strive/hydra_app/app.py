@@ -12,6 +12,7 @@ import msgspec
 from strive.app import CellFacts, TableLayout, Trainer
 from strive.cells.settings import Settings
 from strive.cells.task import Task
+from strive.cells.wandb_run import GROUP
 from strive.code.hash import Code
 from strive.code.imported import files_now
 from strive.config import identity
@@ -253,7 +254,8 @@ class HydraApp:
     def prepare(self, folder: Path, copied: Callable[[Path], Path] | None = None) -> dict[str, str]:
         """Write how the program is started into the folder of a launch; return the environment of its workers."""
         program = self.program if copied is None else moved(self.program, copied)
-        return {ENVIRONMENT: str(write_program(folder, program).absolute())}
+        group = os.environ.get(GROUP) or folder.absolute().parent.name  # the plan, where the app calls wandb.init
+        return {ENVIRONMENT: str(write_program(folder, program).absolute()), GROUP: group}
 
     def frozen(self, config: HydraCell) -> dict[str, str]:
         """Return what a worker makes the cell's config of."""

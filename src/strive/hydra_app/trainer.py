@@ -12,8 +12,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import TaskFunction
 from omegaconf import open_dict, read_write
 
+import strive
 from strive.cells.cell_run import CellRun
 from strive.cells.records import Record
+from strive.cells.wandb_run import wandb_run_of
 from strive.code.hash import Code
 from strive.code.imported import imported_code
 from strive.config import identity
@@ -21,6 +23,9 @@ from strive.hydra_app.cell import HydraCell
 from strive.hydra_app.frozen import thawed_cell
 from strive.hydra_app.program import Program
 from strive.hydra_internals import run_as_job, set_values
+from strive.sweeps.override_syntax import override
+
+_CHECKPOINT = "{checkpoint}"
 
 
 @dataclass
@@ -71,7 +76,13 @@ class FunctionTrainer:
             replaces=replaces,
             fence=fence,
         ) as run:
-            return run.run(lambda: self._call(run, config, goes_on=goes_on))
+            tracker = settings.tracker
+
+            def call() -> Any:
+                with wandb_run_of(run, project=tracker.project, entity=tracker.entity):
+                    return self._call(run, config, goes_on=goes_on)
+
+            return run.run(call)
 
     def _call(self, run: CellRun, config: HydraCell, *, goes_on: bool) -> Any:
         frozen = thawed_cell(config.frozen)
@@ -81,7 +92,7 @@ class FunctionTrainer:
             frozen.hydra.run.dir = str(folder)  # ranks that Lightning starts read this one
             frozen.hydra.job.id, frozen.hydra.job.num = run.cell, 0
         if goes_on:
-            set_values(self.program.resume_overrides, frozen)
+            set_values(_resume_overrides(self.program), frozen)
         with _printing_to(folder / "log.txt"):
             return run_as_job(self.function, frozen, self.loader).return_value
 
@@ -91,6 +102,18 @@ class FunctionTrainer:
         own = {name for name in (program.module.partition(".")[0], function) if name not in ("", "__main__")}
         further = [path for pattern in program.code for path in sorted(Path(program.folder).glob(pattern))]
         return imported_code(own, program.path, further)
+
+
+def _resume_overrides(program: Program) -> list[str]:
+    """Return what is added where a cell goes on. KEY={checkpoint} is what strive.load returns, if there is any."""
+    found = []
+    for text in program.resume_overrides:
+        key, _, value = text.partition("=")
+        if value != _CHECKPOINT:
+            found.append(text)
+        elif (path := strive.load()) is not None:
+            found.append(override(key, str(path)))
+    return found
 
 
 class OneCell:

@@ -12,6 +12,7 @@ from strive.cells.history import read_lines, step_in
 from strive.cells.lease import Owner
 from strive.cells.records import Record
 from strive.cells.state import living_owner
+from strive.cells.wandb_run import WandbRun, read_wandb_run
 from strive.sweeps.plan import app_labels
 
 _CONFIG = "config.yaml"
@@ -28,6 +29,7 @@ class CellFiles:
     owner: Owner | None  # who trains it now
     record: Record | None  # how it ended; None while it trains
     record_text: str  # of record.json; "" while it trains
+    wandb_run: WandbRun | None = None  # that the app has begun itself
 
     @property
     def state(self) -> str:
@@ -35,6 +37,11 @@ class CellFiles:
         if self.record is not None:
             return self.record.status.value
         return "training" if self.owner else "stopped"
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the app keeps a W&B run of its own on disk, which `wandb sync` uploads."""
+        return self.wandb_run is not None and not self.wandb_run.url
 
     def rows(self, first: int) -> list[dict[str, Any]]:
         """Return the numbers of the lines from `first` on (0 is the first), without those that are null."""
@@ -72,6 +79,7 @@ def read_cell_files(folder: Path) -> CellFiles | None:
         owner=owner,
         record=record,
         record_text=text,
+        wandb_run=read_wandb_run(place),
     )
 
 

@@ -80,18 +80,18 @@ class OpenRun:
         *,
         name: str | None,
         group: str,
-        job_type: str,
+        job_type: str | None,
         tags: list[str],
         config: dict[str, Any],
-        step: str = "step",
+        step: str | None = "step",
         trainer: int | None = None,
         weights: bool = False,
     ) -> None:
         """Create the W&B run, or go on with it.
 
-        name: None leaves the one that it has. step: the name of a row's step. trainer: the process on this machine
-        that trains; its use of processor and memory is shown. None: it does not train here, so nothing of this machine
-        is. weights: they will be uploaded, which takes time.
+        name: None leaves the one that it has. step: the name of a row's step; None: there are no rows. trainer: the
+        process on this machine that trains; its use of processor and memory is shown. None: it does not train here, so
+        nothing of this machine is. weights: they will be uploaded, which takes time.
 
         Raises DeletedError, SilentError, ServiceGoneError, and NotUploadedError for anything else.
         """
@@ -129,11 +129,12 @@ class OpenRun:
         self.rows: int = self._run.starting_step  # that the server has
         self.target = Target(entity=self._run.entity, project=self._run.project)
         self.id, self.url = self._run.id, without_password(self._run.url or "")
-        self._step = step
+        self._step = step or ""
         there = self._run.summary
         self._before = {key: there.get(key) for key in there.keys()} if self.rows else {}  # noqa: SIM118 (no mapping)
-        self._run.define_metric(step)
-        self._run.define_metric("*", step_metric=step)
+        if step is not None:
+            self._run.define_metric(step)
+            self._run.define_metric("*", step_metric=step)
         if lacking := [tag for tag in tags if tag not in (self._run.tags or ())]:
             self._run.tags = (*(self._run.tags or ()), *lacking)  # those that somebody gave it there stay
 

@@ -105,9 +105,10 @@ class Daemon:
             return
         try:
             files = read_cell_files(self._runs / cell)
-            if files is None:
+            if files is None or files.is_offline:
                 if self._closing is not None:
-                    self._end(cell, UploadEventKind.nothing, "nothing was trained yet")
+                    why = "its own W&B run is offline" if files else "nothing was trained yet"
+                    self._end(cell, UploadEventKind.nothing, why)
             else:
                 self._send(cell, files)
             self._stamps[cell] = stamp

@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from strive.cells.lease import Claim, take_claim
 from strive.cells.records import Status
+from strive.cells.wandb_run import WandbRun, next_id
 from strive.errors import DeletedError, NotUploadedError
 from strive.trackers.cell_files import CellFiles, step_name
 from strive.trackers.client import PREEMPTED, Client, OpenRun, Target
@@ -146,8 +146,8 @@ class CellUpload:
             raise
         self.url = self._run.url
         # A row is an epoch, and after the last one pictures. Disk may have fewer: those since the last checkpoint
-        # are trained again.
-        self._sent = self._run.rows
+        # are trained again. Into a W&B run of its own the app writes the rows.
+        self._sent = len(files.epochs) if files.wandb_run is not None else self._run.rows
         same = before is not None and before.id == self._run.id
         self._state = UploadState(
             server=self._client.server,
@@ -163,19 +163,21 @@ class CellUpload:
         )
 
     def _opened(self, files: CellFiles, label: Label, before: UploadState | None) -> OpenRun:
+        if files.wandb_run is not None:
+            return self._opened_own(files.wandb_run, files, label)
         run = _run_id(files, before)
         for _ in range(_TAKEN):
             known = before is not None and before.id == run
             try:
                 opened = self._opened_as(run, files, label, before, named=known)
             except DeletedError:
-                run = _next_id(files.cell, run)
+                run = next_id(files.cell, run)
                 continue
             if known or not opened.contradicts(files.rows(0)):
                 return opened
             # Somebody else's training of this cell, or one whose upload state is lost.
             opened.close(exit_code=0)
-            run = _next_id(files.cell, run)
+            run = next_id(files.cell, run)
         raise NotUploadedError(f"its W&B runs up to {run} were deleted, or have other numbers")
 
     def _opened_as(
@@ -197,11 +199,29 @@ class CellUpload:
             weights=bool(config.get("tracker.weights")),
         )
 
+    def _opened_own(self, own: WandbRun, files: CellFiles, label: Label) -> OpenRun:
+        """Open the W&B run that the app has begun itself, to add how the cell ended."""
+        try:
+            return OpenRun(
+                Target(entity=own.entity, project=own.project),
+                own.id,
+                name=None,
+                group="",
+                job_type=None,
+                tags=label.tags,
+                config={"sweep": label.group, "cell": label.config["cell"]},
+                step=None,
+            )
+        except DeletedError as error:
+            raise NotUploadedError(str(error)) from None
+
     def _before(self, files: CellFiles) -> UploadState | None:
         """Return the upload state of the place where the cell goes, None if there is none."""
         state = read_upload_state(self.folder)
         if state is None or state.server != self._client.server or _agents_id() not in ("", state.id):
             return None
+        if (own := files.wandb_run) is not None:
+            return state if (state.entity, state.project, state.id) == (own.entity, own.project, own.id) else None
         config = files.config
         target = self._overrides.target(config.get("tracker.entity", ""), config.get("tracker.project", ""), state)
         place = (target.entity or self._client.entity, target.project)
@@ -232,12 +252,7 @@ def _run_id(files: CellFiles, before: UploadState | None) -> str:
         return files.cell
     if not before.contradicts(files.epochs):
         return before.id
-    return _next_id(files.cell, before.id)
-
-
-def _next_id(cell: str, last: str) -> str:
-    number = re.fullmatch(re.escape(cell) + r"-(\d+)", last)
-    return f"{cell}-{int(number[1]) + 1 if number else 2}"
+    return next_id(files.cell, before.id)
 
 
 def _agents_id() -> str:
