@@ -11,7 +11,9 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 PLATFORM = SRC / "strive"
 # Modules above the folders. The others beside them are leaves: they import no folder, so each folder may import them.
 ABOVE = {"__init__", "__main__", "app"}
-LEAVES = {path.stem for path in PLATFORM.glob("*.py")} - ABOVE
+# Each for apps with one framework, which it imports; nothing else of the platform imports it.
+ADAPTERS = {"lightning": {"torch"}}
+LEAVES = {path.stem for path in PLATFORM.glob("*.py")} - ABOVE - ADAPTERS.keys()
 # The interface to the app whose cells are run. What needs records alone does without.
 APP = {"app"}
 NEEDS_NO_APP = {"statistics", "results", "tables", "figures", "report", "status"}
@@ -100,7 +102,14 @@ def test_only_entry_points_import_status() -> None:
 def test_the_platform_knows_neither_the_study_nor_torch() -> None:
     for name, path in sources("."):
         wrong = {each.partition(".")[0] for each in imports(path)} & {"allcnn", "torch"}
-        assert wrong <= STUDY_NOT_YET.get(name, set()), f"{name} imports {sorted(wrong)}"
+        legal = STUDY_NOT_YET.get(name, set()) | ADAPTERS.get(name.removesuffix(".py"), set())
+        assert wrong <= legal, f"{name} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_nothing_imports_the_adapter_of_a_framework(adapter: str) -> None:
+    assert not [name for name, path in sources(".") if f"strive.{adapter}" in _prefixes(path)]
+    assert folders_of(PLATFORM / f"{adapter}.py") <= LEAVES
 
 
 def _prefixes(path: Path) -> set[str]:
