@@ -4,6 +4,7 @@ Each Hydra app in the environment imports this module at its start: it imports H
 strive.options, nothing else. Hydra would execute a second module of it twice.
 """
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,12 @@ _store(
     "additional_parameters",  # sbatch's options depend on the cluster
     "sweeper",
 )
+
+
+if "STRIVE_RANK_0" in os.environ:  # cells.ranks.LINK: a cell has started this process
+    from strive.hydra_app.rank import follow
+
+    follow()
 
 
 class CellLauncher(Launcher):

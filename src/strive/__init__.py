@@ -65,16 +65,17 @@ def log(step: int, /, **metrics: Any) -> None:
         run.log(step, **metrics)
 
 
-def save(write: Callable[[Path], object]) -> None:
+def save(write: Callable[[Path], object], *, all_ranks: bool = False) -> None:
     """Write a checkpoint if one is due: every `checkpoint_minutes`, and when a stop is requested. Call it often.
 
     write: is called with a path that does not exist, and makes a file or a folder of it. Two checkpoints are kept.
+    all_ranks: where a cell has several processes, each of them writes to the path; otherwise rank 0 alone does.
 
     Raises Stopped after the checkpoint if a stop is requested: let it pass. Raises ContractError if `write` raises or
     writes nothing. A disk that is full or fails is said once, and costs the checkpoint alone.
     """
     if (run := current()) is not None:
-        run.save(write)
+        run.save(write, all_ranks=all_ranks)
 
 
 def load() -> Path | None:

@@ -9,7 +9,7 @@ StriveError
                          a file that is missing, damaged or not what it claims
   ExternalError          a disk or a cluster: SnapshotError, QueueError (NoSlurmError),
                          SubmitError (TooManyJobsError, NoAnswerError)
-  LeasedError, LostLeaseError, StoppedError, NoRoomError, CellsFailedError
+  LeasedError, LostLeaseError, StoppedError, NoRoomError, RankError, CellsFailedError
                          how a cell ended without a result of its own
   UnpairedError, EffectsError, PublishedError
                          what the numbers do not allow
@@ -146,6 +146,10 @@ class NoRoomError(StriveError):
         super().__init__(why)
         self.room = room  # how many cells at once this process can or should train
         self.spoilt = spoilt  # nothing more may succeed on this process's GPU
+
+
+class RankError(StriveError):
+    """Another process of the cell raised an error; the message says which, its notes have the traceback."""
 
 
 class CellsFailedError(StriveError):

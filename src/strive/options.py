@@ -66,10 +66,21 @@ class CellOptions(_Options):
     lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as dead and its cell is free
     fresh_process: bool = True  # a process for each cell; false: workers run one cell after the other
     resume_overrides: list[str] = field(default_factory=list)  # added where a cell goes on: ['ckpt_path=last']
-    gpus_per_cell: int = 1  # GPUs that each cell sees, where there are any; 0: none
+    processes_per_cell: int = 1  # ranks of each cell, with the environment that torchrun gives them
+    gpus_per_cell: int | None = None  # GPUs that each cell sees, where there are any; null: one for each process
     cells_per_gpu: int = 0  # side by side on each GPU; 0: one, or as many as the app finds to be fastest
-    cpus_per_cell: int = 0  # cores of each cell; 0: one, and those that are left over are shared out
+    cpus_per_cell: int = 0  # cores of each cell; 0: one for each process, and those that are left over are shared out
     sweeper: dict[str, Any] = field(default_factory=dict)  # options of hydra.sweeper, where that is not strive's
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of a cell."""
+        return self.processes_per_cell if self.gpus_per_cell is None else self.gpus_per_cell
+
+    @property
+    def num_cpus(self) -> int:
+        """Cores of a cell, at least."""
+        return self.cpus_per_cell or self.processes_per_cell
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
@@ -81,13 +92,19 @@ class CellOptions(_Options):
 
     def validate(self) -> None:
         """Raise ConfigError for a value that means nothing."""
-        for name in ("gpus_per_cell", "cells_per_gpu", "cpus_per_cell"):
-            if (value := getattr(self, name)) < 0:
-                raise ConfigError(f"hydra.launcher.{name} must be 0 or more, got {value}")
-        if self.cells_per_gpu and self.gpus_per_cell != 1:
+        for name in ("processes_per_cell", "gpus_per_cell", "cells_per_gpu", "cpus_per_cell"):
+            value, least = getattr(self, name), int(name == "processes_per_cell")
+            if value is not None and value < least:
+                raise ConfigError(f"hydra.launcher.{name} must be {least} or more, got {value}")
+        if self.cells_per_gpu and self.num_gpus != 1:
             raise ConfigError(
-                f"hydra.launcher.cells_per_gpu={self.cells_per_gpu} is for cells with one GPU each, got"
-                f" hydra.launcher.gpus_per_cell={self.gpus_per_cell}; leave one of the two out"
+                f"hydra.launcher.cells_per_gpu={self.cells_per_gpu} is for cells with one GPU each, these have"
+                f" {self.num_gpus} (hydra.launcher.gpus_per_cell, or else processes_per_cell)"
+            )
+        if self.processes_per_cell > 1 and not self.fresh_process:
+            raise ConfigError(
+                f"hydra.launcher.processes_per_cell={self.processes_per_cell} needs fresh processes for each cell:"
+                " leave hydra.launcher.fresh_process=false out"
             )
         if not (self.checkpoint_minutes >= 0 and math.isfinite(self.checkpoint_minutes)):
             raise ConfigError(f"hydra.launcher.checkpoint_minutes must be 0 or more, got {self.checkpoint_minutes}")

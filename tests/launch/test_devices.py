@@ -57,10 +57,22 @@ def test_a_gpu_has_a_process_for_each_cell_of_any_other_app(monkeypatch: pytest.
 def test_a_cell_may_have_several_gpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0,2,5")
     assert [slot.gpus for slot in shared_out(gpus_per_cell=2)] == ["3,1", "0,2"]
-    with pytest.raises(ConfigError, match=r"gpus_per_cell=6, .* 5 GPUs"):
+    with pytest.raises(ConfigError, match=r"6 GPUs .* 5 GPUs here"):
         shared_out(gpus_per_cell=6)
     with pytest.raises(ConfigError, match=r"cells_per_gpu=2 is for cells with one GPU"):
         shared_out(gpus_per_cell=2, cells_per_gpu=2)
+
+
+def test_the_processes_of_a_cell_share_what_it_has(monkeypatch: pytest.MonkeyPatch):
+    assert shared_out(processes_per_cell=2) == [Slot(None, 1)] * 4
+    assert shared_out(1, processes_per_cell=2) == [Slot(None, 4)]
+    assert shared_out(processes_per_cell=2, cpus_per_cell=4) == [Slot(None, 2)] * 2
+    assert shared_out(processes_per_cell=20) == [Slot(None, 1)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0,2")
+    assert shared_out(processes_per_cell=2) == [Slot("3,1", 2), Slot("0,2", 2)], "a GPU for each, both see both"
+    assert shared_out(processes_per_cell=2, gpus_per_cell=1, cpus_per_cell=2)[0] == Slot("3", 1)
+    with pytest.raises(ConfigError, match=r"a cell has 5 GPUs .* 4 GPUs here"):
+        shared_out(processes_per_cell=5)
 
 
 def test_every_gpu_takes_a_cell_before_one_takes_two(monkeypatch: pytest.MonkeyPatch):

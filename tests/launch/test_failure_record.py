@@ -10,10 +10,11 @@ from support import MakeConfig
 from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
+from strive.cells.log_file import tail
 from strive.cells.records import Status
 from strive.cells.task import Task, task_of
 from strive.errors import LeasedError, RecordError
-from strive.launch.failure_record import tail, write_failure
+from strive.launch.failure_record import write_failure
 
 
 @pytest.fixture

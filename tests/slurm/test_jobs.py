@@ -175,6 +175,7 @@ def test_the_script_ends_as_its_task_and_puts_the_job_back_where_that_says_so(
         ({"cpus_per_cell": 4, "gres": "gpu:2", "gpus_per_cell": 2}, 4),
         ({"cpus_per_cell": 4, "gres": "shard:1,gpu", "cells_per_gpu": 2}, 8),
         ({"gres": "gpu:4", "gpus_per_cell": 0}, 1),
+        ({"gres": "gpu:4", "processes_per_cell": 2}, 4),
     ],
 )
 def test_a_job_asks_for_the_cores_of_all_cells_that_it_trains_at_once(given: dict[str, Any], cores: int) -> None:

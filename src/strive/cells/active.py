@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from strive.cells.cell_run import CellRun
+    from strive.cells.rank_run import RankRun
 
-_RUN: ContextVar["CellRun | None"] = ContextVar("run", default=None)
-_all: list["CellRun"] = []  # active in this process, in any thread
+_RUN: ContextVar["CellRun | RankRun | None"] = ContextVar("run", default=None)
+_all: list["CellRun | RankRun"] = []  # active in this process, in any thread
 
 
-def current() -> "CellRun | None":
+def current() -> "CellRun | RankRun | None":
     """Return the run that is active here, None outside of a cell.
 
     A thread that an app started has no context of its own: it belongs to the run that is active in the process,
@@ -24,7 +25,7 @@ def current() -> "CellRun | None":
 
 
 @contextmanager
-def activated(run: "CellRun") -> Iterator[None]:
+def activated(run: "CellRun | RankRun") -> Iterator[None]:
     """Make a run the current one."""
     token = _RUN.set(run)
     _all.append(run)

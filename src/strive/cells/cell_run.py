@@ -16,6 +16,7 @@ from strive.cells.history import HISTORY
 from strive.cells.history_writer import HistoryWriter
 from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
 from strive.cells.log_file import log_file
+from strive.cells.ranks import Ranks
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.returned import check_name, metrics_of
 from strive.cells.run_files import CONFIG, RunFiles
@@ -57,6 +58,7 @@ class CellRun:
         fence: str = "",
         config_yaml: str = "",
         known: Callable[[], Mapping[str, Any]] = dict,
+        ranks: Ranks | None = None,
     ) -> None:
         """Take the lease.
 
@@ -70,6 +72,7 @@ class CellRun:
         fence: the token of a dead process's claim on the cell (lease.LeaseMonitor), which may be replaced.
         config_yaml: the content of config.yaml; "": there is none.
         known: returns fields of records.Provenance that the caller knows better than `cells.surroundings`.
+        ranks: the cell's other processes.
 
         Raises LeasedError while another process trains the cell, RecordError for a record that cannot be trusted.
         """
@@ -91,7 +94,7 @@ class CellRun:
                 self.folder / FOLDER, checkpoint_minutes, self.claim, self.state.why_unusable, self.say
             )
             self._stack = stack.pop_all()
-        self.pid = os.getpid()
+        self.pid, self._ranks = os.getpid(), ranks
         self.polls = False  # whether the function asks for a stop; if it does not, a signal ends it at once
         self.record: Record | None = None  # once it is written
         self._loaded: Path | None = None
@@ -119,13 +122,15 @@ class CellRun:
             self._last_line = now
             self.logger.info("step %s: %s", self.history.step, ", ".join(f"{name}={found[name]}" for name in found))
 
-    def save(self, write: Callable[[Path], object]) -> None:
+    def save(self, write: Callable[[Path], object], *, all_ranks: bool = False) -> None:
         """Write a checkpoint if one is due, and stop if that was requested; see `strive.save`."""
         self.polls = True
         self.claim.check()
         if self.checkpoints.is_due():
+            if all_ranks and self._ranks is not None:
+                write = self._ranks.everywhere(write)
             self.checkpoints.keep(lambda folder: self.state.write(folder, write), where=self._where())
-        if signals.requested():
+        if self._stops("save"):
             raise Stopped(self.stopped_text(self._where()))
 
     def load(self) -> Path | None:
@@ -140,12 +145,14 @@ class CellRun:
                 self._loaded = self.state.resume(folder)
                 self.resume_history(history_in(folder))
                 self.checkpoints.resumed(self._where() or "a checkpoint")
+            if self._ranks is not None:
+                self._ranks.loaded(self._loaded)
         return self._loaded
 
     def stop_requested(self) -> bool:
         """Return whether the function is to leave; see `strive.stop_requested`."""
         self.polls = True
-        self._was_answered_stop |= bool(signals.requested())
+        self._was_answered_stop |= self._stops("stop_requested")
         return self._was_answered_stop
 
     def fingerprint(self, name: str, text: str) -> None:
@@ -302,6 +309,11 @@ class CellRun:
         return f"{self.cell}: stopped by {signals.requested()}{after}{self.checkpoints.lost}"
 
     # -- inside
+
+    def _stops(self, call: str) -> bool:
+        """Return whether a stop is requested; the cell's other processes then leave at the same call."""
+        stop = bool(signals.requested())
+        return stop if self._ranks is None else self._ranks.decide(call, stop=stop)
 
     def _claimed(self, lease_seconds: float, fence: str) -> Claim:
         folder = self.path.parent

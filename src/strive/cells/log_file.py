@@ -1,4 +1,4 @@
-"""A cell's log.txt. Several cells may train in one process, each with its own log."""
+"""Logs of a cell: log.txt, those of its further processes, and the end of any of them."""
 
 import logging
 from collections.abc import Iterator
@@ -7,10 +7,13 @@ from pathlib import Path
 
 from strive.console import CONSOLE
 
+LOG = "log.txt"
+_TAIL_LINES = 50
+
 
 @contextmanager
 def log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
-    """Yield the logger that writes the cell's log.txt."""
+    """Yield the logger that writes the cell's log.txt. Several cells may train in one process, each with its own."""
     log = logging.getLogger(f"strive.cell.{cell}")
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -22,6 +25,22 @@ def log_file(cell: str, path: Path) -> Iterator[logging.Logger]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+def rank_log(folder: Path, rank: int) -> Path:
+    """Return where a process of the cell writes to; rank 0 writes log.txt."""
+    return folder / (f"log-rank-{rank}.txt" if rank else LOG)
+
+
+def tail(log: Path, *, offset: int = 0, lines: int = _TAIL_LINES) -> str:
+    """Return the last lines of a log from so many bytes on; "" if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(offset, log.stat().st_size - 64 * 1024))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
 
 
 class _LogFile(logging.Handler):

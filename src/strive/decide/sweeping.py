@@ -21,6 +21,7 @@ from strive.config.platform_keys import Tracker, TrackerConfig
 from strive.console import CONSOLE
 from strive.decide.run_sweep import Launcher, SweepRun
 from strive.errors import CellsFailedError, ConfigError, ExternalError, NoSlurmError, StoppedError
+from strive.format import counted
 from strive.hydra_app.app import APP
 from strive.hydra_app.cell import Options
 from strive.hydra_app.program import this_program
@@ -50,7 +51,16 @@ def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
             use_foreign(sweeper)
             _sweep(sweeper, arguments)
     else:
+        _check_own(sweeper.launcher.options)
         _sweep(sweeper, arguments)
+
+
+def _check_own(options: CellOptions) -> None:
+    if options.processes_per_cell > 1 or options.num_gpus > 1:
+        raise ConfigError(
+            f"hydra.launcher.processes_per_cell={options.processes_per_cell} with {counted(options.num_gpus, 'GPU')}:"
+            " a cell of this app trains in one process, and on one GPU at most"
+        )
 
 
 def is_foreign(config: DictConfig) -> bool:
@@ -101,6 +111,7 @@ def use_foreign(sweeper: Sweeper) -> None:
             code=options.code,
             seed=options.seed,
             fresh_process=launcher.fresh_process,
+            processes=launcher.processes_per_cell,
             resume_overrides=launcher.resume_overrides,
         ),
         this_program(sweeper.task_function),

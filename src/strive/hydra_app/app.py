@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from strive.app import CellFacts, TableLayout, Trainer
+from strive.cells.ranks import Ranks
 from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.cells.wandb_run import GROUP
@@ -20,6 +21,7 @@ from strive.config.platform_keys import is_need
 from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
+from strive.hydra_app.rank_processes import start_ranks
 from strive.hydra_app.split import matches
 from strive.hydra_internals import replace_multirun, without_hydra
 
@@ -45,6 +47,7 @@ class HydraApp:
         self._program = msgspec.structs.replace(
             program,
             fresh_process=options.fresh_process,
+            processes=options.processes,
             code=list(options.code),
             resume_overrides=list(options.resume_overrides),
         )
@@ -225,6 +228,15 @@ class HydraApp:
         return config
 
     def inside(self, work: Callable[[], None]) -> None:
+        """Become the program that the user started, and call work in the place of its @hydra.main function.
+
+        What else belongs to the cells of this process is started first: it takes as long to import.
+        """
+        self.ranks = Ranks()
+        start_ranks(self.ranks, self.program.processes)
+        self.become(work)
+
+    def become(self, work: Callable[[], None]) -> None:
         """Become the program that the user started, and call work in the place of its @hydra.main function."""
         program = self.program
         replace_multirun(self._at_main(work), lambda function: name_of(function) == program.function)
@@ -277,7 +289,7 @@ class HydraApp:
         """Return what runs cells here; only inside the program."""
         from strive.hydra_app.trainer import FunctionTrainer
 
-        return FunctionTrainer(self.function, self.loader, self.program)
+        return FunctionTrainer(self.function, self.loader, self.program, self.ranks)
 
 
 APP = HydraApp()

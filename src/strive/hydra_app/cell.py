@@ -20,6 +20,7 @@ class Options:
     code: Sequence[str] = ()  # patterns of files that decide numbers besides what is imported
     seed: str = "seed"  # the key that makes replicates
     fresh_process: bool = True  # whether each cell has a process of its own
+    processes: int = 1  # of each cell
     resume_overrides: Sequence[str] = ()  # added where a cell goes on
 
 

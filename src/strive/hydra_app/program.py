@@ -27,6 +27,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     path: list[str]  # sys.path, absolute
     function: str  # module:qualified name of the function below @hydra.main
     fresh_process: bool = True  # whether each cell has a process of its own
+    processes: int = 1  # of each cell
     code: list[str] = []  # patterns of files that decide numbers besides what is imported
     resume_overrides: list[str] = []  # added where a cell goes on
 

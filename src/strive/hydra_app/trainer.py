@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from omegaconf import open_dict, read_write
 
 import strive
 from strive.cells.cell_run import CellRun
+from strive.cells.log_file import rank_log
+from strive.cells.ranks import CellStart, Ranks
 from strive.cells.records import Record
 from strive.cells.wandb_run import wandb_run_of
 from strive.code.hash import Code
@@ -26,6 +29,13 @@ from strive.hydra_internals import run_as_job, set_values
 from strive.sweeps.override_syntax import override
 
 _CHECKPOINT = "{checkpoint}"
+# What hydra.job_logging is on a rank other than 0, whose output has a file of its own.
+_TO_STDOUT = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}},
+    "root": {"level": "INFO", "handlers": ["stdout"]},
+}
 
 
 @dataclass
@@ -35,6 +45,7 @@ class FunctionTrainer:
     function: TaskFunction
     loader: ConfigLoader
     program: Program
+    ranks: Ranks
 
     def Pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> "OneCell":
         """Return a pack of at most one cell."""
@@ -60,8 +71,19 @@ class FunctionTrainer:
         """Return whether each cell has a process of its own."""
         return self.program.fresh_process
 
-    def run_cell(self, config: HydraCell, *, replaces: str = "", fence: str = "") -> Record:
-        """Run the app's function as a cell and return its record. Raises what `CellRun.run` raises."""
+    def run_cell(
+        self,
+        config: HydraCell,
+        *,
+        replaces: str = "",
+        fence: str = "",
+        on_hang: Callable[[Record | BaseException], object] = lambda outcome: None,
+    ) -> Record:
+        """Run the app's function as a cell and return its record. Raises what `CellRun.run` raises.
+
+        on_hang: called in another thread with what would be returned or raised, where the function does not return
+        although a rank has failed; then this process ends.
+        """
         settings, runs = config.settings, Path(config.settings.runs).absolute()
         cell = identity.cell_id(config)
         goes_on = (runs / cell / "log.txt").exists()
@@ -75,26 +97,19 @@ class FunctionTrainer:
             checkpoint_minutes=settings.checkpoint_minutes,
             replaces=replaces,
             fence=fence,
+            ranks=self.ranks,
         ) as run:
+            start = CellStart(cell=cell, folder=str(run.folder), frozen=dict(config.frozen), goes_on=goes_on)
             tracker = settings.tracker
 
             def call() -> Any:
-                with wandb_run_of(run, project=tracker.project, entity=tracker.entity):
-                    return self._call(run, config, goes_on=goes_on)
+                with (
+                    wandb_run_of(run, project=tracker.project, entity=tracker.entity),
+                    self.ranks.cell(start, lambda error: on_hang(_outcome(run, error))),
+                ):
+                    return call_function(self.function, self.loader, self.program, start)
 
             return run.run(call)
-
-    def _call(self, run: CellRun, config: HydraCell, *, goes_on: bool) -> Any:
-        frozen = thawed_cell(config.frozen)
-        folder = run.folder
-        with read_write(frozen.hydra), open_dict(frozen.hydra):
-            frozen.hydra.sweep.dir, frozen.hydra.sweep.subdir = str(folder.parent), folder.name
-            frozen.hydra.run.dir = str(folder)  # ranks that Lightning starts read this one
-            frozen.hydra.job.id, frozen.hydra.job.num = run.cell, 0
-        if goes_on:
-            set_values(_resume_overrides(self.program), frozen)
-        with _printing_to(folder / "log.txt"):
-            return run_as_job(self.function, frozen, self.loader).return_value
 
     def _code(self) -> Code:
         program = self.program
@@ -138,12 +153,39 @@ class OneCell:
         while self._waiting:
             config, replaces, fence = self._waiting[0]
             outcome: Record | BaseException
+            cell = identity.cell_id(config)
             try:
-                outcome = self._trainer.run_cell(config, replaces=replaces, fence=fence)
+                outcome = self._trainer.run_cell(
+                    config, replaces=replaces, fence=fence, on_hang=partial(self._on_ended, cell)
+                )
             except BaseException as error:
                 outcome = error
             del self._waiting[0]
-            self._on_ended(identity.cell_id(config), outcome)
+            self._on_ended(cell, outcome)
+
+
+def call_function(
+    function: TaskFunction, loader: ConfigLoader, program: Program, start: CellStart, rank: int = 0
+) -> Any:
+    """Return what the app's function returns for a frozen cell; raise what it raises."""
+    frozen, folder = thawed_cell(start.frozen), Path(start.folder)
+    with read_write(frozen.hydra), open_dict(frozen.hydra):
+        frozen.hydra.sweep.dir, frozen.hydra.sweep.subdir = str(folder.parent), folder.name
+        frozen.hydra.run.dir = str(folder)  # ranks that Lightning starts read this one
+        frozen.hydra.job.id, frozen.hydra.job.num = start.cell, 0
+        if rank:  # rank 0 writes .hydra and the app's own log, and calls what is to be called once
+            frozen.hydra.output_subdir, frozen.hydra.callbacks, frozen.hydra.job_logging = None, {}, _TO_STDOUT
+    if start.goes_on:
+        set_values(_resume_overrides(program), frozen)
+    with _printing_to(rank_log(folder, rank)):
+        return run_as_job(function, frozen, loader).return_value
+
+
+def _outcome(run: CellRun, error: BaseException) -> Record | BaseException:
+    try:
+        return run.fail(error)
+    except BaseException as raised:
+        return raised
 
 
 @contextmanager

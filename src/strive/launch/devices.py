@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from strive.errors import ConfigError
+from strive.format import counted
 from strive.options import CellOptions
 from strive.processes import usable_cores
 
@@ -19,7 +20,7 @@ class Slot:
     """Room for one worker process."""
 
     gpus: str | None  # a value for CUDA_VISIBLE_DEVICES; "": the process is to see none; None: there are none
-    threads: int  # CPU threads
+    threads: int  # CPU threads of each process
     room: int = 1  # cells side by side in the process; 0: as many as it finds to be best
 
 
@@ -38,7 +39,7 @@ def slots(
     train side by side in one process where the app can do that, because processes that share a GPU take turns; else
     each has a slot of its own.
 
-    side_by_side: whether the app's process can train several cells at once. threads: of each slot, before what the
+    side_by_side: whether the app's process can train several cells at once. threads: of each process, before what the
     options say. device: trainer.device of the cells; cpu leaves the GPUs alone. cores: that may be used; 0 is all
     that this process may use.
 
@@ -49,23 +50,25 @@ def slots(
         raise ConfigError(
             f"hydra.launcher.cpus_per_cell={options.cpus_per_cell}, but only {cores} cores may be used here"
         )
-    none = "" if device == "cpu" or not options.gpus_per_cell else None
-    gpus = [] if none == "" else _groups(visible_gpus(os.environ), options.gpus_per_cell)
+    none = "" if device == "cpu" or not options.num_gpus else None
+    gpus = [] if none == "" else _groups(visible_gpus(os.environ), options)
     shared = options.cells_per_gpu if side_by_side else 1  # by the cells of one process
     if gpus:
         devices: list[str | None] = [*gpus] * (1 if side_by_side else options.cells_per_gpu or 1)
     else:
-        devices = [none] * (cores // (options.cpus_per_cell or 1))
+        devices = [none] * max(1, cores // options.num_cpus)
     chosen = devices[: max(1, num_cells)]
-    threads = threads or options.cpus_per_cell or max(1, cores // len(chosen))
+    threads = threads or max(1, (options.cpus_per_cell or cores // len(chosen)) // options.processes_per_cell)
     return [Slot(each, threads, shared if gpus else 1) for each in chosen]
 
 
-def _groups(gpus: list[str], size: int) -> list[str]:
+def _groups(gpus: list[str], options: CellOptions) -> list[str]:
     """Return the GPUs of each cell, as values for CUDA_VISIBLE_DEVICES. What does not fill a group stays unused."""
-    if size > 1 and len(gpus) < size:
+    size = options.num_gpus
+    if len(gpus) < size and (gpus or (options.gpus_per_cell or 1) > 1):
         raise ConfigError(
-            f"hydra.launcher.gpus_per_cell={size}, but PyTorch sees {len(gpus) or 'no'} GPU{'s'[: len(gpus) != 1]} here"
+            f"a cell has {size} GPUs (hydra.launcher.gpus_per_cell, or else processes_per_cell), but PyTorch sees"
+            f" {counted(len(gpus), 'GPU')} here"
         )
     return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
 

@@ -11,12 +11,11 @@ from typing import Any
 from strive import __version__
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
+from strive.cells.log_file import tail
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.task import Task
 from strive.code.hash import code_of
 from strive.config import identity
-
-_TAIL_LINES = 50
 
 
 def write_failure(
@@ -60,17 +59,6 @@ def write_failure(
             return record if task.replaces == records.file_hash(path) else there
         records.write_record(folder.parent, record, scratch=claim.scratch)
     return record
-
-
-def tail(log: Path, *, offset: int = 0, lines: int = _TAIL_LINES) -> str:
-    """Return the last lines of a log from so many bytes on; "" if it cannot be read."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(offset, log.stat().st_size - 64 * 1024))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
 
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from strive.cells.log_file import tail
+from strive.cells.ranks import LINK
 from strive.cells.surroundings import GIVEN
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.exit_cause import oom_kills
-from strive.launch.failure_record import tail
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
 from strive.processes import own_source_first
 
@@ -151,6 +152,7 @@ class WorkerProcess:
 
 def _environment(slot: Slot) -> dict[str, str]:
     environment = own_source_first(os.environ)
+    environment.pop(LINK, None)  # where a cell starts a sweep of its own
     threads = str(slot.threads)
     environment |= dict.fromkeys(_THREADS, threads) | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", threads)

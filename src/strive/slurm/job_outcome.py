@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from strive.cells.log_file import tail
 from strive.cells.records import Status
-from strive.launch.failure_record import tail
 from strive.slurm.job_log import JobStart, starts
 from strive.slurm.jobs import job_log
 from strive.slurm.squeue import JobInfo

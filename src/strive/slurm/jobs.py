@@ -366,9 +366,9 @@ def _parameters(
 
 def _cores(options: SlurmOptions, gres: str) -> int:
     """Return how many cores a job asks for on each node: those of a cell, times the cells side by side."""
-    groups = _num_gpus(gres) // (options.gpus_per_cell or sys.maxsize)
+    groups = _num_gpus(gres) // (options.num_gpus or sys.maxsize)
     at_once = options.cells_at_once or groups * (options.cells_per_gpu or 1) or 1
-    return (options.cpus_per_cell or 1) * min(at_once, math.ceil(options.cells_per_job / options.nodes))
+    return options.num_cpus * min(at_once, math.ceil(options.cells_per_job / options.nodes))
 
 
 def _num_gpus(gres: str) -> int:
