@@ -32,22 +32,16 @@ def filled_in(config: Config) -> Config:
         return config
 
 
-def as_recorded(config: Config) -> Config:
-    """Return the config of the cell that a checked one names: `filled_in`, if no older record has its name.
+def check_arguments(config: Config) -> None:
+    """Raise ConfigError for a value that its parameter does not take.
 
-    Ids of records from before arguments were filled in are those of the arguments as they were typed.
-
-    Raises ConfigError for a value that its parameter does not take.
+    A cell with a record from before arguments were filled in stays as it is.
     """
-    if not list(_parts(config)):
-        return config
     try:
-        filled = _filled(config)
+        _filled(config)
     except ConfigError:
-        if _has_record(config):
-            return config
-        raise
-    return config if _has_record(config) and not _has_record(filled) else filled
+        if not records.record_path(Path(config.runs), identity.cell_id(config)).exists():
+            raise
 
 
 def as_called(config: Config) -> Config:
@@ -102,7 +96,3 @@ def _builder(part: Part) -> Callable[..., object] | None:
     except Exception:  # a user's module may raise anything
         return None
     return found if callable(found) else None
-
-
-def _has_record(config: Config) -> bool:
-    return records.record_path(Path(config.runs), identity.cell_id(config)).exists()

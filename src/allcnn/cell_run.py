@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,18 +29,17 @@ from allcnn.training import (
     write_state,
 )
 from strive import signals
-from strive.cells.app_state import now
+from strive.app import current
 from strive.cells.cell_run import CellRun
 from strive.cells.checkpoints import FILE, Checkpoints
 from strive.cells.predictions import largest_class_error
 from strive.cells.records import PREDICTIONS, Record, Status
-from strive.cells.schema1 import EPOCHS
-from strive.code.hash import code_of
 from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import StoppedError
 
 INPUTS, MISTAKES = "inputs.png", "mistakes.png"
+EPOCHS = "epochs.jsonl"  # the history, as earlier versions called it
 _OF_A_RESULT = ("weights.pt", PREDICTIONS, EPOCHS, INPUTS, MISTAKES)
 
 
@@ -51,18 +51,13 @@ class TrainingRun:
 
         Raises LeasedError while another process trains the cell.
         """
-        self.config, flat = config, identity.flat(config)
-        science = identity.science(flat)
+        self.config = config
         self.packed = 1  # most cells that trained at the same time, including this one
         self._stack = ExitStack()
         self.run = self._stack.enter_context(
-            CellRun(
-                identity.cell_id(config),
-                Path(config.runs),
-                config=science,
-                logistics={key: value for key, value in flat.items() if key not in science},
+            CellRun.of(
+                config,
                 code=lambda: self.code,
-                lease_seconds=config.trainer.lease_seconds,
                 replaces=replaces,
                 fence=fence,
                 config_yaml=identity.to_yaml(config),
@@ -94,7 +89,7 @@ class TrainingRun:
 
         Raises the errors of `load`, such as ConfigError for images that cannot be read.
         """
-        self.code = code_of(self.config.model.builder, self.config.augment.builder)
+        self.code = current().code_of(identity.flat(self.config))
         self._start_over()
         self.num_train, self.on_disk, self.flops = 0, NO_FILES, flops
         self._training: Training | None = None
@@ -203,7 +198,7 @@ class TrainingRun:
 
     def _start_over(self) -> None:
         self.state: State | None = None  # what this process goes on from
-        self.resumes, self.inexact, self.started = 0, list[str](), now()
+        self.resumes, self.inexact, self.started = 0, list[str](), _now()
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint that can be used, if there is one."""
@@ -324,3 +319,7 @@ class TrainingRun:
             "layout": LAYOUT,
             "trainer.fast": str(execution.fast).lower(),
         }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

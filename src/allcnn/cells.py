@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -26,18 +25,15 @@ from allcnn.training import (
     train_epoch,
 )
 from strive import signals
+from strive.app import Trainer
 from strive.cells import records
 from strive.cells.cell_run import result_to_keep
 from strive.cells.check import check_cell
 from strive.cells.checkpoints import FILE, remove_checkpoints
-from strive.cells.evidence import summary
-from strive.cells.lease import LeaseMonitor
 from strive.cells.records import Record
 from strive.config import identity
 from strive.console import CONSOLE
-from strive.errors import LeasedError, NoRoomError, StoppedError, is_out_of_memory
-
-fresh_process = False  # cells of one process share images and compiled code
+from strive.errors import NoRoomError, is_out_of_memory
 
 
 def finished_record(config: Config) -> Record | None:
@@ -199,15 +195,18 @@ class Pack:
                     self._executor = make_executor(run.execution)
                 stack.pop_all()
                 return run
-        return _print_summary(failed)
+        return run.run.report()
 
     def _end(self, run: TrainingRun, error: BaseException | None) -> None:
         self._runs.remove(run)
         outcome: Record | BaseException
         try:
             with run:
-                record = run.finish() if error is None else run.fail(error)
-            outcome = _print_summary(record)
+                if error is None:
+                    run.finish()
+                else:
+                    run.fail(error)
+            outcome = run.run.report()
         except BaseException as raised:
             outcome = raised
         if not self._runs:
@@ -217,33 +216,6 @@ class Pack:
 
 class _NobodyLeftError(Exception):
     """All cells of a pack have ended before the end of their epoch."""
-
-
-def _print_summary(record: Record) -> Record:
-    CONSOLE.print(summary(record))
-    print(records.record_path(Path(str(record.logistics["runs"])), record.cell))
-    return record
-
-
-def run_when_free(config: Config) -> Record:
-    """Run the cell; while another process trains it, wait until that process ends or is found dead."""
-    leases, fence, announced = LeaseMonitor(), "", ""
-    while True:
-        try:
-            return run_cell(config, fence=fence)
-        except LeasedError as error:
-            if error.owner.token != announced:
-                announced = error.owner.token
-                CONSOLE.print(
-                    f"{error}; waits until it ends, or has sent no heartbeat for"
-                    f" {error.owner.lease_seconds:g} s (Ctrl-C leaves it alone)"
-                )
-            folder = Path(config.runs) / identity.cell_id(config)
-            while (free := leases.fence(folder)) is None:
-                if signals.requested():
-                    raise StoppedError(f"stopped by {signals.requested()}; {error.owner} goes on") from None
-                time.sleep(1)
-            fence = free
 
 
 def _left_alone(config: Config, earlier: Record) -> Record:
@@ -277,45 +249,53 @@ def _splits(config: Config, device: torch.device) -> Splits:
     return _LOADED[key]
 
 
-def seen(config: Config) -> dict[str, str | int]:
-    """Return device, threads, layout and torch, for the record of a cell whose process may die."""
-    return {
-        "device": device_name(choose_execution(config.trainer).device),
-        "threads": config.trainer.threads,
-        "layout": LAYOUT,
-        "torch": str(torch.__version__),
-    }
+class CellTrainer(Trainer):
+    """What trains the study's cells in this process; they share images and compiled code."""
 
+    def run_cell(self, config: Config, *, replaces: str = "", fence: str = "") -> Record:
+        """Train one cell; see `run_cell`."""
+        return run_cell(config, replaces=replaces, fence=fence)
 
-def no_gpu(gpu: str) -> str:
-    """Return why this process cannot use its GPU, "" if it can."""
-    if torch.cuda.is_available():
-        return ""
-    return f"torch {torch.__version__} cannot use GPU {gpu}; trainer.device=cpu trains without GPUs"
+    def pack(self, on_ended: Callable[[str, Record | BaseException], object], *, room: int = 0) -> Pack:
+        """Return an empty pack."""
+        return Pack(on_ended, room=room)
 
+    def seen(self, config: Config) -> dict[str, str | int]:
+        """Return device, threads, layout and torch, for the record of a cell whose process may die."""
+        return {
+            "device": device_name(choose_execution(config.trainer).device),
+            "threads": config.trainer.threads,
+            "layout": LAYOUT,
+            "torch": str(torch.__version__),
+        }
 
-def is_spoilt(*, alone: bool) -> bool:
-    """Return whether this process must not train on after a cell's error. alone: no other cell trained in it."""
-    if not torch.cuda.is_initialized():
+    def no_gpu(self, gpu: str) -> str:
+        """Return why this process cannot use its GPU, "" if it can."""
+        if torch.cuda.is_available():
+            return ""
+        return f"torch {torch.__version__} cannot use GPU {gpu}; trainer.device=cpu trains without GPUs"
+
+    def is_spoilt(self, *, alone: bool) -> bool:
+        """Return whether this process must not train on after a cell's error. alone: no other cell trained in it."""
+        if not torch.cuda.is_initialized():
+            return False
+        if alone:
+            return True
+        # After some errors every later call on the GPU fails in this process; after others the remaining cells of
+        # the pack can continue.
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
         return False
-    if alone:
-        return True
-    # After some errors every later call on the GPU fails in this process; after others the remaining cells of
-    # the pack can continue.
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False
 
-
-def free_memory() -> None:
-    """Release the memory of the last cell's net, for other processes."""
-    if torch.cuda.is_initialized():
-        gc.collect()
-        # Fails after some errors, which the next cell reports.
-        with suppress(RuntimeError):
-            torch.cuda.empty_cache()
-    # Some C libraries lack it. Then the process keeps all memory that a cell has freed (training.device).
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    def free_memory(self) -> None:
+        """Release the memory of the last cell's net, for other processes."""
+        if torch.cuda.is_initialized():
+            gc.collect()
+            # Fails after some errors, which the next cell reports.
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
+        # Some C libraries lack it. Then the process keeps all memory that a cell has freed (training.device).
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

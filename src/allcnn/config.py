@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
-from strive.config import typed
-from strive.config.keys import knobs, logistics, not_negative, science
+from strive.config.keys import knobs, logistics, not_negative, science, wrong_values
 from strive.config.platform_keys import NeedsConfig, TrackerConfig
 from strive.errors import ConfigError
 
@@ -534,12 +534,7 @@ class Config:
 
 def checked(config: Config) -> Config:
     """Return the config with its fractions in lowest terms, or raise ConfigError."""
-    errors = [
-        f"{key} must be {meaning.legal}, got {value!r}"
-        for key, meaning, value in knobs(config)
-        if not meaning.check(value)
-    ]
-    errors += _schedule_errors(config) + _data_errors(config)
+    errors = wrong_values(config) + _schedule_errors(config) + _data_errors(config)
     errors += _augment_errors(config) + _idle_knob_errors(config)
     if errors:
         raise ConfigError("\n".join(errors))
@@ -629,13 +624,19 @@ def _idle_knob_errors(config: Config) -> list[str]:
 
     Two ids for one and the same training would make an ablation compare a cell with itself.
     """
-    defaults = typed.defaults(Config) | {"optimizer.drop_at": _lowest_terms(Config().optimizer.drop_at)}
+    defaults = _defaults()
     values = {key: value for key, _, value in knobs(config)}
     return [
         f"{key}={_text(values[key])} has no effect here: {why}. Leave it at {_text(defaults[key])}"
         for key, why in idle_knobs(config).items()
         if values[key] != defaults[key]
     ] + _builder_errors(config.model)
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    defaults = {key: value for key, _, value in knobs(Config())}
+    return defaults | {"optimizer.drop_at": _lowest_terms(defaults["optimizer.drop_at"])}
 
 
 def _builder_errors(model: ModelConfig) -> list[str]:

@@ -44,6 +44,7 @@ def labels() -> Labels:
             "augment.mixup": "mixup",
             "augment.cutout_px": "cutout px",
             "label_smoothing": "label smoothing",
+            "seed": "seed",
         },
         values={
             key: {json.dumps(each.value): _VALUES.get(key, {}).get(each.value, each.value) for each in type(value)}
@@ -85,4 +86,7 @@ def labels() -> Labels:
         drops="optimizer.drop_at",
         drops_when={"optimizer.schedule": Schedule.drops.value},
         step="epoch",
+        first_word="net",
+        in_first_word=["model.family", "model.base", "model.variant", "model.builder"],
+        metrics=["parameters", "test_error"],
     )

@@ -123,12 +123,9 @@ def main(**options: Any) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]
     """
 
     def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
-        import hydra
+        from strive.hydra_app.main import as_program
 
-        from strive.hydra_app.single import as_single_cell
-
-        decorated: Callable[..., Any] = hydra.main(**options)(as_single_cell(function))
-        return decorated
+        return as_program(function, options)
 
     return decorate
 

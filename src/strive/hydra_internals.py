@@ -1,5 +1,6 @@
 """The private pieces of Hydra and OmegaConf that the platform uses, in one place: what a new version may break."""
 
+import argparse
 import copy
 import dataclasses
 import inspect
@@ -11,6 +12,7 @@ from typing import Any
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -34,6 +36,7 @@ __all__ = [
     "hydra_node",
     "is_group",
     "node_of",
+    "parsed_arguments",
     "reads_config",
     "replace_multirun",
     "resolvers",
@@ -45,6 +48,16 @@ __all__ = [
 ]
 
 AtMain = Callable[[TaskFunction, ConfigLoader], None]
+
+
+def parsed_arguments(usage: str) -> argparse.Namespace:
+    """Return the arguments of this process as Hydra reads them, its overrides on either side of its options.
+
+    usage: shown where they cannot be read.
+    """
+    parser = get_args_parser()
+    parser.usage = usage
+    return parser.parse_intermixed_args()
 
 
 def is_group(loader: ConfigLoader, name: str) -> bool:

@@ -4,7 +4,7 @@ Imports no torch.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import strive
@@ -70,11 +70,13 @@ def is_gone(pid: int, started: str) -> bool:
     return now is not None and now != started
 
 
-def own_source_first(environment: Mapping[str, str]) -> dict[str, str]:
+def own_source_first(environment: Mapping[str, str], further: Iterable[str] = ()) -> dict[str, str]:
     """Return the environment in which a child imports what this process has imported, not what is installed.
 
+    further: folders that it imports from as well.
     Start Python with -P, too: a file select.py or yaml.py in the current directory is not for it to import.
     """
     source = str(Path(strive.__file__).resolve().parents[1])
     others = environment.get("PYTHONPATH")
-    return {**environment, "PYTHONPATH": os.pathsep.join([source, others] if others else [source])}
+    folders = dict.fromkeys([source, *further, *([others] if others else [])])
+    return {**environment, "PYTHONPATH": os.pathsep.join(folders)}

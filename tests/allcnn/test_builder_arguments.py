@@ -11,9 +11,10 @@ import pytest
 from study_records import study_record
 from support import SMALL, MakeConfig, MakePlan
 
-from allcnn.builder_arguments import as_called, as_recorded, filled_in
+from allcnn.builder_arguments import as_called, filled_in
 from allcnn.config import Config
 from strive.cells import records
+from strive.cells.records import as_recorded
 from strive.cells.reproduce import repeated
 from strive.config import identity
 from strive.errors import ConfigError

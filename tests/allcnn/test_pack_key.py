@@ -4,14 +4,14 @@ import sys
 import pytest
 from support import MakeConfig
 
-from allcnn.app import pack_key
+from allcnn.app import APP
 from allcnn.config import Config
 from strive.config import identity
 from strive.config.keys import knobs
 
 
 def key(config: Config) -> str:
-    return pack_key(identity.flat(config))
+    return APP.pack_key(identity.flat(config))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_knob_that_nobody_thought_of_keeps_cells_apart(make_config: MakeConfig
     }  # fmt: skip
     assert {name for name in free if name.startswith(("budget.", "trainer."))} == {"budget.epochs", "trainer.progress"}
     flat = identity.flat(config)
-    assert pack_key(flat) != pack_key(flat | {"model.of_a_later_version": 1})
+    assert APP.pack_key(flat) != APP.pack_key(flat | {"model.of_a_later_version": 1})
 
 
 def test_it_imports_no_torch():

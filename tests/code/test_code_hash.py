@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from allcnn.app import CODE, NO_CODE
+from allcnn.app import APP, CODE, NO_CODE
 from strive.code import cache
 from strive.code import hash as module
 from strive.code.files import _NO_CODE, reached
-from strive.code.hash import Code, changed_files, code_hash, code_of
+from strive.code.hash import Code, changed_files
 
 NETS = """
 import torch
@@ -55,6 +55,10 @@ def fresh(builder: str = BUILDER) -> Code:
     return code_of(builder)
 
 
+def code_of(builder: str = "") -> Code:
+    return APP.code_of({"model.builder": builder})
+
+
 def edit(path: Path, before: str, after: str) -> None:
     text = path.read_text()
     assert before in text
@@ -73,7 +77,7 @@ def test_nets_data_and_loop_count_and_what_keeps_records_plans_and_shows_does_no
 
 
 def test_a_module_of_strive_that_the_loop_begins_to_import_counts_unless_it_is_known_to_decide_nothing():
-    found = reached([CODE])
+    found = reached([CODE], NO_CODE)
     assert not found.keys() & (_NO_CODE | NO_CODE)
     assert all(name.startswith("allcnn.") for name, module in found.items() if module.form.text)
 
@@ -90,7 +94,9 @@ def test_config_computes_nothing_that_the_loop_could_read():
         if isinstance(value, property) or (callable(value) and not key.startswith("_"))
     }
     assert computed <= {"ModelConfig.name"}
-    used = {use.attributes[-1] for each in reached([CODE]).values() for use in each.form.uses if use.attributes}
+    used = {
+        use.attributes[-1] for each in reached([CODE], NO_CODE).values() for use in each.form.uses if use.attributes
+    }
     assert "name" not in used
 
 
@@ -286,7 +292,7 @@ def test_what_changed_is_named_where_it_is_known():
 def test_what_is_edited_after_a_process_has_asked_does_not_count(project: Path):
     old = fresh().hash
     edit(project / "mypkg" / "blocks.py", "WIDTH = 8", "WIDTH = 9")
-    assert code_hash(BUILDER) == old
+    assert code_of(BUILDER).hash == old
 
 
 def test_the_cache_saves_time_and_changes_nothing_whatever_becomes_of_it(

@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
 def test_a_missing_parent_is_an_error_that_names_the_command(strive: CommandLine, files, tmp_path: Path):
     done = strive(*files, "-m", "sweeps=child", *SMALL)
     assert done.returncode == 2
-    assert "python src/run.py -m sweeps=my_lr data=digits" in done.stderr
+    assert "src/run.py -m sweeps=my_lr data=digits" in done.stderr
     assert "hydra.sweeper.parents=true" in done.stderr
     assert not (tmp_path / "runs").exists()
 

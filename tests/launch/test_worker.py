@@ -14,6 +14,7 @@ import pytest
 from support import MakeConfig
 
 import strive
+from allcnn.app import APP
 from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.cells import records
@@ -21,7 +22,6 @@ from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.cells.task import task_of
 from strive.code import hash as code_hash_module
-from strive.code.hash import code_hash
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
@@ -203,7 +203,7 @@ def test_it_refuses_what_was_not_launched(
     # Another test may have imported a module of that name from elsewhere; the worker has not.
     monkeypatch.delitem(sys.modules, "nets", raising=False)
     code_hash_module._code.cache_clear()
-    here = code_hash("nets:told")
+    here = APP.code_of({"model.builder": "nets:told"}).hash
     refused = train(same, make_request(code="0123456789"), EventKind.refused)
     assert f"launched with code 0123456789, but this process has imported code {here} from" in refused.cause
     assert str(Path(strive.__file__).parent) in refused.cause

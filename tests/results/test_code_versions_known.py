@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from golden import Golden
 
-import allcnn.app
+from allcnn.app import APP
 from strive.code import same_code
 from strive.code.same_code import Row, Side, compared
 from strive.config import identity
@@ -22,7 +22,7 @@ def cells(sweep: Golden) -> pd.DataFrame:
 
 
 def vouch(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, *pairs: tuple[str, str], nets: list[str]) -> None:
-    keys = [key for key in frame if key in identity.science_keys() - allcnn.app.absent().keys()]
+    keys = [key for key in frame if key in identity.science_keys() - APP.absent().keys()]
     kinds = compared(frame[keys].to_dict("records"))
     rows = [
         Row(

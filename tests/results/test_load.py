@@ -69,7 +69,7 @@ def test_an_unknown_sweep_is_answered_with_those_that_are_there(golden: MakeGold
 
 
 def test_a_folder_without_any_plan_is_answered_with_the_command_that_writes_one(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match=r"python src/run.py -m sweeps=table3 launches it"):
+    with pytest.raises(LoadError, match=r"launch it with -m sweeps=table3"):
         load_sweep("table3", [tmp_path])
 
 

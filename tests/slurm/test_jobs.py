@@ -28,6 +28,7 @@ from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, T
 from strive.launch.failure_record import write_failure
 from strive.launch.submission import cancel_file
 from strive.options import SlurmOptions
+from strive.slurm import jobs
 from strive.slurm.job import REQUEUE_CODE
 from strive.slurm.jobs import (
     JobArray,
@@ -462,7 +463,10 @@ def test_a_launch_asks_a_slurm_that_does_not_answer_again_before_it_plans(
     assert list(sweeping._queued(tmp_path / "runs", plugin.SlurmLauncher()).values()) == ["41"]
 
 
-def test_a_command_can_be_submitted_to_start_after_jobs(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_command_can_be_submitted_to_start_after_jobs(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "program", lambda: [str(ROOT / "src" / "run.py")])
     folder = tmp_path / "runs" / "sweeps" / "table3"
     options = SlurmOptions(partition="gpu", snapshot=False)
     arguments = ["-m", "sweeps=table3", "--config-dir", "mine"]

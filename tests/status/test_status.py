@@ -516,7 +516,7 @@ def test_the_exit_code_says_whether_everything_has_a_result(make_runs: Callable[
     done = status("sweeps=table3", "--failed", "hydra/launcher=slurm", "-m", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "2 cells: 1 done, 1 missing" in done.stdout
-    assert "python src/run.py -m sweeps=table3 hydra/launcher=slurm" in done.stdout
+    assert "-m sweeps=table3 hydra/launcher=slurm" in done.stdout
     runs.ends(1, Status.diverged)
     done = status("table3", cwd=tmp_path)
     assert done.returncode == 0

@@ -144,12 +144,11 @@ def test_holes_are_never_averaged():
     ]
     with pytest.raises(MissingParentsError) as caught:
         choose(SPEC, science(cell(0.5)), [*seeds(0.1, 0.1, 0.1), *holes], ("data=digits", "data.root=a folder"))
-    assert str(caught.value) == (
-        "optimizer.lr for model.base=a is chosen from sweep table3_lr, where 2 of 4 cells have no result"
-        " (1 not trained, 1 out_of_memory)\n"
-        "  train them first: python src/run.py -m sweeps=table3_lr data=digits 'data.root=a folder'\n"
-        "  or add hydra.sweeper.parents=true"
-    )
+    first, command, last = str(caught.value).splitlines()
+    assert "optimizer.lr for model.base=a is chosen from sweep table3_lr, where 2 of 4 cells have no result" in first
+    assert "(1 not trained, 1 out_of_memory)" in first
+    assert command.endswith(" -m sweeps=table3_lr data=digits 'data.root=a folder'")
+    assert "hydra.sweeper.parents=true" in last
 
 
 def test_a_hole_elsewhere_does_not_hold_a_choice_up():
@@ -169,12 +168,9 @@ def test_nets_that_miss_their_parents_are_one_message_and_seeds_are_not_counted_
                 for_base(science(cell(0.5, seed, base)))
             errors.append(caught.value)
     (error,) = together(errors)
-    assert str(error) == (
-        "optimizer.lr is chosen from sweeps one and two, where 12 of 12 cells have no result (12 not trained)\n"
-        "  train them first: python src/run.py -m sweeps=one\n"
-        "                    python src/run.py -m sweeps=two\n"
-        "  or add hydra.sweeper.parents=true"
-    )
+    first, *commands, _ = str(error).splitlines()
+    assert "from sweeps one and two, where 12 of 12 cells have no result (12 not trained)" in first
+    assert [line.rpartition(" -m ")[2] for line in commands] == ["sweeps=one", "sweeps=two"]
     assert together(errors[:5]) == [errors[0]]
 
 

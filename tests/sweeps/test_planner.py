@@ -6,7 +6,7 @@ import torch
 from study_records import study_record
 from support import MakeConfig, MakePlan
 
-import allcnn.app
+from allcnn.app import APP
 from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.app import CellFacts
@@ -96,7 +96,7 @@ def test_done_cells_of_other_code_are_named_and_left_unless_asked(
 ):
     record = run_cell(make_small())
     assert make_plan().notes == []
-    monkeypatch.setattr(allcnn.app, "code_of", lambda config: Code("0123456789", {}))
+    monkeypatch.setattr(APP, "code_of", lambda flat, files=None: Code("0123456789", {}))
     plan = make_plan("seed=0,1")
     assert [planned.action for planned in plan.cells] == [Action.done, Action.train]
     assert record.provenance.code_hash in plan.notes[0]

@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from strive import signals
+from strive import app, signals
 from strive.cells import active, records
 from strive.cells.app_state import AppState, first_line
 from strive.cells.checkpoints import FOLDER, Checkpoints, remove_checkpoints
+from strive.cells.evidence import summary
 from strive.cells.history import HISTORY
 from strive.cells.history_writer import HistoryWriter
 from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
@@ -22,6 +23,7 @@ from strive.cells.returned import check_name, metrics_of
 from strive.cells.run_files import CONFIG, RunFiles
 from strive.cells.saved_state import history_in
 from strive.code.hash import Code
+from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import (
     ContractError,
@@ -100,6 +102,23 @@ class CellRun:
         self._loaded: Path | None = None
         self._has_looked = self._has_history = self._was_answered_stop = False
         self._last_line = -_LINE_SECONDS
+
+    @classmethod
+    def of(cls, config: Any, *, runs: Path | None = None, **more: Any) -> Self:
+        """Return the run of a cell's config, which the app in use knows. runs: instead of its own folder of records.
+
+        more: further arguments, and others than the app says. Raises what CellRun raises.
+        """
+        here = app.current()
+        flat, science, settings = here.flat(config), here.science(config), here.settings(config)
+        known: dict[str, Any] = {
+            "config": science,
+            "logistics": {key: value for key, value in flat.items() if key not in science},
+            "code": lambda: here.code_of(flat),
+            "lease_seconds": settings.lease_seconds,
+            "checkpoint_minutes": settings.checkpoint_minutes,
+        }
+        return cls(identity.cell_id(config), runs or Path(settings.runs), **known | more)
 
     def __enter__(self) -> Self:
         """Return the run."""
@@ -185,6 +204,14 @@ class CellRun:
         except BaseException as error:
             return self.fail(error)
         return self.finish(returned)
+
+    def report(self) -> Record:
+        """Print how the cell has ended and where its record lies, and return the record."""
+        record = self.record or self.earlier
+        assert record is not None
+        CONSOLE.print(summary(record))
+        print(self.path)
+        return record
 
     @contextmanager
     def activated(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
+from strive import app
 from strive.cells import schema1
 from strive.cells.settings import settings_of
 from strive.config import identity
@@ -189,6 +190,22 @@ def record_of(config: CellConfig) -> Record | None:
     Raises RecordError for one that cannot be trusted, or that belongs to another cell with the same id.
     """
     return record_in(Path(settings_of(config).runs), identity.cell_id(config), identity.science_of(config))
+
+
+def as_recorded(config: CellConfig) -> CellConfig:
+    """Return the config of the cell that a checked one names: with the defaults of the user's own code.
+
+    Older records are named after what was typed: the config stays as it is where one has its name, and none the full
+    name.
+    """
+    filled = app.current().filled_in(config)
+    if filled is config or (_has_record(config) and not _has_record(filled)):
+        return config
+    return filled
+
+
+def _has_record(config: CellConfig) -> bool:
+    return record_path(Path(settings_of(config).runs), identity.cell_id(config)).exists()
 
 
 def record_in(runs: Path, cell: str, science: Mapping[str, Any]) -> Record | None:

@@ -15,12 +15,12 @@ from strive import app
 from strive.cells import records
 from strive.cells.metrics import result_text
 from strive.cells.records import Record, data_text
+from strive.cells.task import task_of
 from strive.code.hash import changed_files
 from strive.code.same_code import same_code
 from strive.config import identity
 from strive.config.keys import knobs
 from strive.config.platform_keys import CellConfig
-from strive.config.schema import to_config
 from strive.errors import ConfigError, RecordError
 
 # Fields that may affect the last bits, or that show that other code or images were used.
@@ -41,18 +41,12 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     in this version.
     """
     _check(overrides)
-    made = record.provenance
-    given = {
-        "trainer.threads": made.threads,
-        "trainer.compile": made.details.get("compiled"),
-        "trainer.fast": made.details.get("fast", False),
-        "trainer.device": app.current().device_key(record.provenance.device),
-        "trainer.progress": True,
-    }
-    node = OmegaConf.structured(identity.config_of(record.flat | given | {"runs": str(into)}))
+    given = app.current().logistics_of(record) | {"runs": str(into)}
+    node = OmegaConf.structured(identity.config_of(record.flat | given))
     for key, value in overrides.items():
         OmegaConf.update(node, key, value)
-    config = app.current().as_called(to_config(node))
+    flat = identity.flat(OmegaConf.to_object(node))
+    config = app.current().of_task(task_of(identity.config_of(flat)))
     if (cell := identity.cell_id(config)) != record.cell:
         raise RecordError(f"{record.cell}: in this version of strive its config is that of {cell}")
     return config
@@ -63,7 +57,7 @@ def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> li
 
     runs: the folder of the record.
     """
-    code = app.current().code_of(config)
+    code = app.current().code_of(record.config)
     here = {"code_hash": code.hash} | app.current().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config, runs):
         del here["code_hash"]
@@ -129,7 +123,7 @@ def without_result(record: Record) -> str:
 
 
 def _check(overrides: Mapping[str, str]) -> None:
-    science = {key: meaning.science for key, meaning, _ in knobs(app.current().Config())}
+    science = {key: meaning.science for key, meaning, _ in knobs(app.current().config_class())}
     logistics = ", ".join(key for key, decides in science.items() if not decides and key.startswith(_SETTABLE))
     for key, value in overrides.items():
         if science.get(key):

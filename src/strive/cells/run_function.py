@@ -1,21 +1,16 @@
 """A function of a config as one cell: for tests, notebooks, and scripts that train one thing."""
 
 import re
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from strive import signals
 from strive.cells.cell_run import CellRun
-from strive.cells.evidence import summary
 from strive.cells.records import Record
 from strive.config import identity
 from strive.config.leaves import leaves
-from strive.console import CONSOLE
-from strive.errors import ConfigError, Diverged, LeasedError, LostLeaseError, RecordError, StoppedError
+from strive.errors import ConfigError, Diverged
 
 
 def run_function(
@@ -67,30 +62,6 @@ def opened(run: CellRun) -> Iterator[CellRun]:
             raise
         if run.record is None:
             run.finish(None)
-
-
-def run_alone(function: Callable[[], Any], open_run: Callable[[], CellRun]) -> None:
-    """Run a function as a program of its own: the path of the record is its last line, a failure its exit code.
-
-    open_run: returns the run of its cell, with the errors of `CellRun`.
-    """
-    if threading.current_thread() is threading.main_thread():
-        signals.listen()
-    try:
-        with open_run() as run:
-            record = run.run(function)
-    except StoppedError as error:
-        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
-        sys.exit(130)
-    except (ConfigError, RecordError, LeasedError, LostLeaseError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    if record.failure is not None:
-        print(record.failure.traceback, file=sys.stderr)
-    CONSOLE.print(summary(record))
-    print(run.path)
-    if record.failure is not None:
-        sys.exit(1)
 
 
 def _is_below(leaf: str, key: str) -> bool:

@@ -163,7 +163,7 @@ class _Look:
             program = ["-m", start["module"]] if start["module"] else [os.path.relpath(start["file"])]
             return ["python", *program, *start["argv"][1:]]
         return [
-            *("python", "src/run.py", "-m"),
+            *("python", *(plan.program or ["PROGRAM"]), "-m"),
             *([f"sweeps={plan.file}"] if plan.file else []),
             *([] if self._asked.overrides else plan.changes),
             *(text for text in given if not text.startswith("sweeps=")),

@@ -13,7 +13,6 @@ from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec
 from pathlib import PurePath
 from typing import Any
 
-from strive import app
 from strive.code.cache import known_form
 from strive.code.form import Form, Import, bytes_form
 
@@ -50,13 +49,13 @@ class Module:
         return ".".join(filter(None, (*kept, imported.module)))
 
 
-def reached(roots: Sequence[str]) -> dict[str, Module]:
+def reached(roots: Sequence[str], without: frozenset[str] = frozenset()) -> dict[str, Module]:
     """Return {name: module} for everything that the roots import, directly or indirectly, with all parent packages.
 
     Skips the standard library, installed modules (except in the roots' own packages, which count wherever
-    they are installed), modules without a file, and modules that compute no numbers.
+    they are installed), modules without a file, and modules that compute no numbers: ours, and those of `without`.
     """
-    no_code = _NO_CODE | app.current().NO_CODE
+    no_code = _NO_CODE | without
     finder = _Finder({root.partition(".")[0] for root in roots})
     found: dict[str, Module] = {}
     waiting = [name for root in roots for name in _with_packages(root)]

@@ -1,11 +1,10 @@
 """Hash of the source that determines numbers: nets, data, training, and everything that a user's own net imports."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from strive import app
 from strive.code.files import Module, reached
 from strive.code.form import Import, Use
 from strive.user_modules import importable, user_folder
@@ -19,20 +18,16 @@ class Code:
     files: Mapping[str, str]  # {file: ten hex digits of its own}, sorted by name
 
 
-def code_hash(*builders: str) -> str:
-    """Return ten hex digits that change if and only if the code that trains a cell changes.
+def code_of(module: str, builders: Sequence[str] = (), without: frozenset[str] = frozenset()) -> Code:
+    """Return the code that trains a cell, as it was at the first call.
 
-    Comments, docstrings, the spelling of imports, and files' names and locations do not count; imported code does.
-    "" if a builder's module is not found.
+    Its hash changes if and only if that code changes. Comments, docstrings, the spelling of imports, and files' names
+    and locations do not count; imported code does. "" if a builder's module is not found.
 
-    builders: the user's own functions that the cell calls, package.module:function each.
+    module: reaches by its imports all that decides numbers. builders: the user's own functions that the cell calls,
+    package.module:function each. without: modules that are reached as well, but where nothing is computed.
     """
-    return code_of(*builders).hash
-
-
-def code_of(*builders: str) -> Code:
-    """Return the code that trains a cell, as it was at the first call. builders: as for code_hash."""
-    return _code(tuple(each.partition(":")[0] for each in builders if each), user_folder())
+    return _code(module, tuple(each.partition(":")[0] for each in builders if each), without, user_folder())
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -54,11 +49,9 @@ _SHOWN = 5
 
 # Cached: the process has already imported its code, so later edits do not count.
 @lru_cache(maxsize=64)
-def _code(builders: tuple[str, ...], folder: str) -> Code:
-    if not app.current().CODE:
-        return Code("", {})  # a foreign app's is what the cell's process imports
+def _code(module: str, builders: tuple[str, ...], without: frozenset[str], folder: str) -> Code:
     with importable():
-        modules = reached([app.current().CODE, *builders])
+        modules = reached([module, *builders], without)
     if any(builder not in modules for builder in builders):
         return Code("", {})
     decide = {name: module for name, module in modules.items() if module.form.text}

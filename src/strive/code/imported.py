@@ -14,9 +14,9 @@ from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Any
 
+from strive import app
 from strive.code.cache import known_form
-from strive.code.hash import Code, code_of
-from strive.config.identity import builders
+from strive.code.hash import Code
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _INTERPRETER = tuple(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
@@ -43,7 +43,7 @@ def files_now(names: tuple[str, ...], path: tuple[str, ...]) -> Code:
 
 def code_now(start: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, str]) -> Code:
     """Return the code here that would train a cell again. start: of its plan. files: of its record."""
-    return files_now(tuple(files), tuple(start["path"])) if start else code_of(*builders(config))
+    return files_now(tuple(files), tuple(start["path"])) if start else app.current().code_of(config)
 
 
 def _code(files: Mapping[str, str]) -> Code:

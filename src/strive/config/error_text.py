@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from strive import app
+from strive.command_line import command
 from strive.errors import ConfigError, ExternalError, RecordError, UnknownKeyError, os_error_text
 
 
@@ -102,7 +103,7 @@ def _no_option(place: str, options: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     # Hydra lists only one folder.
-    further = "; python src/run.py --help has those of extra/" if group == "model" else ""
+    further = f"; {command('--help')} has those in folders below" if group in app.current().groups() else ""
     return f"there is no {group}={name}{meant}\n  legal: {', '.join(options)}{further}"
 
 

@@ -61,6 +61,15 @@ def _known(kind: type, prefix: str = "") -> tuple[tuple[str, Meaning, Callable[[
     return tuple(found)
 
 
+def wrong_values(node: Any) -> list[str]:
+    """Return a line for each key of a config dataclass whose value its check refuses."""
+    return [
+        f"{key} must be {meaning.legal}, got {value!r}"
+        for key, meaning, value in knobs(node)
+        if not meaning.check(value)
+    ]
+
+
 def defaults() -> Mapping[str, Any]:
     """Return {dotted key: default} for the current app."""
     return app.current().defaults()

@@ -12,6 +12,12 @@ from strive import app
 from strive.errors import ConfigError, UnknownKeyError
 
 
+def is_typed(composed: DictConfig) -> bool:
+    """Return whether a composed config has the class of the app in use, which has named itself by strive.app.use."""
+    schema = app.current().config_class
+    return schema is not None and OmegaConf.get_type(composed) is schema
+
+
 def to_config(composed: DictConfig) -> Any:
     """Convert Hydra's mapping to plain dataclasses and check every value.
 
@@ -28,7 +34,7 @@ def to_dataclass(composed: DictConfig) -> Any:
     Raises UnknownKeyError for a key added by +KEY=VALUE, ConfigError for one removed by ~KEY,
     and OmegaConf's errors for values of another type.
     """
-    schema = app.current().Config
+    schema = app.current().config_class
     _check_keys(composed, schema(), "")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, schema)

@@ -15,8 +15,10 @@ from strive.cells.records import Status
 from strive.cells.returned import OBJECTIVE
 from strive.cells.task import CellOutcome
 from strive.config import identity
+from strive.config.exit_codes import exit_codes
+from strive.config.schema import is_typed
 from strive.decide.run_sweep import Launcher, SweepRun
-from strive.decide.sweeping import is_foreign, own_errors, queued, use_foreign
+from strive.decide.sweeping import queued, use_foreign
 from strive.errors import ConfigError, StoppedError
 from strive.options import SweeperOptions, TrackerOptions
 from strive.sweeps.plan import Plan, Planned, Retrain, write_plan
@@ -48,7 +50,7 @@ def launch(launcher: LauncherInUse, jobs: Sequence[Sequence[str]]) -> list[JobRe
 
     jobs: the overrides of each. A mistake, and a stop by a signal, end the program with a message.
     """
-    with own_errors():
+    with exit_codes():
         sweeper = OtherSweeper(
             options=_options(launcher.options.sweeper),
             hydra_context=launcher.hydra_context,
@@ -61,7 +63,7 @@ def launch(launcher: LauncherInUse, jobs: Sequence[Sequence[str]]) -> list[JobRe
                 "hydra.launcher.detach=true leaves before there are results, which this sweeper waits for; leave it"
                 " out, or take hydra/sweeper=strive"
             )
-        if is_foreign(launcher.config):
+        if not is_typed(launcher.config):
             use_foreign(sweeper)
         return _trained(sweeper, jobs)
 
@@ -89,7 +91,7 @@ def _trained(sweeper: OtherSweeper, jobs: Sequence[Sequence[str]]) -> list[JobRe
     )
     whole = planner.plan(list(sweeper.config.hydra.overrides.task), None)
     write_plan(whole)
-    cells = [identity.cell_id(app.current().as_recorded(composer.compose(job))) for job in jobs]
+    cells = [identity.cell_id(records.as_recorded(composer.compose(job))) for job in jobs]
     batch = replace(whole, cells=[planned for planned in whole.cells if planned.cell in cells])
     _stop_if_requested()  # since the batch before
     ended = SweepRun(planner, sweeper.launcher).launched(batch)

@@ -1,29 +1,28 @@
 """Sweeper's work: finds the app and the sweep file of a multirun, plans it and runs it."""
 
-import contextlib
 import importlib
 import importlib.resources
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from hydra.plugins.config_source import ConfigSource
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from strive import app
-from strive.cells.settings import Settings
-from strive.config.error_text import complaint, no_text
-from strive.config.platform_keys import Tracker, TrackerConfig
+from strive.config.error_text import no_text
+from strive.config.exit_codes import exit_codes
+from strive.config.schema import is_typed
 from strive.console import CONSOLE
 from strive.decide.run_sweep import Launcher, SweepRun
-from strive.errors import CellsFailedError, ConfigError, ExternalError, NoSlurmError, StoppedError
+from strive.errors import ConfigError, ExternalError, NoSlurmError
 from strive.format import counted
 from strive.hydra_app.app import APP
-from strive.hydra_app.cell import Options
+from strive.hydra_app.cell import options_of
 from strive.hydra_app.program import this_program
 from strive.options import CellOptions, SlurmOptions, SweeperOptions
 from strive.slurm.jobs import live_cells
@@ -46,12 +45,11 @@ class Sweeper(Protocol):
 
 def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     """Plan all cells of a multirun and train the missing ones. arguments: the overrides, without those of hydra."""
-    if is_foreign(sweeper.config):
-        with own_errors():
+    with exit_codes():
+        if not is_typed(sweeper.config):
             use_foreign(sweeper)
-            _sweep(sweeper, arguments)
-    else:
-        _check_own(sweeper.launcher.options)
+        else:
+            _check_own(sweeper.launcher.options)
         _sweep(sweeper, arguments)
 
 
@@ -61,12 +59,6 @@ def _check_own(options: CellOptions) -> None:
             f"hydra.launcher.processes_per_cell={options.processes_per_cell} with {counted(options.num_gpus, 'GPU')}:"
             " a cell of this app trains in one process, and on one GPU at most"
         )
-
-
-def is_foreign(config: DictConfig) -> bool:
-    """Return whether a composed config is not that of the app in use, which has named itself by strive.app.use."""
-    typed = app.current().Config
-    return typed is None or OmegaConf.get_type(config) is not typed
 
 
 def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
@@ -93,61 +85,8 @@ def use_foreign(sweeper: Sweeper) -> None:
     """Make the app whose function the sweeper was given the app in use."""
     options, launcher = sweeper.options, sweeper.launcher.options
     assert isinstance(launcher, CellOptions)
-    tracker = TrackerConfig(
-        kind=Tracker(options.tracker.kind), project=options.tracker.project, entity=options.tracker.entity
-    )
-    settings = Settings(
-        runs=options.runs,
-        checkpoint_minutes=launcher.checkpoint_minutes,
-        lease_seconds=launcher.lease_seconds,
-        tracker=tracker,
-    )
-    APP.begin(
-        Options(
-            settings=settings,
-            logistics=options.logistics,
-            absent=options.absent,
-            check=_check(options.check),
-            code=options.code,
-            seed=options.seed,
-            fresh_process=launcher.fresh_process,
-            processes=launcher.processes_per_cell,
-            resume_overrides=launcher.resume_overrides,
-        ),
-        this_program(sweeper.task_function),
-    )
-    app.use("strive.hydra_app.app")
-
-
-def _check(name: str) -> Callable[[DictConfig], object] | None:
-    """Return the function of hydra.sweeper.check. Raises ConfigError if it cannot be imported."""
-    if not name:
-        return None
-    module, _, function = name.partition(":")
-    try:
-        found: Callable[[DictConfig], object] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"hydra.sweeper.check={name}: {error}") from None
-    return found
-
-
-@contextlib.contextmanager
-def own_errors() -> Iterator[None]:
-    """Print a user's mistake under any app as one message, and end with the exit code of the study's app."""
-    try:
-        yield
-    except StoppedError as error:
-        CONSOLE.print(f"{error}\nthe same command goes on from there")
-        raise SystemExit(130) from None
-    except CellsFailedError as error:
-        CONSOLE.print(f"error: {error}")
-        raise SystemExit(1) from None
-    except Exception as error:
-        text = complaint(error)
-        if text is None:
-            raise
-        CONSOLE.print(f"error: {text}")
-        raise SystemExit(2) from None
+    APP.begin(options_of(options, launcher), this_program(sweeper.task_function))
+    app.use(app.ANY_HYDRA_APP)
 
 
 def queued(runs: Path, launcher: Launcher) -> Mapping[str, str]:

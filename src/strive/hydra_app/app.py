@@ -1,4 +1,4 @@
-"""Any Hydra application as the platform's app: implements `strive.app.App`."""
+"""Any Hydra application as the platform's app."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from strive.app import CellFacts, TableLayout, Trainer
+from strive.app import App, Trainer
 from strive.cells.ranks import Ranks
 from strive.cells.settings import Settings
 from strive.cells.task import Task
@@ -18,7 +18,6 @@ from strive.code.hash import Code
 from strive.code.imported import files_now
 from strive.config import identity
 from strive.config.platform_keys import is_need
-from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
 from strive.hydra_app.rank_processes import start_ranks
@@ -26,15 +25,8 @@ from strive.hydra_app.split import matches
 from strive.hydra_internals import replace_multirun, without_hydra
 
 
-class HydraApp:
+class HydraApp(App):
     """The Hydra application that the user started, or that this worker process is."""
-
-    Config = None
-    CODE = ""
-    NO_CODE: frozenset[str] = frozenset()
-    SIDE_BY_SIDE = False
-    DATA_PLACES: tuple[str, ...] = ()
-    TABLE = TableLayout()
 
     def __init__(self) -> None:
         self._options = Options(settings=Settings(runs="runs"))
@@ -43,7 +35,7 @@ class HydraApp:
 
     def begin(self, options: Options, program: Program) -> None:
         """Set what hydra.sweeper and hydra.launcher say of all cells, and the program that they belong to."""
-        self._options = options
+        self._options, self.seed = options, options.seed
         self._program = msgspec.structs.replace(
             program,
             fresh_process=options.fresh_process,
@@ -90,22 +82,6 @@ class HydraApp:
         """Return hydra.sweeper.absent."""
         return self._options.absent
 
-    def is_open(self, key: str) -> bool:
-        """Return True: an option of a group may bring any key, and Hydra says so if there is none."""
-        return True
-
-    def typed_key(self, key: str) -> str:
-        """Return the key as it is."""
-        return key
-
-    def meaning_of(self, key: str) -> tuple[type, str, str] | None:
-        """Return None: nothing declares it."""
-        return None
-
-    def recorded_value(self, key: str, value: Any) -> Any:
-        """Return the value as it is."""
-        return value
-
     def composer(self, loader: Any, master: Any) -> Any:
         """Return what composes cells."""
         from strive.hydra_app.compose import HydraComposer
@@ -121,64 +97,29 @@ class HydraApp:
         """Return the keys that determine numbers."""
         return dict(config.science)
 
-    def config_of(self, flat_config: Mapping[str, Any]) -> HydraCell:
+    def config_of(self, flat: Mapping[str, Any]) -> HydraCell:
         """Return a cell with these values, which can be compared but not trained."""
-        deciding = {key: value for key, value in flat_config.items() if self.decides(key)}
+        deciding = {key: value for key, value in flat.items() if self.decides(key)}
         science = identity.without(self.absent(), deciding)
-        logistics = {key: value for key, value in flat_config.items() if key not in science}
+        logistics = {key: value for key, value in flat.items() if key not in science}
         return HydraCell(science=science, logistics=logistics, reasons={}, settings=self._options.settings, name="")
 
     def checked(self, config: HydraCell) -> HydraCell:
         """Return the cell, unless hydra.sweeper.check raises for it."""
         if self._options.check is not None:
             assert config.composed is not None
-            try:
-                self._options.check(without_hydra(config.composed()))
-            except Exception as error:  # the user's own check, which says by any exception what cannot be
-                raise ConfigError(f"hydra.sweeper.check: {type(error).__name__}: {error}") from error
+            self._options.check_config(without_hydra(config.composed()))
         return config
-
-    def filled_in(self, config: HydraCell) -> HydraCell:
-        """Return the cell."""
-        return config
-
-    as_recorded = as_called = filled_in
 
     def cell_name(self, config: HydraCell) -> str:
         """Return the app's name, so that two apps with one config have cells of their own."""
         return config.name
-
-    label = cell_name
-
-    def epochs(self, config: HydraCell) -> int:
-        """Return 0: it is not known."""
-        return 0
-
-    def speed_group(self, config: HydraCell) -> str:
-        """Return the beginning of the ids of this app."""
-        return f"{config.name}-"
 
     def settings(self, config: HydraCell) -> Settings:
         """Return what hydra.sweeper and hydra.launcher say."""
         return config.settings
 
     # -- before it trains
-
-    def facts(self, config: HydraCell) -> CellFacts:
-        """Return nothing: how much there is to train is not known."""
-        return CellFacts(num_train=0, flops=0)
-
-    def facts_key(self, config: HydraCell) -> str:
-        """Return "": all cells have equal facts."""
-        return ""
-
-    data_of = facts_key
-
-    def data_key(self, config: Mapping[str, Any]) -> str:
-        """Return "": what a cell loads is not known."""
-        return ""
-
-    pack_key = data_key
 
     def plan_notes(self, configs: Sequence[HydraCell]) -> list[str]:
         """Return the keys that are logistics, and why."""
@@ -188,44 +129,16 @@ class HydraApp:
         lines = [f"  {key}: {reason}" for key, reason in reasons.items()]
         return ["these keys decide no number (hydra.sweeper.logistics=[KEY] adds others):", *lines] if lines else []
 
-    def other_data(self, config: HydraCell, record: Any) -> str | None:
-        """Return None: what is on disk is not known before a cell has read it."""
-        return None
-
-    def seed_key(self) -> str:
-        """Return the key of hydra.sweeper.seed."""
-        return self._options.seed
-
     def start(self) -> dict[str, Any]:
         """Return the program."""
         found: dict[str, Any] = msgspec.to_builtins(self.program)
         return found
 
-    def command(self, code: Path | None) -> list[str]:
-        """Return the script, or -m and the module."""
-        return ["-m", self.program.module] if self.program.module else [self.program.file]
-
     # -- where it trains
 
-    def code_of(self, config: Any) -> Code:
-        """Return an unknown code: what a cell imports is known when it has trained."""
-        return Code("", {})
-
-    def code_now(self, config: Any, files: Mapping[str, str]) -> Code:
-        """Return these files as they are now."""
-        return files_now(tuple(files), tuple(self.program.path))
-
-    def surroundings(self, config: HydraCell) -> dict[str, Any]:
-        """Return nothing: what a cell's record says of its machine is found where it trains."""
-        return {}
-
-    def device_key(self, device: str) -> str:
-        """Return "auto": the app chooses its device."""
-        return "auto"
-
-    def for_worker(self, config: HydraCell, threads: int) -> HydraCell:
-        """Return the cell: its worker has set the number of threads in the environment."""
-        return config
+    def code_of(self, flat: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Code:
+        """Return the files of a record as they are now; what a cell imports is known when it has trained."""
+        return files_now(tuple(files), tuple(self.program.path)) if files is not None else Code("", {})
 
     def inside(self, work: Callable[[], None]) -> None:
         """Become the program that the user started, and call work in the place of its @hydra.main function.
@@ -274,8 +187,8 @@ class HydraApp:
         assert config.freeze is not None
         return config.freeze()
 
-    def of_task(self, task: Task) -> HydraCell:
-        """Return the cell of a task."""
+    def of_task(self, task: Task, threads: int = 0) -> HydraCell:
+        """Return the cell of a task; its worker has set the number of threads in the environment."""
         return HydraCell(
             science=task.config,
             logistics=task.logistics,

@@ -1,5 +1,6 @@
 """One cell of a foreign app: what decides its numbers, what does not, and how it is frozen."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from strive.cells.settings import Settings
+from strive.config.platform_keys import Tracker, TrackerConfig
+from strive.errors import ConfigError
+from strive.hydra_app.split import Split
+from strive.options import CellOptions, SweeperOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +27,15 @@ class Options:
     fresh_process: bool = True  # whether each cell has a process of its own
     processes: int = 1  # of each cell
     resume_overrides: Sequence[str] = ()  # added where a cell goes on
+
+    def check_config(self, config: DictConfig) -> None:
+        """Raise ConfigError if hydra.sweeper.check refuses a config. config: as the app's function gets it."""
+        if self.check is None:
+            return
+        try:
+            self.check(config)
+        except Exception as error:  # the user's own check, which says by any exception what cannot be
+            raise ConfigError(f"hydra.sweeper.check: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,3 +55,54 @@ class HydraCell:
     def flat(self) -> dict[str, Any]:
         """Return every key."""
         return {**self.science, **self.logistics}
+
+
+def options_of(sweeper: SweeperOptions, launcher: CellOptions) -> Options:
+    """Return what hydra.sweeper and hydra.launcher say of cells. Raises ConfigError for a check that is not there."""
+    tracker = sweeper.tracker
+    return Options(
+        settings=Settings(
+            runs=sweeper.runs,
+            checkpoint_minutes=launcher.checkpoint_minutes,
+            lease_seconds=launcher.lease_seconds,
+            tracker=TrackerConfig(kind=Tracker(tracker.kind), project=tracker.project, entity=tracker.entity),
+        ),
+        logistics=sweeper.logistics,
+        absent=sweeper.absent,
+        check=_check(sweeper.check),
+        code=sweeper.code,
+        seed=sweeper.seed,
+        fresh_process=launcher.fresh_process,
+        processes=launcher.processes_per_cell,
+        resume_overrides=launcher.resume_overrides,
+    )
+
+
+def cell_of(found: Split, options: Options, *, name: str) -> HydraCell:
+    """Return the cell of a config whose leaves were divided. name: hydra.job.name.
+
+    What has the value that its absence means (hydra.sweeper.absent) is no part of the identity.
+    """
+    absent = {
+        key: value for key, value in options.absent.items() if key in found.science and found.science[key] == value
+    }
+    science = {key: value for key, value in found.science.items() if key not in absent} if absent else found.science
+    return HydraCell(
+        science=science,
+        logistics=found.logistics | absent,
+        reasons=found.reasons | dict.fromkeys(absent, "declared: its absence meant this"),
+        settings=options.settings,
+        name=name,
+    )
+
+
+def _check(name: str) -> Callable[[DictConfig], object] | None:
+    """Return the function of hydra.sweeper.check. Raises ConfigError if it cannot be imported."""
+    if not name:
+        return None
+    module, _, function = name.partition(":")
+    try:
+        found: Callable[[DictConfig], object] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"hydra.sweeper.check={name}: {error}") from None
+    return found

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.base import Container
 
 from strive.config.platform_keys import NEEDS, is_need, needs_with
-from strive.hydra_app.cell import HydraCell, Options
+from strive.hydra_app.cell import HydraCell, Options, cell_of
 from strive.hydra_app.frozen import FrozenBase, frozen_cell
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
 from strive.hydra_app.split import Split, check_constant, split
@@ -146,28 +146,9 @@ class HydraComposer(Composer):
         )
 
     def _cell(
-        self,
-        found: Split,
-        name: str,
-        composed: Callable[[], DictConfig],
-        freeze: Callable[[], dict[str, str]],
+        self, found: Split, name: str, composed: Callable[[], DictConfig], freeze: Callable[[], dict[str, str]]
     ) -> HydraCell:
-        absent = {
-            key: value
-            for key, value in self._options.absent.items()
-            if key in found.science and found.science[key] == value
-        }
-        return HydraCell(
-            science={key: value for key, value in found.science.items() if key not in absent}
-            if absent
-            else found.science,
-            logistics=found.logistics | absent,
-            reasons=found.reasons | dict.fromkeys(absent, "declared: its absence meant this"),
-            settings=self._options.settings,
-            name=name,
-            composed=composed,
-            freeze=freeze,
-        )
+        return replace(cell_of(found, self._options, name=name), composed=composed, freeze=freeze)
 
     def _prepared(self, overrides: Sequence[str]) -> DictConfig:
         """Return a composed config in which what only a launch knows has a value, so that it can be evaluated."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from strive import command_line
 from strive.cells.records import write_whole
 from strive.errors import ConfigError
 
@@ -42,22 +43,18 @@ def this_program(function: Callable[..., Any]) -> Program:
 
     Raises ConfigError where nothing can start it again: a notebook, `python -c`, an interactive session.
     """
-    main = sys.modules["__main__"]
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    module = ""
-    if spec is not None and spec.name != "__main__":
-        module = spec.name.removesuffix(".__main__") if spec.name.endswith(".__main__") else spec.name
-    elif file is None or not os.path.isfile(file):
+    _, *rest = command_line.program()
+    module, file = rest[0] if rest else "", getattr(sys.modules["__main__"], "__file__", None)
+    if not module and (file is None or not os.path.isfile(file)):
         raise ConfigError(
             "the app has no file that a worker process could start: a notebook, an interactive session or python -c;"
             " put it into a file, train.py, and start that with python train.py -m ..."
         )
     script = "" if module else os.path.abspath(str(file))
-    first = script or sys.argv[0]
     return Program(
         file=script,
         module=module,
-        argv=[first, *sys.argv[1:]],
+        argv=[script or sys.argv[0], *sys.argv[1:]],
         folder=os.getcwd(),
         path=[os.path.abspath(each or os.curdir) for each in sys.path],
         function=name_of(function),

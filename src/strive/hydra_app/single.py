@@ -1,45 +1,108 @@
-"""A Hydra app's function as one cell, without a sweep: what strive.main adds to hydra.main."""
+"""One cell without a sweep: what a program on `@strive.main` runs without -m."""
 
 import sys
+import threading
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from strive.cells import active
+from strive import app, signals
+from strive.cells import records
 from strive.cells.cell_run import CellRun
-from strive.cells.run_function import run_alone
+from strive.cells.records import Record
+from strive.cells.settings import settings_of
+from strive.cells.waiting import run_when_free
 from strive.code.imported import imported_code
-from strive.config.identity import hash_of
+from strive.config import identity
+from strive.config.platform_keys import Tracker
+from strive.config.schema import is_typed, to_config
+from strive.console import CONSOLE
+from strive.errors import CellsFailedError, ContractError
+from strive.hydra_app.cell import HydraCell, cell_of, options_of
 from strive.hydra_app.leaves import leaves
 from strive.hydra_app.split import split
+from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptions
+from strive.trackers.session import UploadSession
 
 
-def as_single_cell(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return the function to give to hydra.main, which without -m runs as one cell, with its record."""
+@dataclass(frozen=True, slots=True)
+class SingleCell:
+    """A cell that is known, and how it is trained."""
 
-    @wraps(function)
-    def task(config: Any) -> Any:
-        alone = active.current() is None and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
-        return run_alone(lambda: function(config), lambda: _open_run(function, config)) if alone else function(config)
-
-    return task
+    cell: str
+    runs: Path  # folder of records
+    tracker: Tracker
+    train: Callable[[], Record]
 
 
-def _open_run(function: Callable[[Any], Any], config: DictConfig) -> CellRun:
-    """Return the run of the cell that a sweep would have for this config."""
+def run_single(function: Callable[[Any], Any], composed: DictConfig) -> None:
+    """Run a program's function as one cell, and show it as a sweep's cells are shown.
+
+    Raises ConfigError for a user's mistake, StoppedError if a signal stopped it, CellsFailedError if it has no result.
+    """
+    single = _typed_cell(function, composed) if is_typed(composed) else _cell(function, composed)
+    if threading.current_thread() is threading.main_thread():
+        signals.listen()  # from here on a signal stops the cell gracefully, with a checkpoint
+    log = single.runs / single.cell / "wandb.log"
+    with UploadSession(single.runs, single.tracker, log=log, say=CONSOLE.print) as session:
+        session.show([single.cell])
+        record = single.train()
+    if not record.status.finished:
+        raise CellsFailedError(f"{record.cell} has no result; see {single.runs}/{record.cell}/log.txt")
+
+
+def _typed_cell(function: Callable[[Any], Any], composed: DictConfig) -> SingleCell:
+    """Return the cell of an app with a config class: the function gets that config, and trains by its own trainer."""
+    config = records.as_recorded(to_config(composed))
+
+    def train() -> Record:
+        record = function(config)
+        if not isinstance(record, Record):
+            raise ContractError(
+                f"{function.__name__} returned {record!r}; where the app has a config class it trains the cell and"
+                " returns the record: strive.app.current().trainer().run_when_free(config)"
+            )
+        return record
+
+    settings = settings_of(config)
+    return SingleCell(identity.cell_id(config), Path(settings.runs), settings.tracker.kind, train)
+
+
+def _cell(function: Callable[[Any], Any], composed: DictConfig) -> SingleCell:
+    """Return the cell that a sweep would have for this config: the function runs as it."""
+    app.use(app.ANY_HYDRA_APP)
     hydra = HydraConfig.get()
-    options = hydra.sweeper if "strive" in str(hydra.sweeper.get("_target_")) else {}
-    parts = split(leaves(config), list(options.get("logistics", ())))
-    started, runs = Path(hydra.runtime.cwd), Path(options.get("runs", "runs"))
-    return CellRun(
-        f"{hydra.job.name}-{hash_of(parts.science)}",
-        runs if started == Path.cwd() else started / runs,  # hydra.job.chdir leaves it
-        config=parts.science,
-        logistics=parts.logistics,
-        code=lambda: imported_code({function.__module__.partition(".")[0]} - {"__main__"}, sys.path),
-    )
+    options = options_of(_given(hydra.sweeper, SweeperOptions), _launcher(hydra.launcher))
+    options.check_config(composed)
+    config = cell_of(split(leaves(composed), options.logistics), options, name=str(hydra.job.name))
+    runs = Path(config.settings.runs)
+    if (started := Path(hydra.runtime.cwd)) != Path.cwd():  # hydra.job.chdir leaves it
+        runs = started / runs
+    cell = identity.cell_id(config)
+    train = partial(_run, function, composed, config, runs)
+    return SingleCell(cell, runs, config.settings.tracker.kind, lambda: run_when_free(runs / cell, train))
+
+
+def _run(function: Callable[[Any], Any], composed: DictConfig, config: HydraCell, runs: Path, fence: str) -> Record:
+    own = {function.__module__.partition(".")[0]} - {"__main__"}
+    with CellRun.of(config, runs=runs, code=lambda: imported_code(own, sys.path), fence=fence) as run:
+        record = run.run(lambda: function(composed))
+    if record.failure is not None:
+        print(record.failure.traceback, file=sys.stderr)
+    return run.report()
+
+
+def _given(node: DictConfig, kind: type[Any]) -> Any:
+    """Return the options of ours in a node of hydra, or their defaults where it belongs to another plug-in."""
+    return kind.of(node) if "strive" in str(node.get("_target_")) else kind()
+
+
+def _launcher(node: DictConfig) -> CellOptions:
+    kind = SlurmOptions if str(node.get("_target_")).endswith("SlurmLauncher") else LocalOptions
+    found: CellOptions = _given(node, kind)
+    return found

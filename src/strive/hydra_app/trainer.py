@@ -14,8 +14,10 @@ from hydra.types import TaskFunction
 from omegaconf import open_dict, read_write
 
 import strive
+from strive.app import Trainer
 from strive.cells.cell_run import CellRun
 from strive.cells.log_file import rank_log
+from strive.cells.one_cell import OneCell
 from strive.cells.ranks import CellStart, Ranks
 from strive.cells.records import Record
 from strive.cells.wandb_run import wandb_run_of
@@ -39,7 +41,7 @@ _TO_STDOUT = {
 
 
 @dataclass
-class FunctionTrainer:
+class FunctionTrainer(Trainer):
     """Trains cells of the app in whose program this process is."""
 
     function: TaskFunction
@@ -47,29 +49,17 @@ class FunctionTrainer:
     program: Program
     ranks: Ranks
 
-    def Pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> "OneCell":
-        """Return a pack of at most one cell."""
-        return OneCell(self, on_ended)
+    def __post_init__(self) -> None:
+        self.fresh_process = self.program.fresh_process
 
-    def seen(self, config: Any) -> dict[str, str | int]:
-        """Return nothing: only the app knows its device."""
-        return {}
+    def pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> OneCell:
+        """Return an empty pack."""
 
-    def no_gpu(self, gpu: str) -> str:
-        """Return "": the app chooses its device."""
-        return ""
+        def run(config: HydraCell, replaces: str, fence: str) -> Record:
+            on_hang = partial(on_ended, identity.cell_id(config))
+            return self.run_cell(config, replaces=replaces, fence=fence, on_hang=on_hang)
 
-    def is_spoilt(self, *, alone: bool) -> bool:
-        """Return True: after an error of a foreign app nothing is known of its process."""
-        return True
-
-    def free_memory(self) -> None:
-        """Do nothing."""
-
-    @property
-    def fresh_process(self) -> bool:
-        """Return whether each cell has a process of its own."""
-        return self.program.fresh_process
+        return OneCell(run, on_ended)
 
     def run_cell(
         self,
@@ -84,23 +74,11 @@ class FunctionTrainer:
         on_hang: called in another thread with what would be returned or raised, where the function does not return
         although a rank has failed; then this process ends.
         """
-        settings, runs = config.settings, Path(config.settings.runs).absolute()
-        cell = identity.cell_id(config)
-        goes_on = (runs / cell / "log.txt").exists()
-        with CellRun(
-            cell,
-            runs,
-            config=config.science,
-            logistics=config.logistics,
-            code=self._code,
-            lease_seconds=settings.lease_seconds,
-            checkpoint_minutes=settings.checkpoint_minutes,
-            replaces=replaces,
-            fence=fence,
-            ranks=self.ranks,
-        ) as run:
-            start = CellStart(cell=cell, folder=str(run.folder), frozen=dict(config.frozen), goes_on=goes_on)
-            tracker = settings.tracker
+        runs = Path(config.settings.runs).absolute()  # hydra.job.chdir leaves this folder
+        goes_on = (runs / identity.cell_id(config) / "log.txt").exists()
+        with CellRun.of(config, runs=runs, code=self._code, replaces=replaces, fence=fence, ranks=self.ranks) as run:
+            start = CellStart(cell=run.cell, folder=str(run.folder), frozen=dict(config.frozen), goes_on=goes_on)
+            tracker = config.settings.tracker
 
             def call() -> Any:
                 with (
@@ -129,39 +107,6 @@ def _resume_overrides(program: Program) -> list[str]:
         elif (path := strive.load()) is not None:
             found.append(override(key, str(path)))
     return found
-
-
-class OneCell:
-    """The pack of an app whose cells train alone."""
-
-    room = measured = 1
-
-    def __init__(self, trainer: FunctionTrainer, on_ended: Callable[[str, Any], object]) -> None:
-        self._trainer, self._on_ended = trainer, on_ended
-        self._waiting: list[tuple[HydraCell, str, str]] = []
-
-    def __len__(self) -> int:
-        """Return 1 if a cell waits to be run."""
-        return len(self._waiting)
-
-    def add(self, config: HydraCell, *, replaces: str = "", fence: str = "") -> None:
-        """Take a cell, which runs at the next `run_epoch`."""
-        self._waiting.append((config, replaces, fence))
-
-    def run_epoch(self) -> None:
-        """Run the cell to its end."""
-        while self._waiting:
-            config, replaces, fence = self._waiting[0]
-            outcome: Record | BaseException
-            cell = identity.cell_id(config)
-            try:
-                outcome = self._trainer.run_cell(
-                    config, replaces=replaces, fence=fence, on_hang=partial(self._on_ended, cell)
-                )
-            except BaseException as error:
-                outcome = error
-            del self._waiting[0]
-            self._on_ended(cell, outcome)
 
 
 def call_function(

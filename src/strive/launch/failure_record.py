@@ -8,14 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from strive import __version__
+from strive import __version__, app
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.log_file import tail
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.cells.task import Task
-from strive.code.hash import code_of
-from strive.config import identity
 
 
 def write_failure(
@@ -63,7 +61,7 @@ def write_failure(
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    code = code_of(*identity.builders(task.config))
+    code = app.current().code_of(task.config)
     values: dict[str, Any] = {
         "host": socket.gethostname(),
         "device": "",

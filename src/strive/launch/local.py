@@ -27,7 +27,7 @@ def train_locally(
     threads = max((task.settings.threads for task in tasks), default=0)
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
     device = "cpu" if all(task.settings.device == "cpu" for task in tasks) else "auto"
-    places = slots(options, len(tasks), side_by_side=app.current().SIDE_BY_SIDE, threads=threads, device=device)
+    places = slots(options, len(tasks), side_by_side=app.current().side_by_side, threads=threads, device=device)
     session = session_of(
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
     )

@@ -62,6 +62,7 @@ def main(events: int, threads: int, gpu: str, room: int) -> None:
     threading.Thread(target=_listen, args=(_own_stdin(), requests), name="requests", daemon=True).start()
 
     def work() -> None:
+        app.current().code_of({})  # as it was imported: what is edited from now on does not count
         trainer = app.current().trainer()  # takes seconds where it imports torch
         if gpu and (reason := trainer.no_gpu(gpu)):
             sys.exit(reason)  # it would train its cells on the processor, in silence
@@ -107,7 +108,7 @@ class _WorkerLoop:
     def __init__(self, trainer: Trainer, requests: _Requests, pool: BinaryIO, threads: int, room: int) -> None:
         self._trainer, self._requests, self._pool = trainer, requests, pool
         self._threads, self._room = threads, room
-        self._pack: Pack = trainer.Pack(self._end, room=room)
+        self._pack: Pack = trainer.pack(self._end, room=room)
         self._pack_key = ""  # of the cells in it
         self._found: dict[str, int] = {}  # how many cells of a kind at once are fastest, measured once
         self._companions = 0  # how many others train with a cell that ends now
@@ -131,7 +132,7 @@ class _WorkerLoop:
             requests.append(first)
             # The next cells may have another net, for which another number is fastest.
             self._pack_key = app.current().pack_key(first.task.flat)
-            self._pack = self._trainer.Pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
+            self._pack = self._trainer.pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
             end = time.monotonic() + _COMPANION_SECONDS
         while len(self._pack) + len(requests) < (self._pack.room or MAX_ROOM):
             try:
@@ -163,7 +164,7 @@ class _WorkerLoop:
             if signals.requested():
                 raise StoppedError(signals.requested())
             config = _config(request, self._threads)
-            code = app.current().code_of(config).hash
+            code = app.current().code_of(request.task.config).hash
             seen = self._trainer.seen(config) | {"code_hash": code, "given": given()}
         except BaseException as error:
             self._end(cell, error)
@@ -230,20 +231,20 @@ def _config(request: TrainRequest, threads: int) -> Any:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
     task = request.task
     try:
-        config = app.current().of_task(task)
+        config = app.current().of_task(task, threads)
     except ConfigError as error:
         raise _RefusedError(f"its frozen config is not one of this version of strive: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
         )
-    here = app.current().code_of(config).hash
+    here = app.current().code_of(task.config).hash
     if task.code and here and here != task.code:
         raise _RefusedError(
             f"it was launched with code {task.code}, but this process has imported code {here} from"
             f" {Path(identity.__file__).parent}; launch the sweep again to train with that"
         )
-    return app.current().for_worker(config, threads)
+    return config
 
 
 def _forget_peak_memory() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from strive import app
 from strive.cells.log_file import tail
 from strive.cells.ranks import LINK
 from strive.cells.surroundings import GIVEN
@@ -151,7 +152,7 @@ class WorkerProcess:
 
 
 def _environment(slot: Slot) -> dict[str, str]:
-    environment = own_source_first(os.environ)
+    environment = own_source_first(os.environ, app.sources())
     environment.pop(LINK, None)  # where a cell starts a sweep of its own
     threads = str(slot.threads)
     environment |= dict.fromkeys(_THREADS, threads) | {"PYTHONUNBUFFERED": "1"}

@@ -223,7 +223,7 @@ def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
     plans = find_plans(folders)
     if name not in plans:
         where = ", ".join(map(str, folders))
-        there = f"there are: {', '.join(plans)}" if plans else f"python src/run.py -m sweeps={name} launches it"
+        there = f"there are: {', '.join(plans)}" if plans else f"launch it with -m sweeps={name}"
         raise LoadError(f"{name} was not launched into {where}: no plan below sweeps/ has this name; {there}")
     try:
         return StoredPlan.read(plans[name])

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import strive
-from strive.app import APP, current
+from strive.app import APP, current, sources
 from strive.cells import records
 from strive.cells.task import Task, read_tasks
+from strive.command_line import program
 from strive.config import identity
 from strive.config.platform_keys import NeedsConfig
 from strive.console import CONSOLE
@@ -228,7 +229,13 @@ def frozen_code(tasks: Sequence[Task], submission: Path, *, snapshot: bool) -> F
 def _python_path(folder: Path) -> str:
     # PYTHONSAFEPATH: a strive in the directory that the job starts in must not go first.
     own = f"export PYTHONSAFEPATH=1 {APP}={shlex.quote(os.environ.get(APP, ''))}"
-    return f'{own} PYTHONPATH={shlex.quote(str(folder))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    # An app of its own lies elsewhere; what was frozen with strive goes first.
+    folders = dict.fromkeys([str(folder), *(each for each in sources() if not _is_frozen(each))])
+    return f'{own} PYTHONPATH={shlex.quote(":".join(folders))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def _is_frozen(folder: str) -> bool:
+    return Path(folder).is_relative_to(Path(strive.__file__).resolve().parents[2])
 
 
 LAUNCHERS_KEY = {item.name: item.name for item in fields(Needs)} | {"cpus": "cpus_per_cell"}  # {of needs: its key}
@@ -245,22 +252,17 @@ def _given(needs: Needs, options: SlurmOptions) -> SlurmOptions:
 
 
 def packed(tasks: Mapping[int, Task], options: SlurmOptions) -> dict[Needs, list[list[int]]]:
-    """Return {needs: packs}; cells that share a net and images come together as far as possible."""
+    """Return {needs: packs}; cells that can train side by side come together as far as possible."""
     groups: dict[Needs, dict[str, list[int]]] = {}
     for number, task in tasks.items():
-        nets = groups.setdefault(needs_of(task.settings.needs, options), {})
-        nets.setdefault(_net(task), []).append(number)
+        kinds = groups.setdefault(needs_of(task.settings.needs, options), {})
+        kinds.setdefault(current().pack_key(task.flat), []).append(number)
     found = {}
-    for needs, nets in groups.items():
-        numbers = [number for same_net in nets.values() for number in same_net]
+    for needs, kinds in groups.items():
+        numbers = [number for same_kind in kinds.values() for number in same_kind]
         step = options.cells_per_job
         found[needs] = [numbers[start : start + step] for start in range(0, len(numbers), step)]
     return found
-
-
-def _net(task: Task) -> str:
-    shared = ("model.", "data.", "preprocess.", "precision", "budget.batch_size")
-    return json.dumps([item for item in task.config.items() if item[0].startswith(shared)])
 
 
 def job_log(submission: Path, job: str) -> Path:
@@ -419,6 +421,17 @@ def _signals_deferred() -> Iterator[None]:
             signal.raise_signal(each)
 
 
+def _program(code: Path | None) -> list[str]:
+    """Return what stands behind `python` to start this program, from the frozen code if it has a copy there."""
+    first, *rest = program()
+    if rest:
+        return [first, *rest]
+    script, root = Path(first).resolve(), Path(strive.__file__).resolve().parents[2]
+    if code is not None and script.is_relative_to(root) and (copy := code / script.relative_to(root)).exists():
+        return [str(copy)]
+    return [str(script)]
+
+
 def _with_override(arguments: Sequence[str], override: str) -> list[str]:
     """Put an override behind the others: Hydra's parser takes them only in one piece."""
     first = next((i for i, text in enumerate(arguments) if "=" in text and not text.startswith("-")), len(arguments))
@@ -427,7 +440,7 @@ def _with_override(arguments: Sequence[str], override: str) -> list[str]:
 
 
 def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptions, *, after: Sequence[str]) -> str:
-    """Submit src/run.py with these arguments, to start when the jobs have ended, however they end; return its job.
+    """Submit this program with these arguments, to start when the jobs have ended, however they end; return its job.
 
     It runs in the current directory with the code and the conf/ of now, does not wait for its own
     jobs, and leaves what has failed: or a parent that always fails would be tried for ever.
@@ -438,7 +451,7 @@ def continue_command(arguments: Sequence[str], folder: Path, options: SlurmOptio
     code = frozen_code([], folder / "submission", snapshot=options.snapshot)
     command = [
         sys.executable,
-        *current().command(code.folder),
+        *_program(code.folder),
         *_with_override(_with_override(arguments, "hydra.launcher.detach=true"), "hydra.sweeper.retrain=none"),
     ]
     # To sbatch an array's id stands for all its jobs.

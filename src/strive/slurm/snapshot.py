@@ -11,8 +11,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import strive
-from strive.code.hash import code_of
+from strive.code.files import reached
 from strive.errors import SnapshotError
+from strive.user_modules import importable
 
 # Where a job looks for the modules of custom nets, in place of the directory it was launched from.
 MODULES = "STRIVE_MODULES"
@@ -76,8 +77,9 @@ def freeze_modules(folder: Path, names: Collection[str], into: Path) -> Path | N
     files = [path.name for path in folder.glob("*.py")]
     for package in sorted(packages):
         files += [str(path.relative_to(folder)) for path in _below(folder / package) if path.suffix == ".py"]
-    reached = (file for name in names for file in code_of(name).files)
-    files += [file for file in reached if (folder / file).is_file()]
+    with importable():
+        modules = reached(sorted(names))
+    files += [module.file for module in modules.values() if (folder / module.file).is_file()]
     return _frozen(folder, files, into, "modules")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from strive.cells.metrics import Better, is_share
 from strive.cells.records import Record, Status
+from strive.command_line import multirun
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.sweeps.criterion import Criterion
@@ -53,7 +53,7 @@ class MissingParentsError(ConfigError):
         self.spec, self.wanted, self.states, self.overrides = spec, wanted, states, overrides
         holes = Counter(filter(None, states))
         counts = ", ".join(f"{count} {state}" for state, count in sorted(holes.items()))
-        commands = [shlex.join(["python", "src/run.py", "-m", f"sweeps={name}", *overrides]) for name in spec.sweeps]
+        commands = [multirun(f"sweeps={name}", *overrides) for name in spec.sweeps]
         super().__init__(
             f"{spec.key}{wanted} is chosen from {_listed(spec.sweeps)}, where {holes.total()} of {len(states)} cells"
             f" have no result ({counts})\n  train them first: "

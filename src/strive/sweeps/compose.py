@@ -157,7 +157,7 @@ def _converted(override: Override) -> tuple[str, Any]:
 @lru_cache(maxsize=1)
 def _all_knobs() -> DictConfig:
     """Return one shared config for all conversions, because a new one takes 5 ms. Each writes and reads its own key."""
-    return OmegaConf.structured(app.current().Config)  # type: ignore[no-any-return]
+    return OmegaConf.structured(app.current().config_class)  # type: ignore[no-any-return]
 
 
 def _replaced(config: Any, values: Sequence[tuple[str, Any]]) -> Any:

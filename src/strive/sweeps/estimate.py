@@ -90,9 +90,9 @@ def _speeds(config: CellConfig, key: str, runs: Path) -> dict[str, float]:
 
 
 def _some_records(config: CellConfig, key: str, runs: Path) -> Iterable[Record]:
-    prefix = app.current().speed_group(config)
+    prefix = app.current().cell_name(config).partition("-")[0]
     taken = 0
-    for path in runs.glob(f"{prefix}*/record.json"):
+    for path in runs.glob(f"{prefix}-*/record.json"):
         try:
             record = records.read_record(path)
         except (RecordError, FileNotFoundError):

@@ -44,6 +44,9 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drops: str = ""  # key with the shares of the training after which the learning rate falls
     drops_when: dict[str, Any] = {}  # {key: value} of other keys, with which alone it falls there
     step: str = "step"  # what one line of a history is, such as epoch
+    first_word: str = ""  # what the first word of a cell's id is, such as net; "": nothing to show
+    in_first_word: list[str] = []  # keys that it says
+    metrics: list[str] = []  # to show where there is room for a few; []: the first ones of the records
 
     @property
     def builders(self) -> list[str]:

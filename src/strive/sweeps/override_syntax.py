@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from strive import app
+from strive.command_line import command
 from strive.config.keys import defaults, groups
 from strive.errors import ConfigError
 
@@ -32,8 +32,11 @@ def override(key: str, value: Any) -> str:
 
 
 def typed_key(key: str) -> str:
-    """Return the key as it must be typed on Hydra's command line."""
-    return app.current().typed_key(key)
+    """Return the key as it must be typed on Hydra's command line: with ++ where it belongs to a mapping."""
+    # ++ works whether or not the config has the key.
+    known, parts = defaults(), key.split(".")
+    inside = any(isinstance(known.get(".".join(parts[:count])), dict) for count in range(1, len(parts) + 1))
+    return f"++{key}" if inside else key
 
 
 def bare_key(text: str) -> str:
@@ -56,7 +59,7 @@ def check_options(texts: Sequence[str]) -> None:
             if wrong:
                 raise ConfigError(
                     f"{text}: {key} takes the name of an option, got {_text(wrong[0])};"
-                    " python src/run.py --help lists them; or leave it out"
+                    f" {command('--help')} lists them; or leave it out"
                 )
 
 
@@ -65,7 +68,7 @@ def no_value(key: str, value: str) -> str:
     if "glob(" in value:
         is_group = bare_key(key) in groups() or "/" in key
         why = "no option fits" if is_group else f"glob is for groups, such as model, and {bare_key(key)} is none"
-        return f"gives no value: {why}; python src/run.py --help lists them"
+        return f"gives no value: {why}; {command('--help')} lists them"
     if "range(" in value:
         return "gives no value: range(A,B) counts from A up to, but without, B; a step below 0 counts down"
     return "gives no value"

@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
@@ -24,6 +23,7 @@ from strive.cells.settings import settings_of
 from strive.cells.state import CellState, FolderState, find_state
 from strive.code.hash import Code, changed_files
 from strive.code.same_code import is_stale
+from strive.command_line import program
 from strive.config import identity
 from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig, is_need
@@ -279,6 +279,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: str = "seed"  # the key that makes replicates
     labels: Labels = Labels()  # what the app calls its keys and values
     swept: list[str] = []  # keys that were given several values
+    program: list[str] = []  # what stood behind `python` in the command that launched it; [] if it is not known
     start: dict[str, Any] = {}  # how its program is started, for an app that is a program of its own
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
@@ -344,15 +345,7 @@ def _with_app_parts(content: dict[str, Any]) -> dict[str, Any]:
     """Return a plan of schema 2 or 3 with the parts that it lacks: its logistics are those of records of schema 1."""
     keys = [*content["common"], *(key for cell in content["cells"][:1] for key in cell["factors"])]
     logistics = [key for key in keys if is_logistics(key)]
-    return content | {"logistics": logistics, "labels": msgspec.to_builtins(app_labels())}
-
-
-def app_labels() -> Labels:
-    """Return the labels of the app in use, if there is one and it has any."""
-    with suppress(LookupError):
-        found: Labels = getattr(app.current(), "labels", Labels)()
-        return found
-    return Labels()
+    return content | {"logistics": logistics, "labels": msgspec.to_builtins(app.current().labels())}
 
 
 def write_plan(plan: Plan) -> Path:
@@ -382,10 +375,11 @@ def write_plan(plan: Plan) -> Path:
         images=plan.images,
         logistics=[key for key in _keys([common, *factors]) if not identity.decides(key)],
         absent={key: value for key, value in app.current().absent().items() if key in _keys([common, *factors])},
-        labels=app_labels(),
+        labels=app.current().labels(),
         app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
         swept=list(plan.swept),
-        seed=app.current().seed_key(),
+        seed=app.current().seed,
+        program=program(),
         start=app.current().start(),
     )
     path = plan.folder / "plan.json"

@@ -18,7 +18,7 @@ from strive.cells.check import check_cell
 from strive.cells.records import Record, data_text
 from strive.cells.settings import settings_of
 from strive.cells.task import read_tasks
-from strive.code.hash import changed_files, code_hash
+from strive.code.hash import changed_files
 from strive.config import identity
 from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
@@ -82,7 +82,7 @@ class Planner:
                     continue
                 if choosers:
                     config = self._chosen(config, combination, choosers, gathering)
-                config = app.current().as_recorded(app.current().checked(config))
+                config = records.as_recorded(app.current().checked(config))
                 gathering.add(combination, self._looked_up(config, combination.arm))
         plan = self._put_together(arguments, sweep, gathering)
         return replace(plan, swept=_swept(combinations))
@@ -98,7 +98,7 @@ class Planner:
             changes=changes(arguments),
             question=sweep.question if sweep else "",
             runs=runs,
-            code=code_hash(),
+            code=app.current().code_of({}).hash,
             cells=cells,
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
@@ -135,7 +135,7 @@ class Planner:
             with_records = [
                 (
                     identity.deciding(app.current().filled_in(config)),
-                    records.record_of(app.current().as_recorded(config)),
+                    records.record_of(records.as_recorded(config)),
                 )
                 for config in parents
             ]
@@ -169,31 +169,31 @@ class Planner:
         return self.composer.unchecked([*combination.overrides, *overrides])
 
     def _looked_up(self, config: CellConfig, arm: str) -> Planned:
+        flat = identity.flat(config)
         planned = decide_action(
             config,
             arm=arm,
             retrain=self.retrain,
-            code=app.current().code_of(config).hash,
-            code_now=partial(app.current().code_now, config),
+            code=app.current().code_of(flat).hash,
+            code_now=partial(app.current().code_of, flat),
             queued=self._queued(settings_of(config).runs),
             folders=self._names(settings_of(config).runs),
             other_images=self._other_images,
         )
         if planned.action is Action.done:
             return planned
-        facts = self._checked(config)
+        facts = self._checked(config, flat)
         return replace(planned, num_train=facts.num_train, flops=facts.flops)
 
-    def _checked(self, config: CellConfig) -> CellFacts:
-        # Cells that differ in optimizer, budget or seed share net, images and device.
-        shared = app.current().facts_key(config) + settings_of(config).runs
+    def _checked(self, config: CellConfig, flat: Mapping[str, Any]) -> CellFacts:
+        shared = app.current().pack_key(flat) + settings_of(config).runs
         if shared not in self._facts:
             self._facts[shared] = check_cell(config)
         return self._facts[shared]
 
     def _other_images(self, config: CellConfig, record: Record) -> str | None:
         stamp = record.provenance.details.get("data_stamp", "")
-        shared = f"{app.current().data_of(config)}{stamp}/{data_text(record.data)}"
+        shared = f"{app.current().data_key(identity.flat(config))}{stamp}/{data_text(record.data)}"
         if shared not in self._compared:
             self._compared[shared] = app.current().other_data(config, record)
         return self._compared[shared]
@@ -280,16 +280,18 @@ def _swept(combinations: Sequence[Combination]) -> tuple[str, ...]:
 
 
 def _check_twin(config: CellConfig, twin: CellConfig) -> None:
-    places = app.current().DATA_PLACES
-    ours, theirs = (
-        {"runs": settings_of(each).runs} | {key: identity.flat(each)[key] for key in places} for each in (config, twin)
-    )
-    for key in ours:
-        if ours[key] != theirs[key]:
-            raise ConfigError(
-                f"{key}={theirs[key]} and {key}={ours[key]} give one and the same cell {identity.cell_id(config)};"
-                " start them separately, or give other images another data.name"
-            )
+    """Raise ConfigError if two configs of one cell have their records or their data in different places."""
+    if config is twin:
+        return
+    flat, other = identity.flat(config), identity.flat(twin)
+    differing = {key: (value, other[key]) for key, value in flat.items() if key in other and other[key] != value}
+    data_key, runs = app.current().data_key, (settings_of(config).runs, settings_of(twin).runs)
+    moved = {key: both for key, both in differing.items() if data_key(flat | {key: both[1]}) != data_key(flat)}
+    for key, (ours, theirs) in (moved | ({"runs": runs} if runs[0] != runs[1] else {})).items():
+        raise ConfigError(
+            f"{key}={theirs} and {key}={ours} give one and the same cell {identity.cell_id(config)};"
+            " start them separately, or give other images another data.name"
+        )
 
 
 def _listed(errors: Mapping[str, Sequence[str]], number: int) -> Iterator[str]:
@@ -335,7 +337,7 @@ def _since(planned: Planned) -> str:
     """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, app.current().code_now(planned.config, before).files)
+    changed = changed_files(before, app.current().code_of(identity.flat(planned.config), before).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 

@@ -20,22 +20,22 @@ _MOST_METRICS = 4  # columns
 
 def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
     """Return the table: a column for each key that varies, and for each metric. swept: keys to show in any case."""
-    shown_by = app.current().TABLE
+    labels = app.current().labels()
     configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
     keys = dict.fromkeys(key for config in configs for key in config if key not in identity.BUILDERS)
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
-    factors = [key for key in varying if key not in shown_by.in_label and identity.decides(key)]
-    factors = independent(factors, configs, first=[key for key in factors if key in swept or shown_by.label])
-    common = {name: key for name, key in shown_by.title.items() if key not in varying}
-    metrics = shown_by.metrics or _metrics(finished.values())
-    title = printable("  ".join(f"{name} {configs[0][key]}" for name, key in common.items()))
+    factors = [key for key in varying if key not in labels.in_first_word and identity.decides(key)]
+    factors = independent(factors, configs, first=[key for key in factors if key in swept or labels.first_word])
+    common = [key for key in labels.titles if key in keys and key not in (*varying, *labels.in_first_word)]
+    metrics = labels.metrics or _metrics(finished.values())
+    title = printable("  ".join(f"{labels.titles[key]} {configs[0][key]}" for key in common))
     table = Table(title=title, box=box.SIMPLE)
-    texts = [*["arm"] * any(planned.arm for planned in cells), *filter(None, [shown_by.label])]
+    texts = [*["arm"] * any(planned.arm for planned in cells), *filter(None, [labels.first_word])]
     for name in texts:
         table.add_column(name, no_wrap=True)
     rows = []
     for planned, config in zip(cells, configs, strict=True):
-        names = {"arm": planned.arm, shown_by.label: app.current().label(planned.config)}
+        names = {"arm": planned.arm, labels.first_word: planned.cell.partition("-")[0]}
         values = [_value_text(key, config) for key in factors]
         rows.append([*(names[name] for name in texts), *values, *_numbers(finished.get(planned.cell), metrics)])
     for number, key in enumerate(factors, len(texts)):

@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 
+from strive import app
 from strive.cells import records
 from strive.cells.history import read_lines, step_in
 from strive.cells.lease import Owner
 from strive.cells.records import Record
 from strive.cells.state import living_owner
 from strive.cells.wandb_run import WandbRun, read_wandb_run
-from strive.sweeps.plan import app_labels
 
 _CONFIG = "config.yaml"
 
@@ -55,7 +55,7 @@ class CellFiles:
 
 def step_name() -> str:
     """Return under which name W&B has the steps of the app in use: what its labels call a step."""
-    return app_labels().step
+    return app.current().labels().step
 
 
 def read_cell_files(folder: Path) -> CellFiles | None:

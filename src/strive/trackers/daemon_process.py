@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from strive import app
 from strive.json_lines import from_line, to_line
 from strive.processes import own_source_first
 from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
@@ -55,7 +56,7 @@ class DaemonProcess:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                env=own_source_first(os.environ) | _QUIET | dict.fromkeys(_FOLDERS, scratch),
+                env=own_source_first(os.environ, app.sources()) | _QUIET | dict.fromkeys(_FOLDERS, scratch),
                 start_new_session=True,
             )
         assert self._process.stdin is not None

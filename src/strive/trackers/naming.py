@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strive import app
 from strive.cells.metrics import Better, better_of
 from strive.cells.records import Provenance
 from strive.config import identity
 from strive.errors import RecordError
 from strive.sweeps.labels import Labels
-from strive.sweeps.plan import StoredPlan, app_labels
+from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles, step_name
 
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
@@ -108,7 +109,7 @@ def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
     arms = plans.of(files.cell)
     group = group if group in arms else next(iter(arms), "")
     arm = arms.get(group, "")
-    labels = app_labels()
+    labels = app.current().labels()
     flat = identity.with_argument_keys(files.config)
     varying = {key: flat[key] for name in arms for key in plans.factors(name) if key in flat}
     own = {config_key(key, files.config, labels): value for key, value in varying.items() if key not in labels.flat}

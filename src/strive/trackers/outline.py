@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from strive import app
 from strive.config.keys import defaults
 from strive.errors import LoadError
 from strive.results.load import file_of, find_plans, load_sweep
 from strive.results.table_choice import SWEEPS, declared_table, read_file
 from strive.sweeps.labels import ARM, Labels
-from strive.sweeps.plan import app_labels
 from strive.sweeps.table_spec import TableSpec, Value, value_of
 
 _HELD_OUT = "data.val_images"
@@ -97,7 +97,7 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
     Raises ConfigError for a faulty one.
     """
     sweep = read_file(name, sweeps)
-    labels = app_labels()
+    labels = app.current().labels()
     spelt = [knob for key in sweep.factors for knob in labels.options.get(key, (key,))]
     factors = [key for key in dict.fromkeys(spelt) if key != "seed"]
     table = sweep.table

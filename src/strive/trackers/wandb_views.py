@@ -15,10 +15,10 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
+from strive import app
 from strive.cells.metrics import Better, is_share, last_word
 from strive.errors import LoadError
 from strive.sweeps.labels import ARM
-from strive.sweeps.plan import app_labels
 from strive.trackers.naming import config_key, tag
 from strive.trackers.outline import Outline
 
@@ -73,7 +73,7 @@ def failures_view(prefix: str) -> SavedView:
         order=[ws.Ordering(ws.Summary("status"), ascending=True)],
         pinned_columns=_columns(("status", "cause"), ("sweep", "net", "arm", "lr", "seed"), ("host", "device")),
     )
-    return _view(FAILURES, FAILURES, prefix, [section], runset, app_labels().step)
+    return _view(FAILURES, FAILURES, prefix, [section], runset, app.current().labels().step)
 
 
 def spec(view: SavedView, entity: str, project: str) -> dict[str, Any]:

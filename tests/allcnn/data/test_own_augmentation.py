@@ -9,11 +9,11 @@ import torch
 from support import MakeConfig
 
 from allcnn import randomness
-from allcnn.app import code_of
-from allcnn.builder_arguments import as_recorded
+from allcnn.app import APP
 from allcnn.config import Augment, AugmentConfig, Config
 from allcnn.data import check_augmentation, load_splits, own_augmentation
 from allcnn.training import EagerExecutor, Execution, GraphExecutor, Outcome, Training, plainly, train_epoch
+from strive.cells.records import as_recorded
 from strive.config import identity
 from strive.errors import ConfigError
 
@@ -85,18 +85,16 @@ def test_one_that_cannot_be_used_is_refused_before_anything_trains(name: str, me
 
 
 def test_arguments_are_filled_in_typed_and_part_of_the_id(make_config: MakeConfig):
-    plain, same, other = (
-        as_recorded(make_config(*ON, *more))
-        for more in ((), ("+augment.kwargs.strength=1e-1",), ("+augment.kwargs.strength=1",))
-    )
+    more: list[tuple[str, ...]] = [(), ("+augment.kwargs.strength=1e-1",), ("+augment.kwargs.strength=1",)]
+    plain, same, other = (as_recorded(make_config(*ON, *each)) for each in more)
     assert plain.augment.kwargs == {"strength": 0.1, "names": ("n",)}
     assert identity.cell_id(plain) == identity.cell_id(same) != identity.cell_id(other)
     with pytest.raises(ConfigError, match=r"augment\.builder=my_augment:noise: it takes strength"):
-        as_recorded(make_config(*ON, "+augment.kwargs.strength=loud"))
+        make_config(*ON, "+augment.kwargs.strength=loud")
 
 
 def test_its_file_is_part_of_the_code_that_trains_the_cell(make_config: MakeConfig):
-    with_own, without = code_of(make_config(*ON)), code_of(make_config())
+    with_own, without = (APP.code_of(identity.flat(each)) for each in (make_config(*ON), make_config()))
     assert with_own.hash != without.hash
     assert set(with_own.files) - set(without.files) == {"my_augment.py"}
 
