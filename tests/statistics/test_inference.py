@@ -364,6 +364,15 @@ def test_a_margin_that_is_none_is_refused(bad: float) -> None:
         judge([of(*BELOW)], bad)
 
 
+def test_bounds_cut_the_intervals_of_a_difference_and_change_no_test() -> None:
+    sides = {0: 90.0, 1: 10.0}, {0: 1.0, 1: 2.0}
+    free, bounded = difference(*sides), difference(*sides, (-100, 100))
+    # Mean 48.5, sd 57.3: 12.7 x 57.3 / sqrt(2) = 515.
+    assert (bounded.low, bounded.high, bounded.p) == (-100, 100, free.p)
+    assert judge([bounded], 0.5) == judge([free], 0.5)
+    assert simultaneous([free], (-100, 100)) == [(-100, 100)]
+
+
 # --- simultaneous
 
 

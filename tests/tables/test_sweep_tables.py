@@ -260,7 +260,7 @@ def test_effects_and_levels_are_told_in_words():
     caption = effect_table(effects, PAPERS).caption
     assert "with the seed as a block" in caption
     assert "variance over seeds: 181 (Bartlett's test of equal spread: p = 0.018)" in caption
-    assert "normal residuals: p <0.001" in caption
+    assert "normal residuals: p < 0.001" in caption
     assert "read 'p, any spread'" in caption
     even = replace(effects, assumptions=Assumptions(variance_ratio=2.0, p_equal=0.5, p_normal=0.01))
     assert "contradict the normal residuals" in effect_table(even, PAPERS).caption

@@ -216,7 +216,9 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> 
         corrected = holm([each.p for each in differences])
     found = {
         condition.ref: _decided(replace(condition, p_holm=p, judgement=judgement, simultaneous=interval), layout)
-        for condition, p, judgement, interval in zip(having, corrected, judged, simultaneous(differences), strict=True)
+        for condition, p, judgement, interval in zip(
+            having, corrected, judged, simultaneous(differences, layout.value.difference_bounds), strict=True
+        )
     }
     return [found.get(condition.ref, condition) for condition in compared]
 
@@ -252,8 +254,9 @@ def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layo
         return replace(
             condition, no_difference=f"unpaired: {len(lacking)} of the {', '.join(layout.pair)} on one side alone"
         )
+    found = difference(condition.values, other.values, layout.value.difference_bounds)
     dead = _dead_keys(condition, layout) | _dead_keys(other, layout)
-    return replace(condition, difference=difference(condition.values, other.values), dead_pairs=len(dead))
+    return replace(condition, difference=found, dead_pairs=len(dead))
 
 
 def _dead_keys(condition: Condition, layout: TableSpec) -> set[tuple[Any, ...]]:

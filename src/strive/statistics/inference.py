@@ -93,11 +93,14 @@ def cut(mean: float, interval: Interval, bounds: tuple[float, float]) -> Interva
     return max(low, bounds[0]), min(high, bounds[1])
 
 
-def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Difference:
+def difference(
+    own: Mapping[K, float], baseline: Mapping[K, float], bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Difference:
     """Return the paired t-test of own minus baseline, paired by key (the seed).
 
     t = mean / (sd / sqrt(n)) with n - 1 degrees of freedom, mean and sd of the n differences (Student 1908).
     Differences that are equal up to rounding have an sd of 0, no interval and no p, as in `summarise`.
+    bounds: the least and the largest difference that there can be; cuts the interval, and changes no test.
     Raises UnpairedError if the keys differ, ValueError if there are no pairs or a value is not finite.
     """
     _check_paired(own, baseline)
@@ -106,7 +109,7 @@ def difference(own: Mapping[K, float], baseline: Mapping[K, float]) -> Differenc
         raise ValueError("a difference needs at least one pair, got none")
     values = [one - other for one, other in zip(owns, baselines, strict=True)]
     mean, sd = _mean_and_sd(values, scale=max(map(abs, owns + baselines)))
-    low, high = _interval(len(values), mean, sd and _standard_error(len(values), sd))
+    low, high = cut(mean, _interval(len(values), mean, sd and _standard_error(len(values), sd)), bounds)
     # Uses the lower tail, because a tiny p would be lost in 1 - 0.999...
     p = 2 * _tail(len(values) - 1, -abs(mean) / _standard_error(len(values), sd)) if sd else None
     return Difference(n=len(values), mean=mean, sd=sd, low=low, high=high, p=p)
@@ -131,19 +134,22 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(found) for p in ps]
 
 
-def simultaneous(differences: Sequence[Difference]) -> list[tuple[float, float] | None]:
+def simultaneous(
+    differences: Sequence[Difference], bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> list[tuple[float, float] | None]:
     """Return intervals that hold for all differences at once: each is the t-interval at level 1 - 0.05 / m.
 
     With probability 0.95 or more every true difference lies in its own (Bonferroni). m counts the differences that have
     an interval, as `holm` counts the tests; None for the others. An interval lies below (above) the margin exactly when
     the first step of Holm's correction in `judge` shows no loss (a loss), and excludes 0 exactly when the first step of
     the two-sided tests rejects. A later step may decide a difference whose interval still contains the margin.
+    bounds: as in `difference`.
     """
     tested = sum(each.low is not None for each in differences)
     found: list[tuple[float, float] | None] = []
     for each in differences:
         error = each.sd and _standard_error(each.n, each.sd)
-        low, high = _interval(each.n, each.mean, error, 1 - (1 - LEVEL) / max(1, tested))
+        low, high = cut(each.mean, _interval(each.n, each.mean, error, 1 - (1 - LEVEL) / max(1, tested)), bounds)
         found.append(None if low is None or high is None else (low, high))
     return found
 

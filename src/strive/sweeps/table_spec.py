@@ -42,6 +42,12 @@ class Value:
         return (0.0, 100.0) if self.percent else (-math.inf, math.inf)
 
     @property
+    def difference_bounds(self) -> tuple[float, float]:
+        """Return the least and the largest difference that there can be, as shown."""
+        low, high = self.bounds
+        return low - high, high - low
+
+    @property
     def unit(self) -> str:
         """Return the unit of a difference and of the margin; "" if it has none."""
         return "points" if self.percent else self.own_unit

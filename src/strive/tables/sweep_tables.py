@@ -113,7 +113,7 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         caption=_difference_caption(table),
         columns=columns,
         rows=tuple(rows),
-        notes=(_STEPWISE,) if any(condition.stepwise for condition in conditions) else (),
+        notes=(*((_STEPWISE,) if any(condition.stepwise for condition in conditions) else ()), *_cut_notes(rows)),
     )
 
 
@@ -144,8 +144,9 @@ def _difference_caption(table: TableSpec) -> str:
     what = f"{what}, {value.worse}."
     if not table.margin:
         return (
-            f"{what} The sweep file has no margin below which a loss is negligible, so a line is shown to differ"
-            f" (p at most 0.05, its interval excludes 0) or undecided; no line is shown to be without loss."
+            f"{what} The sweep file has no margin below which a loss is negligible, so each line is either shown to"
+            " differ from its baseline (its interval excludes 0, p at most 0.05) or undecided, and none is shown to be"
+            " without loss."
         )
     margin, below, above = _margin_sides(table)
     return (
@@ -190,7 +191,11 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
 def _assumptions_text(effects: Effects) -> str:
     """Return what the cells say of the assumptions of the analysis, and which p that leaves to read."""
     found = effects.assumptions
-    ratio = "infinite" if math.isinf(found.variance_ratio) else f"{found.variance_ratio:,.3g}"
+    ratio = (
+        "infinite"
+        if math.isinf(found.variance_ratio)
+        else f"{found.variance_ratio:,.{0 if found.variance_ratio >= 10 else 1}f}"
+    )
     tests = [
         f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {_p_is(found.p_equal)})"
     ]
@@ -361,7 +366,7 @@ def p_text(p: float | None) -> str:
 
 
 def _p_is(p: float) -> str:
-    return f"p {text}" if (text := p_text(p)).startswith("<") else f"p = {text}"
+    return f"p = {text}" if (text := p_text(p))[0] != "<" else f"p < {text[1:]}"
 
 
 def _row(condition: Condition, entries: Sequence[Entry], rule: bool) -> Row:
@@ -422,8 +427,8 @@ def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
         *start,
         Entry(text=str(found.n), value=found.n),
         Entry(text=form.format(found.mean), value=found.mean, bold=condition.decided),
-        _interval(low, high, form),
-        _interval(found.low, found.high, form),
+        _bounded((low, high), table.value, difference=True),
+        _bounded((found.low, found.high), table.value, difference=True),
         *tests,
     ]
 
@@ -460,16 +465,14 @@ def _count(value: int | None) -> Entry:
     return _NONE if value is None else Entry(text=f"{value:,}", value=value)
 
 
-def _interval(low: float | None, high: float | None, form: str) -> Entry:
-    return _NONE if low is None or high is None else Entry(text=f"{form.format(low)} to {form.format(high)}")
-
-
-def _bounded(interval: Interval, value: Value) -> Entry:
-    """Return the interval of a value, with a mark at an end that was cut."""
+def _bounded(interval: Interval, value: Value, *, difference: bool = False) -> Entry:
+    """Return the interval of a value or of a difference, with a mark at an end that was cut."""
     low, high = interval
     if low is None or high is None:
         return _NONE
-    ends = (f"{end:.{value.digits}f}{_CUT if end in value.bounds else ''}" for end in (low, high))
+    form = f"{'+' if difference else ''}.{value.digits}f"
+    bounds = value.difference_bounds if difference else value.bounds
+    ends = (f"{end:{form}}{_CUT if end in bounds else ''}" for end in (low, high))
     return Entry(text=" to ".join(ends))
 
 
