@@ -57,7 +57,7 @@ def test_the_table_of_errors_has_the_paper_s_number_the_gap_and_whether_they_are
     found = error_table(made(sweep, PAPERS), PAPERS, "What it is.")
     assert [column.title for column in found.columns] == [
         "net", "parameters", "n", "test error, %", "sd", "95% interval",
-        "paper", "paper's parameters", "gap", "prediction interval", "compatible",
+        "paper", "paper's parameters", "gap", "prediction interval", "fits",
     ]  # fmt: skip
     # Two equal values have no interval.
     # Model A: sd 0.5, 4.3027 * 0.5 / sqrt(3) = 1.2421, 4.3027 * 0.5 * sqrt(4 / 3) = 2.4842.

@@ -45,9 +45,7 @@ def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str)
                 help="where one further value of ours lies with probability 95%: mean ± t · sd · √(1 + 1/n)",
                 latex=False,
             ),
-            Column(
-                title="compatible", numeric=False, help="whether the paper's number lies in our 95% prediction interval"
-            ),
+            Column(title="fits", numeric=False, help="whether the paper's number lies in our 95% prediction interval"),
         ]
     rows = []
     for condition, rule in ruled(conditions, table):
