@@ -44,16 +44,16 @@ def test_a_cell_that_raises_and_one_that_kills_itself_cost_no_other_cell(study: 
 
 
 def test_the_nodes_of_a_job_share_its_cells_out(study: Study) -> None:
-    launch = study.launch("+model.kwargs.name=range(4)", "hydra.launcher.cells_per_job=4", "hydra.launcher.nodes=2")
+    launch = study.launch("+model.kwargs.name=a,b", "hydra.launcher.cells_per_job=2", "hydra.launcher.nodes=2")
     assert launch.ends() == 0, study.told()
-    study.is_complete(*map(str, range(4)))
+    study.is_complete("a", "b")
     (job,) = study.jobs()
     (start,) = study.starts(job)
-    assert len(start.ended) == 4
+    assert len(start.ended) == 2
     (folder,) = study.submissions()
     lines = [path.read_text().splitlines() for path in (folder / "logs").glob(f"{job}-0*.jsonl")]
     assert {json.loads(first)["node"] for first, *_ in lines} == {"node1", "node2"}
-    assert {sum('"ended"' in line for line in each) for each in lines} == {2}
+    assert {sum('"ended"' in line for line in each) for each in lines} == {1}
 
 
 def test_a_grid_larger_than_the_largest_array_goes_into_several(small_arrays: Study) -> None:
