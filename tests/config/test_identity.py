@@ -81,6 +81,7 @@ def test_no_logistics_key_changes_the_id():
         "needs.mem_gb",
         "needs.gres",
         "needs.cpus",
+        "needs.gpus",
         "needs.partition",
         "needs.constraint",
         "needs.qos",

@@ -134,7 +134,7 @@ def test_needs_go_to_the_job_and_not_into_the_cell(make_composer: MakeComposer):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("needs.gpus=1", "there is no key needs.gpus; legal: needs.timeout_min, needs.mem_gb, needs.gres, needs.cpus"),
+        ("needs.gpu=1", "there is no key needs.gpu; legal: needs.timeout_min, needs.mem_gb, needs.gres, needs.cpus"),
         ("needs={gres: 'gpu:1'}", "there is no key needs; legal: needs.timeout_min"),
         ("needs.cpus=many", "needs.cpus: Value 'many' of type 'str' could not be converted to Integer"),
         ("needs.mem_gb=-1", "needs.mem_gb must be 0 or more, got -1.0"),

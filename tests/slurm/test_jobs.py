@@ -113,6 +113,18 @@ def test_a_time_limit_too_short_for_a_checkpoint_is_refused(
         jobs.arrays([0, 1])
 
 
+def test_a_cell_is_given_the_gpus_and_cores_that_it_needs(
+    make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
+) -> None:
+    large = ("needs.gres='gpu:4'", "needs.gpus=4", "needs.cpus=8")
+    jobs = make_jobs([make_task("seed=0"), make_task("seed=1", *large)], gres="gpu:1", cells_per_job=2)
+    for array in jobs.arrays([0, 1]):
+        jobs.submit(array)
+    pickles = [pickle.loads(path.read_bytes())[0].options for path in jobs.logs.glob("*.pkl")]
+    assert sorted((given.gpus_per_cell, given.cpus_per_cell) for given in pickles) == [(1, 0), (4, 8)]
+    assert [cluster.options(job)["cpus-per-task"] for job in (41, 42)] == ["1", "8"]
+
+
 def test_an_array_is_no_longer_than_the_cluster_allows(
     make_task: MakeTask, make_jobs: Callable[..., SlurmJobs], cluster: Cluster
 ) -> None:

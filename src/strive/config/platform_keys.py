@@ -62,6 +62,7 @@ class NeedsConfig:
     mem_gb: float = logistics(0.0, "memory of the job", "0 or more", unit="GB", check=not_negative)
     gres: str = logistics("", "generic resources of the job, such as gpu:1")
     cpus: int = logistics(0, "cores of the cell", "0 or more", check=lambda cores: cores >= 0)
+    gpus: int = logistics(0, "GPUs that the cell sees, of its job's", "0 or more", check=lambda gpus: gpus >= 0)
     partition: str = logistics("", "partition of the job, or several: long,short")
     constraint: str = logistics("", "features that the job's node must have")
     qos: str = logistics("", "quality of service of the job")

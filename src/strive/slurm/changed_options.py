@@ -61,7 +61,8 @@ def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(options: Mapping[str, Any], submitted: Task, wanted: Mapping[str, Any], task: Task) -> list[str]:
     """Return `key=then, not now` for each value that the job's cell was submitted with and is another one now."""
     then, now = dict(options), dict(wanted)
-    for name, key in LAUNCHERS_KEY.items():
+    # A submission of an earlier version has no word on later keys.
+    for name, key in ((name, key) for name, key in LAUNCHERS_KEY.items() if key in options):
         # A cell's own value takes precedence over the launcher's.
         then[key] = getattr(submitted.settings.needs, name) or then.get(key)
         now[key] = getattr(task.settings.needs, name) or now[key]

@@ -49,6 +49,7 @@ class Needs:
     mem_gb: float
     gres: str
     cpus: int
+    gpus: int | None
     partition: str
     constraint: str
     qos: str
@@ -238,7 +239,7 @@ def _is_frozen(folder: str) -> bool:
     return Path(folder).is_relative_to(Path(strive.__file__).resolve().parents[2])
 
 
-LAUNCHERS_KEY = {item.name: item.name for item in fields(Needs)} | {"cpus": "cpus_per_cell"}  # {of needs: its key}
+LAUNCHERS_KEY = {item.name: item.name for item in fields(Needs)} | {"cpus": "cpus_per_cell", "gpus": "gpus_per_cell"}
 
 
 def needs_of(needs: NeedsConfig, options: SlurmOptions) -> Needs:
@@ -248,7 +249,7 @@ def needs_of(needs: NeedsConfig, options: SlurmOptions) -> Needs:
 
 def _given(needs: Needs, options: SlurmOptions) -> SlurmOptions:
     """Return what each cell of a job is given of its node."""
-    return replace(options, cpus_per_cell=needs.cpus)
+    return replace(options, cpus_per_cell=needs.cpus, gpus_per_cell=needs.gpus)
 
 
 def packed(tasks: Mapping[int, Task], options: SlurmOptions) -> dict[Needs, list[list[int]]]:
