@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import MakeConfig
+from support import MakeConfig, MakePlan
 
 from allcnn import randomness
 from allcnn.app import APP
@@ -16,6 +16,8 @@ from allcnn.training import EagerExecutor, Execution, GraphExecutor, Outcome, Tr
 from strive.cells.records import as_recorded
 from strive.config import identity
 from strive.errors import ConfigError
+from strive.sweeps.plan import StoredPlan, write_plan
+from strive.sweeps.plan_text import plan_lines
 
 CODE = """
 import torch
@@ -91,6 +93,16 @@ def test_arguments_are_filled_in_typed_and_part_of_the_id(make_config: MakeConfi
     assert identity.cell_id(plain) == identity.cell_id(same) != identity.cell_id(other)
     with pytest.raises(ConfigError, match=r"augment\.builder=my_augment:noise: it takes strength"):
         make_config(*ON, "+augment.kwargs.strength=loud")
+
+
+def test_an_argument_that_varies_is_a_key_of_the_plan_and_of_its_lines(make_plan: MakePlan):
+    plan = make_plan(*ON, "+augment.kwargs.strength=0.1,0.3")
+    lines = [line for line in plan_lines(plan, []) if "no record" in line]
+    assert [line.split()[1] for line in lines] == ["strength=0.1", "strength=0.3"]
+    write_plan(plan)
+    stored = StoredPlan.read(plan.folder)
+    assert stored.varying == ["augment.kwargs.strength"]
+    assert [stored.science(each) for each in stored.cells] == [identity.science_of(each.config) for each in plan.cells]
 
 
 def test_its_file_is_part_of_the_code_that_trains_the_cell(make_config: MakeConfig):
