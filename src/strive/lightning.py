@@ -65,7 +65,8 @@ class StriveCallback(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write a checkpoint of the epoch before, if one is due."""
         if self._ended is not None:
-            strive.save(lambda path: self._write(trainer, path))
+            # Lightning writes on rank 0 alone, but in a function in which all ranks meet.
+            strive.save(lambda path: self._write(trainer, path), all_ranks=True)
         self._before = dict(trainer.callback_metrics)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,7 +87,8 @@ class StriveCallback(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Raise Stopped where Lightning leaves by itself after a signal."""
-        if isinstance(exception, SystemExit) and strive.stop_requested():
+        # Not strive.stop_requested(), which all ranks must call equally often.
+        if isinstance(exception, SystemExit) and signals.requested():
             raise Stopped
 
     def state_dict(self) -> dict[str, Any]:

@@ -318,17 +318,24 @@ class Net(lightning.LightningModule):
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg):
     lightning.seed_everything(0, verbose=False)
-    x = torch.randn(64, 8)
+    x, last = torch.randn(64, 8), None
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True)), 16, shuffle=True)
+    if cfg.callback:
+        import strive
+        from strive.lightning import StriveCallback
+
+        callbacks, last = [StriveCallback()], strive.load()
     here = pathlib.Path(HydraConfig.get().runtime.output_dir)
     (here / f"rank-{os.environ.get('LOCAL_RANK', 'none')}").write_text(f"{cfg.epochs}")
     trainer = lightning.Trainer(
         max_epochs=cfg.epochs, accelerator="cpu", devices=2, strategy=cfg.strategy, logger=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=here,
-        callbacks=[ModelCheckpoint(dirpath=here, save_last=True)],
+        callbacks=callbacks if cfg.callback else [ModelCheckpoint(dirpath=here, save_last=True)],
     )
-    net, last = Net(), here / "last.ckpt"
-    trainer.fit(net, loader, ckpt_path=last if last.exists() else None)
+    net = Net()
+    if not cfg.callback and (here / "last.ckpt").exists():
+        last = here / "last.ckpt"
+    trainer.fit(net, loader, ckpt_path=last)
     return {"weights": sum(p.double().abs().sum() for p in net.parameters()), "epoch": trainer.current_epoch}
 
 if __name__ == "__main__":
@@ -336,22 +343,36 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs Lightning")
+LIGHTNING_CONF = "strategy: auto\nepochs: 3\ncallback: false\n"
+needs_lightning = pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs Lightning")
+
+
+@needs_lightning
 @pytest.mark.parametrize(
     "arguments", [(TWO, "strategy=ddp"), ("strategy=ddp",), ("strategy=ddp_spawn",)], ids=lambda each: " ".join(each)
 )
 def test_lightning_on_two_processes_is_killed_and_goes_on(tmp_path: Path, arguments: tuple[str, ...]):
-    conf = "strategy: auto\nepochs: 3\n"
-    whole, killed = (Project(tmp_path / name, train=LIGHTNING, conf__config=conf) for name in "ab")
+    killed = Project(tmp_path, train=LIGHTNING, conf__config=LIGHTNING_CONF)
     cell = (*arguments, "epochs=5", "hydra.launcher.cpus_per_cell=1")
     launch = killed.start(*cell, "hydra.launcher.retries.killed=9")
     kill(killed, 0, after=lambda: (killed.cell / "last.ckpt").exists())
     said, _ = launch.communicate(timeout=240)
     assert launch.returncode == 0, f"{said}\n{killed.logs()}"
-    metrics = killed.record()["metrics"]
-    if arguments == (TWO, "strategy=ddp"):
-        assert metrics == pytest.approx(whole.run(*cell)["metrics"], rel=1e-6)
     if "strategy=ddp" in arguments:
-        assert metrics["epoch"] == 5
+        assert killed.record()["metrics"]["epoch"] == 5
         assert killed.read("rank-1") == "5", "the frozen cell, not what conf says"
     assert len(list((killed.folder / "runs" / "sweeps").iterdir())) == 1, "nobody has started the sweep again"
+
+
+@needs_lightning
+def test_lightning_with_strives_callback_stops_on_both_processes_and_ends_in_the_same_weights(tmp_path: Path):
+    whole, stopped = (Project(tmp_path / name, train=LIGHTNING, conf__config=LIGHTNING_CONF) for name in "ab")
+    cell = (TWO, "strategy=ddp", "callback=true", "epochs=9", "hydra.launcher.checkpoint_minutes=0")
+    launch = stopped.start(*cell)
+    stopped.await_(lambda: (stopped.cell / "strive-checkpoint").exists())
+    launch.terminate()
+    launch.communicate(timeout=120)
+    assert launch.returncode == 130
+    record = stopped.run(*cell)
+    assert record["provenance"]["resumes"] == 1
+    assert record["metrics"] == pytest.approx(whole.run(*cell)["metrics"], rel=1e-6)
