@@ -20,8 +20,8 @@ Draw the figures of every sweep that has records, as .pdf, .svg and .png.
   %(prog)s table3 --source wandb:ENTITY/PROJECT
 
 SWEEP-curves   training and validation by epoch: every seed thin, the mean thick
-SWEEP-effects  the difference from the baseline, its 95%% interval, the margin
-               and the verdict; else the means
+SWEEP-effects  the difference from the baseline, its simultaneous 95%%
+               interval, the margin and the verdict; else the means
 SWEEP-seeds    every seed's value, the mean, and the paper's value
 
 What does not fit on a page goes on in SWEEP-curves-2 and so on. The same
