@@ -6,67 +6,44 @@ strive.options, nothing else. Hydra would execute a second module of it twice.
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf
 
-from strive.options import LocalOptions, SlurmOptions, SweeperOptions
+from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptions
 
 if TYPE_CHECKING:
     from strive.cells.task import CellOutcome
     from strive.launch.submission import Submission
 
 
-def _store(group: str, name: str, options: type, more: dict[str, Any], *open_keys: str) -> None:
-    """Store a typed config. more: what Hydra needs besides the options. open_keys: take any key without a +."""
+def _store(group: str, name: str, options: type[Any], target: str, **more: Any) -> None:
+    """Store the defaults of some options, without types and open to any key.
+
+    So a wrong value or key reaches the sweeper, which says what is legal; Hydra would end with a message of its own.
+    """
+    content = asdict(options()) | {"_target_": f"hydra_plugins.strive.{target}", "_convert_": "object"} | more
     store = ConfigStore.instance()
-    store.store(group=group, name=name, node=options, provider="strive")
-    # Completed where it lies: the store types what it is given, and to type it before that would take as long again.
+    store.store(group=group, name=name, node=content, provider="strive")
+    # Opened where it lies: to make a node before the store makes one would take as long again.
     folder = store.repo
     for part in group.split("/"):
         folder = folder[part]
-    conf = folder[f"{name}.yaml"].node
-    with flag_override(conf, "struct", False):
-        for key, value in more.items():
-            conf[key] = value
-    for key in open_keys:
-        OmegaConf.set_struct(conf[key], False)
+    OmegaConf.set_struct(folder[f"{name}.yaml"].node, False)
 
 
-# Keys of earlier versions have to reach the launcher, which names the new ones.
-_EARLIER = {"cells_per_device": None, "cpus_per_task": None}
-_store(
-    "hydra/sweeper",
-    "strive",
-    SweeperOptions,
-    {
-        "_target_": "hydra_plugins.strive.StriveSweeper",
-        # Makes sweeps=NAME legal in every app, or Hydra would refuse the key before there is a sweeper.
-        "defaults": [{"/sweeps@_global_.sweeps": None}, "_self_"],
-    },
-    "absent",
-)
-_store(
-    "hydra/launcher",
-    "strive_local",
-    LocalOptions,
-    {"_target_": "hydra_plugins.strive.LocalLauncher", "_convert_": "object"} | _EARLIER,
-    "sweeper",
-)
-_store(
-    "hydra/launcher",
-    "strive_slurm",
-    SlurmOptions,
-    {"_target_": "hydra_plugins.strive.SlurmLauncher", "_convert_": "object"} | _EARLIER,
-    "additional_parameters",  # sbatch's options depend on the cluster
-    "sweeper",
-)
+# The defaults make sweeps=NAME legal in every app; optional, so that the sweeper says which names there are.
+_SWEEPS = [{"optional /sweeps@_global_.sweeps": None}, "_self_"]
+_store("hydra/sweeper", "strive", SweeperOptions, "StriveSweeper", defaults=_SWEEPS)
+_store("hydra/launcher", "strive_local", LocalOptions, "LocalLauncher")
+_store("hydra/launcher", "strive_slurm", SlurmOptions, "SlurmLauncher")
 
 
 if "STRIVE_RANK_0" in os.environ:  # cells.ranks.LINK: a cell has started this process
@@ -79,7 +56,14 @@ class CellLauncher(Launcher):
     """A launcher of frozen cells, which hydra/sweeper=strive passes; it makes those of another sweeper's overrides."""
 
     name = ""
-    options: Any
+
+    def __init__(self, **given: Any) -> None:
+        self._given = given
+
+    @property
+    def options(self) -> CellOptions:
+        """Its options; raises ConfigError for wrong ones."""
+        raise NotImplementedError
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives, for `launch`."""
@@ -107,8 +91,10 @@ class LocalLauncher(CellLauncher):
 
     name = "local"
 
-    def __init__(self, **options: Any) -> None:
-        self.options = LocalOptions.of(options)
+    @cached_property
+    def options(self) -> LocalOptions:
+        """Its options; raises ConfigError for wrong ones."""
+        return LocalOptions.of(self._given)
 
     def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
         """Train on this machine, or store the cells for `strive work` where hydra.launcher.detach=true."""
@@ -126,16 +112,18 @@ class SlurmLauncher(CellLauncher):
 
     name = "slurm"
 
-    def __init__(self, **options: Any) -> None:
+    @cached_property
+    def options(self) -> SlurmOptions:
+        """Its options; raises ConfigError for wrong ones, and where a package is missing."""
         from importlib.util import find_spec
 
         from strive.errors import ConfigError
 
-        self.options = SlurmOptions.of(options)
         if find_spec("submitit") is None:
             raise ConfigError(
                 f"hydra/launcher=strive_{self.name} needs a package that is not installed: pip install submitit"
             )
+        return SlurmOptions.of(self._given)
 
     def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
@@ -157,12 +145,17 @@ class SlurmLauncher(CellLauncher):
 class StriveSweeper(Sweeper):
     """Plans all cells of a sweep, from a sweep file or a grid of overrides, and trains the missing ones."""
 
-    def __init__(self, **options: Any) -> None:
-        self.options = SweeperOptions.of(options)
+    def __init__(self, **given: Any) -> None:
+        self._given = given
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
         self.task_function: TaskFunction | None = None
         self.launcher: Launcher | None = None
+
+    @cached_property
+    def options(self) -> SweeperOptions:
+        """Its options; raises ConfigError for wrong ones."""
+        return SweeperOptions.of(self._given)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives, and create the launcher."""
@@ -175,12 +168,6 @@ class StriveSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan all cells and, unless it is a dry run, train the missing ones."""
-        if not isinstance(self.launcher, CellLauncher):
-            raise CompactHydraException(
-                f"hydra/launcher is {type(self.launcher).__name__}, which trains overrides, not frozen cells; legal:"
-                " hydra/launcher=strive_local, hydra/launcher=strive_slurm, or hydra/sweeper=basic with Hydra's own"
-                " launchers"
-            )
         from strive.decide.sweeping import sweep
 
         sweep(self, arguments)

@@ -37,6 +37,7 @@ __all__ = [
     "is_group",
     "node_of",
     "parsed_arguments",
+    "parsed_overrides",
     "reads_config",
     "replace_multirun",
     "resolvers",
@@ -90,8 +91,12 @@ def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
 
 def set_values(texts: Sequence[str], config: DictConfig) -> None:
     """Set KEY=VALUE in a composed config, adding keys that are not there."""
-    parsed = OverridesParser.create().parse_overrides([text if text[:1] in "+~" else f"++{text}" for text in texts])
-    apply_overrides(parsed, config)
+    apply_overrides(parsed_overrides([text if text[:1] in "+~" else f"++{text}" for text in texts]), config)
+
+
+def parsed_overrides(texts: Sequence[str]) -> list[Override]:
+    """Return overrides as Hydra's grammar reads them; raises its errors."""
+    return OverridesParser.create().parse_overrides(list(texts))
 
 
 def node_of(config: DictConfig, key: str) -> Node:

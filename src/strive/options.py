@@ -1,13 +1,17 @@
 """Options of hydra.launcher and hydra.sweeper. Each Hydra app in the environment imports this at its start, so it
 imports nothing but the standard library, and its dataclasses have no methods that nobody calls: each costs time.
+
+Hydra holds them without types (hydra_plugins.strive), so that what is wrong is said here, in the user's words, and not
+by Hydra while it composes.
 """
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Self, TypeVar, cast
 
-from strive.errors import ConfigError
+from strive.errors import ConfigError, UnknownKeyError
 
 FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "error")
 
@@ -37,11 +41,15 @@ class Retries:
 class _Options:
     """What Hydra gives as keywords."""
 
+    GROUP = ""  # the key in front of them
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return the options, checked, of what Hydra passes to a sweeper or launcher."""
-        names = {item.name for item in fields(cls)}
-        options = cls(**{name: value for name, value in given.items() if name in names})
+        """Return the options, checked, of what Hydra passes to a sweeper or launcher.
+
+        Raises UnknownKeyError, and ConfigError for a value of another type or one that means nothing.
+        """
+        options = _typed(cls, given, cls.GROUP)
         options.validate()
         return options
 
@@ -61,6 +69,8 @@ _RENAMED = {
 @dataclass(repr=False)
 class CellOptions(_Options):
     """Options of hydra.launcher for each cell of an app; the study has trainer.* for the first two."""
+
+    GROUP = "hydra.launcher"
 
     checkpoint_minutes: float = 5.0  # between two checkpoints of strive.save; 0: at every call
     lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as dead and its cell is free
@@ -190,6 +200,8 @@ class SweeperOptions(_Options):
     sweep: str = ""  # a sweep file that is not in conf/sweeps, from the current folder or from the app's
     runs: str = "runs"  # folder of records; the study has runs= for it
     dry_run: bool = False  # print the plan and train nothing
+    GROUP = "hydra.sweeper"
+
     retrain: str = "failed"  # none, failed, stale or all; each kind includes the one before it
     parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
     max_gpu_hours: float | None = None  # refuse a plan that takes longer
@@ -207,5 +219,52 @@ class SweeperOptions(_Options):
             raise ConfigError(f"hydra.sweeper.retrain must be one of {', '.join(legal)}, got {self.retrain!r}")
         if self.tracker.kind not in ("auto", "none", "wandb"):
             raise ConfigError(f"hydra.sweeper.tracker.kind must be auto, none or wandb, got {self.tracker.kind!r}")
-        if self.check and not self.check.partition(":")[2]:
+        if not self.runs.strip():
+            raise ConfigError(f"hydra.sweeper.runs must name a folder, got {self.runs!r}")
+        module, _, function = self.check.partition(":")
+        if self.check and not (module and function):
             raise ConfigError(f"hydra.sweeper.check must be package.module:function, got {self.check!r}")
+
+
+_Kind = TypeVar("_Kind")
+_LEGAL = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    float | None: "a number or null",
+    str: "a text",
+    list[str]: "a list of texts",
+}
+
+
+def _typed(kind: type[_Kind], given: Mapping[str, Any], key: str) -> _Kind:
+    """Return a dataclass of these values, each converted to its type as OmegaConf does it. key: in front of them."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    node: Any = OmegaConf.structured(kind)
+    types: dict[str, Any] = {item.name: item.type for item in fields(kind)}  # type: ignore[arg-type]
+    parts: dict[str, Any] = {}
+    for name, value in given.items():
+        if name.startswith("_"):
+            continue  # Hydra's own, such as _target_
+        if name not in types:
+            raise UnknownKeyError(f"{key}.{name}")
+        if is_dataclass(types[name]) and isinstance(value, Mapping):
+            parts[name] = _typed(types[name], value, f"{key}.{name}")
+            continue
+        try:
+            node[name] = value
+        except OmegaConfBaseException:
+            got = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+            raise ConfigError(f"{key}.{name} must be {_legal(types[name])}, got {got}") from None
+    made = cast(_Kind, OmegaConf.to_object(node))
+    for name, part in parts.items():
+        setattr(made, name, part)
+    return made
+
+
+def _legal(kind: Any) -> str:
+    if is_dataclass(kind):
+        return f"a mapping of {', '.join(item.name for item in fields(kind))}"
+    return _LEGAL.get(kind, "a mapping")

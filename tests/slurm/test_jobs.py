@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from programs import Cluster
 from support import ROOT, MakeConfig
@@ -212,12 +211,6 @@ def test_any_option_of_sbatch_can_be_given_on_the_command_line(
     loader = GlobalHydra.instance().config_loader()
     config = loader.load_configuration("config", ["hydra/launcher=slurm", override], RunMode.MULTIRUN)
     assert config.hydra.launcher.additional_parameters == value
-
-
-def test_a_knob_of_the_launcher_that_does_not_exist_is_refused(composer: Composer) -> None:
-    loader = GlobalHydra.instance().config_loader()
-    with pytest.raises(HydraException, match=r"hydra\.launcher\.additional'"):
-        loader.load_configuration("config", ["hydra/launcher=slurm", "hydra.launcher.additional=3"], RunMode.MULTIRUN)
 
 
 def test_a_user_can_take_an_option_of_ours_away(

@@ -20,4 +20,5 @@ def _check_runs(runs: Path) -> None:
     place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         what = "cannot be written to" if place.is_dir() else "is not a folder"
-        raise ConfigError(f"runs={runs}: {place} {what}; name a folder that records can be written to")
+        key = "runs" if app.has_named_itself() else "hydra.sweeper.runs"
+        raise ConfigError(f"{key}={runs}: {place} {what}; name a folder that records can be written to")

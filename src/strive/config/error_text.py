@@ -32,7 +32,8 @@ def complaint(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, error.message)
     if isinstance(error, MissingConfigException) and error.options is not None:
-        return _no_option(error.missing_cfg_file or "", error.options)
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        return no_option(group, name, error.options)
     # Hydra's errors first, because its error for a missing file is also an OSError.
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return os_error_text(error) if isinstance(error, OSError) else None
@@ -98,13 +99,13 @@ def _grammars_reason(text: str) -> str:
     return "a value with signs of its own, or with nothing before or after a comma, stands in quotes: 'KEY=\"VALUE\"'"
 
 
-def _no_option(place: str, options: Sequence[str]) -> str:
-    group, _, name = place.rpartition("/")
+def no_option(group: str, name: str, options: Sequence[str]) -> str:
+    """Return the message for an option that a group does not have."""
     close = difflib.get_close_matches(name, options, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     # Hydra lists only one folder.
     further = f"; {command('--help')} has those in folders below" if group in app.current().groups() else ""
-    return f"there is no {group}={name}{meant}\n  legal: {', '.join(options)}{further}"
+    return f"there is no {group}={name}{meant}\n  legal: {', '.join(options) or 'none'}{further}"
 
 
 def _refused_by_hydra(text: str) -> str:
@@ -156,16 +157,21 @@ def _unknown_key(key: str) -> str:
     if below := [name for name in known if name.startswith(f"{key}.")]:
         return f"{key} holds keys and has no options; legal keys: {', '.join(below)}"
     groups = list(dict.fromkeys(name.partition(".")[0] for name in app.current().defaults()))
-    close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=3)
-    parent = key.rpartition(".")[0]
-    siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
+    parent, _, last = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if parent and name.rpartition(".")[0] == parent}
+    # What a key begins with makes all its siblings close to it.
+    close = [name for name in known if name.rpartition(".")[2] == key] or (
+        [siblings[each] for each in difflib.get_close_matches(last, siblings, n=3)]
+        if siblings
+        else difflib.get_close_matches(key, known, n=3)
+    )
     if key.startswith("model.kwargs."):
         return f"{key} is an argument of your builder, which Hydra does not know: write +{key}=VALUE"
     lines = [f"there is no key {key if key.isprintable() and key.isascii() else repr(key)}"]
     if close:
         lines.append(f"  did you mean {' or '.join(close)}?")
     if siblings:
-        lines.append(f"  legal keys below {parent}: {', '.join(siblings)}")
+        lines.append(f"  legal keys below {parent}: {', '.join(siblings.values())}")
     elif not close:
         lines.append(f"  legal top-level keys: {', '.join(groups)}")
     return "\n".join(lines)
@@ -180,7 +186,7 @@ def _hydra_keys() -> dict[str, str]:
         node = ConfigStore.instance().repo.get("hydra", {}).get(group, {}).get(f"{name}.yaml")
         for field, value in node.node.items() if node is not None else ():
             for below in value if OmegaConf.is_dict(value) and value else ("",):
-                if not str(field).startswith("_"):
+                if not str(field).startswith("_") and field != "defaults":
                     key = f"hydra.{group}.{field}" + (f".{below}" if below else "")
                     found.setdefault(key, f"hydra/{group}={name}")
     return found

@@ -20,7 +20,7 @@ from strive.config.schema import is_typed
 from strive.decide.run_sweep import Launcher, SweepRun
 from strive.decide.sweeping import queued, use_foreign
 from strive.errors import ConfigError, StoppedError
-from strive.options import SweeperOptions, TrackerOptions
+from strive.options import SweeperOptions
 from strive.sweeps.plan import Plan, Planned, Retrain, write_plan
 from strive.sweeps.planner import Planner
 
@@ -74,7 +74,7 @@ def _options(given: Mapping[str, Any]) -> SweeperOptions:
         raise ConfigError(
             f"hydra.launcher.sweeper.{wrong[0]}={given[wrong[0]]!r} is no option here; legal: {', '.join(legal)}"
         )
-    return SweeperOptions.of({**given, "tracker": TrackerOptions(**given.get("tracker", {}))})
+    return SweeperOptions.of(given)
 
 
 _OF_STRIVES_SWEEPER = ("sweep", "dry_run", "parents", "max_gpu_hours")

@@ -35,7 +35,10 @@ class Launcher(Protocol):
     """Trains frozen cells."""
 
     name: str
-    options: CellOptions
+
+    @property
+    def options(self) -> CellOptions:
+        """Its options; raises ConfigError for wrong ones."""
 
     def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
         """Train the cells and return the outcome of each."""
@@ -124,6 +127,11 @@ class SweepRun:
             raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
         if not any(planned.action.trains for planned in plan.cells):
             return
+        if not any(planned.flops for planned in plan.cells):
+            raise ConfigError(
+                f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: how long a cell of this app takes is not"
+                " known; leave it out"
+            )
         if not estimates:
             raise ConfigError(
                 f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: no cell with these nets was trained into"

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from strive import app
-from strive.config.error_text import no_text
+from strive.config.error_text import no_option, no_text
 from strive.config.exit_codes import exit_codes
 from strive.config.schema import is_typed
 from strive.console import CONSOLE
@@ -23,6 +24,7 @@ from strive.errors import ConfigError, ExternalError, NoSlurmError
 from strive.format import counted
 from strive.hydra_app.app import APP
 from strive.hydra_app.cell import options_of
+from strive.hydra_app.named import check_code
 from strive.hydra_app.program import this_program
 from strive.options import CellOptions, SlurmOptions, SweeperOptions
 from strive.slurm.jobs import live_cells
@@ -36,7 +38,10 @@ _PAUSES = (5.0, 10.0, 20.0, 40.0)  # between two attempts to query a SLURM that 
 class Sweeper(Protocol):
     """What Hydra has given to the sweeper."""
 
-    options: SweeperOptions
+    @property
+    def options(self) -> SweeperOptions:
+        """Its options; raises ConfigError for wrong ones."""
+
     hydra_context: HydraContext
     config: DictConfig
     task_function: TaskFunction
@@ -46,11 +51,22 @@ class Sweeper(Protocol):
 def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     """Plan all cells of a multirun and train the missing ones. arguments: the overrides, without those of hydra."""
     with exit_codes():
+        _check_launcher(sweeper.launcher)
         if not is_typed(sweeper.config):
             use_foreign(sweeper)
         else:
             _check_own(sweeper.launcher.options)
         _sweep(sweeper, arguments)
+
+
+def _check_launcher(launcher: Any) -> None:
+    """Raise ConfigError for a launcher of others, and for wrong options of ours."""
+    if not isinstance(getattr(launcher, "options", None), CellOptions):
+        raise ConfigError(
+            f"hydra/launcher is {type(launcher).__name__}, which trains overrides, not frozen cells; legal:"
+            " hydra/launcher=strive_local, hydra/launcher=strive_slurm, or hydra/sweeper=basic with Hydra's own"
+            " launchers"
+        )
 
 
 def _check_own(options: CellOptions) -> None:
@@ -84,8 +100,10 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
 def use_foreign(sweeper: Sweeper) -> None:
     """Make the app whose function the sweeper was given the app in use."""
     options, launcher = sweeper.options, sweeper.launcher.options
-    assert isinstance(launcher, CellOptions)
-    APP.begin(options_of(options, launcher), this_program(sweeper.task_function))
+    program = this_program(sweeper.task_function)
+    check_code(options.code, program.folder)
+    typed = {text.partition("=")[0].lstrip("+") for text in sweeper.config.hydra.overrides.hydra}
+    APP.begin(replace(options_of(options, launcher), typed=frozenset(typed)), program)
     app.use(app.ANY_HYDRA_APP)
 
 
@@ -118,18 +136,18 @@ def _reader(sweeper: Sweeper) -> Callable[[str], Sweep]:
         if name == sweeper.options.sweep:
             return _read_path(name)
         if not os.path.exists(name):
-            raise ConfigError(f"sweeps={name}: there is no sweeps/{name}.yaml; legal: {', '.join(legal) or 'none'}")
+            raise ConfigError(no_option("sweeps", name, legal))
         raise ConfigError(f"sweeps={name} is a path; write hydra.sweeper.sweep={name}")
 
     return read
 
 
 def _read_path(name: str) -> Sweep:
-    places = [Path(name), Path(sys.argv[0]).absolute().parent / name]
-    file = next((place for place in places if place.is_file()), None)
+    folders = dict.fromkeys((Path.cwd(), Path(sys.argv[0]).absolute().parent))
+    file = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if file is None:
         raise ConfigError(
-            f"hydra.sweeper.sweep={name}: there is no such file, neither from {Path.cwd()} nor from {places[1].parent}"
+            f"hydra.sweeper.sweep={name}: there is no such file, seen from {' and from '.join(map(str, folders))}"
         )
     try:
         return parse_sweep(file.stem, file.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from strive.code.imported import files_now
 from strive.config import identity
 from strive.config.platform_keys import is_need
 from strive.hydra_app.cell import HydraCell, Options
+from strive.hydra_app.named import check_named
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
 from strive.hydra_app.rank_processes import start_ranks
 from strive.hydra_app.split import matches
@@ -122,12 +123,14 @@ class HydraApp(App):
     # -- before it trains
 
     def plan_notes(self, configs: Sequence[HydraCell]) -> list[str]:
-        """Return the keys that are logistics, and why."""
+        """Return the keys that are logistics and why; raise ConfigError for options that name nothing."""
+        notes = check_named(self._options, configs, self._composer.group_names())
         reasons: dict[str, str] = {}
         for config in configs:
             reasons |= config.reasons
         lines = [f"  {key}: {reason}" for key, reason in reasons.items()]
-        return ["these keys decide no number (hydra.sweeper.logistics=[KEY] adds others):", *lines] if lines else []
+        title = ["these keys decide no number (hydra.sweeper.logistics=[KEY] adds others):"] if lines else []
+        return [*title, *lines, *notes]
 
     def start(self) -> dict[str, Any]:
         """Return the program."""

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig
 
@@ -27,6 +27,7 @@ class Options:
     fresh_process: bool = True  # whether each cell has a process of its own
     processes: int = 1  # of each cell
     resume_overrides: Sequence[str] = ()  # added where a cell goes on
+    typed: frozenset[str] = frozenset()  # keys of hydra.* that stand on the command line
 
     def check_config(self, config: DictConfig) -> None:
         """Raise ConfigError if hydra.sweeper.check refuses a config. config: as the app's function gets it."""
@@ -102,7 +103,12 @@ def _check(name: str) -> Callable[[DictConfig], object] | None:
         return None
     module, _, function = name.partition(":")
     try:
-        found: Callable[[DictConfig], object] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"hydra.sweeper.check={name}: {error}") from None
-    return found
+        found: Any = getattr(importlib.import_module(module), function)
+    except Exception as error:  # the user's own module
+        raise ConfigError(
+            f"hydra.sweeper.check={name}: {type(error).__name__}: {error}; legal is package.module:function, found from"
+            " the app's folder"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"hydra.sweeper.check={name} is the {type(found).__name__} {found!r}, and no function")
+    return cast(Callable[[DictConfig], object], found)

@@ -26,6 +26,7 @@ from strive.code.imported import imported_code
 from strive.config import identity
 from strive.hydra_app.cell import HydraCell
 from strive.hydra_app.frozen import thawed_cell
+from strive.hydra_app.named import code_files
 from strive.hydra_app.program import Program
 from strive.hydra_internals import run_as_job, set_values
 from strive.sweeps.override_syntax import override
@@ -93,8 +94,7 @@ class FunctionTrainer(Trainer):
         program = self.program
         function = self.function.__module__.partition(".")[0]
         own = {name for name in (program.module.partition(".")[0], function) if name not in ("", "__main__")}
-        further = [path for pattern in program.code for path in sorted(Path(program.folder).glob(pattern))]
-        return imported_code(own, program.path, further)
+        return imported_code(own, program.path, code_files(program.code, program.folder))
 
 
 def _resume_overrides(program: Program) -> list[str]:
