@@ -25,6 +25,7 @@ def test_what_hydra_passes_becomes_options_of_their_types():
         (LocalOptions, {"checkpoint_minutes": "abc"}, "hydra.launcher.checkpoint_minutes must be a number, got 'abc'"),
         (LocalOptions, {"fresh_process": 1.5}, "hydra.launcher.fresh_process must be true or false, got 1.5"),
         (LocalOptions, {"retries": {"error": "x"}}, "hydra.launcher.retries.error must be a whole number, got 'x'"),
+        (LocalOptions, {"timeout_min": -1}, "hydra.launcher.timeout_min must be 0 (no limit) or more, got -1"),
         (LocalOptions, {"retries": 3}, "hydra.launcher.retries must be a mapping of timeout, preempted, node_fail"),
         (SweeperOptions, {"logistics": "lr"}, "hydra.sweeper.logistics must be a list of texts, got 'lr'"),
         (SweeperOptions, {"absent": 3}, "hydra.sweeper.absent must be a mapping, got 3"),

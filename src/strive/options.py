@@ -20,7 +20,7 @@ FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "err
 class Retries:
     """hydra.launcher.retries: what a machine did to a cell is tried again, what the cell did itself is not."""
 
-    timeout: int = 20  # goes on from its checkpoint
+    timeout: int = 20  # goes on from its checkpoint; without a new one it counts as an error
     preempted: int = 100  # goes on from its checkpoint
     node_fail: int = 3
     killed: int = 1
@@ -127,7 +127,14 @@ class LocalOptions(CellOptions):
     """Options of hydra.launcher for hydra/launcher=strive_local."""
 
     detach: bool = False  # store the cells and train none: `strive work NAME` does it, from any number of processes
+    timeout_min: float = 0.0  # longest that a cell may run at a time, from its start; 0: as long as it takes
     retries: Retries = field(default_factory=Retries)
+
+    def validate(self) -> None:
+        """Raise ConfigError for a value that means nothing."""
+        super().validate()
+        if not (self.timeout_min >= 0 and math.isfinite(self.timeout_min)):
+            raise ConfigError(f"hydra.launcher.timeout_min must be 0 (no limit) or more, got {self.timeout_min:g}")
 
 
 @dataclass(repr=False)
@@ -197,11 +204,11 @@ class TrackerOptions:
 class SweeperOptions(_Options):
     """Options of hydra.sweeper."""
 
+    GROUP = "hydra.sweeper"
+
     sweep: str = ""  # a sweep file that is not in conf/sweeps, from the current folder or from the app's
     runs: str = "runs"  # folder of records; the study has runs= for it
     dry_run: bool = False  # print the plan and train nothing
-    GROUP = "hydra.sweeper"
-
     retrain: str = "failed"  # none, failed, stale or all; each kind includes the one before it
     parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
     max_gpu_hours: float | None = None  # refuse a plan that takes longer

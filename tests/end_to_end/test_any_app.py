@@ -16,7 +16,7 @@ from support import ROOT
 Start = Callable[..., subprocess.CompletedProcess[str]]
 STRIVE = ("-m", "hydra/sweeper=strive", "hydra/launcher=strive_local", "hydra.sweeper.tracker.kind=none")
 PLAIN = """\
-import os, sys
+import os, sys, time
 import hydra
 from omegaconf import OmegaConf
 
@@ -29,6 +29,8 @@ def main(cfg):
         sys.exit("gives up")
     if cfg.fail == "kill":
         os.kill(os.getpid(), 9)
+    if cfg.fail == "hang":
+        time.sleep(1000)
     open("calls.txt", "a").write("x")
     return cfg.twice + cfg.seed
 
@@ -90,15 +92,21 @@ def test_an_unchanged_app_is_planned_run_and_not_run_again(start: Start, project
 
 
 def test_a_cell_that_fails_in_any_way_costs_no_other(start: Start, project: Path):
-    failed = start("fail='',raise,exit,kill", "hydra.launcher.retries.killed=0")
+    limits = ("hydra.launcher.retries.killed=0", "hydra.launcher.timeout_min=0.1")
+    failed = start("fail='',raise,exit,kill,hang", *limits)
     assert failed.returncode == 1
-    assert "3 of 4 cells have no result" in failed.stderr
-    assert [record["status"] for record in records(project)] == ["done", "error", "killed", "error"]
+    assert "4 of 5 cells have no result" in failed.stderr
+    assert [record["status"] for record in records(project)] == ["done", "error", "timeout", "killed", "error"]
     causes = {record["config"]["fail"]: record["failure"]["cause"] for record in records(project) if record["failure"]}
     assert causes["raise"] == "RuntimeError: bad luck"
     assert causes["exit"] == "SystemExit: gives up"
     assert "SIGKILL" in causes["kill"]
-    assert "Traceback" in records(project)[3]["failure"]["traceback"]
+    assert causes["hang"].startswith(
+        "ran for 0.1 min, the limit of hydra.launcher.timeout_min, without a new checkpoint"
+    )
+    tracebacks = [record["failure"]["traceback"] for record in records(project)[1:]]
+    assert "prints of 0.1 0" in tracebacks[1], "what a cell printed until it was ended"
+    assert "Traceback" in tracebacks[3]
 
 
 def test_an_edited_file_makes_its_cells_stale(start: Start, project: Path):

@@ -718,3 +718,45 @@ def test_the_launcher_imports_no_torch():
 def test_a_pool_without_cells_has_ended():
     assert Launch([]).run() == {}
     assert module.STOP_SECONDS == 30
+
+
+ONE = (Slot("", 1, room=1),)
+LIMIT = 0.3 / 60  # minutes
+
+
+def test_a_cell_that_hangs_past_its_time_is_ended_and_costs_no_other(
+    make_tasks: MakeTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.1)
+    hanging, other = make_tasks(2)
+    play = """
+await_cells(1)
+if seed(held[0]) == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+end(held[0])
+"""
+    launch = launch_pack([hanging, other], play, slots=ONE, timeout_min=LIMIT)
+    ended = launch.run()
+    assert (ended[hanging.cell].status, ended[other.cell].status) == (Status.timeout, Status.done)
+    assert "without a new checkpoint to go on from, and was killed" in ended[hanging.cell].cause
+    assert record(hanging).status is Status.timeout
+    assert not any("tried again" in line for line in launch.said), "it would hang as often as it is tried"
+
+
+def test_a_cell_that_leaves_a_checkpoint_in_its_time_goes_on_from_it(make_tasks: MakeTasks):
+    (task,) = make_tasks(1)
+    start = f"""
+def leave(number, frame):
+    os.makedirs({str(task.folder / "strive-checkpoint")!r})
+    say("stopped", held[0], exits=True)
+    sys.exit()
+
+again = os.path.exists("played")
+signal.signal(signal.SIGTERM, leave)
+"""
+    play = "await_cells(1); again or time.sleep(60); end(held[0])"
+    launch = launch_pack([task], play, slots=ONE, start=start, timeout_min=LIMIT)
+    assert launch.run()[task.cell].status is Status.done
+    (line,) = [line for line in launch.said if "tried again" in line]
+    assert "hydra.launcher.timeout_min, and wrote a checkpoint; tried again, 1 of 20 times" in line

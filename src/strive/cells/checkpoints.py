@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from strive import signals
 from strive.cells.lease import Claim
+from strive.cells.records import RETRAINING
 
 FOLDER = "strive-checkpoint"  # with what an app's function saved; not a name that the app may want for itself
 FILE = "checkpoint.pt"  # of an app with a trainer of its own
@@ -18,6 +19,15 @@ FILE = "checkpoint.pt"  # of an app with a trainer of its own
 def has_checkpoint(folder: Path) -> bool:
     """Return whether training in a folder can resume from a checkpoint."""
     return any(path.exists() for name in (FOLDER, FILE) for path in generations(folder / name))
+
+
+def newest_time(folder: Path) -> int:
+    """Return when the newest checkpoint in a cell's folder was written, by the clock of its disk; 0: there is none."""
+    times = [0]
+    for path in (place / name for place in (folder, folder / RETRAINING) for name in (FOLDER, FILE)):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime_ns)
+    return max(times)
 
 
 def generations(path: Path) -> tuple[Path, Path]:

@@ -53,6 +53,7 @@ def train_locally(
             environment=app.current().prepare(submission.folder),
             idle_seconds=idle_seconds,
             cancel_file=submission.cancel_file,
+            timeout_min=options.timeout_min,
         )
         return pool.run()
 

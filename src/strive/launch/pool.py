@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from strive import signals
+from strive.cells.checkpoints import newest_time
 from strive.cells.lease import Owner, owner_of, surely_dead
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome, Task
@@ -62,6 +63,7 @@ class WorkerPool:
         environment: Mapping[str, str] | None = None,
         idle_seconds: float = math.inf,
         cancel_file: Path | None = None,
+        timeout_min: float = 0.0,
     ) -> None:
         """Nothing starts before `run`.
 
@@ -69,14 +71,15 @@ class WorkerPool:
         least each second. say: shows a line to the user. python: the interpreter that runs the workers.
         environment: variables for them besides those of this process. idle_seconds: how long to wait where
         other processes train all cells that are left; these cells have not ended then. cancel_file: appears where
-        the user cancels the launch (launch.cancel).
+        the user cancels the launch (launch.cancel). timeout_min: hydra.launcher.timeout_min.
         """
         assert slots or not tasks
         logs.mkdir(parents=True, exist_ok=True)
         self.ended: dict[str, CellOutcome] = {}
         self.interrupted = ""  # the signal that ended `run` before all cells had ended; "" if none did
         self._tasks, self._slots, self._logs, self._python = list(tasks), list(slots), logs, python
-        self._environment = environment or {}
+        self._environment, self._timeout_min = environment or {}, timeout_min
+        self._checkpoints: dict[str, int] = {}  # time of each cell's newest checkpoint when a worker got it
         self._retries, self._on_ended, self._on_tick, self._say = retries, on_ended, on_tick, say
         self._idle_seconds, self._cancel_file = idle_seconds, cancel_file
         self._idle_since: float | None = None  # monotonic seconds; None: there is work
@@ -160,10 +163,17 @@ class WorkerPool:
                 key.data()
             for worker in [worker for worker in self._workers.values() if worker.has_ended()]:
                 self._reap(worker)
+            if self._deadline is None and self._timeout_min:
+                self._end_overdue()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 for worker in self._workers.values():
                     worker.kill()
             self._on_tick(self)
+
+    def _end_overdue(self) -> None:
+        for worker in self._workers.values():
+            for cell in worker.end_overdue(60 * self._timeout_min, STOP_SECONDS):
+                self._say(f"{cell}: runs for {self._timeout_min:g} min already; it is to write a checkpoint and leave")
 
     def _take_freed(self) -> None:
         if time.monotonic() < self._next_look:
@@ -241,6 +251,7 @@ class WorkerPool:
             elif worker.ready:
                 self._queue.take(worker.number, request)
                 if not self._is_of_others(request):
+                    self._checkpoints[request.task.cell] = newest_time(request.task.folder)
                     worker.give(request)
             else:
                 kept[worker.number] += 1
@@ -274,6 +285,8 @@ class WorkerPool:
         self._starts_again(worker.number)
         if event.exits and event.companions:
             return  # handled when the process is gone, together with the cells that trained along with this one
+        if worker.overdue and event.kind is EventKind.stopped:
+            return  # handled when the process is gone, and has given up its lease
         request, began = worker.take_back(event.cell)
         task = request.task
         match event.kind:
@@ -310,18 +323,18 @@ class WorkerPool:
             f"{cells}: {cause} in worker {worker.number}; the cause may be any of them: each is tried again alone"
         )
 
-    def _tried(self, task: Task, status: Status, cause: str, log: Path) -> None:
-        tries = self._tries[task.cell, status]
+    def _tried(self, task: Task, status: Status, cause: str, log: Path, *, rule: Status | None = None) -> None:
+        """End a cell, or try it again. rule: whose number of retries holds, if it is not that of its status."""
+        rule = rule or status
+        tries = self._tries[task.cell, rule]
         # When stopping, what is tried again is tried by the next launch.
-        if self._deadline is not None or not self._retries.allow(status, tries):
+        if self._deadline is not None or not self._retries.allow(rule, tries):
             self._end(CellOutcome(cell=task.cell, status=status, cause=cause, log=str(log)))
             return
-        self._tries[task.cell, status] += 1
-        self._say(f"{task.cell}: {status.value}: {cause}; tried again, {tries + 1} of {self._most(status)} times")
+        self._tries[task.cell, rule] += 1
+        most = int(getattr(self._retries, rule.value))
+        self._say(f"{task.cell}: {status.value}: {cause}; tried again, {tries + 1} of {most} times")
         self._queue.put(TrainRequest(task=task))
-
-    def _most(self, status: Status) -> int:
-        return int(getattr(self._retries, status.value))
 
     def _end(self, ended: CellOutcome) -> None:
         self.ended[ended.cell] = ended
@@ -343,12 +356,32 @@ class WorkerPool:
         # A cell that had not begun is not the cause.
         self._queue.put_back([request for request, began in held if began is None])
         begun = [(request, began) for request, began in held if began is not None]
-        if begun:
+        if worker.overdue:
+            self._record_timeouts(worker, begun, killed=returncode < 0)
+        elif begun:
             self._starts_again(worker.number)
             self._record_crash(worker, begun, returncode)
         elif not worker.has_reported and self._deadline is None:
             _, cause = exit_status(returncode, out_of_memory=self._out_of_memory(worker))
             self._note_failed_start(worker.number, cause, worker.log_tail().strip())
+
+    def _record_timeouts(
+        self, worker: WorkerProcess, begun: Sequence[tuple[TrainRequest, WorkerEvent]], *, killed: bool
+    ) -> None:
+        """Record which cells ran for too long; the others in the process go on from their checkpoints."""
+        self._queue.put_back([request for request, _ in begun if request.task.cell not in worker.overdue])
+        how = f", and was killed {STOP_SECONDS:g} s after SIGTERM" if killed else ""
+        for request, began in begun:
+            cell = request.task.cell
+            if cell in worker.overdue:
+                goes_on = newest_time(request.task.folder) > self._checkpoints[cell]
+                cause = (
+                    f"ran for {self._timeout_min:g} min, the limit of hydra.launcher.timeout_min,"
+                    f" {'and wrote a checkpoint' if goes_on else 'without a new checkpoint to go on from'}{how}"
+                )
+                # What comes no further in its time would hang as often as it is tried.
+                rule = Status.timeout if goes_on else Status.error
+                self._record_failure(worker, request, began, Status.timeout, cause, rule=rule)
 
     def _record_crash(
         self, worker: WorkerProcess, begun: Sequence[tuple[TrainRequest, WorkerEvent]], returncode: int
@@ -403,18 +436,21 @@ class WorkerPool:
         status: Status,
         cause: str,
         traceback: str = "",
+        *,
+        rule: Status | None = None,
     ) -> None:
         task = request.task
         seen = began.seen if began else {}
+        log = worker.log_of(task)
         try:
-            record = write_failure(task, status, cause, worker.log, traceback=traceback, seen=seen)
+            record = write_failure(task, status, cause, log, traceback=traceback, seen=seen)
         except LeasedError:
             self._owned.add(request.task, None)
             return
         except (RecordError, OSError) as error:
-            self._tried(task, status, f"{cause}; this could not be recorded: {error}", worker.log)
+            self._tried(task, status, f"{cause}; this could not be recorded: {error}", log, rule=rule)
             return
-        self._tried(task, record.status, _cause(record), worker.log)
+        self._tried(task, record.status, _cause(record), log, rule=None if record.status.finished else rule)
 
     # --- the end
 

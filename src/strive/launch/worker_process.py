@@ -1,10 +1,12 @@
 """Handle of a worker process: its pipes, the cells it has, its end. Imports no torch."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from strive import app
 from strive.cells.log_file import tail
 from strive.cells.ranks import LINK
 from strive.cells.surroundings import GIVEN
+from strive.cells.task import Task
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.exit_cause import oom_kills
@@ -42,6 +45,9 @@ class WorkerProcess:
         self.fault = ""  # why it exits, if any of several cells may be the cause
         self.requests: dict[str, TrainRequest] = {}  # the cells it has
         self.began: dict[str, WorkerEvent] = {}  # its event for each of them that it has begun
+        self.since: dict[str, float] = {}  # and when that came, monotonic seconds
+        self.overdue: list[str] = []  # cells because of which it was asked to leave: they ran for too long
+        self.leaves_until = math.inf  # when it is killed, monotonic seconds
         self.has_reported = False  # it has reported the end of a cell
         self.closed = False  # it has closed its end of the pipe
         self.oom_kills = oom_kills()
@@ -89,6 +95,7 @@ class WorkerProcess:
 
     def take_back(self, cell: str) -> tuple[TrainRequest, WorkerEvent | None]:
         """Return the request of a cell that it has no more, and its event when it began with it."""
+        self.since.pop(cell, None)
         return self.requests.pop(cell), self.began.pop(cell, None)
 
     def events(self) -> list[WorkerEvent]:
@@ -107,6 +114,7 @@ class WorkerProcess:
                 self.fault = self.fault or event.cause
             if event.kind is EventKind.began:
                 self.began[event.cell] = event
+                self.since[event.cell] = time.monotonic()
         return events
 
     def has_ended(self) -> bool:
@@ -117,10 +125,27 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Ask it to write checkpoints of its cells and exit."""
+        self._terminate()
+        self.dismiss()
+
+    def end_overdue(self, seconds: float, grace: float) -> list[str]:
+        """Ask it to leave if cells have run for so many seconds, and return these, once; after the grace kill it."""
+        now = time.monotonic()
+        if self.overdue:
+            self.dismiss()  # if they have ended meanwhile, it waits for others
+            if now >= self.leaves_until:
+                self.kill()
+            return []
+        self.overdue = [cell for cell, since in self.since.items() if now - since >= seconds]
+        if self.overdue:
+            self.leaves_until, self.exits = now + grace, True
+            self._terminate()
+        return self.overdue
+
+    def _terminate(self) -> None:
         # Not Popen.send_signal, which may reap it unnoticed.
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
-        self.dismiss()
 
     def dismiss(self) -> None:
         """Let it exit: there are no more cells."""
@@ -145,6 +170,11 @@ class WorkerProcess:
                 if fd is not None:
                     os.close(fd)
         return self._process.returncode
+
+    def log_of(self, task: Task) -> Path:
+        """Return the file with what a cell has printed here: its own, if it is an app's that prints there."""
+        own = task.folder / "log.txt"
+        return own if self.log_tail().rstrip().endswith(f"--- {task.cell}") and own.exists() else self.log
 
     def log_tail(self) -> str:
         """Return the end of what this process wrote to its log."""
