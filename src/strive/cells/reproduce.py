@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from strive import app
 from strive.cells import records
-from strive.cells.metrics import result_text
+from strive.cells.metrics import last_word, result_text
 from strive.cells.records import Record, data_text
 from strive.cells.task import task_of
 from strive.code.hash import changed_files
@@ -70,9 +70,14 @@ def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> li
 
 def differing(first: Record, again: Record) -> dict[str, tuple[Any, Any]]:
     """Return {name: (value, value again)} for the results in which two records are not bit-identical."""
-    before, after = first.result, again.result
+    before, after = _comparable(first), _comparable(again)
     pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _comparable(record: Record) -> dict[str, Any]:
+    """Return a record's result without measured times, which are never the same twice."""
+    return {name: value for name, value in record.result.items() if last_word(name) != "seconds"}
 
 
 def circumstances(record: Record) -> dict[str, Any]:
@@ -136,10 +141,12 @@ def _check(overrides: Mapping[str, str]) -> None:
 
 
 def _result_lines(old: Record, new: Record, found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
-    count = len(new.result)
+    count = len(_comparable(new))
     if not found and old.status is new.status:
         yield f"identical: all {count} numbers of the result agree to the last bit"
         yield f"  {new.status.value}, {result_text(new.metrics)}"
+        if times := sorted(new.result.keys() - _comparable(new).keys()):
+            yield f"  measured times are not compared: {', '.join(times)}"
         return
     yield f"different: {len(found)} of {count} numbers of the result"
     if old.status is not new.status:

@@ -83,14 +83,10 @@ def train_again(options: argparse.Namespace, *, keep: bool = False) -> tuple[Pat
         return first, again
     if app.has_named_itself():
         _train(record, repeated(record, into, overrides), first.parent.parent, again)
-    elif overrides:
-        raise ConfigError(
-            f"{' '.join(options.overrides)}: this cell trains as its launch has frozen it; leave that out"
-        )
     else:
         from strive.cli.frozen_again import train_frozen
 
-        train_frozen(record.cell, first.parent.parent, again)
+        train_frozen(record, first.parent.parent, again, options.overrides)
     return first, again
 
 

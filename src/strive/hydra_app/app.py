@@ -191,10 +191,13 @@ class HydraApp(App):
         return config.freeze()
 
     def of_task(self, task: Task, threads: int = 0) -> HydraCell:
-        """Return the cell of a task; its worker has set the number of threads in the environment."""
+        """Return the cell of a task; its worker has set the number of threads in the environment.
+
+        Raises ConfigError for overrides of logistics that would make it another one.
+        """
         return HydraCell(
             science=task.config,
-            logistics=task.logistics,
+            logistics=logistics_now(task.frozen, task.config, task.logistics),
             reasons={},
             settings=task.settings,
             name=task.cell.rpartition("-")[0],

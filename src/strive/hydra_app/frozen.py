@@ -6,15 +6,15 @@ import enum
 import importlib
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.base import Container, Node
 
 from strive.errors import ConfigError
-from strive.hydra_app.leaves import json_value
-from strive.hydra_internals import hydra_config, node_of, resolvers
+from strive.hydra_app.leaves import json_value, leaves
+from strive.hydra_internals import hydra_config, node_of, resolvers, set_values
 
 
 def frozen(config: DictConfig) -> str:
@@ -64,6 +64,32 @@ class FrozenBase:
         return entry
 
 
+def with_overrides(content: Mapping[str, str], texts: Sequence[str], logistics: Collection[str]) -> dict[str, str]:
+    """Return a frozen cell in which logistics are set when it is thawed. texts: KEY=VALUE. logistics: all its keys."""
+    # What resolvers give for other logistics follows what is set.
+    pinned = {key: value for key, value in json.loads(content["pinned"]).items() if not _holds(key, logistics)}
+    return {**content, "pinned": json.dumps(pinned), "overrides": json.dumps(list(texts))}
+
+
+def logistics_now(
+    content: Mapping[str, str], science: Mapping[str, Any], logistics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the logistics of a cell that `with_overrides` may have changed, {dotted key: JSON value} as both given.
+
+    Raises ConfigError if its science would be another one.
+    """
+    if "overrides" not in content:
+        return dict(logistics)
+    config = thawed_cell(content)
+    with hydra_config(config):
+        now = {key: leaf.value for key, leaf in leaves(config).items()}
+    for key, value in science.items():
+        if key in now and now[key] != value:
+            texts = " ".join(json.loads(content["overrides"]))
+            raise ConfigError(f"{texts}: {key}, which decides numbers, would be {now[key]!r}, and is {value!r}")
+    return {key: now.get(key, value) for key, value in logistics.items()}
+
+
 def thawed_cell(content: Mapping[str, str]) -> DictConfig:
     """Return the config of a cell in which each resolver but hydra: gives what it gave when the cell was frozen.
 
@@ -71,6 +97,7 @@ def thawed_cell(content: Mapping[str, str]) -> DictConfig:
     """
     config = thawed(content["config"])
     pinned = json.loads(content["pinned"])
+    set_values(json.loads(content.get("overrides", "[]")), config)
     if not pinned:
         return config
     with hydra_config(config):
@@ -84,6 +111,10 @@ def thawed_cell(content: Mapping[str, str]) -> DictConfig:
 
 
 _UNRESOLVED = object()
+
+
+def _holds(key: str, below: Collection[str]) -> bool:
+    return any(each == key or each.startswith((f"{key}.", f"{key}[")) for each in below)
 
 
 def _calling(node: Any, key: str) -> Iterator[tuple[str, Node]]:

@@ -233,7 +233,7 @@ def _config(request: TrainRequest, threads: int) -> Any:
     try:
         config = app.current().of_task(task, threads)
     except ConfigError as error:
-        raise _RefusedError(f"its frozen config is not one of this version of strive: {_line(error)}") from None
+        raise _RefusedError(f"its frozen config cannot be trained here: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
