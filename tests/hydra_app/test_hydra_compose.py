@@ -39,7 +39,7 @@ def test_a_cell_is_what_hydra_composes_whatever_is_overridden(make_composer: Mak
         "+extra": ["1", "text"],
         "model": ["{width:3,depth:9}"],
     }
-    for _ in range(60):
+    for _ in range(30):
         keys = draw.sample(list(values), draw.randint(0, 5))
         overrides = [f"{key}={draw.choice(values[key])}".replace("a b", "'a b'") for key in keys]
         found = composer.unchecked(overrides)

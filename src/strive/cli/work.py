@@ -4,10 +4,9 @@ import argparse
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from strive import signals
 from strive.cells import records
@@ -20,7 +19,7 @@ from strive.format import counted
 from strive.hydra_app.program import ENVIRONMENT, FILE
 from strive.launch.local import train_locally
 from strive.launch.submission import Submission
-from strive.options import LocalOptions, Retries
+from strive.options import LocalOptions
 from strive.slurm.launches import Launch
 
 HELP = """\
@@ -126,12 +125,14 @@ def _stored(launch: Launch, runs: Path) -> _Stored:
     os.chdir(folder)
     if (program := launch.folder / FILE).exists():
         os.environ[ENVIRONMENT] = str(program)
-    return _Stored(launch, tasks, _options(launch.options))
+    return _Stored(launch, tasks, _options(launch))
 
 
-def _options(given: Mapping[str, Any]) -> LocalOptions:
-    retries = Retries(**given["retries"]) if "retries" in given else Retries()
-    return LocalOptions.of({**given, "retries": retries, "detach": False})
+def _options(launch: Launch) -> LocalOptions:
+    """Return those options of a launch that say how cells train here; the time limit of a SLURM job says nothing."""
+    here = {item.name for item in fields(LocalOptions)} - ({"timeout_min"} if launch.launcher == "slurm" else set())
+    given = {name: value for name, value in launch.options.items() if name in here}
+    return LocalOptions.of({**given, "detach": False})
 
 
 def _is_free(task: Task) -> bool:
