@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+import hydra_plugins.strive  # noqa: F401 - its store knows the keys
 from strive.config.error_text import complaint
 from strive.errors import ConfigError
 from strive.options import LocalOptions, SlurmOptions, SweeperOptions
