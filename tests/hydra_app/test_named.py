@@ -49,7 +49,12 @@ def test_an_option_that_names_nothing_is_refused_with_what_is_there(
 
 
 def test_options_that_name_something_say_nothing(checked: Callable[..., list[str]]):
-    named = {"seed": "lr", "logistics": ["model", "opt.*"], "absent": {"seed": 0}, "resume_overrides": ["lr=1", "+x=2"]}
+    named = {
+        "seed": "lr",
+        "logistics": ["model", "opt.*"],
+        "absent": {"seed": 0},
+        "resume_overrides": ["lr=1", "+x={checkpoint}"],
+    }
     assert checked(**named) == []
 
 

@@ -20,6 +20,7 @@ from strive.hydra_app.split import matches
 from strive.hydra_internals import apply_overrides, parsed_overrides
 from strive.options import SweeperOptions
 
+CHECKPOINT = "{checkpoint}"  # as a value of resume_overrides: the path of strive.load
 _SHOWN = 20  # keys that an error lists
 
 
@@ -65,7 +66,7 @@ def _check_resumes(texts: Sequence[str], cells: Sequence[HydraCell], groups: Seq
     if not texts:
         return
     try:
-        parsed = parsed_overrides(texts)
+        parsed = parsed_overrides([text.replace(f"={CHECKPOINT}", "=checkpoint") for text in texts])
         for override in parsed:
             if override.key_or_group in groups or override.is_sweep_override() or override.is_delete():
                 raise ConfigError(f"{override.input_line} sets no value; legal are KEY=VALUE and +KEY=VALUE")

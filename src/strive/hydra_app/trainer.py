@@ -26,12 +26,11 @@ from strive.code.imported import imported_code
 from strive.config import identity
 from strive.hydra_app.cell import HydraCell
 from strive.hydra_app.frozen import thawed_cell
-from strive.hydra_app.named import code_files
+from strive.hydra_app.named import CHECKPOINT, code_files
 from strive.hydra_app.program import Program
 from strive.hydra_internals import run_as_job, set_values
 from strive.sweeps.override_syntax import override
 
-_CHECKPOINT = "{checkpoint}"
 # What hydra.job_logging is on a rank other than 0, whose output has a file of its own.
 _TO_STDOUT = {
     "version": 1,
@@ -102,7 +101,7 @@ def _resume_overrides(program: Program) -> list[str]:
     found = []
     for text in program.resume_overrides:
         key, _, value = text.partition("=")
-        if value != _CHECKPOINT:
+        if value != CHECKPOINT:
             found.append(text)
         elif (path := strive.load()) is not None:
             found.append(override(key, str(path)))
