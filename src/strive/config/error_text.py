@@ -104,7 +104,9 @@ def no_option(group: str, name: str, options: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     # Hydra lists only one folder.
-    further = f"; {command('--help')} has those in folders below" if group in app.current().groups() else ""
+    further = (
+        f"; {command('--help')} has those in folders below" if group in {*app.current().groups()} - {"sweeps"} else ""
+    )
     return f"there is no {group}={name}{meant}\n  legal: {', '.join(options) or 'none'}{further}"
 
 
