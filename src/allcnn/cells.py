@@ -252,13 +252,8 @@ def _splits(config: Config, device: torch.device) -> Splits:
 class CellTrainer(Trainer):
     """What trains the study's cells in this process; they share images and compiled code."""
 
-    def run_cell(self, config: Config, *, replaces: str = "", fence: str = "") -> Record:
-        """Train one cell; see `run_cell`."""
-        return run_cell(config, replaces=replaces, fence=fence)
-
-    def pack(self, on_ended: Callable[[str, Record | BaseException], object], *, room: int = 0) -> Pack:
-        """Return an empty pack."""
-        return Pack(on_ended, room=room)
+    run_cell = staticmethod(run_cell)
+    pack = staticmethod(Pack)
 
     def seen(self, config: Config) -> dict[str, str | int]:
         """Return device, threads, layout and torch, for the record of a cell whose process may die."""
