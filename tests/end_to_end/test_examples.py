@@ -56,3 +56,36 @@ def test_an_unchanged_app_goes_from_the_wheel_to_its_table(programs: Path, proje
     assert "n = 2" in tables.stdout
     assert run("strive", "report", plan.name).returncode == 0
     assert "accuracy" in (project / "report.html").read_text()
+
+
+def test_a_lightning_app_is_made_a_study_by_overrides_alone(tmp_path: Path):
+    """Killed after two epochs; its model, trainer, scheduler and callbacks then go on."""
+    programs = install(build_wheel(tmp_path), tmp_path / "environment", "scikit-learn", "torch", "lightning")
+    project = Path(shutil.copytree(ROOT / "examples" / "lightning_template", tmp_path / "project"))
+    command = [
+        *(str(programs / "python"), "src/train.py", "-m", "hydra/sweeper=strive", "hydra/launcher=strive_local"),
+        *("hydra.sweeper.tracker.kind=none", "+callbacks.strive._target_=strive.lightning.StriveCallback"),
+        *("hydra.launcher.resume_overrides=['ckpt_path={checkpoint}']", "hydra.launcher.checkpoint_minutes=0"),
+        *("hydra.sweeper.logistics=[callbacks.strive,logger]", "hydra.sweeper.sweep=sweeps/width.yaml"),
+        *("model.net.hidden=8", "model.net.dropout=0.3", "seed=0"),
+    ]
+    killed = subprocess.Popen(
+        command, cwd=project, env=clean_environ(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not any(path.read_text().count("\n") >= 2 for path in project.glob("runs/*/history.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = subprocess.run(command, cwd=project, env=clean_environ(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (path,) = project.glob("runs/train-*/record.json")
+    record = json.loads(path.read_text())
+    assert (record["status"], record["provenance"]["resumes"]) == ("done", 1)
+    lines = [json.loads(line) for line in path.with_name("history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert {"train/loss", "val/acc"} <= lines[-1].keys()
+    assert path.with_name("csv").is_dir(), "the app's own logger writes into the cell's folder"
+    assert not (project / "logs").exists()
