@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -91,6 +92,7 @@ def _trained(sweeper: OtherSweeper, jobs: Sequence[Sequence[str]]) -> list[JobRe
     )
     whole = planner.plan(list(sweeper.config.hydra.overrides.task), None)
     write_plan(whole)
+    Path(sweeper.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # sweepers write what they found there
     cells = [identity.cell_id(records.as_recorded(composer.compose(job))) for job in jobs]
     batch = replace(whole, cells=[planned for planned in whole.cells if planned.cell in cells])
     _stop_if_requested()  # since the batch before
