@@ -120,7 +120,7 @@ def test_a_cell_is_given_the_gpus_and_cores_that_it_needs(
     for array in jobs.arrays([0, 1]):
         jobs.submit(array)
     pickles = [pickle.loads(path.read_bytes())[0].options for path in jobs.logs.glob("*.pkl")]
-    assert sorted((given.gpus_per_cell, given.cpus_per_cell) for given in pickles) == [(1, 0), (4, 8)]
+    assert {(given.gpus_per_cell, given.cpus_per_cell) for given in pickles} == {(None, 0), (4, 8)}
     assert [cluster.options(job)["cpus-per-task"] for job in (41, 42)] == ["1", "8"]
 
 
