@@ -465,7 +465,7 @@ def test_a_launch_asks_a_slurm_that_does_not_answer_again_before_it_plans(
         f"echo '{words}' >&2; exit 1"
     )  # fmt: skip
     monkeypatch.setattr(sweeping, "_PAUSES", (0.0, 0.0))
-    assert list(sweeping._queued(tmp_path / "runs", plugin.SlurmLauncher()).values()) == ["41"]
+    assert list(sweeping.queued(tmp_path / "runs", plugin.SlurmLauncher()).values()) == ["41"]
 
 
 def test_a_command_can_be_submitted_to_start_after_jobs(
