@@ -53,6 +53,17 @@ def test_another_root_and_another_day_are_the_same_cell(make_composer: MakeCompo
     assert hash_of(make_composer(LEAVES).unchecked([]).science) == before
 
 
+def test_a_default_path_is_as_good_as_the_variable_that_is_not_set(
+    make_composer: MakeComposer, monkeypatch: pytest.MonkeyPatch
+):
+    leaves = "data: ${oc.env:DATA_ROOT,/data}/cifar\nrate: ${oc.env:RATE,0.2}\n"
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    without = make_composer(leaves).unchecked([])
+    monkeypatch.setenv("DATA_ROOT", "/scratch/data")
+    assert set(without.logistics) == {"data"}
+    assert hash_of(make_composer(leaves).unchecked([]).science) == hash_of(without.science)
+
+
 def test_what_is_declared_decides_no_number(make_composer: MakeComposer):
     cell = make_composer(LEAVES, logistics=["workers", "paths", "ho*"]).unchecked([])
     assert {"workers", "paths.log", "paths.all[0]", "host"} <= set(cell.logistics)

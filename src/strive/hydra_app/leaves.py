@@ -25,6 +25,7 @@ class Call:
 
     resolver: str
     argument: str  # the first one; "" if there is none
+    default: str = ""  # the second one, where there is one
 
     def __str__(self) -> str:
         return f"{self.resolver}:{self.argument}" if self.argument else self.resolver
@@ -92,7 +93,7 @@ def _traced() -> Iterator[list[Trace]]:
         if stack:
             name = kwargs.get("inter_type", args[2] if len(args) > 2 else "")
             given = kwargs.get("inter_args", args[3] if len(args) > 3 else ())
-            stack[-1].calls[Call(str(name), str(given[0]) if given else "")] = None
+            stack[-1].calls[Call(str(name), *map(str, given[:2] or [""]))] = None
             if name == "oc.select" and given:
                 stack[-1].keys.add(str(given[0]).lstrip("."))
         return call(self, *args, **kwargs)

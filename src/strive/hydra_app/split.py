@@ -90,7 +90,8 @@ def _reason(call: Call) -> str:
         return "it is the time"
     if call.resolver == "hydra" and _is_below(call.argument, _PLACES):
         return f"it comes from ${{{call}}}"
-    if call.resolver == "oc.env" and _is_path(os.environ.get(call.argument, "")):
+    # The default counts as the variable's value does: a cell has one id, whether a machine has the variable or not.
+    if call.resolver == "oc.env" and _is_path(os.environ.get(call.argument, call.default)):
         return f"it comes from the path in ${{{call}}}"
     return ""
 
