@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.base import Container
 
 from strive.config.platform_keys import NEEDS, is_need, needs_with
@@ -207,7 +207,8 @@ class HydraComposer(Composer):
         with _kept(base.config, _ASKED), self._with_nodes(base, plain) as config:
             with read_write(config.hydra), open_dict(config.hydra):
                 config.hydra.overrides.task = list(overrides)
-                config.hydra.job.override_dirname = _dirname(config, [self._parsed(text) for text in overrides])
+                if not OmegaConf.is_interpolation(config.hydra.job, "override_dirname"):  # as it is in Hydra 1.4
+                    config.hydra.job.override_dirname = _dirname(config, [self._parsed(text) for text in overrides])
             yield config
 
 
