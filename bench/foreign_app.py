@@ -68,6 +68,7 @@ class LauncherArm:
     overrides: tuple[str, ...]
     one_cell: str  # what happens for one of its cells
     plugin: str = ""  # the module that has to be installed
+    stored: bool = False  # the launch stores the cells, and `strive work` runs them
 
 
 ARMS = (
@@ -92,6 +93,12 @@ ARMS = (
         one_cell="planned, frozen, leased, run by one of as many kept processes as there are cores, recorded",
     ),
     LauncherArm(
+        name="strive, stored, then strive work",
+        overrides=(*STRIVE, "hydra.launcher.detach=true"),
+        one_cell="as with fresh processes, in the second of two commands",
+        stored=True,
+    ),
+    LauncherArm(
         name="strive, fresh processes",
         overrides=STRIVE,
         one_cell="the same in a process of its own, as many at once as there are cores",
@@ -108,23 +115,33 @@ def write_app(folder: Path) -> None:
         path.write_text(text)
 
 
-def seconds(arguments: Sequence[str], *, before: Sequence[str] = (), check: Callable[[Path, str], object]) -> float:
+def seconds(
+    arguments: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    check: Callable[[Path, str], object],
+    stored: bool = False,
+) -> float:
     """Return the seconds of `python train.py -m ARGUMENTS` in a new folder.
 
     before: arguments of a command that is run there first and not timed. check: gets folder and output.
+    stored: the seconds of `strive work` are added, which runs the cells.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_app(folder)
         if before:
-            _timed(folder, before)
-        taken, output = _timed(folder, arguments)
+            _timed(folder, ["train.py", "-m", *before])
+        taken, output = _timed(folder, ["train.py", "-m", *arguments])
+        if stored:
+            (plan,) = folder.glob("runs/sweeps/*")
+            taken += _timed(folder, ["-m", "strive", "work", plan.name])[0]
         check(folder, output)
     return taken
 
 
 def _timed(folder: Path, arguments: Sequence[str]) -> tuple[float, str]:
-    command = [sys.executable, "train.py", "-m", *arguments]
+    command = [sys.executable, *arguments]
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT)
     taken = time.perf_counter() - started
@@ -138,7 +155,8 @@ def in_turns(arms: Sequence[LauncherArm], cells: int, rounds: int) -> dict[str, 
     taken: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for number in range(rounds):
         for arm in arms:
-            taken[arm.name].append(seconds([*arm.overrides, f"seed=range(0,{cells})"], check=_all_ran(arm, cells)))
+            arguments, check = [*arm.overrides, f"seed=range(0,{cells})"], _all_ran(arm, cells)
+            taken[arm.name].append(seconds(arguments, check=check, stored=arm.stored))
             print(
                 f"round {number + 1} of {rounds}: {cells} cells: {arm.name}: {taken[arm.name][-1]:.2f} s",
                 file=sys.stderr,
@@ -184,7 +202,7 @@ print(json.dumps(Plugins.instance().get_stats().modules_import_time))
 def start_table(arms: Sequence[LauncherArm], rounds: int) -> str:
     """Return the seconds of commands with one cell, and of those that run nothing."""
     one = ["seed=0"]
-    commands = {arm.name: ([*arm.overrides, *one], (), _all_ran(arm, 1)) for arm in arms} | {
+    commands = {arm.name: ([*arm.overrides, *one], (), _all_ran(arm, 1)) for arm in arms if not arm.stored} | {
         "strive, dry run": ([*STRIVE, *one, "hydra.sweeper.dry_run=true"], (), _says("1 cell")),
         "strive, the cell is done already": ([*STRIVE, *one], [*STRIVE, *one], _says("")),
     }

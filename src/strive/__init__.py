@@ -137,7 +137,7 @@ def run_cell(
     runs: str | Path = "runs",
     name: str = "",
     logistics: Iterable[str] = (),
-    checkpoint_minutes: float = 10.0,
+    checkpoint_minutes: float = 5.0,
     lease_seconds: float = 120.0,
 ) -> "Record":
     """Run a function of a config as one cell, for tests and notebooks. Return its record; what is done is not repeated.

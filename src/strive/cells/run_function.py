@@ -20,7 +20,7 @@ def run_function(
     runs: str | Path = "runs",
     name: str = "",
     logistics: Iterable[str] = (),
-    checkpoint_minutes: float = 10.0,
+    checkpoint_minutes: float = 5.0,
     lease_seconds: float = 120.0,
 ) -> Record:
     """Run a function of a config as one cell; see `strive.run_cell`."""
