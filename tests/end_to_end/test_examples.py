@@ -120,3 +120,14 @@ def test_a_lightning_app_is_made_a_study_by_overrides_alone(wheel: Path, tmp_pat
     assert {"train/loss", "val/acc"} <= steps[-1].keys()
     assert list(project.folder.glob("runs/train-*/csv")), "the app's own logger writes into the cell's folder"
     assert not (project.folder / "logs").exists()
+
+
+def test_a_loop_on_two_processes_is_one_cell(wheel: Path, tmp_path: Path):
+    project = Project("ddp", tmp_path, wheel, "scikit-learn", "torch")
+    few = ("hydra.launcher.processes_per_cell=2", "lr=0.1", "steps=40", "log_every=10", "width=8")
+    done = project.run(*LAUNCH, *few)
+    assert done.returncode == 0, done.stderr
+    (record,) = project.records()
+    assert record["metrics"]["test_acc"] > 0.1, "better than guessing one of ten digits"
+    assert record["provenance"]["given"]["processes"] == 2
+    assert [line["step"] for line in project.history()] == [10, 20, 30, 40]
