@@ -71,7 +71,7 @@ class WorkerPool:
         least each second. say: shows a line to the user. python: the interpreter that runs the workers.
         environment: variables for them besides those of this process. idle_seconds: how long to wait where
         other processes train all cells that are left; these cells have not ended then. cancel_file: appears where
-        the user cancels the launch (launch.cancel). timeout_min: hydra.launcher.timeout_min.
+        the user cancels the launch (strive cancel). timeout_min: hydra.launcher.timeout_min.
         """
         assert slots or not tasks
         logs.mkdir(parents=True, exist_ok=True)

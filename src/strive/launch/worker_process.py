@@ -191,7 +191,7 @@ def _environment(slot: Slot) -> dict[str, str]:
     if slot.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot.gpus
     if not slot.gpus:
-        # As training.execution does by mallopt, but before torch has allocated anything.
+        # As the study does by mallopt, but before torch has allocated anything.
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
         environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31 - 1))
         environment.setdefault("MALLOC_TOP_PAD_", str(2**26))

@@ -35,7 +35,6 @@ REQUEUE_CODE = 75  # the exit code after which a job's script puts it back into 
 WARNING = signal.SIGUSR2.name
 _IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
 _END_SECONDS = 900.0  # how long to wait for SLURM to end a job that it has sent TERM
-_TELL_SECONDS = 10.0  # between two looks at who trains what
 
 
 @dataclass(kw_only=True)

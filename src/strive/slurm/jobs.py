@@ -89,10 +89,6 @@ class SlurmJobs:
         """The nodes that jobs are kept from, as sbatch has them."""
         return ",".join(filter(None, (str(self.options.additional_parameters.get("exclude") or ""), *self.bad_nodes)))
 
-    def log(self, job: str) -> Path:
-        """Return what a job printed."""
-        return job_log(self.folder, job)
-
     def arrays(self, numbers: Sequence[int]) -> list[JobArray]:
         """Return the jobs for these cells, as many in one array as the cluster takes.
 

@@ -103,6 +103,8 @@ def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
 
     The question and the table may change, because they do not affect training. sweeps: folder of the sweep files.
     """
+    if not is_of_this_app(plan):
+        return []  # its sweep files lie elsewhere, whatever their names
     try:
         text = (sweeps / f"{plan.file}.yaml").read_text(encoding="utf-8") if plan.file and plan.text else plan.text
         before, now = (_declared(each) for each in (plan.text, text))
