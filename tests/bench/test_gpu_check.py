@@ -99,7 +99,7 @@ def test_a_checkpoint_that_lacks_something_is_noticed(setup: Setup, monkeypatch:
     restore = Training.restore
 
     def forgetful(self: Training, state: dict[str, Any]) -> None:
-        restore(self, {**state, "momentum": [torch.zeros_like(each) for each in state["momentum"]]})
+        restore(self, {**state, "optimizer": [torch.zeros_like(each) for each in state["optimizer"]]})
 
     monkeypatch.setattr(Training, "restore", forgetful)
     assert not correctness.resume_in_another_pack(NET, setup, False).passed

@@ -160,7 +160,8 @@ def test_a_command_that_waits_for_jobs_starts_when_they_have_ended_and_submits_i
     monkeypatch.chdir(study.folder)
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, study.lab.env[name])
-    arguments = study.command("+model.kwargs.name=b")[2:]
+    _, script, *arguments = study.command("+model.kwargs.name=b")
+    monkeypatch.setattr("strive.slurm.jobs.program", lambda: [script])  # this process is pytest
     later = continue_command(arguments, study.folder / "runs" / "sweeps" / "later", SlurmOptions(), after=[job])
     study.await_hold()
     assert study.lab.states()[later] == "PENDING"

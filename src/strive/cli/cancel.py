@@ -23,7 +23,7 @@ its cells, on whichever machine. Each cell that can writes a checkpoint first;
 the sweep's own command goes on from there.
 
   %(prog)s heads
-  %(prog)s heads --wait 5      says after 5 minutes what is still in training"""
+  %(prog)s heads --wait 5      says after 5 minutes what still trains"""
 EXIT = """\
 exit code: 0 if nothing trains any more, 1 if something still does, 2 if there
 is no such sweep."""
