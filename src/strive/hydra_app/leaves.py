@@ -100,7 +100,8 @@ def _traced() -> Iterator[list[Trace]]:
 
     def traced_read(self: Container, *args: Any, **kwargs: Any) -> Any:
         if stack:
-            stack[-1].keys.add(_absolute(self, str(kwargs.get("inter_key", args[0] if args else ""))))
+            asked = kwargs.get("inter_key", args[0] if args else "")
+            stack[-1].keys.add(_absolute(self, str(getattr(asked, "raw", asked))))  # no text in OmegaConf 2.4
         return read(self, *args, **kwargs)
 
     Container._evaluate_custom_resolver = traced_call  # type: ignore[method-assign]
