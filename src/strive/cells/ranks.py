@@ -178,7 +178,8 @@ class Ranks:
                 if self._start is not None:
                     self._send(connection, {"call": "start", "start": msgspec.to_builtins(self._start)})
                 for message in self._told.values():
-                    if message["call"] != "write":  # that is over
+                    is_over = message["call"] == "write" and message["number"] <= self._counts["save"]
+                    if not is_over:
                         self._send(connection, message)
             for line in lines:
                 self._hear(rank, json.loads(line))

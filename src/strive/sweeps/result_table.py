@@ -26,7 +26,10 @@ def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
     factors = [key for key in varying if key not in labels.in_first_word and identity.decides(key)]
     factors = independent(factors, configs, first=[key for key in factors if key in swept or labels.first_word])
-    common = [key for key in labels.titles if key in keys and key not in (*varying, *labels.in_first_word)]
+    shown = [key for key in labels.titles if key in keys and key not in (*varying, *labels.in_first_word)]
+    # A key that with this value is no part of a cell's id is one that the cells do without.
+    usual = app.current().absent()
+    common = [key for key in shown if key not in usual or configs[0][key] != usual[key]]
     metrics = labels.metrics or _metrics(finished.values())
     title = printable("  ".join(f"{labels.titles[key]} {configs[0][key]}" for key in common))
     table = Table(title=title, box=box.SIMPLE)
