@@ -348,9 +348,7 @@ needs_lightning = pytest.mark.skipif(importlib.util.find_spec("lightning") is No
 
 
 @needs_lightning
-@pytest.mark.parametrize(
-    "arguments", [(TWO, "strategy=ddp"), ("strategy=ddp",), ("strategy=ddp_spawn",)], ids=lambda each: " ".join(each)
-)
+@pytest.mark.parametrize("arguments", [("strategy=ddp",), ("strategy=ddp_spawn",)], ids=lambda each: " ".join(each))
 def test_lightning_on_two_processes_is_killed_and_goes_on(tmp_path: Path, arguments: tuple[str, ...]):
     killed = Project(tmp_path, train=LIGHTNING, conf__config=LIGHTNING_CONF)
     cell = (*arguments, "epochs=5", "hydra.launcher.cpus_per_cell=1")
