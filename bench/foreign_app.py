@@ -1,4 +1,4 @@
-"""What strive costs somebody else's Hydra app: at import, at the start, for each cell, and to plan many cells.
+"""Cost of strive for somebody else's Hydra app: at import, at the start, for each cell, and to plan many cells.
 
 python bench/foreign_app.py [--parts import start cells plan] [--cells 40] [--rounds 3]
 

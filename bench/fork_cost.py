@@ -1,4 +1,4 @@
-"""What a fork from inside an app's main() would save, beside the fresh process that each cell has.
+"""Saving by a fork from inside an app's main(), beside the fresh process that each cell has.
 
 python bench/fork_cost.py [--cells 5]
 """

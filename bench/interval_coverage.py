@@ -1,4 +1,4 @@
-"""How often intervals hold what they are for, and tests reject what is true, by simulation through strive.statistics.
+"""Coverage of intervals, and how often tests reject what is true, by simulation through strive.statistics.
 
     python bench/interval_coverage.py            # minutes of a core; prints three Markdown tables
     python bench/interval_coverage.py --sweeps 200

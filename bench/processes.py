@@ -1,4 +1,4 @@
-"""What a second process of a cell costs: for each cell, and for each call of strive.save.
+"""Cost of a second process of a cell: for each cell, and for each call of strive.save.
 
 python bench/processes.py [--cells 10] [--rounds 3]
 

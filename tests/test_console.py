@@ -1,4 +1,4 @@
-"""What is printed of anybody's words: names, values, causes."""
+"""The console with anybody's words: names, values, causes."""
 
 import pytest
 from rich.table import Table

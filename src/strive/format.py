@@ -1,7 +1,9 @@
 """Numbers, durations and cell ids as a person reads them."""
 
 import re
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 _ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
 
@@ -9,6 +11,11 @@ _ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<
 def counted(count: int, what: str) -> str:
     """Return a number of things in words: 1 cell, 2 cells."""
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def runs_option(runs: Path) -> str:
+    """Return the option that a command needs to find this runs folder, with a space in front; "" for the default."""
+    return "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
 
 
 def duration(seconds: float | None) -> str:

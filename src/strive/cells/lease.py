@@ -201,6 +201,12 @@ def surely_dead(owner: Owner) -> bool:
     return owner.is_here() and is_gone(owner.pid, owner.pid_started)
 
 
+def live_owner(folder: Path) -> Owner | None:
+    """Return the process that trains the cell in a folder; None where none does, or it is surely gone."""
+    owner = owner_of(folder)
+    return None if owner is None or surely_dead(owner) else owner
+
+
 def _tokens(folder: Path) -> list[Path]:
     try:
         return [Path(entry.path) for entry in os.scandir(folder / _FOLDER)]

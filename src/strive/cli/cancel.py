@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from strive.cells.checkpoints import has_checkpoint
-from strive.cells.lease import Owner, owner_of, surely_dead
+from strive.cells.lease import Owner, live_owner
 from strive.cells.records import write_whole
 from strive.cells.task import Task
 from strive.cli.launched_sweep import LaunchedSweep, add_sweep, launched_sweep
@@ -83,5 +83,4 @@ def _tasks(sweep: LaunchedSweep) -> list[Task]:
 
 def _owned(tasks: Sequence[Task]) -> dict[str, Owner]:
     """Return {cell: its owner} of the cells that a process trains."""
-    owners = {task.cell: owner_of(task.folder) for task in tasks}
-    return {cell: owner for cell, owner in owners.items() if owner is not None and not surely_dead(owner)}
+    return {task.cell: owner for task in tasks if (owner := live_owner(task.folder)) is not None}

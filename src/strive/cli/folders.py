@@ -45,16 +45,21 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def add_sweeps(parser: argparse.ArgumentParser, *, default: str) -> None:
     """Add the arguments that name sweeps, and --runs. default: what happens without them."""
     parser.usage = "%(prog)s [SWEEP ...] [KEY=VALUE ...] [OPTION ...]"
-    argument: Any = parser.add_argument(
-        "sweeps",
-        nargs="*",
-        metavar="SWEEP",
-        help="name of a sweep file, or of one plan below FOLDER/sweeps; KEY=VALUE as in the launch finds that launch's"
-        f" plan; default: {default}",
-    )
-    argument.completer = complete_sweeps
+    add_sweep_names(parser, "*", f"; default: {default}")
     parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)  # as the launch has it
     add_runs(parser)
+
+
+def add_sweep_names(parser: argparse.ArgumentParser, nargs: str, more: str = "") -> None:
+    """Add the positional argument of sweeps. more: at the end of its help."""
+    argument: Any = parser.add_argument(
+        "sweeps",
+        nargs=nargs,
+        metavar="SWEEP",
+        help="name of a sweep file, or of one plan below FOLDER/sweeps; KEY=VALUE as in the launch finds that launch's"
+        f" plan{more}",
+    )
+    argument.completer = complete_sweeps
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

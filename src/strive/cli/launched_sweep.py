@@ -3,9 +3,8 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from strive.cli.folders import add_runs, asked_for, complete_sweeps, named
+from strive.cli.folders import add_runs, add_sweep_names, asked_for, named
 from strive.errors import UsageError
 from strive.slurm.launches import Launch, Launches
 from strive.sweeps.plan import plan_folders, runs_folder
@@ -29,14 +28,7 @@ class LaunchedSweep:
 def add_sweep(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names the sweep, and --runs."""
     parser.usage = "%(prog)s SWEEP [KEY=VALUE ...] [OPTION ...]"
-    argument: Any = parser.add_argument(
-        "sweeps",
-        nargs="+",
-        metavar="SWEEP",
-        help="name of a sweep file, or of one plan below FOLDER/sweeps; KEY=VALUE as in the launch finds that launch's"
-        " plan",
-    )
-    argument.completer = complete_sweeps
+    add_sweep_names(parser, "+")
     add_runs(parser)
 
 

@@ -4,13 +4,15 @@ import argparse
 import os
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from strive import signals
 from strive.cells import records
-from strive.cells.lease import owner_of, surely_dead
+from strive.cells.lease import live_owner
+from strive.cells.state import CellState
 from strive.cells.task import Task
 from strive.cli.launched_sweep import add_sweep, launched_sweep
 from strive.console import CONSOLE
@@ -60,15 +62,19 @@ class _Stored:
             raise StoppedError(f"stopped by {reason}")
         return any(end.status is not None for end in ended.values())
 
-    def is_open(self, task: Task) -> bool:
-        """Return whether the cell has neither a result nor failed since it was stored."""
+    def state(self, task: Task) -> CellState:
+        """Return done, failed (since it was stored), or missing: to be trained."""
         try:
             record = records.read_record(records.record_path(task.folder.parent, task.cell))
         except (OSError, RecordError):
-            return True  # the worker says what is wrong with it
+            return CellState.missing  # the worker says what is wrong with it
         if record.status.finished:
-            return task.result() is None
-        return record.provenance.finished < self.launch.time
+            return CellState.missing if task.record_hash() == task.replaces else CellState.done
+        return CellState.missing if record.provenance.finished < self.launch.time else CellState.failed
+
+    def left(self) -> list[Task]:
+        """Return the cells that are to be trained."""
+        return [task for task in self.tasks if self.state(task) is CellState.missing]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,12 +98,12 @@ def run(options: argparse.Namespace) -> int:
     sweep = launched_sweep(options)
     stored = _stored(sweep.newest, sweep.runs)
     signals.listen()
-    todo = [task for task in stored.tasks if stored.is_open(task)]
+    todo = stored.left()
     # Not all from the same end, or each process would find the cells of the others first.
     first = secrets.randbelow(len(todo)) if todo else 0
     todo = todo[first:] + todo[:first]
     if options.once:
-        free = (task for task in todo if _is_free(task))
+        free = (task for task in todo if live_owner(task.folder) is None)
         next((task for task in free if stored.train([task], idle_seconds=0.0)), None)
     elif todo:
         stored.train(todo, idle_seconds=60 * options.wait)
@@ -135,18 +141,15 @@ def _options(launch: Launch) -> LocalOptions:
     return LocalOptions.of({**given, "detach": False})
 
 
-def _is_free(task: Task) -> bool:
-    owner = owner_of(task.folder)
-    return owner is None or surely_dead(owner)
-
-
 def _verdict(name: str, stored: _Stored) -> int:
     """Print how the cells stand, and return the exit code."""
-    left = [task for task in stored.tasks if stored.is_open(task)]
-    failed = [task for task in stored.tasks if task not in left and task.result() is None]
-    others = sum(not _is_free(task) for task in left)
-    parts = [counted(len(stored.tasks) - len(left) - len(failed), "cell") + " of this launch with a result"]
-    parts += [f"{len(failed)} failed (strive status {name} says why)"] if failed else []
-    parts += [f"{len(left)} left, {others} of them in training elsewhere"] if left else []
+    states = {task.cell: stored.state(task) for task in stored.tasks}
+    count = Counter(states.values())
+    failed, left = count[CellState.failed], count[CellState.missing]
+    open_ = [task for task in stored.tasks if states[task.cell] is CellState.missing]
+    others = sum(live_owner(task.folder) is not None for task in open_)
+    parts = [counted(count[CellState.done], "cell") + " of this launch with a result"]
+    parts += [f"{failed} failed (strive status {name} says why)"] if failed else []
+    parts += [f"{left} left, {others} of them in training elsewhere"] if left else []
     CONSOLE.print(f"{name}: {', '.join(parts)}")
     return 1 if failed else 3 if left else 0

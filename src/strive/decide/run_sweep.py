@@ -1,7 +1,6 @@
 """One launch of a sweep from its plan to its table."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from strive.cells.records import Record
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
+from strive.format import runs_option
 from strive.launch.submission import Submission, write_submission
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
@@ -85,8 +85,7 @@ class SweepRun:
             CONSOLE.print(f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: strive status")
             return
         if isinstance(self.launcher.options, LocalOptions) and self.launcher.options.detach:
-            where = "" if plan.runs == Path("runs") else f" --runs {shlex.quote(str(plan.runs))}"
-            CONSOLE.print(f"nothing was trained; to train: strive work {plan.sweep}{where}")
+            CONSOLE.print(f"nothing was trained; to train: strive work {plan.sweep}{runs_option(plan.runs)}")
             return
         _report(plan, ended)
 
@@ -188,8 +187,7 @@ def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
             f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "
             + "\n  ".join(lines)
         )
-    where = "" if plan.runs == Path("runs") else f" --runs {shlex.quote(str(plan.runs))}"
-    CONSOLE.print(f"tables with statistics: strive tables {plan.sweep}{where}")
+    CONSOLE.print(f"tables with statistics: strive tables {plan.sweep}{runs_option(plan.runs)}")
 
 
 _ROWS = 200  # rows of the table on the terminal

@@ -46,7 +46,9 @@ def run_single(function: Callable[[Any], Any], composed: DictConfig) -> None:
     Raises ConfigError for a user's mistake, StoppedError if a signal stopped it, CellsFailedError if it has no result.
     """
     hydra = HydraConfig.get()
-    _given(hydra.sweeper, SweeperOptions), _launcher(hydra.launcher)  # a wrong option is one without -m, too
+    # A wrong option is one without -m, too.
+    _given(hydra.sweeper, SweeperOptions)
+    _launcher(hydra.launcher)
     single = _typed_cell(function, composed) if is_typed(composed) else _cell(function, composed)
     if threading.current_thread() is threading.main_thread():
         signals.listen()  # from here on a signal stops the cell gracefully, with a checkpoint

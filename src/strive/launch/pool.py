@@ -15,7 +15,7 @@ from pathlib import Path
 
 from strive import signals
 from strive.cells.checkpoints import newest_time
-from strive.cells.lease import Owner, owner_of, surely_dead
+from strive.cells.lease import Owner, live_owner
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome, Task
 from strive.errors import LeasedError, RecordError
@@ -264,8 +264,7 @@ class WorkerPool:
         if (record := task.result()) is not None:
             self._end(CellOutcome(cell=task.cell, status=record.status))
             return True
-        owner = owner_of(task.folder)
-        if owner is None or surely_dead(owner):
+        if live_owner(task.folder) is None:
             return False
         self._owned.add(task, None)
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from strive import signals
 from strive.cells import records
-from strive.cells.lease import owner_of, surely_dead
+from strive.cells.lease import live_owner, owner_of
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome, read_tasks
 from strive.errors import LeasedError, RecordError, SubmitError
@@ -72,9 +72,8 @@ class JobWatcher:
         for cell, task in self._open.items():
             if cell in self._with_job:
                 continue
-            owner = owner_of(task.folder)
             # With detach no launcher is left to notice a dead owner, so a job is submitted that waits for the claim.
-            if owner is not None and not surely_dead(owner) and not self._options.detach:
+            if not self._options.detach and live_owner(task.folder) is not None:
                 self._owned.add(task, None)
             else:
                 self._submit_queue.add(self._numbers[cell])
@@ -298,8 +297,7 @@ class JobWatcher:
         cells = [cell for cell, its_job in self._with_job.items() if its_job == job]
         for cell, lost in lost_cells(job, info, cells, self._folder_of(job)).items():
             del self._with_job[cell]
-            owner = owner_of(self._open[cell].folder)
-            if owner is not None and not surely_dead(owner):
+            if live_owner(self._open[cell].folder) is not None:
                 # A process on a node that SLURM has lost may go on and finish the cell.
                 self._owned.add(self._open[cell], lost)
             else:

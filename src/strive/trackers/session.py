@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ from strive import signals
 from strive.cells.task import Task
 from strive.config.platform_keys import Tracker
 from strive.errors import ConfigError, StoppedError
+from strive.format import runs_option
 from strive.trackers.daemon_process import DaemonProcess
 from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.server import seconds as answer_seconds
@@ -236,7 +236,7 @@ def summary(events: Sequence[UploadEvent], cells: Iterable[str], runs: Path, why
     reasons = [each.text for each in events if each.kind in (UploadEventKind.retrying, UploadEventKind.failed)]
     stopped = all(cell in last and last[cell].kind is UploadEventKind.partly for cell in wanted - whole)
     why = why or (reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more")
-    where = "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
     return (
-        f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}{where}"
+        f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}"
+        f"{runs_option(runs)}"
     )
