@@ -79,20 +79,20 @@ class Project:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_text(text)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a launch."""
+    def start(self, *arguments: str, mode: tuple[str, ...] = STRIVE, **more: str) -> "subprocess.Popen[str]":
+        """Start a launch. more: of its environment."""
         lean = {name: value for name, value in os.environ.items() if not name.startswith(("STRIVE_", "WANDB_"))}
         launch = subprocess.Popen(
-            [sys.executable, "train.py", *STRIVE, *arguments], cwd=self.folder, start_new_session=True, text=True,
-            env=lean | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "160"},
+            [sys.executable, "train.py", *mode, *arguments], cwd=self.folder, start_new_session=True, text=True,
+            env=lean | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "160"} | more,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         LAUNCHES.append(launch)
         return launch
 
-    def run(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+    def run(self, *arguments: str, code: int = 0, mode: tuple[str, ...] = STRIVE) -> dict[str, Any]:
         """Run a launch of one cell to its end, and return the cell's record."""
-        launch = self.start(*arguments)
+        launch = self.start(*arguments, mode=mode)
         said, _ = launch.communicate(timeout=240)
         assert launch.returncode == code, f"{said}\n{self.logs()}"
         return self.record()
@@ -240,6 +240,28 @@ def test_a_process_that_an_app_starts_as_its_rank_runs_the_frozen_cell_and_anoth
     assert project.read("step-1") == "20", "not what conf says"
     assert (project.folder / "others.txt").read_text() == "7 \n10 of another\n"
     assert len(list((project.folder / "runs" / "sweeps").iterdir())) == 1, "nobody has started the sweep again"
+
+
+def test_without_m_a_process_that_a_program_starts_as_its_rank_is_of_its_cell(project: Project):
+    text = OWN_RANKS.replace("@hydra.main", "@strive.main")
+    for name, words in (("train.py", text), ("other.py", OTHER), ("train_alone.py", OTHER)):
+        project.write(name, words)
+    alone = ("hydra/sweeper=strive", "hydra.sweeper.tracker.kind=none")
+    assert project.run("steps=20", mode=alone)["metrics"] == {"steps": 20}
+    assert project.read("step-1") == "20"
+    assert (project.folder / "others.txt").read_text() == "7 \n10 of another\n"
+
+
+def test_without_m_nobody_starts_ranks_for_a_program(project: Project):
+    project.write("train.py", STEPS.replace("@hydra.main", "@strive.main"))
+    one = ("hydra/sweeper=strive", "hydra/launcher=strive_local", "hydra.sweeper.tracker.kind=none")
+    launch = project.start(TWO, mode=one)
+    said, _ = launch.communicate(timeout=60)
+    assert (launch.returncode, f"{TWO} needs -m" in said) == (2, True), said
+    launch = project.start(mode=one, WORLD_SIZE="2", TORCHELASTIC_RUN_ID="none")
+    said, _ = launch.communicate(timeout=60)
+    assert launch.returncode == 2
+    assert "start it once, with -m hydra/sweeper=strive hydra.launcher.processes_per_cell=2" in said
 
 
 def test_keys_that_make_no_sense_together_are_refused(project: Project):

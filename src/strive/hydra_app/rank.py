@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,6 +17,7 @@ from strive import signals
 from strive.cells import active
 from strive.cells.log_file import rank_log
 from strive.cells.rank_run import RankLink, RankRun, report
+from strive.cells.ranks import CellStart
 from strive.hydra_app.app import APP
 from strive.hydra_app.program import ENVIRONMENT, Program, name_of, read_program
 from strive.hydra_app.trainer import call_function
@@ -24,9 +26,8 @@ from strive.hydra_internals import replace_multirun
 
 def main() -> None:
     """Become the program, wait for the cell, and run it."""
-    link = RankLink()
-    _pass_on_signals(link)
-    APP.become(lambda: run(link, APP.function, APP.loader, APP.program))
+    link = connected()
+    APP.become(lambda: run(link, _frozen_call(link, APP.function, APP.loader, APP.program)))
 
 
 def follow() -> None:
@@ -37,21 +38,27 @@ def follow() -> None:
         return
 
     def at_main(function: Any, loader: Any) -> None:
-        link = RankLink()
-        _pass_on_signals(link)
-        run(link, function, loader, program)
+        link = connected()
+        run(link, _frozen_call(link, function, loader, program))
         raise SystemExit(0)
 
     replace_multirun(at_main, lambda function: name_of(function) == program.function)
 
 
-def run(link: RankLink, function: Any, loader: Any, program: Program) -> None:
-    """Run the function for rank 0's cell, and tell rank 0 how it ended. Raises what the function raises."""
+def connected() -> RankLink:
+    """Connect to rank 0, which decides from here on whether a signal that reaches this process is a stop."""
+    link = RankLink()
+    _pass_on_signals(link)
+    return link
+
+
+def run(link: RankLink, call: Callable[[CellStart], Any]) -> None:
+    """Run a function for rank 0's cell, and tell rank 0 how it ended. Raises SystemExit where the function raises."""
     start, error = link.start(), None
     folder = Path(start.folder)
     try:
         with active.activated(RankRun(link, start.cell, folder)):
-            call_function(function, loader, program, start, link.rank)
+            call(start)
     except BaseException as raised:
         error = raised
     log = rank_log(folder, link.rank)
@@ -61,6 +68,10 @@ def run(link: RankLink, function: Any, loader: Any, program: Program) -> None:
     report(link, error, log)
     if error is not None:
         raise SystemExit(f"rank {link.rank}: {type(error).__name__}: {error}") from error
+
+
+def _frozen_call(link: RankLink, function: Any, loader: Any, program: Program) -> Callable[[CellStart], Any]:
+    return lambda start: call_function(function, loader, program, start, link.rank)
 
 
 def _is_again(program: Program) -> bool:

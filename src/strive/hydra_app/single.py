@@ -1,5 +1,6 @@
 """One cell without a sweep: what a program on `@strive.main` runs without -m."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 from strive import app, signals
 from strive.cells import records
 from strive.cells.cell_run import CellRun
+from strive.cells.ranks import LINK, CellStart, Ranks
 from strive.cells.records import Record
 from strive.cells.settings import settings_of
 from strive.cells.waiting import run_when_free
@@ -22,12 +24,16 @@ from strive.config import identity
 from strive.config.platform_keys import Tracker
 from strive.config.schema import is_typed, to_config
 from strive.console import CONSOLE
-from strive.errors import CellsFailedError, ContractError
+from strive.errors import CellsFailedError, ConfigError, ContractError
 from strive.hydra_app.cell import HydraCell, cell_of, options_of
 from strive.hydra_app.leaves import leaves
+from strive.hydra_app.rank import connected
+from strive.hydra_app.rank import run as run_rank
 from strive.hydra_app.split import split
 from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptions
 from strive.trackers.session import UploadSession
+
+CELL = "STRIVE_CELL"  # hash of the cell, in the environment of what its function starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +87,56 @@ def _cell(function: Callable[[Any], Any], composed: DictConfig) -> SingleCell:
     """Return the cell that a sweep would have for this config: the function runs as it."""
     app.use(app.ANY_HYDRA_APP)
     hydra = HydraConfig.get()
-    options = options_of(_given(hydra.sweeper, SweeperOptions), _launcher(hydra.launcher))
+    launcher = _launcher(hydra.launcher)
+    _check_processes(launcher)
+    options = options_of(_given(hydra.sweeper, SweeperOptions), launcher)
     options.check_config(composed)
     config = cell_of(split(leaves(composed), options.logistics), options, name=str(hydra.job.name))
     runs = Path(config.settings.runs)
     if (started := Path(hydra.runtime.cwd)) != Path.cwd():  # hydra.job.chdir leaves it
         runs = started / runs
     cell = identity.cell_id(config)
+    if LINK in os.environ and os.environ.get(CELL) == _hash(cell):
+        run_rank(connected(), lambda start: function(composed))
+        raise SystemExit(0)
     train = partial(_run, function, composed, config, runs)
     return SingleCell(cell, runs, config.settings.tracker.kind, lambda: run_when_free(runs / cell, train))
 
 
 def _run(function: Callable[[Any], Any], composed: DictConfig, config: HydraCell, runs: Path, fence: str) -> Record:
     own = {function.__module__.partition(".")[0]} - {"__main__"}
-    with CellRun.of(config, runs=runs, code=lambda: imported_code(own, sys.path), fence=fence) as run:
-        record = run.run(lambda: function(composed))
+    ranks = Ranks()
+    with CellRun.of(config, runs=runs, code=lambda: imported_code(own, sys.path), fence=fence, ranks=ranks) as run:
+
+        def call() -> Any:
+            with ranks.cell(CellStart(cell=run.cell, folder=str(run.folder))):
+                return function(composed)
+
+        # What the function starts as its further ranks, as Lightning's ddp does, is of this cell.
+        os.environ[CELL] = _hash(run.cell)
+        record = run.run(call)
     if record.failure is not None:
         print(record.failure.traceback, file=sys.stderr)
     return run.report()
+
+
+def _check_processes(launcher: CellOptions) -> None:
+    """Raise ConfigError where several processes would be asked for by what a single cell does not look at."""
+    if (count := launcher.processes_per_cell) > 1:
+        raise ConfigError(
+            f"hydra.launcher.processes_per_cell={count} needs -m; without it the cell has the processes that the"
+            " program starts itself, as Lightning does"
+        )
+    if (world := os.environ.get("WORLD_SIZE", "1")) != "1" and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            f"torchrun has started this program {world} times, and each would wait for the others to train the cell;"
+            f" start it once, with -m hydra/sweeper=strive hydra.launcher.processes_per_cell={world}"
+        )
+
+
+def _hash(cell: str) -> str:
+    """Return what does not depend on hydra.job.name, which Lightning changes in its ranks."""
+    return cell.rpartition("-")[2]
 
 
 def _given(node: DictConfig, kind: type[Any]) -> Any:
