@@ -11,9 +11,9 @@ from support import ROOT
 
 from allcnn.config import Config
 from strive.cells import records
-from strive.cells.records import Failure, Provenance, Record, Status, read_record, write_record
+from strive.cells.records import Failure, Provenance, Record, Status, make_folder, read_record, write_record
 from strive.config import identity
-from strive.errors import RecordError
+from strive.errors import ConfigError, RecordError
 
 
 def record(status: Status = Status.done, **more: Any) -> Record:
@@ -184,3 +184,8 @@ def test_a_record_of_another_app_needs_nothing_of_the_study(tmp_path: Path):
 def test_a_status_of_another_type_is_refused(tmp_path: Path):
     with pytest.raises(RecordError, match="status must be one of done, "):
         read_record(altered(write_record(tmp_path, record()), status=[]))
+
+
+def test_a_folder_where_there_can_be_none_is_a_users_mistake():
+    with pytest.raises(ConfigError, match="/proc/of-nobody: no folder can be made there; give another one"):
+        make_folder(Path("/proc/of-nobody"))

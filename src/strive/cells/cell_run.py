@@ -81,7 +81,7 @@ class CellRun:
         self.cell, self.config, self.logistics = cell, dict(config), dict(logistics or {})
         self._config_yaml = config_yaml
         self.path = records.record_path(runs, cell)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        records.make_folder(self.path.parent)
         with ExitStack() as stack:
             self.logger = stack.enter_context(log_file(cell, self.path.with_name("log.txt")))
             self.claim = stack.enter_context(self._claimed(lease_seconds, fence))

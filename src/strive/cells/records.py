@@ -23,7 +23,7 @@ from strive.cells.settings import settings_of
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.decoding import NotJsonError, WrongTypeError, convert, decode, loads
-from strive.errors import RecordError
+from strive.errors import ConfigError, RecordError
 
 SCHEMA: Final = 2
 PREDICTIONS = "predictions.npz"  # in the folder of a record whose outputs name predictions
@@ -128,6 +128,14 @@ def write_record(
     content = json.dumps(msgspec.to_builtins(record), indent=2, allow_nan=False) + "\n"
     write_whole(path, content.encode(), scratch=scratch, ready=ready)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that the user has named, and those above it. Raises ConfigError where there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # a file system that takes no folders, as /proc
+        raise ConfigError(f"{folder}: no folder can be made there; give another one") from None
 
 
 def write_whole(

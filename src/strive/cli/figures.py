@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strive.cells.records import write_whole
+from strive.cells.records import make_folder, write_whole
 from strive.cli.folders import add_source
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and --help and completion do without
@@ -63,7 +63,7 @@ def _write(out: Path, name: str, figure: "Figure", title: str) -> None:
     for form in FORMATS:
         path = out / f"{name}.{form}"
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             write_whole(path, to_bytes(figure, form, title), durable=False)
         except OSError as error:
             why = f"cannot be written, {error.strerror}; name another folder with --out"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strive.cells.records import write_whole
+from strive.cells.records import make_folder, write_whole
 from strive.cli.folders import add_source
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
@@ -41,7 +41,7 @@ def run(
 
     sweeps = sweep_summaries(options, curves=True)
     content = render_report(sweeps, list(further(sweeps)) if further else [], upload_url).encode()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out.parent)
     write_whole(options.out, content, durable=False)
     count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
     print(f"{options.out}: {count}, {len(content) / 1e6:.1f} MB")

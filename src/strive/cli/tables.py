@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strive.cells.records import write_whole
+from strive.cells.records import make_folder, write_whole
 from strive.cli.folders import add_source
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
@@ -67,7 +67,7 @@ def run(
     if options.check:
         return _check(files, sweeps, options.out) or bool(options.left_out)
     # First of all, so that no reader that leaves can keep a table from being written.
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     for name, text in files.items():
         write_whole(options.out / name, text.encode(), durable=False)
     for sweep in sweeps:

@@ -383,7 +383,7 @@ def write_plan(plan: Plan) -> Path:
         start=app.current().start(),
     )
     path = plan.folder / "plan.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    records.make_folder(path.parent)
     content = {"schema": SCHEMA} | msgspec.to_builtins(stored)
     records.write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
     return path
