@@ -190,28 +190,38 @@ def test_a_record_from_before_the_submission_does_not_keep_a_failed_cell_from_tr
     assert tasks[0].cell in FakePool.trained
 
 
+@pytest.mark.parametrize(("seconds", "writes", "stuck"), [(5, False, True), (5, True, False), (300, False, False)])
 def test_before_the_time_limit_the_job_goes_back_into_the_queue(
     pack: JobPayload,
     tasks: list[Task],
     pool: type[FakePool],
     exits: list[int],
     monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+    writes: bool,
+    stuck: bool,
 ) -> None:
+    """A cell is stuck that had all of the job's time, from its first seconds on, and has written no checkpoint."""
+
     def warned(pool: FakePool) -> None:
         pool.in_training = {tasks[0].cell: 0}
         pool.options["on_tick"](pool)
         pool.interrupted = "SIGUSR2"
         pool.options["on_tick"](pool)
         assert pool.limit == 30, "half the time until the limit is for checkpoints"
+        if writes:
+            tasks[0].folder.mkdir(parents=True, exist_ok=True)
+            (tasks[0].folder / "checkpoint.pt").touch()
 
     pool.act = warned
-    clock = iter([1000.0, *[1000.0 + 8 * 60] * 10])
+    clock = iter([1000.0, 1000.0 + seconds, *[1000.0 + 8 * 60] * 10])
     monkeypatch.setattr(packs.time, "monotonic", lambda: next(clock))
     with pytest.raises(EndedError):
         pack()
     assert exits == [REQUEUE_CODE]
     (start,) = starts(pack.logs, "12_3")
     assert (start.left, start.unfinished) == (Status.timeout, {tasks[0].cell})
+    assert start.stuck == ({tasks[0].cell} if stuck else set())
 
 
 def test_a_warning_long_before_the_time_limit_is_a_preemption(
@@ -289,6 +299,14 @@ def test_tries_are_counted_for_each_cell_and_reason() -> None:
     assert out_of_retries([lost, timeout, dataclasses.replace(lost, restart=2)], retries) == {
         "a": (Status.node_fail, "its job ended on node1 and logged no reason, 2 times")
     }
+
+
+def test_a_cell_that_comes_no_further_in_all_of_a_jobs_time_is_not_tried_twenty_times() -> None:
+    timeout = JobStart(restart=0, began={"a", "c"}, left=Status.timeout, cause="the time limit", stuck={"a"})
+    assert out_of_retries([timeout], Retries()) == {
+        "a": (Status.timeout, "the time limit, without a new checkpoint to go on from")
+    }
+    assert out_of_retries([timeout], Retries(error=1)) == {}
 
 
 def test_half_a_line_of_a_killed_job_is_no_trouble(tmp_path: Path) -> None:

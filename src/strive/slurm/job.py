@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive import app, signals, streams
+from strive.cells.checkpoints import newest_time
 from strive.cells.lease import owner_of
 from strive.cells.records import Status
 from strive.cells.task import CellOutcome, Task
@@ -34,6 +35,7 @@ from strive.trackers.session import UploadSession, session_of
 REQUEUE_CODE = 75  # the exit code after which a job's script puts it back into the queue; sysexits' EX_TEMPFAIL
 WARNING = signal.SIGUSR2.name
 _IDLE_SECONDS = 600.0  # how long an allocation is held for nothing but cells that other processes train
+_ALL_OF_IT = 0.1  # of a start's time may pass before a cell begins that then counts as having had all of it
 _END_SECONDS = 900.0  # how long to wait for SLURM to end a job that it has sent TERM
 
 
@@ -81,9 +83,11 @@ class _JobRun:
     def __init__(self, payload: JobPayload, log: JobLog) -> None:
         self.payload, self.log = payload, log
         self._started = time.monotonic()
+        self._began: dict[str, tuple[float, int]] = {}  # {cell: seconds after the start, time of its checkpoint}
+        self._folders: dict[str, Path] = {}
         self._session: UploadSession | None = None
         self._pool: WorkerPool | None = None
-        self._failed = self._has_left = False
+        self._failed = self._has_left = self._at_limit = False
 
     def run(self) -> None:
         signals.listen()
@@ -101,6 +105,7 @@ class _JobRun:
             sys.exit(1)
 
     def _train(self, tasks: list[Task], job: str) -> None:
+        self._folders = {task.cell: task.folder for task in tasks}
         logs = self.payload.logs / start_name(job, slurm_restarts(), slurm_task()[0])
         session = session_of(
             tasks,
@@ -155,6 +160,9 @@ class _JobRun:
 
     def _tick(self, pool: WorkerPool) -> None:
         self.log.running(pool.running())
+        for cell in pool.running():
+            if cell not in self._began:
+                self._began[cell] = time.monotonic() - self._started, newest_time(self._folders[cell])
         if self._session is not None:
             self._session.show(pool.running())
         if pool.interrupted:
@@ -180,9 +188,18 @@ class _JobRun:
 
     def _put_back(self) -> None:
         """End so that this job goes back into the queue, after the warning before its end."""
-        self.log.write("requeued")
+        self.log.write("requeued", stuck=self._stuck() if self._at_limit else [])
         print("the job goes back into the queue", flush=True)
         os._exit(REQUEUE_CODE)
+
+    def _stuck(self) -> list[str]:
+        """Return the cells that had all of this start's time and wrote no checkpoint in it."""
+        late = _ALL_OF_IT * (time.monotonic() - self._started)
+        return sorted(
+            cell
+            for cell, (began, checkpoint) in self._began.items()
+            if began <= late and newest_time(self._folders[cell]) <= checkpoint
+        )
 
     def _leave(self, signal_name: str) -> None:
         """Log, once, why this start ends before its cells."""
@@ -191,11 +208,10 @@ class _JobRun:
         self._has_left = True
         ran = time.monotonic() - self._started
         # SLURM warns up to a minute earlier than it was asked to.
-        at_limit = ran >= 60 * self.payload.timeout_min - self.payload.signal_delay_s - 75
-        status = Status.timeout if at_limit else Status.preempted
-        cause = (
-            f"the time limit of {self.payload.timeout_min} min" if at_limit else f"SLURM took its node ({signal_name})"
-        )
+        self._at_limit = ran >= 60 * self.payload.timeout_min - self.payload.signal_delay_s - 75
+        status, cause = Status.preempted, f"SLURM took its node ({signal_name})"
+        if self._at_limit:
+            status, cause = Status.timeout, f"the time limit of {self.payload.timeout_min} min"
         self.log.write("left", status=status.value, cause=cause, seconds=round(ran, 1))
         print(f"left after {ran:.0f} s: {cause}", flush=True)
 

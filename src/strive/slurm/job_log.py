@@ -59,6 +59,7 @@ class JobStart:
     owned: set[str] = field(default_factory=set)  # cells that other processes had for longer than it waited
     left: Status | None = None  # why it stopped before its end, if it had the time to log it
     cause: str = ""  # one line
+    stuck: set[str] = field(default_factory=set)  # cells that had all of its time, and wrote no checkpoint
 
     @property
     def unfinished(self) -> set[str]:
@@ -100,6 +101,8 @@ def _read(paths: Sequence[Path], restart: int) -> JobStart:
                 start.owned.add(event["cell"])
             case "left":
                 start.left, start.cause = Status(event["status"]), event["cause"]
+            case "requeued":
+                start.stuck.update(event.get("stuck", ()))
     return start
 
 
@@ -110,8 +113,12 @@ def out_of_retries(before: Collection[JobStart], retries: Retries) -> dict[str, 
     for start in sorted(before, key=lambda start: start.restart):
         status = start.left or Status.node_fail
         for cell in start.unfinished:
-            times[cell, status] += 1
-            if not retries.allow(status, times[cell, status] - 1):
-                count = f", {times[cell, status]} times" if times[cell, status] > 1 else ""
-                found[cell] = (status, (start.cause or f"its job ended on {start.node} and logged no reason") + count)
+            # What comes no further in all of a job's time would take it as often as it is tried.
+            rule = Status.error if cell in start.stuck else status
+            times[cell, rule] += 1
+            if not retries.allow(rule, times[cell, rule] - 1):
+                cause = start.cause or f"its job ended on {start.node} and logged no reason"
+                if cell in start.stuck:
+                    cause += ", without a new checkpoint to go on from"
+                found[cell] = (status, cause + (f", {times[cell, rule]} times" if times[cell, rule] > 1 else ""))
     return found

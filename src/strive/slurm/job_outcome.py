@@ -32,6 +32,7 @@ class LostCell:
     cause: str  # one line
     log: str  # what the job printed
     again: bool = True  # whether it may be tried again at all
+    stuck: bool = False  # whether it had all of its job's time and wrote no checkpoint
     bad_node: str = ""  # the node that is the cause: the job ended there before any of its cells began
 
 
@@ -57,10 +58,10 @@ def lost_cells(job: str, info: JobInfo, cells: Collection[str], submission: Path
         elif cell in last.owned:
             found[cell] = LostCell(None, "another process had it for longer than its job waited", str(log), again)
         elif cell in begun:
-            found[cell] = LostCell(status, cause, str(log), again)
+            found[cell] = LostCell(status, cause, str(log), again, stuck=cell in last.stuck)
         elif bad_node:
             why = f"SLURM job {job} on {node}: {last.unfit}" if last.unfit else cause
-            found[cell] = LostCell(None, why, str(log), again, bad_node)
+            found[cell] = LostCell(None, why, str(log), again, bad_node=bad_node)
         elif not last.began and again:
             # The job ended before any of its cells began: the cause holds for each of them.
             found[cell] = LostCell(status, cause, str(log), again)

@@ -336,10 +336,11 @@ class JobWatcher:
         if lost.bad_node:
             self._avoid_node(cell, lost)
             return
-        tries = self._tries[cell, lost.status]
-        allowed = tries < _FREE_TRIES if lost.status is None else self._options.retries.allow(lost.status, tries)
+        rule = Status.error if lost.stuck else lost.status
+        tries = self._tries[cell, rule]
+        allowed = tries < _FREE_TRIES if rule is None else self._options.retries.allow(rule, tries)
         if lost.again and allowed:
-            self._tries[cell, lost.status] += 1
+            self._tries[cell, rule] += 1
             if lost.status is not None:
                 self._view.say(f"{cell}: {lost.status.value}: {lost.cause}; submitted again")
             self._submit_queue.add(self._numbers[cell])
