@@ -58,6 +58,7 @@ class CellLauncher(Launcher):
     name = ""
 
     def __init__(self, **given: Any) -> None:
+        self._notifies = bool(given.pop("notify", ""))  # not kept: options are stored, and it may hold a secret
         self._given = given
 
     @property
@@ -68,6 +69,10 @@ class CellLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives, for `launch`."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if self._notifies:
+            from strive.launch.notify import take_target
+
+            take_target(config)
         self.launched: list[Sequence[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from strive.cells.checkpoints import Checkpoints, generations
+from strive.cells.checkpoints import Checkpoints, generations, newest_time
 from strive.cells.lease import Claim, take_claim
 
 
@@ -101,3 +101,20 @@ def test_what_cannot_be_used_is_put_aside_under_names_of_its_own(
     assert sorted(map(read, tmp_path.glob("last*-unused-*"))) == ["one", "one", "two", "two"]
     assert not any(path.exists() for path in generations(checkpoints.path))
     assert "cannot go on from last.pt, kept as last-unused-" in capsys.readouterr().out
+
+
+def test_a_cell_can_go_on_from_what_strive_saved_or_the_app_but_not_from_a_log(tmp_path: Path):
+    def write(name: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    for name in ("log.txt", "log-rank-1.txt", "train.log", "history.jsonl", ".hydra/config.yaml", "claim/a/owner.json"):
+        write(name)
+        assert newest_time(tmp_path) == 0, name
+    for seconds, name in enumerate(
+        ("checkpoint.pt", "strive-checkpoint/about.json", "out/last.ckpt", "retraining/x.pt")
+    ):
+        before = newest_time(tmp_path)
+        write(name)
+        os.utime(tmp_path / name, (4e9 + seconds, 4e9 + seconds))  # later than what was written now
+        assert newest_time(tmp_path) > before, name

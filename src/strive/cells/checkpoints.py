@@ -1,6 +1,7 @@
 """Checkpoints of a cell: two generations, each one file or one folder, written through the cell's lease."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from strive.cells.records import RETRAINING
 
 FOLDER = "strive-checkpoint"  # with what an app's function saved; not a name that the app may want for itself
 FILE = "checkpoint.pt"  # of an app with a trainer of its own
+# What a cell's folder has whether the cell comes forward or not.
+_WRITTEN_ANYWAY = re.compile(
+    r"\..*|.*\.log|log(-rank-\d+)?\.txt|history.*\.jsonl|config\.yaml|claim|retraining|record.*\.json|wandb.*"
+)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -22,11 +27,15 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def newest_time(folder: Path) -> int:
-    """Return when the newest checkpoint in a cell's folder was written, by the clock of its disk; 0: there is none."""
+    """Return when the newest file was written that a cell can go on from, by the clock of its disk; 0: there is none.
+
+    One of `strive.save`, or of the app's own in the cell's folder: any that is no log counts, as its name may be any.
+    """
     times = [0]
-    for path in (place / name for place in (folder, folder / RETRAINING) for name in (FOLDER, FILE)):
+    for place in (folder, folder / RETRAINING):
         with suppress(OSError):
-            times.append(path.stat().st_mtime_ns)
+            own = [path for path in place.iterdir() if not _WRITTEN_ANYWAY.fullmatch(path.name)]
+            times += [path.stat().st_mtime_ns for path in (*own, *(file for path in own for file in path.rglob("*")))]
     return max(times)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from strive.hydra_app.app import APP
 from strive.hydra_app.cell import options_of
 from strive.hydra_app.named import check_code
 from strive.hydra_app.program import this_program
+from strive.launch.notify import notified
 from strive.options import CellOptions, SlurmOptions, SweeperOptions
 from strive.slurm.jobs import live_cells
 from strive.sweeps.plan import Retrain
@@ -94,7 +96,9 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     )
     if name and options.sweep:
         raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
-    run.run(rest, read(name or options.sweep) if name or options.sweep else None)
+    found = read(name or options.sweep) if name or options.sweep else None
+    with nullcontext() if options.dry_run else notified(found.name if found else "multirun"):
+        run.run(rest, found)
 
 
 def use_foreign(sweeper: Sweeper) -> None:

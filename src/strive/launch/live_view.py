@@ -23,6 +23,7 @@ from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT, only_shown
 from strive.errors import RecordError
 from strive.format import counted, duration, short_names, shortened
+from strive.launch.notify import notify
 from strive.plain_text import printable
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames
@@ -147,6 +148,8 @@ class LiveView:
             self._began = self._began or (running.since if running else self._started)
         else:
             self._failed += 1
+            if self._failed == 1:
+                notify(f"{self._title}: {ended.cell}: {ended.status.value}: {ended.cause}", wait=False)
         self._show_ended(ended)
 
     @only_shown()
