@@ -29,7 +29,7 @@ lint: .venv/ready ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint ## every check that CI runs
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 wheel: .venv/ready ## build dist/strive-*.whl: the plug-in and the command, for other projects
 	rm -rf build dist
