@@ -33,6 +33,7 @@ def test_every_sweep_with_records_is_printed_and_written(sweep: Golden, capsys: 
     never.write()
     assert guarded(main, []) == 0
     assert sorted(path.name for path in Path("tables").iterdir()) == [
+        "numbers.tex",
         "paper.md",
         "paper.tex",
         "table3.cells.csv",
@@ -44,7 +45,7 @@ def test_every_sweep_with_records_is_printed_and_written(sweep: Golden, capsys: 
     assert Path("tables/table3.md").read_text() in shown.out
     assert "Without loss?" in shown.out
     assert "smoke" not in shown.out
-    assert "6 files written to tables/" in shown.err
+    assert "7 files written to tables/" in shown.err
 
 
 def test_a_second_time_writes_the_same_bytes_and_check_agrees(sweep: Golden):
@@ -249,5 +250,5 @@ def test_tables_are_written_whoever_reads_what_is_printed(ending: str, environ: 
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=os.environ | environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = {path.name for path in (tmp_path / "tables").iterdir()}
-    assert found == {"golden.md", "golden.tex", "golden.csv", "golden.cells.csv", "paper.md", "paper.tex"}
+    assert found == {"golden.md", "golden.tex", "golden.csv", "golden.cells.csv", "numbers.tex", "paper.md", "paper.tex"}
     assert "\N{MINUS SIGN} 1 enough" in (tmp_path / "tables" / "golden.md").read_text(encoding="utf-8")

@@ -54,15 +54,6 @@ def test_the_committed_tables_are_what_the_committed_records_say(checkout: Path)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_tables_of_the_readme_are_those_of_the_committed_records():
-    readme = (ROOT / "README.md").read_text()
-    written = (RESULTS / "tables" / "table3_small.md").read_text()
-    tables = re.findall(r"<!-- results/table3_small -->\n(.*?)\n<!-- end -->", readme, flags=re.DOTALL)
-    assert len(tables) == 2
-    for table in tables:
-        assert table in written
-
-
 def test_the_committed_results_have_every_record_and_no_path_of_a_machine():
     records = list(RESULTS.glob("*/record.json"))
     assert len(records) == 12 * 3 + 12 * 3

@@ -20,6 +20,7 @@ from strive.plain_text import printable
 COMMANDS = {
     "status": "how sweeps stand: done, running, waiting, failed and why",
     "tables": "their answers with statistics, as Markdown, LaTeX and CSV",
+    "check": "are the numbers in a page or a paper those of the records?",
     "figures": "learning curves, effects and seeds, as PDF, SVG and PNG",
     "report": "all of it as one HTML page",
     "work": "train what nobody trains of a launched sweep",

@@ -27,7 +27,10 @@ SWEEP.md         the answer, every table, what is missing
 SWEEP.tex        the same for LaTeX; needs the package booktabs alone
 SWEEP.csv        a line for each place of the table, in full precision
 SWEEP.cells.csv  a line for each cell: `ref` leads from a number to its cells,
-                 records, code and device"""
+                 records, code and device
+numbers.tex      every number as \\strive{SWEEP/CONDITION/METRIC}, for a text;
+                 numbers of other sweeps stay in it"""
+NUMBERS = "numbers.tex"
 EXIT = """\
 exit code: 0; 1 if a sweep with a damaged plan was left out, with --strict or
 --check for holes and mixtures, with --check for a table that is not what the
@@ -62,6 +65,7 @@ def run(
     sweeps = sweep_summaries(options)
     files = _files(sweeps, options.out)
     tables = list(further(sweeps)) if further else []
+    files |= {NUMBERS: _numbers(sweeps, options.out / NUMBERS)}
     if further:
         files |= {"paper.md": markdown_tables(tables), "paper.tex": latex_tables(tables)}
     if options.check:
@@ -93,6 +97,18 @@ def _files(sweeps: "Sequence[SweepSummary]", out: Path) -> dict[str, str]:
         files[f"{name}.csv"] = tidy_csv(sweep)
         files[f"{name}.cells.csv"] = footnotes_csv(sweep, out)
     return files
+
+
+def _numbers(sweeps: "Sequence[SweepSummary]", path: Path) -> str:
+    """Return the content of numbers.tex; names on stderr what has the same key as something else."""
+    from strive.tables.latex_numbers import latex_numbers
+    from strive.tables.numbers import collisions, numbers_of
+
+    found = {sweep.loaded.name: numbers_of(sweep) for sweep in sweeps}
+    for numbers in found.values():
+        for text in collisions(numbers.values()):
+            print(f"no number for a text: {text}", file=sys.stderr)
+    return latex_numbers(found, path.read_text(encoding="ascii", errors="replace") if path.exists() else "")
 
 
 def _check(files: dict[str, str], sweeps: "Sequence[SweepSummary]", out: Path) -> int:

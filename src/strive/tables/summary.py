@@ -35,7 +35,7 @@ from strive.tables.sweep_tables import (
     level_table,
     matrix,
 )
-from strive.tables.table import Table
+from strive.tables.table import Entry, Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +68,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     checked = file_check(loaded)
     caption = _caption(loaded, conditions, table)
     tables = [matrix(conditions, table, caption)] if table.columns else []
-    tables.append(error_table(conditions, table, caption))
+    tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table)))
     if any(condition.baseline for condition in conditions):
         tables.append(difference_table(conditions, table))
     if effects is not None:
@@ -118,26 +118,45 @@ def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) 
     return f"{where}{'; ' if where else ''}{done} of {len(cells)} cells done.{chosen_by_test(by)}{trained}{sampling}"
 
 
+def _counted(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:
+    """Return the numbers of the caption."""
+    counts = {"cells": len(loaded.cells), "done": int((loaded.cells["status"] == "done").sum())}
+    found = {name: Entry(text=f"{count:,}", value=count) for name, count in counts.items()}
+    steps = {int(count) for count in loaded.cells["epochs_planned"].unique() if count > 0}
+    if len(steps) == 1:
+        found[f"{loaded.labels.step}s"] = Entry(text=f"{(count := steps.pop()):,}", value=count)
+    sizes, largest = _sampling_error(conditions, table)
+    if sizes:
+        found["sampling_error"] = Entry(text=f"{largest:.{table.value.digits}f}", value=largest)
+    return found
+
+
 def _sampling(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> str:
     """Return the sampling error of a single test error, as a sentence; "" if the number of test examples is unknown."""
-    if table.value.name != TEST_ERROR.name:
-        return ""
-    sizes, errors = set[int](), [0.0]
-    for condition in conditions:
-        numbers = condition.cells["num_tested"].dropna()
-        if condition.summary is not None and len(numbers):
-            number, share = int(numbers.min()), condition.summary.mean / table.value.factor
-            sizes.add(number)
-            errors.append(table.value.factor * math.sqrt(share * (1 - share) / number))
+    sizes, largest = _sampling_error(conditions, table)
     if not sizes:
         return ""
     many = " or ".join(f"{size:,}" for size in sorted(sizes))
     what = loaded.labels.measured.get(table.value.name, "examples")
     return (
         f" No interval contains the sampling error of the {many} {what}, which all cells share: up to"
-        f" {max(errors):.{table.value.digits}f} {table.value.unit} for a single value,"
+        f" {largest:.{table.value.digits}f} {table.value.unit} for a single value,"
         " √(p(1 - p)/n)."
     )
+
+
+def _sampling_error(conditions: Sequence[Condition], table: TableSpec) -> tuple[set[int], float]:
+    """Return how many test examples there are, {} if unknown, and the largest sampling error of a single test error."""
+    sizes, errors = set[int](), [0.0]
+    if table.value.name != TEST_ERROR.name:
+        return sizes, 0.0
+    for condition in conditions:
+        numbers = condition.cells["num_tested"].dropna()
+        if condition.summary is not None and len(numbers):
+            number, share = int(numbers.min()), condition.summary.mean / table.value.factor
+            sizes.add(number)
+            errors.append(table.value.factor * math.sqrt(share * (1 - share) / number))
+    return sizes, max(errors)
 
 
 def data_names(loaded: Loaded) -> str:

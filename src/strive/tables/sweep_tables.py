@@ -23,7 +23,12 @@ _CUT_NOTE = f"{_CUT}: cut, as no percentage is below 0 or above 100."
 _STEPWISE = f"{_LATER}: only a later step of Holm's correction decides, so the interval does not show it."
 
 
-def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str) -> Table:
+def error_table(
+    conditions: Sequence[Condition],
+    table: TableSpec,
+    caption: str,
+    in_caption: Mapping[str, Entry] = MappingProxyType({}),
+) -> Table:
     """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number."""
     papers = any(condition.paper is not None for condition in conditions)
     counted = table.value.name == TEST_ERROR.name or any(condition.parameters is not None for condition in conditions)
@@ -60,6 +65,7 @@ def error_table(conditions: Sequence[Condition], table: TableSpec, caption: str)
         columns=tuple(columns),
         rows=tuple(rows),
         notes=_cut_notes(rows),
+        in_caption=in_caption,
     )
 
 
@@ -112,7 +118,16 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         columns=columns,
         rows=tuple(rows),
         notes=(*((_STEPWISE,) if any(condition.stepwise for condition in conditions) else ()), *_cut_notes(rows)),
+        in_caption=_compared(conditions, table),
     )
+
+
+def _compared(conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:
+    """Return how many differences there are and have a verdict, and the margin."""
+    found = [condition for condition in conditions if condition.difference is not None]
+    counts = {"compared": len(found), "decided": sum(condition.decided for condition in found)}
+    numbers = {name: Entry(text=str(count), value=count) for name, count in counts.items()}
+    return numbers | ({"margin": Entry(text=f"{table.margin:g}", value=table.margin)} if table.margin else {})
 
 
 def _test_columns(table: TableSpec) -> tuple[Column, ...]:
@@ -183,17 +198,30 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
             Column(title="share"),
         ),
         rows=tuple(rows),
+        in_caption=_assumptions(effects, spread),
     )
+
+
+def _assumptions(effects: Effects, spread: str) -> dict[str, Entry]:
+    """Return the numbers of the caption."""
+    found = effects.assumptions
+    return {
+        "residual_sd": Entry(text=spread, value=effects.residual_sd),
+        "residual_df": Entry(text=str(effects.residual_df), value=effects.residual_df),
+        "variance_ratio": Entry(text=_ratio(found.variance_ratio), value=found.variance_ratio),
+        "p_equal_spread": Entry(text=p_text(found.p_equal), value=found.p_equal),
+        "p_normal": Entry(text=p_text(found.p_normal), value=found.p_normal),
+    }
+
+
+def _ratio(ratio: float) -> str:
+    return "infinite" if math.isinf(ratio) else f"{ratio:,.{0 if ratio >= 10 else 1}f}"
 
 
 def _assumptions_text(effects: Effects) -> str:
     """Return what the cells say of the assumptions of the analysis, and which p that leaves to read."""
     found = effects.assumptions
-    ratio = (
-        "infinite"
-        if math.isinf(found.variance_ratio)
-        else f"{found.variance_ratio:,.{0 if found.variance_ratio >= 10 else 1}f}"
-    )
+    ratio = _ratio(found.variance_ratio)
     tests = [
         f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {_p_is(found.p_equal)})"
     ]
@@ -281,12 +309,21 @@ def choice_table(
         caption=f"{said}{chosen_by_test(by)}{_doubts(choices)}",
         columns=tuple(Column(title=title, numeric=False) for title in ("for", "knob", "value", "why", "doubt")),
         rows=tuple(rows),
+        in_caption={
+            name: Entry(text=str(count), value=count)
+            for name, count in zip(("chosen", "at_edge", "within_noise"), _doubted(choices), strict=True)
+        },
     )
+
+
+def _doubted(choices: Sequence[Choice]) -> tuple[int, int, int]:
+    """Return how many choices there are, lie at the edge of their grid, and lead by less than noise."""
+    return len(choices), sum(bool(each.edge) for each in choices), sum(bool(each.noise) for each in choices)
 
 
 def _doubts(choices: Sequence[Choice]) -> str:
     """Return how many choices lie at the edge of their grid, and how many lead by less than noise, as sentences."""
-    edges, noisy = sum(bool(each.edge) for each in choices), sum(bool(each.noise) for each in choices)
+    _, edges, noisy = _doubted(choices)
     of = f"of {len(choices)} chosen values"
     texts = [
         f" {edges} {of} {'is' if edges == 1 else 'are'} the largest or smallest tried: a better one may lie beyond."
@@ -356,6 +393,11 @@ def decision_text(condition: Condition) -> str:
     return text + (f", {condition.dead_pairs} of {n} pairs dead" if condition.dead_pairs else "")
 
 
+def dead_note(condition: Condition) -> str:
+    """Return the note after a mean that contains replicates that never left chance."""
+    return f", {condition.dead} of {len(condition.values)} dead" if condition.dead else ""
+
+
 def p_text(p: float | None) -> str:
     """Return a p value as printed in papers."""
     if p is None:
@@ -386,7 +428,7 @@ def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
         return [n, Entry(text=condition.hole, hole=True), _NONE, _NONE]
     return [
         Entry(text=str(summary.n), value=summary.n),
-        Entry(text=f"{form.format(summary.mean)}{_dead(condition)}", value=summary.mean, bold=condition.best),
+        Entry(text=f"{form.format(summary.mean)}{dead_note(condition)}", value=summary.mean, bold=condition.best),
         _number(summary.sd, form),
         _bounded((summary.low, summary.high), value),
     ]
@@ -438,13 +480,8 @@ def _short(condition: Condition | None, value: Value) -> Entry:
         return Entry(text=condition.hole, hole=True, ref=condition.ref)
     text = f"{condition.summary.mean:.{value.digits}f}"
     text += f" ± {condition.summary.sd:.{value.digits}f}" if condition.summary.sd is not None else ""
-    text += _dead(condition)
+    text += dead_note(condition)
     return Entry(text=text, value=condition.summary.mean, bold=condition.best, ref=condition.ref)
-
-
-def _dead(condition: Condition) -> str:
-    """Return the note after a mean that contains replicates that never left chance."""
-    return f", {condition.dead} of {len(condition.values)} dead" if condition.dead else ""
 
 
 def _words(condition: Condition, keys: Sequence[str]) -> str:

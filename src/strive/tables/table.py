@@ -45,3 +45,4 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()  # below the table, a sentence each
+    in_caption: Mapping[str, Entry] = field(default_factory=dict)  # {name: number in the caption}, to be cited
