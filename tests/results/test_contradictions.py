@@ -187,7 +187,7 @@ def test_what_was_edited_is_named_and_strict_fails(
     assert main(["golden", "--strict"]) == 0
     capsys.readouterr()
     named = tamper(runs, cells)
-    assert main(["golden"]) == 0
+    assert main(["golden"]) == 1
     assert named in " ".join(capsys.readouterr().out.split())
     assert main(["golden", "--strict"]) == 1
     assert named in capsys.readouterr().err

@@ -27,8 +27,8 @@ SWEEP-seeds    every seed's value, the mean, and the paper's value
 What does not fit on a page goes on in SWEEP-curves-2 and so on. The same
 records give the same bytes."""
 EXIT = """\
-exit code: 0; 1 if a sweep with a damaged plan was left out; 2 for a mistake in
-the command or in a sweep file.
+exit code: 0; 1 if a sweep with a damaged plan was left out or if files
+contradict each other; 2 for a mistake in the command or in a sweep file.
 
 A mean is drawn only where every cell of a place is done. Missing, failed and
 diverged cells are named."""
@@ -42,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw and write the figures; return the exit code."""
-    from strive.cli.summaries import sweep_summaries
+    from strive.cli.summaries import named_contradictions, sweep_summaries
     from strive.figures.effects import FIGURES
 
-    for sweep in sweep_summaries(options, curves=True):
+    sweeps = sweep_summaries(options, curves=True)
+    for sweep in sweeps:
         for kind, draw in FIGURES.items():
             stem = f"{sweep.loaded.name}-{kind}"
             figures = draw(sweep)
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             if not figures:
                 print(f"{stem}: nothing to draw, no cell has a history in its folder", file=sys.stderr)
             _remove_pages(options.out, stem, len(figures) + 1)
-    return 1 if options.left_out else 0
+    return 1 if named_contradictions(sweeps) or options.left_out else 0
 
 
 def _write(out: Path, name: str, figure: "Figure", title: str) -> None:

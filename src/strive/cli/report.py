@@ -21,8 +21,8 @@ opens from disk and needs no network.
   %(prog)s table3 --runs runs old --out table3.html
   %(prog)s table3 --source wandb:ENTITY/PROJECT"""
 EXIT = """\
-exit code: 0; 1 if a sweep with a damaged plan was left out; 2 for a mistake in
-the command or in a sweep file."""
+exit code: 0; 1 if a sweep with a damaged plan was left out or if files
+contradict each other; 2 for a mistake in the command or in a sweep file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(
     options: argparse.Namespace, further: "Callable[[Sequence[SweepSummary]], Sequence[Table]] | None" = None
 ) -> int:
     """Write the page; return the exit code. further: an app's own tables for the end of the page."""
-    from strive.cli.summaries import sweep_summaries
+    from strive.cli.summaries import named_contradictions, sweep_summaries
     from strive.report.page import render_report
     from strive.trackers.upload_state import upload_url
 
@@ -45,4 +45,4 @@ def run(
     write_whole(options.out, content, durable=False)
     count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
     print(f"{options.out}: {count}, {len(content) / 1e6:.1f} MB")
-    return 1 if options.left_out else 0
+    return 1 if named_contradictions(sweeps) or options.left_out else 0

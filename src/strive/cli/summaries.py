@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from strive.cli.folders import asked_for, named
 from strive.errors import LoadError, UsageError
@@ -56,6 +57,13 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
         where = str(source or ", ".join(map(str, asked.folders)))
         raise LoadError(f"no sweep has a record in {where}; --runs FOLDER reads another folder")
     return sweeps
+
+
+def named_contradictions(sweeps: Sequence[SweepSummary]) -> bool:
+    """Print the contradictions of the sweeps on stderr; return whether there are any."""
+    texts = [f"{sweep.loaded.name}: {text}" for sweep in sweeps for text in sweep.contradictions]
+    print("".join(f"contradicted: {text}\n" for text in texts), end="", file=sys.stderr)
+    return bool(texts)
 
 
 def _source(options: argparse.Namespace) -> WandbSource | None:

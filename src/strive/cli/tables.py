@@ -32,9 +32,10 @@ numbers.tex      every number as \\strive{SWEEP/CONDITION/METRIC}, for a text;
                  numbers of other sweeps stay in it"""
 NUMBERS = "numbers.tex"
 EXIT = """\
-exit code: 0; 1 if a sweep with a damaged plan was left out, with --strict or
---check for holes and mixtures, with --check for a table that is not what the
-records say; 2 for a mistake in the command or in a sweep file.
+exit code: 0; 1 if a sweep with a damaged plan was left out or if files
+contradict each other, with --strict or --check for holes and mixtures, with
+--check for a table that is not what the records say; 2 for a mistake in the
+command or in a sweep file.
 
 A mean is taken only where every cell of a place is done. Missing, failed and
 diverged cells are holes, and the tables name them."""
@@ -59,7 +60,7 @@ def run(
 
     further: what an app has more to compare these sweeps with, as tables for paper.md and paper.tex.
     """
-    from strive.cli.summaries import sweep_summaries
+    from strive.cli.summaries import named_contradictions, sweep_summaries
     from strive.tables.render import latex_tables, markdown, markdown_tables
 
     sweeps = sweep_summaries(options)
@@ -82,7 +83,8 @@ def run(
     problems = _problems(sweeps)
     if problems and options.strict:
         print("\n".join(problems), file=sys.stderr)
-    return 1 if options.left_out or (problems and options.strict) else 0
+        return 1
+    return 1 if named_contradictions(sweeps) or options.left_out else 0
 
 
 def _files(sweeps: "Sequence[SweepSummary]", out: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from strive.cells.metrics import is_share, last_word
 from strive.results.conditions import Condition
 from strive.results.learning_curves import STEP, columns_of, mean_curve, read_curve
+from strive.results.record_row import CONTRADICTORY
 from strive.tables.summary import SweepSummary
 
 MOST_LINES = 8  # conditions in one panel; more could not be distinguished
@@ -91,7 +92,7 @@ def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) ->
     counts = cells["epochs"] if "epochs" in cells else [0] * len(cells)
     for folder, status, epochs in zip(cells["folder"], cells["status"], counts, strict=True):
         # A missing cell has no folder, and "" would be the current directory.
-        curve = read_curve(Path(folder)) if folder else pd.DataFrame()
+        curve = read_curve(Path(folder)) if folder and status != CONTRADICTORY else pd.DataFrame()
         # A shorter curve of a finished cell was truncated later.
         if len(curve) and (status != "done" or len(curve) >= epochs):
             curves.append(curve)

@@ -9,6 +9,7 @@ from strive.cells.history import read_lines, step_in
 from strive.cells.metrics import last_word
 from strive.report.plots import COLOURS, Spec, WebFigure, WebPanel, line_keys, plain, series_of, style
 from strive.results.conditions import Condition
+from strive.results.record_row import CONTRADICTORY
 from strive.sweeps.table_spec import Value, value_of
 from strive.tables.summary import SweepSummary
 
@@ -66,7 +67,8 @@ def learning_curves(sweep: SweepSummary) -> WebFigure | None:
     """
     cells, labels = sweep.loaded.cells, sweep.loaded.labels
     # A missing cell has no folder, and "" would be the current directory.
-    lines = {str(folder): read_lines(Path(folder)) for folder in cells["folder"] if folder}
+    believed = cells["folder"][cells["status"] != CONTRADICTORY]
+    lines = {str(folder): read_lines(Path(folder)) for folder in believed if folder}
     value = _value(sweep, lines)
     if value is None:
         return None

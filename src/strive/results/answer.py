@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from strive.results.conditions import Condition
+from strive.results.record_row import CONTRADICTORY
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
 
@@ -13,6 +14,11 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
     """Return a short answer: what the cells show, what they do not show, and how much is still missing."""
     cells = sum(len(condition.cells) for condition in conditions)
     done = sum(int((condition.cells["status"] == "done").sum()) for condition in conditions)
+    contradicted = sum(int((condition.cells["status"] == CONTRADICTORY).sum()) for condition in conditions)
+    if not done and contradicted:
+        return (
+            f"No answer: the plan, the records and the files of {contradicted} of {cells} cells contradict each other."
+        )
     if not done:
         return f"Nothing is known yet: none of {cells} cells is done."
     if any(condition.baseline for condition in conditions):
@@ -21,11 +27,13 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
         by_row = _by_row(conditions, layout) if layout.rows and layout.columns and layout.value.better else ""
         sentence = by_row or _best(conditions, layout)
     mixed = [condition for condition in conditions if "versions of" in condition.hole]
-    holes = sum(bool(condition.hole) for condition in conditions) - len(mixed)
+    false = [condition for condition in conditions if CONTRADICTORY in condition.hole]
+    holes = sum(bool(condition.hole) for condition in conditions) - len(mixed) - len(false)
     apart = [condition.label for condition in conditions if condition.no_difference.startswith("other ")]
     dead = [condition.label for condition in conditions if condition.dead]
     parts = [
         f" {_are(holes)} without a mean, for want of cells." if holes else "",
+        f" {_are(len(false))} without a mean, with cells whose files contradict each other." if false else "",
         f" {_are(len(mixed))} without a mean, with cells of several versions." if mixed else "",
         f" Cells that learned nothing are in {_listed(dead, len(conditions))}." if dead else "",
         f" Not compared, for other code or images: {_listed(apart, len(conditions))}." if apart else "",

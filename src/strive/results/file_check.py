@@ -15,6 +15,7 @@ class FileCheck:
     """The result of the comparison."""
 
     contradictions: tuple[str, ...] = ()  # of the plan with its sweep file and with the records that chose its values
+    whole: tuple[str, ...] = ()  # those of them that leave no cell of the plan to be believed
     not_compared: tuple[str, ...] = ()  # what could not be compared, and why
     choices: Mapping[tuple[str, str], Choice] = field(default_factory=dict)  # {(key, repr(per)): as chosen again}
 
@@ -34,6 +35,12 @@ def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> FileCheck:
     problems = changed_file(loaded.plan, sweeps)
     here = f"sweeps/{loaded.file}.yaml"
     place = "the sweep file in plan.json" if planned and (now is None or problems) else here
-    problems += audit_file(loaded.plan, sweep, place)
+    differences = [*audit_file(loaded.plan, sweep, place)]
     choices = audit_choices(loaded.plan, sweep, loaded.folders)
-    return FileCheck(contradictions=(*problems, *choices.problems), not_compared=choices.notes, choices=choices.choices)
+    return FileCheck(
+        contradictions=(*problems, *differences, *choices.problems),
+        # Without a copy in the plan nobody knows whether the plan or the file has changed.
+        whole=(*(differences if planned else ()), *choices.whole),
+        not_compared=choices.notes,
+        choices=choices.choices,
+    )

@@ -55,7 +55,8 @@ class Loaded:
     folders: tuple[Path, ...]  # that hold records
     cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep lists the columns
     metrics: tuple[str, ...]  # of its records, in their order
-    warnings: list[str]  # for example, that two folders hold different results of one cell
+    warnings: list[str]  # contradictions, and which of two records of a cell counts
+    contradictions: tuple[str, ...] = ()  # of the plan and the records with each other, a sentence each
 
     @property
     def labels(self) -> Labels:
@@ -111,7 +112,8 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     read = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
     warnings = [text for text in read.cells.pop("warning") if text]
     records, contradicted = _contradicted(read, plan, audit)
-    warnings += [*map(plain, audit.problems), *contradicted]
+    contradicted = [*map(plain, audit.problems), *contradicted]
+    warnings += contradicted
     columns: Columns = {
         "cell": records.pop("cell").to_numpy(),
         "arm": objects([plain(cell.arm) for cell in plan.cells]),
@@ -120,7 +122,7 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
     columns |= {str(name): records[name].to_numpy() for name in records}
     knobs = _knob_columns(plan)
     own = {key: knob_column(key, columns) for key in (*knobs, *plan.varying)}
-    return Loaded(
+    loaded = Loaded(
         name=name,
         file=plain(plan.file),
         changes=_plain(plan.changes),
@@ -135,7 +137,25 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         cells=_frame(columns | {own[key]: column for key, column in knobs.items()}),
         metrics=read.metrics,
         warnings=warnings,
+        contradictions=tuple(contradicted),
     )
+    return not_believed(loaded, [*map(plain, audit.whole)])
+
+
+def not_believed(loaded: Loaded, why: Sequence[str]) -> Loaded:
+    """Return the sweep without any number of its cells, if a contradiction leaves none to be believed.
+
+    why: these contradictions; [] for none, which returns the sweep as it is.
+    """
+    if not why:
+        return loaded
+    cells = loaded.cells.copy()
+    there = cells["status"] != MISSING
+    cells.loc[there, "status"] = CONTRADICTORY
+    cells.loc[there, "cause"] = why[0] + (f"; and {len(why) - 1} more" if len(why) > 1 else "")
+    cells.loc[there, loaded.numbers] = np.nan
+    cells.loc[there, "dead"] = None
+    return replace(loaded, cells=cells)
 
 
 def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:

@@ -36,9 +36,10 @@ class Audit:
     """Contradictions between a plan and other files."""
 
     cells: Mapping[str, str]  # {cell: why the plan's entry for it cannot be true}, one line each
-    problems: tuple[str, ...]  # contradictions that belong to no single cell, a sentence each
+    problems: tuple[str, ...]  # all contradictions, a sentence each
     notes: tuple[str, ...]  # what could not be compared, and why
     choices: Mapping[tuple[str, str], Choice] = field(default_factory=dict)  # {(key, repr(per)): as chosen again}
+    whole: tuple[str, ...] = ()  # those of the problems that leave no cell of the plan to be believed
 
 
 def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
@@ -47,11 +48,13 @@ def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
     name: name of the folder that holds the plan. folders: runs folders that may hold its records.
     """
     cells = _false_cells(plan, folders)
-    return Audit(
-        cells=cells,
-        problems=(*_grouped(cells), *_misnamed(plan, name), *_left_out(plan, name, folders)),
-        notes=(),
+    whole = (
+        *_misnamed(plan, name),
+        *_left_out(plan, name, folders),
+        *_false_arms(plan),
+        *_false_choices(plan),
     )
+    return Audit(cells=cells, problems=(*_grouped(cells), *whole), notes=(), whole=whole)
 
 
 def is_of_this_app(plan: StoredPlan) -> bool:
@@ -68,7 +71,7 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
 
     sweep: the sweep that was planned.
     """
-    problems, notes, again = [], [], dict[tuple[str, str], Choice]()
+    problems, whole, notes, again = list[str](), list[str](), list[str](), dict[tuple[str, str], Choice]()
     found = {(each.key, repr(each.per)): each for each in plan.choices}
     for spec in sweep.choices(plan.changes):
         parents = _parents(sweep, spec, plan.changes, folders)
@@ -95,7 +98,8 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
                     f"plan.json says {spec.key}={chosen.value} for {values} ({chosen.why}), but the records of"
                     f" {', '.join(spec.sweeps)} say {now.value} ({now.why})"
                 )
-    return Audit(cells={}, problems=tuple(problems), notes=tuple(notes), choices=again)
+                whole += problems[-1:] if now.value != chosen.value else []
+    return Audit(cells={}, problems=tuple(problems), notes=tuple(notes), choices=again, whole=tuple(whole))
 
 
 def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
@@ -237,6 +241,48 @@ def _misnamed(plan: StoredPlan, name: str) -> Iterator[str]:
             f"plan.json says it is of {plan.sweep} ({' '.join([plan.file, *plan.changes]) or 'no overrides'}), which"
             f" is kept as {wanted}, but it lies in {name}"
         )
+
+
+def _false_arms(plan: StoredPlan) -> Iterator[str]:
+    """Yield a sentence for each value of an arm in the plan's copy of the sweep file that the arm's cells lack.
+
+    An arm is no part of an id, so two arms of a plan may have been exchanged. Numbers alone are compared: what a text
+    means, only Hydra says.
+    """
+    try:
+        content = yaml.safe_load(plan.text)
+    except yaml.YAMLError:
+        return
+    arms = content.get("arms") if isinstance(content, dict) else None
+    given = {text.lstrip("+~").partition("=")[0] for text in plan.changes}
+    for arm, own in arms.items() if isinstance(arms, dict) else ():
+        cells = [plan.config(cell) for cell in plan.cells if cell.arm == str(arm)]
+        for key, wanted in own.items() if isinstance(own, dict) else ():
+            if key in given or key.partition(".")[0] in given or not isinstance(wanted, bool | int | float):
+                continue
+            if other := [config[key] for config in cells if key in config and not _equal(config[key], wanted)]:
+                yield (
+                    f"the sweep file in plan.json says {key}={wanted} of arm {arm}, plan.json {other[0]} of"
+                    f" {_count(len(other), 'cell')}"
+                )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    with suppress(TypeError, ValueError):  # a number may stand as text in one of them
+        return isinstance(one, bool) == isinstance(other, bool) and float(one) == float(other)
+    return one == other
+
+
+def _false_choices(plan: StoredPlan) -> Iterator[str]:
+    """Yield a sentence for each chosen value that the cells it was chosen for do not have."""
+    for chosen in plan.choices:
+        configs = [plan.config(cell) for cell in plan.cells if _is_of(plan, cell, chosen.per)]
+        if other := [config[chosen.key] for config in configs if config.get(chosen.key, chosen.value) != chosen.value]:
+            values = " ".join(f"{key}={value}" for key, value in chosen.per.items()) or "all cells"
+            yield (
+                f"plan.json chooses {chosen.key}={chosen.value} for {values}, and has {other[0]} in"
+                f" {_count(len(other), 'cell')} of it"
+            )
 
 
 # -- records that the plan lacks

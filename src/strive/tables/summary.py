@@ -16,7 +16,7 @@ from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.conditions import Condition, make_conditions
 from strive.results.file_check import file_check
-from strive.results.load import Loaded, with_metrics
+from strive.results.load import Loaded, not_believed, with_metrics
 from strive.results.published import off_paper
 from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
@@ -53,6 +53,7 @@ class SweepSummary:
     problems: tuple[str, ...]  # holes and mixtures, a sentence each; --strict and --check fail if there are any
     tidy: pd.DataFrame  # one row for each condition
     footnotes: pd.DataFrame  # one row for each cell of each condition
+    contradictions: tuple[str, ...] = ()  # those of the problems that are contradictions between files
 
 
 def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
@@ -61,11 +62,11 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     Raises ConfigError for a faulty sweep file, PublishedError for a table that is not in paper.yaml.
     """
     table = declared_table(loaded)
-    loaded = with_metrics(loaded, table.value.name)
+    checked = file_check(loaded)
+    loaded = not_believed(with_metrics(loaded, table.value.name), checked.whole)
     conditions = make_conditions(loaded, table, mix=mix)
     effects, no_effects = _effects(loaded, conditions, table)
     notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
-    checked = file_check(loaded)
     caption = _caption(loaded, conditions, table)
     tables = [matrix(conditions, table, caption)] if table.columns else []
     tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table)))
@@ -90,9 +91,9 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         problems=(
             *(f"{condition.label}: {condition.hole}" for condition in conditions if condition.hole),
             *mixtures,
-            *loaded.warnings,
-            *checked.contradictions,
+            *dict.fromkeys((*loaded.warnings, *checked.contradictions)),
         ),
+        contradictions=tuple(dict.fromkeys((*loaded.contradictions, *checked.contradictions))),
         tidy=_tidy(loaded, conditions, table),
         footnotes=_footnotes(conditions, table),
     )
