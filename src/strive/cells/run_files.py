@@ -13,6 +13,7 @@ from strive.cells import records
 from strive.cells.checkpoints import Checkpoints, generations, move, remove, remove_checkpoints
 from strive.cells.history import HISTORY
 from strive.cells.lease import Claim
+from strive.cells.ledger import note_scoring
 from strive.cells.records import Record
 
 CONFIG = "config.yaml"
@@ -94,6 +95,7 @@ class RunFiles:
         # Files are moved only after all have been written, so that old and new ones are never mixed.
         ready = (lambda: self._replace(also, left)) if self.folder != cell else lambda: None
         records.write_record(cell.parent, record, scratch=self._claim.scratch, ready=ready)
+        note_scoring(cell.parent, record)
         if record.status.finished:
             with suppress(OSError):  # the next process removes them
                 remove_checkpoints(cell / checkpoints.path.name)

@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw and write the figures; return the exit code."""
-    from strive.cli.summaries import named_contradictions, sweep_summaries
+    from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
     from strive.figures.effects import FIGURES
 
-    sweeps = sweep_summaries(options, curves=True)
+    sweeps = with_looks(sweep_summaries(options, curves=True))
     for sweep in sweeps:
         for kind, draw in FIGURES.items():
             stem = f"{sweep.loaded.name}-{kind}"

@@ -35,11 +35,11 @@ def run(
     options: argparse.Namespace, further: "Callable[[Sequence[SweepSummary]], Sequence[Table]] | None" = None
 ) -> int:
     """Write the page; return the exit code. further: an app's own tables for the end of the page."""
-    from strive.cli.summaries import named_contradictions, sweep_summaries
+    from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
     from strive.report.page import render_report
     from strive.trackers.upload_state import upload_url
 
-    sweeps = sweep_summaries(options, curves=True)
+    sweeps = with_looks(sweep_summaries(options, curves=True))
     content = render_report(sweeps, list(further(sweeps)) if further else [], upload_url).encode()
     make_folder(options.out.parent)
     write_whole(options.out, content, durable=False)

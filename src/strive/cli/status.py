@@ -1,17 +1,20 @@
 """`strive status`: the state of sweeps, with reasons. Imports no torch."""
 
 import argparse
-import os
+import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from strive.cells.find_record import one_result
 from strive.cells.state import CellState
-from strive.cli.folders import RUNS, Asked, add_sweeps, asked_for, named
+from strive.cli.folders import Asked, add_sweeps, asked_for, named
+from strive.cli.launch_command import launch_command
 from strive.errors import RecordError
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
@@ -64,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which sweeps, from where, and how much is shown."""
     add_sweeps(parser, default="all, a line each")
     parser.add_argument("--failed", action="store_true", help="add the stack traces of failed cells")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: docs/agents.md has its keys")
     parser.add_argument("--watch", action="store_true", help="look again each 2 s until every cell has ended")
 
 
@@ -75,10 +79,13 @@ def run(options: argparse.Namespace) -> int:
     if not console.is_terminal:
         # For files and pipes: full ids and paths on one line each, regardless of the terminal's width.
         console = Console(highlight=False, markup=False, emoji=False, width=100_000, color_system=None)
-    if options.watch:
+    if options.watch and not options.json:
         with suppress(KeyboardInterrupt):
             _watch(look, console)
     look.again()
+    if options.json:
+        print(json.dumps(look.values(), indent=1, allow_nan=False))
+        return 0 if look.finished else 1
     console.print(look.report(console), soft_wrap=not console.is_terminal)
     if text := look.advice([text for text in options.sweeps if "=" in text]):
         console.print(f"\n{printable(text)}", soft_wrap=True)  # on one line, so that it can be copied
@@ -158,17 +165,31 @@ class _Look:
 
     def _command(self, plan: StoredPlan, given: Sequence[str]) -> list[str]:
         """Return the command that launches a sweep again."""
+        typed = [text for text in given if not text.startswith("sweeps=")]
         runs = runs_folder(self._plans[plan.sweep])
-        if start := plan.start:
-            program = ["-m", start["module"]] if start["module"] else [os.path.relpath(start["file"])]
-            return ["python", *program, *start["argv"][1:]]
-        return [
-            *("python", *(plan.program or ["PROGRAM"]), "-m"),
-            *([f"sweeps={plan.file}"] if plan.file else []),
-            *([] if self._asked.overrides else plan.changes),
-            *(text for text in given if not text.startswith("sweeps=")),
-            *([] if runs == RUNS or any(text.startswith("runs=") for text in given) else [f"runs={runs}"]),
-        ]
+        return launch_command(plan, runs, *([] if plan.start else typed), changes=not self._asked.overrides)
+
+    def values(self) -> dict[str, Any]:
+        """Return the last update as JSON values."""
+        return {
+            "version": 1,
+            "finished": self.finished,
+            "unreadable": list(self._unreadable),
+            "sweeps": [self._sweep(plan, statuses) for plan, statuses in self._found],
+        }
+
+    def _sweep(self, plan: StoredPlan, statuses: Sequence[CellStatus]) -> dict[str, Any]:
+        unfinished = any(not each.state.finished for each in statuses)
+        return {
+            "sweep": plan.sweep,
+            "file": plan.file or None,
+            "changes": plan.changes,
+            "question": plan.question or None,
+            "counts": dict(Counter(each.state.value for each in statuses)),
+            "contradictions": self._problems(plan),
+            "cells": [_cell(each) for each in statuses],
+            "command": self._command(plan, []) if unfinished else None,
+        }
 
     def report(self, console: Console) -> RenderableType:
         """Return the report of the last update."""
@@ -209,6 +230,21 @@ class _Look:
                 if (seconds := now - self._beats[each.cell][1]) >= _SILENT_SECONDS:
                     silent[each.cell] = seconds
         return silent
+
+
+def _cell(status: CellStatus) -> dict[str, Any]:
+    return {
+        "cell": status.cell,
+        "state": status.state.value,
+        "status": None if status.status is None else status.status.value,
+        "why": status.why or None,
+        "dead": status.dead,
+        "stale": bool(status.stale),
+        "epochs": status.epochs,
+        "epochs_done": status.epochs_done,
+        "owner": None if status.owner is None else str(status.owner),
+        "log": status.log or None,
+    }
 
 
 def _watch(look: _Look, console: Console) -> None:

@@ -3,13 +3,16 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from strive.cells.ledger import LedgerEntry, add_to_ledger, read_ledger
 from strive.cli.folders import asked_for, named
 from strive.errors import LoadError, UsageError
+from strive.results.comparisons import Looked, scored
 from strive.results.load import load_sweep
 from strive.results.table_choice import UnclearValueError
-from strive.sweeps.plan import plan_folders
-from strive.tables.summary import SweepSummary, summarise_sweep
+from strive.sweeps.plan import plan_folders, runs_folder
+from strive.tables.summary import SweepSummary, compared, summarise_sweep, with_looked
 from strive.trackers.source import WandbSource, open_source
 
 
@@ -57,6 +60,31 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
         where = str(source or ", ".join(map(str, asked.folders)))
         raise LoadError(f"no sweep has a record in {where}; --runs FOLDER reads another folder")
     return sweeps
+
+
+def with_looks(sweeps: Sequence[SweepSummary], *, write: bool = True) -> list[SweepSummary]:
+    """Return the sweeps with the number of comparisons that were looked at in their folders, these among them.
+
+    write: add these to the ledger; a ledger that cannot be written is one line on stderr.
+    """
+    ledgers = dict[Path, dict[str, LedgerEntry]]()
+    own = [compared(sweep) for sweep in sweeps]
+    for sweep, entries in zip(sweeps, own, strict=True):
+        runs = runs_of(sweep)
+        ledger = ledgers.setdefault(runs, read_ledger(runs))
+        new = [*entries.values(), *scored(sweep.loaded, ledger)]
+        if write and (why := add_to_ledger(runs, new)):
+            print(f"note: {why}", file=sys.stderr)
+        ledger |= {entry.id: entry for entry in new}
+    return [
+        with_looked(sweep, Looked.of(ledgers[runs_of(sweep)], entries))
+        for sweep, entries in zip(sweeps, own, strict=True)
+    ]
+
+
+def runs_of(sweep: SweepSummary) -> Path:
+    """Return the runs folder that a sweep's plan was read from."""
+    return runs_folder(plan_folders(sweep.loaded.folders)[sweep.loaded.name])
 
 
 def named_contradictions(sweeps: Sequence[SweepSummary]) -> bool:

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which sweeps, from where, and where the tables go."""
     add_source(parser)
     parser.add_argument("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="where (default: tables)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown: docs/agents.md")
     parser.add_argument("--strict", action="store_true", help="exit 1 if a place has a hole or a mixture")
     parser.add_argument(
         "--check",
@@ -60,10 +61,10 @@ def run(
 
     further: what an app has more to compare these sweeps with, as tables for paper.md and paper.tex.
     """
-    from strive.cli.summaries import named_contradictions, sweep_summaries
+    from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
     from strive.tables.render import latex_tables, markdown, markdown_tables
 
-    sweeps = sweep_summaries(options)
+    sweeps = with_looks(sweep_summaries(options), write=not options.check)
     files = _files(sweeps, options.out)
     tables = list(further(sweeps)) if further else []
     files |= {NUMBERS: _numbers(sweeps, options.out / NUMBERS)}
@@ -75,10 +76,13 @@ def run(
     make_folder(options.out)
     for name, text in files.items():
         write_whole(options.out / name, text.encode(), durable=False)
-    for sweep in sweeps:
-        print(markdown(sweep))
-    if further:
-        print(markdown_tables(tables))
+    if options.json:
+        print(_json(sweeps, tables))
+    else:
+        for sweep in sweeps:
+            print(markdown(sweep))
+        if further:
+            print(markdown_tables(tables))
     print(f"{len(files)} files written to {options.out}/", file=sys.stderr)
     problems = _problems(sweeps)
     if problems and options.strict:
@@ -99,6 +103,13 @@ def _files(sweeps: "Sequence[SweepSummary]", out: Path) -> dict[str, str]:
         files[f"{name}.csv"] = tidy_csv(sweep)
         files[f"{name}.cells.csv"] = footnotes_csv(sweep, out)
     return files
+
+
+def _json(sweeps: "Sequence[SweepSummary]", further: "Sequence[Table]") -> str:
+    from strive.cli.answer import next_step
+    from strive.tables.as_json import answer_json, tables_json, to_json
+
+    return to_json(tables_json([(sweep, answer_json(sweep, "table", next_step(sweep))) for sweep in sweeps], further))
 
 
 def _numbers(sweeps: "Sequence[SweepSummary]", path: Path) -> str:

@@ -135,7 +135,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def simultaneous(
-    differences: Sequence[Difference], bounds: tuple[float, float] = (-math.inf, math.inf)
+    differences: Sequence[Difference], bounds: tuple[float, float] = (-math.inf, math.inf), among: int = 0
 ) -> list[tuple[float, float] | None]:
     """Return intervals that hold for all differences at once: each is the t-interval at level 1 - 0.05 / m.
 
@@ -143,9 +143,9 @@ def simultaneous(
     an interval, as `holm` counts the tests; None for the others. An interval lies below (above) the margin exactly when
     the first step of Holm's correction in `judge` shows no loss (a loss), and excludes 0 exactly when the first step of
     the two-sided tests rejects. A later step may decide a difference whose interval still contains the margin.
-    bounds: as in `difference`.
+    bounds: as in `difference`. among: m, where there are more differences than these.
     """
-    tested = sum(each.low is not None for each in differences)
+    tested = among or sum(each.low is not None for each in differences)
     found: list[tuple[float, float] | None] = []
     for each in differences:
         error = each.sd and _standard_error(each.n, each.sd)
@@ -171,11 +171,8 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
     """
     if not (math.isfinite(margin) and margin > 0):
         raise ValueError(f"the margin must be finite and above 0, got {margin}")
-    ts = [(each.mean - margin) / _standard_error(each.n, each.sd) if each.sd else None for each in differences]
-    below, above = (
-        holm([None if t is None else _tail(each.n - 1, side * t) for each, t in zip(differences, ts, strict=True)])
-        for side in (1, -1)
-    )
+    sides = [one_sided(each, margin) for each in differences]
+    below, above = (holm([each[side] for each in sides]) for side in (0, 1))
     judgements = []
     for p_no_loss, p_loss in zip(below, above, strict=True):
         verdict = Verdict.undecided
@@ -185,6 +182,17 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
             verdict = Verdict.loss
         judgements.append(Judgement(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss))
     return judgements
+
+
+def one_sided(difference: Difference, margin: float) -> Interval:
+    """Return the p-values of two paired t-tests, of a mean of the margin or more and of the margin or less.
+
+    Each is None where there is no spread between the pairs. They are corrected for no other difference.
+    """
+    if not difference.sd:
+        return None, None
+    t = (difference.mean - margin) / _standard_error(difference.n, difference.sd)
+    return _tail(difference.n - 1, t), _tail(difference.n - 1, -t)
 
 
 def best(values: Sequence[Mapping[K, float]]) -> int | None:

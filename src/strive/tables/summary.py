@@ -3,17 +3,19 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from strive.cells.evidence import chance_text
 from strive.cells.history import HISTORY
+from strive.cells.ledger import LedgerEntry
 from strive.cells.metrics import better_of
 from strive.cells.records import PREDICTIONS
 from strive.errors import EffectsError
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
+from strive.results.comparisons import Looked, comparisons
 from strive.results.conditions import Condition, make_conditions
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, not_believed, with_metrics
@@ -54,6 +56,7 @@ class SweepSummary:
     tidy: pd.DataFrame  # one row for each condition
     footnotes: pd.DataFrame  # one row for each cell of each condition
     contradictions: tuple[str, ...] = ()  # those of the problems that are contradictions between files
+    looked: Looked | None = None  # what was looked at in its folder so far; None if nobody has counted
 
 
 def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
@@ -97,6 +100,16 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         tidy=_tidy(loaded, conditions, table),
         footnotes=_footnotes(conditions, table),
     )
+
+
+def compared(sweep: SweepSummary) -> dict[str, LedgerEntry]:
+    """Return the entries of the ledger for all that a sweep's tables compare."""
+    return comparisons(sweep.loaded.name, sweep.conditions, sweep.layout, sweep.effects)
+
+
+def with_looked(sweep: SweepSummary, looked: Looked) -> SweepSummary:
+    """Return the sweep with a note on what was looked at so far."""
+    return replace(sweep, looked=looked, notes=(*sweep.notes, looked.text()))
 
 
 def _title(loaded: Loaded) -> str:

@@ -223,10 +223,10 @@ def _assumptions_text(effects: Effects) -> str:
     found = effects.assumptions
     ratio = _ratio(found.variance_ratio)
     tests = [
-        f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {_p_is(found.p_equal)})"
+        f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {p_is(found.p_equal)})"
     ]
     if found.p_normal is not None:
-        tests.append(f"Shapiro and Wilk's test of normal residuals: {_p_is(found.p_normal)}")
+        tests.append(f"Shapiro and Wilk's test of normal residuals: {p_is(found.p_normal)}")
     said = "Neither assumption of the analysis is rejected"
     if not found.equal_spread:
         said = "The cells contradict the equal spread that p assumes: read 'p, any spread', which does without"
@@ -405,7 +405,8 @@ def p_text(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _p_is(p: float) -> str:
+def p_is(p: float | None) -> str:
+    """Return a p value for a sentence, such as p < 0.001."""
     return f"p = {text}" if (text := p_text(p))[0] != "<" else f"p < {text[1:]}"
 
 

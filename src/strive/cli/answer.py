@@ -1,0 +1,175 @@
+"""`strive answer`: the answer to one sweep's question, and what would decide what is undecided."""
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strive.cli.folders import add_source
+from strive.errors import RecordError, UsageError
+
+if TYPE_CHECKING:  # imports pandas, which --help and completion do without
+    from strive.results.conditions import Condition
+    from strive.tables.summary import SweepSummary
+
+HELP = """\
+Answer the question of a sweep in a sentence, with a line for each comparison:
+the difference, its interval, p and the verdict; what is undecided, and the
+command that would decide it.
+
+  %(prog)s table3                 one sweep
+  %(prog)s table3 --json          for a program: docs/agents.md has the keys
+  %(prog)s table3 --over-ledger   with verdicts that are corrected for every
+                           comparison that was ever looked at in the folder"""
+EXIT = """\
+exit code: 0 decided; 3 undecided; 1 cells are missing, cannot be compared or
+contradict each other; 2 for a mistake in the command or in a sweep file."""
+_CODES = {"decided": 0, "undecided": 3, "incomplete": 1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which sweep, from where, and how the answer is printed."""
+    add_source(parser)
+    parser.usage = "%(prog)s SWEEP [KEY=VALUE ...] [OPTION ...]"
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--over-ledger",
+        action="store_true",
+        help="correct (Holm) for all comparisons in the folder's ledger, not for this table's alone",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the answer; return the exit code."""
+    from strive.cli.summaries import sweep_summaries, with_looks
+    from strive.results.decision import state_of
+    from strive.tables.as_json import answer_json, to_json
+
+    try:
+        sweeps = sweep_summaries(options)
+    except RecordError as error:  # two folders have different results of one cell
+        print(to_json({"version": 1, "state": "incomplete", "contradictions": [str(error)]}) if options.json else error)
+        return 1
+    if len(exact := [sweep for sweep in sweeps if sweep.loaded.name in options.sweeps]) == 1:
+        sweeps = exact
+    if len(sweeps) > 1:
+        raise UsageError(f"which one? {', '.join(sweep.loaded.name for sweep in sweeps)}")
+    (sweep,) = with_looks(sweeps)
+    if options.over_ledger:
+        sweep = _over_ledger(sweep)
+    state = state_of(sweep.conditions, sweep.contradictions).value
+    step = next_step(sweep)
+    if options.json:
+        print(to_json(answer_json(sweep, "ledger" if options.over_ledger else "table", step)))
+    else:
+        print("\n".join(_lines(sweep, step, over_ledger=options.over_ledger)))
+    return _CODES[state]
+
+
+def _over_ledger(sweep: "SweepSummary") -> "SweepSummary":
+    """Return the sweep with verdicts that are corrected for everything in its folder's ledger."""
+    from strive.cells.ledger import read_ledger
+    from strive.cli.summaries import runs_of
+    from strive.results.answer import answer
+    from strive.results.comparisons import corrected
+    from strive.tables.summary import compared
+
+    conditions = corrected(sweep.conditions, sweep.layout, compared(sweep), read_ledger(runs_of(sweep)))
+    return replace(
+        sweep,
+        conditions=tuple(conditions),
+        answer=answer(conditions, sweep.layout),
+        notes=() if sweep.looked is None else (*sweep.notes[:-1], sweep.looked.text(corrected_for_all=True)),
+    )
+
+
+def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
+    """Return what would decide what is undecided: why, and the command as words, or None where none would."""
+    from strive.cli.launch_command import launch_command
+    from strive.cli.summaries import runs_of
+    from strive.results.decision import State, state_of, undecided
+
+    plan, cells = sweep.loaded.plan, sweep.loaded.cells
+    runs = _short(runs_of(sweep))
+    state = state_of(sweep.conditions, sweep.contradictions)
+    if state is State.decided:
+        return None
+    if sweep.contradictions:
+        return {"why": "files contradict each other; put back what was changed", "command": None}
+    missing = int((~cells["status"].isin(["done", "diverged"])).sum())
+    if missing:
+        what = "1 cell has no result" if missing == 1 else f"{missing} cells have no result"
+        return {"why": what, "command": launch_command(plan, runs)}
+    if state is State.incomplete:
+        return {
+            "why": "cells of other code or data are not compared; train the old ones again",
+            "command": launch_command(plan, runs, "hydra.sweeper.retrain=stale"),
+        }
+    seeds = [seed for seed in cells[plan.seed] if isinstance(seed, int)] if plan.seed in cells else []
+    open_ = undecided(sweep.conditions)
+    if not seeds or not open_:
+        return {"why": "these cells do not show it", "command": None}
+    first, number = max(seeds) + 1, max(5, 2 * len(set(seeds)))
+    return {
+        "why": "more of the same seeds, tested again, would spoil the test; a launch of its own, on seeds that nobody"
+        " has looked at, may decide it",
+        "command": launch_command(plan, runs, f"{plan.seed}=range({first},{first + number})"),
+    }
+
+
+def _short(folder: Path) -> Path:
+    """Return a folder relative to the current one, where it lies in it."""
+    try:
+        return folder.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return folder
+
+
+def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: bool) -> list[str]:
+    from strive.plain_text import printable
+    from strive.results.decision import State, state_of, undecided
+
+    compared = [condition for condition in sweep.conditions if condition.baseline]
+    open_ = undecided(sweep.conditions)
+    state = state_of(sweep.conditions, sweep.contradictions)
+    lines = [f"{sweep.title}: {sweep.loaded.question}" if sweep.loaded.question else sweep.title, sweep.answer, ""]
+    lines += [f"  {_compared(each, sweep)}" for each in compared] or [
+        f"  {_mean(each, sweep)}" for each in sweep.conditions
+    ]
+    if state is State.undecided and compared:
+        lines += ["", f"undecided: {', '.join(each.label for each in open_)}"]
+    lines += [f"contradicted: {text}" for text in sweep.contradictions]
+    if step:
+        command = f"\n  {shlex.join(step['command'])}" if step["command"] else ""
+        lines += ["", f"to decide it: {step['why']}{command}"]
+    lines += ["", sweep.looked.text(corrected_for_all=over_ledger)] if sweep.looked else []
+    return ["\n".join(map(printable, line.split("\n"))) for line in lines]
+
+
+def _mean(condition: "Condition", sweep: "SweepSummary") -> str:
+    value, own = sweep.layout.value, condition.summary
+    if own is None:
+        return f"{condition.label}: {condition.hole}"
+    unit = f" {value.own_unit}".rstrip()
+    between = "" if own.low is None else f" ({own.low:.{value.digits}f} to {own.high:.{value.digits}f})"
+    best = ", shown to be the best" if condition.best else ""
+    return f"{condition.label}: {own.mean:.{value.digits}f}{between}{unit}, n = {own.n}{best}"
+
+
+def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
+    from strive.tables.sweep_tables import decision_text, p_is
+
+    value, found, judged = sweep.layout.value, condition.difference, condition.judgement
+    start = f"{condition.label} against {condition.baseline}"
+    if found is None:
+        return f"{start}: {condition.no_difference}"
+    form = f"+.{value.digits}f"
+    low, high = condition.simultaneous or (None, None)
+    between = "" if low is None else f" ({low:{form}} to {high:{form}})"
+    pairs = "1 pair" if found.n == 1 else f"{found.n} pairs"
+    text = f"{start}: {found.mean:{form}}{between} {value.unit}".rstrip()
+    if judged is None:
+        shown = "shown to differ" if condition.decided else "undecided"
+        return f"{text}, {p_is(condition.p_holm)}, {shown}, {pairs}"
+    return f"{text}, no loss {p_is(judged.p_no_loss)}, loss {p_is(judged.p_loss)}: {decision_text(condition)}, {pairs}"

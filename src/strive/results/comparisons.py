@@ -1,0 +1,178 @@
+"""The comparisons of a table as entries of the ledger, and verdicts that are corrected for all of its entries."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from strive.cells.ledger import Kind, LedgerEntry, entry_id, scorings
+from strive.results.conditions import Condition
+from strive.results.load import Loaded
+from strive.results.record_row import metric_column
+from strive.statistics.factorial import Effects
+from strive.statistics.inference import SIDE, Judgement, Verdict, difference, holm, one_sided, simultaneous
+from strive.sweeps.table_spec import TableSpec
+
+_EFFECT = "effect of "
+
+
+def comparisons(
+    name: str, conditions: Sequence[Condition], layout: TableSpec, effects: Effects | None
+) -> dict[str, LedgerEntry]:
+    """Return {ref of a condition, or an effect: entry} for all that a table compares.
+
+    With a baseline these are its differences; without one each condition against the best, as the table marks it. name:
+    of the plan.
+    """
+    found = {}
+    for condition, other in _pairs(conditions, layout):
+        own = difference(condition.values, other.values)
+        sides = one_sided(own, layout.value.sign * layout.margin)
+        better, worse = sides if layout.value.sign > 0 else sides[::-1]
+        found[condition.ref] = LedgerEntry(
+            id=entry_id("comparison", layout.value.name, layout.margin, _numbers(condition), _numbers(other)),
+            kind=Kind.comparison,
+            what=f"{condition.label} against {other.label}",
+            metric=layout.value.name,
+            sweep=name,
+            n=own.n,
+            margin=layout.margin,
+            p_no_loss=better,
+            p_loss=worse,
+        )
+    values = [_numbers(condition) for condition in conditions] if effects else []
+    for effect in effects.effects if effects else ():
+        source = " x ".join(effect.source)
+        p = effect.p if effect.p_unequal is None else effect.p_unequal
+        found[f"{_EFFECT}{source}"] = LedgerEntry(
+            id=entry_id("effect", layout.value.name, source, values),
+            kind=Kind.comparison,
+            what=f"{_EFFECT}{source}",
+            metric=layout.value.name,
+            sweep=name,
+            n=min(len(condition.values) for condition in conditions),
+            # A test without sides counts on both.
+            p_no_loss=p,
+            p_loss=p,
+        )
+    return found
+
+
+def scored(loaded: Loaded, ledger: Mapping[str, LedgerEntry]) -> list[LedgerEntry]:
+    """Return the scorings on test data of cells that the ledger does not have yet."""
+    known = {entry.what for entry in ledger.values() if entry.kind is Kind.scoring}
+    names = [name for name in loaded.metrics if name.startswith("test")]
+    there = loaded.cells[loaded.cells["status"].isin(["done", "diverged"])]
+    columns = zip(there["cell"], *(there[metric_column(name)] for name in names), strict=True)
+    return [
+        entry
+        for cell, *values in columns
+        if cell not in known
+        for entry in scorings(cell, {k: None if v != v else float(v) for k, v in zip(names, values, strict=True)})
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looked:
+    """What was looked at in a runs folder so far."""
+
+    comparisons: int
+    scorings: int
+    own: int  # comparisons of this table
+
+    @classmethod
+    def of(cls, ledger: Mapping[str, LedgerEntry], own: Mapping[str, LedgerEntry]) -> Self:
+        """Count a ledger. own: the entries of a table."""
+        every = {**ledger, **{entry.id: entry for entry in own.values()}}
+        kinds = Counter(entry.kind for entry in every.values())
+        differences = sum(not ref.startswith(_EFFECT) for ref in own)
+        return cls(comparisons=kinds[Kind.comparison], scorings=kinds[Kind.scoring], own=differences)
+
+    def text(self, *, corrected_for_all: bool = False) -> str:
+        """Return it as a sentence below a table. corrected_for_all: whether its verdicts are."""
+        counted = f"{_count(self.comparisons, 'comparison')} and {_count(self.scorings, 'scoring')} of a test set"
+        what = f"Looked at in this folder so far, in all sweeps: {counted} (ledger.jsonl)."
+        if not self.own or self.own == self.comparisons:
+            return what
+        if corrected_for_all:
+            return f"{what} Verdicts and intervals here are corrected for all of these comparisons."
+        return f"{what} Verdicts and intervals here are corrected for the {self.own} of this table alone."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def corrected(
+    conditions: Sequence[Condition],
+    layout: TableSpec,
+    own: Mapping[str, LedgerEntry],
+    ledger: Mapping[str, LedgerEntry],
+) -> list[Condition]:
+    """Return the conditions with their verdicts corrected, by Holm, for everything in a ledger.
+
+    own: the entries of these conditions. The chance of any wrong verdict among all that was ever looked at is 5% at
+    most, half of it on either side.
+    """
+    every = dict(ledger) | {entry.id: entry for entry in own.values()}
+    entries = [entry for entry in every.values() if entry.kind is Kind.comparison]
+    no_loss, loss = (
+        dict(zip((entry.id for entry in entries), _holm([getattr(entry, name) for entry in entries]), strict=True))
+        for name in ("p_no_loss", "p_loss")
+    )
+    found = []
+    # The best is compared with each other one, and has to be better than all.
+    worse = [loss[entry.id] for ref, entry in own.items() if any(ref == each.ref for each in conditions)]
+    shown = all(p is not None and p <= SIDE for p in worse)
+    for condition in conditions:
+        entry = own.get(condition.ref)
+        if entry is None or condition.difference is None:
+            found.append(replace(condition, best=condition.best and shown))
+            continue
+        sides = no_loss[entry.id], loss[entry.id]
+        (interval,) = simultaneous([condition.difference], layout.value.difference_bounds, among=len(entries))
+        condition = replace(condition, simultaneous=interval)
+        if layout.margin:
+            condition = replace(condition, judgement=_judgement(*sides))
+        else:
+            known = [p for p in sides if p is not None]
+            condition = replace(condition, p_holm=min(1.0, 2 * min(known)) if known else None)
+        found.append(replace(condition, stepwise=False))
+    return found
+
+
+def _holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's p-values. What was looked at without a test, such as a single seed, counts as one that failed."""
+    found = holm([1.0 if p is None else p for p in ps])
+    return [None if p is None else each for p, each in zip(ps, found, strict=True)]
+
+
+def _judgement(no_loss: float | None, loss: float | None) -> Judgement:
+    verdict = Verdict.undecided
+    if no_loss is not None and no_loss <= SIDE:
+        verdict = Verdict.no_loss
+    elif loss is not None and loss <= SIDE:
+        verdict = Verdict.loss
+    return Judgement(verdict=verdict, p_no_loss=no_loss, p_loss=loss)
+
+
+def _pairs(conditions: Sequence[Condition], layout: TableSpec) -> Iterable[tuple[Condition, Condition]]:
+    """Yield (condition, the one that it is compared with)."""
+    by_label = {condition.label: condition for condition in conditions}
+    if any(condition.baseline for condition in conditions):
+        for condition in conditions:
+            if condition.difference is not None:
+                yield condition, by_label[condition.baseline]
+        return
+    whole = [condition for condition in conditions if condition.summary is not None]
+    if len(whole) < 2 or layout.value.better is None:
+        return
+    first = min(whole, key=lambda each: layout.value.sign * each.summary.mean if each.summary else 0.0)
+    for condition in whole:
+        if condition is not first and condition.values.keys() == first.values.keys() and len(first.values) > 1:
+            yield condition, first
+
+
+def _numbers(condition: Condition) -> list[list[object]]:
+    """Return what makes a condition what it is: its cells, and their values."""
+    return [sorted(map(str, condition.cells["cell"])), sorted(condition.values.values())]
