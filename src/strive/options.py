@@ -210,6 +210,7 @@ class SweeperOptions(_Options):
     sweep: str = ""  # a sweep file that is not in conf/sweeps, from the current folder or from the app's
     runs: str = "runs"  # folder of records; the study has runs= for it
     dry_run: bool = False  # print the plan and train nothing
+    json: bool = False  # a dry run prints one line of JSON
     retrain: str = "failed"  # none, failed, stale or all; each kind includes the one before it
     parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
     max_gpu_hours: float | None = None  # refuse a plan that takes longer
@@ -229,6 +230,8 @@ class SweeperOptions(_Options):
             raise ConfigError(f"hydra.sweeper.tracker.kind must be auto, none or wandb, got {self.tracker.kind!r}")
         if not self.runs.strip():
             raise ConfigError(f"hydra.sweeper.runs must name a folder, got {self.runs!r}")
+        if self.json and not self.dry_run:
+            raise ConfigError("hydra.sweeper.json=true is for the plan alone: add hydra.sweeper.dry_run=true")
         module, _, function = self.check.partition(":")
         if self.check and not (module and function):
             raise ConfigError(f"hydra.sweeper.check must be package.module:function, got {self.check!r}")

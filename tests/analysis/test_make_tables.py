@@ -250,5 +250,13 @@ def test_tables_are_written_whoever_reads_what_is_printed(ending: str, environ: 
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=os.environ | environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = {path.name for path in (tmp_path / "tables").iterdir()}
-    assert found == {"golden.md", "golden.tex", "golden.csv", "golden.cells.csv", "numbers.tex", "paper.md", "paper.tex"}
+    assert found == {
+        "golden.md",
+        "golden.tex",
+        "golden.csv",
+        "golden.cells.csv",
+        "numbers.tex",
+        "paper.md",
+        "paper.tex",
+    }
     assert "\N{MINUS SIGN} 1 enough" in (tmp_path / "tables" / "golden.md").read_text(encoding="utf-8")

@@ -74,6 +74,24 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
     )
 
 
+def same_weights(cells: Mapping[str, tuple[str, object]]) -> dict[str, str]:
+    """Return {cell: why} for cells of different seeds that ended in the same weights, which training does not do.
+
+    cells: {cell: (weights_sha256, seed)}.
+    """
+    groups: dict[str, list[str]] = {}
+    for cell, (weights, _) in cells.items():
+        if weights:
+            groups.setdefault(weights, []).append(cell)
+    found = {}
+    for group in groups.values():
+        for cell in group:
+            other = next((each for each in group if repr(cells[each][1]) != repr(cells[cell][1])), None)
+            if other is not None:
+                found[cell] = f"its record and that of {other}, of another seed, have the same weights_sha256"
+    return found
+
+
 def dead_text(record: Record, chance: Mapping[str, float] | None = None) -> str:
     """Return why a cell never left chance; "" if it did, or if nobody knows what chance gives.
 

@@ -44,12 +44,13 @@ def run(options: argparse.Namespace) -> int:
     """Print the answer; return the exit code."""
     from strive.cli.summaries import sweep_summaries, with_looks
     from strive.results.decision import state_of
-    from strive.tables.as_json import answer_json, to_json
+    from strive.tables.as_json import VERSION, answer_json, to_json
 
     try:
         sweeps = sweep_summaries(options)
     except RecordError as error:  # two folders have different results of one cell
-        print(to_json({"version": 1, "state": "incomplete", "contradictions": [str(error)]}) if options.json else error)
+        found = {"version": VERSION, "state": "incomplete", "contradictions": [str(error)]}
+        print(to_json(found) if options.json else f"No answer.\ncontradicted: {error}")
         return 1
     if len(exact := [sweep for sweep in sweeps if sweep.loaded.name in options.sweeps]) == 1:
         sweeps = exact

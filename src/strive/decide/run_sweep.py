@@ -1,5 +1,6 @@
 """One launch of a sweep from its plan to its table."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from strive.sweeps.plan_text import (
     counts_line,
     failure_lines,
     hours_lines,
+    plan_json,
     plan_lines,
     remark_lines,
 )
@@ -54,6 +56,7 @@ class SweepRun:
     planner: Planner
     launcher: Launcher
     dry_run: bool = False
+    as_json: bool = False  # what a dry run prints
     parents: bool = False
     max_gpu_hours: float | None = None
     _left: list[str] = field(default_factory=list)  # SLURM jobs that train cells of the last run
@@ -70,7 +73,7 @@ class SweepRun:
             return
         estimates = _estimates(plan)
         if self.dry_run:
-            for line in plan_lines(plan, estimates):
+            for line in [plan_json(plan, estimates)] if self.as_json else plan_lines(plan, estimates):
                 OUTPUT.print(line)
         self._check_hours(plan, estimates)
         if self.dry_run:
@@ -110,7 +113,10 @@ class SweepRun:
                 for job in self._train_parent(list(error.overrides), self.planner.read_sweep(name))
             ]
             if self.dry_run:
-                OUTPUT.print(f"then {sweep.name}, whose cells depend on their results")
+                if self.as_json:
+                    OUTPUT.print(json.dumps({"version": 1, "sweep": sweep.name, "after": list(error.spec.sweeps)}))
+                else:
+                    OUTPUT.print(f"then {sweep.name}, whose cells depend on their results")
                 return None
             if left:
                 self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))

@@ -91,6 +91,7 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
         planner,
         sweeper.launcher,
         dry_run=options.dry_run,
+        as_json=options.json,
         parents=options.parents,
         max_gpu_hours=options.max_gpu_hours,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from strive.cells.evidence import same_weights
 from strive.cells.metrics import better_of, is_dead
 from strive.results.record_row import Columns, chance_column, metric_column
 
@@ -19,16 +20,9 @@ def contradictions(records: Columns, cells: Sequence[str], seeds: Sequence[objec
     records: the columns of load.read_cells. cells: their ids. seeds: as planned.
     """
     done = np.flatnonzero(records["status"] == "done").tolist()
-    found: dict[int, str] = {}
-    same_weights = defaultdict(list)
-    for row in done if _WEIGHTS in records else ():
-        same_weights[records[_WEIGHTS][row]].append(row)
-    same_weights.pop("", None)
-    for rows in same_weights.values():
-        if len({repr(seeds[row]) for row in rows}) > 1:
-            for row in rows:
-                other = next(each for each in rows if seeds[each] != seeds[row])
-                found[row] = f"its record and that of {cells[other]}, of another seed, have the same weights_sha256"
+    weights = {cells[row]: (records[_WEIGHTS][row], seeds[row]) for row in done} if _WEIGHTS in records else {}
+    same = same_weights(weights)
+    found = {row: same[cells[row]] for row in done if cells[row] in same}
     return found | _other_labels(records, cells, [row for row in done if records["labels_sha256"][row]])
 
 

@@ -163,7 +163,7 @@ def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd
     columns: Columns = {str(name): read.cells[name].to_numpy(copy=True) for name in read.cells}
     cells = columns["cell"].tolist()
     fill_chance(columns, read.metrics)
-    found = contradictions(columns, cells, [plan.config(cell).get("seed") for cell in plan.cells])
+    found = contradictions(columns, cells, [plan.config(cell).get(plan.seed) for cell in plan.cells])
     found |= {row: plain(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
     for row, why in found.items():
         if columns["status"][row] != MISSING:

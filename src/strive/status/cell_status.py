@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive.cells import records
-from strive.cells.evidence import check_record, dead_text
+from strive.cells.evidence import check_record, dead_text, same_weights
 from strive.cells.history import HISTORY
 from strive.cells.lease import Owner
 from strive.cells.metrics import result_text
@@ -68,6 +68,7 @@ class _ReadRecord:
     files: Mapping[str, str] = field(default_factory=dict)  # {file: its own hash} of that code
     dead: bool = False
     contradicted: bool = False
+    weights: str = ""  # their hash
 
     @property
     def finished(self) -> bool:
@@ -99,6 +100,8 @@ class StatusReader:
         for cell, why in self._audit(plan).cells.items():
             if found[cell].state.finished:
                 found[cell] = CellStatus(cell=cell, state=CellState.contradictory, why=why)
+        for cell, why in self._same_weights(plan, found).items():
+            found[cell] = CellStatus(cell=cell, state=CellState.contradictory, why=why)
         live = self._launches.live_jobs()
         for cell, current in found.items():
             if current.state.finished:
@@ -111,6 +114,13 @@ class StatusReader:
                 found[cell] = dataclasses.replace(current, state=CellState.waiting, why=_place_in_queue(job))
         self._ask_launches(plan.sweep, found)
         return list(found.values())
+
+    def _same_weights(self, plan: StoredPlan, found: Mapping[str, CellStatus]) -> dict[str, str]:
+        weights = {}
+        for cell in plan.cells:
+            if found[cell.cell].state is CellState.done and (record := self._records.get(cell.cell)):
+                weights[cell.cell] = (record.weights, plan.config(cell).get(plan.seed))
+        return same_weights(weights)
 
     def problems(self, plan: StoredPlan) -> list[str]:
         """Return what contradicts the plan, a sentence each."""
@@ -235,6 +245,7 @@ def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
         code=record.provenance.code_hash,
         files=record.provenance.code_files,
         dead=dead != "",
+        weights=record.outputs.get("weights", ""),
     )
 
 

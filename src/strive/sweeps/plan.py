@@ -350,7 +350,7 @@ def _with_app_parts(content: dict[str, Any]) -> dict[str, Any]:
 
 def write_plan(plan: Plan) -> Path:
     """Write the plan into its folder."""
-    common, factors = _split([identity.flat(planned.config) for planned in plan.cells])
+    common, factors = common_and_own([identity.flat(planned.config) for planned in plan.cells])
     stored = StoredPlan(
         sweep=plan.sweep,
         file=plan.file,
@@ -398,7 +398,7 @@ def _differ(one: Any, other: Any) -> bool:
     return one != other or type(one) is not type(other)
 
 
-def _split(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def common_and_own(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the values that all configs share, and the remaining values of each."""
     first, absent = configs[0] if configs else {}, object()
     varying = [

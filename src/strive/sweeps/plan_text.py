@@ -1,6 +1,9 @@
 """Text of a plan and of a sweep's results, for the terminal."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
 
 from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
@@ -9,7 +12,7 @@ from strive.config import identity
 from strive.format import duration
 from strive.plain_text import printable
 from strive.sweeps.estimate import Estimate
-from strive.sweeps.plan import Action, Plan, Planned
+from strive.sweeps.plan import Action, Plan, Planned, common_and_own
 
 _SHOWN = 20  # names listed before the rest is counted
 _TITLES = {
@@ -39,6 +42,39 @@ def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     yield from plan.notes
     yield counts_line(plan)
     yield from hours_lines(plan, estimates)
+
+
+def plan_json(plan: Plan, estimates: Sequence[Estimate]) -> str:
+    """Return the plan as one line of JSON; docs/agents.md has its keys."""
+    common, own = common_and_own([identity.flat(planned.config) for planned in plan.cells])
+    content = {
+        "version": 1,
+        "sweep": plan.sweep,
+        "file": plan.file or None,
+        "changes": plan.changes,
+        "question": plan.question or None,
+        "runs": str(plan.runs),
+        "counts": {action.value: len(found) for action in Action if (found := plan.having(action))},
+        "common": common,
+        "cells": [
+            {
+                "cell": planned.cell,
+                "arm": planned.arm or None,
+                "action": planned.action.value,
+                "reason": planned.reason,
+                "values": values,
+            }
+            for planned, values in zip(plan.cells, own, strict=True)
+        ],
+        "excluded": [{"overrides": overrides, "reason": reason} for overrides, reason in plan.excluded],
+        "chosen": [msgspec.to_builtins(chosen) for chosen in plan.choices],
+        "notes": [*plan.images, *plan.notes],
+        "hours": [
+            {"device": each.device, "hours": each.hours, "measured": each.measured, "guessed": each.guessed}
+            for each in estimates
+        ],
+    }
+    return json.dumps(content, allow_nan=False)
 
 
 def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]) -> Iterator[str]:
