@@ -57,7 +57,9 @@ def test_the_exit_code_says_whether_the_question_is_decided(
     written(errors)
     assert answered(capsys, code=code)["state"] == state
     assert main(["answer", "golden"]) == code
-    assert capsys.readouterr().out.startswith("golden: Which part?\nAgainst all, with a margin of 0.5 points: ")
+    assert capsys.readouterr().out.startswith(
+        "golden: Which part?\nAgainst all, where a loss of up to 0.5 points counts as none: "
+    )
 
 
 def test_the_object_has_every_line_with_its_numbers_and_what_would_decide_the_rest(capsys: pytest.CaptureFixture[str]):
@@ -67,9 +69,7 @@ def test_the_object_has_every_line_with_its_numbers_and_what_would_decide_the_re
     assert found["metric"] == {"name": "test_error", "unit": "percent", "better": "lower"}
     assert (found["margin"], found["undecided"], found["holes"], found["contradictions"]) == (0.5, ["more"], [], [])
     less, more = found["lines"]
-    assert (less["condition"], less["baseline"], less["verdict"], less["decided"]) == (
-        *("less", "all", "loss shown", True),
-    )
+    assert (less["condition"], less["baseline"], less["verdict"], less["decided"]) == (*("less", "all", "loss", True),)
     assert math.isclose(less["estimate"], 6.1 / 3, rel_tol=1e-9)
     assert less["interval"][0] > 0.5
     assert less["p_loss"] < 0.025 < less["p_no_loss"]
@@ -115,7 +115,9 @@ def test_the_ledger_counts_a_comparison_once_and_one_on_other_seeds_again(capsys
     assert answered(capsys, code=3)["looked_at"] == {"comparisons": 4, "scorings": 18, "own": 2}
     assert main(["tables", "golden", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["sweeps"][0]["notes"]
-    assert notes[-1].startswith("Looked at in this folder so far, in all sweeps: 4 comparisons and 18 scorings")
+    assert notes[-1].startswith(
+        "Looked at with strive in this folder so far, in all sweeps: 4 comparisons and 18 scorings"
+    )
 
 
 def test_over_the_ledger_verdicts_and_intervals_are_corrected_for_all_that_was_looked_at(

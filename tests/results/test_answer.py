@@ -39,8 +39,8 @@ def test_each_verdict_names_its_nets(sweep: Golden):
     add(sweep, "strided", 12.0, 13.1, 14.0)
     add(sweep, "convpool", 9.0, 12.0, 12.0)
     assert said(sweep, COMPARED) == (
-        "Against variant base, with a margin of 0.5 points: no loss shown for variant ALL-CNN; loss shown for variant"
-        " Strided; undecided for variant ConvPool."
+        "Against variant base, where a loss of up to 0.5 points counts as none: loss ruled out for variant ALL-CNN;"
+        " loss shown for variant Strided; undecided for variant ConvPool."
     )
 
 
@@ -98,7 +98,7 @@ def test_a_table_with_columns_says_which_of_them_is_smallest_in_which_rows(sweep
         sweep.cell({"model.variant": variant, "optimizer.lr": 0.05}, at_low)
         sweep.cell({"model.variant": variant, "optimizer.lr": 0.1}, at_high)
     assert said(sweep, study_table(rows=("model.variant",), columns=("optimizer.lr",))) == (
-        "Smallest test error: lr 0.05 for variant base; lr 0.1 for variant Strided."
+        "Smallest mean test error, untested: lr 0.05 for variant base; lr 0.1 for variant Strided."
         " 1 place is without a mean, for want of cells."
     )
 
@@ -110,7 +110,9 @@ def test_many_baselines_are_counted(sweep: Golden):
     table = study_table(
         rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"}, margin=1
     )
-    assert said(sweep, table).startswith("Against 5 baselines, with a margin of 1 points: undecided for 5 of 5.")
+    assert said(sweep, table).startswith(
+        "Against 5 baselines, where a loss of up to 1 points counts as none: undecided for 5 of 5."
+    )
 
 
 def test_conditions_of_several_versions_are_told_apart_from_those_that_lack_cells(sweep: Golden):

@@ -150,7 +150,7 @@ def test_a_verdict_of_a_later_step_of_holm_is_marked_and_its_interval_contains_t
     add(sweep, "a", "strided", 10.19, 11.2, 12.21)
     add(sweep, "a", "all_cnn", 10.1, 11.2, 12.3)
     found = difference_table(made(sweep, PAPERS), PAPERS)
-    assert [line[-1] for line in texts(found)] == ["no loss shown", "no loss shown†"]
+    assert [line[-1] for line in texts(found)] == ["loss ruled out", "loss ruled out†"]
     # 0.2 + 6.2053 * 0.1 / sqrt(3)
     assert texts(found)[1][4] == "-0.16 to +0.56"
     assert len(found.notes) == 1

@@ -159,7 +159,7 @@ def _mean(condition: "Condition", sweep: "SweepSummary") -> str:
 
 
 def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
-    from strive.tables.sweep_tables import decision_text, p_is
+    from strive.tables.sweep_tables import decision_text, p_is, p_text
 
     value, found, judged = sweep.layout.value, condition.difference, condition.judgement
     start = f"{condition.label} against {condition.baseline}"
@@ -173,4 +173,5 @@ def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
     if judged is None:
         shown = "shown to differ" if condition.decided else "undecided"
         return f"{text}, {p_is(condition.p_holm)}, {shown}, {pairs}"
-    return f"{text}, no loss {p_is(judged.p_no_loss)}, loss {p_is(judged.p_loss)}: {decision_text(condition)}, {pairs}"
+    tests = f"p to rule a loss out {p_text(judged.p_no_loss)}, to show one {p_text(judged.p_loss)}"
+    return f"{text}: {decision_text(condition)} ({tests}; {pairs})"

@@ -186,7 +186,7 @@ def _difference_caption(sweep: SweepSummary) -> str:
         return f"{what} p: two-sided paired t-tests, Holm-corrected over all differences.{mark}"
     margin = f"{sweep.layout.margin:g} {sweep.layout.value.unit}".rstrip()
     return (
-        f"{what} Circle, no loss shown: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
+        f"{what} Circle, loss ruled out: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
         " it is shown to be more. Diamond: undecided. One-sided paired t-tests at 2.5%, Holm-corrected over all"
         f" differences.{mark}"
     )

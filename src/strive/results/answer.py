@@ -59,7 +59,7 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
         if labels:
             parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
     margin = f"{layout.margin:g} {layout.value.unit}".rstrip()
-    return f"Against {against}, with a margin of {margin}: {'; '.join(parts)}."
+    return f"Against {against}, where a loss of up to {margin} counts as none: {'; '.join(parts)}."
 
 
 def _differing(conditions: Sequence[Condition], layout: TableSpec) -> str:
@@ -90,7 +90,7 @@ def _by_row(conditions: Sequence[Condition], layout: TableSpec) -> str:
         f"{column} for {_listed(labels, complete)}"
         for column, labels in sorted(won.items(), key=lambda each: -len(each[1]))
     ]
-    return f"{layout.value.best.capitalize()} {layout.value.words}: {'; '.join(parts)}." if parts else ""
+    return f"{layout.value.best.capitalize()} mean {layout.value.words}, untested: {'; '.join(parts)}." if parts else ""
 
 
 def _best(conditions: Sequence[Condition], layout: TableSpec) -> str:

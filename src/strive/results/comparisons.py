@@ -91,7 +91,7 @@ class Looked:
     def text(self, *, corrected_for_all: bool = False) -> str:
         """Return it as a sentence below a table. corrected_for_all: whether its verdicts are."""
         counted = f"{_count(self.comparisons, 'comparison')} and {_count(self.scorings, 'scoring')} of a test set"
-        what = f"Looked at in this folder so far, in all sweeps: {counted} (ledger.jsonl)."
+        what = f"Looked at with strive in this folder so far, in all sweeps: {counted} (ledger.jsonl)."
         if not self.own or self.own == self.comparisons:
             return what
         if corrected_for_all:

@@ -48,7 +48,7 @@ class Difference:
 class Verdict(StrEnum):
     """The conclusion about a loss against the baseline."""
 
-    no_loss = "no loss shown"
+    no_loss = "loss ruled out"
     loss = "loss shown"
     undecided = "undecided"
 

@@ -78,7 +78,7 @@ def line_json(condition: Condition, conditions: Sequence[Condition]) -> Json:
         "p": condition.p_holm,
         "p_no_loss": None if judged is None else judged.p_no_loss,
         "p_loss": None if judged is None else judged.p_loss,
-        "verdict": None if judged is None else judged.verdict.value,
+        "verdict": None if judged is None else judged.verdict.name,
         "decided": condition.decided,
         "look": None,
         "why_not": condition.no_difference or None,

@@ -153,8 +153,8 @@ def _sampling(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec)
     many = " or ".join(f"{size:,}" for size in sorted(sizes))
     what = loaded.labels.measured.get(table.value.name, "examples")
     return (
-        f" No interval contains the sampling error of the {many} {what}, which all cells share: up to"
-        f" {largest:.{table.value.digits}f} {table.value.unit} for a single value,"
+        f" Intervals are about further seeds on the same {many} {what}. What other {what} would change is in none of"
+        f" them: its standard error is up to {largest:.{table.value.digits}f} {table.value.unit} for a single value,"
         " √(p(1 - p)/n)."
     )
 

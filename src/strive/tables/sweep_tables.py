@@ -38,7 +38,10 @@ def error_table(
         Column(title="n", help="cells that differ in seed alone and are done"),
         Column(title=table.value.title, help="mean over seeds; for n = 1 the one value"),
         Column(title="sd", help="sample standard deviation over seeds (n - 1)"),
-        Column(title="95% interval", help="of the mean, Student's t over seeds"),
+        Column(
+            title="95% interval",
+            help="of the mean, Student's t over seeds; says nothing of the difference of two lines",
+        ),
     ]
     if papers:
         columns += [
@@ -50,7 +53,11 @@ def error_table(
                 help="where one further value of ours lies with probability 95%: mean ± t · sd · √(1 + 1/n)",
                 latex=False,
             ),
-            Column(title="fits", numeric=False, help="whether the paper's number lies in our 95% prediction interval"),
+            Column(
+                title="fits",
+                numeric=False,
+                help="whether the paper's number lies in our 95% prediction interval; a wide one contains much",
+            ),
         ]
     rows = []
     for condition, rule in ruled(conditions, table):
@@ -163,7 +170,7 @@ def _difference_caption(table: TableSpec) -> str:
         )
     margin, below, above = _margin_sides(table)
     return (
-        f"{what} 'No loss shown': the mean difference is shown to be {below} {margin}; 'loss shown': it is shown to be"
+        f"{what} 'Loss ruled out': the mean difference is shown to be {below} {margin}; 'loss shown': it is shown to be"
         f" {above} it (one-sided paired t-tests, each p at most 0.025, Holm-corrected over the lines of this table);"
         f" else undecided. With a verdict, the simultaneous interval lies wholly on one side of the margin."
         " Seeds that are added until a verdict comes spoil it: plan their number."
@@ -186,7 +193,8 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
         title="Main effects and interactions",
         caption=(
             f"Analysis of variance over all cells{block}; residual standard deviation {spread},"
-            f" {effects.residual_df} degrees of freedom. Share: partial eta squared. Each p is of its line alone."
+            f" {effects.residual_df} degrees of freedom. Share: partial eta squared, of what no other"
+            " effect explains; shares do not add up to 1. Each p is of its line alone."
             f" {_assumptions_text(effects)}"
         ),
         columns=(
@@ -227,7 +235,7 @@ def _assumptions_text(effects: Effects) -> str:
     ]
     if found.p_normal is not None:
         tests.append(f"Shapiro and Wilk's test of normal residuals: {p_is(found.p_normal)}")
-    said = "Neither assumption of the analysis is rejected"
+    said = "Neither assumption of the analysis is rejected, which few seeds seldom can"
     if not found.equal_spread:
         said = "The cells contradict the equal spread that p assumes: read 'p, any spread', which does without"
     elif not found.normal:
