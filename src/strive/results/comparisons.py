@@ -173,6 +173,6 @@ def _pairs(conditions: Sequence[Condition], layout: TableSpec) -> Iterable[tuple
             yield condition, first
 
 
-def _numbers(condition: Condition) -> list[list[object]]:
+def _numbers(condition: Condition) -> tuple[list[str], list[float]]:
     """Return what makes a condition what it is: its cells, and their values."""
-    return [sorted(map(str, condition.cells["cell"])), sorted(condition.values.values())]
+    return sorted(map(str, condition.cells["cell"])), sorted(condition.values.values())

@@ -269,8 +269,8 @@ def _false_arms(plan: StoredPlan) -> Iterator[str]:
 
 def _equal(one: Any, other: Any) -> bool:
     with suppress(TypeError, ValueError):  # a number may stand as text in one of them
-        return isinstance(one, bool) == isinstance(other, bool) and float(one) == float(other)
-    return one == other
+        return isinstance(one, bool) is isinstance(other, bool) and float(one) == float(other)
+    return bool(one == other)
 
 
 def _false_choices(plan: StoredPlan) -> Iterator[str]:
