@@ -40,6 +40,8 @@ def study_record(
         failure = Failure(cause="x", traceback="")
     flat = identity.flat(config)
     science = identity.science(flat)
+    if outputs is OUTPUTS and flat["seed"]:  # two seeds do not end in the same weights
+        outputs = OUTPUTS | {"weights": f"{flat['seed']:064d}"}
     return Record(
         schema=records.SCHEMA,
         cell=identity.cell_id(config),

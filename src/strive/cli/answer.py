@@ -18,10 +18,11 @@ Answer the question of a sweep in a sentence, with a line for each comparison:
 the difference, its interval, p and the verdict; what is undecided, and the
 command that would decide it.
 
-  %(prog)s table3                 one sweep
-  %(prog)s table3 --json          for a program: docs/agents.md has the keys
-  %(prog)s table3 --over-ledger   with verdicts that are corrected for every
-                           comparison that was ever looked at in the folder"""
+  %(prog)s table3           one sweep
+  %(prog)s table3 --json    for a program: docs/agents.md has the keys
+  %(prog)s table3 --over-ledger
+                         with verdicts that are corrected for every comparison
+                         that was ever looked at in the folder"""
 EXIT = """\
 exit code: 0 decided; 3 undecided; 1 cells are missing, cannot be compared or
 contradict each other; 2 for a mistake in the command or in a sweep file."""
@@ -107,6 +108,8 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
             "why": "cells of other code or data are not compared; train the old ones again",
             "command": launch_command(plan, runs, "hydra.sweeper.retrain=stale"),
         }
+    if plan.seed in sweep.layout.keys:
+        return {"why": "these lines differ in their seed alone; one is no better choice than another", "command": None}
     seeds = [seed for seed in cells[plan.seed] if isinstance(seed, int)] if plan.seed in cells else []
     open_ = undecided(sweep.conditions)
     if not seeds or not open_:
@@ -172,6 +175,7 @@ def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
     text = f"{start}: {found.mean:{form}}{between} {value.unit}".rstrip()
     if judged is None:
         shown = "shown to differ" if condition.decided else "undecided"
-        return f"{text}, {p_is(condition.p_holm)}, {shown}, {pairs}"
+        p = "no test" if condition.p_holm is None else p_is(condition.p_holm)
+        return f"{text}, {p}, {shown}, {pairs}"
     tests = f"p to rule a loss out {p_text(judged.p_no_loss)}, to show one {p_text(judged.p_loss)}"
     return f"{text}: {decision_text(condition)} ({tests}; {pairs})"

@@ -27,9 +27,9 @@ In Markdown a number stands between <!-- strive: KEY --> and <!-- / -->, as in
 and a table, on lines of its own, between <!-- strive: table3/errors --> and
 <!-- / -->. The keys stand in numbers.tex, which `strive tables` writes."""
 EXIT = """\
-exit code: 0 if all agree, or do after --write; 1 for a number or a table that is
-stale, a key that does not exist and a mark without its end; 2 for a mistake in
-the command. --write changes nothing but what stands between marks."""
+exit code: 0 if all agree, or do after --write; 1 for a number or a table that
+is stale, a key that does not exist and a mark without its end; 2 for a mistake
+in the command. --write changes nothing but what stands between marks."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from strive.plain_text import printable
 # {subcommand: what it does, in half a line}
 COMMANDS = {
     "status": "how sweeps stand: done, running, waiting, failed and why",
-    "answer": "one sweep's answer in a sentence: decided, or what would decide it",
+    "answer": "one sweep's answer in a sentence, and what would decide it",
     "tables": "their answers with statistics, as Markdown, LaTeX and CSV",
     "check": "are the numbers in a page or a paper those of the records?",
     "figures": "learning curves, effects and seeds, as PDF, SVG and PNG",
