@@ -246,7 +246,7 @@ def _hold(design: LookDesign, found: Found, seen: Seen, losses: Numbers) -> Flag
     means, sds = (np.take_along_axis(each, at, -1)[..., 0] for each in (seen.means, seen.sds))
     # Of a mean of 0 and an sd of 1, the upper end is half the width in sds.
     halves = [interval(design, look, 0.0, 1.0, design.alpha / 2 / LINES)[1] for look in range(len(design.looks))]
-    hold: Flags = (np.abs(means - losses) <= np.array(halves)[found.look] * sds).all(-1)
+    hold: Flags = np.all(np.abs(means - losses) <= np.array(halves)[found.look] * sds, axis=-1)
     return hold
 
 
