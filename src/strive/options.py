@@ -213,7 +213,8 @@ class SweeperOptions(_Options):
     json: bool = False  # a dry run prints one line of JSON
     retrain: str = "failed"  # none, failed, stale or all; each kind includes the one before it
     parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
-    max_gpu_hours: float | None = None  # refuse a plan that takes longer
+    until: str = ""  # decided: train the seeds of one look after the other (seeds: in the sweep file)
+    max_gpu_hours: float | None = None  # refuse a plan that takes longer; with until=decided, stop before such a look
     logistics: list[str] = field(default_factory=list)  # keys that decide no number: [paths.*, num_workers]
     absent: dict[str, Any] = field(default_factory=dict)  # {key: what a cell meant that was trained without the key}
     seed: str = "seed"  # the key that makes replicates
@@ -226,6 +227,8 @@ class SweeperOptions(_Options):
         legal = ("none", "failed", "stale", "all")
         if self.retrain not in legal:
             raise ConfigError(f"hydra.sweeper.retrain must be one of {', '.join(legal)}, got {self.retrain!r}")
+        if self.until not in ("", "decided"):
+            raise ConfigError(f"hydra.sweeper.until must be decided, or be left out, got {self.until!r}")
         if self.tracker.kind not in ("auto", "none", "wandb"):
             raise ConfigError(f"hydra.sweeper.tracker.kind must be auto, none or wandb, got {self.tracker.kind!r}")
         if not self.runs.strip():

@@ -91,6 +91,7 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     from strive.cli.launch_command import launch_command
     from strive.cli.summaries import runs_of
     from strive.results.decision import State, state_of, undecided
+    from strive.results.looks import not_needed
 
     plan, cells = sweep.loaded.plan, sweep.loaded.cells
     runs = _short(runs_of(sweep))
@@ -99,10 +100,12 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
         return None
     if sweep.contradictions:
         return {"why": "files contradict each other; put back what was changed", "command": None}
-    missing = int((~cells["status"].isin(["done", "diverged"])).sum())
+    needed = ~cells["cell"].isin(list(not_needed(sweep.loaded, sweep.conditions)))
+    missing = int((needed & ~cells["status"].isin(["done", "diverged"])).sum())
     if missing:
-        what = "1 cell has no result" if missing == 1 else f"{missing} cells have no result"
-        return {"why": what, "command": launch_command(plan, runs)}
+        of = " that the looks need" if sweep.layout.looks is not None else ""
+        what = f"1 cell{of} has no result" if missing == 1 else f"{missing} cells{of} have no result"
+        return {"why": what, "command": launch_command(plan, runs, *(["hydra.sweeper.until=decided"] if of else []))}
     if state is State.incomplete:
         return {
             "why": "cells of other code or data are not compared; train the old ones again",

@@ -15,7 +15,8 @@ from strive.cells.find_record import one_result
 from strive.cells.state import CellState
 from strive.cli.folders import Asked, add_sweeps, asked_for, named
 from strive.cli.launch_command import launch_command
-from strive.errors import RecordError
+from strive.errors import RecordError, StriveError
+from strive.format import counted
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
@@ -44,11 +45,13 @@ running        the line names host and process, or SLURM's job
 waiting        for a worker of a launch on this machine, or in SLURM's queue
 stopped        begun, and left by its process; the next launch goes on from the
                checkpoint
-missing        not begun, and in no launch; the next one trains it
+missing        not begun, and in no launch; the next one trains it. Cells that no
+               look needs so far are only counted
 dead           done, but no better than always naming the largest class
 contradictory  the plan or another file of the cell contradicts the record"""
 _SECONDS = 2.0  # between two updates
 _SILENT_SECONDS = 10.0  # an owner sends a heartbeat every 2 s
+_NOT_ENDED = (CellState.missing, CellState.stopped)
 # Of a cell that is in several folders, the state that comes first here is its state.
 _RANK = (
     CellState.done,
@@ -102,6 +105,7 @@ class _Look:
         self._tracebacks = tracebacks
         self._readers = {folder: StatusReader(folder) for folder in asked.folders}
         self._found: list[tuple[StoredPlan, list[CellStatus]]] = []
+        self._looks: dict[str, list[str]] = {}  # {sweep: where its looks stand}
         self._unreadable: list[str] = []
         self._beats: dict[str, tuple[tuple[str, int], float]] = {}  # {cell: (its owner's last heartbeat, arrival time)}
 
@@ -124,7 +128,29 @@ class _Look:
                 if one.state.finished and other.state.finished:
                     one_result(one.cell, list(self._readers))
                 statuses[number] = min(one, other, key=lambda status: _RANK.index(status.state))
-        return statuses
+        return self._without_later_looks(plan, statuses)
+
+    def _without_later_looks(self, plan: StoredPlan, statuses: list[CellStatus]) -> list[CellStatus]:
+        """Return the status of the cells that a look needs, or that are trained all the same."""
+        self._looks.pop(plan.sweep, None)
+        if "seeds" not in plan.text:
+            return statuses
+        from strive.results.load import load_sweep  # pandas, which other sweeps do without
+        from strive.results.look_state import LookState
+
+        try:
+            state = LookState.of(load_sweep(plan.sweep, self._asked.folders))
+        except StriveError as error:
+            self._looks[plan.sweep] = [f"where its looks stand cannot be told: {error}"]
+            return statuses
+        if state is None:
+            return statuses
+        beyond = {each.cell for each in statuses if each.state in _NOT_ENDED} & state.not_needed
+        more = (
+            f"{counted(len(beyond), 'more cell')} of the sweep {'is' if len(beyond) == 1 else 'are'} not needed so far"
+        )
+        self._looks[plan.sweep] = [*state.text(), *([more] if beyond else [])]
+        return [each for each in statuses if each.cell not in beyond]
 
     @property
     def _queue_error(self) -> str:
@@ -167,7 +193,8 @@ class _Look:
         """Return the command that launches a sweep again."""
         typed = [text for text in given if not text.startswith("sweeps=")]
         runs = runs_folder(self._plans[plan.sweep])
-        return launch_command(plan, runs, *([] if plan.start else typed), changes=not self._asked.overrides)
+        until = ["hydra.sweeper.until=decided"] if plan.sweep in self._looks else []
+        return launch_command(plan, runs, *([] if plan.start else [*until, *typed]), changes=not self._asked.overrides)
 
     def values(self) -> dict[str, Any]:
         """Return the last update as JSON values."""
@@ -213,6 +240,7 @@ class _Look:
                 launch=self._readers[runs_folder(self._plans[plan.sweep])].last_launch(plan.sweep),
                 queue_error=self._queue_error,
                 problems=self._problems(plan),
+                looks=self._looks.get(plan.sweep, ()),
                 tracebacks=self._tracebacks,
                 silent=self._silent(statuses),
                 width=console.width if console.is_terminal else None,

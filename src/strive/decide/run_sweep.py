@@ -12,13 +12,14 @@ from strive.cells import records
 from strive.cells.records import Record
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
+from strive.decide.plan_looks import looks_of, now
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import runs_option
 from strive.launch.submission import Submission, write_submission
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
-from strive.sweeps.plan import Action, Plan, plan_name, sweep_folder, write_plan
+from strive.sweeps.plan import Action, Plan, Planned, plan_name, sweep_folder, write_plan
 from strive.sweeps.plan_text import (
     counts_line,
     failure_lines,
@@ -68,17 +69,23 @@ class SweepRun:
         Raises ConfigError for a user's mistake before any training starts, CellsFailedError
         if a cell has no result in the end.
         """
-        plan = self._planned(arguments, sweep)
+        plan = self.planned(arguments, sweep)
         if plan is None:
             return
-        estimates = _estimates(plan)
+        looks = looks_of(plan, sweep)
+        estimates = estimates_of(plan)
         if self.dry_run:
-            for line in [plan_json(plan, estimates)] if self.as_json else plan_lines(plan, estimates):
+            lines = [plan_json(plan, estimates)] if self.as_json else plan_lines(plan, estimates)
+            for line in (*lines, *(looks.text() if looks and not self.as_json else ())):
                 OUTPUT.print(line)
         self._check_hours(plan, estimates)
         if self.dry_run:
             return
         write_plan(plan)
+        if looks is not None:
+            looks.fix(plan.folder, now())
+            if changes := looks.changes():
+                CONSOLE.print(f"tables give no verdict: since the first look, {changes}")
         for line in (*plan.images, *plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
         ended = self.launched(plan)
@@ -90,7 +97,7 @@ class SweepRun:
         if isinstance(self.launcher.options, LocalOptions) and self.launcher.options.detach:
             CONSOLE.print(f"nothing was trained; to train: strive work {plan.sweep}{runs_option(plan.runs)}")
             return
-        _report(plan, ended)
+        report(plan, ended)
 
     def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
         """Train another sweep's missing cells; return the SLURM jobs that will train the rest."""
@@ -98,7 +105,7 @@ class SweepRun:
         self.run(arguments, sweep)
         return self._left
 
-    def _planned(self, arguments: Sequence[str], sweep: Sweep | None, failed_before: str = "") -> Plan | None:
+    def planned(self, arguments: Sequence[str], sweep: Sweep | None, failed_before: str = "") -> Plan | None:
         """Return the plan after training the parents; None if SLURM jobs train them and then restart this command."""
         try:
             plan = self.planner.plan(arguments, sweep)
@@ -121,15 +128,20 @@ class SweepRun:
             if left:
                 self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))
                 return None
-            return self._planned(arguments, sweep, failed_before=str(error))
+            return self.planned(arguments, sweep, failed_before=str(error))
         return plan
 
-    def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:
+    def hours_limit(self) -> float | None:
+        """Return hydra.sweeper.max_gpu_hours. Raises ConfigError for one that means nothing."""
         limit = self.max_gpu_hours
+        if limit is not None and (limit <= 0 or not math.isfinite(limit)):
+            raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
+        return limit
+
+    def _check_hours(self, plan: Plan, estimates: Sequence[Estimate]) -> None:
+        limit = self.hours_limit()
         if limit is None:
             return
-        if limit <= 0 or not math.isfinite(limit):
-            raise ConfigError(f"hydra.sweeper.max_gpu_hours must be above 0, got {limit}")
         if not any(planned.action.trains for planned in plan.cells):
             return
         if not any(planned.flops for planned in plan.cells):
@@ -150,7 +162,7 @@ class SweepRun:
 
     def launched(self, plan: Plan) -> dict[str, CellOutcome]:
         """Train a plan's missing cells, and return how those ended."""
-        todo = [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
+        todo = missing(plan)
         if not todo:
             return {}
         submission = write_submission(plan, todo, self.launcher.name, asdict(self.launcher.options))
@@ -161,7 +173,13 @@ class SweepRun:
         return self.launcher.train(submission, title=plan.sweep)
 
 
-def _estimates(plan: Plan) -> list[Estimate]:
+def missing(plan: Plan) -> list[Planned]:
+    """Return the cells that are to be trained, or that others train."""
+    return [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
+
+
+def estimates_of(plan: Plan) -> list[Estimate]:
+    """Return how long a plan takes, on each device that such cells were trained on."""
     works = [
         Work(config=planned.config, images=planned.num_train * planned.epochs_left, flops=planned.flops)
         for planned in plan.cells
@@ -170,7 +188,7 @@ def _estimates(plan: Plan) -> list[Estimate]:
     return estimate_hours(works, plan.runs)
 
 
-def _report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
+def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
     """Print the table of test errors; raise CellsFailedError if a cell has no result."""
     finished: dict[str, Record] = {}
     for planned in plan.cells:

@@ -21,6 +21,7 @@ from strive.config.exit_codes import exit_codes
 from strive.config.schema import is_typed
 from strive.console import CONSOLE
 from strive.decide.run_sweep import Launcher, SweepRun
+from strive.decide.until_decided import UntilDecided
 from strive.errors import ConfigError, ExternalError, NoSlurmError
 from strive.format import counted
 from strive.hydra_app.app import APP
@@ -99,7 +100,10 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
         raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
     found = read(name or options.sweep) if name or options.sweep else None
     with nullcontext() if options.dry_run else notified(found.name if found else "multirun"):
-        run.run(rest, found)
+        if options.until:
+            UntilDecided(run).run(rest, found)
+        else:
+            run.run(rest, found)
 
 
 def use_foreign(sweeper: Sweeper) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from strive.results.conditions import Condition
+from strive.results.line_look import looks_text
 from strive.results.record_row import CONTRADICTORY
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
@@ -50,16 +51,26 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
         return f"No difference from {against} is known yet."
     if not layout.margin:
         return f"Compared with {against}: {_differing(conditions, layout)}."
+    if any(condition.withheld for condition in conditions):
+        return f"Compared with {against}, without a verdict: the looks are not those that were fixed."
     judged = [condition for condition in conditions if condition.judgement is not None]
     parts = []
     for verdict in Verdict:
         labels = [
-            condition.label for condition in judged if condition.judgement and condition.judgement.verdict is verdict
+            _with_look(condition)
+            for condition in judged
+            if condition.judgement and condition.judgement.verdict is verdict
         ]
         if labels:
             parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
     margin = f"{layout.margin:g} {layout.value.unit}".rstrip()
-    return f"Against {against}, where a loss of up to {margin} counts as none: {'; '.join(parts)}."
+    looks = f", {looks_text(layout.looks.looks)}" if layout.looks is not None else ""
+    return f"Against {against}, where a loss of up to {margin} counts as none{looks}: {'; '.join(parts)}."
+
+
+def _with_look(condition: Condition) -> str:
+    """Return a line's label, and where looks decide, at which look it was."""
+    return f"{condition.label} ({condition.look.at})" if condition.look is not None else condition.label
 
 
 def _differing(conditions: Sequence[Condition], layout: TableSpec) -> str:

@@ -26,6 +26,11 @@ def comparisons(
     """
     found = {}
     for condition, other in _pairs(conditions, layout):
+        if condition.withheld:
+            continue
+        if condition.look is not None:
+            found[condition.ref] = _of_looks(name, condition, other, layout)
+            continue
         own = difference(condition.values, other.values)
         sides = one_sided(own, layout.value.sign * layout.margin)
         better, worse = sides if layout.value.sign > 0 else sides[::-1]
@@ -56,6 +61,23 @@ def comparisons(
             p_loss=p,
         )
     return found
+
+
+def _of_looks(name: str, condition: Condition, other: Condition, layout: TableSpec) -> LedgerEntry:
+    """Return the entry of a line that is looked at several times: all looks are one comparison, as its p says."""
+    found, judged = condition.difference, condition.judgement
+    assert found is not None
+    return LedgerEntry(
+        id=entry_id("looks", layout.value.name, layout.margin, condition.first_look, other.first_look),
+        kind=Kind.comparison,
+        what=f"{condition.label} against {other.label}",
+        metric=layout.value.name,
+        sweep=name,
+        n=found.n,
+        margin=layout.margin,
+        p_no_loss=judged.p_no_loss if judged else None,
+        p_loss=judged.p_loss if judged else None,
+    )
 
 
 def scored(loaded: Loaded, ledger: Mapping[str, LedgerEntry]) -> list[LedgerEntry]:
@@ -131,7 +153,8 @@ def corrected(
             continue
         sides = no_loss[entry.id], loss[entry.id]
         (interval,) = simultaneous([condition.difference], layout.value.difference_bounds, among=len(entries))
-        condition = replace(condition, simultaneous=interval)
+        # That of the looks holds for this table's lines alone.
+        condition = replace(condition, simultaneous=interval if condition.look is None else None)
         if layout.margin:
             condition = replace(condition, judgement=_judgement(*sides))
         else:

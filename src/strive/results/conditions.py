@@ -11,6 +11,7 @@ import pandas as pd
 
 from strive.cells.metrics import better_of, is_dead
 from strive.results.code_versions import versions
+from strive.results.line_look import LineLook
 from strive.results.load import Loaded, with_metrics
 from strive.results.published import PaperValue, off_paper, paper_value
 from strive.results.record_row import chance_column, metric_column
@@ -60,6 +61,10 @@ class Condition:
     selection: Selection | None = None  # the value that the table's `select` chose
     labels: Labels = PLAIN
     data_keys: tuple[str, ...] = ()  # knobs that say which data its cells read
+    look: LineLook | None = None  # where the looks at it stand; None for a baseline, and if there are no looks
+    needed: tuple[str, ...] = ()  # of its cells those that the looks so far and the next one need
+    first_look: tuple[str, ...] = ()  # its cells of the first look
+    withheld: str = ""  # why its line gets no verdict, whatever its cells say
 
     @property
     def decided(self) -> bool:
@@ -75,13 +80,20 @@ class Condition:
 
 
 def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
-    """Return the conditions of a table, row by row. mix: also average cells of different code or images."""
+    """Return the conditions of a table, row by row, each of all of its cells.
+
+    mix: also average cells of different code or images.
+    """
+    return _with_best(compared(alone(loaded, layout, mix=mix), layout, mix), layout, mix)
+
+
+def alone(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
+    """Return the conditions of a table, row by row, before they are compared."""
     loaded = _with_dead(with_metrics(loaded, layout.value.name, PARAMETERS, *map(str, layout.select.values())), layout)
-    conditions = [
-        replace(_condition(str(number), key, cells, layout, mix), data_keys=loaded.data_keys)
+    return [
+        replace(condition_of(str(number), key, cells, layout, mix), data_keys=loaded.data_keys)
         for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
     ]
-    return _with_best(_compared(conditions, layout, mix), layout, mix)
 
 
 def _with_dead(loaded: Loaded, layout: TableSpec) -> Loaded:
@@ -144,7 +156,8 @@ def _ranks(key: str, values: pd.Series, labels: Labels) -> dict[str, int]:
     return {text: rank for rank, text in enumerate(order)}
 
 
-def _condition(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: TableSpec, mix: bool) -> Condition:
+def condition_of(ref: str, key: dict[str, Any], cells: pd.DataFrame, layout: TableSpec, mix: bool) -> Condition:
+    """Return the condition of these cells, before it is compared."""
     selection = None
     for knob, by in layout.select.items():
         selection = select(cells, knob, by)
@@ -202,11 +215,11 @@ def _hole(cells: pd.DataFrame, layout: TableSpec, mix: bool) -> str:
     return ""
 
 
-def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> list[Condition]:
+def compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> list[Condition]:
     """Return the conditions with their differences from their baselines, Holm-corrected over all of them."""
-    by_key = {_key(condition.key): condition for condition in conditions}
-    compared = [_with_difference(condition, by_key, layout, mix) for condition in conditions]
-    having = [condition for condition in compared if condition.difference is not None]
+    by_key = {key_text(condition.key): condition for condition in conditions}
+    having_baseline = [with_difference(condition, by_key, layout, mix) for condition in conditions]
+    having = [condition for condition in having_baseline if condition.difference is not None]
     differences = [condition.difference for condition in having if condition.difference is not None]
     corrected: list[float | None] = [None] * len(having)
     judged: list[Judgement | None] = [None] * len(having)
@@ -220,7 +233,7 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> 
             having, corrected, judged, simultaneous(differences, layout.value.difference_bounds), strict=True
         )
     }
-    return [found.get(condition.ref, condition) for condition in compared]
+    return [found.get(condition.ref, condition) for condition in having_baseline]
 
 
 def _decided(condition: Condition, layout: TableSpec) -> Condition:
@@ -238,17 +251,18 @@ def _loss(difference: Difference, layout: TableSpec) -> Difference:
     return replace(difference, mean=-difference.mean, low=low, high=high)
 
 
-def _with_difference(condition: Condition, by_key: Mapping[str, Condition], layout: TableSpec, mix: bool) -> Condition:
+def with_difference(condition: Condition, by_key: Mapping[str, Condition], layout: TableSpec, mix: bool) -> Condition:
+    """Return a condition with its difference from its baseline, or why there is none. by_key: {key_text: condition}."""
     wanted = baseline_key(condition.key, layout)
     if wanted is None or wanted == dict(condition.key):
         return condition
-    other = by_key.get(_key(wanted))
+    other = by_key.get(key_text(wanted))
     if other is None:
         return replace(condition, baseline=layout.labels.name(wanted), no_difference="the sweep has no such baseline")
     condition = replace(condition, baseline=other.label)
     if condition.hole or other.hole:
         return replace(condition, no_difference=condition.hole or f"{other.label}: {other.hole}")
-    if not mix and (why := _differ(condition, other, layout.labels)):
+    if not mix and (why := apart(condition, other, layout.labels)):
         return replace(condition, no_difference=why)
     if lacking := set(condition.values) ^ set(other.values):
         return replace(
@@ -280,7 +294,7 @@ def baseline_key(key: Mapping[str, Any], layout: TableSpec) -> dict[str, Any] | 
     return wanted
 
 
-def _differ(one: Condition, other: Condition, labels: Labels) -> str:
+def apart(one: Condition, other: Condition, labels: Labels) -> str:
     """Return why two conditions must not be compared: different code or different data."""
     ours, theirs = one.cells.iloc[0], other.cells.iloc[0]
     # A builder's files are part of the hash, so two builders differ in it legitimately.
@@ -304,7 +318,7 @@ def _with_best(conditions: list[Condition], layout: TableSpec, mix: bool) -> lis
     winners = set()
     for group in by_data.values():
         # The best condition might be one with a hole.
-        if any(condition.hole or (not mix and _differ(group[0], condition, layout.labels)) for condition in group):
+        if any(condition.hole or (not mix and apart(group[0], condition, layout.labels)) for condition in group):
             continue
         if len(group) > 1:
             number = best([{key: layout.value.sign * each for key, each in one.values.items()} for one in group])
@@ -313,5 +327,6 @@ def _with_best(conditions: list[Condition], layout: TableSpec, mix: bool) -> lis
     return [replace(condition, best=True) if condition.ref in winners else condition for condition in conditions]
 
 
-def _key(key: Mapping[str, Any]) -> str:
+def key_text(key: Mapping[str, Any]) -> str:
+    """Return a condition's key as a text, to find it by."""
     return json.dumps(dict(key), sort_keys=True)

@@ -18,6 +18,7 @@ from strive.cells.records import Status
 from strive.config import identity
 from strive.errors import LoadError, RecordError
 from strive.results.contradictions import blank, contradictions, fill_chance
+from strive.results.fixed_looks import FixedLooks
 from strive.results.record_row import (
     CONTRADICTORY,
     MISSING,
@@ -57,6 +58,7 @@ class Loaded:
     metrics: tuple[str, ...]  # of its records, in their order
     warnings: list[str]  # contradictions, and which of two records of a cell counts
     contradictions: tuple[str, ...] = ()  # of the plan and the records with each other, a sentence each
+    fixed_looks: FixedLooks | None = None  # what was fixed at the first look; None if nothing was
 
     @property
     def labels(self) -> Labels:
@@ -107,7 +109,16 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
 
     Raises LoadError, and RecordError for two different results of one cell.
     """
-    plan = _plan(name, folders)
+    plan, folder = _plan(name, folders)
+    try:
+        fixed = FixedLooks.read(folder)
+    except (RecordError, OSError) as error:
+        raise LoadError(str(error)) from None
+    return replace(load_plan(plan, name, folders), fixed_looks=fixed)
+
+
+def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
+    """Return the sweep of a plan that need not be on disk, without the looks that were fixed; as `load_sweep`."""
     audit = audit_plan(plan, name, folders)
     read = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
     warnings = [text for text in read.cells.pop("warning") if text]
@@ -239,14 +250,15 @@ def _with_folder(table: RecordTable, inside: str, cells: Sequence[str]) -> Recor
     return table
 
 
-def _plan(name: str, folders: Sequence[Path]) -> StoredPlan:
+def _plan(name: str, folders: Sequence[Path]) -> tuple[StoredPlan, Path]:
+    """Return a plan and its folder."""
     plans = find_plans(folders)
     if name not in plans:
         where = ", ".join(map(str, folders))
         there = f"there are: {', '.join(plans)}" if plans else f"launch it with -m sweeps={name}"
         raise LoadError(f"{name} was not launched into {where}: no plan below sweeps/ has this name; {there}")
     try:
-        return StoredPlan.read(plans[name])
+        return StoredPlan.read(plans[name]), plans[name]
     except (RecordError, OSError) as error:
         raise LoadError(str(error)) from None
 

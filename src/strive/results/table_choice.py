@@ -19,8 +19,8 @@ from strive.results.record_row import metric_column
 from strive.sweeps.criterion import Criterion, direction_text
 from strive.sweeps.labels import ARM, CONFIG, is_argument
 from strive.sweeps.sections import Faults
-from strive.sweeps.sweep_file import Sweep, parse_sweep
-from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value, read_table, value_of
+from strive.sweeps.sweep_file import NO_CELLS, Sweep, parse_sweep, read_layout
+from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value, value_of
 from strive.sweeps.yaml_reader import read_yaml
 
 _MOST_DIGITS = 8
@@ -152,12 +152,12 @@ class _FileText:
     @property
     def cells(self) -> dict[str, Any]:
         """Return the sections that say which cells there are."""
-        return {key: part for key, part in self.content.items() if key not in ("question", "table")}
+        return {key: part for key, part in self.content.items() if key not in NO_CELLS}
 
     def table(self, loaded: Loaded) -> TableSpec | None:
         """Return the table; None if there is none. Raises ConfigError with all of its faults."""
-        faults, arms = _PlanFaults(loaded), self.content.get("arms")
-        table = read_table(self.content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {})
+        faults = _PlanFaults(loaded)
+        table = read_layout(self.content, faults)
         if faults.lines:
             raise ConfigError("\n".join(f"{self.place}: {line}" for line in faults.lines))
         return table

@@ -32,18 +32,21 @@ def sweep_report(
     launch: Launch | None = None,
     queue_error: str = "",
     problems: Sequence[str] = (),
+    looks: Sequence[str] = (),
     tracebacks: bool = False,
     silent: Silent | None = None,
     width: int | None = None,
 ) -> Iterator[RenderableType]:
     """Yield the report on one sweep.
 
-    problems: what contradicts the plan. tracebacks: show those of failed cells. silent: the running cells
-    without a heartbeat. width: columns of the terminal; None: the output is no terminal, and nothing is cut.
+    problems: what contradicts the plan. looks: where the lines of its table stand. tracebacks: show those of failed
+    cells. silent: the running cells without a heartbeat. width: columns of the terminal; None: the output is no
+    terminal, and nothing is cut.
     """
     by_state = {state: [each for each in statuses if each.state is state] for state in CellState}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
     yield _line(counts(statuses))
+    yield from map(_line, looks)
     yield from _stale(statuses)
     if launch is not None:
         yield _line(f"last launch: {_launched(launch)}")

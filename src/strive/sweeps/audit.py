@@ -105,7 +105,8 @@ def audit_choices(plan: StoredPlan, sweep: "Sweep", folders: Sequence[Path]) -> 
 def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
     """Return a sentence on how the sweep file's cells have changed since the plan was made; [] if they have not.
 
-    The question and the table may change, because they do not affect training. sweeps: folder of the sweep files.
+    The question, the looks and the table may change, because they do not affect training. sweeps: folder of the
+    sweep files.
     """
     if not is_of_this_app(plan):
         return []  # its sweep files lie elsewhere, whatever their names
@@ -124,7 +125,7 @@ def _declared(text: str) -> dict[str, Any]:
     content = yaml.safe_load(text)
     found: dict[str, Any] = {}
     for section, part in content.items() if isinstance(content, dict) else ():
-        if section not in ("question", "table"):
+        if section not in ("question", "seeds", "table"):
             found |= (
                 {f"{section}: {key}": each for key, each in part.items()} if isinstance(part, dict) else {section: part}
             )

@@ -350,8 +350,17 @@ def _with_app_parts(content: dict[str, Any]) -> dict[str, Any]:
 
 def write_plan(plan: Plan) -> Path:
     """Write the plan into its folder."""
+    path = plan.folder / "plan.json"
+    records.make_folder(path.parent)
+    content = {"schema": SCHEMA} | msgspec.to_builtins(stored_plan(plan))
+    records.write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
+    return path
+
+
+def stored_plan(plan: Plan) -> StoredPlan:
+    """Return the plan as its file has it."""
     common, factors = common_and_own([identity.flat(planned.config) for planned in plan.cells])
-    stored = StoredPlan(
+    return StoredPlan(
         sweep=plan.sweep,
         file=plan.file,
         changes=plan.changes,
@@ -382,11 +391,6 @@ def write_plan(plan: Plan) -> Path:
         program=program(),
         start=app.current().start(),
     )
-    path = plan.folder / "plan.json"
-    records.make_folder(path.parent)
-    content = {"schema": SCHEMA} | msgspec.to_builtins(stored)
-    records.write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
-    return path
 
 
 def _keys(parts: Sequence[Mapping[str, Any]]) -> dict[str, None]:

@@ -87,6 +87,10 @@ class Planner:
         plan = self._put_together(arguments, sweep, gathering)
         return replace(plan, swept=_swept(combinations))
 
+    def again(self) -> "Planner":
+        """Return the planner without what it has found on disk and in SLURM's queue, which may have changed."""
+        return replace(self, _compared={}, _jobs={}, _folders={})
+
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
         cells = gathering.cells(sweep, arguments)
         name, runs = plan_name(arguments, sweep.name if sweep else ""), Path(settings_of(cells[0].config).runs)

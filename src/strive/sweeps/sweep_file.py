@@ -14,6 +14,7 @@ from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError
 from strive.sweeps import sections
 from strive.sweeps.choice import ChoiceSpec
+from strive.sweeps.looks import check_looks, read_looks
 from strive.sweeps.override_syntax import (
     bare_key,
     effective_overrides,
@@ -31,7 +32,8 @@ from strive.sweeps.yaml_reader import read_yaml
 Parse = Callable[[str], Sequence[str]]
 Point = dict[str, str]  # {key: "key=value"}
 
-_KEYS = ("question", "fixed", "grid", "zip", "arms", "cells", "exclude", "choose", "table")
+_KEYS = ("question", "fixed", "grid", "zip", "arms", "cells", "exclude", "choose", "seeds", "table")
+NO_CELLS = ("question", "seeds", "table")  # sections that may change without another cell to train
 # The keys that make an option of a group worth choosing: if a file sets them itself, the option has no effect.
 _CHOSEN_BY = {
     "model": ("model.family", "model.base", "model.variant"),
@@ -64,7 +66,7 @@ class Sweep:
     cells: tuple[Mapping[str, Any], ...]
     exclude: tuple[Exclusion, ...]
     choose: tuple[ChoiceSpec, ...]
-    table: TableSpec | None
+    table: TableSpec | None  # with the looks of the section `seeds`
     text: str = ""  # of the file, stored in the plan; "" if there is no file
 
     @property
@@ -291,7 +293,7 @@ def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = No
         cells=sections.read_cells(content.get("cells"), faults),
         exclude=sections.read_exclusions(content.get("exclude"), faults),
         choose=sections.read_choices(name, content.get("choose"), faults),
-        table=read_table(content.get("table"), faults, arms=_arms(content)),
+        table=read_layout(content, faults),
     )
     _check_places(sweep, faults)
     if faults.lines:
@@ -299,9 +301,13 @@ def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = No
     return sweep
 
 
-def _arms(content: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_layout(content: Mapping[str, Any], faults: Faults) -> TableSpec | None:
+    """Return the layout of the table, with the looks at its lines; None if the file has no table."""
     arms = content.get("arms")
-    return arms if isinstance(arms, Mapping) else {}
+    table = read_table(content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {})
+    looks = read_looks(content.get("seeds"), faults)
+    check_looks(looks, table, faults)
+    return replace(table, looks=looks) if table is not None else None
 
 
 def _check_places(sweep: Sweep, faults: Faults) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from strive.results.conditions import Condition
 from strive.results.decision import State, state_of, undecided
+from strive.results.line_look import LineLook
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Entry, Table
 
@@ -80,10 +81,22 @@ def line_json(condition: Condition, conditions: Sequence[Condition]) -> Json:
         "p_loss": None if judged is None else judged.p_loss,
         "verdict": None if judged is None else judged.verdict.name,
         "decided": condition.decided,
-        "look": None,
+        "look": None if condition.look is None else look_json(condition.look),
         "why_not": condition.no_difference or None,
         "cells": list(condition.cells["cell"]),
         "baseline_cells": [] if base is None else list(base.cells["cell"]),
+    }
+
+
+def look_json(look: LineLook) -> Json:
+    """Return where a line that is looked at several times stands. Looks count from 1."""
+    line = look.line
+    return {
+        "look": None if line.look is None else line.look + 1,
+        "looks": list(look.looks),
+        "n": look.n,
+        "next_look": None if line.next_look is None else line.next_look + 1,
+        "reason": line.reason or None,
     }
 
 

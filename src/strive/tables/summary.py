@@ -16,9 +16,10 @@ from strive.errors import EffectsError
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.comparisons import Looked, comparisons
-from strive.results.conditions import Condition, make_conditions
+from strive.results.conditions import Condition
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, not_believed, with_metrics
+from strive.results.looks import conditions_of, not_needed
 from strive.results.published import off_paper
 from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
@@ -67,10 +68,11 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     table = declared_table(loaded)
     checked = file_check(loaded)
     loaded = not_believed(with_metrics(loaded, table.value.name), checked.whole)
-    conditions = make_conditions(loaded, table, mix=mix)
+    conditions = conditions_of(loaded, table, mix=mix)
+    beyond = not_needed(loaded, conditions)
     effects, no_effects = _effects(loaded, conditions, table)
-    notes, mixtures = _notes(loaded, conditions, table), _mixtures(loaded)
-    caption = _caption(loaded, conditions, table)
+    notes, mixtures = [*_notes(loaded, conditions, table), *_look_notes(loaded, beyond)], _mixtures(loaded)
+    caption = _caption(loaded, conditions, table, len(beyond))
     tables = [matrix(conditions, table, caption)] if table.columns else []
     tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table)))
     if any(condition.baseline for condition in conditions):
@@ -79,7 +81,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         tables += [effect_table(effects, table), level_table(effects, table)]
     tables += [
         each
-        for each in (choice_table(loaded, conditions, table, checked.choices), hole_table(loaded))
+        for each in (choice_table(loaded, conditions, table, checked.choices), hole_table(loaded, beyond))
         if each is not None
     ]
     return SweepSummary(
@@ -93,10 +95,11 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         notes=tuple(filter(None, [*notes, *checked.not_compared, *(mixtures if mix else ()), no_effects])),
         problems=(
             *(f"{condition.label}: {condition.hole}" for condition in conditions if condition.hole),
+            *_open_looks(conditions),
             *mixtures,
-            *dict.fromkeys((*loaded.warnings, *checked.contradictions)),
+            *dict.fromkeys((*loaded.warnings, *checked.contradictions, *_withheld(conditions))),
         ),
-        contradictions=tuple(dict.fromkeys((*loaded.contradictions, *checked.contradictions))),
+        contradictions=tuple(dict.fromkeys((*loaded.contradictions, *checked.contradictions, *_withheld(conditions)))),
         tidy=_tidy(loaded, conditions, table),
         footnotes=_footnotes(conditions, table),
     )
@@ -117,8 +120,32 @@ def _title(loaded: Loaded) -> str:
     return f"{name} with {' '.join(loaded.changes)}" if loaded.changes else name
 
 
-def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> str:
-    """Return the origin of the numbers: images, split, epochs, choice, number of cells, device and dates."""
+def _withheld(conditions: Sequence[Condition]) -> list[str]:
+    """Return why the looks give no verdict."""
+    return list(dict.fromkeys(condition.withheld for condition in conditions if condition.withheld))
+
+
+def _open_looks(conditions: Sequence[Condition]) -> Iterator[str]:
+    """Yield why the looks at some lines are not over, a sentence each."""
+    for condition in conditions:
+        if condition.look is not None and condition.look.waits and not condition.hole:
+            yield f"{condition.label}: undecided, {condition.look.at}; {condition.look.line.reason}"
+
+
+def _look_notes(loaded: Loaded, beyond: frozenset[str]) -> Iterator[str]:
+    """Yield a note on cells that were trained before the looks were fixed, and on those that no look needs."""
+    if loaded.fixed_looks is not None and (before := loaded.fixed_looks.done_before):
+        yield f"When the looks were fixed, {before} cells of the first look were done already."
+    trained = loaded.cells["cell"].isin(list(beyond)) & (loaded.cells["status"] == "done")
+    if number := int(trained.sum()):
+        yield f"{number} done cells are in no number: their lines were decided without them, or have not come to them."
+
+
+def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec, beyond: int) -> str:
+    """Return the origin of the numbers: images, split, epochs, choice, number of cells, device and dates.
+
+    beyond: number of cells that no look needs.
+    """
     cells = loaded.cells
     parts = [data_names(loaded), loaded.labels.measured.get(table.value.name, ""), steps_text(loaded, ", ")]
     where = ", ".join(filter(None, parts))
@@ -129,7 +156,8 @@ def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) 
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
     sampling = _sampling(loaded, conditions, table)
-    return f"{where}{'; ' if where else ''}{done} of {len(cells)} cells done.{chosen_by_test(by)}{trained}{sampling}"
+    all_cells = f"{len(cells)} cells done" + (f", {beyond} not needed by the looks" if beyond else "")
+    return f"{where}{'; ' if where else ''}{done} of {all_cells}.{chosen_by_test(by)}{trained}{sampling}"
 
 
 def _counted(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:
@@ -190,6 +218,8 @@ def _effects(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) 
     factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
     if ARM in table.keys or len(factors) < 2 or table.pair != (loaded.plan.seed,):
         return None, ""
+    if table.looks is not None:
+        return None, "No analysis of variance: with looks, conditions have different numbers of seeds."
     if any(condition.hole for condition in conditions):
         return None, "No analysis of variance: it needs every cell of the sweep."
     cells = pd.concat([condition.cells for condition in conditions])
@@ -308,6 +338,8 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
         low, high = condition.simultaneous or (None, None)
         row |= {"simultaneous_low": low, "simultaneous_high": high, "stepwise": condition.stepwise}
         row |= {"dead_pairs": condition.dead_pairs}
+        if table.looks is not None:
+            row |= _look_parts(condition)
         row |= {"difference_p_holm": condition.p_holm, "margin": table.margin if condition.judgement else None}
         row |= _parts("", condition.judgement, ("verdict", "p_no_loss", "p_loss"))
         row |= _parts("paper_", condition.paper, ("error", "parameters", "certain", "place"))
@@ -315,6 +347,15 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
         row |= {"dead": condition.dead, "not_checked": int((condition.cells["not_checked"] != "").sum())}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _look_parts(condition: Condition) -> dict[str, object]:
+    """Return where a line with looks stands. Looks count from 1."""
+    if condition.look is None:
+        return {"look": None, "look_n": None, "next_look": None, "reason": condition.withheld}
+    line = condition.look.line
+    look, following = (None if each is None else each + 1 for each in (line.look, line.next_look))
+    return {"look": look, "look_n": line.n, "next_look": following, "reason": line.reason}
 
 
 def _parts(prefix: str, source: object, names: Sequence[str]) -> dict[str, object]:

@@ -2,15 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 from strive.results.conditions import Condition
+from strive.results.line_look import looks_text
 from strive.results.load import Loaded
 from strive.statistics.factorial import Effects
-from strive.statistics.inference import Interval, cut
+from strive.statistics.inference import SIDE, Interval, cut
 from strive.sweeps.choice import Choice
 from strive.sweeps.labels import Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
@@ -113,6 +114,7 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         Column(title="simultaneous interval", help="95%, for all lines at once: Student's t over pairs, Bonferroni"),
         Column(title="of the line alone", help="its 95% interval, not corrected for the other lines", latex=False),
         *_test_columns(table),
+        *(_LOOK_COLUMNS if table.looks is not None else ()),
     )
     rows = [
         _row(condition, _difference_entries(condition, table), rule)
@@ -124,7 +126,11 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         caption=_difference_caption(table),
         columns=columns,
         rows=tuple(rows),
-        notes=(*((_STEPWISE,) if any(condition.stepwise for condition in conditions) else ()), *_cut_notes(rows)),
+        notes=(
+            *((_STEPWISE,) if any(condition.stepwise for condition in conditions) else ()),
+            *_cut_notes(rows),
+            *_look_notes(conditions),
+        ),
         in_caption=_compared(conditions, table),
     )
 
@@ -137,12 +143,25 @@ def _compared(conditions: Sequence[Condition], table: TableSpec) -> dict[str, En
     return numbers | ({"margin": Entry(text=f"{table.margin:g}", value=table.margin)} if table.margin else {})
 
 
+_LOOK_COLUMNS = (
+    Column(title="newest look", numeric=False, help="that decided the line, or the last one that it had all seeds for"),
+    Column(title="died", numeric=False, help="pairs with a dead cell; the rate is the upper end of its 95% interval"),
+)
+
+
+def _look_notes(conditions: Sequence[Condition]) -> list[str]:
+    """Return why lines have no verdict, a sentence each."""
+    withheld = dict.fromkeys(condition.withheld for condition in conditions if condition.withheld)
+    open_ = [(each.label, each.look.line.reason) for each in conditions if each.look and each.look.line.reason]
+    return [*(f"{why[:1].upper()}{why[1:]}." for why in withheld), *(f"{label}: {reason}." for label, reason in open_)]
+
+
 def _test_columns(table: TableSpec) -> tuple[Column, ...]:
     """Return the columns with the p-values of the tests that decide, and the verdict if the table has a margin."""
     if not table.margin:
         return (Column(title="p", help="two-sided paired t-test, Holm-corrected over the lines of this table"),)
     margin, below, above = _margin_sides(table)
-    test = "one-sided paired t-test, Holm-corrected"
+    test = "one-sided paired t-test, Holm-corrected" + (", over all looks" if table.looks is not None else "")
     return (
         Column(title="p, no loss", help=f"small if the difference is {below} {margin}: {test}"),
         Column(title="p, loss", help=f"small if it is {above} {margin}: {test}"),
@@ -169,11 +188,18 @@ def _difference_caption(table: TableSpec) -> str:
             " without loss."
         )
     margin, below, above = _margin_sides(table)
-    return (
+    level = table.looks.alpha / 2 if table.looks is not None else SIDE
+    what = (
         f"{what} 'Loss ruled out': the mean difference is shown to be {below} {margin}; 'loss shown': it is shown to be"
-        f" {above} it (one-sided paired t-tests, each p at most 0.025, Holm-corrected over the lines of this table);"
-        f" else undecided. With a verdict, the simultaneous interval lies wholly on one side of the margin."
-        " Seeds that are added until a verdict comes spoil it: plan their number."
+        f" {above} it (one-sided paired t-tests, each p at most {level:g}, Holm-corrected over the lines of this"
+        " table); else undecided. With a verdict, the simultaneous interval lies wholly on one side of the margin."
+    )
+    if table.looks is None:
+        return f"{what} Seeds that are added until a verdict comes spoil it: plan their number, or the looks."
+    return (
+        f"{what} The table is {looks_text(table.looks.looks)}, in the order of the sweep file, and p and intervals are"
+        " repeated ones (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no"
+        " more seeds. The tests assume differences near normal; one-sided skew is not cured by looking again."
     )
 
 
@@ -356,21 +382,28 @@ def chosen_by_test(by: set[str]) -> str:
     return ""
 
 
-def hole_table(loaded: Loaded) -> Table | None:
-    """Return all cells without a number, with the cause; None if there are none."""
-    holes = loaded.cells[loaded.cells["status"] != "done"]
+_HOLES = "No mean is taken where one of its cells is among these."
+_HOLES_OF_LOOKS = "No look is taken where one of its cells is among these."
+
+
+def hole_table(loaded: Loaded, not_needed: Collection[str] = ()) -> Table | None:
+    """Return all cells without a number, with the cause; None if there are none.
+
+    not_needed: cells that are no holes, because the looks do without them.
+    """
+    holes = loaded.cells[(loaded.cells["status"] != "done") & ~loaded.cells["cell"].isin(list(not_needed))]
     rows = [
         Row(entries=(Entry(text=cell), Entry(text=status.replace("_", " ")), Entry(text=cause)))
         for cell, status, cause in zip(holes["cell"], holes["status"], holes["cause"], strict=True)
     ]
     if not rows:
         return None
-    counted = Counter(map(str, holes["status"])).most_common()
+    number, counted = len(loaded.cells) - len(not_needed), Counter(map(str, holes["status"])).most_common()
     counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counted)
     return Table(
         name="holes",
         title="Cells without a number",
-        caption=f"Of {len(loaded.cells)} cells: {counts}. No mean is taken where one of its cells is among these.",
+        caption=f"Of {number} cells: {counts}. {_HOLES if not not_needed else _HOLES_OF_LOOKS}",
         columns=tuple(Column(title=title, numeric=False) for title in ("cell", "status", "cause")),
         rows=tuple(rows),
     )
@@ -395,7 +428,10 @@ def decision_text(condition: Condition) -> str:
     """Return the verdict on a difference, without a margin its p, with marks; "-" if there is no difference."""
     if condition.difference is None:
         return _NONE.text
+    if condition.withheld:
+        return "no verdict"
     text = condition.judgement.verdict.value if condition.judgement else p_text(condition.p_holm)
+    text += ", left alone" if condition.look is not None and condition.look.left_alone else ""
     text += _LATER if condition.stepwise else ""
     n = condition.difference.n
     return text + (f", {condition.dead_pairs} of {n} pairs dead" if condition.dead_pairs else "")
@@ -465,7 +501,7 @@ def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
     found, judged = condition.difference, condition.judgement
     if found is None:
         rest = [_NONE] * (2 + len(_test_columns(table)))
-        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), *rest]
+        return [*start, _NONE, Entry(text=condition.no_difference, hole=True), *rest, *_look_entries(condition, table)]
     low, high = condition.simultaneous or (None, None)
     if judged is None:
         tests = [Entry(text=decision_text(condition), value=condition.p_holm)]
@@ -479,7 +515,15 @@ def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
         _bounded((low, high), table.value, difference=True),
         _bounded((found.low, found.high), table.value, difference=True),
         *tests,
+        *_look_entries(condition, table),
     ]
+
+
+def _look_entries(condition: Condition, table: TableSpec) -> list[Entry]:
+    if table.looks is None:
+        return []
+    looked = condition.look
+    return [Entry(text=looked.at), Entry(text=looked.died)] if looked is not None else [_NONE, _NONE]
 
 
 def _short(condition: Condition | None, value: Value) -> Entry:
