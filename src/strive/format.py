@@ -18,6 +18,16 @@ def runs_option(runs: Path) -> str:
     return "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes in few characters, such as 1.2 GB; units of 1000."""
+    value, units = float(size), ("B", "kB", "MB", "GB", "TB")
+    for unit in units[:-1]:
+        if round(value) < 1000:
+            return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} {units[-1]}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time in few characters, such as 12 min; "" for None."""
     if seconds is None:

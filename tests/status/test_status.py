@@ -7,99 +7,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
+from planned_runs import Runs
 from rich.console import Console, Group
 from study_records import study_record
 from support import SMALL, CommandLine
 
-from allcnn.config import Config, checked
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Record, Status
 from strive.cells.state import CellState
-from strive.cells.task import task_of, write_tasks
-from strive.config import identity
-from strive.processes import boot_id, start_time
 from strive.slurm import launches
 from strive.slurm.job_log import JobLog
 from strive.status import cell_status
 from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.status_text import counts, overview, sweep_report
-from strive.sweeps.plan import Action, Plan, Planned, StoredPlan, write_plan
+from strive.sweeps.plan import StoredPlan
 
-NOW = "2026-01-01T00:00:00+00:00"
 BOOM = Failure(cause="RuntimeError: boom\nand more", traceback="Traceback:\n\tboom")
-
-
-class Runs:
-    """A runs folder with a plan of some cells that nobody has begun."""
-
-    def __init__(self, folder: Path, cells: int, name: str = "table3") -> None:
-        self.folder, self.name, self.launches = folder, name, 0
-        self.configs = [checked(Config(seed=seed, runs=str(folder))) for seed in range(cells)]
-        self.cells = [identity.cell_id(config) for config in self.configs]
-        planned = [
-            Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code="")
-            for cell, config in zip(self.cells, self.configs, strict=True)
-        ]
-        write_plan(Plan(sweep=name, file=name, changes=[], question="Why?", runs=folder, code="", cells=planned))
-
-    def cell(self, number: int) -> Path:
-        folder = self.folder / self.cells[number]
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def ends(
-        self,
-        number: int,
-        status: Status = Status.done,
-        failure: Failure | None = None,
-        images: str = "ab",
-        **provenance: str,
-    ) -> Path:
-        record = study_record(self.configs[number], status, failure=failure, images=images, provenance=provenance)
-        return records.write_record(self.folder, record)
-
-    def launched(
-        self, numbers: Sequence[int], *, pid: int, launcher: str = "local", host: str = "", started: str = ""
-    ) -> Path:
-        folder = self.folder / "sweeps" / self.name / f"20260101-00000{self.launches}-abcd"
-        self.launches += 1
-        folder.mkdir(parents=True)
-        write_tasks(
-            folder / "tasks.jsonl",
-            [task_of(self.configs[number]) for number in numbers],
-        )
-        launch = {
-            "launcher": launcher, "host": host or socket.gethostname(), "pid": pid, "folder": "/", "time": NOW,
-            "boot": boot_id(), "pid_started": started or start_time(pid),
-        }  # fmt: skip
-        (folder / "launch.json").write_text(json.dumps(launch))
-        return folder
-
-    def look(self, watcher: StatusReader | None = None) -> list[CellStatus]:
-        return (watcher or StatusReader(self.folder)).look(StoredPlan.read(self.folder / "sweeps" / self.name))
-
-    def states(self, watcher: StatusReader | None = None) -> list[CellState]:
-        return [each.state for each in self.look(watcher)]
-
-
-@pytest.fixture
-def make_runs(tmp_path: Path) -> Callable[..., Runs]:
-    return lambda cells, name="table3": Runs(tmp_path / "runs", cells, name)
-
-
-@pytest.fixture
-def gone() -> int:
-    """The number of a process that has ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 def squeue(folder: Path, *lines: str) -> None:

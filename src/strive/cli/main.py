@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "all of it as one HTML page",
     "work": "train what nobody trains of a launched sweep",
     "cancel": "stop a sweep; each cell keeps its checkpoint",
+    "prune": "what nobody needs any more; removes it with --yes",
     "sync": "upload to W&B what it does not have yet",
     "workspace": "make the dashboard on W&B",
     "reproduce": "train one cell again: do its numbers agree to the last bit?",

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -16,9 +17,10 @@ from strive.cells.state import CellState
 from strive.cli.folders import Asked, add_sweeps, asked_for, named
 from strive.cli.launch_command import launch_command
 from strive.errors import RecordError, StriveError
-from strive.format import counted
+from strive.format import counted, runs_option, size_text
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
+from strive.status.disk_use import bytes_of, disk_use, kind_lines
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
 from strive.sweeps.plan import StoredPlan, plan_folders, runs_folder
 
@@ -34,6 +36,7 @@ where; why each failed one failed.
   %(prog)s table3 --runs DIR   with records in another folder
   %(prog)s table3 --failed     with the stack traces of what failed
   %(prog)s table3 --watch      again and again, until every cell has ended
+  %(prog)s --disk              what takes how much room (strive prune)
 
 It reads the plan that the last launch left. Overrides that decide no number (of
 hydra, the tracker, devices) may stand in the line or not, and change nothing."""
@@ -71,12 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sweeps(parser, default="all, a line each")
     parser.add_argument("--failed", action="store_true", help="add the stack traces of failed cells")
     parser.add_argument("--json", action="store_true", help="print one JSON object: docs/agents.md has its keys")
+    parser.add_argument("--disk", action="store_true", help="say what takes how much room, and nothing else")
     parser.add_argument("--watch", action="store_true", help="look again each 2 s until every cell has ended")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the state of the cells; return the exit code."""
     asked = asked_for(options)
+    if options.disk:
+        return _disk(asked.folders)
     look = _Look(asked, tracebacks=options.failed)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -93,6 +99,17 @@ def run(options: argparse.Namespace) -> int:
     if text := look.advice([text for text in options.sweeps if "=" in text]):
         console.print(f"\n{printable(text)}", soft_wrap=True)  # on one line, so that it can be copied
     return 0 if look.finished else 1
+
+
+def _disk(folders: Sequence[Path]) -> int:
+    for runs in folders:
+        uses = disk_use(runs)
+        print(printable(f"{runs}: {size_text(bytes_of(uses))}"))
+        for line in kind_lines(uses):
+            print(line)
+        if any(use.kind.may_go for use in uses):
+            print(f"strive prune{runs_option(runs)} removes what nobody needs any more")
+    return 0
 
 
 class _Look:
