@@ -446,7 +446,7 @@ SECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"grid": {"seed": [1]}, "arms": {"x": {"seed": 2}}}, "seed is set in grid and in arms: x"),
     ({"grid": {"optimizer.lr": [1]}, "choose": {"optimizer.lr": {}}}, "optimizer.lr is set in grid and in choose"),
     ({"cells": [{"optimizer.lr": 1}], "choose": {"optimizer.lr": {}}}, "optimizer.lr is set in choose and in cells[0]"),
-    ({"fixed": {"seed": 0}}, "nothing to train: give at least one factor (grid, zip or arms) or one entry of cells"),
+    ({"fixed": {"seed": 0}}, "nothing to train: give at least one factor (grid, zip, arms or components) or one"),
     ({"grid": None, "cells": []}, "nothing to train: give at least one factor"),
     ({"table": {"rows": ["nope"], "columns": [], "baseline": {"nope": 1}}}, "table: rows: there is no knob nope"),
     ({"table": {"rows": ["a.b"], "columns": [], "baseline": {"a.b": {1: 2}}}}, "table: rows: there is no knob a.b"),

@@ -16,6 +16,7 @@ from allcnn.data import output_size
 from allcnn.networks import check_network
 from strive.config import identity
 from strive.errors import ConfigError
+from strive.sweeps.arm_differences import arm_differences
 from strive.sweeps.choice import chooser
 from strive.sweeps.compose import Composer, TypedComposer
 from strive.sweeps.override_syntax import override
@@ -177,20 +178,18 @@ def test_imagenet_is_the_papers_setting():
 
 
 def test_each_open_choice_differs_from_its_baseline_in_that_choice_alone():
-    baselines = {"pool": "pooled_baseline", "strided": "strided_b_baseline", "shift": "augmented_baseline"}
-    by_arm = {each.arm: identity.flat(config) for each, config in cells("open_choices") if config.seed == 0}
-    for arm, flat in by_arm.items():
-        if "baseline" in arm:
-            continue
-        baseline = by_arm[baselines.get(arm.partition("_")[0], "baseline")]
-        assert len(identity.differences(baseline, flat)) == 1, arm
+    design = sweep("open_choices").design
+    assert design is not None
+    points = {(each.arm, each.point): config for each, config in cells("open_choices")}
+    for each in arm_differences(design, points):
+        assert [len(each.set), len(each.chosen), len(each.following)] == [1, 0, 0], each.arm
 
 
 def test_the_open_choices_are_those_of_the_page():
     page = (ROOT / "docs" / "open_choices.md").read_text().partition("\n## ")[0]
     keys = {key for row in re.findall(r"^\| (`.*?`) \|", page, flags=re.M) for key in re.findall(r"`([\w.]+)`", row)}
     by_arm = {each.arm: identity.flat(config) for each, config in cells("open_choices") if config.seed == 0}
-    moved = {key for flat in by_arm.values() for key in identity.differences(by_arm["baseline"], flat)}
+    moved = {key for flat in by_arm.values() for key in identity.differences(by_arm["none"], flat)}
     # Answered by pooling_norm and large, or the size of a choice that is already there.
     elsewhere = {"model.pool_norm", "model.leaky_slope", "model.init_std"}
     assert keys - moved == elsewhere
@@ -236,7 +235,8 @@ def test_the_example_of_the_page_has_the_cells_that_the_page_says():
 
 @pytest.mark.parametrize("fragment", yaml_blocks()[1:], ids=lambda fragment: next(iter(fragment)))
 def test_every_fragment_of_the_page_is_legal(fragment: dict[str, object]):
-    found = read_sweep("fragment", {"question": "Is it?", "arms": {"baseline": None}} | fragment)
+    arms = {} if "components" in fragment else {"arms": {"baseline": None}}
+    found = read_sweep("fragment", {"question": "Is it?"} | arms | fragment)
     for combination in found.combinations((), composer().expand):
         config = composer().unchecked(combination.overrides)
         assert found.excluded(config) or composer().compose(combination.overrides)
@@ -252,5 +252,17 @@ def test_the_page_lists_every_sweep_with_its_number_of_cells():
 
 def test_every_key_of_a_file_is_in_the_page():
     page = (ROOT / "docs" / "sweeps.md").read_text()
-    for key in ("question", "fixed", "grid", "zip", "arms", "cells", "exclude", "choose", "table"):
+    for key in (
+        "question",
+        "fixed",
+        "grid",
+        "zip",
+        "arms",
+        "components",
+        "design",
+        "cells",
+        "exclude",
+        "choose",
+        "table",
+    ):
         assert f"| `{key}` |" in page, key

@@ -17,6 +17,7 @@ from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
 from strive.results.record_row import metric_column
 from strive.sweeps.criterion import Criterion, direction_text
+from strive.sweeps.design import read_design
 from strive.sweeps.labels import ARM, CONFIG, is_argument
 from strive.sweeps.sections import Faults
 from strive.sweeps.sweep_file import NO_CELLS, Sweep, parse_sweep, read_layout
@@ -45,7 +46,8 @@ def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
     table = _in_columns(declared, loaded) if declared is not None else None
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)
-    table = _with_value(replace(table, labels=loaded.labels), loaded, told=declared is not None)
+    told = declared is not None and (bool(declared.value.name) or declared.design is None)
+    table = _with_value(replace(table, labels=loaded.labels), loaded, told=told)
     added = split_further(loaded, table)
     baseline = {key: _as_in(loaded.cells[key], rule) for key, rule in table.baseline.items()}
     return replace(table, rows=(*table.rows, *added), baseline=baseline)
@@ -157,7 +159,7 @@ class _FileText:
     def table(self, loaded: Loaded) -> TableSpec | None:
         """Return the table; None if there is none. Raises ConfigError with all of its faults."""
         faults = _PlanFaults(loaded)
-        table = read_layout(self.content, faults)
+        table = read_layout(self.content, faults, read_design(self.content, faults))
         if faults.lines:
             raise ConfigError("\n".join(f"{self.place}: {line}" for line in faults.lines))
         return table
@@ -169,6 +171,13 @@ class _PlanFaults(Faults):
     def __init__(self, loaded: Loaded) -> None:
         super().__init__()
         self._keys = list(dict.fromkeys((*loaded.plan.common, *loaded.plan.varying, *loaded.common)))
+
+    def key(self, place: str, key: str) -> bool:
+        """Return True: what a section of cells sets was checked when they were planned."""
+        return True
+
+    def value(self, place: str, key: str, value: Any) -> None:
+        """Accept the value of a section of cells."""
 
     def knob(self, place: str, key: str, legal: Sequence[str] = (), kind: str = "knob") -> bool:
         """Return whether the cells of the plan have a key; add a fault if not."""

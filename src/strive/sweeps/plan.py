@@ -29,6 +29,7 @@ from strive.config.keys import defaults, groups
 from strive.config.platform_keys import CellConfig, is_need
 from strive.decoding import convert
 from strive.errors import RecordError
+from strive.sweeps.arm_differences import ArmDifference
 from strive.sweeps.factors import independent
 from strive.sweeps.labels import Labels
 from strive.sweeps.override_syntax import effective_overrides, flattened, keys_of
@@ -110,6 +111,8 @@ class Plan:
     images: list[str] = field(default_factory=list)  # the images found for each data set, and those left out
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
     swept: tuple[str, ...] = ()  # keys that the command line and the sweep file give several values
+    design: str = ""  # such as "leave_one_out of 6 components"; "" for a sweep without components
+    differences: list[ArmDifference] = field(default_factory=list)  # of the design's arms from their references
 
     @property
     def folder(self) -> Path:

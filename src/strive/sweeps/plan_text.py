@@ -11,6 +11,7 @@ from strive.cells.task import CellOutcome
 from strive.config import identity
 from strive.format import duration
 from strive.plain_text import printable
+from strive.sweeps.arm_differences import ArmDifference, KeyDifference
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned, common_and_own
 
@@ -33,6 +34,7 @@ def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
     arguments = _varying_arguments(plan.cells)
     for action, title in _TITLES.items():
         yield from _action_lines(title, plan.having(action), arguments)
+    yield from _design_lines(plan)
     for overrides, reason in plan.excluded:
         yield f"excluded: {overrides}: {reason}"
     for chosen in plan.choices:
@@ -87,6 +89,34 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
         # The ids of a user's nets differ only in their last digits.
         texts = [f"  {identity.argument_name(key)}={own[key]}" for key in arguments if key in own]
         yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
+
+
+def _design_lines(plan: Plan) -> Iterator[str]:
+    """Yield the keys in which each arm of a design differs from its reference."""
+    if not plan.design:
+        return
+    yield f"{plan.design}; all that decides numbers and differs between an arm and its reference:"
+    for each in plan.differences[:_SHOWN]:
+        parts = [_keys_text(each.set), *(f"{word} {_keys_text(keys)}" for word, keys in _others(each) if keys)]
+        yield f"  {each.arm}, from {each.reference}: {'; '.join(filter(None, parts))}"
+    if len(plan.differences) > _SHOWN:
+        yield f"  and {len(plan.differences) - _SHOWN} more arms"
+
+
+def _others(each: ArmDifference) -> list[tuple[str, Sequence[KeyDifference]]]:
+    return [("chosen from other sweeps,", each.chosen), ("what follows from these,", each.following)]
+
+
+def _keys_text(keys: Sequence[KeyDifference]) -> str:
+    texts = (
+        f"{key.key} differs" if key.varies else f"{key.key} {_value(key.own)} instead of {_value(key.reference)}"
+        for key in keys
+    )
+    return ", ".join(texts)
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, default=str)
 
 
 def _varying_arguments(cells: Sequence[Planned]) -> list[str]:

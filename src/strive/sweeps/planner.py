@@ -25,6 +25,7 @@ from strive.config.platform_keys import CellConfig
 from strive.console import CONSOLE
 from strive.errors import ConfigError, RecordError
 from strive.format import counted
+from strive.sweeps.arm_differences import ArmDifference, Point, arm_differences
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser, together
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import effective_overrides, keys_of, override
@@ -92,7 +93,7 @@ class Planner:
         return replace(self, _compared={}, _jobs={}, _folders={})
 
     def _put_together(self, arguments: Sequence[str], sweep: Sweep | None, gathering: "_Gathering") -> Plan:
-        cells = gathering.cells(sweep, arguments)
+        cells, differences = gathering.cells(sweep, arguments)
         name, runs = plan_name(arguments, sweep.name if sweep else ""), Path(settings_of(cells[0].config).runs)
         if self.retrain is Retrain.all:
             cells = _not_yet_retrained(cells, sweep_folder(runs, name))
@@ -108,6 +109,8 @@ class Planner:
             choices=list(gathering.choices.values()),
             text=sweep.text if sweep else "",
             images=app.current().plan_notes([planned.config for planned in cells]),
+            design=sweep.design.title if sweep and sweep.design else "",
+            differences=differences,
         )
         return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
 
@@ -220,6 +223,7 @@ class _Gathering:
         self._number = number
         self._planned: dict[str, Planned] = {}
         self._labels: list[tuple[str, str]] = []
+        self._points: dict[Point, CellConfig] = {}
         self._errors: dict[str, list[str]] = {}
         self._missing: list[MissingParentsError] = []
         self.excluded: list[tuple[str, str]] = []
@@ -240,6 +244,8 @@ class _Gathering:
 
     def add(self, combination: Combination, planned: Planned) -> None:
         """Add the cell."""
+        if combination.in_product:
+            self._points[combination.arm, combination.point] = planned.config
         twin = self._planned.setdefault(planned.cell, planned)
         if twin is not planned:
             _check_twin(planned.config, twin.config)
@@ -260,20 +266,28 @@ class _Gathering:
             key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.metric, value=choice.value, why=choice.why
         )
 
-    def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> list[Planned]:
-        """Return the distinct cells, or raise ConfigError with all collected errors."""
+    def cells(self, sweep: Sweep | None, arguments: Sequence[str]) -> tuple[list[Planned], list[ArmDifference]]:
+        """Return the distinct cells and how a design's arms differ, or raise ConfigError with all collected errors."""
         missing = together(self._missing)
         if self._errors:
             errors = self._errors | {str(error): [sweep.name if sweep else ""] for error in missing}
             raise ConfigError("\n".join(_listed(errors, self._number)))
         if missing:
             raise missing[0]
+        differences = list[ArmDifference]()
         if sweep is not None:
+            if sweep.design is not None:
+                given = {key for text in arguments for key in keys_of(text)}
+                chosen = [spec.key for spec in sweep.choose]
+                try:
+                    differences = arm_differences(sweep.design, self._points, chosen, given)
+                except ConfigError as error:
+                    raise ConfigError(f"sweeps/{sweep.name}.yaml: {error}") from None
             sweep.check(self._labels, self.excluded, arguments)
             sweep.check_table(planned.config for planned in self._planned.values())
         if not self._planned:
             raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
-        return list(self._planned.values())
+        return list(self._planned.values()), differences
 
 
 def _swept(combinations: Sequence[Combination]) -> tuple[str, ...]:

@@ -78,6 +78,12 @@ class Faults:
                 hint = f" did you mean {close[0]}?" if close else ""
                 self.add(f"{place}there is no key {shown(key)};{hint} legal: {', '.join(legal)}")
 
+    def choice(self, place: str, got: Any, legal: Sequence[str]) -> None:
+        """Add a fault for a word that is not legal."""
+        close = difflib.get_close_matches(str(got), legal, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        self.add(f"{place} must be one of {', '.join(legal)}, got {got!r}{hint}")
+
     def key(self, place: str, key: str) -> bool:
         """Return whether a key is a knob or a group; add a fault if not."""
         if key in groups() or key.startswith("+"):
@@ -236,12 +242,17 @@ def read_arms(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
     }
     first: dict[str, str] = {}
     for name, own in arms.items():
-        if not name or name != name.strip() or not name.isprintable():
-            faults.add(f"arms: a name must be one line of text without blanks around it, got {name!r}")
+        check_name("arms", name, faults)
         twin = first.setdefault(repr(sorted(own.items(), key=lambda item: item[0])), name)
         if twin != name:
             faults.add(f"arms: {twin} and {name} set the same, so they are one cell")
     return arms
+
+
+def check_name(place: str, name: str, faults: Faults) -> None:
+    """Add a fault for a name that could not be told from another one in a table."""
+    if not name or name != name.strip() or not name.isprintable():
+        faults.add(f"{place}: a name must be one line of text without blanks around it, got {name!r}")
 
 
 def read_cells(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:

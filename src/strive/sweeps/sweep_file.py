@@ -14,6 +14,7 @@ from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError
 from strive.sweeps import sections
 from strive.sweeps.choice import ChoiceSpec
+from strive.sweeps.design import Design, read_design
 from strive.sweeps.looks import check_looks, read_looks
 from strive.sweeps.override_syntax import (
     bare_key,
@@ -32,7 +33,9 @@ from strive.sweeps.yaml_reader import read_yaml
 Parse = Callable[[str], Sequence[str]]
 Point = dict[str, str]  # {key: "key=value"}
 
-_KEYS = ("question", "fixed", "grid", "zip", "arms", "cells", "exclude", "choose", "seeds", "table")
+_KEYS = (
+    "question", "fixed", "grid", "zip", "arms", "components", "design", "cells", "exclude", "choose", "seeds", "table"
+)  # fmt: skip
 NO_CELLS = ("question", "seeds", "table")  # sections that may change without another cell to train
 # The keys that make an option of a group worth choosing: if a file sets them itself, the option has no effect.
 _CHOSEN_BY = {
@@ -51,6 +54,7 @@ class Combination:
     overrides: tuple[str, ...]  # Hydra's "key=value"
     label: str = ""  # distinguishes the cell from its neighbours, in the words of the file and the command line
     in_product: bool = True  # False for an entry of `cells`, which exclusions do not apply to
+    point: int = 0  # number of the point of grid, zip and command line; arms have cells at equal points
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,13 @@ class Sweep:
     fixed: Mapping[str, Any]
     grid: Mapping[str, Any]
     zip: tuple[Mapping[str, Sequence[Any]], ...]
-    arms: Mapping[str, Mapping[str, Any]]
+    arms: Mapping[str, Mapping[str, Any]]  # of the file, or of its design
     cells: tuple[Mapping[str, Any], ...]
     exclude: tuple[Exclusion, ...]
     choose: tuple[ChoiceSpec, ...]
     table: TableSpec | None  # with the looks of the section `seeds`
     text: str = ""  # of the file, stored in the plan; "" if there is no file
+    design: Design | None = None  # None for a file without components
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -93,7 +98,8 @@ class Sweep:
             for arm, own in self.arms.items() or {"": {}}.items():
                 start = f"arm {arm}" if arm else ""
                 base = fixed | {key: text for key, text in _point(own).items() if key not in given}
-                found += [Combination(arm, *spelt, True) for spelt in _spelt(base, start, factors)]
+                points = enumerate(_spelt(base, start, factors))
+                found += [Combination(arm, *spelt, True, point) for point, spelt in points]
         for number, entry in enumerate(self.cells):
             factors = [*read.alternatives(f"cells[{number}]", entry), *added]
             found += [Combination("", *spelt, False) for spelt in _spelt(fixed, f"cells[{number}]", factors)]
@@ -283,17 +289,24 @@ def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = No
     if not isinstance(content, Mapping):
         raise ConfigError(f"{_where(name)}must hold {', '.join(_KEYS)}, got {content!r}")
     faults.unknown("", content, _KEYS)
+    design = read_design(content, faults)
+    arms = sections.read_arms(content.get("arms"), faults)
+    if design is not None:
+        if arms:
+            faults.add("arms: a file has arms or components; make the arms components, or give their keys in grid")
+        arms = {name: dict(arm.values) for name, arm in design.arms.items()}
     sweep = Sweep(
         name=name,
         question=sections.read_question(content.get("question"), faults),
         fixed=sections.read_values("fixed", content.get("fixed"), faults),
         grid=sections.read_grid(content.get("grid"), faults),
         zip=sections.read_zip(content.get("zip"), faults),
-        arms=sections.read_arms(content.get("arms"), faults),
+        arms=arms,
         cells=sections.read_cells(content.get("cells"), faults),
         exclude=sections.read_exclusions(content.get("exclude"), faults),
         choose=sections.read_choices(name, content.get("choose"), faults),
-        table=read_layout(content, faults),
+        table=read_layout(content, faults, design),
+        design=design,
     )
     _check_places(sweep, faults)
     if faults.lines:
@@ -301,10 +314,10 @@ def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = No
     return sweep
 
 
-def read_layout(content: Mapping[str, Any], faults: Faults) -> TableSpec | None:
-    """Return the layout of the table, with the looks at its lines; None if the file has no table."""
-    arms = content.get("arms")
-    table = read_table(content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {})
+def read_layout(content: Mapping[str, Any], faults: Faults, design: Design | None) -> TableSpec | None:
+    """Return the layout of the table, with the looks at its lines; None if the file has neither a table nor a design."""
+    arms = content.get("arms") if design is None else design.arms
+    table = read_table(content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {}, design=design)
     looks = read_looks(content.get("seeds"), faults)
     check_looks(looks, table, faults)
     return replace(table, looks=looks) if table is not None else None
@@ -323,13 +336,21 @@ def _check_places(sweep: Sweep, faults: Faults) -> None:
             places.setdefault(key, place)
     # Arms and entries of `cells` override `fixed`; entries of `cells` do not belong to grid and zip.
     _check_tops(sweep, places, faults)
-    if not (sweep.grid or sweep.zip or sweep.arms or sweep.cells):
-        faults.add("nothing to train: give at least one factor (grid, zip or arms) or one entry of cells")
+    if not (sweep.grid or sweep.zip or sweep.arms or sweep.cells or sweep.design):
+        faults.add("nothing to train: give at least one factor (grid, zip, arms or components) or one entry of cells")
 
 
 def _check_tops(sweep: Sweep, places: Mapping[str, str], faults: Faults) -> None:
     tops: list[tuple[str, Mapping[str, Any], tuple[str, ...]]]
-    tops = [(f"arms: {name}", own, ("fixed",)) for name, own in sweep.arms.items()]
+    if sweep.design is None:
+        tops = [(f"arms: {name}", own, ("fixed",)) for name, own in sweep.arms.items()]
+    else:
+        parts = sweep.design.components
+        tops = [
+            (f"components: {each.name}", each.without | each.reference | way, ("fixed",))
+            for each in parts
+            for way in each.ways.values()
+        ]
     tops += [(f"cells[{number}]", own, ("fixed", "grid", "zip")) for number, own in enumerate(sweep.cells)]
     for place, own, below in tops:
         for key in map(bare_key, own):

@@ -8,6 +8,7 @@ from typing import Any
 from strive.cells.metrics import Better, better_of, is_share, last_word
 from strive.config import identity
 from strive.sweeps.criterion import Criterion, direction_text, read_better, read_criterion
+from strive.sweeps.design import Design
 from strive.sweeps.labels import ARM, PLAIN, Labels
 from strive.sweeps.looks import LookSpec
 from strive.sweeps.sections import Faults, knob_list
@@ -102,6 +103,7 @@ class TableSpec:
     paper: str = ""  # the table of published numbers that it corresponds to
     labels: Labels = PLAIN  # of the plan
     looks: LookSpec | None = None  # at how many seeds its lines are looked at; None: at all of them, once
+    design: Design | None = None  # of the sweep file; None if it has no components
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -109,12 +111,19 @@ class TableSpec:
         return self.rows + self.columns
 
 
-def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> TableSpec | None:
-    """Return the table's layout; None if the file has no table."""
-    if value is None:
+def read_table(
+    value: Any, faults: Faults, *, arms: Mapping[str, Any], design: Design | None = None
+) -> TableSpec | None:
+    """Return the table's layout: the file's, over that of its design; None if the file has neither.
+
+    arms: those that a key of the table may name.
+    """
+    if value is None and design is None:
         return None
     entry = faults.mapping("table", value, ", ".join(_KEYS))
     faults.unknown("table: ", entry, _KEYS)
+    if design is not None:
+        entry = _of_design(design, entry, faults)
     words = (ARM,) if arms else ()
     rows, columns = (knob_list("table", name, entry, faults, words) for name in ("rows", "columns"))
     for key in rows:
@@ -135,7 +144,18 @@ def read_table(value: Any, faults: Faults, *, arms: Mapping[str, Any]) -> TableS
         select=select,
         margin=_margin(entry.get("margin", 0.0), faults) if "margin" in entry else 0.0,
         paper=_paper(entry.get("paper", ""), faults),
+        design=design,
     )
+
+
+def _of_design(design: Design, entry: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
+    """Return a table with what the design says of it where the file does not."""
+    columns = entry.get("columns", [])
+    rows = entry.get("rows", [] if isinstance(columns, list) and ARM in columns else [ARM])
+    if isinstance(rows, list) and isinstance(columns, list) and ARM not in rows + columns:
+        faults.add(f"table: {ARM} must be in rows or columns: the design's arms are no cells to average over")
+    baseline = {"baseline": {ARM: design.references}} if design.name.compares_arms else {}
+    return baseline | dict(entry) | {"rows": rows, "columns": columns}
 
 
 def _value(entry: Mapping[str, Any], faults: Faults) -> Value:

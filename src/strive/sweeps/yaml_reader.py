@@ -49,10 +49,15 @@ def _check_ends(node: yaml.Node, above: set[int], done: set[int]) -> None:
 
 
 def _names(root: yaml.Node) -> Iterator[tuple[str, yaml.Node | None]]:
-    """Yield (place, node) for each name of an arm or a sweep."""
+    """Yield (place, node) for each name of an arm, a component or a sweep."""
     sections = _items(root)
     for key, _ in _pairs(sections.get("arms")):
         yield "arms", key
+    for component, entry in _pairs(sections.get("components")):
+        yield "components", component
+        ways = _pairs(_items(entry).get("with"))
+        if all(isinstance(each, yaml.MappingNode) for _, each in ways):
+            yield from ((f"components: {component.value}: with", name) for name, _ in ways)
     of_arm = _items(_items(sections.get("table")).get("baseline")).get("arm")
     for node in (of_arm, *(each for pair in _pairs(of_arm) for each in pair)):
         yield "table: baseline: arm", node
