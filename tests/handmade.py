@@ -29,6 +29,7 @@ def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:
         answer="",
         conditions=tuple(make_conditions(loaded, table, mix=False)),
         effects=None,
+        components=(),
         tables=(),
         notes=(),
         problems=(),

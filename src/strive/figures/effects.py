@@ -12,12 +12,14 @@ from strive.cells.metrics import Better
 from strive.figures import style
 from strive.figures.curves import learning_curves, subtitle
 from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, span, whisker
-from strive.results.conditions import Condition
+from strive.results.component_effects import ComponentEffect, effect_text
+from strive.results.conditions import Condition, in_order
 from strive.results.published import PaperValue, off_paper
 from strive.statistics.inference import Difference, Summary, Verdict
+from strive.sweeps.design import DesignName
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import decision_text, ruled
+from strive.tables.sweep_tables import LATER, decision_text, p_text, ruled
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -36,8 +38,10 @@ _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "whi
 
 @style.house_style()
 def effect_plot(sweep: SweepSummary) -> list[Figure]:
-    """Return each condition's difference from its baseline, or the means if the table has no baseline."""
-    compared = [condition for condition in sweep.conditions if condition.baseline]
+    """Return the effects of a design, else each condition's difference from its baseline, else the means."""
+    if sweep.components:
+        return _components(sweep)
+    compared = in_order(sweep.conditions, sweep.layout)
     return _differences(sweep, compared) if compared else _means(sweep)
 
 
@@ -102,6 +106,11 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
         backdrop=_zero_and_margin(margin) if margin else _zero,
     )
     means = {condition.label: condition.summary for condition in sweep.conditions}
+    if _is_ladder(sweep):
+        lines = [
+            _difference_line(condition, "Each step against the one before", value.digits) for condition in conditions
+        ]
+        return draw_pages(frame, lines)
     lines = [
         _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sweep)}", value.digits)
         for baseline in dict.fromkeys(condition.baseline for condition in conditions)
@@ -109,6 +118,66 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
         if condition.baseline == baseline
     ]
     return draw_pages(frame, lines)
+
+
+def _is_ladder(sweep: SweepSummary) -> bool:
+    return sweep.layout.design is not None and sweep.layout.design.name is DesignName.cumulative
+
+
+def _components(sweep: SweepSummary) -> list[Figure]:
+    value = sweep.layout.value
+    found = [each.found for place in sweep.components for each in place.effects]
+    intervals = [
+        (low, high) for low, high in (each.simultaneous for each in found) if low is not None and high is not None
+    ]
+    limits = span([each.estimate for each in found], intervals, keep=[0.0])
+    ends = [each.estimate for each in found] + [end for interval in intervals for end in interval]
+    frame = Frame(
+        title=f"{sweep.title}: effects of the components",
+        subtitle=subtitle(sweep),
+        axis=_difference_axis(value),
+        limits=limits,
+        headings=("difference", "simultaneous 95%", "p"),
+        caption=_components_caption(sweep) + _beyond(limits, ends),
+        backdrop=_zero,
+    )
+    lines = [
+        _component_line(each, sweep.layout.labels.name(place.place) if place.place else "", value.digits)
+        for place in sweep.components
+        for each in place.effects
+    ]
+    return draw_pages(frame, lines)
+
+
+def _component_line(each: ComponentEffect, head: str, digits: int) -> ForestLine:
+    found = each.found
+    low, high = found.simultaneous
+    interval = (low, high) if low is not None and high is not None else None
+    style_of = _MEAN | ({} if each.decided else {"markerfacecolor": "white"})
+    return ForestLine(
+        label=effect_text(each.words[0]) + (f" = {each.aliases}" if each.aliases else ""),
+        entries=(
+            style.number(found.estimate, digits, sign=True),
+            _interval(interval, digits, sign=True),
+            _NONE if each.p is None else p_text(each.p) + (LATER if each.stepwise else ""),
+        ),
+        draw=_draw_mean(found.estimate, interval, style_of),
+        head=head,
+    )
+
+
+def _components_caption(sweep: SweepSummary) -> str:
+    aliased = any(len(each.words) > 1 for place in sweep.components for each in place.effects)
+    parts = [
+        "Mean of the cells with a component minus mean of those without it; A x B: half of what B changes in the effect"
+        " of A. 95% intervals, which hold for all effects at once (Student's t, Bonferroni); p is Holm-corrected over"
+        " all of them. Filled: shown to differ from 0.",
+        "Effects joined by = are aliases: their sum is shown." if aliased else "",
+        "†: only a later step of Holm's correction decides, so the interval does not show it."
+        if any(each.stepwise for place in sweep.components for each in place.effects)
+        else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _difference_axis(value: Value) -> str:

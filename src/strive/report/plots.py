@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from strive.results.conditions import Condition
+from strive.results.conditions import Condition, in_order
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
@@ -71,7 +71,8 @@ def effect_plot(sweep: SweepSummary) -> WebFigure | None:
 
     Own minus baseline, in percentage points or in the metric's unit.
     """
-    shown = [condition for condition in sweep.conditions if condition.difference is not None]
+    ordered = in_order(sweep.conditions, sweep.layout)
+    shown = [condition for condition in ordered if condition.difference is not None]
     if not shown:
         return None
     value = sweep.layout.value

@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 
+from strive.results.component_effects import ComponentEffects, effect_text
 from strive.results.conditions import Condition
 from strive.results.line_look import looks_text
 from strive.results.record_row import CONTRADICTORY
 from strive.statistics.inference import Verdict
+from strive.sweeps.design import DesignName
 from strive.sweeps.table_spec import TableSpec
 
 _NAMED = 4  # longer lists of names are replaced by their number
 
 
-def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
-    """Return a short answer: what the cells show, what they do not show, and how much is still missing."""
+def answer(conditions: Sequence[Condition], layout: TableSpec, components: Sequence[ComponentEffects] = ()) -> str:
+    """Return a short answer: what the cells show, what they do not show, and how much is still missing.
+
+    components: the effects of a factorial design, which are its answer.
+    """
     cells = sum(len(condition.cells) for condition in conditions)
     done = sum(int((condition.cells["status"] == "done").sum()) for condition in conditions)
     contradicted = sum(int((condition.cells["status"] == CONTRADICTORY).sum()) for condition in conditions)
@@ -22,7 +27,9 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
         )
     if not done:
         return f"Nothing is known yet: none of {cells} cells is done."
-    if any(condition.baseline for condition in conditions):
+    if components:
+        sentence = " ".join(_effects(each, layout) for each in components)
+    elif any(condition.baseline for condition in conditions):
         sentence = _compared(conditions, layout)
     else:
         by_row = _by_row(conditions, layout) if layout.rows and layout.columns and layout.value.better else ""
@@ -42,9 +49,27 @@ def answer(conditions: Sequence[Condition], layout: TableSpec) -> str:
     return sentence + "".join(parts)
 
 
+def _effects(found: ComponentEffects, layout: TableSpec) -> str:
+    """Return which effects are shown to differ from 0, the largest first, as a sentence."""
+    value = layout.value
+    where = f"{layout.labels.name(found.place)}: " if found.place else ""
+    shown = [
+        f"{effect_text(each.words[0])} ({f'{each.found.estimate:+.{value.digits}f} {value.unit}'.rstrip()})"
+        for each in found.effects
+        if each.decided
+    ]
+    if not shown:
+        return f"{where}No effect is shown among {len(found.effects)}."
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    aliases = ", each with its aliases" if any(len(each.words) > 1 for each in found.effects) else ""
+    return f"{where}Shown to matter: {', '.join(shown[:_NAMED])}{more}, of {len(found.effects)} effects{aliases}."
+
+
 def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
     baselines = sorted({condition.baseline for condition in conditions if condition.baseline})
     against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
+    if layout.design is not None and layout.design.name is DesignName.cumulative:
+        against = "the step before"
     if layout.value.better is None:
         return f"Compared with {against}; nobody says whether a smaller or a larger {layout.value.words} is better."
     if all(condition.difference is None for condition in conditions):

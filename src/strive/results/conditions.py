@@ -29,6 +29,7 @@ from strive.statistics.inference import (
     simultaneous,
     summarise,
 )
+from strive.sweeps.design import DesignName
 from strive.sweeps.labels import ARM, PLAIN, Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec
 
@@ -234,6 +235,30 @@ def compared(conditions: Sequence[Condition], layout: TableSpec, mix: bool) -> l
         )
     }
     return [found.get(condition.ref, condition) for condition in having_baseline]
+
+
+def in_order(conditions: Sequence[Condition], layout: TableSpec) -> list[Condition]:
+    """Return the conditions with a baseline, as tables and figures list them.
+
+    The effects of a design come sorted by size, for each combination of the table's other keys; the steps of a ladder,
+    and what has no design, in the order of the table.
+    """
+    compared = [condition for condition in conditions if condition.baseline]
+    if layout.design is None or layout.design.name is DesignName.cumulative:
+        return compared
+    others = [key for key in layout.keys if key != ARM]
+    places = {text: rank for rank, text in enumerate(dict.fromkeys(_part(each, others) for each in conditions))}
+    return sorted(
+        compared,
+        key=lambda each: (
+            places[_part(each, others)],
+            -abs(each.difference.mean) if each.difference is not None else math.inf,
+        ),
+    )
+
+
+def _part(condition: Condition, keys: Sequence[str]) -> str:
+    return _key({key: condition.key[key] for key in keys})
 
 
 def _decided(condition: Condition, layout: TableSpec) -> Condition:

@@ -148,7 +148,7 @@ def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], b
         residual_df=residual.df,
         residual_sd=math.sqrt(residual.mean_square),
         blocked=design.blocked,
-        assumptions=_assumptions(design),
+        assumptions=assumptions_of(design.table.reshape(-1, design.seeds), blocked=design.blocked),
     )
 
 
@@ -256,20 +256,18 @@ def _half(design: _Design, levels: int, residual: _AnovaLine, blocks: _AnovaLine
     return float(special.stdtrit(df, (1 + LEVEL) / 2)) * math.sqrt(variance)
 
 
-def _assumptions(design: _Design) -> Assumptions:
-    """Return the tests of the assumptions.
+def assumptions_of(groups: Numbers, *, blocked: bool) -> Assumptions:
+    """Return the tests of the assumptions. groups [combinations, seeds]; blocked: the seeds are the same in all.
 
     A seed's effect on all combinations is in each of the variances, so that they are those of the table's sd. It makes
     Bartlett's test reject less often, not more. The residuals are without it.
     """
     from scipy import stats  # statsmodels has imported it
 
-    table = design.table
-    groups = table.reshape(-1, design.seeds)
     variances = groups.var(axis=1, ddof=1)
     ratio = float(variances.max() / variances.min()) if variances.min() > 0 else math.inf
     residuals = groups - groups.mean(axis=1, keepdims=True)
-    if design.blocked:
+    if blocked:
         residuals = residuals - residuals.mean(axis=0)
     normal = None
     if residuals.size <= _MOST_RESIDUALS:

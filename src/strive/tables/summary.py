@@ -16,6 +16,7 @@ from strive.errors import EffectsError
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.comparisons import Looked, comparisons
+from strive.results.component_effects import ComponentEffects, component_columns, component_effects
 from strive.results.conditions import Condition
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, not_believed, with_metrics
@@ -24,8 +25,10 @@ from strive.results.published import off_paper
 from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
 from strive.statistics.factorial import Effects, factorial_effects
+from strive.sweeps.design import DesignName
 from strive.sweeps.labels import ARM
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
+from strive.tables.component_table import component_table
 from strive.tables.sweep_tables import (
     choice_table,
     chosen_by_test,
@@ -40,6 +43,8 @@ from strive.tables.sweep_tables import (
 )
 from strive.tables.table import Entry, Table
 
+_SEED, _VALUE = "the seed", "a value"  # columns beside those of knobs and components, as messages name them
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSummary:
@@ -51,6 +56,7 @@ class SweepSummary:
     answer: str  # one sentence
     conditions: tuple[Condition, ...]  # row by row
     effects: Effects | None
+    components: tuple[ComponentEffects, ...]  # of a factorial design of two levels, or of a fraction of it
     tables: tuple[Table, ...]
     notes: tuple[str, ...]  # for the reader, a sentence each
     problems: tuple[str, ...]  # holes and mixtures, a sentence each; --strict and --check fail if there are any
@@ -71,12 +77,15 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
     conditions = conditions_of(loaded, table, mix=mix)
     beyond = not_needed(loaded, conditions)
     effects, no_effects = _effects(loaded, conditions, table)
+    components, no_components = component_effects(conditions, table, mix=mix)
     notes, mixtures = [*_notes(loaded, conditions, table), *_look_notes(loaded, beyond)], _mixtures(loaded)
     caption = _caption(loaded, conditions, table, len(beyond))
     tables = [matrix(conditions, table, caption)] if table.columns else []
     tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table)))
     if any(condition.baseline for condition in conditions):
         tables.append(difference_table(conditions, table))
+    if components:
+        tables.append(component_table(components, table))
     if effects is not None:
         tables += [effect_table(effects, table), level_table(effects, table)]
     tables += [
@@ -88,11 +97,14 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
         loaded=loaded,
         layout=table,
         title=_title(loaded),
-        answer=answer(conditions, table),
+        answer=answer(conditions, table, components),
         conditions=tuple(conditions),
         effects=effects,
+        components=tuple(components),
         tables=tuple(tables),
-        notes=tuple(filter(None, [*notes, *checked.not_compared, *(mixtures if mix else ()), no_effects])),
+        notes=tuple(
+            filter(None, [*notes, *checked.not_compared, *(mixtures if mix else ()), no_components or no_effects])
+        ),
         problems=(
             *(f"{condition.label}: {condition.hole}" for condition in conditions if condition.hole),
             *_open_looks(conditions),
@@ -215,18 +227,22 @@ def steps_text(loaded: Loaded, between: str) -> str:
 
 def _effects(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> tuple[Effects | None, str]:
     """Return the analysis of variance, or the reason why there is none; "" if the sweep is not factorial."""
-    factors = [key for key in table.keys if loaded.cells[key].map(str).nunique() > 1]
-    if ARM in table.keys or len(factors) < 2 or table.pair != (loaded.plan.seed,):
+    factors = [key for key in table.keys if key != ARM and loaded.cells[key].map(str).nunique() > 1]
+    design = table.design if table.design is not None and table.design.name is DesignName.factorial else None
+    count = len(factors) + (len(design.components) if design is not None else 0)
+    if (ARM in table.keys and design is None) or count < 2 or table.pair != (loaded.plan.seed,):
         return None, ""
     if table.looks is not None:
         return None, "No analysis of variance: with looks, conditions have different numbers of seeds."
     if any(condition.hole for condition in conditions):
         return None, "No analysis of variance: it needs every cell of the sweep."
     cells = pd.concat([condition.cells for condition in conditions])
-    values = cells[metric_column(table.value.name)] * table.value.factor
-    frame = cells[factors].assign(seed=cells[loaded.plan.seed], value=values)
+    columns = component_columns(cells, design) if design is not None else {}
+    frame = cells[factors].assign(**columns)
+    frame[_SEED] = cells[loaded.plan.seed]
+    frame[_VALUE] = cells[metric_column(table.value.name)] * table.value.factor
     try:
-        return factorial_effects(frame, "value", factors), ""
+        return factorial_effects(frame, _VALUE, [*columns, *factors], _SEED), ""
     except EffectsError as error:
         return None, f"No analysis of variance: {error}."
 

@@ -7,21 +7,22 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from strive.results.conditions import Condition
+from strive.results.conditions import Condition, in_order
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
-from strive.statistics.factorial import Effects
+from strive.statistics.factorial import Assumptions, Effects
 from strive.statistics.inference import SIDE, Interval, cut
 from strive.sweeps.choice import Choice
+from strive.sweeps.design import Design, DesignName
 from strive.sweeps.labels import Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.table import Column, Entry, Row, Table
 
 _NONE = Entry(text="-")
-_LATER = "†"  # after what only a later step of Holm's correction decides
+LATER = "†"  # after what only a later step of Holm's correction decides
 _CUT = "‡"  # after the end of an interval that was cut
 _CUT_NOTE = f"{_CUT}: cut, as no percentage is below 0 or above 100."
-_STEPWISE = f"{_LATER}: only a later step of Holm's correction decides, so the interval does not show it."
+STEPWISE = f"{LATER}: only a later step of Holm's correction decides, so the interval does not show it."
 
 
 def error_table(
@@ -72,7 +73,7 @@ def error_table(
         caption=caption,
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=_cut_notes(rows),
+        notes=cut_notes(rows),
         in_caption=in_caption,
     )
 
@@ -118,7 +119,7 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
     )
     rows = [
         _row(condition, _difference_entries(condition, table), rule)
-        for condition, rule in ruled([p for p in conditions if p.baseline], table)
+        for condition, rule in ruled(in_order(conditions, table), table)
     ]
     return Table(
         name="differences",
@@ -127,8 +128,8 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         columns=columns,
         rows=tuple(rows),
         notes=(
-            *((_STEPWISE,) if any(condition.stepwise for condition in conditions) else ()),
-            *_cut_notes(rows),
+            *((STEPWISE,) if any(condition.stepwise for condition in conditions) else ()),
+            *cut_notes(rows),
             *_look_notes(conditions),
         ),
         in_caption=_compared(conditions, table),
@@ -177,7 +178,8 @@ def _margin_sides(table: TableSpec) -> tuple[str, str, str]:
 
 def _difference_caption(table: TableSpec) -> str:
     value = table.value
-    what = f"Differences of the {value.words}, paired by {', '.join(table.pair)}: own minus baseline"
+    design = f"{table.design.title}{_order_text(table.design)}. " if table.design is not None else ""
+    what = f"{design}Differences of the {value.words}, paired by {', '.join(table.pair)}: own minus baseline"
     if value.better is None:
         return f"{what}. Nobody says whether a smaller or a larger {value.words} is better, so there is no verdict."
     what = f"{what}, {value.worse}."
@@ -203,6 +205,10 @@ def _difference_caption(table: TableSpec) -> str:
     )
 
 
+def _order_text(design: Design) -> str:
+    return ": each step against the one before" if design.name is DesignName.cumulative else ", sorted by size"
+
+
 def effect_table(effects: Effects, table: TableSpec) -> Table:
     """Return one line for each main effect and interaction."""
     rows = []
@@ -221,7 +227,7 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
             f"Analysis of variance over all cells{block}; residual standard deviation {spread},"
             f" {effects.residual_df} degrees of freedom. Share: partial eta squared, of what no other"
             " effect explains; shares do not add up to 1. Each p is of its line alone."
-            f" {_assumptions_text(effects)}"
+            f" {assumptions_text(effects.assumptions)}"
         ),
         columns=(
             Column(title="effect", numeric=False),
@@ -252,9 +258,8 @@ def _ratio(ratio: float) -> str:
     return "infinite" if math.isinf(ratio) else f"{ratio:,.{0 if ratio >= 10 else 1}f}"
 
 
-def _assumptions_text(effects: Effects) -> str:
-    """Return what the cells say of the assumptions of the analysis, and which p that leaves to read."""
-    found = effects.assumptions
+def assumptions_text(found: Assumptions) -> str:
+    """Return what the cells say of the assumptions of an analysis, and which p that leaves to read."""
     ratio = _ratio(found.variance_ratio)
     tests = [
         f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {p_is(found.p_equal)})"
@@ -284,7 +289,7 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
             Entry(text=table.labels.title(each.factor)),
             Entry(text=table.labels.text(each.factor, each.value)),
             Entry(text=f"{each.mean:.{digits}f}", value=each.mean),
-            _bounded(cut(each.mean, (each.low, each.high), table.value.bounds), table.value),
+            bounded(cut(each.mean, (each.low, each.high), table.value.bounds), table.value),
         )
         rows.append(Row(entries=entries, rule=bool(last) and last != each.factor))
         last = each.factor
@@ -303,7 +308,7 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
             Column(title="95% interval"),
         ),
         rows=tuple(rows),
-        notes=_cut_notes(rows),
+        notes=cut_notes(rows),
     )
 
 
@@ -432,7 +437,7 @@ def decision_text(condition: Condition) -> str:
         return "no verdict"
     text = condition.judgement.verdict.value if condition.judgement else p_text(condition.p_holm)
     text += ", left alone" if condition.look is not None and condition.look.left_alone else ""
-    text += _LATER if condition.stepwise else ""
+    text += LATER if condition.stepwise else ""
     n = condition.difference.n
     return text + (f", {condition.dead_pairs} of {n} pairs dead" if condition.dead_pairs else "")
 
@@ -475,7 +480,7 @@ def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
         Entry(text=str(summary.n), value=summary.n),
         Entry(text=f"{form.format(summary.mean)}{dead_note(condition)}", value=summary.mean, bold=condition.best),
         _number(summary.sd, form),
-        _bounded((summary.low, summary.high), value),
+        bounded((summary.low, summary.high), value),
     ]
 
 
@@ -491,7 +496,7 @@ def _paper_entries(condition: Condition, value: Value) -> list[Entry]:
         return [printed, parameters, _NONE, _NONE, _NONE]
     apart = Entry(text=f"{gap(condition):+.2f}", value=gap(condition))
     lies = {None: "-", True: "yes", False: "no"}[compatible(condition)]
-    prediction = _bounded((own.next_low, own.next_high), value)
+    prediction = bounded((own.next_low, own.next_high), value)
     return [printed, parameters, apart, prediction, Entry(text=lies)]
 
 
@@ -512,8 +517,8 @@ def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
         *start,
         Entry(text=str(found.n), value=found.n),
         Entry(text=form.format(found.mean), value=found.mean, bold=condition.decided),
-        _bounded((low, high), table.value, difference=True),
-        _bounded((found.low, found.high), table.value, difference=True),
+        bounded((low, high), table.value, difference=True),
+        bounded((found.low, found.high), table.value, difference=True),
         *tests,
         *_look_entries(condition, table),
     ]
@@ -553,7 +558,7 @@ def _count(value: int | None) -> Entry:
     return _NONE if value is None else Entry(text=f"{value:,}", value=value)
 
 
-def _bounded(interval: Interval, value: Value, *, difference: bool = False) -> Entry:
+def bounded(interval: Interval, value: Value, *, difference: bool = False) -> Entry:
     """Return the interval of a value or of a difference, with a mark at an end that was cut."""
     low, high = interval
     if low is None or high is None:
@@ -564,7 +569,8 @@ def _bounded(interval: Interval, value: Value, *, difference: bool = False) -> E
     return Entry(text=" to ".join(ends))
 
 
-def _cut_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+def cut_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the note on intervals that were cut, if there are any."""
     return (_CUT_NOTE,) if any(_CUT in entry.text for row in rows for entry in row.entries) else ()
 
 

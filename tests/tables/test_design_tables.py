@@ -1,0 +1,188 @@
+"""Tables, figures and the answer of sweeps with a design, from records written by hand."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from golden import Golden
+from handmade import texts
+
+from strive.figures.effects import effect_plot
+from strive.results.load import load_sweep
+from strive.sweeps.sweep_file import read_sweep
+from strive.tables.summary import SweepSummary, summarise_sweep
+from strive.tables.table import Table
+
+COMPONENTS: dict[str, Any] = {
+    "dropout": {"with": {"model.dropout_hidden": 0.4}, "without": {"model.dropout_hidden": 0}},
+    "he": {"with": {"model.init": "he"}, "without": {"model.init": "gaussian"}},
+    "width": {"with": {"model.width": 0.5}, "without": {"model.width": 1}},
+}
+KEYS = {"dropout": "d", "he": "h", "width": "w"}
+Error = Callable[[frozenset[str], int], float]  # of the initials of the components that are there, and the seed
+
+
+def made(
+    tmp_path: Path,
+    design: Any,
+    error: Error,
+    *,
+    seeds: int = 3,
+    components: Mapping[str, Any] = COMPONENTS,
+    more: Mapping[str, Any] | None = None,
+    points: tuple[Mapping[str, Any], ...] = ({},),
+    skip: tuple[str, int] = ("", 0),
+) -> SweepSummary:
+    content = {"question": "Which parts?", "components": dict(components), "design": design} | dict(more or {})
+    arms = read_sweep("golden", content | {"grid": {"seed": [0]}}).design.arms  # type: ignore[union-attr]
+    sweep = Golden(tmp_path / "runs", text=yaml.safe_dump(content, sort_keys=False))
+    for number, point in enumerate(points):
+        for name, arm in arms.items():
+            there = frozenset(component[0] for component, level in arm.levels.items() if level != "without")
+            for seed in range(seeds):
+                values = {**arm.values, **point, "seed": seed}
+                own = None if skip == (name, seed) else error(there, seed) + 10 * number
+                sweep.cell(values, own, arm=name)
+    return summarise_sweep(load_sweep("golden", [sweep.write()]))
+
+
+def table(summary: SweepSummary, name: str) -> Table:
+    return next(each for each in summary.tables if each.name == name)
+
+
+def column(found: Table, title: str) -> list[str]:
+    (index,) = [number for number, each in enumerate(found.columns) if each.title.partition(",")[0] == title]
+    return [row.entries[index].text for row in found.rows]
+
+
+def noisy(there: frozenset[str], seed: int) -> float:
+    """Dropout -4, he -1, width 0.5 (no matter of the others), and dropout with he another -2."""
+    wobble = [0.02, -0.05, 0.03, 0.04][(seed + 3 * len(there) + ord(min(there, default="a"))) % 4]
+    both = 2 if {"d", "h"} <= there else 0
+    return 20 + seed + wobble - 4 * ("d" in there) - ("h" in there) + 0.5 * ("w" in there) - both
+
+
+def test_leave_one_out_sorts_its_differences_from_all_by_size(tmp_path: Path):
+    summary = made(tmp_path, "leave_one_out", noisy)
+    found = table(summary, "differences")
+    assert found.columns[0].title == "cells of"
+    assert column(found, "cells of") == ["without dropout", "without he", "without width"]
+    assert set(column(found, "baseline")) == {"all"}
+    assert [float(text) for text in column(found, "difference")] == pytest.approx([6, 3, -0.5], abs=0.15)
+    assert found.caption.startswith("leave_one_out of 3 components, sorted by size. ")
+    assert "shown to be worse: without dropout, without he" in summary.answer
+    assert not summary.components
+
+
+def test_the_steps_of_a_ladder_stay_in_their_order_each_against_the_one_before(tmp_path: Path):
+    summary = made(tmp_path, "cumulative", noisy)
+    found = table(summary, "differences")
+    assert list(zip(column(found, "cells of"), column(found, "baseline"), strict=True)) == [
+        ("+ dropout", "none"),
+        ("+ he", "+ dropout"),
+        ("+ width", "+ he"),
+    ]
+    assert [float(text) for text in column(found, "difference")] == pytest.approx([-4, -3, 0.5], abs=0.15)
+    assert found.caption.startswith("cumulative of 3 components: each step against the one before. ")
+    assert "Compared with the step before" in summary.answer
+    assert texts(effect_plot(summary)[0]).count("Each step against the one before") == 1
+
+
+def test_a_component_with_its_own_reference_is_compared_there(tmp_path: Path):
+    rounding = {"with": {"model.pool_rounding": "pad"}, "reference": {"model.variant": "base"}}
+    components = {"he": COMPONENTS["he"], "rounding": rounding}
+    summary = made(tmp_path, "one_at_a_time", lambda there, seed: 20 + seed - len(there), components=components)
+    found = table(summary, "differences")
+    assert dict(zip(column(found, "cells of"), column(found, "baseline"), strict=True)) == {
+        "he": "none",
+        "rounding": "none (model.variant=base)",
+    }
+
+
+def test_the_file_s_margin_gives_verdicts_on_the_design_s_arms(tmp_path: Path):
+    summary = made(tmp_path, "leave_one_out", noisy, more={"table": {"margin": 1.0}})
+    found = table(summary, "differences")
+    assert column(found, "loss") == ["loss shown", "loss shown", "no loss shown"]
+
+
+def test_a_grid_beside_the_components_has_the_design_at_each_of_its_points(tmp_path: Path):
+    points = ({"optimizer.lr": 0.05}, {"optimizer.lr": 0.01})
+    summary = made(tmp_path, "leave_one_out", noisy, points=points)
+    found = table(summary, "differences")
+    assert len(found.rows) == 6
+    labels = column(found, "cells of")
+    assert labels[0].startswith("without dropout, ")
+    assert labels[3].startswith("without dropout, ")
+    assert {label.partition(", ")[2] for label in labels[:3]} == {labels[0].partition(", ")[2]}
+
+
+def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance(tmp_path: Path):
+    summary = made(tmp_path, "factorial", noisy)
+    assert [each.name for each in summary.tables] == ["errors", "components", "effects", "levels"]
+    found = table(summary, "components")
+    # Half of what one changes in the other is a quarter of 4: -2 with both is -1 on each main effect, -1 as x.
+    expected = {"dropout": -5, "he": -2, "dropout x he": -1, "width": 0.5}
+    labels = column(found, "effect")
+    assert labels[:4] == list(expected)
+    assert [float(text) for text in column(found, "difference")[:4]] == pytest.approx(list(expected.values()), abs=0.1)
+    assert column(table(summary, "effects"), "effect")[:3] == ["dropout", "he", "width"]
+    levels = table(summary, "levels")
+    assert list(zip(column(levels, "factor"), column(levels, "value"), strict=True))[:2] == [
+        ("dropout", "without"),
+        ("dropout", "with"),
+    ]
+    assert summary.answer.startswith("Shown to matter: dropout (-5.0")
+    assert any("effects of the components" in text for text in texts(effect_plot(summary)[0]))
+
+
+def test_a_fraction_prints_the_aliases_and_the_resolution_beside_its_effects(tmp_path: Path):
+    summary = made(tmp_path, {"fractional_factorial": {"resolution": "III"}}, noisy)
+    found = table(summary, "components")
+    assert dict(zip(column(found, "effect"), column(found, "aliases"), strict=True)) == {
+        "dropout": "he x width",
+        "he": "dropout x width",
+        "width": "dropout x he",
+    }
+    assert "2^(3-1) of resolution III" in found.caption
+    # In this half the effect of width has that of dropout with he added: 0.5 - 1.
+    differences = dict(zip(column(found, "effect"), column(found, "difference"), strict=True))
+    assert float(differences["width"]) == pytest.approx(-0.5, abs=0.1)
+    assert "each with its aliases" in summary.answer
+    assert not [each for each in summary.tables if each.name == "effects"]
+    assert any("width = dropout x he" in text for text in texts(effect_plot(summary)[0]))
+
+
+def test_alternatives_are_levels_of_the_analysis_of_variance(tmp_path: Path):
+    init = {
+        "with": {"he": {"model.init": "he"}, "torch": {"model.init": "torch_default"}},
+        "without": {"model.init": "gaussian"},
+    }
+    components = {"init": init, "dropout": COMPONENTS["dropout"]}
+    summary = made(tmp_path, "factorial", noisy, components=components)
+    assert not summary.components
+    levels = table(summary, "levels")
+    assert column(levels, "value") == ["without", "he", "torch", "without", "with"]
+
+
+def test_one_hole_takes_the_effects_and_is_said(tmp_path: Path):
+    summary = made(tmp_path, "factorial", noisy, skip=("dropout + he", 1))
+    assert not summary.components
+    assert "No effects of the components: they need every cell, and 1 of 8 arms have no mean." in summary.notes
+
+
+def test_one_seed_has_effects_without_intervals(tmp_path: Path):
+    summary = made(tmp_path, "factorial", noisy, seeds=1)
+    found = table(summary, "components")
+    assert set(column(found, "simultaneous interval")) == {"-"}
+    assert "there is no spread to compare effects with" in found.caption
+    assert summary.answer.startswith("No effect is shown among 7.")
+
+
+def test_a_grid_beside_a_factorial_has_effects_at_each_of_its_points(tmp_path: Path):
+    points = ({"optimizer.lr": 0.05}, {"optimizer.lr": 0.01})
+    summary = made(tmp_path, "factorial", noisy, points=points)
+    assert len(summary.components) == 2
+    assert len(table(summary, "components").rows) == 14
+    assert column(table(summary, "effects"), "effect")[:4] == ["dropout", "he", "width", "lr"]
