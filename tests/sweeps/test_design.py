@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from overrides import expand
-from support import ROOT, MakePlan
+from support import ROOT, MakeConfig, MakePlan
 
+from strive.config import identity
 from strive.errors import ConfigError
 from strive.sweeps.design import Design, DesignName
 from strive.sweeps.plan_text import plan_lines
@@ -261,6 +262,13 @@ def test_a_table_that_would_average_over_the_arms_is_refused():
         "table: arm must be in rows or columns: the design's arms are no cells to average over",
         "table: baseline: arm is neither in rows nor in columns",
     ]
+
+
+def test_an_app_that_may_have_any_key_has_no_cell_that_lacks_the_arm(
+    monkeypatch: pytest.MonkeyPatch, make_config: MakeConfig
+):
+    monkeypatch.setattr(identity, "is_argument", lambda key: True)
+    sweep("leave_one_out").check_table([make_config()])
 
 
 # Faults

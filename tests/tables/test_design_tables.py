@@ -10,6 +10,7 @@ from golden import Golden
 from handmade import texts
 
 from strive.figures.effects import effect_plot
+from strive.report.plots import component_plot
 from strive.results.load import load_sweep
 from strive.sweeps.sweep_file import read_sweep
 from strive.tables.summary import SweepSummary, summarise_sweep
@@ -87,7 +88,8 @@ def test_the_steps_of_a_ladder_stay_in_their_order_each_against_the_one_before(t
     assert [float(text) for text in column(found, "difference")] == pytest.approx([-4, -3, 0.5], abs=0.15)
     assert found.caption.startswith("cumulative of 3 components: each step against the one before. ")
     assert "Compared with the step before" in summary.answer
-    assert texts(effect_plot(summary)[0]).count("Each step against the one before") == 1
+    shown = [text for text in texts(effect_plot(summary)[0]) if text.startswith("Each step against the one before")]
+    assert shown == ["Each step against the one before, from none: 21.01%, n = 3"]
 
 
 def test_a_component_with_its_own_reference_is_compared_there(tmp_path: Path):
@@ -135,6 +137,11 @@ def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance
     ]
     assert summary.answer.startswith("Shown to matter: dropout (-5.0")
     assert any("effects of the components" in text for text in texts(effect_plot(summary)[0]))
+    web = component_plot(summary)
+    assert web is not None
+    points = [(trace["x"][0], trace["marker"]["symbol"]) for trace in web.panels[0].traces]
+    assert [symbol for _, symbol in points] == ["circle"] * 4 + ["circle-open"] * 3
+    assert points[0][0] == pytest.approx(-5, abs=0.1)
 
 
 def test_a_fraction_prints_the_aliases_and_the_resolution_beside_its_effects(tmp_path: Path):

@@ -97,7 +97,7 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
     intervals = [condition.simultaneous for condition in conditions if condition.simultaneous is not None]
     limits = span([each.mean for each in found], intervals, keep=[-margin, 2 * margin])
     frame = Frame(
-        title=f"{sweep.title}: difference from the baseline",
+        title=f"{sweep.title}: difference from the {'step before' if _is_ladder(sweep) else 'baseline'}",
         subtitle=subtitle(sweep),
         axis=_difference_axis(value),
         limits=limits,
@@ -107,10 +107,9 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
     )
     means = {condition.label: condition.summary for condition in sweep.conditions}
     if _is_ladder(sweep):
-        lines = [
-            _difference_line(condition, "Each step against the one before", value.digits) for condition in conditions
-        ]
-        return draw_pages(frame, lines)
+        first = conditions[0].baseline
+        head = f"Each step against the one before, from {first}{_mean_text(means.get(first), sweep)}"
+        return draw_pages(frame, [_difference_line(condition, head, value.digits) for condition in conditions])
     lines = [
         _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sweep)}", value.digits)
         for baseline in dict.fromkeys(condition.baseline for condition in conditions)

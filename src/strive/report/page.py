@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from strive.report.curves import learning_curves
 from strive.report.html_table import MOST_LINES, web_table
 from strive.report.pictures import MOST_BYTES, Picture, pictures
-from strive.report.plots import WebFigure, effect_plot, mean_plot, paper_plot
+from strive.report.plots import WebFigure, component_plot, effect_plot, mean_plot, paper_plot
 from strive.report.provenance import NumberProvenance, number_provenance, refs
 from strive.results.failures import FailureGroup, failure_groups
 from strive.tables.costs import cost_table
@@ -22,7 +22,7 @@ from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Table
 
 _PAGE = Path(__file__).with_name("assets")
-_FIRST = ("overview", "errors", "differences")  # tables before the figures
+_FIRST = ("overview", "errors", "differences", "components")  # tables before the figures
 _OWN_SECTION = ("holes",)  # tables with a section of their own
 
 
@@ -103,7 +103,11 @@ def _section(name: str, sweep: SweepSummary, room: int, url_of: Callable[[Path],
     links = refs(found.groups)
     tables = [_web_table(name, table, links) for table in sweep.tables if table.name not in _OWN_SECTION]
     split = max((number for number, each in enumerate(tables, 1) if each.table.name in _FIRST), default=1)
-    figures = [effect_plot(sweep) or mean_plot(sweep), paper_plot(sweep), learning_curves(sweep)]
+    figures = [
+        component_plot(sweep) or effect_plot(sweep) or mean_plot(sweep),
+        paper_plot(sweep),
+        learning_curves(sweep),
+    ]
     cost = cost_table(sweep)
     return _Section(
         name=name,

@@ -7,7 +7,7 @@ tags and entities.
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -16,7 +16,7 @@ from strive.results.conditions import Condition, in_order
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import decision_text
+from strive.tables.sweep_tables import decision_text, p_text
 
 Spec = dict[str, Any]  # a trace or a layout
 Name = tuple[str, str]  # (the knob's name or "", the value)
@@ -31,6 +31,7 @@ _MOST_NAMED = 6  # conditions named in a sentence
 _MOST_SERIES = 8  # conditions that can be distinguished in one plot
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 # The symbol also identifies the verdict.
+_SHOWN = {True: "circle", False: "circle-open"}
 _VERDICTS = {Verdict.no_loss: (0, "circle"), Verdict.loss: (1, "square"), Verdict.undecided: (2, "diamond-open")}
 
 
@@ -84,7 +85,9 @@ def effect_plot(sweep: SweepSummary) -> WebFigure | None:
     if margin:
         band = {"name": "margin", "type": "rect", "x0": min(0, margin), "x1": max(0, margin)}
         shapes.insert(0, band | {"layer": "below", "line": {"width": 0}})
-    layout = _lines_layout(shown, f"difference, {value.unit}" if value.unit else "difference")
+    layout = _lines_layout(
+        [condition.label for condition in shown], f"difference, {value.unit}" if value.unit else "difference"
+    )
     layout["shapes"] = [shape | {"yref": "paper", "y0": 0, "y1": 1} for shape in shapes]
     baselines = list(dict.fromkeys(condition.baseline for condition in shown))
     against = ", ".join(baselines) if len(baselines) <= _MOST_NAMED else "the baseline of each"
@@ -105,6 +108,40 @@ def effect_plot(sweep: SweepSummary) -> WebFigure | None:
             for verdict, (colour, form) in _VERDICTS.items()
             if verdict in verdicts
         ),
+        most=_MOST_LINES,
+    )
+
+
+def component_plot(sweep: SweepSummary) -> WebFigure | None:
+    """Return the effects of a factorial design's components with their intervals; None for any other sweep."""
+    found = [each for place in sweep.components for each in place.effects]
+    if not found:
+        return None
+    labels, value = sweep.layout.labels, sweep.layout.value
+    traces = []
+    for number, each in enumerate(found):
+        estimate, (low, high), form = each.found.estimate, each.found.simultaneous, f"+.{value.digits}f"
+        text = [
+            *([f"with its aliases {each.aliases}"] if each.aliases else []),
+            f"{estimate:{form}} {value.unit}".rstrip(),
+            f"{_interval(low, high, form, 'simultaneous 95% interval')}p {p_text(each.p)}",
+        ]
+        point = _point(each.label, labels.texts(each.place), number, 0, _SHOWN[each.decided], text=text)
+        traces.append(point | {"x": [_rounded(estimate)], "error_x": _bars(estimate, low, high, 0)})
+    layout = _lines_layout([each.label for each in found], f"difference, {value.unit}" if value.unit else "difference")
+    zero = {"name": "zero", "type": "line", "x0": 0, "x1": 0, "layer": "below", "line": {"width": 1}}
+    layout["shapes"] = [zero | {"yref": "paper", "y0": 0, "y1": 1}]
+    return WebFigure(
+        name="components",
+        title="Effects of the components",
+        caption=(
+            "Mean of the cells with a component minus mean of those without it, with its 95% interval, which holds for"
+            f" all effects at once{_side(value, 0.0)} A x B: half of what B changes in the effect of A. Filled: shown to"
+            " differ from 0."
+        ),
+        alt=f"{len(found)} effects; the table of the components has their numbers.",
+        panels=(WebPanel(title="", traces=traces),),
+        layout=layout,
         most=_MOST_LINES,
     )
 
@@ -134,7 +171,7 @@ def mean_plot(sweep: SweepSummary) -> WebFigure | None:
         caption=caption + _left_out([condition for condition in sweep.conditions if condition.hole]),
         alt=f"{len(shown)} means; the table of errors has their numbers.",
         panels=(WebPanel(title="", traces=traces),),
-        layout=_lines_layout(shown, what),
+        layout=_lines_layout([condition.label for condition in shown], what),
         most=_MOST_LINES,
     )
 
@@ -223,7 +260,7 @@ def _difference_trace(condition: Condition, number: int, value: Value) -> Spec:
         f"{_interval(low, high, form, 'simultaneous 95% interval')}n = {found.n}",
         decision_text(condition) if condition.judgement else f"p {decision_text(condition)}",
     ]
-    return _point(condition, number, colour, symbol, text=text) | {
+    return _point(condition.label, condition.labels.texts(condition.key), number, colour, symbol, text=text) | {
         "x": [_rounded(found.mean)],
         "error_x": _bars(found.mean, low, high, colour),
     }
@@ -236,7 +273,7 @@ def _mean_trace(condition: Condition, number: int, value: Value) -> Spec:
     text = [f"{value.title}: {found.mean:{form}}", f"{_interval(found.low, found.high, form)}n = {found.n}"]
     values = [_rounded(each) for each in condition.values.values()] if found.n > 1 else []
     # The mean first, then the cells, in arrays, so that a line of the plot is one trace.
-    return _point(condition, number, 0, "circle", text=text) | {
+    return _point(condition.label, condition.labels.texts(condition.key), number, 0, "circle", text=text) | {
         "x": [_rounded(found.mean), *values],
         "y": [number] * (1 + len(values)),
         "text": [
@@ -285,18 +322,20 @@ def _paper_trace(condition: Condition, colour: int, symbol: str) -> Spec:
     }
 
 
-def _point(condition: Condition, number: int, colour: int, symbol: str, *, text: Sequence[str]) -> Spec:
-    """Return a trace of one point without its x. number: row of its line, from the top."""
+def _point(
+    label: str, factors: Mapping[str, str], number: int, colour: int, symbol: str, *, text: Sequence[str]
+) -> Spec:
+    """Return a trace of one point without its x. factors: to filter by. number: row of its line, from the top."""
     return {
         "type": "scatter",
         "mode": "markers",
         "y": [number],
         "marker": {"color": COLOURS[colour], "size": 9, "symbol": symbol},
-        "text": [_lines(condition.label, *text)],
+        "text": [_lines(label, *text)],
         "hoverinfo": "text",
         "showlegend": False,
         "cliponaxis": False,
-        "meta": {"factors": condition.labels.texts(condition.key), "colour": colour, "label": _tick(condition.label)},
+        "meta": {"factors": dict(factors), "colour": colour, "label": _tick(label)},
     }
 
 
@@ -316,10 +355,10 @@ def _bars(mean: float, low: float | None, high: float | None, colour: int, furth
     }
 
 
-def _lines_layout(conditions: Sequence[Condition], title: str) -> Spec:
-    """Return the layout of a plot with one line for each condition, the first at the top."""
-    count = min(len(conditions), _MOST_LINES)
-    ticks = {"tickvals": list(range(count)), "ticktext": [_tick(condition.label) for condition in conditions[:count]]}
+def _lines_layout(labels: Sequence[str], title: str) -> Spec:
+    """Return the layout of a plot with one line for each label, the first at the top."""
+    count = min(len(labels), _MOST_LINES)
+    ticks = {"tickvals": list(range(count)), "ticktext": [_tick(label) for label in labels[:count]]}
     return _layout(height=_AROUND_PX + _LINE_PX * count) | {
         "xaxis": _axis(title),
         "yaxis": {"range": [count - 0.5, -0.5], "automargin": True, "fixedrange": True, "zeroline": False}

@@ -258,7 +258,7 @@ def in_order(conditions: Sequence[Condition], layout: TableSpec) -> list[Conditi
 
 
 def _part(condition: Condition, keys: Sequence[str]) -> str:
-    return _key({key: condition.key[key] for key in keys})
+    return key_text({key: condition.key[key] for key in keys})
 
 
 def _decided(condition: Condition, layout: TableSpec) -> Condition:

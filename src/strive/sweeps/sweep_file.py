@@ -15,6 +15,7 @@ from strive.errors import ConfigError
 from strive.sweeps import sections
 from strive.sweeps.choice import ChoiceSpec
 from strive.sweeps.design import Design, read_design
+from strive.sweeps.labels import ARM
 from strive.sweeps.looks import check_looks, read_looks
 from strive.sweeps.override_syntax import (
     bare_key,
@@ -145,7 +146,8 @@ class Sweep:
         """Raise ConfigError if the table names an argument that no cell's builder has."""
         table = self.table
         named = [*table.keys, *table.pair, *table.select] if table else []
-        arguments = [key for key in named if identity.is_argument(key)]
+        # A foreign app may have any key, but the arm's name is none of a cell's.
+        arguments = [key for key in named if key != ARM and identity.is_argument(key)]
         there = (
             {key for config in configs for key in identity.with_argument_keys(identity.flat(config))}
             if arguments
