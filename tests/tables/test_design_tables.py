@@ -115,9 +115,8 @@ def test_a_grid_beside_the_components_has_the_design_at_each_of_its_points(tmp_p
     found = table(summary, "differences")
     assert len(found.rows) == 6
     labels = column(found, "cells of")
-    assert labels[0].startswith("without dropout, ")
-    assert labels[3].startswith("without dropout, ")
-    assert {label.partition(", ")[2] for label in labels[:3]} == {labels[0].partition(", ")[2]}
+    assert labels == [f"lr {lr}, without {name}" for lr in ("0.05", "0.01") for name in ("dropout", "he", "width")]
+    assert [row.rule for row in found.rows] == [False, False, False, True, False, False]
 
 
 def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance(tmp_path: Path):

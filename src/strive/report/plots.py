@@ -136,8 +136,8 @@ def component_plot(sweep: SweepSummary) -> WebFigure | None:
         title="Effects of the components",
         caption=(
             "Mean of the cells with a component minus mean of those without it, with its 95% interval, which holds for"
-            f" all effects at once{_side(value, 0.0)} A x B: half of what B changes in the effect of A. Filled: shown to"
-            " differ from 0."
+            f" all effects at once{_side(value, 0.0)} A x B: half of what B changes in the effect of A. Filled: shown"
+            " to differ from 0."
         ),
         alt=f"{len(found)} effects; the table of the components has their numbers.",
         panels=(WebPanel(title="", traces=traces),),

@@ -50,7 +50,9 @@ def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
     table = _with_value(replace(table, labels=loaded.labels), loaded, told=told)
     added = split_further(loaded, table)
     baseline = {key: _as_in(loaded.cells[key], rule) for key, rule in table.baseline.items()}
-    return replace(table, rows=(*table.rows, *added), baseline=baseline)
+    # Each combination of the other factors has the whole design, so its arms stay together.
+    rows = (*added, *table.rows) if table.design is not None else (*table.rows, *added)
+    return replace(table, rows=rows, baseline=baseline)
 
 
 def _in_columns(table: TableSpec, loaded: Loaded) -> TableSpec:
