@@ -315,7 +315,8 @@ def _paper_trace(condition: Condition, colour: int, symbol: str) -> Spec:
     interval = _interval(ours.next_low, ours.next_high, ".2f", "95% prediction interval")
     text = [f"ours: {ours.mean:.2f}%, {interval}n = {ours.n}"]
     text += [f"{theirs.place}: {theirs.error:.2f}%{certain}"]
-    return _point(condition, 0, number, symbol + ("" if theirs.certain else "-open"), text=text) | {
+    factors, form = condition.labels.texts(condition.key), symbol + ("" if theirs.certain else "-open")
+    return _point(condition.label, factors, 0, number, form, text=text) | {
         "x": [theirs.error],
         "y": [round(ours.mean, 4)],
         "error_y": _bars(ours.mean, ours.next_low, ours.next_high, number),

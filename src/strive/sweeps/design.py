@@ -395,7 +395,7 @@ def _fraction(design: Design, resolution: int, faults: Faults) -> Design:
             " same runs, or a lower resolution"
         )
         return design
-    effects, defining = [], []
+    effects, defining = list[tuple[Word, ...]](), list[tuple[Word, ...]]()
     for text in fracfact_aliasing(runs)[0]:
         indices = [[ord(letter) - ord("a") for letter in word] for word in text.split(" = ")]
         words = tuple(tuple(names[index] for index in word) for word in indices)

@@ -349,7 +349,7 @@ def _check_tops(sweep: Sweep, places: Mapping[str, str], faults: Faults) -> None
     else:
         parts = sweep.design.components
         tops = [
-            (f"components: {each.name}", each.without | each.reference | way, ("fixed",))
+            (f"components: {each.name}", {**each.without, **each.reference, **way}, ("fixed",))
             for each in parts
             for way in each.ways.values()
         ]
