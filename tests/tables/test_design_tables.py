@@ -13,7 +13,7 @@ from strive.figures.effects import effect_plot
 from strive.report.plots import component_plot
 from strive.results.load import load_sweep
 from strive.sweeps.sweep_file import read_sweep
-from strive.tables.summary import SweepSummary, summarise_sweep
+from strive.tables.summary import SweepSummary, compared, summarise_sweep
 from strive.tables.table import Table
 
 COMPONENTS: dict[str, Any] = {
@@ -106,7 +106,7 @@ def test_a_component_with_its_own_reference_is_compared_there(tmp_path: Path):
 def test_the_file_s_margin_gives_verdicts_on_the_design_s_arms(tmp_path: Path):
     summary = made(tmp_path, "leave_one_out", noisy, more={"table": {"margin": 1.0}})
     found = table(summary, "differences")
-    assert column(found, "loss") == ["loss shown", "loss shown", "no loss shown"]
+    assert column(found, "loss") == ["loss shown", "loss shown", "loss ruled out"]
 
 
 def test_a_grid_beside_the_components_has_the_design_at_each_of_its_points(tmp_path: Path):
@@ -156,6 +156,9 @@ def test_a_fraction_prints_the_aliases_and_the_resolution_beside_its_effects(tmp
     differences = dict(zip(column(found, "effect"), column(found, "difference"), strict=True))
     assert float(differences["width"]) == pytest.approx(-0.5, abs=0.1)
     assert "each with its aliases" in summary.answer
+    looked = [entry for ref, entry in compared(summary).items() if ref.startswith("effect of ")]
+    assert {entry.what for entry in looked} == {"effect of dropout", "effect of he", "effect of width"}
+    assert all(entry.p_loss is not None and entry.p_loss < 0.001 for entry in looked)
     assert not [each for each in summary.tables if each.name == "effects"]
     assert any("width = dropout x he" in text for text in texts(effect_plot(summary)[0]))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from strive.cells.ledger import Kind, LedgerEntry, entry_id, scorings
+from strive.results.component_effects import ComponentEffects, effect_text
 from strive.results.conditions import Condition
 from strive.results.load import Loaded
 from strive.results.record_row import metric_column
@@ -17,12 +18,16 @@ _EFFECT = "effect of "
 
 
 def comparisons(
-    name: str, conditions: Sequence[Condition], layout: TableSpec, effects: Effects | None
+    name: str,
+    conditions: Sequence[Condition],
+    layout: TableSpec,
+    effects: Effects | None,
+    components: Sequence[ComponentEffects] = (),
 ) -> dict[str, LedgerEntry]:
     """Return {ref of a condition, or an effect: entry} for all that a table compares.
 
     With a baseline these are its differences; without one each condition against the best, as the table marks it. name:
-    of the plan.
+    of the plan. components: effects of a design, which count where there is no analysis of variance with the same ones.
     """
     found = {}
     for condition, other in _pairs(conditions, layout):
@@ -45,10 +50,8 @@ def comparisons(
             p_no_loss=better,
             p_loss=worse,
         )
-    values = [_numbers(condition) for condition in conditions] if effects else []
-    for effect in effects.effects if effects else ():
-        source = " x ".join(effect.source)
-        p = effect.p if effect.p_unequal is None else effect.p_unequal
+    values = [_numbers(condition) for condition in conditions] if effects or components else []
+    for source, p in _effect_tests(effects, components):
         found[f"{_EFFECT}{source}"] = LedgerEntry(
             id=entry_id("effect", layout.value.name, source, values),
             kind=Kind.comparison,
@@ -78,6 +81,19 @@ def _of_looks(name: str, condition: Condition, other: Condition, layout: TableSp
         p_no_loss=judged.p_no_loss if judged else None,
         p_loss=judged.p_loss if judged else None,
     )
+
+
+def _effect_tests(
+    effects: Effects | None, components: Sequence[ComponentEffects]
+) -> Iterable[tuple[str, float | None]]:
+    """Yield (name, p of this effect alone) of what is tested over all conditions."""
+    if effects is not None:
+        for effect in effects.effects:
+            yield effect_text(effect.source), effect.p if effect.p_unequal is None else effect.p_unequal
+        return
+    for place in components:
+        for each in place.effects:
+            yield each.label, each.found.p_alone
 
 
 def scored(loaded: Loaded, ledger: Mapping[str, LedgerEntry]) -> list[LedgerEntry]:

@@ -26,6 +26,7 @@ class Contrast:
     simultaneous: Interval  # 95%, for all contrasts at once (Bonferroni)
     alone: Interval  # its own 95% interval
     p: float | None  # one spread in all runs, Holm-corrected over all contrasts
+    p_alone: float | None  # of this contrast alone, by the error of its intervals; not corrected
     p_unequal: float | None  # without that assumption, corrected likewise; None if its own error has no spread
 
 
@@ -91,6 +92,7 @@ def two_level_effects(runs: Sequence[Mapping[K, float]], signs: Sequence[Sequenc
                 simultaneous=_interval(estimate, error, 1 - (1 - LEVEL) / max(1, tested)),
                 alone=_interval(estimate, error, LEVEL),
                 p=p,
+                p_alone=_p(estimate, error),
                 p_unequal=p_unequal,
             )
             for estimate, error, p, p_unequal in zip(estimates, errors, ps, ps_unequal, strict=True)
@@ -106,7 +108,9 @@ def two_level_effects(runs: Sequence[Mapping[K, float]], signs: Sequence[Sequenc
 
 def _estimates_alone(estimates: Numbers) -> Contrasts:
     found = (
-        Contrast(estimate=float(each), simultaneous=(None, None), alone=(None, None), p=None, p_unequal=None)
+        Contrast(
+            estimate=float(each), simultaneous=(None, None), alone=(None, None), p=None, p_alone=None, p_unequal=None
+        )
         for each in estimates
     )
     return Contrasts(

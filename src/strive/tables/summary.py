@@ -119,7 +119,7 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
 
 def compared(sweep: SweepSummary) -> dict[str, LedgerEntry]:
     """Return the entries of the ledger for all that a sweep's tables compare."""
-    return comparisons(sweep.loaded.name, sweep.conditions, sweep.layout, sweep.effects)
+    return comparisons(sweep.loaded.name, sweep.conditions, sweep.layout, sweep.effects, sweep.components)
 
 
 def with_looked(sweep: SweepSummary, looked: Looked) -> SweepSummary:
