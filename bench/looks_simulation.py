@@ -80,7 +80,7 @@ def main() -> None:
 
 def errors(design: LookDesign, sweeps: int, seed: int) -> bool:
     """Print how often verdicts are wrong and intervals hold; return whether the level holds."""
-    print("| true losses | test | no loss, wrongly | loss, wrongly | any wrong verdict | all intervals hold |")
+    print("| true losses | test | ruled out, wrongly | shown, wrongly | any wrong verdict | all intervals hold |")
     print("|---|---|--:|--:|--:|--:|")
     far = np.array([MARGIN] * 3 + [-4.0] * 3 + [5.0] * 3)
     half, passed = design.alpha / 2, True
@@ -142,7 +142,7 @@ def savings(design: LookDesign, sweeps: int, seed: int, least: float) -> bool:
 def assumptions(design: LookDesign, sweeps: int, seed: int) -> None:
     """Print how many lines get a wrong verdict where differences are far from normal."""
     print(f"Nine lines with a mean loss of the margin or more, shape {design.shape:g}; shares of the lines.\n")
-    print("| differences | rule | no loss | loss, wrongly |\n|---|---|--:|--:|")
+    print("| differences | rule | loss ruled out, wrongly | loss shown, wrongly |\n|---|---|--:|--:|")
     random, size = np.random.default_rng(seed), (sweeps // 4, LINES, design.looks[-1])
     level = random.uniform(0, 1, (size[0], LINES, 1))  # where the baseline lies between two steps of the metric
     rounded = [np.round(level + mean + random.normal(0, 0.2, size)) for mean in (MARGIN, 0.0)]

@@ -209,6 +209,15 @@ def test_a_missing_line_counts_among_those_that_are_corrected_for() -> None:
     assert beside.p_loss == pytest.approx(2 * alone.p_loss)
 
 
+def test_a_line_is_not_decided_at_a_look_that_it_skips() -> None:
+    # Its p-value is enough for one line, and at the second look it is the only one that is left; but it lacks a seed.
+    doubtful, clear = around(1.15, 4, 0.25), line([*around(MARGIN, 4), *around(4, 4)])
+    decided = [line(around(4, 8)) for _ in range(3)]
+    assert one(TWO, doubtful).verdict is Verdict.loss
+    waits, *_ = verdicts(TWO, [line([*doubtful, *around(1.15, 3, 0.25)]), clear, *decided], MARGIN, 0.0)
+    assert (waits.verdict, waits.look, waits.next_look) == (Verdict.undecided, 0, 1)
+
+
 def test_a_verdict_stays_with_its_p_value_whatever_comes_later() -> None:
     early = around(4, 5)
     found = one(DESIGN, early)
@@ -313,9 +322,9 @@ def test_more_dead_than_there_are_is_refused(died: int, n: int) -> None:
 
 
 def test_a_line_at_the_margin_is_left_alone_from_the_second_look_on() -> None:
-    values = around(MARGIN, 20, 0.1)
-    first, second = one(DESIGN, values[:5]), one(DESIGN, values[:8])
-    assert (first.reason, first.next_look) == ("waits for seeds: it has 5 of the first 8", 1)
+    values, design = around(MARGIN, 20, 0.1), LookDesign(looks=(12, 16, 20))
+    first, second = one(design, values[:12]), one(design, values[:16])
+    assert (first.reason, first.next_look) == ("waits for seeds: it has 12 of the first 16", 1)
     assert (second.reason, second.next_look) == ("undecided, left alone", None)
     assert second.own is not None
 
@@ -332,17 +341,28 @@ def test_a_line_with_a_chance_goes_on() -> None:
     assert (found.verdict, found.next_look) == (Verdict.undecided, 2)
 
 
-def test_the_chance_is_the_predictive_power_of_the_look_to_come() -> None:
-    # One look comes after n = 8 of (5, 8, 20): t(20) is drawn round t sqrt(20/8) with the spread sqrt(20/8 - 1).
-    design = LookDesign(looks=(5, 8, 20))
-    need = stats.t.isf(stats.norm.sf(critical_value(0.025, design.looks, 0.25)), 19)
-    edge = (need + stats.t.ppf(0.1, 7) * math.sqrt(20 / 8 - 1)) / math.sqrt(20 / 8)
+def at_the_edge(design: LookDesign, level: float, more: float) -> list[float]:
+    """Return 8 differences whose chance of a loss at the next and last look is just below (above) 0.1."""
+    # t(20) is drawn round t sqrt(20/8) with the spread sqrt(20/8 - 1) and 7 degrees of freedom.
+    need = stats.t.isf(stats.norm.sf(critical_value(level, design.looks, design.shape)), 19)
+    t = (need + stats.t.ppf(0.1, 7) * math.sqrt(20 / 8 - 1)) / math.sqrt(20 / 8) + more
     sd = 0.1 * math.sqrt(8 / 7)
-    for t, reason in (
-        (edge - 0.01, "undecided, left alone"),
-        (edge + 0.01, "waits for seeds: it has 8 of the first 20"),
-    ):
-        assert one(design, around(MARGIN + t * sd / math.sqrt(8), 8, 0.1)).reason == reason
+    return around(MARGIN + t * sd / math.sqrt(8), 8, 0.1)
+
+
+@pytest.mark.parametrize(("more", "goes_on"), [(-0.01, False), (0.01, True)])
+def test_the_chance_is_the_predictive_power_of_the_look_to_come(more: float, goes_on: bool) -> None:
+    design = LookDesign(looks=(5, 8, 20))
+    found = one(design, at_the_edge(design, 0.025, more))
+    assert (found.verdict, found.next_look) == (Verdict.undecided, 2 if goes_on else None)
+
+
+def test_the_chance_grows_with_every_line_that_is_decided() -> None:
+    design = LookDesign(looks=(5, 8, 20))
+    own = line(at_the_edge(design, 0.025, 0.01))
+    beside_decided, _ = verdicts(design, [own, line(around(4, 8))], MARGIN, 0.0)
+    beside_open, _ = verdicts(design, [own, line(around(MARGIN, 8))], MARGIN, 0.0)
+    assert (beside_decided.next_look, beside_open.next_look) == (2, None)
 
 
 # --- many tables
