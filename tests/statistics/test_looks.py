@@ -211,7 +211,7 @@ def test_a_missing_line_counts_among_those_that_are_corrected_for() -> None:
 
 def test_a_line_is_not_decided_at_a_look_that_it_skips() -> None:
     # Its p-value is enough for one line, and at the second look it is the only one that is left; but it lacks a seed.
-    doubtful, clear = around(1.15, 4, 0.25), line([*around(MARGIN, 4), *around(4, 4)])
+    doubtful, clear = around(1.15, 4, 0.25), line([*[4.0] * 4, *around(4, 4)])  # silent at first
     decided = [line(around(4, 8)) for _ in range(3)]
     assert one(TWO, doubtful).verdict is Verdict.loss
     waits, *_ = verdicts(TWO, [line([*doubtful, *around(1.15, 3, 0.25)]), clear, *decided], MARGIN, 0.0)
