@@ -1,5 +1,6 @@
 """Designs: what each arm sets, what it is compared with, and how mistakes in components are named."""
 
+import re
 import subprocess
 import sys
 from itertools import product
@@ -269,6 +270,15 @@ def test_an_app_that_may_have_any_key_has_no_cell_that_lacks_the_arm(
 ):
     monkeypatch.setattr(identity, "is_argument", lambda key: True)
     sweep("leave_one_out").check_table([make_config()])
+
+
+def test_the_file_of_the_page_has_the_cells_that_the_page_says():
+    page = (ROOT / "docs" / "designs.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.S)
+    wanted = {"leave_one_out": 12, "one_at_a_time": 12, "cumulative": 12, "factorial": 24}
+    for design, number in (wanted | {"{fractional_factorial: {resolution: III}}": 12}).items():
+        read = parse_sweep("parts", text.replace("design: leave_one_out", f"design: {design}"))
+        assert len(read.combinations((), expand)) == number
 
 
 # Faults
