@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("config", "code", "cells", "sweeps", "launch", "slurm", "hydra_app", "statistics"),
         *("results", "tables", "figures", "report", "status", "trackers"),
     },
-    "decide": {
+    "multirun": {
         *("config", "code", "cells", "sweeps", "launch", "slurm", "statistics", "results"),
         *("trackers", "hydra_app"),
     },

@@ -77,7 +77,7 @@ class CellLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the cells that another sweeper asks for, such as Hydra's basic one; return what each one returned."""
-        from strive.decide.other_sweeper import launch
+        from strive.multirun.other_sweeper import launch
 
         self.launched += job_overrides
         return launch(self, job_overrides)
@@ -173,6 +173,6 @@ class StriveSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan all cells and, unless it is a dry run, train the missing ones."""
-        from strive.decide.sweeping import sweep
+        from strive.multirun.sweeping import sweep
 
         sweep(self, arguments)

@@ -22,10 +22,10 @@ import hydra_plugins.strive as plugin
 from strive.cells.records import Status
 from strive.cells.task import Task, task_of, write_tasks
 from strive.config.platform_keys import NeedsConfig
-from strive.decide import sweeping
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
 from strive.launch.submission import cancel_file
+from strive.multirun import sweeping
 from strive.options import SlurmOptions
 from strive.slurm import jobs
 from strive.slurm.job import REQUEUE_CODE

@@ -20,8 +20,6 @@ from strive.config.error_text import no_option, no_text
 from strive.config.exit_codes import exit_codes
 from strive.config.schema import is_typed
 from strive.console import CONSOLE
-from strive.decide.run_sweep import Launcher, SweepRun
-from strive.decide.until_decided import UntilDecided
 from strive.errors import ConfigError, ExternalError, NoSlurmError
 from strive.format import counted
 from strive.hydra_app.app import APP
@@ -29,6 +27,8 @@ from strive.hydra_app.cell import options_of
 from strive.hydra_app.named import check_code
 from strive.hydra_app.program import this_program
 from strive.launch.notify import notified
+from strive.multirun.run_sweep import Launcher, SweepRun
+from strive.multirun.until_decided import UntilDecided
 from strive.options import CellOptions, SlurmOptions, SweeperOptions
 from strive.slurm.jobs import live_cells
 from strive.sweeps.plan import Retrain

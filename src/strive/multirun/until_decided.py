@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from strive import signals
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
-from strive.decide.plan_looks import looks_of, now
-from strive.decide.run_sweep import SweepRun, estimates_of, missing, report
 from strive.errors import ConfigError
 from strive.format import counted, duration, runs_option
+from strive.multirun.plan_looks import looks_of, now
+from strive.multirun.run_sweep import SweepRun, estimates_of, missing, report
 from strive.options import LocalOptions
 from strive.sweeps.plan import Plan, Retrain, write_plan
 from strive.sweeps.plan_text import counts_line, hours_lines, plan_json, plan_lines

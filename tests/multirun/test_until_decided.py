@@ -15,8 +15,8 @@ from strive.cells.records import Failure, Status
 from strive.cells.task import CellOutcome
 from strive.cli.main import main
 from strive.config import identity
-from strive.decide.run_sweep import SweepRun
-from strive.decide.until_decided import UntilDecided
+from strive.multirun.run_sweep import SweepRun
+from strive.multirun.until_decided import UntilDecided
 from strive.errors import CellsFailedError, ConfigError
 from strive.launch.submission import Submission
 from strive.options import CellOptions, LocalOptions, SlurmOptions

@@ -18,9 +18,9 @@ from strive.cells.task import CellOutcome
 from strive.config import identity
 from strive.config.exit_codes import exit_codes
 from strive.config.schema import is_typed
-from strive.decide.run_sweep import Launcher, SweepRun
-from strive.decide.sweeping import queued, use_foreign
 from strive.errors import ConfigError, StoppedError
+from strive.multirun.run_sweep import Launcher, SweepRun
+from strive.multirun.sweeping import queued, use_foreign
 from strive.options import SweeperOptions
 from strive.sweeps.plan import Plan, Planned, Retrain, write_plan
 from strive.sweeps.planner import Planner

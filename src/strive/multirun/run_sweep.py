@@ -12,10 +12,10 @@ from strive.cells import records
 from strive.cells.records import Record
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
-from strive.decide.plan_looks import looks_of, now
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import runs_option
 from strive.launch.submission import Submission, write_submission
+from strive.multirun.plan_looks import looks_of, now
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
