@@ -21,7 +21,7 @@ from strive.errors import ConfigError
 from strive.status.cell_status import StatusReader
 from strive.sweeps.plan import Action, Plan, StoredPlan, write_plan
 from strive.sweeps.plan_text import plan_lines
-from strive.sweeps.result_table import result_table
+from strive.sweeps.terminal_table import terminal_table
 
 BUILDER = """\
 from torch import nn
@@ -134,7 +134,7 @@ def test_a_frozen_cell_gives_its_builder_the_tuples_and_the_infinity_that_json_h
 
 def test_the_terminals_table_has_a_column_for_each_argument_that_varies(make_plan: MakePlan):
     plan = make_plan(*CUSTOM, "+model.kwargs.channels=3,5")
-    titles = [str(column.header) for column in result_table(plan.cells, {}).columns]
+    titles = [str(column.header) for column in terminal_table(plan.cells, {}).columns]
     assert titles == ["net", "channels", "parameters", "test error", "seconds", "status"]
 
 

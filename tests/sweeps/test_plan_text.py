@@ -12,7 +12,7 @@ from strive.cells.task import CellOutcome
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
 from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines
-from strive.sweeps.result_table import result_table
+from strive.sweeps.terminal_table import terminal_table
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_retraining_that_failed_is_named_though_there_is_a_result(plan: Plan):
 def test_the_table_has_a_column_for_each_knob_that_varies(make_plan: MakePlan):
     plan = make_plan("optimizer.weight_decay=0.001,0.01", "model=model_a", "model.pool_norm=2,inf")
     console = Console(width=100, record=True, markup=False)
-    console.print(result_table(plan.cells, {}))
+    console.print(terminal_table(plan.cells, {}))
     lines = console.export_text().splitlines()
     (header,) = (line.split() for line in lines if line.split()[:1] == ["net"])
     assert header[:3] == ["net", "pool_norm", "weight_decay"]
@@ -128,7 +128,7 @@ def test_the_table_has_a_column_for_each_knob_that_varies(make_plan: MakePlan):
 
 def test_the_table_fits_on_a_terminal_of_80_columns(plan: Plan):
     console = Console(width=80, record=True, markup=False)
-    console.print(result_table(plan.cells, {}))
+    console.print(terminal_table(plan.cells, {}))
     lines = console.export_text().splitlines()
     assert "data digits  lr 0.05  seed 0" in lines[0]
     (header,) = (line for line in lines if line.split()[:1] == ["net"])

@@ -29,8 +29,8 @@ from strive.sweeps.plan_text import (
     remark_lines,
 )
 from strive.sweeps.planner import Planner
-from strive.sweeps.result_table import result_table
 from strive.sweeps.sweep_file import Sweep
+from strive.sweeps.terminal_table import terminal_table
 from strive.trackers.session import check_wandb
 
 
@@ -196,7 +196,7 @@ def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
         if record is not None and record.status.finished:
             finished[planned.cell] = record
     shown = plan.cells[:_ROWS]
-    OUTPUT.print(result_table(shown, finished, plan.swept))
+    OUTPUT.print(terminal_table(shown, finished, plan.swept))
     if len(plan.cells) > _ROWS:
         OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
     for line in remark_lines(finished):

@@ -18,7 +18,7 @@ from strive.sweeps.plan import Planned
 _MOST_METRICS = 4  # columns
 
 
-def result_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
+def terminal_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
     """Return the table: a column for each key that varies, and for each metric. swept: keys to show in any case."""
     labels = app.current().labels()
     configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
