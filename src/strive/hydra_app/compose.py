@@ -20,7 +20,7 @@ from strive.config.platform_keys import NEEDS, is_need, needs_with
 from strive.hydra_app.cell import HydraCell, Options, cell_of
 from strive.hydra_app.frozen import FrozenBase, frozen_cell
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
-from strive.hydra_app.split import Split, check_constant, split
+from strive.hydra_app.logistics import Parts, check_constant, divided
 from strive.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import bare_key
@@ -142,11 +142,11 @@ class HydraComposer(Composer):
         with hydra_config(config):
             found = leaves(config)
         return self._cell(
-            split(found, self._options.logistics), _name(config), lambda: config, lambda: _frozen_whole(config)
+            divided(found, self._options.logistics), _name(config), lambda: config, lambda: _frozen_whole(config)
         )
 
     def _cell(
-        self, found: Split, name: str, composed: Callable[[], DictConfig], freeze: Callable[[], dict[str, str]]
+        self, found: Parts, name: str, composed: Callable[[], DictConfig], freeze: Callable[[], dict[str, str]]
     ) -> HydraCell:
         return replace(cell_of(found, self._options, name=name), composed=composed, freeze=freeze)
 
@@ -158,11 +158,11 @@ class HydraComposer(Composer):
             config.hydra.runtime.output_dir = config.hydra.runtime.cwd
         return config
 
-    def _set(self, base: Base, plain: Sequence[str]) -> Split:
-        """Return the split of a cell whose values are set in a composed base."""
+    def _set(self, base: Base, plain: Sequence[str]) -> Parts:
+        """Return the parts of a cell whose values are set in a composed base."""
         values = dict(self._value(base, text) for text in plain)
         if not values:
-            return split(base.leaves, self._options.logistics)
+            return divided(base.leaves, self._options.logistics)
         found = base.leaves | {key: Leaf(value) for key, value in values.items()}
         origins = dict.fromkeys(origin for key in values for origin in base.dependants(key) if origin not in values)
         if origins:
@@ -170,7 +170,7 @@ class HydraComposer(Composer):
             with self._with_nodes(base, plain) as config, hydra_node(base.hydra):
                 for origin in origins:
                     found |= leaf_of(origin, node_of(config, origin))
-        return split(found, self._options.logistics)
+        return divided(found, self._options.logistics)
 
     def _value(self, base: Base, text: str) -> tuple[str, Any]:
         """Return (key, value as JSON has it) with the value converted to the type of its node."""

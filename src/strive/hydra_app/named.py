@@ -16,7 +16,7 @@ from strive.config.error_text import complaint
 from strive.config.identity import hash_of
 from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
-from strive.hydra_app.split import matches
+from strive.hydra_app.logistics import matches
 from strive.hydra_internals import apply_overrides, parsed_overrides
 from strive.options import SweeperOptions
 

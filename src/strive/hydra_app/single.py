@@ -29,7 +29,7 @@ from strive.hydra_app.cell import HydraCell, cell_of, options_of
 from strive.hydra_app.leaves import leaves
 from strive.hydra_app.rank import connected
 from strive.hydra_app.rank import run as run_rank
-from strive.hydra_app.split import split
+from strive.hydra_app.logistics import divided
 from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptions
 from strive.trackers.session import UploadSession
 
@@ -91,7 +91,7 @@ def _cell(function: Callable[[Any], Any], composed: DictConfig) -> SingleCell:
     _check_processes(launcher)
     options = options_of(_given(hydra.sweeper, SweeperOptions), launcher)
     options.check_config(composed)
-    config = cell_of(split(leaves(composed), options.logistics), options, name=str(hydra.job.name))
+    config = cell_of(divided(leaves(composed), options.logistics), options, name=str(hydra.job.name))
     runs = Path(config.settings.runs)
     if (started := Path(hydra.runtime.cwd)) != Path.cwd():  # hydra.job.chdir leaves it
         runs = started / runs

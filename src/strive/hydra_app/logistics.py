@@ -22,20 +22,20 @@ _NUMBERS = ("job.num",)
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """The leaves of one cell's config, {dotted key: JSON value} each."""
+class Parts:
+    """The leaves of one cell's config, science and logistics apart, {dotted key: JSON value} each."""
 
     science: dict[str, Any]
     logistics: dict[str, Any]
     reasons: dict[str, str]  # {logistics key: why it is}
 
 
-def split(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> Split:
-    """Divide the leaves of a config. declared: patterns of hydra.sweeper.logistics, such as paths.*
+def divided(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> Parts:
+    """Return the leaves of a config, divided. declared: patterns of hydra.sweeper.logistics, such as paths.*
 
     Raises ConfigError for a leaf that depends on the cell's place in the launch.
     """
-    found, patterns = Split({}, {}, {}), tuple(declared)
+    found, patterns = Parts({}, {}, {}), tuple(declared)
     for key, leaf in leaves.items():
         if reason := _why(key, leaf.calls, patterns):
             found.logistics[key], found.reasons[key] = leaf.value, reason
