@@ -9,7 +9,7 @@ from typing import Any
 from strive.cells.cell_run import CellRun
 from strive.cells.records import Record
 from strive.config import identity
-from strive.config.leaves import leaves
+from strive.config.json_leaves import json_leaves
 from strive.errors import ConfigError, Diverged
 
 
@@ -37,7 +37,7 @@ def open_run(config: Any, *, runs: str | Path, name: str, logistics: Iterable[st
 
     Raises ConfigError for a config that cannot name a cell, LeasedError while another process trains it.
     """
-    flat, apart = leaves(config), set(logistics)
+    flat, apart = json_leaves(config), set(logistics)
     if unknown := sorted(key for key in apart if not any(_is_below(leaf, key) for leaf in flat)):
         raise ConfigError(f"logistics={unknown[0]}: the config has no such key; it has {', '.join(flat) or 'none'}")
     other = {leaf: value for leaf, value in flat.items() if any(_is_below(leaf, key) for key in apart)}

@@ -64,7 +64,7 @@ def science_keys() -> frozenset[str]:
     return frozenset(filter(decides, app.current().defaults()))
 
 
-def is_argument(key: str) -> bool:
+def is_open_key(key: str) -> bool:
     """Return whether a key need not be in every cell, such as model.kwargs.channels, an argument of a builder."""
     return app.current().is_open(key)
 

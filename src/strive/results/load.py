@@ -31,7 +31,7 @@ from strive.results.record_row import (
     read_rows,
 )
 from strive.sweeps.audit import Audit, audit_plan
-from strive.sweeps.labels import CONFIG, Labels, is_argument
+from strive.sweeps.labels import CONFIG, Labels, is_builder_argument
 from strive.sweeps.plan import Chosen, StoredPlan, plan_folders
 
 _DATA = ("data", "dataset", "datamodule")  # groups of knobs that say which data a cell reads
@@ -276,11 +276,11 @@ def _knob_columns(plan: StoredPlan) -> Columns:
         else:
             columns[key] = np.full(len(plan.cells), column_value(plan.common[key]), dtype=object)
     common = identity.with_argument_keys(plan.common)
-    for key in filter(is_argument, common):
+    for key in filter(is_builder_argument, common):
         columns[key] = np.full(len(plan.cells), column_value(common[key]), dtype=object)
     if not varying.keys().isdisjoint(identity.BUILDERS):
         spread = [identity.with_argument_keys(cell.factors) for cell in plan.cells]
-        for key in dict.fromkeys(key for each in spread for key in filter(is_argument, each)):
+        for key in dict.fromkeys(key for each in spread for key in filter(is_builder_argument, each)):
             columns[key] = _column([each.get(key) for each in spread])
     return columns
 

@@ -18,7 +18,7 @@ from strive.results.load import Loaded, column_value
 from strive.results.record_row import metric_column
 from strive.sweeps.criterion import Criterion, direction_text
 from strive.sweeps.design import read_design
-from strive.sweeps.labels import ARM, CONFIG, is_argument
+from strive.sweeps.labels import ARM, CONFIG, is_builder_argument
 from strive.sweeps.sections import Faults
 from strive.sweeps.sweep_file import NO_CELLS, Sweep, parse_sweep, read_layout
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value, value_of
@@ -183,7 +183,7 @@ class _PlanFaults(Faults):
 
     def knob(self, place: str, key: str, legal: Sequence[str] = (), kind: str = "knob") -> bool:
         """Return whether the cells of the plan have a key; add a fault if not."""
-        if key in self._keys or is_argument(key):
+        if key in self._keys or is_builder_argument(key):
             return True
         close = difflib.get_close_matches(key, self._keys, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the cells have {', '.join(self._keys)}"
@@ -192,7 +192,7 @@ class _PlanFaults(Faults):
 
     def values(self, place: str, key: str, value: Any) -> list[Any]:
         """Return the value as JSON has it; declared_table compares it with those of the cells."""
-        one = value[0] if is_argument(key) else value
+        one = value[0] if is_builder_argument(key) else value
         return [str(one) if isinstance(one, float) and not math.isfinite(one) else one]
 
 

@@ -96,7 +96,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return next((joint.title for joint in self.names if joint.keys[-1] in keys), "cells of")
 
 
-def is_argument(key: str) -> bool:
+def is_builder_argument(key: str) -> bool:
     """Return whether a key of a plan is an argument of a builder, whatever app is in use."""
     return identity.argument_name(key) != ""
 

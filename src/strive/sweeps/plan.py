@@ -320,7 +320,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def _varying_arguments(self, key: str) -> list[str]:
         """Return the keys below one that holds arguments."""
         spread = [identity.with_argument_keys({key: cell.factors[key]}) for cell in self.cells]
-        arguments = dict.fromkeys(name for each in spread for name in filter(identity.is_argument, each))
+        arguments = dict.fromkeys(name for each in spread for name in filter(identity.is_open_key, each))
         texts = {name: {json.dumps(each[name]) if name in each else "" for each in spread} for name in arguments}
         return [name for name in arguments if len(texts[name]) > 1]
 

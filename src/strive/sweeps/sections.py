@@ -97,7 +97,7 @@ class Faults:
             return False
         if is_need(key) and NEEDS not in groups():
             return self._need(place, key)
-        if key in defaults() or identity.is_argument(key):
+        if key in defaults() or identity.is_open_key(key):
             return True
         own = [name for name in defaults() if key in (name.partition(".")[0], name.rpartition(".")[2])]
         close = own[:3] or difflib.get_close_matches(key, legal or defaults(), n=3)

@@ -147,14 +147,14 @@ class Sweep:
         table = self.table
         named = [*table.keys, *table.pair, *table.select] if table else []
         # A foreign app may have any key, but the arm's name is none of a cell's.
-        arguments = [key for key in named if key != ARM and identity.is_argument(key)]
+        arguments = [key for key in named if key != ARM and identity.is_open_key(key)]
         there = (
             {key for config in configs for key in identity.with_argument_keys(identity.flat(config))}
             if arguments
             else set()
         )
         if missing := [key for key in arguments if key not in there]:
-            legal = ", ".join(filter(identity.is_argument, sorted(there))) or "none"
+            legal = ", ".join(filter(identity.is_open_key, sorted(there))) or "none"
             raise ConfigError(f"{_where(self.name)}table: no cell has {', '.join(missing)}; arguments here: {legal}")
 
     def _twins(self, named: Iterable[tuple[str, str]]) -> list[str]:

@@ -197,7 +197,7 @@ def _plain(key: str, value: Any, arms: Mapping[str, Any], faults: Faults) -> Any
     """Return a value as a record's config stores it, or the name of an arm."""
     if key != ARM:
         # A list is one value here, also for a builder's argument, because there are no alternatives.
-        alone = [value] if identity.is_argument(key) else value
+        alone = [value] if identity.is_open_key(key) else value
         return next(iter(faults.values("table: baseline", key, alone)), value)
     if value not in arms:
         faults.add(f"table: baseline: there is no arm {value}; legal: {', '.join(arms)}")

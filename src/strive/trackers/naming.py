@@ -88,10 +88,10 @@ def config_key(knob: str, keys: Collection[str], labels: Labels) -> str:
         return labels.flat[knob]
     last = knob.rpartition(".")[2]
     own, alone = last, 1
-    if identity.is_argument(knob):
+    if identity.is_open_key(knob):
         own, alone = identity.argument_name(knob).replace(".", "_"), 0
     groups = {key.partition(".")[0] for key in keys}
-    same = sum(key.rpartition(".")[2] == own for key in keys if not identity.is_argument(key))
+    same = sum(key.rpartition(".")[2] == own for key in keys if not identity.is_open_key(key))
     taken = own in groups or own in (*CONFIG_KEYS, *labels.flat.values()) or same > alone
     return knob.replace(".", "_") if taken else own
 

@@ -8,7 +8,7 @@ from strive.config.json_value import json_scalar
 from strive.errors import ConfigError
 
 
-def leaves(config: Any) -> dict[str, Any]:
+def json_leaves(config: Any) -> dict[str, Any]:
     """Return {dotted key: JSON value} of every leaf; a list is one leaf, and so is an empty mapping.
 
     config: a mapping, an instance of a dataclass, or a node of OmegaConf, which is resolved. Infinity becomes text,
