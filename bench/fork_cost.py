@@ -64,7 +64,7 @@ def _work(launch: Path, cells: int) -> None:
     def forked(task: Task) -> None:
         if (child := os.fork()) == 0:
             try:
-                app.current().trainer().run_cell(app.current().of_task(task))
+                app.in_use().trainer().run_cell(app.in_use().of_task(task))
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
@@ -103,7 +103,7 @@ def _work(launch: Path, cells: int) -> None:
                     raise SystemExit(f"error: no {record}")
         print(json.dumps(taken | {"threads": threads}))
 
-    app.current().inside(at_main)
+    app.in_use().inside(at_main)
 
 
 def main() -> None:

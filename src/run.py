@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 
 import strive
 from allcnn.config import Config
-from strive.app import current
+from strive.app import in_use
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ConfigStore.instance().store(name="schema", node=Config)
@@ -16,7 +16,7 @@ ConfigStore.instance().store(name="schema", node=Config)
 @strive.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: Config) -> Any:
     """Train one cell and return its record. Torch is imported only here: --help and tab completion respond at once."""
-    return current().trainer().run_when_free(config)
+    return in_use().trainer().run_when_free(config)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from allcnn.training import (
     write_state,
 )
 from strive import signals
-from strive.app import current
+from strive.app import in_use
 from strive.cells.cell_run import CellRun
 from strive.cells.checkpoints import FILE, Checkpoints
 from strive.cells.predictions import largest_class_error
@@ -89,7 +89,7 @@ class TrainingRun:
 
         Raises the errors of `load`, such as ConfigError for images that cannot be read.
         """
-        self.code = current().code_of(identity.flat(self.config))
+        self.code = in_use().code_of(identity.flat(self.config))
         self._start_over()
         self.num_train, self.on_disk, self.flops = 0, NO_FILES, flops
         self._training: Training | None = None

@@ -107,7 +107,7 @@ class LocalLauncher(CellLauncher):
         from strive.launch.local import train_locally
 
         if self.options.detach:
-            app.current().prepare(submission.folder)
+            app.in_use().prepare(submission.folder)
             return {}
         return train_locally(submission, self.options, title=title)
 

@@ -303,7 +303,7 @@ def sources() -> list[str]:
     return [] if {"site-packages", "dist-packages"} & {*folder.parts} else [str(folder)]
 
 
-def current() -> App:
+def in_use() -> App:
     """Return the app in use: any Hydra app, unless one has named itself."""
     return _app(os.environ.get(APP) or ANY_HYDRA_APP)
 

@@ -268,7 +268,7 @@ def test_a_table_that_would_average_over_the_arms_is_refused():
 def test_an_app_that_may_have_any_key_has_no_cell_that_lacks_the_arm(
     monkeypatch: pytest.MonkeyPatch, make_config: MakeConfig
 ):
-    monkeypatch.setattr(identity, "is_argument", lambda key: True)
+    monkeypatch.setattr(identity, "is_open_key", lambda key: True)
     sweep("leave_one_out").check_table([make_config()])
 
 

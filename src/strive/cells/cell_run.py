@@ -109,7 +109,7 @@ class CellRun:
 
         more: further arguments, and others than the app says. Raises what CellRun raises.
         """
-        here = app.current()
+        here = app.in_use()
         flat, science, settings = here.flat(config), here.science(config), here.settings(config)
         known: dict[str, Any] = {
             "config": science,

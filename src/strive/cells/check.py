@@ -13,7 +13,7 @@ from strive.errors import ConfigError
 def check_cell(config: Any) -> CellFacts:
     """Return how much there is to train; raise ConfigError if app, data, device or runs folder prevent training."""
     _check_runs(Path(settings_of(config).runs))
-    return app.current().facts(config)
+    return app.in_use().facts(config)
 
 
 def _check_runs(runs: Path) -> None:

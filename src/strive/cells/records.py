@@ -206,7 +206,7 @@ def as_recorded(config: CellConfig) -> CellConfig:
     Older records are named after what was typed: the config stays as it is where one has its name, and none the full
     name.
     """
-    filled = app.current().filled_in(config)
+    filled = app.in_use().filled_in(config)
     if filled is config or (_has_record(config) and not _has_record(filled)):
         return config
     return filled

@@ -41,12 +41,12 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     in this version.
     """
     _check(overrides)
-    given = app.current().logistics_of(record) | {"runs": str(into)}
+    given = app.in_use().logistics_of(record) | {"runs": str(into)}
     node = OmegaConf.structured(identity.config_of(record.flat | given))
     for key, value in overrides.items():
         OmegaConf.update(node, key, value)
     flat = identity.flat(OmegaConf.to_object(node))
-    config = app.current().of_task(task_of(identity.config_of(flat)))
+    config = app.in_use().of_task(task_of(identity.config_of(flat)))
     if (cell := identity.cell_id(config)) != record.cell:
         raise RecordError(f"{record.cell}: in this version of strive its config is that of {cell}")
     return config
@@ -57,8 +57,8 @@ def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> li
 
     runs: the folder of the record.
     """
-    code = app.current().code_of(record.config)
-    here = {"code_hash": code.hash} | app.current().surroundings(config)
+    code = app.in_use().code_of(record.config)
+    here = {"code_hash": code.hash} | app.in_use().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config, runs):
         del here["code_hash"]
     made = circumstances(record)
@@ -128,7 +128,7 @@ def without_result(record: Record) -> str:
 
 
 def _check(overrides: Mapping[str, str]) -> None:
-    science = {key: meaning.science for key, meaning, _ in knobs(app.current().config_class())}
+    science = {key: meaning.science for key, meaning, _ in knobs(app.in_use().config_class())}
     logistics = ", ".join(key for key, decides in science.items() if not decides and key.startswith(_SETTABLE))
     for key, value in overrides.items():
         if science.get(key):

@@ -25,4 +25,4 @@ class Settings:
 
 def settings_of(config: Any) -> Settings:
     """Return the settings of a cell's config, as the current app finds them."""
-    return app.current().settings(config)
+    return app.in_use().settings(config)

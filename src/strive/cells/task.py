@@ -76,7 +76,7 @@ def task_of(config: Any, **more: Any) -> Task:
         config=science,
         logistics=logistics,
         settings=settings_of(config),
-        frozen=app.current().frozen(config),
+        frozen=app.in_use().frozen(config),
         **more,
     )
 

@@ -98,7 +98,7 @@ def _train(record: records.Record, config: Any, runs: Path, again: Path) -> None
     if differences:
         print("\n".join(["not as it was, so the last bits may differ:", *differences]), file=sys.stderr)
     signals.listen()
-    trainer = app.current().trainer()
+    trainer = app.in_use().trainer()
     trainer.run_cell(config, replaces=records.file_hash(again) if again.exists() else "")
 
 

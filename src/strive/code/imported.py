@@ -43,7 +43,7 @@ def files_now(names: tuple[str, ...], path: tuple[str, ...]) -> Code:
 
 def code_now(start: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, str]) -> Code:
     """Return the code here that would train a cell again. start: of its plan. files: of its record."""
-    return files_now(tuple(files), tuple(start["path"])) if start else app.current().code_of(config)
+    return files_now(tuple(files), tuple(start["path"])) if start else app.in_use().code_of(config)
 
 
 def _code(files: Mapping[str, str]) -> Code:

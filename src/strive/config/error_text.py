@@ -47,10 +47,10 @@ def complaint(error: BaseException) -> str | None:
         # The search path for YAML files does not help a user who mistyped an option.
         text = str(error).partition("Config search path")[0].strip()
         return text + (f"\n{cause}" if cause and str(cause) not in text else "")
-    field = app.current().meaning_of(key)
+    field = app.in_use().meaning_of(key)
     if field is None and key.startswith("hydra.") and not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return f"{key}: {str(cause).splitlines()[0]}"
-    if field is None and key in app.current().defaults():
+    if field is None and key in app.in_use().defaults():
         return f"{key}: {str(cause).splitlines()[0]}"
     if field is None:
         return _unknown_key(key)
@@ -105,7 +105,7 @@ def no_option(group: str, name: str, options: Sequence[str]) -> str:
     meant = f"; did you mean {close[0]}?" if close else ""
     # Hydra lists only one folder.
     further = (
-        f"; {command('--help')} has those in folders below" if group in {*app.current().groups()} - {"sweeps"} else ""
+        f"; {command('--help')} has those in folders below" if group in {*app.in_use().groups()} - {"sweeps"} else ""
     )
     return f"there is no {group}={name}{meant}\n  legal: {', '.join(options) or 'none'}{further}"
 
@@ -155,10 +155,10 @@ def _unknown_key(key: str) -> str:
     hydras = _hydra_keys()
     if key in hydras:
         return f"{key} belongs to {hydras[key]}; add that, or leave the key out"
-    known = [*app.current().defaults(), *hydras]
+    known = [*app.in_use().defaults(), *hydras]
     if below := [name for name in known if name.startswith(f"{key}.")]:
         return f"{key} holds keys and has no options; legal keys: {', '.join(below)}"
-    groups = list(dict.fromkeys(name.partition(".")[0] for name in app.current().defaults()))
+    groups = list(dict.fromkeys(name.partition(".")[0] for name in app.in_use().defaults()))
     parent, _, last = key.rpartition(".")
     siblings = {name.rpartition(".")[2]: name for name in known if parent and name.rpartition(".")[0] == parent}
     # What a key begins with makes all its siblings close to it.

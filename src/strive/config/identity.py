@@ -30,7 +30,7 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
 
 def flat(config: CellConfig) -> dict[str, Any]:
     """Return every key of a cell as {dotted key: JSON value}, both science and logistics."""
-    return app.current().flat(config)
+    return app.in_use().flat(config)
 
 
 def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,17 +56,17 @@ def argument_name(key: str) -> str:
 
 def decides(key: str) -> bool:
     """Return whether a key of `flat`, or of `with_argument_keys`, determines a cell's numbers."""
-    return app.current().decides(key)
+    return app.in_use().decides(key)
 
 
 def science_keys() -> frozenset[str]:
     """Return the known keys of the current app that determine a cell's numbers."""
-    return frozenset(filter(decides, app.current().defaults()))
+    return frozenset(filter(decides, app.in_use().defaults()))
 
 
 def is_open_key(key: str) -> bool:
     """Return whether a key need not be in every cell, such as model.kwargs.channels, an argument of a builder."""
-    return app.current().is_open(key)
+    return app.in_use().is_open(key)
 
 
 def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_of(flat_config: Mapping[str, Any]) -> Any:
     """Return the config from which `flat` was made; raise ConfigError if it is invalid."""
-    return app.current().config_of(flat_config)
+    return app.in_use().config_of(flat_config)
 
 
 def to_yaml(config: CellConfig) -> str:
@@ -101,20 +101,20 @@ def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def science_of(config: CellConfig) -> dict[str, Any]:
     """Return the part of `flat(config)` that determines the numbers."""
-    return app.current().science(config)
+    return app.in_use().science(config)
 
 
 def deciding(config: CellConfig) -> dict[str, Any]:
     """Return `science_of(config)` with the keys, too, that are absent from the identity at their value."""
     flat_config = flat(config)
-    left_out = {key: flat_config[key] for key in app.current().absent() if key in flat_config}
+    left_out = {key: flat_config[key] for key in app.in_use().absent() if key in flat_config}
     return left_out | science_of(config)
 
 
 def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a flat config that determines the numbers, as far as the app knows its keys."""
-    decides = app.current().decides
-    return without(app.current().absent(), {key: value for key, value in flat_config.items() if decides(key)})
+    decides = app.in_use().decides
+    return without(app.in_use().absent(), {key: value for key, value in flat_config.items() if decides(key)})
 
 
 def without(absent: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def cell_id(config: CellConfig) -> str:
     The last ten digits hash the whole science part, not only its difference from the defaults. Otherwise,
     after a change of a default, old and new results would share an id.
     """
-    return f"{app.current().cell_name(config)}-{hash_of(science_of(config))}"
+    return f"{app.in_use().cell_name(config)}-{hash_of(science_of(config))}"
 
 
 def hash_of(science: Mapping[str, Any]) -> str:

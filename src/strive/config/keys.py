@@ -72,12 +72,12 @@ def wrong_values(node: Any) -> list[str]:
 
 def defaults() -> Mapping[str, Any]:
     """Return {dotted key: default} for the current app."""
-    return app.current().defaults()
+    return app.in_use().defaults()
 
 
 def groups() -> Sequence[str]:
     """Return the keys of the current app that contain other keys, such as optimizer."""
-    return app.current().groups()
+    return app.in_use().groups()
 
 
 def not_negative(value: float) -> bool:

@@ -14,7 +14,7 @@ from strive.errors import ConfigError, UnknownKeyError
 
 def is_typed(composed: DictConfig) -> bool:
     """Return whether a composed config has the class of the app in use, which has named itself by strive.app.use."""
-    schema = app.current().config_class
+    schema = app.in_use().config_class
     return schema is not None and OmegaConf.get_type(composed) is schema
 
 
@@ -25,7 +25,7 @@ def to_config(composed: DictConfig) -> Any:
 
     Raises ConfigError with one line for each illegal value.
     """
-    return app.current().checked(to_dataclass(composed))
+    return app.in_use().checked(to_dataclass(composed))
 
 
 def to_dataclass(composed: DictConfig) -> Any:
@@ -34,7 +34,7 @@ def to_dataclass(composed: DictConfig) -> Any:
     Raises UnknownKeyError for a key added by +KEY=VALUE, ConfigError for one removed by ~KEY,
     and OmegaConf's errors for values of another type.
     """
-    schema = app.current().config_class
+    schema = app.in_use().config_class
     _check_keys(composed, schema(), "")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, schema)

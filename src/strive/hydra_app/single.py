@@ -75,7 +75,7 @@ def _typed_cell(function: Callable[[Any], Any], composed: DictConfig) -> SingleC
         if not isinstance(record, Record):
             raise ContractError(
                 f"{function.__name__} returned {record!r}; where the app has a config class it trains the cell and"
-                " returns the record: strive.app.current().trainer().run_when_free(config)"
+                " returns the record: strive.app.in_use().trainer().run_when_free(config)"
             )
         return record
 

@@ -100,13 +100,13 @@ class CellQueue:
         # Images that the worker has need not be loaded again.
         loaded = self._loaded[number]
         return next(
-            (each for each in chain((first,), requests) if app.current().data_key(each.task.flat) == loaded), first
+            (each for each in chain((first,), requests) if app.in_use().data_key(each.task.flat) == loaded), first
         )
 
     def take(self, number: int, request: TrainRequest) -> None:
         """Take the request out of the row, for the slot's worker."""
         self._waiting.remove(request)
-        self._loaded[number] = app.current().data_key(request.task.flat)
+        self._loaded[number] = app.in_use().data_key(request.task.flat)
 
     def _requests_for(self, number: int) -> Iterator[TrainRequest]:
         return (request for request in self._waiting if number not in self._refusals.get(request.task.cell, ()))
@@ -114,5 +114,5 @@ class CellQueue:
     def _pack_key(self, request: TrainRequest) -> str:
         cell = request.task.cell
         if cell not in self._keys:
-            self._keys[cell] = app.current().pack_key(request.task.flat)
+            self._keys[cell] = app.in_use().pack_key(request.task.flat)
         return self._keys[cell]

@@ -61,7 +61,7 @@ def write_failure(
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    code = app.current().code_of(task.config)
+    code = app.in_use().code_of(task.config)
     values: dict[str, Any] = {
         "host": socket.gethostname(),
         "device": "",

@@ -27,7 +27,7 @@ def train_locally(
     threads = max((task.settings.threads for task in tasks), default=0)
     # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
     device = "cpu" if all(task.settings.device == "cpu" for task in tasks) else "auto"
-    places = slots(options, len(tasks), side_by_side=app.current().side_by_side, threads=threads, device=device)
+    places = slots(options, len(tasks), side_by_side=app.in_use().side_by_side, threads=threads, device=device)
     session = session_of(
         tasks, log=submission.logs / "wandb.log", say=CONSOLE.print, plans=[submission.folder.parent.name]
     )
@@ -50,7 +50,7 @@ def train_locally(
             on_ended=on_ended,
             on_tick=on_tick,
             say=view.say,
-            environment=app.current().prepare(submission.folder),
+            environment=app.in_use().prepare(submission.folder),
             idle_seconds=idle_seconds,
             cancel_file=submission.cancel_file,
             timeout_min=options.timeout_min,

@@ -62,15 +62,15 @@ def main(events: int, threads: int, gpu: str, room: int) -> None:
     threading.Thread(target=_listen, args=(_own_stdin(), requests), name="requests", daemon=True).start()
 
     def work() -> None:
-        app.current().code_of({})  # as it was imported: what is edited from now on does not count
-        trainer = app.current().trainer()  # takes seconds where it imports torch
+        app.in_use().code_of({})  # as it was imported: what is edited from now on does not count
+        trainer = app.in_use().trainer()  # takes seconds where it imports torch
         if gpu and (reason := trainer.no_gpu(gpu)):
             sys.exit(reason)  # it would train its cells on the processor, in silence
         with open(events, "wb") as pool:
             _send(pool, WorkerEvent(kind=EventKind.ready))
             _WorkerLoop(trainer, requests, pool, threads, room).work()
 
-    app.current().inside(work)
+    app.in_use().inside(work)
 
 
 def _own_stdin() -> int:
@@ -131,7 +131,7 @@ class _WorkerLoop:
                 return None
             requests.append(first)
             # The next cells may have another net, for which another number is fastest.
-            self._pack_key = app.current().pack_key(first.task.flat)
+            self._pack_key = app.in_use().pack_key(first.task.flat)
             self._pack = self._trainer.pack(self._end, room=self._room or self._found.get(self._pack_key, 0))
             end = time.monotonic() + _COMPANION_SECONDS
         while len(self._pack) + len(requests) < (self._pack.room or MAX_ROOM):
@@ -164,7 +164,7 @@ class _WorkerLoop:
             if signals.requested():
                 raise StoppedError(signals.requested())
             config = _config(request, self._threads)
-            code = app.current().code_of(request.task.config).hash
+            code = app.in_use().code_of(request.task.config).hash
             seen = self._trainer.seen(config) | {"code_hash": code, "given": given()}
         except BaseException as error:
             self._end(cell, error)
@@ -231,14 +231,14 @@ def _config(request: TrainRequest, threads: int) -> Any:
     """Return the cell's config, or raise _RefusedError if what would be trained is not what was launched."""
     task = request.task
     try:
-        config = app.current().of_task(task, threads)
+        config = app.in_use().of_task(task, threads)
     except ConfigError as error:
         raise _RefusedError(f"its frozen config cannot be trained here: {_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
         )
-    here = app.current().code_of(task.config).hash
+    here = app.in_use().code_of(task.config).hash
     if task.code and here and here != task.code:
         raise _RefusedError(
             f"it was launched with code {task.code}, but this process has imported code {here} from"

@@ -82,7 +82,7 @@ _OF_STRIVES_SWEEPER = ("sweep", "dry_run", "json", "parents", "until", "max_gpu_
 
 
 def _trained(sweeper: OtherSweeper, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
-    composer = app.current().composer(sweeper.hydra_context.config_loader, sweeper.config)
+    composer = app.in_use().composer(sweeper.hydra_context.config_loader, sweeper.config)
     planner = Planner(
         composer,
         _no_sweep_file,

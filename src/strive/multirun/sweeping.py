@@ -83,7 +83,7 @@ def _check_own(options: CellOptions) -> None:
 def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     name, rest = _sweep_name(arguments)
     options = sweeper.options
-    composer = app.current().composer(sweeper.hydra_context.config_loader, sweeper.config)
+    composer = app.in_use().composer(sweeper.hydra_context.config_loader, sweeper.config)
     read = _reader(sweeper)
     planner = Planner(
         composer, read, retrain=Retrain(options.retrain), queued=lambda runs: queued(runs, sweeper.launcher)

@@ -229,7 +229,7 @@ def allocated_slots(options: CellOptions, tasks: list[Task]) -> list[Slot]:
     device = tasks[0].settings.device
     # Without SLURM's affinity plugin a process may use cores that belong to other jobs.
     cores = min(usable_cores(), int(os.environ.get("SLURM_CPUS_ON_NODE") or sys.maxsize))
-    return slots(options, len(tasks), side_by_side=app.current().side_by_side, device=device, cores=cores)
+    return slots(options, len(tasks), side_by_side=app.in_use().side_by_side, device=device, cores=cores)
 
 
 def _print(message: str) -> None:

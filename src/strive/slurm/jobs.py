@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import strive
-from strive.app import APP, current, sources
+from strive.app import APP, in_use, sources
 from strive.cells import records
 from strive.cells.task import Task, read_tasks
 from strive.command_line import program
@@ -125,7 +125,7 @@ class SlurmJobs:
             return freeze_app(folder, sweeps, without=[sweeps.parent])
 
         code = frozen_code(self.tasks, self.folder, snapshot=snapshot)
-        own = current().prepare(self.folder, copied if snapshot else None)
+        own = in_use().prepare(self.folder, copied if snapshot else None)
         return replace(code, setup=[*code.setup, *(f"export {name}={shlex.quote(own[name])}" for name in own)])
 
     def submit(self, array: JobArray) -> list[str]:
@@ -253,7 +253,7 @@ def packed(tasks: Mapping[int, Task], options: SlurmOptions) -> dict[Needs, list
     groups: dict[Needs, dict[str, list[int]]] = {}
     for number, task in tasks.items():
         kinds = groups.setdefault(needs_of(task.settings.needs, options), {})
-        kinds.setdefault(current().pack_key(task.flat), []).append(number)
+        kinds.setdefault(in_use().pack_key(task.flat), []).append(number)
     found = {}
     for needs, kinds in groups.items():
         numbers = [number for same_kind in kinds.values() for number in same_kind]

@@ -63,7 +63,7 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Any:
         """Return the checked config of one cell. Raises as `unchecked`."""
-        return app.current().checked(self.unchecked(overrides))
+        return app.in_use().checked(self.unchecked(overrides))
 
     def _parse(self, text: str) -> Override:
         key, _, value = text.partition("=")
@@ -157,7 +157,7 @@ def _converted(override: Override) -> tuple[str, Any]:
 @lru_cache(maxsize=1)
 def _all_knobs() -> DictConfig:
     """Return one shared config for all conversions, because a new one takes 5 ms. Each writes and reads its own key."""
-    return OmegaConf.structured(app.current().config_class)  # type: ignore[no-any-return]
+    return OmegaConf.structured(app.in_use().config_class)  # type: ignore[no-any-return]
 
 
 def _replaced(config: Any, values: Sequence[tuple[str, Any]]) -> Any:

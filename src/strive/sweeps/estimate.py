@@ -90,7 +90,7 @@ def _speeds(config: CellConfig, key: str, runs: Path) -> dict[str, float]:
 
 
 def _some_records(config: CellConfig, key: str, runs: Path) -> Iterable[Record]:
-    prefix = app.current().cell_name(config).partition("-")[0]
+    prefix = app.in_use().cell_name(config).partition("-")[0]
     taken = 0
     for path in runs.glob(f"{prefix}-*/record.json"):
         try:

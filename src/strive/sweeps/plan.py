@@ -204,7 +204,7 @@ def decide_action(
     def planned(action: Action, reason: str, **more: Any) -> Planned:
         return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, code=code, **more)
 
-    epochs = app.current().epochs(config)
+    epochs = app.in_use().epochs(config)
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
         made = record.provenance.code_hash
@@ -348,7 +348,7 @@ def _with_app_parts(content: dict[str, Any]) -> dict[str, Any]:
     """Return a plan of schema 2 or 3 with the parts that it lacks: its logistics are those of records of schema 1."""
     keys = [*content["common"], *(key for cell in content["cells"][:1] for key in cell["factors"])]
     logistics = [key for key in keys if is_logistics(key)]
-    return content | {"logistics": logistics, "labels": msgspec.to_builtins(app.current().labels())}
+    return content | {"logistics": logistics, "labels": msgspec.to_builtins(app.in_use().labels())}
 
 
 def write_plan(plan: Plan) -> Path:
@@ -376,7 +376,7 @@ def stored_plan(plan: Plan) -> StoredPlan:
                 arm=planned.arm,
                 action=planned.action,
                 reason=planned.reason,
-                epochs=app.current().epochs(planned.config),
+                epochs=app.in_use().epochs(planned.config),
                 factors=values,
             )
             for planned, values in zip(plan.cells, factors, strict=True)
@@ -386,13 +386,13 @@ def stored_plan(plan: Plan) -> StoredPlan:
         text=plan.text,
         images=plan.images,
         logistics=[key for key in _keys([common, *factors]) if not identity.decides(key)],
-        absent={key: value for key, value in app.current().absent().items() if key in _keys([common, *factors])},
-        labels=app.current().labels(),
+        absent={key: value for key, value in app.in_use().absent().items() if key in _keys([common, *factors])},
+        labels=app.in_use().labels(),
         app=os.environ.get(app.APP, app.ANY_HYDRA_APP),
         swept=list(plan.swept),
-        seed=app.current().seed,
+        seed=app.in_use().seed,
         program=program(),
-        start=app.current().start(),
+        start=app.in_use().start(),
     )
 
 

@@ -77,13 +77,13 @@ class Planner:
                 if (
                     sweep is not None
                     and combination.in_product
-                    and (reason := sweep.excluded(app.current().filled_in(config)))
+                    and (reason := sweep.excluded(app.in_use().filled_in(config)))
                 ):
                     gathering.exclude(combination, reason)
                     continue
                 if choosers:
                     config = self._chosen(config, combination, choosers, gathering)
-                config = records.as_recorded(app.current().checked(config))
+                config = records.as_recorded(app.in_use().checked(config))
                 gathering.add(combination, self._looked_up(config, combination.arm))
         plan = self._put_together(arguments, sweep, gathering)
         return replace(plan, swept=_swept(combinations))
@@ -103,12 +103,12 @@ class Planner:
             changes=changes(arguments),
             question=sweep.question if sweep else "",
             runs=runs,
-            code=app.current().code_of({}).hash,
+            code=app.in_use().code_of({}).hash,
             cells=cells,
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
             text=sweep.text if sweep else "",
-            images=app.current().plan_notes([planned.config for planned in cells]),
+            images=app.in_use().plan_notes([planned.config for planned in cells]),
             design=sweep.design.title if sweep and sweep.design else "",
             differences=differences,
         )
@@ -141,7 +141,7 @@ class Planner:
             parents = [config for name in spec.sweeps for config in self._cells_of(name, inherited, line)]
             with_records = [
                 (
-                    identity.deciding(app.current().filled_in(config)),
+                    identity.deciding(app.in_use().filled_in(config)),
                     records.record_of(records.as_recorded(config)),
                 )
                 for config in parents
@@ -155,8 +155,8 @@ class Planner:
         found = []
         for each in self._combinations(arguments, parent):
             config = self.composer.unchecked(each.overrides)
-            if not (each.in_product and parent.excluded(app.current().filled_in(config))):
-                found.append(app.current().checked(self._chosen(config, each, choosers) if choosers else config))
+            if not (each.in_product and parent.excluded(app.in_use().filled_in(config))):
+                found.append(app.in_use().checked(self._chosen(config, each, choosers) if choosers else config))
         return found
 
     def _chosen(
@@ -167,7 +167,7 @@ class Planner:
         gathering: "_Gathering | None" = None,
     ) -> Any:
         overrides = []
-        config = app.current().filled_in(config)
+        config = app.in_use().filled_in(config)
         for spec, choose in choosers:
             choice = choose(identity.deciding(config))
             overrides.append(override(spec.key, choice.value))
@@ -181,8 +181,8 @@ class Planner:
             config,
             arm=arm,
             retrain=self.retrain,
-            code=app.current().code_of(flat).hash,
-            code_now=partial(app.current().code_of, flat),
+            code=app.in_use().code_of(flat).hash,
+            code_now=partial(app.in_use().code_of, flat),
             queued=self._queued(settings_of(config).runs),
             folders=self._names(settings_of(config).runs),
             other_images=self._other_images,
@@ -193,16 +193,16 @@ class Planner:
         return replace(planned, num_train=facts.num_train, flops=facts.flops)
 
     def _checked(self, config: CellConfig, flat: Mapping[str, Any]) -> CellFacts:
-        shared = app.current().pack_key(flat) + settings_of(config).runs
+        shared = app.in_use().pack_key(flat) + settings_of(config).runs
         if shared not in self._facts:
             self._facts[shared] = check_cell(config)
         return self._facts[shared]
 
     def _other_images(self, config: CellConfig, record: Record) -> str | None:
         stamp = record.provenance.details.get("data_stamp", "")
-        shared = f"{app.current().data_key(identity.flat(config))}{stamp}/{data_text(record.data)}"
+        shared = f"{app.in_use().data_key(identity.flat(config))}{stamp}/{data_text(record.data)}"
         if shared not in self._compared:
-            self._compared[shared] = app.current().other_data(config, record)
+            self._compared[shared] = app.in_use().other_data(config, record)
         return self._compared[shared]
 
     def _queued(self, runs: str) -> Mapping[str, str]:
@@ -250,7 +250,7 @@ class _Gathering:
         if twin is not planned:
             _check_twin(planned.config, twin.config)
         # Two spellings of one builder's arguments are one cell, although an older record may use another name for it.
-        filled = app.current().filled_in(planned.config)
+        filled = app.in_use().filled_in(planned.config)
         cell = planned.cell if filled is planned.config else identity.cell_id(filled)
         self._labels.append((combination.label, cell))
 
@@ -303,7 +303,7 @@ def _check_twin(config: CellConfig, twin: CellConfig) -> None:
         return
     flat, other = identity.flat(config), identity.flat(twin)
     differing = {key: (value, other[key]) for key, value in flat.items() if key in other and other[key] != value}
-    data_key, runs = app.current().data_key, (settings_of(config).runs, settings_of(twin).runs)
+    data_key, runs = app.in_use().data_key, (settings_of(config).runs, settings_of(twin).runs)
     moved = {key: both for key, both in differing.items() if data_key(flat | {key: both[1]}) != data_key(flat)}
     for key, (ours, theirs) in (moved | ({"runs": runs} if runs[0] != runs[1] else {})).items():
         raise ConfigError(
@@ -355,7 +355,7 @@ def _since(planned: Planned) -> str:
     """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, app.current().code_of(identity.flat(planned.config), before).files)
+    changed = changed_files(before, app.in_use().code_of(identity.flat(planned.config), before).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 

@@ -300,7 +300,7 @@ def record_values(place: str, key: str, value: Any, faults: Faults) -> list[Any]
     found = []
     for each in [value] if is_one_value(key, value) else value:
         try:
-            found.append(_comparable(key, app.current().recorded_value(key, each)))
+            found.append(_comparable(key, app.in_use().recorded_value(key, each)))
         except OmegaConfBaseException as error:
             faults.add(f"{place}: {key}: {str(error).splitlines()[0]}")
     return found

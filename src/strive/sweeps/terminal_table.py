@@ -20,7 +20,7 @@ _MOST_METRICS = 4  # columns
 
 def terminal_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
     """Return the table: a column for each key that varies, and for each metric. swept: keys to show in any case."""
-    labels = app.current().labels()
+    labels = app.in_use().labels()
     configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
     keys = dict.fromkeys(key for config in configs for key in config if key not in identity.BUILDERS)
     varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
@@ -28,7 +28,7 @@ def terminal_table(cells: Sequence[Planned], finished: Mapping[str, Record], swe
     factors = independent(factors, configs, first=[key for key in factors if key in swept or labels.first_word])
     shown = [key for key in labels.titles if key in keys and key not in (*varying, *labels.in_first_word)]
     # A key that with this value is no part of a cell's id is one that the cells do without.
-    usual = app.current().absent()
+    usual = app.in_use().absent()
     common = [key for key in shown if key not in usual or configs[0][key] != usual[key]]
     metrics = labels.metrics or _metrics(finished.values())
     title = printable("  ".join(f"{labels.titles[key]} {configs[0][key]}" for key in common))

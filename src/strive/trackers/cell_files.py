@@ -55,7 +55,7 @@ class CellFiles:
 
 def step_name() -> str:
     """Return under which name W&B has the steps of the app in use: what its labels call a step."""
-    return app.current().labels().step
+    return app.in_use().labels().step
 
 
 def read_cell_files(folder: Path) -> CellFiles | None:

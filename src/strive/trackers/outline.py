@@ -97,7 +97,7 @@ def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
     Raises ConfigError for a faulty one.
     """
     sweep = read_file(name, sweeps)
-    labels = app.current().labels()
+    labels = app.in_use().labels()
     spelt = [knob for key in sweep.factors for knob in labels.options.get(key, (key,))]
     factors = [key for key in dict.fromkeys(spelt) if key != "seed"]
     table = sweep.table

@@ -73,7 +73,7 @@ def failures_view(prefix: str) -> SavedView:
         order=[ws.Ordering(ws.Summary("status"), ascending=True)],
         pinned_columns=_columns(("status", "cause"), ("sweep", "net", "arm", "lr", "seed"), ("host", "device")),
     )
-    return _view(FAILURES, FAILURES, prefix, [section], runset, app.current().labels().step)
+    return _view(FAILURES, FAILURES, prefix, [section], runset, app.in_use().labels().step)
 
 
 def spec(view: SavedView, entity: str, project: str) -> dict[str, Any]:
