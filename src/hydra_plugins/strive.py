@@ -5,7 +5,7 @@ strive.options, nothing else. Hydra would execute a second module of it twice.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptio
 
 if TYPE_CHECKING:
     from strive.cells.task import CellOutcome
-    from strive.launch.submission import Submission
+    from strive.launch.launch_folder import Launch
 
 
 def _store(group: str, name: str, options: type[Any], target: str, **more: Any) -> None:
@@ -82,8 +82,8 @@ class CellLauncher(Launcher):
         self.launched += job_overrides
         return launch(self, job_overrides)
 
-    def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
-        """Train the cells and return the outcome of each."""
+    def train(self, launch: "Launch", waiting: Mapping[str, str]) -> "dict[str, CellOutcome]":
+        """Train the cells and return the outcome of each. waiting: {cell: SLURM job} of those in a queue."""
         raise NotImplementedError
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Any) -> None:
@@ -101,15 +101,15 @@ class LocalLauncher(CellLauncher):
         """Its options; raises ConfigError for wrong ones."""
         return LocalOptions.of(self._given)
 
-    def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
+    def train(self, launch: "Launch", waiting: Mapping[str, str]) -> "dict[str, CellOutcome]":
         """Train on this machine, or store the cells for `strive work` where hydra.launcher.detach=true."""
         from strive import app
         from strive.launch.local import train_locally
 
         if self.options.detach:
-            app.in_use().prepare(submission.folder)
+            app.in_use().prepare(launch.folder)
             return {}
-        return train_locally(submission, self.options, title=title)
+        return train_locally(launch, [task for task in launch.tasks if task.cell not in waiting], self.options)
 
 
 class SlurmLauncher(CellLauncher):
@@ -130,18 +130,18 @@ class SlurmLauncher(CellLauncher):
             )
         return SlurmOptions.of(self._given)
 
-    def train(self, submission: "Submission", *, title: str) -> "dict[str, CellOutcome]":
+    def train(self, launch: "Launch", waiting: Mapping[str, str]) -> "dict[str, CellOutcome]":
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
         from strive.slurm.launcher import train_on_slurm
 
-        return train_on_slurm(submission, self.options, title=title, waiting=submission.waiting)
+        return train_on_slurm(launch, waiting, self.options)
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Any) -> None:
         """Submit a job that depends on these jobs; it uses the current code and conf/."""
         import sys
 
         from strive.console import CONSOLE
-        from strive.slurm.launcher import continue_command
+        from strive.slurm.jobs import continue_command
 
         job = continue_command(sys.argv[1:], plan_folder, self.options, after=jobs)
         CONSOLE.print(f"SLURM job {job} starts this command again when they have ended")

@@ -17,8 +17,8 @@ from held_net import HELD, STEPS_PER_EPOCH, write_nets
 from slurm_lab import SlurmLab, wait_until
 from support import ROOT
 
+from strive.launch.launch_folder import read_jobs
 from strive.slurm.job_log import JobStart, starts
-from strive.slurm.launches import read_jobs
 
 EPOCHS = 3
 STEPS = EPOCHS * STEPS_PER_EPOCH  # of each cell, if nothing else is said

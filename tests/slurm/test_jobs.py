@@ -24,7 +24,7 @@ from strive.cells.task import Task, task_of, write_tasks
 from strive.config.platform_keys import NeedsConfig
 from strive.errors import ConfigError, NoAnswerError, QueueError, SubmitError, TooManyJobsError
 from strive.launch.failure_record import write_failure
-from strive.launch.submission import cancel_file
+from strive.launch.launch_folder import cancel_file
 from strive.multirun import sweeping
 from strive.options import SlurmOptions
 from strive.slurm import jobs

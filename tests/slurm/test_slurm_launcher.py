@@ -11,7 +11,8 @@ import pytest
 from slurm_lab import wait_until
 from study import STEPS, Study
 
-from strive.slurm.launcher import SlurmOptions, continue_command
+from strive.options import SlurmOptions
+from strive.slurm.jobs import continue_command
 
 pytestmark = pytest.mark.slow
 

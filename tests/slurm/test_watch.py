@@ -16,6 +16,7 @@ from strive.cells.task import Task, task_of, write_tasks
 from strive.config.platform_keys import NeedsConfig
 from strive.errors import NoAnswerError, TooManyJobsError
 from strive.launch.failure_record import write_failure
+from strive.launch.launch_folder import read_jobs
 from strive.launch.live_view import LiveView
 from strive.options import Retries, SlurmOptions
 from strive.slurm import submit_queue
@@ -23,7 +24,6 @@ from strive.slurm import watch as watch_module
 from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import JobLog
 from strive.slurm.jobs import SlurmJobs
-from strive.slurm.launches import read_jobs
 from strive.slurm.submit_queue import SubmitQueue
 from strive.slurm.watch import JobWatcher
 

@@ -1,6 +1,7 @@
 """A cell frozen at the launch of a sweep, and its outcome."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def task_of(config: Any, **more: Any) -> Task:
     )
 
 
-def write_tasks(path: Path, tasks: list[Task]) -> None:
+def write_tasks(path: Path, tasks: Sequence[Task]) -> None:
     """Write one line per task."""
     records.write_whole(path, b"".join(map(to_line, tasks)))
 

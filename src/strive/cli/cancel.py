@@ -16,6 +16,7 @@ from strive.console import CONSOLE
 from strive.errors import UsageError
 from strive.format import counted
 from strive.plain_text import printable
+from strive.slurm.live_jobs import LiveJobs
 
 HELP = """\
 Stop a sweep: its launcher, its SLURM jobs and every `strive work` that trains
@@ -66,9 +67,10 @@ def run(options: argparse.Namespace) -> int:
 def _cancel_jobs(sweep: LaunchedSweep) -> None:
     """Cancel the SLURM jobs of the sweep's launches; at SIGTERM, which SLURM sends first, cells write checkpoints."""
     folders = {launch.folder for launch in sweep.own}
-    jobs = {job.id for job in sweep.launches.live_jobs().values() if job.launch.folder in folders}
-    if sweep.launches.queue_error:
-        print(f"SLURM was not asked: {printable(sweep.launches.queue_error)}", file=sys.stderr)
+    live = LiveJobs(sweep.launches)
+    jobs = {job.id for job in live.by_cell().values() if job.launch.folder in folders}
+    if live.queue_error:
+        print(f"SLURM was not asked: {printable(live.queue_error)}", file=sys.stderr)
     if jobs:
         done = subprocess.run(["scancel", *sorted(jobs)], capture_output=True, text=True)
         failed = f": {printable(done.stderr.strip())}" if done.stderr.strip() else ""

@@ -19,8 +19,8 @@ from strive.config.platform_keys import Tracker, TrackerConfig
 from strive.errors import ConfigError, RecordError, StoppedError, UsageError
 from strive.hydra_app.frozen import with_overrides
 from strive.hydra_app.program import ENVIRONMENT, FILE, Program, read_program, write_program
+from strive.launch.launch_folder import write_launch
 from strive.launch.local import train_locally
-from strive.launch.submission import Submission
 from strive.options import LocalOptions
 from strive.sweeps.override_syntax import bare_key
 from strive.sweeps.plan import StoredPlan
@@ -48,10 +48,10 @@ def train_frozen(record: Record, runs: Path, again: Path, overrides: Sequence[st
     print(f"trains {record.cell} again, into {again.parent.parent}", file=sys.stderr)
     signals.listen()
     with tempfile.TemporaryDirectory(prefix="strive-again-") as folder:
-        (Path(folder) / "logs").mkdir()
         os.environ[ENVIRONMENT] = str(write_program(Path(folder), program))
         task = replace(task, settings=settings, replaces=replaces, code="", frozen=frozen)
-        ended = train_locally(Submission(Path(folder), [task]), LocalOptions(), title=f"{record.cell} again")
+        launch = write_launch(Path(folder), [task], "local")
+        ended = train_locally(launch, launch.tasks, LocalOptions(), title=f"{record.cell} again")
     if reason := signals.requested():
         raise StoppedError(f"stopped by {reason}")
     if not again.exists() or records.file_hash(again) == replaces:  # that of an earlier reproduction is kept

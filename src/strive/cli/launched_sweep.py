@@ -6,7 +6,7 @@ from pathlib import Path
 
 from strive.cli.folders import add_runs, add_sweep_names, asked_for, named
 from strive.errors import UsageError
-from strive.slurm.launches import Launch, Launches
+from strive.launch.launch_folder import Launch, Launches
 from strive.sweeps.plan import plan_folders, runs_folder
 
 

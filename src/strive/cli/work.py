@@ -19,10 +19,9 @@ from strive.console import CONSOLE
 from strive.errors import RecordError, StoppedError, UsageError
 from strive.format import counted
 from strive.hydra_app.program import ENVIRONMENT, FILE
+from strive.launch.launch_folder import Launch
 from strive.launch.local import train_locally
-from strive.launch.submission import Submission
 from strive.options import LocalOptions
-from strive.slurm.launches import Launch
 
 HELP = """\
 Train whatever of a launched sweep nobody trains, until nothing is left. Any
@@ -56,8 +55,7 @@ class _Stored:
     def train(self, tasks: Sequence[Task], *, idle_seconds: float) -> bool:
         """Train the cells; return whether one has ended here. Raises StoppedError."""
         process = f"work-{socket.gethostname()}-{os.getpid()}"
-        submission = Submission(self.launch.folder, list(tasks), process=process)
-        ended = train_locally(submission, self.options, title=self.launch.folder.parent.name, idle_seconds=idle_seconds)
+        ended = train_locally(self.launch, tasks, self.options, process=process, idle_seconds=idle_seconds)
         if reason := signals.requested():
             raise StoppedError(f"stopped by {reason}")
         return any(end.status is not None for end in ended.values())
@@ -114,7 +112,7 @@ def _stored(launch: Launch, runs: Path) -> _Stored:
     """Return the launch's cells, and be in the folder where it was launched. Raises UsageError."""
     if launch.cancel_file.exists():
         raise UsageError(
-            f"{launch.folder.parent.name} was cancelled; the sweep's own command, with hydra.launcher.detach=true if"
+            f"{launch.sweep} was cancelled; the sweep's own command, with hydra.launcher.detach=true if"
             " it is to train nothing itself, stores its cells anew"
         )
     launch, here = replace(launch, folder=launch.folder.absolute()), runs.absolute()

@@ -14,8 +14,8 @@ from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import runs_option
-from strive.launch.submission import Submission, write_submission
 from strive.multirun.plan_looks import looks_of, now
+from strive.launch.launch_folder import Launch, launch_of
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
@@ -43,8 +43,8 @@ class Launcher(Protocol):
     def options(self) -> CellOptions:
         """Its options; raises ConfigError for wrong ones."""
 
-    def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
-        """Train the cells and return the outcome of each."""
+    def train(self, launch: Launch, waiting: Mapping[str, str]) -> dict[str, CellOutcome]:
+        """Train the cells and return the outcome of each. waiting: {cell: SLURM job} of those in a queue."""
 
     def continue_after(self, jobs: Sequence[str], plan_folder: Path) -> None:
         """Schedule this same command to run again after these jobs have ended."""
@@ -165,12 +165,12 @@ class SweepRun:
         todo = missing(plan)
         if not todo:
             return {}
-        submission = write_submission(plan, todo, self.launcher.name, asdict(self.launcher.options))
+        launch = launch_of(plan, todo, self.launcher.name, asdict(self.launcher.options))
         if isinstance(self.launcher.options, SlurmOptions):
-            check_wandb([task.settings.tracker.kind for task in submission.tasks], CONSOLE.print)
+            check_wandb([task.settings.tracker.kind for task in launch.tasks], CONSOLE.print)
         # From here on signals are handled gracefully: cells stop between two steps and keep their checkpoints.
         signals.listen()
-        return self.launcher.train(submission, title=plan.sweep)
+        return self.launcher.train(launch, {planned.cell: planned.job for planned in todo if planned.job})
 
 
 def missing(plan: Plan) -> list[Planned]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from strive.cells.task import Task, read_tasks
 from strive.format import counted
+from strive.launch.launch_folder import read_jobs
 from strive.slurm.jobs import LAUNCHERS_KEY, OPTIONS, SlurmJobs
-from strive.slurm.launches import read_jobs
 
 # Of the launcher itself, not of its jobs.
 _LAUNCHERS = {"poll_seconds", "detach", "max_array_size", "snapshot"}

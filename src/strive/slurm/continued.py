@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from strive.launch.submission import cancel_file
+from strive.launch.launch_folder import cancel_file
 
 
 @dataclass(kw_only=True)

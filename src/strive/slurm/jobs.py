@@ -29,11 +29,12 @@ from strive.config import identity
 from strive.config.platform_keys import NeedsConfig
 from strive.console import CONSOLE
 from strive.errors import ConfigError, NoAnswerError, SubmitError
+from strive.launch.launch_folder import read_jobs, read_launch
 from strive.options import SlurmOptions
 from strive.slurm import sbatch, squeue
 from strive.slurm.continued import ContinuedLaunch
 from strive.slurm.job import REQUEUE_CODE, JobPayload
-from strive.slurm.launches import belongs_to, read_jobs, read_launch
+from strive.slurm.live_jobs import belongs_to
 from strive.slurm.snapshot import MODULES, freeze_app, freeze_code, freeze_modules
 from strive.slurm.squeue import SlurmQueue
 
@@ -67,14 +68,12 @@ class JobArray:
 class SlurmJobs:
     """Hands cells of one submission to SLURM."""
 
-    def __init__(
-        self, folder: Path, options: SlurmOptions, *, dependency: str = "", code: "FrozenCode | None" = None
-    ) -> None:
+    def __init__(self, folder: Path, options: SlurmOptions, *, code: "FrozenCode | None" = None) -> None:
         """code: what was frozen for the submission before."""
         if code is not None:
             self.code = code
         # A job may start in another directory.
-        self.folder, self.options, self._dependency = folder.absolute(), options, dependency
+        self.folder, self.options = folder.absolute(), options
         self.tasks = read_tasks(self.folder / "tasks.jsonl")
         self.jobs = read_jobs(self.folder)
         self.bad_nodes: list[str] = []  # that no job may run on any more
@@ -136,7 +135,7 @@ class SlurmJobs:
         """
         code = self.code
         packs = [self._payload(numbers, array.needs) for numbers in array.packs]
-        parameters = _parameters(array.needs, self.options, code.setup, self._dependency, self.excluded)
+        parameters = _parameters(array.needs, self.options, code.setup, exclude=self.excluded)
         _write_json(self.folder / OPTIONS, asdict(self.options))
         with _signals_deferred():
             again = array.mark in _submitting(self.folder)

@@ -8,42 +8,30 @@ from contextlib import contextmanager
 from strive import signals
 from strive.cells.task import CellOutcome
 from strive.format import counted
+from strive.launch.launch_folder import Launch
 from strive.launch.live_view import LiveView
-from strive.launch.submission import Submission
 from strive.options import SlurmOptions
-from strive.slurm.jobs import SlurmJobs, continue_command, live_cells
+from strive.slurm.jobs import SlurmJobs
 from strive.slurm.watch import JobWatcher
 
-__all__ = ["SlurmOptions", "continue_command", "live_cells", "train_on_slurm"]
 
+def train_on_slurm(launch: Launch, waiting: Mapping[str, str], options: SlurmOptions) -> dict[str, CellOutcome]:
+    """Train a launch's cells in SLURM jobs and return how each one ended; None where that is not known yet.
 
-def train_on_slurm(
-    submission: Submission,
-    options: SlurmOptions,
-    *,
-    title: str,
-    waiting: Mapping[str, str] | None = None,
-    dependency: str = "",
-) -> dict[str, CellOutcome]:
-    """Train the submission's cells in SLURM jobs and return how each one ended; None where that is not known yet.
-
-    Cells that an earlier submission has in the queue are waited for, and submitted only if that job
+    Cells that an earlier launch has in the queue are waited for, and submitted only if that job
     ends without them. With options.detach, or when the user leaves at Ctrl-C, the jobs go on; the
     same command comes back to them.
 
-    waiting: {cell: job} of the cells in the queue, where the caller has asked (live_cells) already.
-    dependency: sbatch's, such as afterok:12.
+    waiting: {cell: job} of the cells in the queue.
 
     Raises SubmitError or QueueError if SLURM takes no jobs, SnapshotError if the code cannot be frozen.
     """
     options.validate()
-    jobs = SlurmJobs(submission.folder, options, dependency=dependency)
+    jobs = SlurmJobs(launch.folder, options)
     folders = {task.cell: task.folder for task in jobs.tasks}
     work = {task.cell: task.work for task in jobs.tasks}
-    if waiting is None:
-        waiting = live_cells(submission.folder.parents[2])
     with_job = {cell: waiting[cell] for cell in folders if cell in waiting}
-    view = LiveView(folders, total=len(folders), done=0, title=title, work=work)
+    view = LiveView(folders, total=len(folders), done=0, title=launch.sweep, work=work)
     watch = JobWatcher(jobs, options, with_job, view)
     with _signals_noted():
         watch.begin()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strive import signals, streams
-from strive.launch.submission import cancel_file
+from strive.launch.launch_folder import cancel_file
 from strive.options import SlurmOptions
 from strive.processes import slurm_job
 from strive.slurm.job import REQUEUE_CODE, WARNING, await_end

@@ -14,9 +14,9 @@ from strive.cells.task import CellOutcome, read_tasks
 from strive.errors import LeasedError, RecordError, SubmitError
 from strive.format import counted
 from strive.launch.failure_record import write_failure
+from strive.launch.launch_folder import cancel_file, read_jobs
 from strive.launch.live_view import LiveView
 from strive.launch.owned_cells import OwnedCells, ReleasedCell
-from strive.launch.submission import cancel_file
 from strive.options import SlurmOptions
 from strive.slurm import squeue
 from strive.slurm.bad_nodes import BadNodes
@@ -24,7 +24,6 @@ from strive.slurm.changed_options import option_changes
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import LostCell, lost_cells
 from strive.slurm.jobs import SlurmJobs, submissions
-from strive.slurm.launches import read_jobs
 from strive.slurm.squeue import JobInfo, JobPhase, SlurmQueue
 from strive.slurm.submit_queue import SubmitQueue
 from strive.slurm.submit_rest import SubmitRest

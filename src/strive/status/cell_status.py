@@ -16,9 +16,10 @@ from strive.cells.state import CellState, find_state
 from strive.code.imported import code_now
 from strive.code.same_code import is_stale
 from strive.errors import RecordError
+from strive.launch.launch_folder import Launch, Launches
 from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import lost_cells
-from strive.slurm.launches import Job, Launch, Launches
+from strive.slurm.live_jobs import Job, LiveJobs
 from strive.slurm.squeue import JobPhase
 from strive.sweeps.audit import Audit, audit_plan, changed_file
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in
@@ -81,13 +82,14 @@ class StatusReader:
     def __init__(self, runs: Path) -> None:
         self._runs = runs
         self._launches = Launches(runs)
+        self._jobs = LiveJobs(self._launches)
         self._records: dict[str, _ReadRecord] = {}
         self._audits: dict[str, tuple[StoredPlan, Audit]] = {}
 
     @property
     def queue_error(self) -> str:
         """Why SLURM could not be asked, "" if it could, or need not be."""
-        return self._launches.queue_error
+        return self._jobs.queue_error
 
     def last_launch(self, sweep: str) -> Launch | None:
         """Return the newest launch of a sweep."""
@@ -102,7 +104,7 @@ class StatusReader:
                 found[cell] = CellStatus(cell=cell, state=CellState.contradictory, why=why)
         for cell, why in self._same_weights(plan, found).items():
             found[cell] = CellStatus(cell=cell, state=CellState.contradictory, why=why)
-        live = self._launches.live_jobs()
+        live = self._jobs.by_cell()
         for cell, current in found.items():
             if current.state.finished:
                 continue
@@ -206,7 +208,7 @@ class StatusReader:
         for cell in cells & last_job.keys():
             if found[cell].state in (CellState.missing, CellState.stopped):
                 silent.setdefault(last_job[cell], []).append(cell)
-        for job, info in self._launches.ended_jobs(silent).items():
+        for job, info in self._jobs.ended(silent).items():
             for cell, lost in lost_cells(job, info, silent[job], launch.folder).items():
                 state = CellState.failed if lost.status is not None else found[cell].state
                 found[cell] = dataclasses.replace(

@@ -13,8 +13,8 @@ from rich.text import Text
 from strive.cells.lease import Owner
 from strive.cells.state import CellState
 from strive.format import counted, duration, short_names, shortened
+from strive.launch.launch_folder import Launch
 from strive.plain_text import printable
-from strive.slurm.launches import Launch
 from strive.status.cell_status import CellStatus
 from strive.sweeps.plan import StoredPlan
 
