@@ -57,7 +57,7 @@ STUDY_ALONE = {
     "allcnn/attribution/figure_image.py": {"strive.figures.text_layout"},
     "allcnn/attribution/figures/__init__.py": {"strive.progress_bar"},
     "allcnn/attribution/trained_cell.py": {"strive.cells.metrics", "strive.cells.reproduce"},
-    "allcnn/cell_run.py": {"strive.cells.predictions"},
+    "allcnn/training_run.py": {"strive.cells.predictions"},
     "allcnn/cells.py": {"strive.cells.check"},
     "allcnn/training/device.py": {"strive.processes"},
 }

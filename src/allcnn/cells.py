@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from allcnn.cell_run import TrainingRun
 from allcnn.config import Config
 from allcnn.data import Splits, load_splits
 from allcnn.same_images import other_images
@@ -24,6 +23,7 @@ from allcnn.training import (
     make_executor,
     train_epoch,
 )
+from allcnn.training_run import TrainingRun
 from strive import signals
 from strive.app import Trainer
 from strive.cells import records
@@ -58,7 +58,7 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     process took over the cell.
     """
     ended: list[Record | BaseException] = []
-    pack = Pack(lambda cell, outcome: ended.append(outcome), room=1)
+    pack = TrainingPack(lambda cell, outcome: ended.append(outcome), room=1)
     pack.add(config, replaces=replaces, fence=fence)
     while len(pack):
         pack.run_epoch()
@@ -68,7 +68,7 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     return outcome
 
 
-class Pack:
+class TrainingPack:
     """Cells that train together in this process, one epoch at a time.
 
     They share the device and the data set. Each has its own claim, checkpoints and record, and ends separately.
@@ -187,15 +187,15 @@ class Pack:
         execution = choose_execution(config.trainer)
         with ExitStack() as stack:
             run = stack.enter_context(TrainingRun(config, replaces=replaces, fence=fence))
-            if run.run.earlier is not None:  # another process has just finished it
-                return _left_alone(config, run.run.earlier)
+            if run.cell_run.earlier is not None:  # another process has just finished it
+                return _left_alone(config, run.cell_run.earlier)
             failed = run.begin(execution, _splits, flops=facts.flops)
             if failed is None:
                 if not self._runs:
                     self._executor = make_executor(run.execution)
                 stack.pop_all()
                 return run
-        return run.run.report()
+        return run.cell_run.report()
 
     def _end(self, run: TrainingRun, error: BaseException | None) -> None:
         self._runs.remove(run)
@@ -206,7 +206,7 @@ class Pack:
                     run.finish()
                 else:
                     run.fail(error)
-            outcome = run.run.report()
+            outcome = run.cell_run.report()
         except BaseException as raised:
             outcome = raised
         if not self._runs:
@@ -253,7 +253,7 @@ class CellTrainer(Trainer):
     """What trains the study's cells in this process; they share images and compiled code."""
 
     run_cell = staticmethod(run_cell)
-    pack = staticmethod(Pack)
+    pack = staticmethod(TrainingPack)
 
     def seen(self, config: Config) -> dict[str, str | int]:
         """Return device, threads, layout and torch, for the record of a cell whose process may die."""

@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
 from allcnn import cell_run, cells
-from allcnn.cell_run import TrainingRun
 from allcnn.cells import finished_record, run_cell
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, read_checkpoint, write_state
+from allcnn.training_run import TrainingRun
 from strive import signals
 from strive.cells import checkpoints, records
 from strive.cells.check import check_cell
@@ -487,7 +487,7 @@ def test_a_picture_that_cannot_be_made_costs_the_cell_nothing(
     def broken(*_: object) -> bytes:
         raise MemoryError("too many")
 
-    monkeypatch.setattr("allcnn.cell_run.mistakes_picture", broken)
+    monkeypatch.setattr("allcnn.training_run.mistakes_picture", broken)
     assert run_cell(make_small("tracker.images=4")).status is Status.done
     assert "mistakes.png could not be made (too many)" in capsys.readouterr().err
 

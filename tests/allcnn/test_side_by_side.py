@@ -8,10 +8,10 @@ import torch
 from support import MakeConfig
 
 from allcnn import cells
-from allcnn.cell_run import TrainingRun
-from allcnn.cells import Pack, run_cell
+from allcnn.cells import TrainingPack, run_cell
 from allcnn.config import Config
 from allcnn.training import Execution, GraphExecutor, Training, plainly, read_checkpoint
+from allcnn.training_run import TrainingRun
 from strive import signals
 from strive.cells.lease import take_claim
 from strive.cells.records import Record, Status, read_record
@@ -40,7 +40,7 @@ def folder(config: Config) -> Path:
 
 def packed(configs: list[Config], *, room: int = 4) -> Ends:
     ends: Ends = {}
-    pack = Pack(ends.__setitem__, room=room)
+    pack = TrainingPack(ends.__setitem__, room=room)
     for config in configs:
         pack.add(config)
     while len(pack):
@@ -89,7 +89,7 @@ def test_a_diverged_cell_leaves_and_the_others_go_on(variants: list[Config], mak
 
 def test_a_cell_may_join_while_others_train(variants: list[Config]):
     ends: Ends = {}
-    pack = Pack(ends.__setitem__, room=2)
+    pack = TrainingPack(ends.__setitem__, room=2)
     pack.add(variants[0])
     pack.run_epoch()
     pack.add(variants[1])
@@ -236,7 +236,7 @@ def test_cells_beyond_the_fastest_number_are_given_back_untouched(
 
 def test_what_a_cell_that_is_given_back_has_trained_is_kept(variants: list[Config], monkeypatch: pytest.MonkeyPatch):
     ends: Ends = {}
-    pack = Pack(ends.__setitem__)
+    pack = TrainingPack(ends.__setitem__)
     monkeypatch.setattr(cells, "cells_at_once", lambda trainings, executor: len(trainings))
     for config in variants[:2]:
         pack.add(config)
@@ -270,7 +270,7 @@ def test_the_fastest_number_is_measured_again_when_more_cells_come(
     monkeypatch.setattr(
         cells, "cells_at_once", lambda trainings, executor: asked.append(len(trainings)) or len(trainings)
     )
-    pack = Pack(lambda cell, end: None)
+    pack = TrainingPack(lambda cell, end: None)
     for config in variants[:2]:
         pack.add(config)
     pack.run_epoch()

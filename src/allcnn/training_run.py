@@ -54,7 +54,7 @@ class TrainingRun:
         self.config = config
         self.packed = 1  # most cells that trained at the same time, including this one
         self._stack = ExitStack()
-        self.run = self._stack.enter_context(
+        self.cell_run = self._stack.enter_context(
             CellRun.of(
                 config,
                 code=lambda: self.code,
@@ -64,7 +64,7 @@ class TrainingRun:
                 known=self._known,
             )
         )
-        self.cell = self.run.cell
+        self.cell = self.cell_run.cell
 
     def __enter__(self) -> Self:
         """Return the run."""
@@ -95,12 +95,12 @@ class TrainingRun:
         self._training: Training | None = None
         self._outcome: Outcome | None = None
         self._fallback_said = ""
-        self.run.checkpoints = Checkpoints(
-            self.run.folder / FILE,
+        self.cell_run.checkpoints = Checkpoints(
+            self.cell_run.folder / FILE,
             self.config.trainer.checkpoint_minutes,
-            self.run.claim,
+            self.cell_run.claim,
             self._why_unusable,
-            self.run.say,
+            self.cell_run.say,
         )
         self._resume()
         self.execution = self._resumed_execution(execution)
@@ -119,32 +119,32 @@ class TrainingRun:
         Raises StoppedError, after a checkpoint, if a signal requested a stop, and LostLeaseError.
         """
         step = self.training.step
-        self.run.claim.check()
+        self.cell_run.claim.check()
         self.progress.step(step)
-        self.run.claim.note(**self.progress.numbers())
+        self.cell_run.claim.note(**self.progress.numbers())
         # Printed once: if only an epoch's last batch falls back, the reason is cleared at the start of each epoch.
         if self.training.fallback not in ("", self._fallback_said):
             self._fallback_said = self.training.fallback
-            self.run.say(f"falls back to a slower path: {self._fallback_said}")
-        if self.run.checkpoints.is_due():
+            self.cell_run.say(f"falls back to a slower path: {self._fallback_said}")
+        if self.cell_run.checkpoints.is_due():
             self.keep()
         if signals.requested():
-            raise StoppedError(self.run.stopped_text(f"step {step}"))
+            raise StoppedError(self.cell_run.stopped_text(f"step {step}"))
 
     def on_epoch(self) -> None:
         """Publish the numbers of the epoch that has just ended."""
         line = self.training.history[-1]
         self.progress.epoch(line)
         values = asdict(line)
-        self.run.history.log(values.pop("epoch"), values)
-        self.run.logger.info("%s", line)
+        self.cell_run.history.log(values.pop("epoch"), values)
+        self.cell_run.logger.info("%s", line)
 
     def keep(self) -> None:
         """Write a checkpoint if anything was trained; if it cannot be written, training continues without it."""
         step = self.training.step
         if not step:
             return
-        self.run.checkpoints.keep(
+        self.cell_run.checkpoints.keep(
             lambda path: write_state(path, self.training.snapshot() | self._marks(), scratch=path.parent),
             where=f"step {step}",
             goes_on=not self.training.finished,
@@ -154,7 +154,7 @@ class TrainingRun:
         """Return the record of a fully trained cell, after writing its files."""
         try:
             outcome = self._outcome = self._scored()
-            return self.run.end(
+            return self.cell_run.end(
                 Status.diverged if outcome.diverged else Status.done,
                 metrics=metrics_of(outcome),
                 chance={"test_error": largest_class_error(self.splits.test.labels.numpy())},
@@ -171,11 +171,11 @@ class TrainingRun:
     def fail(self, error: BaseException) -> Record:
         """Return the record of a failed cell, or raise the error if the cell did not cause it."""
         self._outcome = None
-        return self.run.fail(error)
+        return self.cell_run.fail(error)
 
     def _begin_training(self, splits: Splits) -> None:
         """Create the training, new or from the checkpoint, and its progress display."""
-        config, run = self.config, self.run
+        config, run = self.config, self.cell_run
         self.splits = splits
         self.num_train, self.on_disk = len(splits.train), splits.on_disk
         self._check_images()
@@ -202,11 +202,11 @@ class TrainingRun:
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint that can be used, if there is one."""
-        if self.run.checkpoints.newest() is None:
+        if self.cell_run.checkpoints.newest() is None:
             return
         state = self.state = self._read
         self.resumes, self.inexact, self.started = state["resumes"] + 1, state["inexact"], state["started"]
-        self.run.checkpoints.resumed(f"step {state['step']}")
+        self.cell_run.checkpoints.resumed(f"step {state['step']}")
 
     def _why_unusable(self, path: Path) -> str:
         try:
@@ -219,7 +219,7 @@ class TrainingRun:
         if self.state is None or self.state["data_fingerprint"] == self.splits.fingerprint:
             return
         before, now = self.state["data_fingerprint"], self.splits.fingerprint
-        self.run.checkpoints.put_aside(f"it was trained on other images ({before}, these are {now})")
+        self.cell_run.checkpoints.put_aside(f"it was trained on other images ({before}, these are {now})")
         self._start_over()
 
     def _resumed_execution(self, wanted: Execution) -> Execution:
@@ -244,18 +244,18 @@ class TrainingRun:
         outcome = self.training.outcome()
         if count:
             test = outcome.test
-            self.run.files.publish(
+            self.cell_run.files.publish(
                 MISTAKES, lambda: mistakes_picture(config, self.splits, test.logits, test.labels, count)
             )
         if outcome.diverged:
-            self.run.logger.info("diverged: %s", outcome.diverged)
+            self.cell_run.logger.info("diverged: %s", outcome.diverged)
             CONSOLE.print(f"{self.cell}: diverged: {outcome.diverged}")
         return outcome
 
     def _write_files(self, outcome: Outcome) -> None:
         """Write the files that the record implies; raises OSError."""
-        write_arrays(self.run.folder, outcome, scratch=self.run.claim.scratch)
-        (self.run.folder / EPOCHS).unlink(missing_ok=True)  # of a training that an earlier version began
+        write_arrays(self.cell_run.folder, outcome, scratch=self.cell_run.claim.scratch)
+        (self.cell_run.folder / EPOCHS).unlink(missing_ok=True)  # of a training that an earlier version began
 
     def _known(self) -> dict[str, Any]:
         """Return the fields of the record's provenance that the platform does not know."""
