@@ -20,7 +20,8 @@ from allcnn.config import Config
 from allcnn.training.compile import compiled_code_folder
 from strive.config.schema import to_config
 from strive.errors import ConfigError
-from strive.sweeps.compose import Composer, TypedComposer
+from strive.hydra_app.typed_compose import TypedComposer
+from strive.sweeps.compose import Composer
 from strive.sweeps.plan import Plan
 from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep

@@ -17,8 +17,9 @@ from allcnn.networks import check_network
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.sweeps.arm_differences import arm_differences
+from strive.hydra_app.typed_compose import TypedComposer
 from strive.sweeps.choice import chooser
-from strive.sweeps.compose import Composer, TypedComposer
+from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import override
 from strive.sweeps.sweep_file import Combination, Sweep, read_sweep
 

@@ -92,7 +92,7 @@ class TypedApp(App):
 
     def composer(self, loader: Any, master: Any) -> "Composer":
         """Return what composes cells."""
-        from strive.sweeps.compose import TypedComposer
+        from strive.hydra_app.typed_compose import TypedComposer
 
         return TypedComposer(loader, master)
 

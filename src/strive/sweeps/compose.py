@@ -4,24 +4,22 @@ Hydra takes 50 to 75 ms to compose one cell. Most cells of a sweep differ only i
 be put into an already composed config if its type is converted in the same way.
 """
 
-import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from strive import app
 from strive.config.keys import groups
-from strive.config.schema import to_dataclass
 from strive.errors import ConfigError
-from strive.hydra_internals import apply_overrides, with_number
-from strive.sweeps.override_syntax import flattened, plain_keys
+from strive.hydra_internals import with_number
+from strive.sweeps.override_syntax import plain_keys
 
 _COUNT = re.compile(r"[1-9][0-9]{0,17}")
 _MOST = 1_000_000  # values of one override: more is a mistake and would fill the memory
@@ -108,77 +106,3 @@ class Composer:
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         """Return the composed config of one cell, with its hydra node."""
         return self._loader.load_sweep_config(self._master, list(overrides))
-
-
-class TypedComposer(Composer):
-    """Builds the configs of an app whose config is one dataclass of keys."""
-
-    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
-        super().__init__(loader, master)
-        self._base = lru_cache(maxsize=None)(self._compose_base)
-        self._value = lru_cache(maxsize=None)(lambda text: _converted(self._parsed(text)))
-
-    def check(self, text: str) -> None:
-        """Raise the error for an illegal value, even if a later override replaces it in every cell."""
-        for leaf in (leaf for each in self.expand(text) for leaf in flattened(each)):
-            if self._is_plain(self._parsed(leaf)):
-                self._value(leaf)
-
-    def unchecked(self, overrides: Sequence[str]) -> Any:
-        """Return the config of one cell with only the types checked."""
-        plain = self._plain(overrides)
-        base = self._base(tuple(text for text in overrides if text not in plain))
-        if base is None:  # other values may interpolate this one
-            return to_dataclass(self._own(overrides))
-        return _replaced(base, [self._value(text) for text in plain])
-
-    def _compose_base(self, overrides: tuple[str, ...]) -> Any:
-        composed = self._own(overrides)
-        if any("${" in value for value in _texts(OmegaConf.to_container(composed, resolve=False))):
-            return None
-        return to_dataclass(composed)
-
-    def _own(self, overrides: Sequence[str]) -> DictConfig:
-        composed = self._load(overrides)
-        with open_dict(composed):
-            del composed["hydra"]
-        return composed
-
-
-def _converted(override: Override) -> tuple[str, Any]:
-    """Return (key, value) with the value converted to the knob's type."""
-    node = _all_knobs()
-    # Uses Hydra's own step, so errors are the same as for a single cell.
-    apply_overrides([override], node)
-    value = OmegaConf.select(node, override.key_or_group)
-    return override.key_or_group, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-@lru_cache(maxsize=1)
-def _all_knobs() -> DictConfig:
-    """Return one shared config for all conversions, because a new one takes 5 ms. Each writes and reads its own key."""
-    return OmegaConf.structured(app.in_use().config_class)  # type: ignore[no-any-return]
-
-
-def _replaced(config: Any, values: Sequence[tuple[str, Any]]) -> Any:
-    top: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    for key, value in values:
-        group, dot, name = key.partition(".")
-        if dot:
-            nested.setdefault(group, {})[name] = value
-        else:
-            top[group] = value
-    parts = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in nested.items()}
-    return dataclasses.replace(config, **top, **parts)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
