@@ -99,7 +99,7 @@ def _write_records(runs: Path, cells: int) -> None:
         config = checked(Config(seed=seed, runs=str(runs)))
         failed = seed % 100 == 99
         flat = identity.flat(config)
-        science = identity.science(flat)
+        science = identity.science_of(config)
         record = Record(
             schema=records.SCHEMA,
             cell=identity.cell_id(config),

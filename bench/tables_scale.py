@@ -166,7 +166,7 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0, schema:
             cell = identity.cell_id(config)
             error = round(0.1 + 0.002 * number + 0.002 * random.standard_normal(), 4)
             failed = failures and len(planned) % failures == failures - 1
-            record = _record(cell, identity.flat(config), None if failed else error, random.bytes(32).hex())
+            record = _record(cell, config, None if failed else error, random.bytes(32).hex())
             folder = runs / cell
             folder.mkdir(parents=True)
             # Not write_record, which waits for the disk each time.
@@ -180,7 +180,7 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0, schema:
     )  # fmt: skip
 
 
-def _record(cell: str, config: dict[str, Any], error: float | None, digest: str) -> dict[str, Any]:
+def _record(cell: str, config: Any, error: float | None, digest: str) -> dict[str, Any]:
     """Return a record as JSON has it; no error: of a failure."""
     from strive.config import identity
 
@@ -195,13 +195,13 @@ def _record(cell: str, config: dict[str, Any], error: float | None, digest: str)
         "started": now, "finished": now,
         "details": {"layout": "channels_last", "compiled": False, "images_per_second": 9876.5},
     }  # fmt: skip
-    failed, science = error is None, identity.science(config)
+    failed, flat, science = error is None, identity.flat(config), identity.science_of(config)
     return {
         "schema": 2,
         "cell": cell,
         "status": "error" if failed else "done",
         "config": science,
-        "logistics": {key: value for key, value in config.items() if key not in science},
+        "logistics": {key: value for key, value in flat.items() if key not in science},
         "metrics": {} if failed else metrics,
         "data": {"images": "0" * 16},
         "outputs": {} if failed else {"predictions": digest, "weights": digest[::-1]},

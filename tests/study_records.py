@@ -39,7 +39,7 @@ def study_record(
     if not status.finished and failure is None:
         failure = Failure(cause="x", traceback="")
     flat = identity.flat(config)
-    science = identity.science(flat)
+    science = identity.science_of(config)
     if outputs is OUTPUTS and flat["seed"]:  # two seeds do not end in the same weights
         outputs = OUTPUTS | {"weights": f"{flat['seed']:064d}"}
     return Record(

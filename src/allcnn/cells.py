@@ -33,16 +33,7 @@ from strive.cells.checkpoints import FILE, remove_checkpoints
 from strive.cells.records import Record
 from strive.config import identity
 from strive.console import CONSOLE
-from strive.errors import NoRoomError, is_out_of_memory
-
-
-def finished_record(config: Config) -> Record | None:
-    """Return the cell's record if there is nothing left to train.
-
-    Raises RecordError if the record cannot be trusted.
-    """
-    record = records.record_of(config)
-    return record if record is not None and record.status.finished else None
+from strive.errors import NoRoomError, first_line, is_out_of_memory
 
 
 def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
@@ -162,7 +153,7 @@ class TrainingPack:
         if not isinstance(error, Exception | SystemExit):
             return error
         room = len(self) - 1 if is_out_of_memory(error) else 1
-        why = f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0]
+        why = f"{type(error).__name__}: {first_line(error)}"
         spoilt = torch.cuda.is_initialized() and not is_out_of_memory(error)
         return NoRoomError(room, f"{why}, with {len(self)} cells side by side", spoilt=spoilt)
 
@@ -179,7 +170,7 @@ class TrainingPack:
             self._end(run, NoRoomError(best, f"{best} cells at once are the fastest here"))
 
     def _begun(self, config: Config, replaces: str, fence: str) -> TrainingRun | Record:
-        science = identity.science(identity.flat(config))
+        science = identity.science_of(config)
         earlier = result_to_keep(Path(config.runs), identity.cell_id(config), science, replaces=replaces)
         if earlier is not None:
             return _left_alone(config, earlier)

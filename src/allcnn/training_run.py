@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +32,7 @@ from strive.app import in_use
 from strive.cells.cell_run import CellRun
 from strive.cells.checkpoints import FILE, Checkpoints
 from strive.cells.predictions import largest_class_error
-from strive.cells.records import PREDICTIONS, Record, Status
+from strive.cells.records import PREDICTIONS, Record, Status, utc_now
 from strive.config import identity
 from strive.console import CONSOLE
 from strive.errors import StoppedError
@@ -198,7 +197,7 @@ class TrainingRun:
 
     def _start_over(self) -> None:
         self.state: State | None = None  # what this process goes on from
-        self.resumes, self.inexact, self.started = 0, list[str](), _now()
+        self.resumes, self.inexact, self.started = 0, list[str](), utc_now()
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint that can be used, if there is one."""
@@ -319,7 +318,3 @@ class TrainingRun:
             "layout": LAYOUT,
             "trainer.fast": str(execution.fast).lower(),
         }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -204,6 +204,11 @@ def os_error_text(error: OSError) -> str | None:
     return f"{where}{error.strerror}; put that right and start the same command again: what is on disk is not lost"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return (str(error) or "no message").splitlines()[0]
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether an error, or the one that caused it, means that memory ran out."""
     if error is None:

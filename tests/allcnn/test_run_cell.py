@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
 from allcnn import cell_run, cells
-from allcnn.cells import finished_record, run_cell
+from allcnn.cells import run_cell
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, read_checkpoint, write_state
 from allcnn.training_run import TrainingRun
@@ -118,7 +118,7 @@ def test_a_stopped_cell_goes_on_and_leaves_the_result_of_an_unbroken_one(
         stop_after(patch, stop, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             run_cell(config)
-    assert finished_record(config) is None
+    assert records.record_of(config) is None
     resumed = run_cell(config)
     assert resumed.result == unbroken.result
     assert (folder(config) / "history.jsonl").read_bytes() == (folder(whole) / "history.jsonl").read_bytes()
@@ -396,7 +396,7 @@ def test_images_that_cannot_be_read_are_the_users_to_put_right(make_small: MakeC
     monkeypatch.setattr(cells, "load_splits", unreadable)
     with pytest.raises(ConfigError, match="not a readable image"):
         run_cell(make_small())
-    assert finished_record(make_small()) is None
+    assert records.record_of(make_small()) is None
 
 
 def test_what_a_killed_process_left_behind_is_removed(make_small: MakeConfig):
@@ -443,7 +443,7 @@ def test_a_retraining_that_fails_leaves_the_result(make_small: MakeConfig, monke
     stop_after(monkeypatch, 1, RuntimeError("not today"))
     failed = run_cell(config, replaces=named)
     assert failed.status is Status.error
-    assert finished_record(config) == first
+    assert records.record_of(config) == first
     assert not (folder(config) / "record-1.json").exists()
 
 

@@ -16,7 +16,7 @@ from wandb_peer.store import RefusedError
 
 from strive.cli.main import guarded
 from strive.trackers.cell_files import read_cell_files
-from strive.trackers.naming import SUMMARY_KEYS, Plans, label_of, summary_of
+from strive.trackers.naming import Plans, label_of, summary_of
 from strive.trackers.outline import of_file, of_plan
 
 # W&B's library still uses what pydantic has deprecated.
@@ -286,7 +286,7 @@ def test_every_key_of_a_view_is_one_that_the_tracker_writes(tmp_path: Path, view
     for label in labels:
         assert config <= label.config.keys()
         assert filters(found["strive: own"])[1][3][0] in label.tags
-    assert asked - {f"config:{key}" for key in config} <= {"epoch", *METRICS, *SUMMARY_KEYS}
+    assert asked - {f"config:{key}" for key in config} <= {"epoch", "cause", *METRICS, *summary_of(all_files[0])}
     assert summary_of(all_files[0])["status"] == "done"
 
 

@@ -198,7 +198,7 @@ def test_a_failure_has_nothing_to_compare(folder: Path):
 
 def test_many_hashes_are_the_hash_of_each(make_config: MakeConfig):
     configs = [
-        identity.science(identity.flat(make_config(*overrides)))
+        identity.science_of(make_config(*overrides))
         for overrides in (["seed=0"], ["seed=1", "optimizer.drop_at=[1/2,3/4]"], ["model.pool_norm=inf", "seed=2"])
     ]
     varying = [key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)]

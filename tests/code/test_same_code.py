@@ -18,7 +18,7 @@ BF16 = {"c all_cnn": ["bf16"]}
 
 
 def flat(**changes: Any) -> Flat:
-    return identity.science(identity.flat(Config())) | {key.replace("__", "."): value for key, value in changes.items()}
+    return identity.science_of(Config()) | {key.replace("__", "."): value for key, value in changes.items()}
 
 
 def row(old: str, new: str, same: dict[str, list[str]] = BF16, configs: Sequence[Flat] = ()) -> Row:

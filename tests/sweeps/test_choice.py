@@ -28,7 +28,7 @@ def cell(lr: float, seed: int = 0, base: Base = Base.a) -> Config:
 
 
 def science(config: Config) -> dict[str, Any]:
-    return identity.science(identity.flat(config))
+    return identity.science_of(config)
 
 
 def record(config: Config, val: float | None, test: float = 0.5, status: Status = Status.done) -> Record:

@@ -5,17 +5,17 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from strive import __version__
 from strive.cells.history_writer import HistoryWriter
 from strive.cells.lease import Claim
+from strive.cells.records import utc_now
 from strive.cells.saved_state import SavedState, read_saved_state, state_path, write_saved_state
 from strive.cells.surroundings import surroundings
 from strive.code.hash import Code, changed_files
-from strive.errors import ContractError, is_out_of_memory, os_error_text
+from strive.errors import ContractError, first_line, is_out_of_memory, os_error_text
 
 _PROBE_BYTES = 1 << 20
 
@@ -35,7 +35,7 @@ class AppState:
         self.data: dict[str, str] = {}  # {name: fingerprint}
         self._cell, self._claim, self._history, self._code, self._known = cell, claim, history, code, known
         self._resumed: SavedState | None = None
-        self._started, self._since = now(), time.monotonic()
+        self._started, self._since = utc_now(), time.monotonic()
 
     def write(self, folder: Path, write: Callable[[Path], object]) -> None:
         """Make the folder of a checkpoint, with what the function `write` makes of the path that it is given.
@@ -91,7 +91,7 @@ class AppState:
             "code_hash": code.hash,
             "code_files": dict(code.files),
             "started": self._started,
-            "finished": now(),
+            "finished": utc_now(),
         }
         return found | dict(self._known())
 
@@ -153,16 +153,6 @@ class AppState:
         if isinstance(self._code, Code) and saved.code_hash != code.hash:
             return changed_files(saved.code_files, code.files) or "its use of other files"
         return changed_files(before, after)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error) or "no message").splitlines()[0]
-
-
-def now() -> str:
-    """Return the time, as records have it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _raise_if_full(folder: Path) -> None:

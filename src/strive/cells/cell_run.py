@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from strive import app, signals
 from strive.cells import active, records
-from strive.cells.app_state import AppState, first_line
+from strive.cells.app_state import AppState
 from strive.cells.checkpoints import FOLDER, Checkpoints, remove_checkpoints
 from strive.cells.evidence import summary
 from strive.cells.history import HISTORY
@@ -32,6 +32,7 @@ from strive.errors import (
     NoRoomError,
     Stopped,
     StoppedError,
+    first_line,
     is_out_of_memory,
 )
 

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from strive.cells.history import HISTORY, history_path, step_in
-from strive.cells.metrics import Better, better_of, dead_metrics, result_text, value_text
+from strive.cells.metrics import Better, better_of, dead_metrics, recorded_text, result_text, value_text
 from strive.cells.records import PREDICTIONS, Record, Status
+from strive.errors import first_line
 
 # An app whose outputs name predictions promises this much more of its record: predictions.npz holds labels and logits
 # of the test images, each step of its history is an epoch, and the metrics with these names are its last epoch's.
@@ -50,7 +50,7 @@ def check_record(record: Record, folder: str | Path, *, most_bytes: float = math
         found += _against_history(record.metrics, path.read_bytes(), path.name) if path else ()
         not_checked += [] if path else ["epochs"]
     except (OSError, ValueError) as error:
-        found.append(f"{path.name if path else HISTORY} beside it cannot be read ({_first_line(error)})")
+        found.append(f"{path.name if path else HISTORY} beside it cannot be read ({first_line(error)})")
     if 0 <= _size(f"{folder}/{PREDICTIONS}") <= most_bytes:
         # NumPy takes a while to import, and most sweeps that are only listed have no predictions to read.
         from strive.cells.predictions import Predicted
@@ -152,11 +152,7 @@ def _against_history(metrics: Mapping[str, float | None], content: bytes, name: 
     for each in filter(metrics.__contains__, _LAST):
         said, wrote = metrics[each], last.values.get(each)
         if said != wrote:
-            yield f"record.json says {each} {_text(said)}, {name} beside it {_text(wrote)}"
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
+            yield f"record.json says {each} {recorded_text(said)}, {name} beside it {recorded_text(wrote)}"
 
 
 def _size(path: str) -> int:
@@ -167,7 +163,3 @@ def _size(path: str) -> int:
         return -1
     except OSError:
         return 0  # reading the file will report the reason
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

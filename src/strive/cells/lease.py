@@ -20,12 +20,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from strive.cells.records import utc_now
 from strive.errors import LeasedError, LostLeaseError
 from strive.processes import boot_id, is_gone, slurm_job, slurm_restarts, start_time
 
@@ -291,5 +291,5 @@ def _myself(lease_seconds: float) -> Owner:
         job=slurm_job(),
         restart=slurm_restarts(),
         lease_seconds=lease_seconds,
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        since=utc_now(),
     )

@@ -69,6 +69,11 @@ def value_text(name: str, value: float | None) -> str:
     return f"{value:.2%}" if is_share(name) else f"{value:.4g}"
 
 
+def recorded_text(value: object) -> str:
+    """Return a value as it stands in a record."""
+    return "null" if value is None else str(value)
+
+
 def is_share(name: str) -> bool:
     """Return whether a metric is a share in [0, 1] that is shown in percent: one whose name ends in error."""
     return last_word(name) == "error"

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from strive.cells.metrics import recorded_text
 from strive.cells.records import PREDICTIONS, Record
 from strive.errors import PredictionsError
 
@@ -112,7 +113,8 @@ def _contradictions(
     loss = _loss(labels, logits)
     for name, value, tolerance in (("test_error", error, 1e-9), ("test_loss", loss, _CLOSE)):
         if name in metrics and not _agree(metrics[name], value, tolerance):
-            yield f"record.json says {name} {_text(metrics[name])}, {PREDICTIONS} beside it gives {_text(value)}"
+            said, given = recorded_text(metrics[name]), recorded_text(value)
+            yield f"record.json says {name} {said}, {PREDICTIONS} beside it gives {given}"
 
 
 def _agree(said: float | None, given: float | None, tolerance: float) -> bool:
@@ -131,10 +133,6 @@ def _loss(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating[Any]]) 
             own = np.take_along_axis(part, labels[start : start + _ROWS, None], axis=1)[:, 0]
             total += float((np.log(np.exp(part).sum(axis=1)) - own).sum())
     return total / len(labels) if math.isfinite(total) else None
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 def _named(path: Path) -> str:

@@ -14,10 +14,9 @@ from typing import Any
 
 import msgspec
 
-from strive.cells.app_state import first_line
 from strive.cells.ranks import LINK, CellStart
 from strive.cells.returned import metrics_of
-from strive.errors import Diverged, Stopped, is_out_of_memory
+from strive.errors import Diverged, Stopped, first_line, is_out_of_memory
 
 _PATIENCE_SECONDS = 60.0  # before it says that it waits for rank 0
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
@@ -111,6 +112,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         {} for a failure.
         """
         return {**self.metrics, **{f"{name}_sha256": value for name, value in self.outputs.items()}}
+
+
+def utc_now() -> str:
+    """Return the time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def record_path(runs: Path, cell: str) -> Path:

@@ -111,12 +111,6 @@ def deciding(config: CellConfig) -> dict[str, Any]:
     return left_out | science_of(config)
 
 
-def science(flat_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a flat config that determines the numbers, as far as the app knows its keys."""
-    decides = app.in_use().decides
-    return without(app.in_use().absent(), {key: value for key, value in flat_config.items() if decides(key)})
-
-
 def without(absent: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
     """Return a science part without the keys that have the value that their absence means. absent: {key: value}."""
     return {key: value for key, value in science.items() if key not in absent or absent[key] != value}

@@ -27,9 +27,9 @@ from strive.console import CONSOLE
 from strive.errors import CellsFailedError, ConfigError, ContractError
 from strive.hydra_app.cell import HydraCell, cell_of, options_of
 from strive.hydra_app.leaves import leaves
+from strive.hydra_app.logistics import divided
 from strive.hydra_app.rank import connected
 from strive.hydra_app.rank import run as run_rank
-from strive.hydra_app.logistics import divided
 from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptions
 from strive.trackers.session import UploadSession
 

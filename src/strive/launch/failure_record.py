@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import socket
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def write_failure(
 
 
 def _provenance(task: Task, known: dict[str, Any]) -> Provenance:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = records.utc_now()
     code = app.in_use().code_of(task.config)
     values: dict[str, Any] = {
         "host": socket.gethostname(),

@@ -105,7 +105,7 @@ def write_launch(
         launcher=launcher,
         host=socket.gethostname(),
         pid=os.getpid(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=records.utc_now(),
         boot=boot_id(),
         pid_started=start_time(os.getpid()) or "",
         working_directory=os.getcwd(),

@@ -29,12 +29,13 @@ from strive.app import Pack, Trainer  # noqa: E402
 from strive.cells.records import Record, Status  # noqa: E402
 from strive.cells.surroundings import given  # noqa: E402
 from strive.config import identity  # noqa: E402
-from strive.errors import (  # noqa: E402  # noqa: E402
+from strive.errors import (  # noqa: E402
     ConfigError,
     LeasedError,
     LostLeaseError,
     NoRoomError,
     RecordError,
+    first_line,
 )
 from strive.json_lines import from_line, to_line  # noqa: E402
 from strive.launch.devices import MAX_ROOM  # noqa: E402
@@ -203,21 +204,22 @@ def _event_of_record(record: Record, companions: int, trainer: Trainer) -> Worke
 def _event_of_error(cell: str, error: BaseException, companions: int, trainer: Trainer) -> WorkerEvent:
     """Return the event of a cell that left no record."""
     if isinstance(error, _RefusedError | RecordError):
-        return WorkerEvent(kind=EventKind.refused, cell=cell, cause=_line(error))
+        return WorkerEvent(kind=EventKind.refused, cell=cell, cause=first_line(error))
     if isinstance(error, LeasedError | LostLeaseError):
-        return WorkerEvent(kind=EventKind.owned, cell=cell, cause=_line(error))
+        return WorkerEvent(kind=EventKind.owned, cell=cell, cause=first_line(error))
     if isinstance(error, NoRoomError):
-        room, cause = error.room, _line(error)
+        room, cause = error.room, first_line(error)
         return WorkerEvent(
             kind=EventKind.returned, cell=cell, cause=cause, exits=error.spoilt, companions=companions, room=room
         )
     if isinstance(error, StoppedError | KeyboardInterrupt):
-        return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=signals.requested() or _line(error), exits=True)
+        cause = signals.requested() or first_line(error)
+        return WorkerEvent(kind=EventKind.stopped, cell=cell, cause=cause, exits=True)
     # An error of one cell, even a sys.exit or a bug of ours, must not end the others.
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
     exits = trainer.is_spoilt(alone=not companions)
-    cause = _line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {_line(error)}"
+    cause = first_line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {first_line(error)}"
     return WorkerEvent(
         kind=EventKind.crashed, cell=cell, cause=cause, traceback=text, exits=exits, companions=companions
     )
@@ -233,7 +235,7 @@ def _config(request: TrainRequest, threads: int) -> Any:
     try:
         config = app.in_use().of_task(task, threads)
     except ConfigError as error:
-        raise _RefusedError(f"its frozen config cannot be trained here: {_line(error)}") from None
+        raise _RefusedError(f"its frozen config cannot be trained here: {first_line(error)}") from None
     if (cell := identity.cell_id(config)) != task.cell:
         raise _RefusedError(
             f"its frozen config is that of {cell} in this version of strive; launch the sweep again with this version"
@@ -251,10 +253,6 @@ def _forget_peak_memory() -> None:
     # Otherwise a small cell's record would show the memory of a large one trained before it here.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or "no message").splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from strive.results.record_row import (
     UNREADABLE,
     Columns,
     RecordTable,
+    encodable,
     metric_column,
     objects,
-    plain,
     read_rows,
 )
 from strive.sweeps.audit import Audit, audit_plan
@@ -120,14 +120,14 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
 def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
     """Return the sweep of a plan that need not be on disk, without the looks that were fixed; as `load_sweep`."""
     audit = audit_plan(plan, name, folders)
-    read = read_cells(folders, [plain(cell.cell) for cell in plan.cells])
+    read = read_cells(folders, [encodable(cell.cell) for cell in plan.cells])
     warnings = [text for text in read.cells.pop("warning") if text]
     records, contradicted = _contradicted(read, plan, audit)
-    contradicted = [*map(plain, audit.problems), *contradicted]
+    contradicted = [*map(encodable, audit.problems), *contradicted]
     warnings += contradicted
     columns: Columns = {
         "cell": records.pop("cell").to_numpy(),
-        "arm": objects([plain(cell.arm) for cell in plan.cells]),
+        "arm": objects([encodable(cell.arm) for cell in plan.cells]),
         "epochs_planned": np.array([cell.epochs for cell in plan.cells], dtype=np.int64),
     }
     columns |= {str(name): records[name].to_numpy() for name in records}
@@ -135,14 +135,14 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
     own = {key: knob_column(key, columns) for key in (*knobs, *plan.varying)}
     loaded = Loaded(
         name=name,
-        file=plain(plan.file),
+        file=encodable(plan.file),
         changes=_plain(plan.changes),
-        question=plain(plan.question),
+        question=encodable(plan.question),
         common=_plain(identity.with_argument_keys(plan.common)),
         factors=[own[key] for key in plan.varying],
         choices=[Chosen(**_plain(msgspec.structs.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
-        text=plain(plan.text),
+        text=encodable(plan.text),
         plan=plan,
         folders=tuple(folders),
         cells=_frame(columns | {own[key]: column for key, column in knobs.items()}),
@@ -175,7 +175,7 @@ def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd
     cells = columns["cell"].tolist()
     fill_chance(columns, read.metrics)
     found = contradictions(columns, cells, [plan.config(cell).get(plan.seed) for cell in plan.cells])
-    found |= {row: plain(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
+    found |= {row: encodable(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
     for row, why in found.items():
         if columns["status"][row] != MISSING:
             columns["status"][row], columns["cause"][row] = CONTRADICTORY, why
@@ -299,7 +299,7 @@ def _column(values: list[Any]) -> npt.NDArray[np.object_]:
 def column_value(value: Any) -> Any:
     """Return the value, with a list or dict as text so that cells can be grouped by it."""
     if type(value) is str:  # the most frequent type
-        return plain(value)
+        return encodable(value)
     if isinstance(value, list | dict):
         # Sorted, because a cell's id does not depend on the order either.
         value = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -309,10 +309,10 @@ def column_value(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """Return the JSON value with all text encodable as UTF-8."""
     if isinstance(value, dict):
-        return {plain(key): _plain(item) for key, item in value.items()}
+        return {encodable(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return plain(value) if isinstance(value, str) else value
+    return encodable(value) if isinstance(value, str) else value
 
 
 def _finished(columns: Columns) -> npt.NDArray[np.bool_]:

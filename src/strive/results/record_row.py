@@ -136,13 +136,13 @@ def read_row(path: str | Path) -> RecordRow:
         result = _result(record)
         row = _row(record) | result | {"record_sha256": content_hash(content)} | _checked(record, os.path.dirname(path))
         if b"\\u" in content:  # only then can it contain lone surrogates
-            row = {name: plain(value) if isinstance(value, str) else value for name, value in row.items()}
+            row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
         # A training that ends now replaces the record and the files compared with it one after the other.
         replaced = row["status"] == CONTRADICTORY and _content(path) != content
     except (FileNotFoundError, NotADirectoryError):
         return RecordRow()
     except (RecordError, OSError) as error:
-        return RecordRow(values={"status": UNREADABLE, "cause": one_line(str(error))})
+        return RecordRow(values={"status": UNREADABLE, "cause": _on_one_line(str(error))})
     return read_row(path) if replaced else RecordRow(values=row, metrics=tuple(record.metrics), results=tuple(result))
 
 
@@ -158,12 +158,12 @@ def objects(values: list[Any]) -> npt.NDArray[np.object_]:
     return column
 
 
-def one_line(text: str) -> str:
+def _on_one_line(text: str) -> str:
     """Return the text with its line breaks replaced by blanks."""
-    return " ".join(plain(text).split())
+    return " ".join(encodable(text).split())
 
 
-def plain(text: str) -> str:
+def encodable(text: str) -> str:
     """Return the text made encodable as UTF-8: JSON may contain lone surrogates, from odd file names."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
@@ -176,7 +176,7 @@ def _row(record: Record) -> dict[str, Any]:
     row |= {name: version for name, version in made.packages.items() if name not in RESERVED}
     row |= {"status": record.status.value, "cause": record.cause}
     if record.failure is not None:
-        row |= {"cause": one_line(record.failure.cause), "traceback": plain(record.failure.traceback)}
+        row |= {"cause": _on_one_line(record.failure.cause), "traceback": encodable(record.failure.traceback)}
     row |= {
         "host": made.host,
         "device": made.device,
@@ -214,7 +214,7 @@ def _checked(record: Record, folder: str) -> dict[str, Any]:
     found |= {metric_column(name): value for name, value in evidence.derived.items() if name not in record.metrics}
     if evidence.contradictions:
         empty = {name: empty_of(value) for name, value in _result(record).items()}
-        return found | empty | {"status": CONTRADICTORY, "cause": plain(evidence.why), "dead": None}
+        return found | empty | {"status": CONTRADICTORY, "cause": encodable(evidence.why), "dead": None}
     return found
 
 

@@ -19,6 +19,7 @@ from strive.cells.records import Record
 from strive.config import identity
 from strive.config.keys import defaults
 from strive.errors import ConfigError, RecordError
+from strive.format import counted
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in, plan_folder_name, plan_name, sweep_folder
 
@@ -146,14 +147,14 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
 
     arms = Counter(cell.arm for cell in plan.cells if cell.arm)
     for arm in [arm for arm in arms if arm not in sweep.arms]:
-        yield f"plan.json has {_count(arms[arm], 'cell')} of arm {arm}, {place} has no such arm"
+        yield f"plan.json has {counted(arms[arm], 'cell')} of arm {arm}, {place} has no such arm"
     for arm in [arm for arm in sweep.arms if arm not in arms]:
         yield f"{place} has arm {arm}, of which plan.json has no cell"
     for arm, own in sweep.arms.items():
         cells = [plan.config(cell) for cell in plan.cells if cell.arm == arm]
         for key, (wanted, *_) in said(own).items():
             if other := [config[key] for config in cells if config.get(key) != wanted]:
-                yield f"{place} says {key}={wanted} of arm {arm}, plan.json {other[0]} of {_count(len(other), 'cell')}"
+                yield f"{place} says {key}={wanted} of arm {arm}, plan.json {other[0]} of {counted(len(other), 'cell')}"
     if sweep.cells:
         return  # entries of `cells` may set any value
     in_arms = {key for own in sweep.arms.values() for key in own}
@@ -264,7 +265,7 @@ def _false_arms(plan: StoredPlan) -> Iterator[str]:
             if other := [config[key] for config in cells if key in config and not _equal(config[key], wanted)]:
                 yield (
                     f"the sweep file in plan.json says {key}={wanted} of arm {arm}, plan.json {other[0]} of"
-                    f" {_count(len(other), 'cell')}"
+                    f" {counted(len(other), 'cell')}"
                 )
 
 
@@ -282,7 +283,7 @@ def _false_choices(plan: StoredPlan) -> Iterator[str]:
             values = " ".join(f"{key}={value}" for key, value in chosen.per.items()) or "all cells"
             yield (
                 f"plan.json chooses {chosen.key}={chosen.value} for {values}, and has {other[0]} in"
-                f" {_count(len(other), 'cell')} of it"
+                f" {counted(len(other), 'cell')} of it"
             )
 
 
@@ -307,7 +308,7 @@ def _left_out(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Iterator[
     if extra:
         texts = [f"{cell} ({record.status.value}, {_error(record)})" for cell, record in extra.items()]
         yield (
-            f"{_count(len(extra), 'finished cell')} of the same grid {'is' if len(extra) == 1 else 'are'} in no plan:"
+            f"{counted(len(extra), 'finished cell')} of the same grid {'is' if len(extra) == 1 else 'are'} in no plan:"
             f" {_listed(texts, len(texts))}; launch the sweep with all its seeds, or move the records away"
         )
 
@@ -384,7 +385,3 @@ def _error(record: Record) -> str:
 def _listed(texts: Sequence[str], count: int) -> str:
     more = f" and {count - _NAMED} more" if count > _NAMED else ""
     return ", ".join(texts[:_NAMED]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -18,19 +18,6 @@ from strive.trackers.cell_files import CellFiles, step_name
 
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
 CONFIG_KEYS = ("net", "sweep", "arm", "arms")  # and the flat names of an app's labels
-# And a record's metrics, and best_NAME and best_NAME_step of what was logged on held-out data.
-SUMMARY_KEYS = (
-    "status",
-    "cause",
-    "train_seconds",
-    "images_per_second",
-    "peak_memory_gb",
-    "host",
-    "device",
-    "resumes",
-    "code_hash",
-    "record",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +131,11 @@ def _tags(files: CellFiles, labels: Labels, sweeps: Iterable[str]) -> list[str]:
 
 
 def summary_of(files: CellFiles) -> dict[str, Any]:
-    """Return what W&B shows of a cell beside its last step's numbers; keys without a value are left out."""
+    """Return what W&B shows of a cell beside its last step's numbers; keys without a value are left out.
+
+    status, cause, record, a record's metrics and circumstances, and best_NAME and best_NAME_step of what was logged on
+    held-out data.
+    """
     record = files.record
     summary: dict[str, Any] = {"status": files.state, **_best(files)}
     if record is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strive.errors import LoadError, SilentError
+from strive.format import counted
 from strive.results.record_row import UNREADABLE, read_rows
 from strive.trackers.local_copy import SWEEPS, LocalCopy, copy_of, last_fetched
 from strive.trackers.project import PLAN, PLAN_FILE, TRAIN, Project
@@ -87,11 +88,11 @@ def open_source(text: str) -> WandbSource:
     finally:
         _show("")
     if not plans:
-        had = _count(len(records), "record")
+        had = counted(len(records), "record")
         raise LoadError(f"{project} has {had}, but no plan of a sweep: strive sync uploads both")
     copy.keep(records, plans)
     _say_unreadable(copy.folder, records)
-    _say(f"{project}: {_count(len(records), 'record')}, {_count(len(plans), 'plan')}, copied to {copy.folder}")
+    _say(f"{project}: {counted(len(records), 'record')}, {counted(len(plans), 'plan')}, copied to {copy.folder}")
     return WandbSource(project, copy, records)
 
 
@@ -147,10 +148,6 @@ def _instead(entity: str, name: str) -> str:
     """Return what can be done while the server does not answer."""
     found = last_fetched(host(), entity or os.environ.get("WANDB_ENTITY", ""), name)
     return f"; --runs {found[0]} reads what was fetched at {found[1]}" if found else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _say(line: str) -> None:

@@ -133,4 +133,4 @@ def _caption(cell: TrainedCell, layers: Sequence[str], empty: int) -> str:
         source(cell),
         adaptation(cell),
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))

@@ -202,4 +202,4 @@ def _caption(cell: TrainedCell, layer: str, blocks: Sequence[Block], options: Me
         source(cell),
         adaptation(cell),
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))

@@ -147,7 +147,7 @@ def _ranked(cell: TrainedCell, split: Split, path: Path, module: str, options: P
 
 def _about(cell: TrainedCell, split: str) -> dict[str, Any]:
     """Return all that determines a ranking."""
-    config = identity.science(identity.flat(cell.config))
+    config = identity.science_of(cell.config)
     chosen = {
         key: value for key, value in config.items() if key.startswith(("model.", "data.", "preprocess.", "augment."))
     }
@@ -229,4 +229,4 @@ def _caption(cell: TrainedCell, options: PatchesOptions, layer: str, seen: Layer
         source(cell),
         adaptation(cell),
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))
