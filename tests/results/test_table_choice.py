@@ -9,7 +9,8 @@ from strive.cells.metrics import Better
 from strive.errors import ConfigError
 from strive.results.conditions import Condition, make_conditions
 from strive.results.load import load_sweep
-from strive.results.table_choice import SWEEPS, declared_table
+from strive.results.table_choice import declared_table
+from strive.sweeps.audit import sweep_files
 from strive.sweeps.criterion import Criterion
 from strive.sweeps.table_spec import TableSpec
 
@@ -19,7 +20,7 @@ def sweep(tmp_path: Path) -> Golden:
     return Golden(tmp_path / "runs", file="", name="multirun-1a2b3c4d")
 
 
-def table_of(sweep: Golden, sweeps: Path = SWEEPS) -> TableSpec:
+def table_of(sweep: Golden, sweeps: Path | None = None) -> TableSpec:
     return declared_table(load_sweep(sweep.name or sweep.file, [sweep.write()]), sweeps)
 
 
@@ -28,7 +29,7 @@ def test_a_sweep_has_the_table_of_its_file(tmp_path: Path):
     sweep.cell({"model.base": "a"}, 10.0)
     sweep.cell({"model.base": "b"}, 10.0)
     found = table_of(sweep)
-    assert SWEEPS == ROOT / "sweeps"
+    assert sweep_files() == ROOT / "sweeps"
     assert (found.rows, found.baseline, found.paper) == (
         ("model.base", "model.variant"),
         {"model.variant": "base"},

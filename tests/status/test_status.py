@@ -404,7 +404,7 @@ def test_a_sweep_file_that_was_edited_after_the_plan_is_named(
         lambda content: content.update(text="question: Why?\ngrid: {seed: [0]}\n"),
     )
     plan = StoredPlan.read(runs.folder / "sweeps" / "table3")
-    monkeypatch.setattr(cell_status, "_SWEEPS", tmp_path)
+    monkeypatch.setattr(cell_status, "sweep_files", lambda: tmp_path)
     (tmp_path / "table3.yaml").write_text("# Better words.\nquestion: Who?\ngrid: {seed: [0]}\n")
     assert StatusReader(runs.folder).problems(plan) == []
     (tmp_path / "table3.yaml").write_text("question: Why?\ngrid: {seed: [0, 1], augment: [none]}\n")

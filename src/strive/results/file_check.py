@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive.results.load import Loaded
-from strive.results.table_choice import SWEEPS, parse, read_file
-from strive.sweeps.audit import audit_choices, audit_file, changed_file, is_of_this_app
+from strive.results.table_choice import parse, read_file
+from strive.sweeps.audit import audit_choices, audit_file, changed_file, is_of_this_app, sweep_files
 from strive.sweeps.choice import Choice
 
 
@@ -20,13 +20,14 @@ class FileCheck:
     choices: Mapping[tuple[str, str], Choice] = field(default_factory=dict)  # {(key, repr(per)): as chosen again}
 
 
-def file_check(loaded: Loaded, sweeps: Path = SWEEPS) -> FileCheck:
-    """Compare a plan with its sweep file, and choose its values again.
+def file_check(loaded: Loaded, sweeps: Path | None = None) -> FileCheck:
+    """Compare a plan with its sweep file, and choose its values again. sweeps: as for declared_table.
 
     Raises ConfigError for a faulty sweep file.
     """
     if not is_of_this_app(loaded.plan):
         return FileCheck()
+    sweeps = sweeps or sweep_files()
     now = read_file(loaded.file, sweeps) if loaded.file and (sweeps / f"{loaded.file}.yaml").exists() else None
     planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it") if loaded.text else None
     sweep = planned or now

@@ -16,6 +16,7 @@ from strive.errors import ConfigError
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
 from strive.results.record_row import metric_column
+from strive.sweeps.audit import sweep_files
 from strive.sweeps.criterion import Criterion, direction_text
 from strive.sweeps.design import read_design
 from strive.sweeps.labels import ARM, CONFIG, is_builder_argument
@@ -25,24 +26,22 @@ from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value, value_of
 from strive.sweeps.yaml_reader import read_yaml
 
 _MOST_DIGITS = 8
-_CHECKOUT = Path(__file__).resolve().parents[3] / "sweeps"
-SWEEPS = _CHECKOUT if _CHECKOUT.is_dir() else Path("sweeps")  # where sweep files lie that plans were made of
 
 
 class UnclearValueError(ConfigError):
     """The records have several metrics, and nobody says which one to show."""
 
 
-def declared_table(loaded: Loaded, sweeps: Path = SWEEPS) -> TableSpec:
+def declared_table(loaded: Loaded, sweeps: Path | None = None) -> TableSpec:
     """Return the layout of a sweep's table.
 
     Uses the current sweep file if it still declares the plan's cells, so that a corrected table needs no
     training. Otherwise uses the file's text in the plan, since the file may have moved. A knob that only the
-    command line varies becomes a row.
+    command line varies becomes a row. sweeps: folder of the sweep files; None: the app's.
 
     Raises ConfigError with all faults of the file.
     """
-    declared = _declared(loaded, sweeps)
+    declared = _declared(loaded, sweeps or sweep_files())
     table = _in_columns(declared, loaded) if declared is not None else None
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)

@@ -21,11 +21,10 @@ from strive.slurm.job_log import starts
 from strive.slurm.job_outcome import lost_cells
 from strive.slurm.live_jobs import Job, LiveJobs
 from strive.slurm.squeue import JobPhase
-from strive.sweeps.audit import Audit, audit_plan, changed_file
+from strive.sweeps.audit import Audit, audit_plan, changed_file, sweep_files
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in
 
 _BESIDE = (HISTORY, EPOCHS, PREDICTIONS)
-_SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 _MOST_BYTES = 16 * 2**20  # of predictions that status reads; tables read larger ones, too
 
 
@@ -126,7 +125,7 @@ class StatusReader:
 
     def problems(self, plan: StoredPlan) -> list[str]:
         """Return what contradicts the plan, a sentence each."""
-        return [*self._audit(plan).problems, *changed_file(plan, _SWEEPS)]
+        return [*self._audit(plan).problems, *changed_file(plan, sweep_files())]
 
     def _audit(self, plan: StoredPlan) -> Audit:
         """Return what contradicts a plan; one that was looked at before is not looked at again."""

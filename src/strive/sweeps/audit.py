@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from strive import app
 from strive.cells import records
 from strive.cells.metrics import result_text
 from strive.cells.records import Record
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # imports Hydra, which `strive status` starts without
 _SEED = re.compile(r"(?P<net>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")  # parses a cell id
 _RANGE = re.compile(r"range\((\s*-?\d+\s*(?:,\s*-?\d+\s*){0,2})\)")
 _NONE = "not there"
+_SWEEPS = "sweeps"  # name of the folder
 _NAMED = 3  # a sentence names this many cells and counts the rest
 
 
@@ -56,6 +58,13 @@ def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
         *_false_choices(plan),
     )
     return Audit(cells=cells, problems=(*_grouped(cells), *whole), notes=(), whole=whole)
+
+
+def sweep_files() -> Path:
+    """Return the folder of the sweep files of the app in use: beside the folder of its code, or below this one."""
+    app.in_use()  # imports it
+    folders = [Path(folder).parent / _SWEEPS for folder in app.sources()]
+    return next((folder for folder in folders if folder.is_dir()), Path(_SWEEPS))
 
 
 def is_of_this_app(plan: StoredPlan) -> bool:

@@ -9,7 +9,8 @@ from strive import app
 from strive.config.keys import defaults
 from strive.errors import LoadError
 from strive.results.load import file_of, find_plans, load_sweep
-from strive.results.table_choice import SWEEPS, declared_table, read_file
+from strive.results.table_choice import declared_table, read_file
+from strive.sweeps.audit import sweep_files
 from strive.sweeps.labels import ARM, Labels
 from strive.sweeps.table_spec import TableSpec, Value, value_of
 
@@ -43,7 +44,7 @@ class Found:
     left_out: list[str]  # why a sweep that was not asked for by name is not among them, a line each
 
 
-def find_outlines(names: Sequence[str], folders: Sequence[Path], sweeps: Path = SWEEPS) -> Found:
+def find_outlines(names: Sequence[str], folders: Sequence[Path], sweeps: Path | None = None) -> Found:
     """Return the outlines of some sweeps, or of all that were launched into the folders.
 
     names: of sweep files or of plans. A sweep that was never launched is outlined from its file: what
@@ -51,6 +52,7 @@ def find_outlines(names: Sequence[str], folders: Sequence[Path], sweeps: Path = 
 
     Raises LoadError for a name that is neither, ConfigError for a faulty sweep file.
     """
+    sweeps = sweeps or sweep_files()
     plans = find_plans(folders)
     if not names and not plans:
         where = f" into {_listed(folders)}" if folders else ""
@@ -78,7 +80,7 @@ def _wanted(names: Sequence[str], plans: Mapping[str, Path], sweeps: Path) -> It
         yield from launched or [name]
 
 
-def of_plan(name: str, folders: Sequence[Path], sweeps: Path = SWEEPS) -> Outline:
+def of_plan(name: str, folders: Sequence[Path], sweeps: Path | None = None) -> Outline:
     """Return the outline of a sweep that was launched.
 
     Raises LoadError for a plan that cannot be read, ConfigError for a faulty sweep file.
@@ -91,12 +93,12 @@ def of_plan(name: str, folders: Sequence[Path], sweeps: Path = SWEEPS) -> Outlin
     return _outline(name, loaded.question, table, factors, loaded.labels, held_out=held_out, keys=keys)
 
 
-def of_file(name: str, sweeps: Path = SWEEPS) -> Outline:
+def of_file(name: str, sweeps: Path | None = None) -> Outline:
     """Return the outline of a sweep that was never launched, as far as its file tells.
 
     Raises ConfigError for a faulty one.
     """
-    sweep = read_file(name, sweeps)
+    sweep = read_file(name, sweeps or sweep_files())
     labels = app.in_use().labels()
     spelt = [knob for key in sweep.factors for knob in labels.options.get(key, (key,))]
     factors = [key for key in dict.fromkeys(spelt) if key != "seed"]
