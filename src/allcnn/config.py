@@ -534,6 +534,7 @@ class Config:
 
 def checked(config: Config) -> Config:
     """Return the config with its fractions in lowest terms, or raise ConfigError."""
+    config = _with_lowest_terms(config)
     errors = wrong_values(config) + _schedule_errors(config) + _data_errors(config)
     errors += _augment_errors(config) + _idle_knob_errors(config)
     if errors:
@@ -541,18 +542,21 @@ def checked(config: Config) -> Config:
     return config
 
 
+def _with_lowest_terms(config: Config) -> Config:
+    """Return the config with 200/350 as 4/7: one schedule must give one cell id. What is no schedule stays as it is."""
+    shares = _lowest_terms(tuple(map(str, config.optimizer.drop_at)))
+    if shares is None or shares == config.optimizer.drop_at:
+        return config
+    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, drop_at=shares.copy()))
+
+
 def _schedule_errors(config: Config) -> list[str]:
     optimizer = config.optimizer
-    try:
-        shares = _lowest_terms(optimizer.drop_at)
-    except (ValueError, ZeroDivisionError, TypeError):
+    if _lowest_terms(tuple(map(str, optimizer.drop_at))) is None:
         return [
             "optimizer.drop_at must be rising fractions between 0 and 1, such as [200/350,250/350],"
             f" got {optimizer.drop_at}"
         ]
-    # 200/350 and 4/7 are one schedule, so they must give one cell id.
-    # A copy: configs that were composed together may share this part.
-    config.optimizer = dataclasses.replace(optimizer, drop_at=shares)
     if optimizer.schedule is Schedule.step and optimizer.step_epochs >= config.budget.epochs:
         return [
             f"optimizer.step_epochs must be less than budget.epochs={config.budget.epochs} for"
@@ -561,12 +565,15 @@ def _schedule_errors(config: Config) -> list[str]:
     return []
 
 
-def _lowest_terms(texts: list[str]) -> list[str]:
-    """Return fractions in lowest terms; raise ValueError for what are no rising fractions between 0 and 1."""
-    shares = [Fraction(text) for text in texts]
-    if not all(0 < share < 1 for share in shares) or sorted(set(shares)) != shares:
-        raise ValueError
-    return [str(share) for share in shares]
+@cache  # of the few schedules that the cells of a plan have
+def _lowest_terms(texts: tuple[str, ...]) -> list[str] | None:
+    """Return fractions in lowest terms; None for what are no rising fractions between 0 and 1."""
+    try:
+        shares = [Fraction(text) for text in texts]
+    except (ValueError, ZeroDivisionError, TypeError):
+        return None
+    rising = sorted(set(shares)) == shares and all(0 < share < 1 for share in shares)
+    return [str(share) for share in shares] if rising else None
 
 
 def _data_errors(config: Config) -> list[str]:
@@ -636,7 +643,7 @@ def _idle_knob_errors(config: Config) -> list[str]:
 @cache
 def _defaults() -> dict[str, Any]:
     defaults = {key: value for key, _, value in knobs(Config())}
-    return defaults | {"optimizer.drop_at": _lowest_terms(defaults["optimizer.drop_at"])}
+    return defaults | {"optimizer.drop_at": _lowest_terms(tuple(defaults["optimizer.drop_at"]))}
 
 
 def _builder_errors(model: ModelConfig) -> list[str]:

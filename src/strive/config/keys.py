@@ -46,19 +46,25 @@ def logistics(default: Any, text: str, legal: str = "", *, unit: str = "", check
 
 def knobs(node: Any) -> Iterator[tuple[str, Meaning, Any]]:
     """Yield (key, meaning, value) for every key of a config dataclass, in order of definition."""
-    return ((key, meaning, value_in(node)) for key, meaning, value_in in _known(node.__class__))
+    keys, meanings, values_in = _known(node.__class__)
+    return zip(keys, meanings, values_in(node), strict=True)
 
 
 @cache  # a plan of 10,000 cells asks some ten times for each
-def _known(kind: type, prefix: str = "") -> tuple[tuple[str, Meaning, Callable[[Any], Any]], ...]:
-    found: list[tuple[str, Meaning, Callable[[Any], Any]]] = []
+def _known(kind: type) -> tuple[tuple[str, ...], tuple[Meaning, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the keys of a config dataclass, their meanings, and what returns all their values of an instance."""
+    found = dict(_meanings(kind))
+    values_in = attrgetter(*found) if len(found) > 1 else lambda node: tuple(attrgetter(key)(node) for key in found)
+    return tuple(found), tuple(found.values()), values_in
+
+
+def _meanings(kind: type, prefix: str = "") -> Iterator[tuple[str, Meaning]]:
     for item in dataclasses.fields(kind):
         key, below = f"{prefix}{item.name}", item.default_factory
         if isinstance(below, type) and dataclasses.is_dataclass(below):
-            found += _known(below, f"{key}.")
+            yield from _meanings(below, f"{key}.")
         elif "meaning" in item.metadata:
-            found.append((key, item.metadata["meaning"], attrgetter(key)))
-    return tuple(found)
+            yield key, item.metadata["meaning"]
 
 
 def wrong_values(node: Any) -> list[str]:

@@ -17,7 +17,7 @@ from strive.errors import ConfigError
 if TYPE_CHECKING:
     from strive.sweeps.compose import Composer
 
-_AS_THEY_ARE = (str, int, bool, NoneType)
+_AS_THEY_ARE = frozenset({str, int, bool, NoneType})
 
 
 class TypedApp(App):
@@ -98,7 +98,9 @@ class TypedApp(App):
 
     def flat(self, config: Any) -> dict[str, Any]:
         """Return every key of a config as {dotted key: JSON value}."""
-        return {key: _json_value(value) for key, _, value in knobs(config)}
+        return {
+            key: value if value.__class__ in _AS_THEY_ARE else _json_value(value) for key, _, value in knobs(config)
+        }
 
     def science(self, config: Any) -> dict[str, Any]:
         """Return the part of `flat` that determines the numbers."""
@@ -153,8 +155,10 @@ def _typed(key: str, value: Any, kind: type) -> Any:
 def _json_value(value: Any) -> Any:
     if type(value) in _AS_THEY_ARE:
         return value
+    if type(value) is float:
+        return json_scalar(value)
     if isinstance(value, StrEnum):
-        return value.value
+        return str(value)
     if isinstance(value, dict):
         return {name: _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
