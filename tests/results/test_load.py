@@ -295,8 +295,8 @@ def test_nothing_outside_the_runs_folder_is_read(golden: MakeGolden, runs: Path,
     sweep = golden()
     folder = sweep.cell({}, 5.0)
     folder.rename(tmp_path / folder.name)
-    cells = read_cells([runs], [f"../{folder.name}", str(tmp_path / folder.name), ".", ""]).cells
-    assert list(cells["status"]) == ["missing"] * 4
+    columns = read_cells([runs], [f"../{folder.name}", str(tmp_path / folder.name), ".", ""]).columns
+    assert columns["status"].tolist() == ["missing"] * 4
 
 
 def test_half_a_character_does_not_keep_a_row_from_being_written(golden: MakeGolden, runs: Path) -> None:
@@ -395,8 +395,8 @@ def test_a_file_is_no_folder_of_records(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_everything_is_missing() -> None:
-    cells = read_cells([], ["a"]).cells
-    assert cells[["status", "folder", "record"]].to_numpy().tolist() == [["missing", "", ""]]
+    columns = read_cells([], ["a"]).columns
+    assert [columns[name].tolist() for name in ("status", "folder", "record")] == [["missing"], [""], [""]]
 
 
 # Arguments of a builder

@@ -121,16 +121,16 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
     """Return the sweep of a plan that need not be on disk, without the looks that were fixed; as `load_sweep`."""
     audit = audit_plan(plan, name, folders)
     read = read_cells(folders, [encodable(cell.cell) for cell in plan.cells])
-    warnings = [text for text in read.cells.pop("warning") if text]
-    records, contradicted = _contradicted(read, plan, audit)
-    contradicted = [*map(encodable, audit.problems), *contradicted]
+    records = read.columns
+    warnings = [text for text in records.pop("warning") if text]
+    contradicted = [*map(encodable, audit.problems), *_mark_contradicted(read, plan, audit)]
     warnings += contradicted
     columns: Columns = {
-        "cell": records.pop("cell").to_numpy(),
+        "cell": records.pop("cell"),
         "arm": objects([encodable(cell.arm) for cell in plan.cells]),
         "epochs_planned": np.array([cell.epochs for cell in plan.cells], dtype=np.int64),
     }
-    columns |= {str(name): records[name].to_numpy() for name in records}
+    columns |= records
     knobs = _knob_columns(plan)
     own = {key: knob_column(key, columns) for key in (*knobs, *plan.varying)}
     loaded = Loaded(
@@ -150,7 +150,7 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
         warnings=warnings,
         contradictions=tuple(contradicted),
     )
-    return not_believed(loaded, [*map(plain, audit.whole)])
+    return not_believed(loaded, [*map(encodable, audit.whole)])
 
 
 def not_believed(loaded: Loaded, why: Sequence[str]) -> Loaded:
@@ -169,10 +169,9 @@ def not_believed(loaded: Loaded, why: Sequence[str]) -> Loaded:
     return replace(loaded, cells=cells)
 
 
-def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd.DataFrame, list[str]]:
-    """Return the records without contradicted numbers, and the contradictions that the audit has not reported."""
-    columns: Columns = {str(name): read.cells[name].to_numpy(copy=True) for name in read.cells}
-    cells = columns["cell"].tolist()
+def _mark_contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> list[str]:
+    """Take contradicted numbers out of the records; return the contradictions that the audit has not reported."""
+    columns, cells = read.columns, read.columns["cell"].tolist()
     fill_chance(columns, read.metrics)
     found = contradictions(columns, cells, [plan.config(cell).get(plan.seed) for cell in plan.cells])
     found |= {row: encodable(why) for row, cell in enumerate(plan.cells) if (why := audit.cells.get(cell.cell))}
@@ -181,8 +180,7 @@ def _contradicted(read: "ReadCells", plan: StoredPlan, audit: Audit) -> tuple[pd
             columns["status"][row], columns["cause"][row] = CONTRADICTORY, why
             blank(columns, row, [*read.results, *(name for name in DERIVED if name in columns)])
     rows = np.flatnonzero((columns["status"] == CONTRADICTORY) | (columns["status"] == UNREADABLE)).tolist()
-    named = [f"{cells[row]}: {columns['cause'][row]}" for row in rows if plan.cells[row].cell not in audit.cells]
-    return _frame(columns), named
+    return [f"{cells[row]}: {columns['cause'][row]}" for row in rows if plan.cells[row].cell not in audit.cells]
 
 
 def with_metrics(loaded: Loaded, *names: str) -> Loaded:
@@ -195,7 +193,7 @@ def with_metrics(loaded: Loaded, *names: str) -> Loaded:
 class ReadCells:
     """Records of some cells."""
 
-    cells: pd.DataFrame  # one row for each cell; read_cells lists the columns
+    columns: Columns  # with one row for each cell; read_cells lists them
     metrics: tuple[str, ...]  # names, in the order of the records
     results: tuple[str, ...]  # columns that a training determines: metrics and outputs
 
@@ -228,7 +226,7 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> ReadCells:
     columns["warning"] = objects(warning)
     ahead = ("cell", "status", "cause", "traceback", "folder", "record")
     return ReadCells(
-        cells=_frame({name: columns[name] for name in dict.fromkeys((*ahead, *columns))}),
+        columns={name: columns[name] for name in dict.fromkeys((*ahead, *columns))},
         metrics=tuple(best.metrics),
         results=tuple(best.results),
     )
