@@ -52,10 +52,13 @@ class AllCNN(TypedApp):
         return config
 
     def filled_in(self, config: Config) -> Config:
-        """Return the config with all arguments of its builders."""
+        """Return the config with all arguments of its builders; itself where one does not take what it is given."""
         from allcnn.builder_arguments import filled_in
 
-        return filled_in(config)
+        try:
+            return filled_in(config)
+        except ConfigError:
+            return config
 
     def cell_name(self, config: Config) -> str:
         """Return the readable part of a cell's id, such as all_cnn_c-cifar10-flip_shift-lr0.05-s0."""

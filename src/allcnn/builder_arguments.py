@@ -23,13 +23,19 @@ Part = ModelConfig | AugmentConfig
 def filled_in(config: Config) -> Config:
     """Return the config with all arguments of its builders, as the builders' signatures fill them in and type them.
 
-    So they decide the cell's id: a default that is given and one that is left out are one training. A config
-    comes back as it is if a builder cannot be imported or does not take its arguments.
+    So they decide the cell's id: a default that is given and one that is left out are one training. Arguments of a
+    builder that cannot be imported stay as they are. Raises ConfigError for those that a builder does not take.
     """
-    try:
-        return _filled(config)
-    except ConfigError:
-        return config
+    for group, part in _parts(config):
+        function = _builder(part)
+        if function is None:
+            continue
+        try:
+            kwargs = signature.as_called(function, signature.filled_in(function, part.kwargs))
+        except signature.MisfitError as error:
+            raise ConfigError(f"{group}.builder={part.builder}: {error}") from None
+        config = _with(config, group, kwargs)
+    return config
 
 
 def check_arguments(config: Config) -> None:
@@ -38,7 +44,7 @@ def check_arguments(config: Config) -> None:
     A cell with a record from before arguments were filled in stays as it is.
     """
     try:
-        _filled(config)
+        filled_in(config)
     except ConfigError:
         if not records.record_path(Path(config.runs), identity.cell_id(config)).exists():
             raise
@@ -67,20 +73,6 @@ def _parts(config: Config) -> Iterator[tuple[str, Part]]:
         yield "model", config.model
     if config.augment.kind is Augment.custom:
         yield "augment", config.augment
-
-
-def _filled(config: Config) -> Config:
-    """Raises ConfigError for arguments that a builder does not take."""
-    for group, part in _parts(config):
-        function = _builder(part)
-        if function is None:
-            continue
-        try:
-            kwargs = signature.as_called(function, signature.filled_in(function, part.kwargs))
-        except signature.MisfitError as error:
-            raise ConfigError(f"{group}.builder={part.builder}: {error}") from None
-        config = _with(config, group, kwargs)
-    return config
 
 
 def _with(config: Config, group: str, kwargs: dict[str, Any]) -> Config:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -200,10 +201,7 @@ def decide_action(
     """
     cell = identity.cell_id(config)
     folder = Path(settings_of(config).runs) / cell
-
-    def planned(action: Action, reason: str, **more: Any) -> Planned:
-        return Planned(cell=cell, arm=arm, config=config, action=action, reason=reason, code=code, **more)
-
+    planned = partial(Planned, cell=cell, arm=arm, config=config, code=code)
     epochs = app.in_use().epochs(config)
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
@@ -220,15 +218,18 @@ def decide_action(
             begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
             why += f"; from epoch {begun} of {epochs}" if begun else ""
             left = epochs - begun
-            return planned(Action.retrain, why, stale=stale, other_images=images, replaces=name, epochs_left=left)
+            return planned(
+                action=Action.retrain, reason=why, stale=stale, other_images=images, replaces=name, epochs_left=left
+            )
         ended = f"{record.status.value}: {why}" if (why := remark(record)) else record.status.value
-        return planned(Action.done, ended, stale=stale, other_images=images)
+        return planned(action=Action.done, reason=ended, stale=stale, other_images=images)
     status = record.status if record is not None else None
     disk = find_state(folder, status) if cell in folders else FolderState(CellState.missing)
     if disk.state is CellState.running:
-        return planned(Action.wait, f"trained by {disk.owner}", epochs_left=epochs, job=queued.get(cell, ""))
+        why, job = f"trained by {disk.owner}", queued.get(cell, "")
+        return planned(action=Action.wait, reason=why, epochs_left=epochs, job=job)
     if cell in queued:
-        return planned(Action.wait, f"SLURM job {queued[cell]}", epochs_left=epochs, job=queued[cell])
+        return planned(action=Action.wait, reason=f"SLURM job {queued[cell]}", epochs_left=epochs, job=queued[cell])
     done = disk.epochs_done if disk.has_checkpoint else None
     left = epochs - (done or 0)
     from_where = f"from epoch {done} of {epochs}" if done is not None else "from the start"
@@ -236,11 +237,11 @@ def decide_action(
         assert record.failure is not None
         why = f"{record.status.value}: {record.failure.cause}"
         if retrain is Retrain.none:
-            return planned(Action.leave, why)
-        return planned(Action.retry, f"{why}; {from_where}", epochs_left=left)
+            return planned(action=Action.leave, reason=why)
+        return planned(action=Action.retry, reason=f"{why}; {from_where}", epochs_left=left)
     if done is not None:
-        return planned(Action.resume, from_where, epochs_left=left)
-    return planned(Action.train, "no record", epochs_left=left)
+        return planned(action=Action.resume, reason=from_where, epochs_left=left)
+    return planned(action=Action.train, reason="no record", epochs_left=left)
 
 
 def names_in(runs: Path) -> frozenset[str]:
