@@ -85,12 +85,13 @@ class RecordTable:
         """Set the values of a row."""
         self.metrics.update(dict.fromkeys(record.metrics))
         self.results.update(dict.fromkeys(record.results))
+        columns, numeric = self.columns, self._numeric
         for name, value in record.values.items():
-            if name not in self.columns:
+            if name not in columns:
                 self._add(name, empty_of(value))
-            if name in self._numeric and not _is_number(value):
+            if type(value) is not float and name in numeric and not _is_number(value):
                 self._make_objects(name)
-            self.columns[name][row] = value
+            columns[name][row] = value
 
     def align(self, other: "RecordTable") -> None:
         """Give both tables the columns and the types of either."""
@@ -134,7 +135,10 @@ def read_row(path: str | Path) -> RecordRow:
         content = _content(path)
         record = parse_record(content, path)
         result = _result(record)
-        row = _row(record) | result | {"record_sha256": content_hash(content)} | _checked(record, os.path.dirname(path))
+        row = _row(record)
+        row |= result
+        row["record_sha256"] = content_hash(content)
+        row |= _checked(record, os.path.dirname(path))
         if b"\\u" in content:  # only then can it contain lone surrogates
             row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
         # A training that ends now replaces the record and the files compared with it one after the other.
@@ -174,10 +178,9 @@ def _row(record: Record) -> dict[str, Any]:
         name: value for name, value in made.details.items() if name not in RESERVED and name not in record.metrics
     }
     row |= {name: version for name, version in made.packages.items() if name not in RESERVED}
-    row |= {"status": record.status.value, "cause": record.cause}
-    if record.failure is not None:
-        row |= {"cause": _on_one_line(record.failure.cause), "traceback": encodable(record.failure.traceback)}
     row |= {
+        "status": record.status.value,
+        "cause": record.cause,
         "host": made.host,
         "device": made.device,
         "threads": made.threads,
@@ -192,6 +195,8 @@ def _row(record: Record) -> dict[str, Any]:
         "started": made.started,
         "finished": made.finished,
     }
+    if record.failure is not None:
+        row |= {"cause": _on_one_line(record.failure.cause), "traceback": encodable(record.failure.traceback)}
     return row
 
 
