@@ -1,6 +1,6 @@
 """The paper's figures 2, 3 and 4, and their controls: from a TrainedCell to a FigureContent."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ def adaptation(cell: TrainedCell) -> str:
         "The paper's figures show a net of 12 convolutions trained on ImageNet; here they are adapted to"
         f" {cell.config.model.name} on {cell.config.data.name}."
     )
+
+
+def caption(cell: TrainedCell, sentences: Sequence[str]) -> str:
+    """Return a figure's caption: its own sentences, "" for one that does not apply, then the net and its data."""
+    return " ".join(filter(None, (*sentences, source(cell), adaptation(cell))))
 
 
 def map_space(cell: TrainedCell) -> str:

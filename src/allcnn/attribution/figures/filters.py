@@ -14,7 +14,7 @@ from allcnn.attribution.activations import activations
 from allcnn.attribution.attribute import attribute
 from allcnn.attribution.deprocess import map_picture
 from allcnn.attribution.figure import FigureContent, FigureRow, Tile
-from allcnn.attribution.figures import UnitChoice, adaptation, map_space, picked, pools, source
+from allcnn.attribution.figures import UnitChoice, caption, map_space, picked, pools
 from allcnn.attribution.receptive_field import Box
 from allcnn.attribution.receptive_field_probe import fields
 from allcnn.attribution.rules import Pooling, Rule
@@ -130,7 +130,5 @@ def _caption(cell: TrainedCell, layers: Sequence[str], empty: int) -> str:
         "Each tile is scaled by its own largest absolute value, so tiles cannot be compared in strength.",
         f"{empty} filters send nothing back and are grey throughout." if empty else "",
         "On the left: the filters' numbers.",
-        source(cell),
-        adaptation(cell),
     ]
-    return " ".join(filter(None, parts))
+    return caption(cell, parts)

@@ -14,7 +14,7 @@ from allcnn.attribution.attribute import Attribution, attribute
 from allcnn.attribution.baselines import contrast_map, layers_from_top, reset_layers
 from allcnn.attribution.deprocess import how_shown, map_picture
 from allcnn.attribution.figure import FigureContent, FigureRow, Tile
-from allcnn.attribution.figures import adaptation, counting, map_space, pools, source
+from allcnn.attribution.figures import caption, counting, map_space, pools
 from allcnn.attribution.figures.examples import Examples, example_images, example_rows
 from allcnn.attribution.pool_switches import pooled_twin
 from allcnn.attribution.receptive_field import Box
@@ -199,7 +199,5 @@ def _caption(cell: TrainedCell, layer: str, blocks: Sequence[Block], options: Me
         " without any net. Where a map looks like its controls, it shows the image, not what the net has learned.",
         map_space(cell) + " Each is scaled by its own largest absolute value.",
         how_shown(cell.config),
-        source(cell),
-        adaptation(cell),
     ]
-    return " ".join(filter(None, parts))
+    return caption(cell, parts)

@@ -16,13 +16,12 @@ from allcnn.attribution.deprocess import as_pixels, crop, how_shown, map_picture
 from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figures import (
     UnitChoice,
-    adaptation,
+    caption,
     counting,
     map_space,
     picked,
     pools,
     read,
-    source,
     split_of,
 )
 from allcnn.attribution.receptive_field_probe import LayerFields, fields
@@ -226,7 +225,5 @@ def _caption(cell: TrainedCell, options: PatchesOptions, layer: str, seen: Layer
         map_space(cell) + " Each map is scaled by its own largest absolute value.",
         how_shown(cell.config),
         "On the left: the channel's number, and the class that most of its patches are of.",
-        source(cell),
-        adaptation(cell),
     ]
-    return " ".join(filter(None, parts))
+    return caption(cell, parts)
