@@ -534,20 +534,15 @@ class Config:
 
 def checked(config: Config) -> Config:
     """Return the config with its fractions in lowest terms, or raise ConfigError."""
-    config = _with_lowest_terms(config)
+    shares = _lowest_terms(tuple(map(str, config.optimizer.drop_at)))
+    if shares is not None and shares != config.optimizer.drop_at:
+        # 200/350 and 4/7 are one schedule, so they must give one cell id.
+        config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, drop_at=shares.copy()))
     errors = wrong_values(config) + _schedule_errors(config) + _data_errors(config)
     errors += _augment_errors(config) + _idle_knob_errors(config)
     if errors:
         raise ConfigError("\n".join(errors))
     return config
-
-
-def _with_lowest_terms(config: Config) -> Config:
-    """Return the config with 200/350 as 4/7: one schedule must give one cell id. What is no schedule stays as it is."""
-    shares = _lowest_terms(tuple(map(str, config.optimizer.drop_at)))
-    if shares is None or shares == config.optimizer.drop_at:
-        return config
-    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, drop_at=shares.copy()))
 
 
 def _schedule_errors(config: Config) -> list[str]:

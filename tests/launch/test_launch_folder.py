@@ -7,12 +7,12 @@ from support import MakePlan
 
 from strive.cells.task import read_tasks
 from strive.config import identity
-from strive.launch.launch_folder import launch_of
+from strive.launch.launch_folder import frozen, write_launch
 
 
 def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
     plan = make_plan("seed=0,1,2")
-    launch = launch_of(plan, plan.cells[1:], "local")
+    launch = write_launch(plan.folder, [frozen(planned) for planned in plan.cells[1:]], "local")
     assert launch.folder.parent == plan.folder
     assert read_tasks(launch.folder / "tasks.jsonl") == launch.tasks
     assert [task.cell for task in launch.tasks] == [planned.cell for planned in plan.cells[1:]]
@@ -24,7 +24,7 @@ def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
 
 def test_two_launches_have_folders_of_their_own(make_plan: MakePlan):
     plan = make_plan()
-    folders = {launch_of(plan, plan.cells, "local").folder for _ in range(20)}
+    folders = {write_launch(plan.folder, [], "local").folder for _ in range(20)}
     assert len(folders) == 20
 
 

@@ -14,7 +14,7 @@ from strive.cells import records
 from strive.code.hash import Code
 from strive.config import identity
 from strive.errors import ConfigError, RecordError
-from strive.launch.launch_folder import launch_of
+from strive.launch.launch_folder import frozen, write_launch
 from strive.sweeps import planner
 from strive.sweeps.audit import audit_plan
 from strive.sweeps.choice import MissingParentsError
@@ -287,7 +287,7 @@ def test_an_interrupted_retraining_of_all_goes_on_and_a_finished_one_starts_anew
     _train(make_plan("seed=0,1"))
     plan = make_plan("seed=0,1", retrain=Retrain.all)
     assert [planned.action for planned in plan.cells] == [Action.retrain] * 2
-    launch_of(plan, plan.cells, "local")
+    write_launch(plan.folder, [frozen(planned) for planned in plan.cells], "local")
     run_cell(plan.cells[0].config, replaces=plan.cells[0].replaces)
     again = make_plan("seed=0,1", retrain=Retrain.all)
     assert [planned.action for planned in again.cells] == [Action.done, Action.retrain]

@@ -50,8 +50,8 @@ def train_frozen(record: Record, runs: Path, again: Path, overrides: Sequence[st
     with tempfile.TemporaryDirectory(prefix="strive-again-") as folder:
         os.environ[ENVIRONMENT] = str(write_program(Path(folder), program))
         task = replace(task, settings=settings, replaces=replaces, code="", frozen=frozen)
-        launch = write_launch(Path(folder), [task], "local")
-        ended = train_locally(launch, launch.tasks, LocalOptions(), title=f"{record.cell} again")
+        alone = write_launch(Path(folder), [task], "local")
+        ended = train_locally(alone, [task], LocalOptions(), title=f"{record.cell} again")
     if reason := signals.requested():
         raise StoppedError(f"stopped by {reason}")
     if not again.exists() or records.file_hash(again) == replaces:  # that of an earlier reproduction is kept

@@ -15,7 +15,7 @@ from uuid import uuid4
 from strive.cells import records
 from strive.cells.task import Task, read_tasks, task_of, write_tasks
 from strive.processes import boot_id, is_gone, start_time
-from strive.sweeps.plan import Plan, Planned
+from strive.sweeps.plan import Planned
 
 # {attribute of a Launch: key in launch.json}
 _KEYS = {name: name for name in ("launcher", "host", "pid", "boot", "pid_started", "time", "options")}
@@ -85,23 +85,13 @@ class Launch:
         return self.boot == boot_id() and not is_gone(self.pid, self.pid_started)
 
 
-def launch_of(plan: Plan, cells: Sequence[Planned], launcher: str, options: Mapping[str, Any] | None = None) -> Launch:
-    """Freeze the cells: whatever happens to conf/ from now on, they train with these values.
+def write_launch(plan: Path, tasks: Sequence[Task], launcher: str, options: Mapping[str, Any] | None = None) -> Launch:
+    """Write frozen cells, and who launches them, into a new folder below a plan's.
 
     options: the launcher's, for those who train the cells later.
     """
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = plan.folder / f"{stamp}-{uuid4().hex[:8]}"
-    folder.mkdir(parents=True)
-    return write_launch(folder, [frozen(planned) for planned in cells], launcher, options)
-
-
-def write_launch(
-    folder: Path, tasks: Sequence[Task], launcher: str, options: Mapping[str, Any] | None = None
-) -> Launch:
-    """Write the cells and who launches them into an empty folder."""
     launch = Launch(
-        folder=folder,
+        folder=plan / f"{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:8]}",
         launcher=launcher,
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -111,10 +101,11 @@ def write_launch(
         working_directory=os.getcwd(),
         options=dict(options or {}),
     )
-    write_tasks(folder / "tasks.jsonl", tasks)
+    launch.logs.mkdir(parents=True)
+    write_tasks(launch.folder / "tasks.jsonl", tasks)
+    vars(launch)["tasks"] = list(tasks)  # the cached property: they need not be read again
     content = {key: getattr(launch, name) for name, key in _KEYS.items()}
-    records.write_whole(folder / "launch.json", (json.dumps(content, indent=1) + "\n").encode(), durable=False)
-    launch.logs.mkdir()
+    records.write_whole(launch.folder / "launch.json", (json.dumps(content, indent=1) + "\n").encode(), durable=False)
     return launch
 
 
@@ -169,7 +160,7 @@ def read_jobs(folder: Path) -> dict[str, list[int]]:
 
 
 def frozen(planned: Planned) -> Task:
-    """Return the cell as a worker gets it."""
+    """Return the cell as a worker gets it: whatever happens to conf/ from now on, it trains with these values."""
     return task_of(
         planned.config,
         replaces=planned.replaces,

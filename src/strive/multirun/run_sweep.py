@@ -15,7 +15,7 @@ from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import runs_option
 from strive.multirun.plan_looks import looks_of, now
-from strive.launch.launch_folder import Launch, launch_of
+from strive.launch.launch_folder import Launch, frozen, write_launch
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
@@ -165,9 +165,10 @@ class SweepRun:
         todo = missing(plan)
         if not todo:
             return {}
-        launch = launch_of(plan, todo, self.launcher.name, asdict(self.launcher.options))
+        tasks = [frozen(planned) for planned in todo]
+        launch = write_launch(plan.folder, tasks, self.launcher.name, asdict(self.launcher.options))
         if isinstance(self.launcher.options, SlurmOptions):
-            check_wandb([task.settings.tracker.kind for task in launch.tasks], CONSOLE.print)
+            check_wandb([task.settings.tracker.kind for task in tasks], CONSOLE.print)
         # From here on signals are handled gracefully: cells stop between two steps and keep their checkpoints.
         signals.listen()
         return self.launcher.train(launch, {planned.cell: planned.job for planned in todo if planned.job})
