@@ -22,6 +22,8 @@ def one_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return one line with whatever could move a terminal's cursor spelt out; a cause may be any text of a net."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -38,7 +38,12 @@ def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
 
     The keys are as a user types them: model.kwargs.channels, or model.kwargs.norm.eps inside a mapping.
     """
-    found = dict(flat_config)
+    return {**flat_config, **arguments_of(flat_config)}
+
+
+def arguments_of(flat_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {key: value} of the arguments of builders alone, as `with_argument_keys` has them."""
+    found: dict[str, Any] = {}
     for key in BUILDERS:
         found |= _leaves(key, flat_config.get(key) or {})
     return found

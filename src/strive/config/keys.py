@@ -5,7 +5,7 @@ An app's config is a dataclass (of dataclasses) whose fields are made by `scienc
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
@@ -54,8 +54,13 @@ def knobs(node: Any) -> Iterator[tuple[str, Meaning, Any]]:
 def _known(kind: type) -> tuple[tuple[str, ...], tuple[Meaning, ...], Callable[[Any], tuple[Any, ...]]]:
     """Return the keys of a config dataclass, their meanings, and what returns all their values of an instance."""
     found = dict(_meanings(kind))
-    values_in = attrgetter(*found) if len(found) > 1 else lambda node: tuple(attrgetter(key)(node) for key in found)
-    return tuple(found), tuple(found.values()), values_in
+    return tuple(found), tuple(found.values()), values_of(found)
+
+
+def values_of(keys: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what returns the values of dotted keys of a config dataclass, in this order."""
+    getters = [attrgetter(key) for key in keys]
+    return attrgetter(*keys) if len(getters) > 1 else lambda node: tuple(value_in(node) for value_in in getters)
 
 
 def _meanings(kind: type, prefix: str = "") -> Iterator[tuple[str, Meaning]]:

@@ -15,7 +15,8 @@ from strive.cells.lease import live_owner
 from strive.cells.records import read_record
 from strive.errors import RecordError
 from strive.format import size_text
-from strive.slurm.launches import Launch, Launches
+from strive.launch.launch_folder import Launch, Launches
+from strive.slurm.live_jobs import LiveJobs
 from strive.sweeps.plan import StoredPlan, plan_folders
 
 _CHECKPOINTS = {path.name for name in (FOLDER, FILE) for path in generations(Path(name))}
@@ -145,7 +146,7 @@ def _of_sweeps(runs: Path) -> Iterator[Use]:
     if not sweeps.is_dir():
         return
     launches = Launches(runs)
-    live = {job.launch.folder for job in launches.live_jobs().values()}
+    live = {job.launch.folder for job in LiveJobs(launches).by_cell().values()}
     kept = list[Path]()
     copies = list[Path]()
     for folder in sorted(sweeps.iterdir()):

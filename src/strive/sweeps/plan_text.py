@@ -85,7 +85,7 @@ def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]
     yield f"{title} ({len(cells)})"
     for planned in cells:
         arm = f"{planned.arm}: " if planned.arm else ""
-        own = identity.with_argument_keys(identity.flat(planned.config)) if arguments else {}
+        own = identity.arguments_of(identity.flat(planned.config)) if arguments else {}
         # The ids of a user's nets differ only in their last digits.
         texts = [f"  {identity.argument_name(key)}={own[key]}" for key in arguments if key in own]
         yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
@@ -120,8 +120,8 @@ def _value(value: object) -> str:
 
 
 def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
-    spread = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
-    keys = dict.fromkeys(key for each in spread for key in each if identity.argument_name(key))
+    spread = [identity.arguments_of(identity.flat(planned.config)) for planned in cells]
+    keys = dict.fromkeys(key for each in spread for key in each)
     return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
 
 
