@@ -17,7 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
-from allcnn import cell_run, cells
+from allcnn import cells, training_run
 from allcnn.cells import run_cell
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, read_checkpoint, write_state
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_written_each_checkpoint_minutes(make_small: MakeConfig,
     clock = types.SimpleNamespace(monotonic=lambda: next(seconds), time=time.time)
     monkeypatch.setattr(checkpoints, "time", clock)
     monkeypatch.setattr(Checkpoints, "write", lambda here, write: write(here.path))
-    monkeypatch.setattr(cell_run, "write_state", lambda path, state, scratch: written.append(state["step"]))
+    monkeypatch.setattr(training_run, "write_state", lambda path, state, scratch: written.append(state["step"]))
     run_cell(make_small("trainer.checkpoint_minutes=1"))
     # 44 steps, five seconds each.
     assert written == [12, 24, 36]
@@ -577,7 +577,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_cell(
     def full(path: Path, state: dict[str, Any], *, scratch: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cell_run, "write_state", full)
+    monkeypatch.setattr(training_run, "write_state", full)
     assert run_cell(make_small("trainer.checkpoint_minutes=0")).status is Status.done
     # Once, although none of the 44 steps could be kept.
     assert capfd.readouterr().err.count("No space left on device); there is none yet, training goes on") == 1

@@ -22,7 +22,7 @@ from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Record, Status
 from strive.cells.state import CellState
-from strive.slurm import launches
+from strive.slurm import live_jobs
 from strive.slurm.job_log import JobLog
 from strive.status import cell_status
 from strive.status.cell_status import CellStatus, StatusReader
@@ -278,7 +278,7 @@ def test_the_queue_is_not_asked_at_every_look(
     folder = submitted(runs, {"12_0": [0]}, gone)
     squeue(tmp_path / "bin", f"12_0|PENDING||Priority|{folder}/logs/job.sh")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(launches, "_QUIET_SECONDS", 1e6)
+    monkeypatch.setattr(live_jobs, "_QUIET_SECONDS", 1e6)
     watcher = StatusReader(runs.folder)
     assert runs.states(watcher) == [CellState.waiting]
     squeue(tmp_path / "bin")
