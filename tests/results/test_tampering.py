@@ -62,7 +62,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     (sweeps / "golden.yaml").write_text(FILE)
     monkeypatch.setattr("strive.tables.summary.file_check", partial(file_check.file_check, sweeps=sweeps))
     monkeypatch.setattr("strive.tables.summary.declared_table", partial(table_choice.declared_table, sweeps=sweeps))
-    monkeypatch.setattr("strive.status.cell_status._SWEEPS", sweeps)
+    monkeypatch.setattr("strive.status.cell_status.sweep_files", lambda: sweeps)
     chosen = Chosen(
         key="optimizer.weight_decay", sweeps=["other"], per={}, by="val_error", value=0.001, why="it was best"
     )
