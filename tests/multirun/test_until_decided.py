@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from strive.cells.records import Failure, Status
 from strive.cells.task import CellOutcome
 from strive.cli.main import main
 from strive.config import identity
+from strive.errors import CellsFailedError, ConfigError
+from strive.launch.launch_folder import Launch
 from strive.multirun.run_sweep import SweepRun
 from strive.multirun.until_decided import UntilDecided
-from strive.errors import CellsFailedError, ConfigError
-from strive.launch.submission import Submission
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.results.load import load_sweep
 from strive.sweeps.compose import Composer
@@ -62,9 +62,9 @@ class Writer:
         self.kill_after = 10**6  # cells, over all launches
         self.continued: list[Sequence[str]] = []
 
-    def train(self, submission: Submission, *, title: str) -> dict[str, CellOutcome]:
+    def train(self, launch: Launch, waiting: Mapping[str, str]) -> dict[str, CellOutcome]:
         self.looks.append([])
-        return {task.cell: self._train(task) for task in submission.tasks}
+        return {task.cell: self._train(task) for task in launch.tasks}
 
     def _train(self, task: Any) -> CellOutcome:
         variant, seed = task.config["model.variant"], task.config["seed"]

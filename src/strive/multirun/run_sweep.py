@@ -14,8 +14,8 @@ from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import runs_option
-from strive.multirun.plan_looks import looks_of, now
 from strive.launch.launch_folder import Launch, frozen, write_launch
+from strive.multirun.plan_looks import looks_of, now
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours

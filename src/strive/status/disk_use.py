@@ -146,7 +146,8 @@ def _of_sweeps(runs: Path) -> Iterator[Use]:
     if not sweeps.is_dir():
         return
     launches = Launches(runs)
-    live = {job.launch.folder for job in LiveJobs(launches).by_cell().values()}
+    jobs = LiveJobs(launches)
+    live = {job.launch.folder for job in jobs.by_cell().values()}
     kept = list[Path]()
     copies = list[Path]()
     for folder in sorted(sweeps.iterdir()):
@@ -154,7 +155,7 @@ def _of_sweeps(runs: Path) -> Iterator[Use]:
             copies.append(folder)
             continue
         own = launches.of(folder.name)
-        old = {each.folder for each in own[1:] if each.folder not in live and _has_ended(each, launches)}
+        old = {each.folder for each in own[1:] if each.folder not in live and _has_ended(each, jobs)}
         kept += [each.folder for each in own if each.folder not in old]
         for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
             if path in old:
@@ -164,13 +165,13 @@ def _of_sweeps(runs: Path) -> Iterator[Use]:
             else:
                 yield Use(Kind.scratch if _is_old_scratch(path) else Kind.results, path)
     for copy in copies:
-        used = bool(launches.queue_error) or any(_names(launch, copy.name) for launch in kept)
+        used = bool(jobs.queue_error) or any(_names(launch, copy.name) for launch in kept)
         yield Use(Kind.copies if used else Kind.old_copies, copy)
 
 
-def _has_ended(launch: Launch, launches: Launches) -> bool:
+def _has_ended(launch: Launch, jobs: LiveJobs) -> bool:
     """Return whether nothing of a launch is at work or may begin; in doubt it has not."""
-    if launch.launcher == "slurm" and launches.queue_error:
+    if launch.launcher == "slurm" and jobs.queue_error:
         return False
     folders = [launch.folder.parents[2] / cell for cell in launch.cells]
     if any(live_owner(folder) is not None for folder in folders):
