@@ -16,8 +16,8 @@ from allcnn.data import output_size
 from allcnn.networks import check_network
 from strive.config import identity
 from strive.errors import ConfigError
-from strive.sweeps.arm_differences import arm_differences
 from strive.hydra_app.typed_compose import TypedComposer
+from strive.sweeps.arm_differences import arm_differences
 from strive.sweeps.choice import chooser
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import override
