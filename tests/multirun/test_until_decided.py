@@ -324,3 +324,22 @@ def test_status_says_where_the_lines_stand_and_lists_the_cells_of_the_next_look_
     capsys.readouterr()
     assert main(["status", name, "--runs", str(tmp_path / "runs")]) == 0
     assert "24 cells: 24 done" in capsys.readouterr().out
+
+
+def test_a_design_is_looked_at_line_by_line(launch, tmp_path):
+    text = """
+question: Which parts matter?
+fixed: {model.base: c}
+components:
+  strides: {with: {model.variant: convpool}, without: {model.variant: strided}}
+  rate: {with: {optimizer.lr: 0.05}, without: {optimizer.lr: 0.01}}
+design: leave_one_out
+grid: {seed: "range(0,5)"}
+seeds: {looks: [3, 5]}
+table: {margin: 0.5}
+"""
+    launch(text)
+    summary = summarise_sweep(load_sweep(next((tmp_path / "runs" / "sweeps").iterdir()).name, [tmp_path / "runs"]))
+    found = {each.label: each.look.verdict.partition(",")[0] for each in summary.conditions if each.look is not None}
+    # The launcher's errors depend on the net alone: without its part they lose 4 points, and nothing.
+    assert found == {"without strides": "loss shown", "without rate": "undecided: silent: the sd of the differences"}

@@ -15,7 +15,7 @@ from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, spa
 from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition, in_order
 from strive.results.published import PaperValue, off_paper
-from strive.statistics.inference import Difference, Summary, Verdict
+from strive.statistics.inference import SIDE, Difference, Summary, Verdict
 from strive.sweeps.design import DesignName
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
@@ -244,9 +244,13 @@ def _means(sweep: SweepSummary) -> list[Figure]:
 
 
 def _difference_caption(sweep: SweepSummary) -> str:
+    looks, side = sweep.layout.looks, SIDE
+    level, over = "95%", " for all lines at once"
+    if looks is not None:
+        level, over, side = f"{100 * (1 - looks.alpha):g}%", f"{over} and over all looks", looks.alpha / 2
     what = (
-        f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its 95% interval, which holds"
-        " for all lines at once (Student's t, Bonferroni; none for one pair or where all are equal)."
+        f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its {level} interval, which"
+        f" holds{over} (Student's t, Bonferroni; none for one pair or where all are equal)."
     )
     later = any(condition.stepwise for condition in sweep.conditions)
     mark = " †: only a later step of Holm's correction decides, so the interval does not show it." if later else ""
@@ -255,8 +259,8 @@ def _difference_caption(sweep: SweepSummary) -> str:
     margin = f"{sweep.layout.margin:g} {sweep.layout.value.unit}".rstrip()
     return (
         f"{what} Circle, loss ruled out: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
-        " it is shown to be more. Diamond: undecided. One-sided paired t-tests at 2.5%, Holm-corrected over all"
-        f" differences.{mark}"
+        f" it is shown to be more. Diamond: undecided. One-sided paired t-tests at {100 * side:g}%, Holm-corrected"
+        f" over all differences.{mark}"
     )
 
 

@@ -107,13 +107,16 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
     unit = table.value.unit
     comma = f", {unit}" if unit else ""
     worse = f": {table.value.worse}" if table.value.better else ""
+    level, over = "95%", ", for all lines at once"
+    if table.looks is not None:
+        level, over = f"{100 * (1 - table.looks.alpha):g}%", f"{over} and over all looks"
     columns = (
         Column(title=table.labels.heading(table.keys), numeric=False),
         Column(title="baseline", numeric=False),
         Column(title="pairs", help=f"cells that agree in {', '.join(table.pair)}", latex=False),
         Column(title=f"difference{comma}", help=f"own minus baseline{worse}"),
-        Column(title="simultaneous interval", help="95%, for all lines at once: Student's t over pairs, Bonferroni"),
-        Column(title="of the line alone", help="its 95% interval, not corrected for the other lines", latex=False),
+        Column(title="simultaneous interval", help=f"{level}{over}: Student's t over pairs, Bonferroni"),
+        Column(title="of the line alone", help=f"its {level} interval, not corrected for the other lines", latex=False),
         *_test_columns(table),
         *(_LOOK_COLUMNS if table.looks is not None else ()),
     )
