@@ -343,6 +343,15 @@ def test_components_share_no_key_with_a_grid_and_stand_in_the_place_of_arms():
     assert fault.startswith("arms: a file has arms or components")
 
 
+def test_looks_are_for_designs_that_compare_arms():
+    table, seeds = {"margin": 0.5}, {"looks": [3, 5]}
+    found = sweep("leave_one_out", grid={"seed": "range(0,5)"}, table=table, seeds=seeds).table
+    assert found is not None
+    assert found.looks is not None
+    (fault,) = faults("factorial", grid={"seed": "range(0,5)"}, table=table, seeds=seeds)
+    assert fault.startswith("seeds: factorial compares components over all arms")
+
+
 def test_names_that_yaml_does_not_take_for_text_are_refused():
     text = "question: Is it?\ndesign: one_at_a_time\ncomponents:\n  on: {with: {0.1: {seed: 1}, b: {seed: 2}}}\n"
     with pytest.raises(ConfigError) as caught:

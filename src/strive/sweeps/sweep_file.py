@@ -321,6 +321,12 @@ def read_layout(content: Mapping[str, Any], faults: Faults, design: Design | Non
     arms = content.get("arms") if design is None else design.arms
     table = read_table(content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {}, design=design)
     looks = read_looks(content.get("seeds"), faults)
+    if looks is not None and design is not None and not design.name.compares_arms:
+        faults.add(
+            f"seeds: {design.name} compares components over all arms, and a look decides on arms that are compared with"
+            " one other: take one_at_a_time, leave_one_out or cumulative, or plain numbers of seeds in grid"
+        )
+        return table
     check_looks(looks, table, faults)
     return replace(table, looks=looks) if table is not None else None
 
