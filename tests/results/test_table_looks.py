@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from golden import Golden
+from handmade import drawn, texts
 from msgspec import structs
 
 from strive.errors import LoadError
+from strive.figures.effects import effect_plot
 from strive.results.conditions import Condition
 from strive.results.load import Loaded, load_sweep
 from strive.results.looks import _common_step, conditions_of, declared_looks, not_needed
@@ -287,3 +289,14 @@ def test_the_step_of_a_metric_is_found_from_its_values(values: list[float], step
 def test_a_metric_without_steps_has_next_to_none():
     values = list(np.random.default_rng(0).normal(2.3, 0.1, 10))
     assert _common_step(values) < 1e-4
+
+
+def test_the_figure_of_differences_draws_each_difference_of_the_newest_look(sweep: Golden):
+    add(sweep, "base", BASE)
+    add(sweep, "strided", FAR)
+    summary = summarise_sweep(loaded(sweep))
+    (line,) = [condition for condition in summary.conditions if condition.look]
+    assert line.differences == pytest.approx((4.0, 4.1, 3.9))
+    (figure,) = effect_plot(summary)
+    assert [x for points in drawn(figure, marker="o") for x, _ in points][:3] == pytest.approx([4.0, 4.1, 3.9])
+    assert any("the single differences" in text for text in texts(figure))

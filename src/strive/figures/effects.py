@@ -95,7 +95,8 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
     value = sweep.layout.value
     margin = value.sign * sweep.layout.margin
     intervals = [condition.simultaneous for condition in conditions if condition.simultaneous is not None]
-    limits = span([each.mean for each in found], intervals, keep=[-margin, 2 * margin])
+    drawn = [each.mean for each in found] + [number for each in conditions for number in each.differences]
+    limits = span(drawn, intervals, keep=[-margin, 2 * margin])
     frame = Frame(
         title=f"{sweep.title}: difference from the {'step before' if _is_ladder(sweep) else 'baseline'}",
         subtitle=subtitle(sweep),
@@ -202,7 +203,12 @@ def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine
             str(found.n),
             decision_text(condition),
         ),
-        draw=_draw_mean(found.mean, condition.simultaneous, _VERDICTS[judged.verdict] if judged else _MEAN),
+        draw=_draw_mean(
+            found.mean,
+            condition.simultaneous,
+            _VERDICTS[judged.verdict] if judged else _MEAN,
+            condition.differences,
+        ),
         head=head,
     )
 
@@ -257,6 +263,7 @@ def _difference_caption(sweep: SweepSummary) -> str:
     if not sweep.layout.margin:
         return f"{what} p: two-sided paired t-tests, Holm-corrected over all differences.{mark}"
     margin = f"{sweep.layout.margin:g} {sweep.layout.value.unit}".rstrip()
+    what += " Small circles: the single differences." if looks is not None else ""
     return (
         f"{what} Circle, loss ruled out: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
         f" it is shown to be more. Diamond: undecided. One-sided paired t-tests at {100 * side:g}%, Holm-corrected"
@@ -318,8 +325,14 @@ def _zero_and_margin(margin: float) -> Draw:
     return draw
 
 
-def _draw_mean(mean: float, interval: tuple[float, float] | None, style: dict[str, Any]) -> Draw:
+def _draw_mean(
+    mean: float, interval: tuple[float, float] | None, style: dict[str, Any], single: Sequence[float] = ()
+) -> Draw:
+    """Return what draws a mean and its interval over the single numbers that it is of."""
+
     def draw(axes: Axes, y: float) -> None:
+        for number in single:
+            mark(axes, number, y, _SEED)
         if interval is not None:
             whisker(axes, *interval, y, style["color"])
         mark(axes, mean, y, style, shape=True)

@@ -65,6 +65,7 @@ class Condition:
     look: LineLook | None = None  # where the looks at it stand; None for a baseline, and if there are no looks
     needed: tuple[str, ...] = ()  # of its cells those that the looks so far and the next one need
     first_look: tuple[str, ...] = ()  # its cells of the first look
+    differences: tuple[float, ...] = ()  # of the pairs of its newest look, in the order of the seeds
     withheld: str = ""  # why its line gets no verdict, whatever its cells say
 
     @property

@@ -337,6 +337,7 @@ def _with_look(lines: _Lines, condition: Condition, looked: LineLook) -> Conditi
         judgement=Judgement(verdict=line.verdict, p_no_loss=line.p_no_loss, p_loss=line.p_loss),
         simultaneous=interval,
         dead_pairs=line.dead_pairs,
+        differences=tuple(own.values[key] - other.values[key] for key in own.values),
         stepwise=looked.decided and interval is not None and interval[0] <= margin <= interval[1],
     )
 
