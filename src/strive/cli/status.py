@@ -48,8 +48,8 @@ running        the line names host and process, or SLURM's job
 waiting        for a worker of a launch on this machine, or in SLURM's queue
 stopped        begun, and left by its process; the next launch goes on from the
                checkpoint
-missing        not begun, and in no launch; the next one trains it. Cells that no
-               look needs so far are only counted
+missing        not begun, and in no launch; the next one trains it; those that
+               no look needs so far are only counted
 dead           done, but no better than always naming the largest class
 contradictory  the plan or another file of the cell contradicts the record"""
 _SECONDS = 2.0  # between two updates
