@@ -141,7 +141,9 @@ def test_of_a_long_curve_first_and_last_epoch_stay(tmp_path):
 
 
 def test_a_line_that_was_cut_off_is_left_out(pairs: Golden):
-    folder = pairs.cell({"model.variant": "strided", "seed": 0, "budget.epochs": 2}, 9.0, epochs=epochs(0.5, 0.25))
+    cell = {"model.variant": "strided", "seed": 0, "budget.epochs": 2}
+    # Of a cell that is done, the record would contradict it.
+    folder = pairs.cell(cell, status="killed", epochs=epochs(0.5, 0.25))
     with (folder / "history.jsonl").open("r+") as file:
         file.truncate(len(file.read()) - 20)
     (found,) = [
@@ -155,7 +157,7 @@ def test_a_line_that_was_cut_off_is_left_out(pairs: Golden):
 def test_a_line_of_another_epoch_is_not_taken_for_it(tmp_path):
     sweep = Golden(tmp_path / "runs")
     lines = epochs(0.5, 0.25, 0.125)
-    sweep.cell({"budget.epochs": 3}, 10.0, epochs=[lines[0], lines[2], lines[2]])
+    sweep.cell({"budget.epochs": 3}, status="killed", epochs=[lines[0], lines[2], lines[2]])
     (found,) = traces(learning_curves(summary_of(sweep)))
     assert (found["x"], found["y"]) == ([1, 3], [50.0, 12.5])
 
@@ -194,3 +196,10 @@ def test_the_first_32_lines_all_differ():
 
 def test_tags_entities_and_dollars_of_a_label_mean_nothing_to_plotly():
     assert plain("<b>a</b> &lt; $b$") == "&lt;b&gt;a&lt;/b&gt; &amp;lt; &#36;b&#36;"
+
+
+def test_the_curve_of_a_cell_whose_record_contradicts_it_is_not_drawn(tmp_path):
+    sweep = Golden(tmp_path / "runs")
+    folder = sweep.cell({"budget.epochs": 2}, 10.0, epochs=epochs(0.5, 0.25))
+    (folder / "history.jsonl").write_text((folder / "history.jsonl").read_text().splitlines(keepends=True)[0])
+    assert learning_curves(summary_of(sweep)) is None
