@@ -12,6 +12,7 @@ from playwright.sync_api import Browser
 
 from strive.report.page import render_report
 from strive.results.load import load_sweep
+from strive.sweeps.plan import plan_folder_name
 from strive.tables.summary import SweepSummary, summarise_sweep
 
 ATTACK = "<script>alert(1)</script>"
@@ -39,7 +40,8 @@ def nets(runs: Path) -> Golden:
 
 def attacked(runs: Path) -> Golden:
     """A sweep whose every text is an attack on the page."""
-    sweep = Golden(runs, file="", name="multirun-00000000", question=f"{ATTACK} & </title>", changes=[ATTACK])
+    name = plan_folder_name([ATTACK], "")  # of a plan by another name no number is believed
+    sweep = Golden(runs, file="", name=name, question=f"{ATTACK} & </title>", changes=[ATTACK])
     for arm in (f"</script>{ATTACK}", "<b>bold</b> %{x} $x$", "{{ 7 * 7 }}", "x" * 80):
         more = {"epochs": epochs(0.9, 0.5), "device": '"><img src=x onerror=alert(2)>'}
         knobs = {"optimizer.lr": 0.01 * len(arm), "budget.epochs": 2}
