@@ -10,7 +10,7 @@ RECORDS = [read_record(path) for path in sorted((ROOT / "results").glob("*/*/rec
 
 
 def test_there_are_committed_records():
-    assert len(RECORDS) == 74
+    assert len(RECORDS) >= 74, "and more as studies go on"
 
 
 def test_the_code_of_today_trains_the_numbers_of_the_committed_records():

@@ -47,6 +47,7 @@ NUM_CELLS = {
     "large_lr": 4,
     "imagenet": 3,
     "open_choices": 23 * 3,
+    "recipe": 7 * 20,
     "pooling_norm": 3 * 4 * 3,
     "pooling_norm_lr": 3 * 4 * 5 * 3,
     "smoke": 12,
