@@ -13,6 +13,7 @@ from strive.figures.effects import effect_plot
 from strive.report.plots import component_plot
 from strive.results.load import load_sweep
 from strive.sweeps.sweep_file import read_sweep
+from strive.tables.as_json import answer_json
 from strive.tables.summary import SweepSummary, compared, summarise_sweep
 from strive.tables.table import Table
 
@@ -141,6 +142,18 @@ def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance
     points = [(trace["x"][0], trace["marker"]["symbol"]) for trace in web.panels[0].traces]
     assert [symbol for _, symbol in points] == ["circle"] * 4 + ["circle-open"] * 3
     assert points[0][0] == pytest.approx(-5, abs=0.1)
+
+
+@pytest.mark.parametrize(("seeds", "state"), [(3, "decided"), (1, "undecided")])
+def test_for_a_program_a_factorial_is_decided_when_the_effect_of_each_component_is(
+    tmp_path: Path, seeds: int, state: str
+):
+    found = answer_json(made(tmp_path, "factorial", noisy, seeds=seeds), "table", None)
+    assert (found["design"], found["state"]) == ("factorial", state)
+    names = ["dropout", "he", "dropout x he", "width"]
+    assert [each["effect"] for each in found["effects"]][:4] == names
+    assert found["effects"][0]["estimate"] == pytest.approx(-5, abs=0.1)
+    assert found["undecided"] == ([] if state == "decided" else ["dropout", "he", "width"])
 
 
 def test_a_fraction_prints_the_aliases_and_the_resolution_beside_its_effects(tmp_path: Path):

@@ -10,6 +10,7 @@ from strive.cli.folders import add_source
 from strive.errors import RecordError, UsageError
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
+    from strive.results.component_effects import ComponentEffect
     from strive.results.conditions import Condition
     from strive.tables.summary import SweepSummary
 
@@ -58,9 +59,14 @@ def run(options: argparse.Namespace) -> int:
     if len(sweeps) > 1:
         raise UsageError(f"which one? {', '.join(sweep.loaded.name for sweep in sweeps)}")
     (sweep,) = with_looks(sweeps)
+    if options.over_ledger and sweep.components:
+        raise UsageError(
+            f"--over-ledger is for comparisons with a baseline; {sweep.loaded.name} has effects of a factorial design,"
+            " which are corrected for each other alone"
+        )
     if options.over_ledger:
         sweep = _over_ledger(sweep)
-    state = state_of(sweep.conditions, sweep.contradictions).value
+    state = state_of(sweep.conditions, sweep.contradictions, sweep.components).value
     step = next_step(sweep)
     if options.json:
         print(to_json(answer_json(sweep, "ledger" if options.over_ledger else "table", step)))
@@ -90,12 +96,12 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     """Return what would decide what is undecided: why, and the command as words, or None where none would."""
     from strive.cli.launch_command import launch_command
     from strive.cli.summaries import runs_of
-    from strive.results.decision import State, state_of, undecided
+    from strive.results.decision import State, state_of, undecided, undecided_effects
     from strive.results.looks import not_needed
 
     plan, cells = sweep.loaded.plan, sweep.loaded.cells
     runs = _short(runs_of(sweep))
-    state = state_of(sweep.conditions, sweep.contradictions)
+    state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
     if state is State.decided:
         return None
     if sweep.contradictions:
@@ -114,7 +120,7 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     if plan.seed in sweep.layout.keys:
         return {"why": "these lines differ in their seed alone; one is no better choice than another", "command": None}
     seeds = [seed for seed in cells[plan.seed] if isinstance(seed, int)] if plan.seed in cells else []
-    open_ = undecided(sweep.conditions)
+    open_ = undecided_effects(sweep.components) if sweep.components else undecided(sweep.conditions)
     if not seeds or not open_:
         return {"why": "these cells do not show it", "command": None}
     first, number = max(seeds) + 1, max(5, 2 * len(set(seeds)))
@@ -135,23 +141,40 @@ def _short(folder: Path) -> Path:
 
 def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: bool) -> list[str]:
     from strive.plain_text import printable
-    from strive.results.decision import State, state_of, undecided
+    from strive.results.decision import State, state_of, undecided, undecided_effects
 
     compared = [condition for condition in sweep.conditions if condition.baseline]
     open_ = undecided(sweep.conditions)
-    state = state_of(sweep.conditions, sweep.contradictions)
+    state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
     lines = [f"{sweep.title}: {sweep.loaded.question}" if sweep.loaded.question else sweep.title, sweep.answer, ""]
-    lines += [f"  {_compared(each, sweep)}" for each in compared] or [
-        f"  {_mean(each, sweep)}" for each in sweep.conditions
-    ]
-    if state is State.undecided and compared:
-        lines += ["", f"undecided: {', '.join(each.label for each in open_)}"]
+    effects = [effect for each in sweep.components for effect in each.effects]
+    lines += (
+        [f"  {_effect(each, sweep)}" for each in effects]
+        or [f"  {_compared(each, sweep)}" for each in compared]
+        or [f"  {_mean(each, sweep)}" for each in sweep.conditions]
+    )
+    names = [each.label for each in (undecided_effects(sweep.components) if effects else open_ if compared else ())]
+    if state is State.undecided and names:
+        lines += ["", f"undecided: {', '.join(names)}"]
     lines += [f"contradicted: {text}" for text in sweep.contradictions]
     if step:
         command = f"\n  {shlex.join(step['command'])}" if step["command"] else ""
         lines += ["", f"to decide it: {step['why']}{command}"]
     lines += ["", sweep.looked.text(corrected_for_all=over_ledger)] if sweep.looked else []
     return ["\n".join(map(printable, line.split("\n"))) for line in lines]
+
+
+def _effect(effect: "ComponentEffect", sweep: "SweepSummary") -> str:
+    from strive.tables.sweep_tables import p_is
+
+    value, (low, high) = sweep.layout.value, effect.found.simultaneous
+    form = f"+.{value.digits}f"
+    between = "" if low is None else f" ({low:{form}} to {high:{form}})"
+    aliases = f", or its aliases {effect.aliases}" if effect.aliases else ""
+    shown = "shown to differ from 0" if effect.decided else "undecided"
+    return f"{effect.label}: {effect.found.estimate:{form}}{between} {value.unit}".rstrip() + (
+        f", {p_is(effect.p)}, {shown}{aliases}"
+    )
 
 
 def _mean(condition: "Condition", sweep: "SweepSummary") -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum, auto
 
+from strive.results.component_effects import ComponentEffect, ComponentEffects
 from strive.results.conditions import Condition
 
 
@@ -14,14 +15,29 @@ class State(StrEnum):
     incomplete = auto()  # cells are missing, cannot be compared, or contradict each other
 
 
-def state_of(conditions: Sequence[Condition], contradictions: Sequence[str] = ()) -> State:
-    """Return whether the question is decided: every difference, or without a baseline which condition is best."""
+def state_of(
+    conditions: Sequence[Condition],
+    contradictions: Sequence[str] = (),
+    components: Sequence[ComponentEffects] = (),
+) -> State:
+    """Return whether the question is decided.
+
+    That is every difference, or without a baseline which condition is best. components: of a factorial design, whose
+    question is whether each component has an effect.
+    """
     if contradictions or any(condition.hole for condition in conditions):
         return State.incomplete
     compared = [condition for condition in conditions if condition.baseline]
     if any(condition.difference is None for condition in compared):
         return State.incomplete
-    return State.undecided if undecided(conditions) else State.decided
+    open_ = undecided_effects(components) if components else undecided(conditions)
+    return State.undecided if open_ else State.decided
+
+
+def undecided_effects(components: Sequence[ComponentEffects]) -> list[ComponentEffect]:
+    """Return the components of a factorial design whose effects are not shown yet; interactions may well be none."""
+    every = [effect for each in components for effect in each.effects]
+    return [effect for effect in every if len(effect.words[0]) == 1 and not effect.decided]
 
 
 def undecided(conditions: Sequence[Condition]) -> list[Condition]:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition
-from strive.results.decision import State, state_of, undecided
+from strive.results.decision import State, state_of, undecided, undecided_effects
 from strive.results.line_look import LineLook
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Entry, Table
@@ -29,7 +30,9 @@ def answer_json(sweep: SweepSummary, correction: str, next_step: Json | None) ->
     correction: for which comparisons the verdicts are corrected, table or ledger. next_step: what would decide it.
     """
     loaded, value = sweep.loaded, sweep.layout.value
-    state = state_of(sweep.conditions, sweep.contradictions)
+    state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
+    effects = [each.label for each in undecided_effects(sweep.components)]
+    open_ = effects if sweep.components else [each.label for each in undecided(sweep.conditions)]
     return {
         "version": VERSION,
         "sweep": loaded.name,
@@ -48,7 +51,8 @@ def answer_json(sweep: SweepSummary, correction: str, next_step: Json | None) ->
         "corrected_for": correction,
         "lines": [line_json(each, sweep.conditions) for each in sweep.conditions if each.baseline],
         "conditions": [condition_json(each) for each in sweep.conditions],
-        "undecided": [each.label for each in undecided(sweep.conditions)] if state is State.undecided else [],
+        "effects": [effect_json(effect) for each in sweep.components for effect in each.effects],
+        "undecided": open_ if state is State.undecided else [],
         "holes": [{"condition": each.label, "why": each.hole} for each in sweep.conditions if each.hole],
         "contradictions": list(sweep.contradictions),
         "notes": list(sweep.notes),
@@ -61,7 +65,20 @@ def answer_json(sweep: SweepSummary, correction: str, next_step: Json | None) ->
 
 def design_of(sweep: SweepSummary) -> str | None:
     """Return the design that a sweep's file names; None if it names none."""
-    return None
+    design = sweep.layout.design
+    return None if design is None else design.name.value
+
+
+def effect_json(effect: ComponentEffect) -> Json:
+    """Return an effect of a factorial design. The interval is simultaneous over all effects of the design."""
+    return {
+        "effect": effect.label,
+        "aliases": [effect_text(word) for word in effect.words[1:]],
+        "estimate": effect.found.estimate,
+        "interval": list(effect.found.simultaneous),
+        "p": effect.p,
+        "decided": effect.decided,
+    }
 
 
 def line_json(condition: Condition, conditions: Sequence[Condition]) -> Json:
