@@ -171,9 +171,10 @@ def _effect(effect: "ComponentEffect", sweep: "SweepSummary") -> str:
     form = f"+.{value.digits}f"
     between = "" if low is None else f" ({low:{form}} to {high:{form}})"
     aliases = f", or its aliases {effect.aliases}" if effect.aliases else ""
+    tested = "no test" if effect.p is None else p_is(effect.p)
     shown = "shown to differ from 0" if effect.decided else "undecided"
     return f"{effect.label}: {effect.found.estimate:{form}}{between} {value.unit}".rstrip() + (
-        f", {p_is(effect.p)}, {shown}{aliases}"
+        f", {tested}, {shown}{aliases}"
     )
 
 
