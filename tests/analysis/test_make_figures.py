@@ -12,14 +12,14 @@ from support import ROOT
 from strive.cli.main import guarded
 
 FILES = [
-    f"table3-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")
+    f"nets-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")
 ]  # sorted by name
 
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Golden:
     monkeypatch.chdir(tmp_path)
-    sweep = Golden(Path("runs"), file="table3", question="Without loss?")
+    sweep = Golden(Path("runs"), file="nets", question="Without loss?")
     for variant, first in (("base", 10.0), ("strided", 11.0)):
         for seed in range(2):
             changes = {"model.variant": variant, "seed": seed}
@@ -36,16 +36,16 @@ def test_three_figures_in_three_formats_are_written_and_named(sweep: Golden, cap
     assert guarded(main, []) == 0
     assert list(written()) == FILES
     assert capsys.readouterr().out.splitlines() == [
-        f"figures/table3-{kind} .pdf .svg .png" for kind in ("curves", "effects", "seeds")
+        f"figures/nets-{kind} .pdf .svg .png" for kind in ("curves", "effects", "seeds")
     ]
     starts = {name: content[:5] for name, content in written().items()}
-    assert [starts[f"table3-seeds.{form}"] for form in ("pdf", "png", "svg")] == [b"%PDF-", b"\x89PNG\r", b"<?xml"]
+    assert [starts[f"nets-seeds.{form}"] for form in ("pdf", "png", "svg")] == [b"%PDF-", b"\x89PNG\r", b"<?xml"]
 
 
 def test_another_process_writes_the_same_bytes(sweep: Golden):
     sweep.write()
     guarded(main, [])
-    command = [sys.executable, str(ROOT / "analysis" / "make_figures.py"), "table3", "--out", "again"]
+    command = [sys.executable, str(ROOT / "analysis" / "make_figures.py"), "nets", "--out", "again"]
     # Another order of sets, another time zone, another day by the clock's own account.
     other = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=other)
@@ -61,7 +61,7 @@ def test_a_sweep_without_epochs_has_no_learning_curves_and_is_told_so(
     for path in Path("runs").glob("*/history.jsonl"):
         path.unlink()
     assert guarded(main, []) == 0
-    assert "table3-curves: nothing to draw, no cell has a history in its folder" in capsys.readouterr().err
+    assert "nets-curves: nothing to draw, no cell has a history in its folder" in capsys.readouterr().err
     # What was drawn from records that are gone would pass for theirs.
     assert list(written()) == FILES[3:]
 
@@ -69,21 +69,21 @@ def test_a_sweep_without_epochs_has_no_learning_curves_and_is_told_so(
 def test_a_page_that_a_sweep_has_no_more_is_removed_and_nothing_else(sweep: Golden, capsys: pytest.CaptureFixture[str]):
     sweep.write()
     Path("figures").mkdir()
-    for name in ("table3-seeds-2.pdf", "table3-seeds-3.svg", "table3-seeds-x.pdf", "table3_augmented-seeds-2.pdf"):
+    for name in ("nets-seeds-2.pdf", "nets-seeds-3.svg", "nets-seeds-x.pdf", "nets_augmented-seeds-2.pdf"):
         Path("figures", name).write_text("earlier")
     guarded(main, [])
-    assert set(written()) == {*FILES, "table3-seeds-x.pdf", "table3_augmented-seeds-2.pdf"}
-    assert "figures/table3-seeds-3.svg removed" in capsys.readouterr().out
+    assert set(written()) == {*FILES, "nets-seeds-x.pdf", "nets_augmented-seeds-2.pdf"}
+    assert "figures/nets-seeds-3.svg removed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tabel3"], "tabel3 was not launched into runs; launched there: table3"),
+        (["tabel3"], "tabel3 was not launched into runs; launched there: nets"),
         (["--runs", "nowhere"], "nowhere"),
         (["--runs", "empty"], "no sweep was launched into empty"),
-        (["--out", "file"], "file/table3-curves.pdf: cannot be written, File exists; name another folder with --out"),
-        (["--out", "file/below"], "file/below/table3-curves.pdf: cannot be written, Not a directory"),
+        (["--out", "file"], "file/nets-curves.pdf: cannot be written, File exists; name another folder with --out"),
+        (["--out", "file/below"], "file/below/nets-curves.pdf: cannot be written, Not a directory"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(
@@ -112,7 +112,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_message(
     monkeypatch.setattr("strive.cli.figures.write_whole", refuse)
     assert guarded(main, []) == 2
     assert capsys.readouterr().err == (
-        "error: figures/table3-curves.pdf: cannot be written, Permission denied; name another folder with --out\n"
+        "error: figures/nets-curves.pdf: cannot be written, Permission denied; name another folder with --out\n"
     )
 
 

@@ -16,7 +16,7 @@ VERSIONS = {
 TESTS = (
     "tests/hydra_app/test_frozen.py",
     "tests/hydra_app/test_hydra_compose.py",
-    "tests/hydra_app/test_split.py",
+    "tests/hydra_app/test_logistics.py",
     "tests/end_to_end/test_any_app.py::test_a_typed_package_with_experiments_and_a_spawn_pool_runs_as_in_hydra",
     "tests/end_to_end/test_any_app.py::test_a_sweep_file_of_the_apps_own_conf_and_one_by_its_path",
 )

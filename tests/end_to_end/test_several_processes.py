@@ -104,7 +104,7 @@ class Project:
 
     @property
     def cell(self) -> Path:
-        found = [path for path in self.folder.glob("runs/*") if path.name != "sweeps"]
+        found = [path for path in self.folder.glob("runs/*/") if path.name != "sweeps"]
         return found[0] if found else self.folder / "runs" / "none yet"
 
     def read(self, name: str) -> str:

@@ -312,7 +312,8 @@ def _common_step(values: Sequence[float]) -> float:
         steps = apart_by.max() / counts[:, None]
         fits = (np.abs(apart_by - steps * np.round(apart_by / steps)) <= rounding).all(axis=1)
         if fits.any():
-            return float(steps[fits.argmax(), 0])
+            # Its last digits depend on which cells are there.
+            return float(f"{steps[fits.argmax(), 0]:.10g}")
     return 0.0
 
 
