@@ -117,7 +117,7 @@ def _write_records(runs: Path, cells: int) -> None:
         # Not write_record, which waits for the disk each time.
         path.write_text(json.dumps(msgspec.to_builtins(record), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         planned.append(Planned(cell=record.cell, arm="", config=config, action=Action.train, reason="", code=""))
-    write_plan(Plan(sweep="bench", file="", changes=[], question="", runs=runs, code="", cells=planned))
+    write_plan(Plan(sweep="bench", file="bench", changes=[], question="", runs=runs, code="", cells=planned))
 
 
 def _compose(cells: int) -> None:

@@ -176,7 +176,7 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0, schema:
                 (folder / "history.jsonl").write_text(_curve(epochs, error), encoding="utf-8")
             planned.append(Planned(cell=cell, arm="", config=config, action=Action.train, reason="", code=""))
     write_plan(
-        Plan(sweep="bench", file="", changes=[], question="Is it fast?", runs=runs, code="", cells=planned)
+        Plan(sweep="bench", file="bench", changes=[], question="Is it fast?", runs=runs, code="", cells=planned)
     )  # fmt: skip
 
 
