@@ -1,4 +1,4 @@
-"""What takes room in a runs folder, and what `strive prune` removes of it."""
+"""Room that the kinds of files in a runs folder take, and `strive prune`."""
 
 import os
 import subprocess

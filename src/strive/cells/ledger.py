@@ -10,16 +10,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from strive.cells.records import Record
+from strive.cells.records import Record, utc_now
 
 LEDGER = "ledger.jsonl"
 
@@ -74,12 +73,9 @@ def read_ledger(runs: Path) -> dict[str, LedgerEntry]:
 
 def add_to_ledger(runs: Path, entries: Iterable[LedgerEntry]) -> str:
     """Add the entries that a ledger does not have; return why it could not be written, "" if it could."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         known = read_ledger(runs)
-        new = {entry.id: msgspec.structs.replace(entry, at=now) for entry in entries if entry.id not in known}
-        if new:
-            _append(runs / LEDGER, b"".join(msgspec.json.encode(entry) + b"\n" for entry in new.values()))
+        _append(runs / LEDGER, {entry.id: entry for entry in entries if entry.id not in known}.values())
     except OSError as error:
         return f"{runs / LEDGER} cannot be written ({error.strerror}); what was looked at now is not counted there"
     return ""
@@ -87,16 +83,17 @@ def add_to_ledger(runs: Path, entries: Iterable[LedgerEntry]) -> str:
 
 def note_scoring(runs: Path, record: Record) -> None:
     """Add that a cell was scored on test data."""
-    if record.status.finished and (found := scorings(record.cell, record.metrics)):
+    if record.status.finished:
         with suppress(OSError):
-            line = msgspec.json.encode(
-                msgspec.structs.replace(found[0], at=datetime.now(UTC).isoformat(timespec="seconds"))
-            )
-            _append(runs / LEDGER, line + b"\n")
+            _append(runs / LEDGER, scorings(record.cell, record.metrics))
 
 
-def _append(path: Path, lines: bytes) -> None:
-    """Add whole lines at the end of a file, whatever other processes do and whatever a killed one has left there."""
+def _append(path: Path, entries: Collection[LedgerEntry]) -> None:
+    """Add a line for each at the end, whatever other processes do and whatever a killed one has left there."""
+    if not entries:
+        return
+    now = utc_now()
+    lines = b"".join(msgspec.json.encode(msgspec.structs.replace(entry, at=now)) + b"\n" for entry in entries)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         _lock(file)

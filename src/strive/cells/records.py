@@ -186,6 +186,14 @@ def read_record(path: Path) -> Record:
     return parse_record(path.read_bytes(), path)
 
 
+def has_result(runs: Path, cell: str) -> bool:
+    """Return whether a cell has a result; False for a failure, and where there is no record or a damaged one."""
+    try:
+        return read_record(record_path(runs, cell)).status.finished
+    except (OSError, RecordError):
+        return False
+
+
 def parse_record(content: bytes, path: str | Path) -> Record:
     """Parse a record file's content, as `read_record` does. Raises RecordError."""
     try:

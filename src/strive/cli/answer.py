@@ -96,7 +96,7 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     """Return what would decide what is undecided: why, and the command as words, or None where none would."""
     from strive.cli.launch_command import launch_command
     from strive.cli.summaries import runs_of
-    from strive.results.decision import State, state_of, undecided, undecided_effects
+    from strive.results.decision import State, state_of, undecided
     from strive.results.looks import not_needed
 
     plan, cells = sweep.loaded.plan, sweep.loaded.cells
@@ -120,8 +120,7 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     if plan.seed in sweep.layout.keys:
         return {"why": "these lines differ in their seed alone; one is no better choice than another", "command": None}
     seeds = [seed for seed in cells[plan.seed] if isinstance(seed, int)] if plan.seed in cells else []
-    open_ = undecided_effects(sweep.components) if sweep.components else undecided(sweep.conditions)
-    if not seeds or not open_:
+    if not seeds or not undecided(sweep.conditions, sweep.components):
         return {"why": "these cells do not show it", "command": None}
     first, number = max(seeds) + 1, max(5, 2 * len(set(seeds)))
     return {
@@ -141,10 +140,9 @@ def _short(folder: Path) -> Path:
 
 def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: bool) -> list[str]:
     from strive.plain_text import printable
-    from strive.results.decision import State, state_of, undecided, undecided_effects
+    from strive.results.decision import State, state_of, undecided
 
     compared = [condition for condition in sweep.conditions if condition.baseline]
-    open_ = undecided(sweep.conditions)
     state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
     lines = [f"{sweep.title}: {sweep.loaded.question}" if sweep.loaded.question else sweep.title, sweep.answer, ""]
     effects = [effect for each in sweep.components for effect in each.effects]
@@ -153,9 +151,8 @@ def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: b
         or [f"  {_compared(each, sweep)}" for each in compared]
         or [f"  {_mean(each, sweep)}" for each in sweep.conditions]
     )
-    names = [each.label for each in (undecided_effects(sweep.components) if effects else open_ if compared else ())]
-    if state is State.undecided and names:
-        lines += ["", f"undecided: {', '.join(names)}"]
+    if state is State.undecided and (effects or compared):
+        lines += ["", f"undecided: {', '.join(each.label for each in undecided(sweep.conditions, sweep.components))}"]
     lines += [f"contradicted: {text}" for text in sweep.contradictions]
     if step:
         command = f"\n  {shlex.join(step['command'])}" if step["command"] else ""

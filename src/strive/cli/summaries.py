@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from strive.cells.ledger import LedgerEntry, add_to_ledger, read_ledger
+from strive.cells.ledger import add_to_ledger, read_ledger
 from strive.cli.folders import asked_for, named
 from strive.errors import LoadError, UsageError
 from strive.results.comparisons import Looked, scored
@@ -67,18 +67,18 @@ def with_looks(sweeps: Sequence[SweepSummary], *, write: bool = True) -> list[Sw
 
     write: add these to the ledger; a ledger that cannot be written is one line on stderr.
     """
-    ledgers = dict[Path, dict[str, LedgerEntry]]()
+    folders = [runs_of(sweep) for sweep in sweeps]
+    ledgers = {runs: read_ledger(runs) for runs in dict.fromkeys(folders)}
     own = [compared(sweep) for sweep in sweeps]
-    for sweep, entries in zip(sweeps, own, strict=True):
-        runs = runs_of(sweep)
-        ledger = ledgers.setdefault(runs, read_ledger(runs))
+    for sweep, runs, entries in zip(sweeps, folders, own, strict=True):
+        ledger = ledgers[runs]
         new = [*entries.values(), *scored(sweep.loaded, ledger)]
         if write and (why := add_to_ledger(runs, new)):
             print(f"note: {why}", file=sys.stderr)
         ledger |= {entry.id: entry for entry in new}
     return [
-        with_looked(sweep, Looked.of(ledgers[runs_of(sweep)], entries))
-        for sweep, entries in zip(sweeps, own, strict=True)
+        with_looked(sweep, Looked.of(ledgers[runs], entries))
+        for sweep, runs, entries in zip(sweeps, folders, own, strict=True)
     ]
 
 

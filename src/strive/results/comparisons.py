@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from strive.cells.ledger import Kind, LedgerEntry, entry_id, scorings
 from strive.results.component_effects import ComponentEffects, effect_text
@@ -11,7 +11,7 @@ from strive.results.conditions import Condition
 from strive.results.load import Loaded
 from strive.results.record_row import metric_column
 from strive.statistics.factorial import Effects
-from strive.statistics.inference import SIDE, Judgement, Verdict, difference, holm, one_sided, simultaneous
+from strive.statistics.inference import SIDE, Interval, Judgement, difference, holm, one_sided, simultaneous
 from strive.sweeps.table_spec import TableSpec
 
 _EFFECT = "effect of "
@@ -33,22 +33,17 @@ def comparisons(
     for condition, other in _pairs(conditions, layout):
         if condition.withheld:
             continue
-        if condition.look is not None:
-            found[condition.ref] = _of_looks(name, condition, other, layout)
-            continue
-        own = difference(condition.values, other.values)
-        sides = one_sided(own, layout.value.sign * layout.margin)
-        better, worse = sides if layout.value.sign > 0 else sides[::-1]
+        what, n, sides = _of_looks(condition, other) if condition.look is not None else _of(condition, other, layout)
         found[condition.ref] = LedgerEntry(
-            id=entry_id("comparison", layout.value.name, layout.margin, _numbers(condition), _numbers(other)),
+            id=entry_id(what[0], layout.value.name, layout.margin, *what[1:]),
             kind=Kind.comparison,
             what=f"{condition.label} against {other.label}",
             metric=layout.value.name,
             sweep=name,
-            n=own.n,
+            n=n,
             margin=layout.margin,
-            p_no_loss=better,
-            p_loss=worse,
+            p_no_loss=sides[0],
+            p_loss=sides[1],
         )
     values = [_numbers(condition) for condition in conditions] if effects or components else []
     for source, p in _effect_tests(effects, components):
@@ -66,21 +61,24 @@ def comparisons(
     return found
 
 
-def _of_looks(name: str, condition: Condition, other: Condition, layout: TableSpec) -> LedgerEntry:
-    """Return the entry of a line that is looked at several times: all looks are one comparison, as its p says."""
+# (what tells it from other comparisons, pairs, p-values of the two sides)
+_Comparison = tuple[tuple[Any, ...], int, Interval]
+
+
+def _of(condition: Condition, other: Condition, layout: TableSpec) -> _Comparison:
+    """Return a comparison that is made once, on these numbers."""
+    own = difference(condition.values, other.values)
+    sides = one_sided(own, layout.value.sign * layout.margin)
+    better, worse = sides if layout.value.sign > 0 else sides[::-1]
+    return ("comparison", _numbers(condition), _numbers(other)), own.n, (better, worse)
+
+
+def _of_looks(condition: Condition, other: Condition) -> _Comparison:
+    """Return that of a line that is looked at several times: all looks are one comparison, as its p says."""
     found, judged = condition.difference, condition.judgement
     assert found is not None
-    return LedgerEntry(
-        id=entry_id("looks", layout.value.name, layout.margin, condition.first_look, other.first_look),
-        kind=Kind.comparison,
-        what=f"{condition.label} against {other.label}",
-        metric=layout.value.name,
-        sweep=name,
-        n=found.n,
-        margin=layout.margin,
-        p_no_loss=judged.p_no_loss if judged else None,
-        p_loss=judged.p_loss if judged else None,
-    )
+    sides = (judged.p_no_loss, judged.p_loss) if judged else (None, None)
+    return ("looks", condition.first_look, other.first_look), found.n, sides
 
 
 def _effect_tests(
@@ -172,7 +170,7 @@ def corrected(
         # That of the looks holds for this table's lines alone.
         condition = replace(condition, simultaneous=interval if condition.look is None else None)
         if layout.margin:
-            condition = replace(condition, judgement=_judgement(*sides))
+            condition = replace(condition, judgement=Judgement.of(*sides))
         else:
             known = [p for p in sides if p is not None]
             condition = replace(condition, p_holm=min(1.0, 2 * min(known)) if known else None)
@@ -184,15 +182,6 @@ def _holm(ps: Sequence[float | None]) -> list[float | None]:
     """Return Holm's p-values. What was looked at without a test, such as a single seed, counts as one that failed."""
     found = holm([1.0 if p is None else p for p in ps])
     return [None if p is None else each for p, each in zip(ps, found, strict=True)]
-
-
-def _judgement(no_loss: float | None, loss: float | None) -> Judgement:
-    verdict = Verdict.undecided
-    if no_loss is not None and no_loss <= SIDE:
-        verdict = Verdict.no_loss
-    elif loss is not None and loss <= SIDE:
-        verdict = Verdict.loss
-    return Judgement(verdict=verdict, p_no_loss=no_loss, p_loss=loss)
 
 
 def _pairs(conditions: Sequence[Condition], layout: TableSpec) -> Iterable[tuple[Condition, Condition]]:

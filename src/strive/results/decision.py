@@ -1,4 +1,4 @@
-"""Whether a sweep's question is decided, and if not, what would decide it."""
+"""State of a sweep's question: decided, undecided, or incomplete, and what is undecided."""
 
 from collections.abc import Sequence
 from enum import StrEnum, auto
@@ -30,18 +30,19 @@ def state_of(
     compared = [condition for condition in conditions if condition.baseline]
     if any(condition.difference is None for condition in compared):
         return State.incomplete
-    open_ = undecided_effects(components) if components else undecided(conditions)
-    return State.undecided if open_ else State.decided
+    return State.undecided if undecided(conditions, components) else State.decided
 
 
-def undecided_effects(components: Sequence[ComponentEffects]) -> list[ComponentEffect]:
-    """Return the components of a factorial design whose effects are not shown yet; interactions may well be none."""
-    every = [effect for each in components for effect in each.effects]
-    return [effect for effect in every if len(effect.words[0]) == 1 and not effect.decided]
+def undecided(
+    conditions: Sequence[Condition], components: Sequence[ComponentEffects] = ()
+) -> Sequence[Condition | ComponentEffect]:
+    """Return the conditions about which nothing is shown yet, or of a factorial design the components.
 
-
-def undecided(conditions: Sequence[Condition]) -> list[Condition]:
-    """Return the conditions about which nothing is shown yet."""
+    Interactions do not count: there may well be none.
+    """
+    if components:
+        every = [effect for each in components for effect in each.effects]
+        return [effect for effect in every if len(effect.words[0]) == 1 and not effect.decided]
     compared = [condition for condition in conditions if condition.baseline]
     if compared:
         return [condition for condition in compared if not condition.decided]

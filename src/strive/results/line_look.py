@@ -1,4 +1,4 @@
-"""Where one line of a table stands after the looks at it so far."""
+"""The state of one line of a table after the looks at it so far."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -159,10 +159,8 @@ class _JobRun:
             print(f"{ended.cell}: not trained: {ended.cause}", flush=True)
 
     def _tick(self, pool: WorkerPool) -> None:
-        self.log.running(pool.running())
-        for cell in pool.running():
-            if cell not in self._began:
-                self._began[cell] = time.monotonic() - self._started, newest_time(self._folders[cell])
+        for cell in self.log.running(pool.running()):
+            self._began[cell] = time.monotonic() - self._started, newest_time(self._folders[cell])
         if self._session is not None:
             self._session.show(pool.running())
         if pool.interrupted:

@@ -34,11 +34,13 @@ class JobLog:
         except OSError as error:  # a full disk must not end what trains
             print(f"{self._path}: {error}", file=sys.stderr, flush=True)
 
-    def running(self, cells: Collection[str]) -> None:
-        """Note the cells that are in training now."""
-        for cell in sorted(set(cells) - self._seen):
+    def running(self, cells: Collection[str]) -> list[str]:
+        """Note the cells that are in training now; return those that were not before."""
+        new = sorted(set(cells) - self._seen)
+        for cell in new:
             self._seen.add(cell)
             self.write("began", cell=cell)
+        return new
 
 
 def start_name(job: str, restart: int, task: int) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from scipy import special  # type: ignore[import-untyped]
 
@@ -61,6 +61,16 @@ class Judgement:
     p_no_loss: float | None  # of a loss of the margin or more
     p_loss: float | None  # of a loss of the margin or less
 
+    @classmethod
+    def of(cls, p_no_loss: float | None, p_loss: float | None) -> Self:
+        """Return the verdict that these p-values give."""
+        verdict = Verdict.undecided
+        if p_no_loss is not None and p_no_loss <= SIDE:
+            verdict = Verdict.no_loss
+        elif p_loss is not None and p_loss <= SIDE:
+            verdict = Verdict.loss
+        return cls(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss)
+
 
 def summarise(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
     """Return mean, sample standard deviation and t-interval: mean -+ t(0.975, n - 1) sd / sqrt(n) (Student 1908).
@@ -110,8 +120,7 @@ def difference(
     values = [one - other for one, other in zip(owns, baselines, strict=True)]
     mean, sd = _mean_and_sd(values, scale=max(map(abs, owns + baselines)))
     low, high = cut(mean, _interval(len(values), mean, sd and _standard_error(len(values), sd)), bounds)
-    # Uses the lower tail, because a tiny p would be lost in 1 - 0.999...
-    p = 2 * _tail(len(values) - 1, -abs(mean) / _standard_error(len(values), sd)) if sd else None
+    p = two_sided(len(values) - 1, mean / _standard_error(len(values), sd)) if sd else None
     return Difference(n=len(values), mean=mean, sd=sd, low=low, high=high, p=p)
 
 
@@ -173,15 +182,7 @@ def judge(differences: Sequence[Difference], margin: float) -> list[Judgement]:
         raise ValueError(f"the margin must be finite and above 0, got {margin}")
     sides = [one_sided(each, margin) for each in differences]
     below, above = (holm([each[side] for each in sides]) for side in (0, 1))
-    judgements = []
-    for p_no_loss, p_loss in zip(below, above, strict=True):
-        verdict = Verdict.undecided
-        if p_no_loss is not None and p_no_loss <= SIDE:
-            verdict = Verdict.no_loss
-        elif p_loss is not None and p_loss <= SIDE:
-            verdict = Verdict.loss
-        judgements.append(Judgement(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss))
-    return judgements
+    return [Judgement.of(*sides) for sides in zip(below, above, strict=True)]
 
 
 def one_sided(difference: Difference, margin: float) -> Interval:
@@ -249,14 +250,23 @@ def _standard_error(n: int, sd: float) -> float:
 
 
 def _interval(n: int, mean: float, error: float | None, level: float = LEVEL) -> Interval:
-    """Return mean -+ t((1 + level) / 2, n - 1) error; error: the standard error of what the interval is for."""
-    if not error:
-        return None, None
+    """Return the interval of a mean over n; error: the standard error of what it is for, 0 or None without spread."""
+    return t_interval(n - 1, mean, error, level) if error else (None, None)
+
+
+def t_interval(df: float, mean: float, error: float, level: float = LEVEL) -> tuple[float, float]:
+    """Return mean -+ t((1 + level) / 2, df) error (Student 1908). error: a standard error above 0."""
     # The lower tail, because a tiny one would be lost in (1 + level) / 2.
-    half = -float(special.stdtrit(n - 1, (1 - level) / 2)) * error
+    half = -float(special.stdtrit(df, (1 - level) / 2)) * error
     return mean - half, mean + half
 
 
-def _tail(df: int, t: float) -> float:
+def two_sided(df: float, t: float) -> float:
+    """Return P(|T| >= |t|) for Student's t."""
+    # The lower tail, because a tiny p would be lost in 1 - 0.999...
+    return 2 * _tail(df, -abs(t))
+
+
+def _tail(df: float, t: float) -> float:
     """Return P(T <= t) for Student's t."""
     return float(special.stdtr(df, t))

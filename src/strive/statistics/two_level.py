@@ -7,11 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special  # type: ignore[import-untyped]
 
 from strive.errors import EffectsError
 from strive.statistics.factorial import Assumptions, assumptions_of
-from strive.statistics.inference import LEVEL, Interval, holm
+from strive.statistics.inference import LEVEL, Interval, holm, t_interval, two_sided
 
 K = TypeVar("K", bound=Hashable)
 Numbers = npt.NDArray[np.float64]
@@ -133,13 +132,8 @@ def _own_error(table: Numbers, signs: Numbers, blocked: bool) -> tuple[float, fl
 
 
 def _p(estimate: float, error: tuple[float, float] | None) -> float | None:
-    if error is None:
-        return None
-    return 2 * float(special.stdtr(error[1], -abs(estimate) / error[0]))
+    return two_sided(error[1], estimate / error[0]) if error is not None else None
 
 
 def _interval(estimate: float, error: tuple[float, float] | None, level: float) -> Interval:
-    if error is None:
-        return None, None
-    half = -float(special.stdtrit(error[1], (1 - level) / 2)) * error[0]
-    return float(estimate) - half, float(estimate) + half
+    return t_interval(error[1], float(estimate), error[0], level) if error is not None else (None, None)

@@ -1,4 +1,4 @@
-"""What takes room in a runs folder, and which of it nobody needs any more. Imports no torch."""
+"""Files and folders of a runs folder by kind, with the room that they take. Imports no torch."""
 
 import os
 import re
@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from strive.cells.checkpoints import FILE, FOLDER, generations
 from strive.cells.lease import live_owner
-from strive.cells.records import read_record
+from strive.cells.records import RETRAINING, has_result
 from strive.errors import RecordError
 from strive.format import size_text
 from strive.launch.launch_folder import Launch, Launches
@@ -50,12 +51,17 @@ class Kind(StrEnum):
         return self in (Kind.old_checkpoints, Kind.old_launches, Kind.old_copies, Kind.scratch)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: cached_property needs a place
 class Use:
     """A file or a folder with all that is in it."""
 
     kind: Kind
     path: Path
+
+    @cached_property
+    def stats(self) -> list[os.stat_result]:
+        """What the file system says of each file."""
+        return list(_stats(self.path))
 
 
 def disk_use(runs: Path, *, unplanned: bool = False) -> list[Use]:
@@ -69,7 +75,7 @@ def bytes_of(uses: Iterable[Use]) -> int:
     """Return how much room would be free without them, in bytes: a file with links elsewhere frees none."""
     sizes: dict[tuple[int, int], tuple[int, int]] = {}
     links = Counter[tuple[int, int]]()
-    for stat in (stat for use in uses for stat in _stats(use.path)):
+    for stat in (stat for use in uses for stat in use.stats):
         file = stat.st_dev, stat.st_ino
         sizes[file], links[file] = (stat.st_size, stat.st_nlink), links[file] + 1
     return sum(size for file, (size, number) in sizes.items() if links[file] >= number)
@@ -108,33 +114,26 @@ def _of_cell(folder: Path, planned: Collection[str] | None) -> Iterator[Use]:
     if not folder.is_dir():
         yield Use(Kind.scratch if _is_old_scratch(folder) else Kind.results, folder)
         return
-    is_free, has_result = live_owner(folder) is None, _has_result(folder)
-    if planned is not None and has_result and is_free and folder.name not in planned:
+    is_free, is_done = live_owner(folder) is None, has_result(folder.parent, folder.name)
+    if planned is not None and is_done and is_free and folder.name not in planned:
         yield Use(Kind.unplanned, folder)
         return
     for path in sorted(folder.iterdir()):
-        yield Use(_kind_in_cell(path, is_free=is_free, has_result=has_result), path)
+        yield Use(_kind_in_cell(path, is_free=is_free, is_done=is_done), path)
 
 
-def _kind_in_cell(path: Path, *, is_free: bool, has_result: bool) -> Kind:
+def _kind_in_cell(path: Path, *, is_free: bool, is_done: bool) -> Kind:
     if is_free and _is_old_scratch(path):
         return Kind.scratch
     if _PUT_ASIDE.fullmatch(path.name):
         return Kind.old_checkpoints if is_free else Kind.checkpoints
     if path.name in _CHECKPOINTS:
-        return Kind.old_checkpoints if is_free and has_result else Kind.checkpoints
-    if path.name == "retraining":
+        return Kind.old_checkpoints if is_free and is_done else Kind.checkpoints
+    if path.name == RETRAINING:
         return Kind.checkpoints
     if _LOGS.fullmatch(path.name):
         return Kind.logs
     return Kind.results if _RESULTS.fullmatch(path.name) else Kind.app
-
-
-def _has_result(folder: Path) -> bool:
-    try:
-        return read_record(folder / "record.json").status.finished
-    except (OSError, RecordError):
-        return False
 
 
 def _is_old_scratch(path: Path) -> bool:
@@ -173,11 +172,11 @@ def _has_ended(launch: Launch, jobs: LiveJobs) -> bool:
     """Return whether nothing of a launch is at work or may begin; in doubt it has not."""
     if launch.launcher == "slurm" and jobs.queue_error:
         return False
-    folders = [launch.folder.parents[2] / cell for cell in launch.cells]
-    if any(live_owner(folder) is not None for folder in folders):
+    runs = launch.folder.parents[2]
+    if any(live_owner(runs / cell) is not None for cell in launch.cells):
         return False
     # On another machine its process cannot be seen.
-    return launch.alive is False or (launch.alive is None and all(map(_has_result, folders)))
+    return launch.alive is False or (launch.alive is None and all(has_result(runs, cell) for cell in launch.cells))
 
 
 def _names(launch: Path, copy: str) -> bool:

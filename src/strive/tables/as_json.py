@@ -10,7 +10,7 @@ from typing import Any
 
 from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition
-from strive.results.decision import State, state_of, undecided, undecided_effects
+from strive.results.decision import State, state_of, undecided
 from strive.results.line_look import LineLook
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Entry, Table
@@ -31,8 +31,7 @@ def answer_json(sweep: SweepSummary, correction: str, next_step: Json | None) ->
     """
     loaded, value = sweep.loaded, sweep.layout.value
     state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
-    effects = [each.label for each in undecided_effects(sweep.components)]
-    open_ = effects if sweep.components else [each.label for each in undecided(sweep.conditions)]
+    open_ = [each.label for each in undecided(sweep.conditions, sweep.components)]
     return {
         "version": VERSION,
         "sweep": loaded.name,
