@@ -80,7 +80,7 @@ class CellOptions(_Options):
     gpus_per_cell: int | None = None  # GPUs that each cell sees, where there are any; null: one for each process
     cells_per_gpu: int = 0  # side by side on each GPU; 0: one, or as many as the app finds to be fastest
     cpus_per_cell: int = 0  # cores of each cell; 0: one for each process, and those that are left over are shared out
-    notify: str = ""  # where the end of a launch and its first failure are told: a webhook's URL, or cmd:PROGRAM ARGS
+    notify: str = ""  # gets a message at the end of a launch and at its first failure: a webhook's URL, or cmd:PROGRAM
     sweeper: dict[str, Any] = field(default_factory=dict)  # options of hydra.sweeper, where that is not strive's
 
     @property

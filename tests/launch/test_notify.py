@@ -122,3 +122,9 @@ def test_what_is_neither_is_refused_before_anything_trains_and_not_shown(project
     assert "hydra.launcher.notify must be the URL of a webhook" in done.stderr
     assert SECRET not in done.stderr
     assert not (project / "runs").exists()
+
+
+def test_a_launch_that_leaves_its_cells_to_others_does_not_say_that_they_have_results(project: Path, webhook: Webhook):
+    done = launch(project, "x=0,1", f"hydra.launcher.notify={webhook.url}", "hydra.launcher.detach=true")
+    assert done.returncode == 0, done.stderr
+    assert webhook.texts == []

@@ -17,7 +17,7 @@ from strive.cells.state import CellState
 from strive.cli.folders import Asked, add_sweeps, asked_for, named
 from strive.cli.launch_command import launch_command
 from strive.errors import RecordError, StriveError
-from strive.format import counted, runs_option, size_text
+from strive.format import runs_option, size_text
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.disk_use import bytes_of, disk_use, kind_lines
@@ -163,10 +163,7 @@ class _Look:
         if state is None:
             return statuses
         beyond = {each.cell for each in statuses if each.state in _NOT_ENDED} & state.not_needed
-        more = (
-            f"{counted(len(beyond), 'more cell')} of the sweep {'is' if len(beyond) == 1 else 'are'} not needed so far"
-        )
-        self._looks[plan.sweep] = [*state.text(), *([more] if beyond else [])]
+        self._looks[plan.sweep] = [*state.text(), *state.not_needed_lines(len(beyond))]
         return [each for each in statuses if each.cell not in beyond]
 
     @property

@@ -41,8 +41,8 @@ def take_target(config: Any) -> None:
 
 
 @contextmanager
-def notified(title: str) -> Iterator[None]:
-    """Send a message on how the block has ended; title: of the sweep. Raises ConfigError for a target that is none."""
+def notified_of_errors(title: str) -> Iterator[None]:
+    """Send a message if the block raises; title: of the sweep. Raises ConfigError for a target that is none."""
     target = os.environ.get(TARGET, "")
     if target and not target.startswith(("https://", "http://", _COMMAND)):
         # It may be a mistyped URL, and so is not shown.
@@ -51,13 +51,10 @@ def notified(title: str) -> Iterator[None]:
         )
     try:
         yield
-    except (CellsFailedError, StoppedError) as error:
-        notify(f"{title}: {error}")
-        raise
     except Exception as error:
-        notify(f"{title}: {type(error).__name__}: {error}")
+        kind = "" if isinstance(error, CellsFailedError | StoppedError) else f"{type(error).__name__}: "
+        notify(f"{title}: {kind}{error}")
         raise
-    notify(f"{title}: ended, each cell has its result")
 
 
 def notify(text: str, *, wait: bool = True) -> None:

@@ -1,7 +1,6 @@
 """Looks at the lines of a plan that need not be on disk yet."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from strive.sweeps.plan import Action, Plan, stored_plan
@@ -25,8 +24,3 @@ def looks_of(plan: Plan, sweep: Sweep | None) -> "LookState | None":
     loaded = load_plan(stored_plan(plan), plan.sweep, [plan.runs] if plan.runs.is_dir() else [])
     loaded = replace(loaded, fixed_looks=FixedLooks.read(plan.folder))
     return LookState.at_launch(loaded, without=[planned.cell for planned in plan.having(Action.retrain)])
-
-
-def now() -> str:
-    """Return the time, in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

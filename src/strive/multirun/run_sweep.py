@@ -15,7 +15,7 @@ from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import runs_option
 from strive.launch.launch_folder import Launch, frozen, write_launch
-from strive.multirun.plan_looks import looks_of, now
+from strive.multirun.plan_looks import looks_of
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
 from strive.sweeps.estimate import Estimate, Work, estimate_hours
@@ -63,15 +63,15 @@ class SweepRun:
     _left: list[str] = field(default_factory=list)  # SLURM jobs that train cells of the last run
     _runs: Path = Path()  # runs folder of the last run
 
-    def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
-        """Train the missing cells.
+    def run(self, arguments: Sequence[str], sweep: Sweep | None) -> bool:
+        """Train the missing cells. Return whether each has its result now: False where others train them.
 
         Raises ConfigError for a user's mistake before any training starts, CellsFailedError
         if a cell has no result in the end.
         """
         plan = self.planned(arguments, sweep)
         if plan is None:
-            return
+            return False
         looks = looks_of(plan, sweep)
         estimates = estimates_of(plan)
         if self.dry_run:
@@ -80,24 +80,25 @@ class SweepRun:
             OUTPUT.print("\n".join(lines))  # at once: 10,000 prints take as long as planning
         self._check_hours(plan, estimates)
         if self.dry_run:
-            return
+            return False
         write_plan(plan)
         if looks is not None:
-            looks.fix(plan.folder, now())
+            looks.fix(plan.folder)
             if changes := looks.changes():
                 CONSOLE.print(f"tables give no verdict: since the first look, {changes}")
         for line in (*plan.images, *plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
             CONSOLE.print(line)
         ended = self.launched(plan)
         self._runs = plan.runs
-        self._left = sorted({each.job for each in ended.values() if each.job})
+        self._left = left_jobs(ended)
         if self._left:
             CONSOLE.print(f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: strive status")
-            return
-        if isinstance(self.launcher.options, LocalOptions) and self.launcher.options.detach:
+            return False
+        if only_stores(self.launcher):
             CONSOLE.print(f"nothing was trained; to train: strive work {plan.sweep}{runs_option(plan.runs)}")
-            return
+            return False
         report(plan, ended)
+        return True
 
     def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
         """Train another sweep's missing cells; return the SLURM jobs that will train the rest."""
@@ -172,6 +173,16 @@ class SweepRun:
         # From here on signals are handled gracefully: cells stop between two steps and keep their checkpoints.
         signals.listen()
         return self.launcher.train(launch, {planned.cell: planned.job for planned in todo if planned.job})
+
+
+def left_jobs(ended: Mapping[str, CellOutcome]) -> list[str]:
+    """Return the SLURM jobs that cells of a launch were left to."""
+    return sorted({each.job for each in ended.values() if each.job})
+
+
+def only_stores(launcher: Launcher) -> bool:
+    """Return whether a launch leaves its cells to `strive work`."""
+    return isinstance(launcher.options, LocalOptions) and launcher.options.detach
 
 
 def missing(plan: Plan) -> list[Planned]:

@@ -26,7 +26,7 @@ from strive.hydra_app.app import APP
 from strive.hydra_app.cell import options_of
 from strive.hydra_app.named import check_code
 from strive.hydra_app.program import this_program
-from strive.launch.notify import notified
+from strive.launch.notify import notified_of_errors, notify
 from strive.multirun.run_sweep import Launcher, SweepRun
 from strive.multirun.until_decided import UntilDecided
 from strive.options import CellOptions, SlurmOptions, SweeperOptions
@@ -99,11 +99,11 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     if name and options.sweep:
         raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
     found = read(name or options.sweep) if name or options.sweep else None
-    with nullcontext() if options.dry_run else notified(found.name if found else "multirun"):
-        if options.until:
-            UntilDecided(run).run(rest, found)
-        else:
-            run.run(rest, found)
+    title = found.name if found else "multirun"
+    with nullcontext() if options.dry_run else notified_of_errors(title):
+        ended = (UntilDecided(run) if options.until else run).run(rest, found)
+    if ended:
+        notify(f"{title}: ended, each cell has its result")
 
 
 def use_foreign(sweeper: Sweeper) -> None:

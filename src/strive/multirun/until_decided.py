@@ -8,10 +8,9 @@ from strive import signals
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import ConfigError
-from strive.format import counted, duration, runs_option
-from strive.multirun.plan_looks import looks_of, now
-from strive.multirun.run_sweep import SweepRun, estimates_of, missing, report
-from strive.options import LocalOptions
+from strive.format import duration, runs_option
+from strive.multirun.plan_looks import looks_of
+from strive.multirun.run_sweep import SweepRun, estimates_of, left_jobs, missing, only_stores, report
 from strive.sweeps.plan import Plan, Retrain, write_plan
 from strive.sweeps.plan_text import counts_line, hours_lines, plan_json, plan_lines
 from strive.sweeps.sweep_file import Sweep
@@ -28,8 +27,10 @@ class UntilDecided:
     _tried: set[str] = field(default_factory=set)  # cells that this command has given to its launcher
     _ended: dict[str, CellOutcome] = field(default_factory=dict)  # how those ended
 
-    def run(self, arguments: Sequence[str], sweep: Sweep | None) -> None:
+    def run(self, arguments: Sequence[str], sweep: Sweep | None) -> bool:
         """Train until each line is decided or left alone, the last look is over, or the hours are spent.
+
+        Return whether that is so now: False for a dry run, and where others train cells of the next look.
 
         Nothing is remembered between two looks but what lies on disk, so the same command goes on after any end.
         Raises as SweepRun.run.
@@ -50,16 +51,17 @@ class UntilDecided:
             needed = replace(plan, cells=[planned for planned in plan.cells if planned.cell in state.needed])
             if self.sweep_run.dry_run:
                 self._print(needed, state)
-                return
+                return False
             self._keep(plan, state)
             # What has failed in this command fails again: its line gets no further look before the next command.
             todo = replace(needed, cells=[each for each in missing(needed) if each.cell not in self._tried])
             if not todo.cells or not self._within_hours(todo, state):
                 self._report(needed, state, {planned.cell for planned in todo.cells})
-                return
+                return True
             if not self._launched(todo, state):
-                return
+                return False
             self.sweep_run.planner = self.sweep_run.planner.again()
+        return False
 
     def _print(self, needed: Plan, state: "LookState") -> None:
         """Print what a dry run says: the cells of the next look, where each line stands, and what the look costs."""
@@ -79,15 +81,14 @@ class UntilDecided:
         cells = missing(part)
         if cells and not any(planned.flops for planned in cells) and state.mean_seconds is not None:
             yield f"time: {duration(state.mean_seconds * len(cells))} on one device, as the cells that are done took"
-        if beyond := len(state.not_needed):
-            yield f"{counted(beyond, 'more cell')} of the sweep {'is' if beyond == 1 else 'are'} not needed so far"
+        yield from state.not_needed_lines(len(state.not_needed))
 
     def _keep(self, plan: Plan, state: "LookState") -> None:
         """Write the plan, and what is fixed at the first look; raise ConfigError if that has changed."""
         if changes := state.changes():
             raise ConfigError(_changed(plan, changes))
         write_plan(plan)
-        state.fix(plan.folder, now())
+        state.fix(plan.folder)
 
     def _within_hours(self, part: Plan, state: "LookState") -> bool:
         """Return whether the next look fits into hydra.sweeper.max_gpu_hours; say so if it does not.
@@ -123,11 +124,10 @@ class UntilDecided:
         ended = self.sweep_run.launched(part)
         self._tried |= {planned.cell for planned in part.cells}
         self._ended |= ended
-        if left := sorted({each.job for each in ended.values() if each.job}):
+        if left := left_jobs(ended):
             self.sweep_run.launcher.continue_after(left, part.folder)
             return False
-        options = self.sweep_run.launcher.options
-        if isinstance(options, LocalOptions) and options.detach:
+        if only_stores(self.sweep_run.launcher):
             CONSOLE.print(
                 f"nothing was trained; to train: strive work {part.sweep}{runs_option(part.runs)}. After that this"
                 " command goes on with the next look"

@@ -1,8 +1,7 @@
-"""Where the lines of a sweep with looks stand, in words, and the cells that the next look needs."""
+"""The state of a sweep with looks: its lines, in words, and the cells that the next look needs."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,6 @@ from typing import Self
 from msgspec import structs
 
 from strive.cells import records
-from strive.errors import RecordError
 from strive.format import counted
 from strive.results.conditions import Condition
 from strive.results.fixed_looks import FixedLooks
@@ -84,6 +82,13 @@ class LookState:
         """Return the cells that no look needs so far."""
         return not_needed(self.loaded, self.conditions)
 
+    @staticmethod
+    def not_needed_lines(count: int) -> list[str]:
+        """Return the line that so many cells are needed by no look so far; [] for none."""
+        if not count:
+            return []
+        return [f"{counted(count, 'more cell')} of the sweep {'is' if count == 1 else 'are'} not needed so far"]
+
     @property
     def waits(self) -> bool:
         """Return whether a line needs another look."""
@@ -123,17 +128,14 @@ class LookState:
         assert self.loaded.fixed_looks is not None
         return "; ".join(self.loaded.fixed_looks.changes(declared_looks(self.loaded, self.layout)))
 
-    def fix(self, folder: Path, time: str) -> None:
-        """Keep the looks in the plan's folder; after the first look as they were then.
-
-        time: now, in UTC, ISO 8601.
-        """
+    def fix(self, folder: Path) -> None:
+        """Keep the looks in the plan's folder; after the first look as they were then."""
         fixed = self.loaded.fixed_looks
         assert fixed is not None
         if self.kept is None or self.kept.changes(fixed):
             done = {str(cell) for cell in self.loaded.cells["cell"][self.loaded.cells["status"] == "done"]}
             first = {cell for line in fixed.first_look for cell in line}
-            fixed = structs.replace(fixed, time=time, done_before=len(first & done))
+            fixed = structs.replace(fixed, time=records.utc_now(), done_before=len(first & done))
         else:
             fixed = self.kept
         if fixed.resolution is None and any(each.look.n for each in self.lines if each.look):
@@ -144,11 +146,6 @@ class LookState:
 
 def _has_looked(fixed: FixedLooks, folders: Sequence[Path]) -> bool:
     """Return whether a line has all cells of its first look."""
-    return any(all(_is_done(cell, folders) for cell in cells) for cells in fixed.first_look)
-
-
-def _is_done(cell: str, folders: Sequence[Path]) -> bool:
-    for folder in folders:
-        with suppress(OSError, RecordError):
-            return records.read_record(records.record_path(folder, cell)).status.finished
-    return False
+    return any(
+        all(any(records.has_result(folder, cell) for folder in folders) for cell in cells) for cells in fixed.first_look
+    )
