@@ -343,6 +343,13 @@ def test_components_share_no_key_with_a_grid_and_stand_in_the_place_of_arms():
     assert fault.startswith("arms: a file has arms or components")
 
 
+def test_a_design_that_there_is_not_is_the_only_fault():
+    content = {"question": "Which?", "components": {"a": {"with": {"seed": 1}}}, "design": "ladder"}
+    with pytest.raises(ConfigError) as raised:
+        read_sweep("parts", content | {"table": {"rows": ["arm"], "baseline": {"arm": "none"}}})
+    assert [line.partition(": ")[2][:20] for line in str(raised.value).splitlines()] == ["design must be one o"]
+
+
 def test_looks_are_for_designs_that_compare_arms():
     table, seeds = {"margin": 0.5}, {"looks": [3, 5]}
     found = sweep("leave_one_out", grid={"seed": "range(0,5)"}, table=table, seeds=seeds).table

@@ -144,6 +144,11 @@ def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance
     assert points[0][0] == pytest.approx(-5, abs=0.1)
 
 
+def test_the_arm_without_any_component_is_no_none_in_a_sentence(tmp_path: Path):
+    summary = made(tmp_path, "one_at_a_time", lambda there, seed: 20.0 + seed * (1 + len(there)))
+    assert summary.answer.startswith("Compared with 'none': ")
+
+
 @pytest.mark.parametrize(("seeds", "state"), [(3, "decided"), (1, "undecided")])
 def test_for_a_program_a_factorial_is_decided_when_the_effect_of_each_component_is(
     tmp_path: Path, seeds: int, state: str

@@ -67,7 +67,7 @@ def _effects(found: ComponentEffects, layout: TableSpec) -> str:
 
 def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
     baselines = sorted({condition.baseline for condition in conditions if condition.baseline})
-    against = ", ".join(baselines) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
+    against = ", ".join(map(_name, baselines)) if len(baselines) <= _NAMED else f"{len(baselines)} baselines"
     if layout.design is not None and layout.design.name is DesignName.cumulative:
         against = "the step before"
     if layout.value.better is None:
@@ -149,7 +149,12 @@ def _best(conditions: Sequence[Condition], layout: TableSpec) -> str:
 def _listed(labels: Sequence[str], among: int) -> str:
     if len(labels) > _NAMED:
         return f"{len(labels)} of {among}"
-    return ", ".join(labels)
+    return ", ".join(map(_name, labels))
+
+
+def _name(label: str) -> str:
+    """Return a condition's label for a sentence: a design's arm without any component is called none."""
+    return f"'{label}'" if label == "none" else label
 
 
 def _are(holes: int) -> str:

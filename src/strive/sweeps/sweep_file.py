@@ -317,7 +317,12 @@ def read_sweep(name: str, content: Mapping[str, Any], faults: Faults | None = No
 
 
 def read_layout(content: Mapping[str, Any], faults: Faults, design: Design | None) -> TableSpec | None:
-    """Return the layout of the table, with the looks at its lines; None if there is neither a table nor a design."""
+    """Return the layout of the table, with the looks at its lines; None if there is neither a table nor a design.
+
+    None also for a design that has faults: without its arms each line on them would be a fault, too.
+    """
+    if design is not None and not design.arms:
+        return None
     arms = content.get("arms") if design is None else design.arms
     table = read_table(content.get("table"), faults, arms=arms if isinstance(arms, Mapping) else {}, design=design)
     looks = read_looks(content.get("seeds"), faults)
