@@ -165,6 +165,11 @@ def test_all_processes_stop_at_the_same_step_and_go_on_from_the_same_checkpoint(
         ("if RANK == 1: raise MemoryError('full')\ntime.sleep(99)", "out_of_memory", "rank 1: MemoryError: full"),
         ("if RANK == 0: raise ValueError('own')\ntime.sleep(99)", "error", "ValueError: own"),
         ("if RANK == 1: os.kill(os.getpid(), 9)\ntime.sleep(99)", "killed", "its process was ended by SIGKILL"),
+        (
+            "if RANK == 0: raise OSError('lost rank 1')\ntime.sleep(0.3)\nos.kill(os.getpid(), 9)",
+            "killed",
+            "its process was ended by SIGKILL",
+        ),
     ],
 )
 def test_one_process_that_fails_is_the_cells_failure(project: Project, fail: str, status: str, cause: str):

@@ -29,7 +29,7 @@ from strive.errors import Diverged, RankError, Stopped
 LINK = "STRIVE_RANK_0"  # port and password of rank 0, in the environment of what it starts
 _LAST_SECONDS = 60.0  # for ranks that are still at work when rank 0's function has returned
 _STOP_SECONDS = 5.0  # for those that leave by a stop, if they have asked for one
-_CAUSE_SECONDS = 1.0  # after an error of rank 0, for a rank that may have been the cause
+_CAUSE_SECONDS = 1.0  # after an error, for a rank that may have been the cause
 _GRACE_SECONDS = 3.0  # after a rank's error, for rank 0's function; a library may wait for that rank for ever
 
 
@@ -67,6 +67,7 @@ class Ranks:
         self._wrote: dict[int, int] = {}  # {rank: the last call of save in which it has written}
         self._ended = set[int]()
         self._errors: list[tuple[float, BaseException]] = []  # of ranks, with the time by the clock of all processes
+        self._failed = False  # whether some rank, or rank 0, has had an error
         self._left = self._hangs = False  # whether rank 0's function has ended, or waits for a rank that has failed
         self._ending = False  # whether the ranks' ends are ours
 
@@ -135,10 +136,13 @@ class Ranks:
             seconds = self._patience(error)
             while self._hangs:  # the other thread ends this process
                 self._changed.wait()
-            self._left, self._ending = True, error is not None
+            self._left, self._ending = True, isinstance(error, Stopped)
+            self._failed |= error is not None and not self._ending
             self._changed.wait_for(lambda: self._errors or not self._alive(), seconds)
+            if self._errors:
+                self._await_cause()
             first = min(self._errors, key=lambda each: each[0], default=(at, error))
-            if late := sorted(self._alive()):
+            if (late := sorted(self._alive())) and not self._failed:
                 self._say(f"rank {late[0]} had not ended {seconds:g} s after rank 0, and was ended")
             self._ending = True
             self._send_all({"call": "end"})
@@ -202,9 +206,14 @@ class Ranks:
             self._ended.add(rank)
             if error is not None:
                 self._errors.append((report["at"], error))
+                self._failed = True
             self._changed.notify_all()
             if error is None or self._left:
                 return
+            self._await_cause()
+            if self._left:
+                return
+            self._ending = True
         self._kill()  # then what waits for them in rank 0 ends
         with self._changed:
             if self._changed.wait_for(lambda: self._left, _GRACE_SECONDS):
@@ -213,26 +222,38 @@ class Ranks:
         self._on_hang(error)
         os._exit(1)
 
+    def _await_cause(self) -> None:
+        """Wait, after an error, for a rank that was killed: the others have errors by it, often before it is reaped."""
+        self._changed.wait_for(lambda: self._ending or not self._alive(), _CAUSE_SECONDS)
+
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
-        self._gone(rank, process.wait())
+        code = process.wait()
+        with self._changed:
+            if self._own.get(rank) is process:  # else its cell has ended
+                self._gone(rank, code)
 
     def _gone(self, rank: int, code: int) -> None:
-        """Note the end of a rank's process; if that was no end of its function, end in the same way."""
+        """Note the end of a rank's process; if that was no end of its function, end in the same way.
+
+        What follows an error is a consequence of it, but for a death by a signal of a process that is strive's own: its
+        death is the cause of the others' errors.
+        """
         with self._changed:
-            if rank in self._ended or self._errors or self._ending or not code:
+            follows = self._failed and (code > 0 or rank not in self._own)
+            if rank in self._ended or self._ending or follows or not code:
                 self._ended.add(rank)
                 self._changed.notify_all()
                 return
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        log = rank_log(Path(self._start.folder), rank) if self._start else Path()
-        self._say(
-            f"{tail(log)}\nthe process of rank {rank} ended by {how}, and so the cell's others end, too; see {log}"
-        )
-        # What the pool records of a process that dies so, and whether it tries the cell again, holds for any rank.
-        if code < 0:
-            os.kill(os.getpid(), signal.SIGKILL if -code in signals.SIGNALS else -code)
-            time.sleep(_GRACE_SECONDS)
-        os._exit(code & 0xFF or 1)
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            log = rank_log(Path(self._start.folder), rank) if self._start else Path()
+            self._say(
+                f"{tail(log)}\nthe process of rank {rank} ended by {how}, and so the cell's others end, too; see {log}"
+            )
+            # What the pool records of a process that dies so, and whether it tries the cell again, holds for any rank.
+            if code < 0:
+                os.kill(os.getpid(), signal.SIGKILL if -code in signals.SIGNALS else -code)
+                time.sleep(_GRACE_SECONDS)
+            os._exit(code & 0xFF or 1)
 
     def _alive(self) -> set[int]:
         return {*self._own, *self._connected} - self._ended
