@@ -80,6 +80,14 @@ class Study:
         self.launches.append(Launch(process, output))
         return self.launches[-1]
 
+    def sync(self) -> None:
+        """Upload to W&B what is not there yet."""
+        done = subprocess.run(
+            [sys.executable, "-m", "strive", "sync"], cwd=self.folder, env=self.lab.env | self.environ,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+
     def steps(self) -> dict[str, int]:
         """Return {cell's name: steps trained so far, also those that were trained twice}."""
         return {path.name: len(path.read_text().splitlines()) for path in sorted((self.folder / "steps").iterdir())}

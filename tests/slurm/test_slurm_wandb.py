@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def peer(study: Study) -> Iterator[Peer]:
     with Peer() as peer:
-        study.environ |= peer.environ | {"WANDB_MODE": "online"}
+        # A busy machine is no server that is down.
+        study.environ |= peer.environ | {"WANDB_MODE": "online", "WANDB_HTTP_TIMEOUT": "60"}
         yield peer
 
 
@@ -29,11 +30,12 @@ def test_a_preempted_cell_is_one_w_and_b_run_with_each_epoch_once(study: Study, 
     study.release()
     assert launch.ends() == 0, study.told()
     study.is_complete("a")
+    study.sync()  # what the end of a job, which waits only so long, may have left
     (cell,) = [shown for shown in peer.runs.values() if shown.job_type == "train"]
     assert [row["epoch"] for row in cell.history] == [1, 2, 3]
     assert (cell.state, cell.summary["status"]) == ("finished", "done")
-    # Once as the job comes back; and once as the client loses its helper process to the job's SIGTERM.
-    assert 1 <= cell.resumed <= 2
+    # Once as the job comes back; once as the client loses its helper process to the job's SIGTERM; once by sync, if at all.
+    assert 1 <= cell.resumed <= 3
     assert study.records()["a"]["provenance"]["resumes"] == 1
     for path in study.folder.rglob("*"):
         if path.is_file():
