@@ -80,6 +80,7 @@ def labels() -> Labels:
             "train_error": "training images, as trained",
             "train_loss": "training images, as trained",
         },
+        units=dict.fromkeys(("test_loss", "val_loss", "train_loss"), "nats"),
         examples="images",
         data="data.name",
         builder="model.builder",

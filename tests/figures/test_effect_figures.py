@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from allcnn.labels import labels
 from strive.figures.effects import FIGURES, effect_plot, seeds_plot
 from strive.figures.style import DPI, FORMATS, to_bytes
 from strive.statistics.inference import Verdict
@@ -110,7 +111,7 @@ def test_a_condition_without_a_mean_is_a_line_that_says_why(golden: MakeGolden):
 
 def test_a_loss_is_in_nats_not_in_percent_and_points(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3]})
-    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}, value=value_of("test_loss")))
+    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}, value=value_of("test_loss", labels=labels())))
     found = " ".join(texts(figure))
     assert "difference in test loss, nats" in found
     assert "nats, n = 3" in found

@@ -190,7 +190,7 @@ def test_the_paper_s_own_rule_selects_by_test_error_where_a_table_asks_for_it(sw
     assert condition.selection.value == 0.1
 
 
-def test_a_loss_is_shown_in_nats(sweep: Golden):
+def test_a_loss_is_shown_as_it_was_recorded(sweep: Golden):
     # The golden loss is -ln(1 - error): ln 2 for one half.
     sweep.cell({}, 50.0)
     (condition,) = conditions_of(sweep, study_table(value=value_of("test_loss"))).values()

@@ -74,7 +74,7 @@ def test_the_only_metric_is_the_one_to_show(sweep: Foreign):
         sweep.cell({"heads": 2, "seed": seed}, {"val_loss": loss})
     made = summary(sweep)
     assert (made.layout.value.name, made.layout.value.better) == ("val_loss", Better.lower)
-    assert row(markdown(made), "all cells")[1:4] == ["2", "1.38 [1]"[:4], "0.18"]
+    assert row(markdown(made), "all cells")[1:4] == ["2", "1.375", "0.177"]
 
 
 def test_a_returned_number_is_shown_without_a_judgement(sweep: Foreign):
@@ -106,6 +106,18 @@ def test_a_metric_that_is_better_higher_is_judged_so(sweep: Foreign):
     assert "epochs" not in text
 
 
+def test_a_loss_has_the_unit_that_the_sweep_file_gives_it_and_none_by_itself(sweep: Foreign):
+    by_loss = BY_BLEU.replace("bleu", "val_loss")
+    sweep.file, sweep.text = "heads", by_loss
+    made = summary(grid(sweep))
+    assert made.layout.value.title == "val loss"
+    assert "nats" not in markdown(made) + latex(made)
+    sweep.text = by_loss.replace("value: val_loss", "value: val_loss\n  unit: mK²")
+    made = summary(grid(sweep))
+    assert made.layout.value.title == "val loss, mK²"
+    assert "mK²" in markdown(made)
+
+
 def test_markdown_latex_and_csv_say_the_same(sweep: Foreign, tmp_path: Path):
     sweep.file, sweep.text = "heads", BY_BLEU
     made = summary(grid(sweep))
@@ -126,10 +138,9 @@ def test_its_figures_and_its_page_show_what_was_logged(sweep: Foreign):
         figures = draw(made)
         assert figures, name
     labels = [axes.get_ylabel() for axes in FIGURES["curves"](made)[0].axes]
-    assert "training\nloss, nats" in labels
-    assert "validation\nloss, nats" in labels
+    assert {"training\nloss", "validation\nloss"} <= set(labels)
     page = render_report([made], [])
-    assert "Val loss in nats, every 10 steps" in page
+    assert "Val loss, every 10 steps" in page
     assert "heads 4, lr 0.1" in page
     assert "images" not in page.partition("<script")[0]
 

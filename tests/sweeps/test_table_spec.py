@@ -43,7 +43,7 @@ def test_a_table_says_everything_that_decides_its_numbers():
         margin=1.0,
         paper="table3",
     )
-    assert (found.value.better, found.value.percent, found.value.title) == (Better.lower, False, "val loss, nats")
+    assert (found.value.better, found.value.percent, found.value.title) == (Better.lower, False, "val loss")
 
 
 def test_a_baseline_is_spelt_as_records_spell_it():
@@ -71,6 +71,9 @@ def test_where_the_seed_is_a_row_nothing_is_paired_by_it():
         ({"value": "score", "better": "more"}, "table: better must be lower or higher, got 'more'"),
         ({"value": "score", "better": "higher", "scale": "%"}, "table: scale must be one of percent, none, got '%'"),
         ({"better": "higher"}, "table: better is said of a metric: add value: NAME"),
+        ({"value": "val_loss", "unit": 3}, "table: unit must be a text such as nats, got 3"),
+        ({"value": "val_error", "unit": "nats"}, "table: unit: val_error is a share, shown in %: add scale: none"),
+        ({"unit": "nats"}, "table: unit is said of a metric: add value: NAME"),
         ({"scale": "percent"}, "table: scale is said of a metric: add value: NAME"),
         ({"baseline": {"augment.kind": "none"}}, "table: baseline: augment.kind is neither in rows nor in columns"),
         ({"baseline": {"model.variant": "pooled"}}, "table: baseline: model.variant: "),

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
 from strive.results.learning_curves import STEP, columns_of
-from strive.sweeps.labels import ARM
+from strive.sweeps.labels import ARM, Labels
 from strive.sweeps.table_spec import value_of
 from strive.tables.summary import SweepSummary, data_names, steps_text
 
@@ -194,7 +194,7 @@ def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
         sentences.append("\N{MULTIPLICATION SIGN}: it diverged or failed there.")
     if scale.drops:
         sentences.append("Dotted: the learning rate falls.")
-    if scale.step == "epoch":
+    if scale.labels.step == "epoch":
         sentences.append("Training numbers are means over an epoch, with the dropout and augmentation there is.")
     return " ".join(sentences)
 
@@ -246,17 +246,17 @@ def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, colum
     style.plain_ticks(axes.yaxis, logarithmic=low > 0)
     lowest, outer = half == grid.halves - 1 or not grid.stacked, number == 0
     axes.tick_params(labelbottom=lowest, labelleft=outer)
-    axes.set_xlabel(scale.step if lowest else "", labelpad=1)
-    axes.set_ylabel(_axis_label(column) if outer else "", labelpad=3)
+    axes.set_xlabel(scale.labels.step if lowest else "", labelpad=1)
+    axes.set_ylabel(_axis_label(column, scale.labels) if outer else "", labelpad=3)
     for drop in scale.drops:
         axes.axvline(drop, color="#8c8c8c", linewidth=0.7, linestyle=(0, (1, 2)))
     return axes
 
 
-def _axis_label(column: str) -> str:
+def _axis_label(column: str, labels: Labels) -> str:
     """Return the name of a logged number on two lines, with its unit."""
     split, _, rest = column.partition("_")
-    value = value_of(column)
+    value = value_of(column, labels=labels)
     unit = f", {value.own_unit}" if value.own_unit else ""
     if split in _SPLITS and rest:
         return f"{_SPLITS[split]}\n{rest.replace('_', ' ')}{unit}"

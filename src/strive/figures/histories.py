@@ -14,6 +14,7 @@ from strive.cells.metrics import is_share, last_word
 from strive.results.conditions import Condition
 from strive.results.learning_curves import STEP, columns_of, mean_curve, read_curve
 from strive.results.record_row import CONTRADICTORY
+from strive.sweeps.labels import Labels
 from strive.tables.summary import SweepSummary
 
 MOST_LINES = 8  # conditions in one panel; more could not be distinguished
@@ -56,7 +57,7 @@ class Scale:
     limits: Mapping[str, tuple[float, float]]  # {column: (lowest, highest)}; logarithmic if the lowest is above 0
     epochs: int  # the last one
     drops: Sequence[float]  # epochs at which the learning rate falls, possibly fractional
-    step: str = "epoch"  # what a step of the histories is
+    labels: Labels  # the app's words for a step of the histories, and its units
 
 
 def histories_of(sweep: SweepSummary) -> list[ConditionHistory]:
@@ -78,7 +79,7 @@ def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scal
         both = min(low for low, _ in limits.values()), max(high for _, high in limits.values())
         limits = dict.fromkeys(columns, both)
     last = int(max(curve[STEP].max() for curve in curves))
-    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last), step=sweep.loaded.labels.step)
+    return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last), labels=sweep.loaded.labels)
 
 
 def shown(values: pd.Series, column: str) -> pd.Series:

@@ -84,7 +84,7 @@ def learning_curves(sweep: SweepSummary) -> WebFigure | None:
     many = any(len(history.curves) > 1 for history in histories)
     lines_are = "Thin: each cell. Thick: the mean, where all cells are done." if many else "Each line is one cell."
     scale = " The axis is logarithmic." if _logarithmic(span) else ""
-    unit = {"%": " in percent", "nats": " in nats"}.get(value.own_unit, "")
+    unit = f" in {'percent' if value.percent else value.own_unit}" if value.own_unit else ""
     measured = labels.measured.get(value.name)
     on = f" on {measured}" if measured else ""
     panels, styles = series_of(sweep)
@@ -113,7 +113,7 @@ def _value(sweep: SweepSummary, lines: Lines) -> Value | None:
     held_out = [name for name in (f"val_{kind}", shown.name) if name in everywhere]
     wanted = [*held_out, f"train_{kind}", *sorted(everywhere, key=list(known).index), *known]
     names = [name for name in wanted if known.get(name)]
-    return value_of(names[0]) if names else None
+    return value_of(names[0], labels=sweep.loaded.labels) if names else None
 
 
 def _axes(sweep: SweepSummary, value: Value, lines: Lines) -> _Axes:

@@ -80,7 +80,9 @@ def _with_value(table: TableSpec, loaded: Loaded, *, told: bool) -> TableSpec:
 
     told: whether a sweep file lays the table out, so that it can say more. Raises ConfigError if it has to.
     """
-    value = table.value if table.value.name else value_of(_default_metric(loaded))
+    value = table.value if table.value.name else value_of(_default_metric(loaded), labels=loaded.labels)
+    if not value.units:
+        value = replace(value, units=loaded.labels.units.get(value.name, ""))
     if table.value.name and loaded.metrics and value.name not in (*loaded.metrics, *loaded.numbers):
         there = ", ".join(dict.fromkeys((*loaded.metrics, *(name for name in DERIVED if name in loaded.cells))))
         raise ConfigError(f"table: value: no record has {value.name}; they have {there}")
@@ -103,7 +105,7 @@ def _default_metric(loaded: Loaded) -> str:
 
 
 def _digits(value: Value, loaded: Loaded) -> int:
-    """Return how many digits behind the point a value is shown with: two of a percentage or a loss, else enough."""
+    """Return how many digits behind the point a value is shown with: two where it has a unit, else enough."""
     column = metric_column(value.name)
     if value.own_unit or column not in loaded.cells:
         return value.digits

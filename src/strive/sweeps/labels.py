@@ -38,6 +38,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tags: list[str] = []  # of these flat names the values become tags
     options: dict[str, list[str]] = {}  # {group of the config: keys in which its options differ}
     measured: dict[str, str] = {}  # {metric: what it is measured on}, such as test images
+    units: dict[str, str] = {}  # {metric that is no share: its unit}, such as nats
     examples: str = "data"  # what a data set consists of, such as images
     data: str = ""  # key whose value names the data set; "" if there is none
     builder: str = ""  # key whose value names the user's own code

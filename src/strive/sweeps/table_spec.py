@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from strive.cells.metrics import Better, better_of, is_share, last_word
+from strive.cells.metrics import Better, better_of, is_share
 from strive.config import identity
 from strive.sweeps.criterion import Criterion, direction_text, read_better, read_criterion
 from strive.sweeps.design import Design
@@ -15,7 +15,7 @@ from strive.sweeps.sections import Faults, knob_list
 
 __all__ = ["ARM", "TEST_ERROR", "TableSpec", "Value", "read_table", "value_of"]
 
-_KEYS = ("rows", "columns", "value", "better", "scale", "baseline", "pair", "select", "margin", "paper")
+_KEYS = ("rows", "columns", "value", "better", "scale", "unit", "baseline", "pair", "select", "margin", "paper")
 _SCALES = ("percent", "none")
 
 
@@ -26,6 +26,7 @@ class Value:
     name: str  # "" in a sweep file that leaves it to the records
     better: Better | None = None  # None: nobody says, so nothing is judged
     percent: bool = False  # a share in [0, 1], shown in percent
+    units: str = ""  # of a value that is no share, such as nats; "": nobody says
     digits: int = 2  # behind the point
 
     @property
@@ -56,8 +57,8 @@ class Value:
 
     @property
     def own_unit(self) -> str:
-        """Return the unit of the value: %, nats for a loss, "" for any other."""
-        return "%" if self.percent else "nats" if last_word(self.name) == "loss" else ""
+        """Return the unit of the value; "" if nobody says."""
+        return "%" if self.percent else self.units
 
     @property
     def title(self) -> str:
@@ -80,9 +81,10 @@ class Value:
         return "largest" if self.better is Better.higher else "smallest"
 
 
-def value_of(name: str, better: Better | None = None, percent: bool | None = None) -> Value:
-    """Return a metric as a table shows it; what is not given follows from its name."""
-    return Value(name=name, better=better or better_of(name), percent=is_share(name) if percent is None else percent)
+def value_of(name: str, better: Better | None = None, percent: bool | None = None, labels: Labels = PLAIN) -> Value:
+    """Return a metric as a table shows it; what is not given follows from its name, its unit from the app's labels."""
+    percent = is_share(name) if percent is None else percent
+    return Value(name=name, better=better or better_of(name), percent=percent, units=labels.units.get(name, ""))
 
 
 TEST_ERROR = value_of("test_error")
@@ -166,16 +168,26 @@ def _value(entry: Mapping[str, Any], faults: Faults) -> Value:
     if "scale" in entry and scale not in _SCALES:
         faults.add(f"table: scale must be one of {', '.join(_SCALES)}, got {scale!r}")
     better = read_better("table", entry.get("better"), faults)
+    unit = _unit(entry.get("unit", ""), faults)
     percent = scale == "percent" if scale in _SCALES else None
     if not name:
-        for key in ("better", "scale"):
+        for key in ("better", "scale", "unit"):
             if key in entry:
                 faults.add(f"table: {key} is said of a metric: add value: NAME")
         return Value(name="")
     value = value_of(name, better, percent)
     if value.better is None and "better" not in entry:
         faults.add(direction_text("table", name))
-    return value
+    if unit and value.percent:
+        faults.add(f"table: unit: {name} is a share, shown in %: add scale: none if it is not")
+    return replace(value, units=unit)
+
+
+def _unit(value: Any, faults: Faults) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        faults.add(f"table: unit must be a text such as nats, got {value!r}")
+        return ""
+    return value.strip()
 
 
 def _baseline(value: Any, keys: tuple[str, ...], arms: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
