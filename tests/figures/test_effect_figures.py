@@ -111,7 +111,9 @@ def test_a_condition_without_a_mean_is_a_line_that_says_why(golden: MakeGolden):
 
 def test_a_loss_is_in_nats_not_in_percent_and_points(golden: MakeGolden):
     sweep = pairs(golden(), {"strided": [1, 2, 3]})
-    (figure,) = effect_plot(summary_of(sweep, baseline={"model.variant": "base"}, value=value_of("test_loss", labels=labels())))
+    (figure,) = effect_plot(
+        summary_of(sweep, baseline={"model.variant": "base"}, value=value_of("test_loss", labels=labels()))
+    )
     found = " ".join(texts(figure))
     assert "difference in test loss, nats" in found
     assert "nats, n = 3" in found
