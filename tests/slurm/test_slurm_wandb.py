@@ -34,7 +34,7 @@ def test_a_preempted_cell_is_one_w_and_b_run_with_each_epoch_once(study: Study, 
     (cell,) = [shown for shown in peer.runs.values() if shown.job_type == "train"]
     assert [row["epoch"] for row in cell.history] == [1, 2, 3]
     assert (cell.state, cell.summary["status"]) == ("finished", "done")
-    # Once as the job comes back; once as the client loses its helper process to the job's SIGTERM; once by sync, if at all.
+    # Once as the job comes back; once as the client loses its helper process to the job's SIGTERM; once by sync.
     assert 1 <= cell.resumed <= 3
     assert study.records()["a"]["provenance"]["resumes"] == 1
     for path in study.folder.rglob("*"):
