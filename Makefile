@@ -31,9 +31,11 @@ lint: .venv/ready ## ruff and mypy
 test: lint ## every check that CI runs
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
-wheel: .venv/ready ## build dist/strive-*.whl: the plug-in and the command, for other projects
+wheel: ## build dist/strive-*.whl: the plug-in and the command, for other projects
 	rm -rf build dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build
 	@ls dist
 
 ci: ## what CI runs: system packages by apt, then `make test`
