@@ -141,3 +141,18 @@ def test_code_that_trains_the_same_numbers_is_noted_for_any_app(launched: tuple[
     assert other.returncode == 1
     assert "loss: 1.2, now 2.2" in other.stdout
     assert stale()
+
+
+def test_a_multirun_of_several_metrics_is_shown_by_the_one_that_is_asked_for(tmp_path: Path):
+    returned = '{"loss": cfg.lr, "score": 2 * cfg.lr}'
+    (tmp_path / "train.py").write_text(
+        "import hydra\n@hydra.main(version_base=None, config_path=None)\n"
+        f"def main(cfg):\n    return {returned}\nif __name__ == '__main__':\n    main()\n"
+    )
+    started = run(
+        "train.py", "-m", "hydra/sweeper=strive", "hydra/launcher=strive_local", "+lr=1,3", "+seed=0", cwd=tmp_path
+    )
+    assert "--value METRIC" in started.stderr
+    assert "loss, score" in (unclear := run("-m", "strive", "tables", cwd=tmp_path)).stderr
+    assert unclear.returncode == 2
+    assert "lr 1 has the smallest loss" in run("-m", "strive", "tables", "--value", "loss", cwd=tmp_path).stdout

@@ -19,6 +19,7 @@ from strive.report.page import render_report
 from strive.results.load import load_sweep
 from strive.results.table_choice import declared_table
 from strive.sweeps.plan import StoredPlan
+from strive.sweeps.table_spec import value_of
 from strive.tables.costs import cost_table
 from strive.tables.render import footnotes_csv, latex, markdown, tidy_csv
 from strive.tables.summary import SweepSummary, summarise_sweep
@@ -65,8 +66,20 @@ def row(text: str, start: str) -> list[str]:
 
 
 def test_a_table_of_two_metrics_has_to_be_told_which(sweep: Foreign):
-    with pytest.raises(ConfigError, match=r"table: which metric\? The records have val_loss, bleu; say"):
+    with pytest.raises(ConfigError, match=r"which metric\? The records have val_loss, bleu; say --value"):
         summary(grid(sweep))
+    loaded = load_sweep(sweep.name, [sweep.write()])
+    made = summarise_sweep(loaded, value=value_of("val_loss"))
+    assert (made.layout.value.name, made.layout.value.better) == ("val_loss", Better.lower)
+    with pytest.raises(ConfigError, match=r"--value vall: no record has it; they have val_loss, bleu"):
+        summarise_sweep(loaded, value=value_of("vall"))
+
+
+def test_the_metric_of_a_sweep_file_is_not_exchanged_on_the_command_line(sweep: Foreign):
+    sweep.file, sweep.text = "heads", BY_BLEU
+    loaded = load_sweep("heads", [grid(sweep).write()])
+    with pytest.raises(ConfigError, match=r"--value val_loss: the sweep file heads says value: bleu"):
+        summarise_sweep(loaded, value=value_of("val_loss"))
 
 
 def test_the_only_metric_is_the_one_to_show(sweep: Foreign):

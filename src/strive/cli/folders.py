@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from strive import app
+from strive.cells.metrics import Better
 from strive.errors import RecordError, UsageError
 from strive.sweeps.override_syntax import flattened, keys_of
 from strive.sweeps.plan import StoredPlan, plan_folders, plan_name
@@ -69,6 +70,12 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--source",
         metavar="wandb:ENTITY/PROJECT",
         help="read the plans and records that W&B has, instead of folders; wandb:PROJECT: of the key's own entity",
+    )
+    parser.add_argument(
+        "--value", metavar="METRIC", help="the metric to show of sweeps whose file names none, and of plain multiruns"
+    )
+    parser.add_argument(
+        "--better", choices=[each.value for each in Better], help="its direction, where its name does not tell it"
     )
     parser.add_argument(
         "--mix", action="store_true", help="average and compare cells of different code or data, too; tables say so"

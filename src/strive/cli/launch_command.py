@@ -1,6 +1,7 @@
 """The command that launches a sweep again. Imports no torch."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from strive.cli.folders import RUNS
@@ -10,15 +11,27 @@ from strive.sweeps.plan import StoredPlan
 def launch_command(plan: StoredPlan, runs: Path, *more: str, changes: bool = True) -> list[str]:
     """Return the words of the command that launches a plan's cells into a runs folder.
 
-    more: further overrides, which come last. changes: with the overrides of the launch that change the cells.
+    more: further overrides, which come last, in place of the launch's own for their keys. changes: with the overrides
+    of the launch that change the cells.
     """
     if start := plan.start:
         program = ["-m", start["module"]] if start["module"] else [os.path.relpath(start["file"])]
-        return ["python", *program, *start["argv"][1:], *more]
+        return ["python", *program, *_with(start["argv"][1:], more)]
     return [
         *("python", *(plan.program or ["PROGRAM"]), "-m"),
         *([f"sweeps={plan.file}"] if plan.file else []),
-        *(plan.changes if changes else []),
-        *more,
+        *_with(plan.changes if changes else [], more),
         *([] if runs == RUNS or any(text.startswith("runs=") for text in more) else [f"runs={runs}"]),
     ]
+
+
+def _with(words: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return words of a command line with further overrides; one of a key that `+` has brought in brings it in, too."""
+    own = {_key(text) for text in more}
+    added = {_key(word) for word in words if word.startswith("+")}
+    kept = [word for word in words if "=" not in word or _key(word) not in own]
+    return [*kept, *(f"+{text}" if _key(text) in added else text for text in more)]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from strive.cells.ledger import add_to_ledger, read_ledger
+from strive.cells.metrics import Better
 from strive.cli.folders import asked_for, named
 from strive.errors import LoadError, UsageError
 from strive.results.comparisons import Looked, scored
 from strive.results.load import load_sweep
 from strive.results.table_choice import UnclearValueError
 from strive.sweeps.plan import plan_folders, runs_folder
+from strive.sweeps.table_spec import Value, value_of
 from strive.tables.summary import SweepSummary, compared, summarise_sweep, with_looked
 from strive.trackers.source import WandbSource, open_source
 
@@ -23,7 +25,7 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
 
     Raises UsageError and LoadError for a sweep or a folder that is not there, ConfigError for a faulty sweep file.
     """
-    source = _source(options)
+    source, value = _source(options), _value(options)
     asked = asked_for(options, source.folder if source else None)
     by_name = bool(asked.sweeps or asked.overrides)
     names = named(asked, plan_folders(asked.folders))
@@ -46,7 +48,7 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
                 source.fetch_curves(loaded.cells["cell"])
                 loaded = load_sweep(name, asked.folders)  # with what its records can be compared with now
             try:
-                sweeps.append(summarise_sweep(loaded, mix=options.mix))
+                sweeps.append(summarise_sweep(loaded, mix=options.mix, value=value))
             except UnclearValueError as error:
                 if by_name:
                     raise
@@ -92,6 +94,14 @@ def named_contradictions(sweeps: Sequence[SweepSummary]) -> bool:
     texts = [f"{sweep.loaded.name}: {text}" for sweep in sweeps for text in sweep.contradictions]
     print("".join(f"contradicted: {text}\n" for text in texts), end="", file=sys.stderr)
     return bool(texts)
+
+
+def _value(options: argparse.Namespace) -> Value | None:
+    if options.value is None:
+        if options.better:
+            raise UsageError(f"--better {options.better}: of which metric? Add --value NAME")
+        return None
+    return value_of(options.value, Better(options.better) if options.better else None)
 
 
 def _source(options: argparse.Namespace) -> WandbSource | None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from strive import signals
 from strive.cells import records
+from strive.cells.metrics import main_metric
 from strive.cells.records import Record
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
@@ -223,7 +224,9 @@ def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
             f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "
             + "\n  ".join(lines)
         )
-    CONSOLE.print(f"tables with statistics: strive tables {plan.sweep}{runs_option(plan.runs)}")
+    metrics = {name: value for record in finished.values() for name, value in record.metrics.items()}
+    which = " --value METRIC" if len(metrics) > 1 and not (plan.file or main_metric(metrics)) else ""
+    CONSOLE.print(f"tables with statistics: strive tables {plan.sweep}{which}{runs_option(plan.runs)}")
 
 
 _ROWS = 200  # rows of the table on the terminal

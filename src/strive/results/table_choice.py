@@ -32,19 +32,22 @@ class UnclearValueError(ConfigError):
     """The records have several metrics, and nobody says which one to show."""
 
 
-def declared_table(loaded: Loaded, sweeps: Path | None = None) -> TableSpec:
+def declared_table(loaded: Loaded, sweeps: Path | None = None, value: Value | None = None) -> TableSpec:
     """Return the layout of a sweep's table.
 
     Uses the current sweep file if it still declares the plan's cells, so that a corrected table needs no
     training. Otherwise uses the file's text in the plan, since the file may have moved. A knob that only the
-    command line varies becomes a row. sweeps: folder of the sweep files; None: the app's.
+    command line varies becomes a row. sweeps: folder of the sweep files; None: the app's. value: the metric to show
+    where no sweep file names one.
 
-    Raises ConfigError with all faults of the file.
+    Raises ConfigError with all faults of the file, and for a value beside that of a sweep file.
     """
     declared = _declared(loaded, sweeps or sweep_files())
     table = _in_columns(declared, loaded) if declared is not None else None
     if table is None or not set(table.keys) <= set(loaded.cells.columns):
         table = _default(loaded)
+    if value is not None:
+        table = _with_asked(table, value, loaded)
     told = declared is not None and (bool(declared.value.name) or declared.design is None)
     table = _with_value(replace(table, labels=loaded.labels), loaded, told=told)
     added = split_further(loaded, table)
@@ -75,6 +78,21 @@ def _pair(table: TableSpec, loaded: Loaded) -> tuple[str, ...]:
     return (loaded.plan.seed,) if table.pair == ("seed",) else table.pair
 
 
+def _with_asked(table: TableSpec, value: Value, loaded: Loaded) -> TableSpec:
+    if table.value.name:
+        raise ConfigError(
+            f"--value {value.name}: the sweep file {loaded.file} says value: {table.value.name}, and its margin and"
+            " looks are of that; say another one there, or leave out --value"
+        )
+    if loaded.metrics and value.name not in (*loaded.metrics, *loaded.numbers):
+        raise ConfigError(f"--value {value.name}: no record has it; they have {_metrics(loaded)}")
+    return replace(table, value=value)
+
+
+def _metrics(loaded: Loaded) -> str:
+    return ", ".join(dict.fromkeys((*loaded.metrics, *(name for name in DERIVED if name in loaded.cells))))
+
+
 def _with_value(table: TableSpec, loaded: Loaded, *, told: bool) -> TableSpec:
     """Return the layout with its metric: the file's, or else the one that stands for a result.
 
@@ -84,8 +102,7 @@ def _with_value(table: TableSpec, loaded: Loaded, *, told: bool) -> TableSpec:
     if not value.units:
         value = replace(value, units=loaded.labels.units.get(value.name, ""))
     if table.value.name and loaded.metrics and value.name not in (*loaded.metrics, *loaded.numbers):
-        there = ", ".join(dict.fromkeys((*loaded.metrics, *(name for name in DERIVED if name in loaded.cells))))
-        raise ConfigError(f"table: value: no record has {value.name}; they have {there}")
+        raise ConfigError(f"table: value: no record has {value.name}; they have {_metrics(loaded)}")
     if told and value.better is None:
         raise ConfigError(direction_text("table", value.name))
     margin = table.margin if value.better is not None else 0.0  # without a direction nothing is a loss
@@ -100,7 +117,8 @@ def _default_metric(loaded: Loaded) -> str:
     if not names:
         return TEST_ERROR.name if TEST_ERROR.name in loaded.labels.measured else "objective"
     raise UnclearValueError(
-        f"table: which metric? The records have {', '.join(names)}; say `table: {{value: NAME}}` in the sweep file"
+        f"which metric? The records have {', '.join(names)};"
+        " say --value NAME, or `table: {value: NAME}` in a sweep file"
     )
 
 

@@ -66,12 +66,13 @@ class SweepSummary:
     looked: Looked | None = None  # what was looked at in its folder so far; None if nobody has counted
 
 
-def summarise_sweep(loaded: Loaded, *, mix: bool = False) -> SweepSummary:
-    """Return the summary of a sweep. mix: also average and compare cells of different code or images.
+def summarise_sweep(loaded: Loaded, *, mix: bool = False, value: Value | None = None) -> SweepSummary:
+    """Return the summary of a sweep. mix: also average and compare cells of different code or images. value: the metric
+    to show where no sweep file names one.
 
     Raises ConfigError for a faulty sweep file, PublishedError for a table that is not in paper.yaml.
     """
-    table = declared_table(loaded)
+    table = declared_table(loaded, value=value)
     checked = file_check(loaded)
     loaded = not_believed(with_metrics(loaded, table.value.name), checked.whole)
     conditions = conditions_of(loaded, table, mix=mix)
