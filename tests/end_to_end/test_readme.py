@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+import runpy
 import shlex
 import tarfile
 from pathlib import Path
@@ -185,8 +186,7 @@ def test_no_link_in_the_pages_is_broken():
             assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_the_page_of_keys_is_what_the_code_says():
-    import runpy
-
-    page = runpy.run_path(str(ROOT / "docs" / "make_config_page.py"))["page"]()
-    assert page == (ROOT / "docs" / "config.md").read_text(), "run: python docs/make_config_page.py"
+@pytest.mark.parametrize("name", ["config", "reference"])
+def test_a_page_that_is_made_from_the_code_says_what_the_code_says(name: str):
+    page = runpy.run_path(str(ROOT / "docs" / f"make_{name}_page.py"))["page"]()
+    assert page == (ROOT / "docs" / f"{name}.md").read_text(), f"run: python docs/make_{name}_page.py"
