@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from machine import machine
 
-from strive.statistics.looks import LookDesign, interval, replay
+from strive.look_design import LookDesign
+from strive.statistics.looks import interval, replay
 
 LINES, BASELINES, MARGIN = 9, 3, 0.5
 BASELINE_OF = np.arange(LINES) % BASELINES

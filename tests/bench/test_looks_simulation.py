@@ -4,7 +4,7 @@ import looks_simulation as simulation
 import numpy as np
 import pytest
 
-from strive.statistics.looks import LookDesign
+from strive.look_design import LookDesign
 
 DESIGN = LookDesign(looks=(3, 6))
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
+from strive.look_design import LookDesign
 from strive.statistics.boundaries import critical_value, weights
 from strive.statistics.inference import Verdict, difference, judge, simultaneous
 from strive.statistics.looks import (
     Line,
     LineVerdict,
-    LookDesign,
     interval,
     largest_death_rate,
     replay,
@@ -42,19 +42,7 @@ def one(design: LookDesign, values: Sequence[float | None], dead: Sequence[int] 
     return found
 
 
-# --- the design
-
-
-@pytest.mark.parametrize("looks", [(), (1, 5), (5, 5), (8, 5), (5, 8.0), (True, 5), tuple(range(2, 23))])
-def test_looks_that_are_no_ascending_numbers_of_seeds_are_refused(looks: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"looks must be 1 to 20 ascending numbers of seeds, each at least 2"):
-        LookDesign(looks=looks)
-
-
-@pytest.mark.parametrize(("key", "value"), [("alpha", 0.0), ("alpha", 0.6), ("shape", -0.1), ("shape", 0.6)])
-def test_an_illegal_level_or_shape_is_refused_with_what_is_legal(key: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"{key} must be from .* to .*, got {value}"):
-        LookDesign(looks=(5, 8), alpha=value if key == "alpha" else 0.05, shape=value if key == "shape" else 0.25)
+# --- what is given
 
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, math.nan, math.inf])

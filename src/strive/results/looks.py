@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from strive.errors import ConfigError
+from strive.look_design import LookDesign
 from strive.results.code_versions import versions
 from strive.results.conditions import (
     Condition,
@@ -26,9 +27,8 @@ from strive.results.fixed_looks import FixedLine, FixedLooks
 from strive.results.line_look import LineLook
 from strive.results.load import Loaded
 from strive.statistics.inference import Difference, Judgement, Verdict, cut
-from strive.statistics.looks import Line, LookDesign, verdicts
+from strive.statistics.looks import Line, verdicts
 from strive.sweeps.labels import CONFIG
-from strive.sweeps.looks import LookSpec
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec
 
 _RANK = " rank"  # a column that no cell has
@@ -38,7 +38,7 @@ _RANK = " rank"  # a column that no cell has
 class _Lines:
     """The lines of a table with looks, and all cells of its conditions."""
 
-    spec: LookSpec
+    design: LookDesign
     layout: TableSpec
     mix: bool  # also compare cells of several versions
     column: str  # of the seeds
@@ -112,7 +112,7 @@ def _lines(loaded: Loaded, layout: TableSpec, *, mix: bool) -> _Lines:
     conditions = alone(loaded, layout, mix=mix)
     column = f"{CONFIG}{loaded.plan.seed}" if f"{CONFIG}{loaded.plan.seed}" in loaded.cells else loaded.plan.seed
     lines = _Lines(
-        spec=layout.looks,
+        design=layout.looks,
         layout=layout,
         mix=mix,
         column=column,
@@ -133,7 +133,7 @@ def _baselines(conditions: Sequence[Condition], layout: TableSpec) -> list[tuple
 
 def _check(lines: _Lines) -> None:
     """Raise ConfigError if the cells do not go with the looks."""
-    looks, column, seeds = lines.spec.looks, lines.column, lines.seeds
+    looks, column, seeds = lines.design.looks, lines.column, lines.seeds
     if len(seeds) < looks[-1]:
         raise ConfigError(
             f"seeds: the last of looks {list(looks)} needs {looks[-1]} seeds, and the sweep has {len(seeds)}; give the"
@@ -159,12 +159,12 @@ def _check(lines: _Lines) -> None:
 
 
 def _declared(lines: _Lines) -> FixedLooks:
-    last, value = lines.spec.looks[-1], lines.layout.value
+    last, value = lines.design.looks[-1], lines.layout.value
     cells = {ref: list(lines.cells(ref, last)) for ref in lines.conditions}
     return FixedLooks(
-        looks=list(lines.spec.looks),
-        alpha=lines.spec.alpha,
-        shape=lines.spec.shape,
+        looks=list(lines.design.looks),
+        alpha=lines.design.alpha,
+        shape=lines.design.shape,
         margin=lines.layout.margin,
         metric=value.name,
         better=value.better.value if value.better else "",
@@ -213,10 +213,11 @@ def _withheld(condition: Condition, why: str) -> Condition:
 
 def _judged(lines: _Lines, step: float) -> list[Condition]:
     """Replay all looks, and return each condition with the cells of its newest one. step: of _resolution."""
-    design = LookDesign(looks=lines.spec.looks, alpha=lines.spec.alpha, shape=lines.spec.shape)
     pairs = [_line(lines, own, other) for own, other in lines.baselines.items()]
-    replayed = verdicts(design, pairs, lines.layout.margin, step)
-    looked = {ref: LineLook(line=line, looks=design.looks) for ref, line in zip(lines.baselines, replayed, strict=True)}
+    replayed = verdicts(lines.design, pairs, lines.layout.margin, step)
+    looked = {
+        ref: LineLook(line=line, looks=lines.design.looks) for ref, line in zip(lines.baselines, replayed, strict=True)
+    }
     shown, needed = dict[str, int](), dict[str, int]()
     for ref, state in looked.items():
         for each in (ref, lines.baselines[ref]):
@@ -226,7 +227,7 @@ def _judged(lines: _Lines, step: float) -> list[Condition]:
     for ref in lines.conditions:
         condition = lines.with_first(ref, shown[ref])
         condition = replace(
-            condition, needed=lines.cells(ref, needed[ref]), first_look=lines.cells(ref, lines.spec.looks[0])
+            condition, needed=lines.cells(ref, needed[ref]), first_look=lines.cells(ref, lines.design.looks[0])
         )
         found.append(_with_look(lines, condition, looked[ref]) if ref in looked else condition)
     return found
@@ -238,13 +239,13 @@ def _line(lines: _Lines, own: str, other: str) -> Line:
     None from the look on at which its cells are of several versions of code or data.
     """
     usable = 0
-    for number in lines.spec.looks:
+    for number in lines.design.looks:
         if not lines.mix and _mixed(lines, own, other, number):
             break
         usable = number
     ours, theirs = (_by_seed(lines, ref) for ref in (own, other))
     differences, dead = list[float | None](), list[bool]()
-    for at, seed in enumerate(map(json.dumps, lines.seeds[: lines.spec.looks[-1]])):
+    for at, seed in enumerate(map(json.dumps, lines.seeds[: lines.design.looks[-1]])):
         values, others = ours[seed].values, theirs[seed].values
         there = at < usable and bool(values) and values.keys() == others.keys()
         total = math.fsum(values[key] - others[key] for key in values) if there else 0.0
@@ -294,7 +295,7 @@ def _resolution(lines: _Lines) -> float:
         tested = {int(number) for each in lines.conditions.values() for number in each.cells["num_tested"].dropna()}
         if tested:
             return value.factor / min(tested)
-    first = set(map(json.dumps, lines.seeds[: lines.spec.looks[0]]))
+    first = set(map(json.dumps, lines.seeds[: lines.design.looks[0]]))
     of_all = [_by_seed(lines, ref).items() for ref in lines.conditions]
     return _common_step(
         [each for seeds in of_all for seed, of in seeds if seed in first for each in of.values.values()]

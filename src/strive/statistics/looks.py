@@ -18,38 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # type: ignore[import-untyped]
 
+from strive.look_design import LookDesign
 from strive.statistics.boundaries import critical_value, repeated_p, weights
 from strive.statistics.inference import LEVEL, Verdict, holm, summarise
 
-MOST_LOOKS = 20  # these take eight seconds to prepare, ten looks two, five less than one
 FUTILE = 0.1  # a line is left alone if its chances of either verdict are below this
 SMALLEST_SPREAD = 1e-9  # of the margin or the largest difference: a smaller sd is rounding
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LookDesign:
-    """When a table is looked at, and with what level in all. Raises ValueError for illegal values."""
-
-    looks: tuple[int, ...]  # seeds at each look, ascending, each at least 2
-    alpha: float = 0.05  # two-sided, over all looks and lines: alpha / 2 for each of the two verdicts
-    shape: float = 0.25  # 0: early looks hardly reject (O'Brien-Fleming type); 0.5: one level for all (Pocock type)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        numbers = all(isinstance(n, int) and not isinstance(n, bool) for n in self.looks)
-        ascending = numbers and all(one < other for one, other in zip(self.looks, self.looks[1:], strict=False))
-        if not ascending or not 1 <= len(self.looks) <= MOST_LOOKS or self.looks[0] < 2:
-            raise ValueError(
-                f"looks must be 1 to {MOST_LOOKS} ascending numbers of seeds, each at least 2, such as [5, 8, 12, 20];"
-                f" got {list(self.looks)}"
-            )
-        if not 1e-6 <= self.alpha <= 0.5:
-            raise ValueError(f"alpha must be from 1e-6 to 0.5, got {self.alpha!r}")
-        if not 0 <= self.shape <= 0.5:
-            raise ValueError(f"shape must be from 0 (O'Brien-Fleming type) to 0.5 (Pocock type), got {self.shape!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

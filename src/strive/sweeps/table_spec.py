@@ -7,10 +7,10 @@ from typing import Any
 
 from strive.cells.metrics import Better, better_of, is_share
 from strive.config import identity
+from strive.look_design import LookDesign
 from strive.sweeps.criterion import Criterion, direction_text, read_better, read_criterion
 from strive.sweeps.design import Design
 from strive.sweeps.labels import ARM, PLAIN, Labels
-from strive.sweeps.looks import LookSpec
 from strive.sweeps.sections import Faults, knob_list
 
 __all__ = ["ARM", "TEST_ERROR", "TableSpec", "Value", "read_table", "value_of"]
@@ -104,7 +104,7 @@ class TableSpec:
     margin: float = 0.0  # a loss up to this is negligible, in percentage points or the value's unit; 0: not given
     paper: str = ""  # the table of published numbers that it corresponds to
     labels: Labels = PLAIN  # of the plan
-    looks: LookSpec | None = None  # at how many seeds its lines are looked at; None: at all of them, once
+    looks: LookDesign | None = None  # at how many seeds its lines are looked at; None: at all of them, once
     design: Design | None = None  # of the sweep file; None if it has no components
 
     @property
