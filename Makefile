@@ -40,7 +40,7 @@ wheel: ## build dist/strive-*.whl: the plug-in and the command, for other projec
 
 ci: ## what CI runs: system packages by apt, then `make test`
 	$(SUDO) apt-get update -q
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge slurmdbd mariadb-server chromium texlive-latex-base texlive-latex-recommended poppler-utils
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git g++ python3-dev python3-venv slurmctld slurmd slurm-client munge slurmdbd mariadb-server chromium texlive-latex-base texlive-latex-recommended texlive-science poppler-utils
 	$(MAKE) test
 
 same-code: .venv/ready ## train at the commits of src/strive/code/same_code.json again: the same weights? minutes

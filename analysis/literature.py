@@ -37,11 +37,20 @@ class _Ours:
 
 
 def comparison_tables(sweeps: Sequence[SweepSummary]) -> list[Table]:
-    """Return every comparison of the paper; what the sweeps have in the paper's set-up stands below its own row.
+    """Return the paper's comparisons on images that a sweep trained with; what is in its set-up stands below its row.
 
-    A sweep counts if its sweep file names the paper's table (`table: {paper: NAME}`) and shows test errors.
+    A sweep's value counts if its sweep file names the paper's table (`table: {paper: NAME}`) and shows test errors.
     """
-    return [_table(entry, _unique(_ours(entry, sweeps))) for entry in content()["comparison"]]
+    cells = [cell for sweep in sweeps for each in sweep.conditions for cell in each.cells.to_dict("records")]
+    entries = [entry for entry in content()["comparison"] if any(fits(cell, _images(entry)) for cell in cells)]
+    return [_table(entry, _unique(_ours(entry, sweeps))) for entry in entries]
+
+
+def _images(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return {key: value} of the cells that train with a comparison's images, augmented as there."""
+    ours = entry["ours"]
+    augmented = {key: value for key, value in ours["when"].items() if key.startswith("augment.")}
+    return {"data.name": content()["tables"][ours["table"]]["data"]} | augmented
 
 
 def _ours(entry: dict[str, Any], sweeps: Sequence[SweepSummary]) -> Iterator[_Ours]:

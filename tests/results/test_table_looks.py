@@ -137,7 +137,7 @@ def test_cells_that_no_look_needs_are_no_holes_and_one_that_a_look_needs_is(swee
     )
     (holes,) = [table for table in summary.tables if table.name == "holes"]
     assert len(holes.rows) == 1
-    assert "23 of 32 cells done, 8 not needed by the looks" in summary.tables[0].caption
+    assert "23 of 32 cells done, 8 not needed by the looks" in summary.tables[0].aside
     assert summary.answer == (
         "Against variant base, where a loss of up to 0.5 points counts as none, looked at with 3, 5 and 8 seeds: loss"
         " ruled out for variant ConvPool (look 3 of 3, n = 8); loss shown for variant Strided (look 1 of 3, n = 3);"

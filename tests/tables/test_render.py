@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from rich.cells import cell_len
 
 from strive.plain_text import one_line
+from strive.tables.latex_floats import PACKAGES
 from strive.tables.render import footnotes_csv, latex, latex_tables, markdown, markdown_tables, tidy_csv
 from strive.tables.table import Column, Entry, Row, Table
 
@@ -168,11 +170,15 @@ needs_latex = pytest.mark.skipif(
 )
 
 
-def _compiled(folder: Path, body: str, options: str = "") -> tuple[str, str, str]:
-    """Compile an article that loads booktabs alone; return its text, pdflatex's log and the fonts of the PDF."""
-    preamble = rf"\documentclass{options}{{article}}" + "\n" + r"\usepackage{booktabs}" + "\n" + r"\begin{document}"
-    lists = r"\listoftables \clearpage"
-    (folder / "paper.tex").write_text("\n".join([preamble, lists, body, r"\end{document}"]), encoding="utf-8")
+ONE = r"\documentclass{article}"
+TWO = r"\documentclass[twocolumn]{article}\usepackage[textwidth=6.875in,columnsep=0.275in,textheight=9in]{geometry}"
+in_both = pytest.mark.parametrize("preamble", [ONE, TWO], ids=["one column", "two columns"])
+
+
+def _compiled(folder: Path, body: str, preamble: str = ONE) -> tuple[str, str, str]:
+    """Compile a document with the packages that tables need; return its text, pdflatex's log and the PDF's fonts."""
+    preamble = "\n".join([preamble, PACKAGES, r"\begin{document}", r"\listoftables \clearpage"])
+    (folder / "paper.tex").write_text("\n".join([preamble, body, r"\end{document}"]), encoding="utf-8")
     command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     for _ in range(2):  # the second reads back what \caption wrote
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
@@ -191,13 +197,14 @@ def _flaws(log: str) -> list[str]:
 
 
 @needs_latex
-def test_nasty_text_compiles_with_booktabs_alone_and_fits_the_page(tmp_path: Path) -> None:
+@in_both
+def test_nasty_text_compiles_and_fits_the_page(preamble: str, tmp_path: Path) -> None:
     rows: list[list[str | Entry]] = [[text, Entry(text=text, bold=True), Entry(text=text, hole=True)] for text in NASTY]
     table = _table(rows, notes=tuple(NASTY), caption=" ".join(NASTY))
     summary = _summary(table, title=NASTY[0], answer=NASTY[9], question=NASTY[10], notes=NASTY, problems=NASTY)
     body = latex(summary)
     assert body.isascii() or all(line.startswith("%") for line in body.splitlines() if not line.isascii())
-    text, log, fonts = _compiled(tmp_path, body)
+    text, log, fonts = _compiled(tmp_path, body, preamble)
     assert _flaws(log) == []
     for shown in ("<script>alert(1)</script>", r"back\slash\|", r"\input{/etc/passwd}", "[U+6570]", "[3]", "“q”"):
         assert shown in text
@@ -206,26 +213,33 @@ def test_nasty_text_compiles_with_booktabs_alone_and_fits_the_page(tmp_path: Pat
 
 
 @needs_latex
-@pytest.mark.parametrize(("columns", "rows"), [(5, 12), (12, 12), (30, 4), (4, 200)])
-def test_wide_and_long_tables_fit_the_page_and_lose_nothing(columns: int, rows: int, tmp_path: Path) -> None:
+@in_both
+@pytest.mark.parametrize(("columns", "rows"), [(5, 12), (12, 12), (4, 200)])
+def test_wide_and_long_tables_fit_the_page_and_lose_nothing(
+    columns: int, rows: int, preamble: str, tmp_path: Path
+) -> None:
     cells = [[f"ConvPool-CNN-{i}", *(f"{i}.{j:02}" for j in range(1, columns))] for i in range(1, rows + 1)]
-    text, log, _ = _compiled(tmp_path, latex_tables([_table(cells)]))
+    text, log, _ = _compiled(tmp_path, latex_tables([_table(cells)]), preamble)
     assert _flaws(log) == []
     words = set(text.split())
     assert {cell for row in cells for cell in row} <= words
 
 
 @needs_latex
-def test_words_without_an_end_break(tmp_path: Path) -> None:
+@in_both
+def test_words_without_an_end_break(preamble: str, tmp_path: Path) -> None:
     long = "x" * 300
-    text, log, _ = _compiled(tmp_path, latex_tables([_table([[long, long, long]], [long, long, long])]))
+    text, log, _ = _compiled(tmp_path, latex_tables([_table([[long, long, long]], [long, long, long])]), preamble)
     assert _flaws(log) == []
     assert text.count("x") >= 6 * 300
 
 
 @needs_latex
-def test_the_papers_comparisons_compile(tmp_path: Path) -> None:
-    text, log, _ = _compiled(tmp_path, latex_tables(comparison_tables([])), "[11pt,a4paper]")
+@in_both
+def test_the_papers_comparisons_compile(preamble: str, tmp_path: Path) -> None:
+    cells = pd.DataFrame([{"data.name": "cifar100"}])
+    trained: Any = SimpleNamespace(conditions=[SimpleNamespace(cells=cells)], layout=SimpleNamespace(paper=""))
+    text, log, _ = _compiled(tmp_path, latex_tables(comparison_tables([trained])), preamble)
     assert _flaws(log) == []
     assert "ALL-CNN-C, the paper" in text
 
@@ -244,13 +258,45 @@ def test_the_picture_of_a_table_has_ink_inside_the_margins_alone(tmp_path: Path)
     assert inked.max() <= 481
 
 
-def test_a_table_has_caption_label_and_a_line_that_leads_to_its_cells() -> None:
-    text = latex(_summary(_table([["A", "-0.42"], ["B", "-"]], caption="On 50% of it.")))
+def _tex(*entries: Entry, **more: Any) -> str:
+    """One row of a table as LaTeX, with the type of its last column."""
+    text = latex_tables([_table([list(entries)], **more)])
+    kinds = re.search(r"begin{tabular}{@{}(.*)@{}}\n", text)
+    row = re.search(r"midrule\n((?:.|\n)*?)\n *.bottomrule", text)
+    assert kinds is not None
+    assert row is not None
+    return f"{kinds[1]}: {' '.join(row[1].split())}"
+
+
+def test_numbers_are_siunitx_s_with_their_spread_marks_and_small_print_behind() -> None:
+    name = Entry(text="A")
+    assert _tex(name, Entry(text="14,362")) == r"lS[table-format=5]: A & 14362 \\"
+    assert _tex(name, Entry(text="<0.001")) == r"lS[table-format=<1.3]: A & <0.001 \\"
+    assert _tex(name, Entry(text="-3.36")) == r"lS[table-format=-1.2]: A & -3.36 \\"
+    assert r": A & \bfseries 9.08{${}\pm{}0.20$} \\" in _tex(name, Entry(text="9.08 ± 0.20", bold=True))
+    assert _tex(name, Entry(text="9.08 ± 0.20\u2217 (10.2)")).endswith(
+        r"A & 9.08{${}\pm{}0.20$$^{\ast}$} \\ & {\scriptsize (10.2)} \\"
+    )
+    assert r"{$^{\bullet}$}" in _tex(name, Entry(text="+4.00", mark="•"))
+    assert r"{\color[gray]{0.5}}9.08" in _tex(name, Entry(text="9.08", partial=True))
+
+
+def test_the_reason_of_a_hole_and_what_else_is_no_number_stand_below_with_a_letter() -> None:
+    text = latex_tables([_table([["A", "1.0", Entry(text="1 missing", hole=True)], ["B", "2.0, 1 of 3 dead", "3.0"]])])
+    assert r"A & 1.0 & {\textendash$^{\mathrm{b}}$} \\" in text
+    assert r"B & 2.0{$^{\mathrm{a}}$} & 3.0 \\" in text
+    assert r"$^{\mathrm{a}}$\,1 of 3 dead. $^{\mathrm{b}}$\,1 missing." in text
+
+
+def test_a_table_has_caption_and_label_and_comments_name_packages_and_cells() -> None:
+    text = latex(_summary(_table([["A", "-0.42"], ["B", "-"]], caption="On 50% of it."), problems=("a hole",)))
     assert r"\caption[Test error]{Test error. On 50\% of it.}" in text
     assert r"\label{tab:table3-errors}" in text
-    assert r"    A & \ensuremath{-}0.42 \\ % cells [1]" in text
-    assert r"    B & \textendash{} \\ % cells [2]" in text
-    assert r"\usepackage{booktabs}" in text.splitlines()[2]
+    assert r"    B & {\textendash} \\" in text
+    comments = [line for line in text.splitlines() if line.startswith("%")]
+    assert PACKAGES in comments[-1]
+    assert "table3.cells.csv" in comments[-1]
+    assert "a hole" in comments[-2]
 
 
 def test_a_hyphen_in_a_name_is_no_minus() -> None:
@@ -258,21 +304,15 @@ def test_a_hyphen_in_a_name_is_no_minus() -> None:
     assert r"ALL-CNN-3 & 2026-11-20 & \ensuremath{-}1.0 to \ensuremath{-}0.5" in text
 
 
-def test_rules_stand_between_groups_and_the_best_is_bold() -> None:
-    rows = (
-        Row(entries=(Entry(text="A"), Entry(text="9.1", bold=True)), rule=True),
-        Row(entries=(Entry(text="B"), Entry(text="9.2")), rule=True),
-    )
+def test_space_stands_between_groups() -> None:
+    rows = tuple(Row(entries=(Entry(text=name), Entry(text="9.1")), rule=True) for name in "AB")
     table = Table(name="t", title="T", caption="", columns=(Column(title="n"), Column(title="e")), rows=rows)
     lines = [line.strip() for line in latex_tables([table]).splitlines()]
     start = lines.index(r"\toprule")
-    assert lines[start : start + 7] == [
+    assert [line for line in lines[start:] if line[:1] == "\\"][:4] == [
         r"\toprule",
-        r"n & e \\",
         r"\midrule",
-        r"A & \textbf{9.1} \\",
-        r"\midrule",
-        r"B & 9.2 \\",
+        r"\addlinespace",
         r"\bottomrule",
     ]
 
@@ -286,15 +326,30 @@ def test_the_notes_of_a_table_in_parts_stand_once() -> None:
     assert len(labels) == len(set(labels)) == text.count(r"\begin{table}")
 
 
-def test_a_column_that_latex_does_not_print_is_named_and_stays_in_markdown() -> None:
-    wide: Any = SimpleNamespace(title="in interval", numeric=False, help="whether it lies in it", latex=False)
-    row = Row(entries=(Entry(text="A"), Entry(text="yes")))
-    table = Table(name="t", title="T", caption="", columns=(Column(title="net"), wide), rows=(row,))
+def test_a_wide_table_is_for_both_columns_of_a_page_and_a_compact_one_for_one() -> None:
+    assert r"\begin{table*}" in latex_tables([_table([["ConvPool-CNN-C", *["12.34"] * 11]])])
+    assert r"\begin{table}" in latex_tables([_table([["Base A", *["30.13 ± 1.21"] * 4]])])
+
+
+def test_the_spread_is_in_the_column_of_the_mean_and_a_column_not_for_paper_is_left_out() -> None:
+    columns = (
+        Column(title="net", numeric=False),
+        Column(title="n"),
+        Column(title="error"),
+        Column(title="sd", spread=True),
+        Column(title="in interval", numeric=False, help="whether it lies in it", latex=False),
+    )
+    rows = tuple(Row(entries=tuple(Entry(text=each) for each in ("A", "3", "9.1", sd, "yes"))) for sd in ("0.20", "-"))
+    table = Table(name="t", title="T", caption="Here.", columns=columns, rows=rows, aside="On my laptop.")
     text = latex_tables([table])
-    assert "% Of the next table the CSV has these, too: in interval\n" in text
-    assert "yes" not in text
-    assert "lies in it" not in text
+    assert r"A & 9.1{${}\pm{}0.20$} \\" in text
+    assert r"A & 9.1 \\" in text
+    assert "n = 3 in each line." in text
+    for hidden in ("yes", "lies in it", "laptop"):
+        assert hidden not in text
     assert "| yes " in markdown_tables([table])
+    assert "On my laptop." in markdown_tables([table])
+    assert latex_tables([replace(table, latex=False)]).count("table") == 0
 
 
 # CSV

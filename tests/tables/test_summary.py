@@ -35,7 +35,7 @@ def names(summary: SweepSummary) -> list[str]:
 def test_a_complete_factorial_sweep_has_errors_differences_and_effects(sweep: Golden):
     full(sweep)
     summary = summary_of(sweep)
-    assert names(summary) == ["errors", "differences", "effects", "levels"]
+    assert names(summary) == ["overview", "errors", "differences", "effects", "levels"]
     assert summary.effects is not None
     assert summary.problems == ()
 
@@ -44,7 +44,7 @@ def test_one_hole_takes_the_effects_and_is_told_in_three_places(sweep: Golden):
     full(sweep)
     sweep.cell({"model.base": "b", "model.variant": "strided", "seed": 3}, None)
     summary = summary_of(sweep)
-    assert names(summary) == ["errors", "differences", "holes"]
+    assert names(summary) == ["overview", "errors", "differences", "holes"]
     assert summary.problems == ("Strided-CNN-B: 3 of 4 done, 1 missing",)
     assert "No analysis of variance: it needs every cell of the sweep." in summary.notes
     assert summary.answer.endswith("1 place is without a mean, for want of cells.")
@@ -114,6 +114,6 @@ def test_the_caption_says_images_epochs_cells_device_and_days(sweep: Golden):
     sweep.cell({"seed": 0}, 10.0)
     sweep.cell({"seed": 1}, 10.0, finished="2026-11-22T00:00:00+00:00")
     sweep.cell({"seed": 2}, None)
-    assert summary_of(sweep).tables[0].caption == (
-        "cifar10, test images, 350 epochs; 2 of 3 cells done. Trained on some processor, 2026-11-20 to 2026-11-22."
-    )
+    table = summary_of(sweep).tables[0]
+    assert table.caption == "cifar10, test images, 350 epochs."
+    assert table.aside == "2 of 3 cells done. Trained on some processor, 2026-11-20 to 2026-11-22."

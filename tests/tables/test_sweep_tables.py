@@ -6,7 +6,7 @@ from golden import Golden
 from handmade import study_table
 
 from strive.cells.metrics import Better
-from strive.results.conditions import Condition, make_conditions
+from strive.results.conditions import Condition, make_conditions, with_partial
 from strive.results.load import load_sweep
 from strive.statistics.factorial import Assumptions, Effect, Effects, Level
 from strive.sweeps import table_spec
@@ -20,6 +20,7 @@ from strive.tables.sweep_tables import (
     hole_table,
     level_table,
     matrix,
+    matrix_keys,
     p_text,
 )
 from strive.tables.table import Table
@@ -90,22 +91,77 @@ def test_the_matrix_has_the_sweep_file_s_rows_and_columns_with_mean_and_spread(s
     add(sweep, "a", "base", 12.0, 12.5, 13.0)
     add(sweep, "a", "strided", 13.0, 13.0, None)
     add(sweep, "b", "strided", 10.0)
-    found = matrix(made(sweep, table), table, "What it is.")
-    assert [column.title for column in found.columns] == ["base", "base", "Strided"]
+    found = the_matrix(sweep, table)
+    assert [column.title for column in found.columns] == ["base / variant", "Base", "Strided"]
     assert texts(found) == [
-        ["A", "12.50 ± 0.50", "2 of 3 done, 1 missing"],
-        ["B", "excluded", "10.00"],
+        ["Base A", "12.50 ± 0.50", "2 of 3 done, 1 missing"],
+        ["Base B", "excluded", "10.00"],
     ]
     assert [[entry.ref for entry in row.entries] for row in found.rows] == [["", "1", "2"], ["", "", "3"]]
 
 
-def test_n_stands_in_the_matrix_s_caption_only_where_it_is_the_same_everywhere(sweep: Golden):
+def the_matrix(sweep: Golden, table: table_spec.TableSpec, *, partial: bool = False) -> Table:
+    conditions = made(sweep, table)
+    if partial:
+        conditions = with_partial(conditions, table, mix=False)
+    keys = matrix_keys(conditions, table)
+    assert keys is not None
+    return matrix(conditions, table, keys, "")
+
+
+def test_the_last_of_several_keys_is_the_matrix_s_columns_unless_it_is_an_arm(sweep: Golden):
+    add(sweep, "a", "base", 12.0)
+    add(sweep, "b", "strided", 13.0)
+    conditions = made(sweep, PAPERS)
+    assert matrix_keys(conditions, PAPERS) == (("model.base",), ("model.variant",))
+    assert matrix_keys(conditions[:1], PAPERS) is None
+    assert matrix_keys(conditions, replace(PAPERS, rows=("model.base",))) is None
+    assert matrix_keys(conditions, replace(PAPERS, rows=("model.base", table_spec.ARM))) is None
+
+
+def test_the_matrix_has_the_paper_s_number_and_a_mark_for_each_verdict(sweep: Golden):
+    for base in "ab":
+        add(sweep, base, "base", 10.0, 11.0, 12.0)
+        add(sweep, base, "strided", 12.0, 13.1, 14.0)
+        add(sweep, base, "all_cnn", 8.0, 9.1, 10.0)
+    found = the_matrix(sweep, PAPERS)
+    # The paper's Table 3.
+    assert texts(found)[0] == ["Base A", "11.00 ± 1.00 (12.47)", "13.03 ± 1.00• (13.46)", "9.03 ± 1.00\u2217 (10.30)"]
+    assert "\u2217 loss ruled out, • loss shown" in found.notes[1]
+    assert "corrected for 4 comparisons" in found.notes[1]
+
+
+def test_what_is_done_of_a_place_with_a_hole_is_shown_if_it_is_asked_for_without_a_verdict(sweep: Golden):
+    add(sweep, "a", "base", 10.0, 11.0, 12.0)
+    add(sweep, "a", "strided", 12.0, 13.0, None)
+    add(sweep, "b", "base", None)
+    add(sweep, "b", "strided", 12.0, 13.0)
+    assert texts(the_matrix(sweep, PAPERS))[0][2] == "2 of 3 done, 1 missing"
+    found = the_matrix(sweep, PAPERS, partial=True)
+    assert texts(found)[0][2] == "12.50 ± 0.71, 2 of 3 done"
+    assert texts(found)[1][1] == "missing"
+    assert [entry.partial for row in found.rows for entry in row.entries[1:]] == [False, True, False, False]
+    assert any("It is no result" in note for note in found.notes)
+    conditions = with_partial(made(sweep, PAPERS), PAPERS, mix=False)
+    line = error_table(conditions, PAPERS, "").rows[1].entries
+    assert [entry.text for entry in line[2:6]] == ["2 of 3", "12.50", "0.71", "-"]
+    assert conditions[1].difference is None
+
+
+def test_what_is_done_by_several_versions_of_the_code_is_no_mean_either(sweep: Golden):
+    for seed, code in enumerate(("old", "new")):
+        sweep.cell({"seed": seed}, 10.0, code_hash=code)
+    sweep.cell({"seed": 2}, None)
+    assert with_partial(made(sweep, PAPERS), PAPERS, mix=False)[0].partial is None
+
+
+def test_n_stands_below_the_matrix_only_where_it_is_the_same_everywhere(sweep: Golden):
     table = study_table(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5)
     add(sweep, "b", "base", 12.0, 12.5)
-    assert matrix(made(sweep, table), table, "").caption.endswith("over seeds. n = 2.")
+    assert "over seeds, n = 2." in the_matrix(sweep, table).notes[0]
     add(sweep, "c", "base", 12.0)
-    assert matrix(made(sweep, table), table, "").caption.endswith("over seeds.")
+    assert "over seeds." in the_matrix(sweep, table).notes[0]
 
 
 def test_the_table_of_differences_says_what_is_shown(sweep: Golden):

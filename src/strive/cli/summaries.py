@@ -48,7 +48,8 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
                 source.fetch_curves(loaded.cells["cell"])
                 loaded = load_sweep(name, asked.folders)  # with what its records can be compared with now
             try:
-                sweeps.append(summarise_sweep(loaded, mix=options.mix, value=value))
+                partial = getattr(options, "partial", False)
+                sweeps.append(summarise_sweep(loaded, mix=options.mix, partial=partial, value=value))
             except UnclearValueError as error:
                 if by_name:
                     raise

@@ -24,7 +24,7 @@ Write the tables of every sweep that has records: Markdown on the terminal, and
   %(prog)s table3 --source wandb:ENTITY/PROJECT
 
 SWEEP.md         the answer, every table, what is missing
-SWEEP.tex        the same for LaTeX; needs the package booktabs alone
+SWEEP.tex        the same for LaTeX; needs booktabs, graphicx and siunitx
 SWEEP.csv        a line for each place of the table, in full precision
 SWEEP.cells.csv  a line for each cell: `ref` leads from a number to its cells,
                  records, code and device
@@ -38,7 +38,8 @@ contradict each other, with --strict or --check for holes and mixtures, with
 command or in a sweep file.
 
 A mean is taken only where every cell of a place is done. Missing, failed and
-diverged cells are holes, and the tables name them."""
+diverged cells are holes, and the tables name them. --partial shows the mean of
+those that are done, without a verdict."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="where (default: tables)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown: docs/agents.md")
+    parser.add_argument(
+        "--partial", action="store_true", help="show what is done of a place with a hole, grey, with n of N"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 if a place has a hole or a mixture")
     parser.add_argument(
         "--check",
@@ -68,7 +72,7 @@ def run(
     files = _files(sweeps, options.out)
     tables = list(further(sweeps)) if further else []
     files |= {NUMBERS: _numbers(sweeps, options.out / NUMBERS)}
-    if further:
+    if tables:
         files |= {"paper.md": markdown_tables(tables), "paper.tex": latex_tables(tables)}
     if options.check:
         return _check(files, sweeps, options.out) or bool(options.left_out)

@@ -46,7 +46,7 @@ def _line(row: Row, section: str, refs: Collection[str], linked: bool) -> list[s
     line = []
     for entry in row.entries:
         text = escape(entry.text)
-        if entry.hole:
+        if entry.hole or entry.partial:
             text = Markup('<span class="hole">{}</span>').format(text)
         if entry.ref in refs:
             text = Markup('<a href="#cells-{}-{}" title="the cells behind this number">{}</a>').format(

@@ -49,6 +49,7 @@ class Condition:
     values: Pairs  # {pairing key: value} of its finished cells that did not diverge
     summary: Summary | None  # None if there is a hole
     parameters: int | None  # None if no cell has finished, or if they differ
+    partial: Summary | None = None  # of the cells that are done, where there is a hole and it was asked for
     baseline: str = ""  # label of the condition that it is compared with
     difference: Difference | None = None  # own minus baseline; None for a baseline, or if there is a hole in either
     no_difference: str = ""  # the reason, if there is a baseline but no difference
@@ -96,6 +97,18 @@ def alone(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
         replace(condition_of(str(number), key, cells, layout, mix), data_keys=loaded.data_keys)
         for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
     ]
+
+
+def with_partial(conditions: Sequence[Condition], layout: TableSpec, *, mix: bool) -> list[Condition]:
+    """Return the conditions with a summary of what is done where others of its cells are not."""
+    found = []
+    for condition in conditions:
+        done = condition.cells[condition.cells["status"] == "done"]
+        if condition.hole and condition.values and not _hole(done, layout, mix):
+            summary = summarise(list(condition.values.values()), layout.value.bounds)
+            condition = replace(condition, partial=summary)
+        found.append(condition)
+    return found
 
 
 def _with_dead(loaded: Loaded, layout: TableSpec) -> Loaded:

@@ -153,7 +153,7 @@ def table_json(table: Table) -> Json:
     return {
         "name": table.name,
         "title": table.title,
-        "caption": table.caption,
+        "caption": " ".join(filter(None, (table.caption, table.aside))),
         "columns": [
             {"title": each.title, "numeric": each.numeric, "help": each.help or None} for each in table.columns
         ],

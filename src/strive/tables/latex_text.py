@@ -1,4 +1,4 @@
-r"""Untrusted text as LaTeX in pure ASCII that needs no package, with an estimate of its width.
+r"""Untrusted text as LaTeX in pure ASCII that needs no package.
 
 The fonts of pdflatex have few letters. Accents and common signs are written as commands, and every other character
 as its code point, [U+6570], which compiles everywhere and can be looked up.
@@ -58,6 +58,7 @@ _WORDS = {
     "”": r"\textquotedblright{}",
     "…": r"\ldots{}",
     "•": r"\ensuremath{\bullet}",
+    "\u2217": r"\ensuremath{\ast}",
     "†": r"\ensuremath{\dagger}",
     "‡": r"\ensuremath{\ddagger}",
     "§": r"\ensuremath{\mathsection}",
@@ -74,32 +75,7 @@ _WORDS = {
     "Ł": r"\L{}",
     "\u0131": r"\i{}",
 }
-# Characters of cmr10 by width, in thousandths of the font size; all other ASCII characters are 500 wide.
-_WIDTHS = {
-    278: " !',.:;[]|il",
-    306: "fj",
-    333: "-",
-    361: "I",
-    392: "()rst",
-    444: "cez",
-    514: "J",
-    528: "kqvxy",
-    556: "Sbdhnpu",
-    625: "LZ",
-    681: "EFP",
-    722: "BCTw",
-    750: "AHNRUVXY",
-    785: "&+=<>@DGKOQ",
-    833: "#%m",
-    917: "M",
-    1028: "W",
-}
-_SIZES = {char: size / 100 for size, chars in _WIDTHS.items() for char in chars}
-_BOLD = 1.19  # upper bound of the width of cmbx10 relative to cmr10
-_WORD = 110.0  # points; shorter words in running text are not broken
-_DIGIT = 5.0  # points; also used for other letters
-_SIGN = 7.8  # points, for a mathematical symbol
-_WIDE = dict.fromkeys("—…∑∞→←ÆŒ", 12.0)
+_WORD = 20  # characters; shorter words in running text are not broken
 _ACCENTS = {  # available in OT1
     "\u0300": "`",
     "\u0301": "'",
@@ -127,7 +103,7 @@ def tex(text: str, *, bold: bool = False) -> str:
     """Return untrusted text as one line of LaTeX."""
     # Two of these in a row would form a ligature.
     parts = re.split(r"(?<=([-',]))(?=\1)", _composed(text))
-    latex = "{}".join("".join(_char(char)[0] for char in part) for part in parts[::2])
+    latex = "{}".join("".join(map(_char, part)) for part in parts[::2])
     return rf"\textbf{{{latex}}}" if bold and latex else latex
 
 
@@ -137,20 +113,8 @@ def running(text: str) -> str:
 
 
 def _syllables(word: str) -> list[str]:
-    """Split a long word into pieces: after - _ / . = : , ; ) > ] or where a piece becomes too long."""
-    if width(word) <= _WORD:
-        return [word]
-    pieces = [""]
-    for char in word:
-        if pieces[-1] and (pieces[-1][-1] in "-_/.=:,;)>]" or width(pieces[-1] + char) > _WORD / 2):
-            pieces.append("")
-        pieces[-1] += char
-    return pieces
-
-
-def width(text: str, *, bold: bool = False) -> float:
-    """Return an upper estimate of a text's width at font size 10, in points."""
-    return sum(_char(char)[1] for char in _composed(text)) * (_BOLD if bold else 1)
+    """Split a long word into pieces: behind - _ / . = : , ; ) > ] and where a piece has ten characters."""
+    return re.findall(r"[^-_/.=:,;)>\]]{0,9}(?:[-_/.=:,;)>\]]|.)", word) if len(word) > _WORD else [word]
 
 
 def _composed(text: str) -> str:
@@ -159,33 +123,25 @@ def _composed(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _char(char: str) -> tuple[str, float]:
-    """Return one character as LaTeX, and its width."""
-    if char.isascii():
-        return _WORDS.get(char, char), _SIZES.get(char, _DIGIT)
-    if char in _WORDS:
-        return _WORDS[char], _WIDE.get(char, _SIGN)
-    return _accented(char) or _greek(char) or _number(char)
+def _char(char: str) -> str:
+    """Return one character as LaTeX."""
+    found = _WORDS.get(char) or (char if char.isascii() else _accented(char) or _greek(char))
+    return found or rf"{{[}}U+{ord(char):04X}{{]}}\hspace{{0pt}}"  # a line may end here
 
 
-def _accented(char: str) -> tuple[str, float] | None:
+def _accented(char: str) -> str:
     apart = unicodedata.normalize("NFD", char)
     letter, mark = apart[0], apart[1:]
     if mark not in _ACCENTS or not (letter.isascii() and letter.isalpha()):
-        return None
+        return ""
     base = rf"\{letter}" if letter in "ij" and mark not in _BELOW else letter
-    return rf"\{_ACCENTS[mark]}{{{base}}}", _char(letter)[1]
+    return rf"\{_ACCENTS[mark]}{{{base}}}"
 
 
-def _greek(char: str) -> tuple[str, float] | None:
+def _greek(char: str) -> str:
     words = unicodedata.name(char, "").split()
     if words[:1] != ["GREEK"] or words[2:3] != ["LETTER"] or len(words) != 4:
-        return None
+        return ""
     name = words[3].replace("LAMDA", "LAMBDA")
     name = name.capitalize() if words[1] == "CAPITAL" else name.lower()
-    return (rf"\ensuremath{{\{name}}}", _SIGN) if _GREEK.fullmatch(name) else None
-
-
-def _number(char: str) -> tuple[str, float]:
-    text = f"[U+{ord(char):04X}]"
-    return text.replace("[", "{[}").replace("]", "{]}"), sum(_char(each)[1] for each in text)
+    return rf"\ensuremath{{\{name}}}" if _GREEK.fullmatch(name) else ""

@@ -82,7 +82,8 @@ def _cells(row: Row, refs: bool) -> list[str]:
 
 def _cell(entry: Entry) -> str:
     text = escaped(entry.text)
-    return f"**{text}**" if entry.bold and text else text
+    around = "**" if entry.bold else "*" if entry.partial else ""
+    return f"{around}{text}{around}" if text else text
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

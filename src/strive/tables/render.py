@@ -6,8 +6,7 @@ from pathlib import Path
 
 from strive.plain_text import one_line
 from strive.tables.csv_text import csv_text
-from strive.tables.latex_floats import floats, label
-from strive.tables.latex_text import running
+from strive.tables.latex_floats import PACKAGES, floats
 from strive.tables.markdown import bullets, heading, legend, paragraph, table_lines
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Table
@@ -34,27 +33,22 @@ def markdown_tables(tables: Sequence[Table], title: str = _COMPARISONS) -> str:
 
 
 def latex(sweep: SweepSummary) -> str:
-    """Return the sweep's tables as LaTeX for a document with booktabs, followed by notes and problems."""
+    """Return the sweep's tables as LaTeX. Notes and problems, which are for who writes the text, are comments."""
     name = sweep.loaded.name
     lines = [
-        f"% {one_line(sweep.title)}: {one_line(sweep.loaded.question)}",
-        f"% {one_line(sweep.answer)}",
-        r"% Needs \usepackage{booktabs}. `cells [1]` behind a line leads to its cells: the rows of",
-        f"% {one_line(name)}.cells.csv with ref 1.",
-        *(block for table in sweep.tables for block in floats(table, name)),
+        f"{sweep.title}: {sweep.loaded.question}",
+        sweep.answer,
+        *sweep.notes,
+        *(f"Missing or mixed: {problem}." for problem in sweep.problems),
+        f"Needs {PACKAGES}. The cells behind each number: {name}.cells.csv.",
     ]
-    texts = (*sweep.notes, *(f"Missing or mixed: {problem}." for problem in sweep.problems))
-    items = [rf"  \item[\textendash] {running(text)}" for text in texts]
-    if items:
-        # Refers to the table's number, because a float may be on another page than the list.
-        of = rf"\noindent Notes to Table~\ref{{{label(sweep.tables[0], name)}}}, {running(sweep.title)}:"
-        lines += ["", of, r"\begin{itemize}\sloppy", *items, r"\end{itemize}"]
-    return "\n".join(lines) + "\n"
+    blocks = [block for table in sweep.tables for block in floats(table, name)]
+    return "\n".join([*(f"% {one_line(line)}" for line in lines), *blocks]) + "\n"
 
 
 def latex_tables(tables: Sequence[Table], name: str = "paper") -> str:
-    """Return tables that belong to no single sweep as LaTeX for a document with booktabs."""
-    lines = [r"% Needs \usepackage{booktabs}. `cells [NAME 1]` behind a line: the rows of NAME.cells.csv with ref 1."]
+    """Return tables that belong to no single sweep as LaTeX."""
+    lines = [f"% Needs {PACKAGES}."]
     return "\n".join(lines + [block for table in tables for block in floats(table, name)]) + "\n" if tables else ""
 
 
@@ -76,7 +70,8 @@ def footnotes_csv(sweep: SweepSummary, out: Path) -> str:
 def _markdown_blocks(tables: Sequence[Table]) -> list[str]:
     blocks = []
     for table in tables:
-        blocks += [heading(table.title, 2), paragraph(table.caption), table_lines(table), paragraph(legend(table))]
+        caption = " ".join(filter(None, (table.caption, table.aside)))
+        blocks += [heading(table.title, 2), paragraph(caption), table_lines(table), paragraph(legend(table))]
         blocks.append(bullets(table.notes))
     return blocks
 

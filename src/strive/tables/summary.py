@@ -17,7 +17,7 @@ from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.comparisons import Looked, comparisons
 from strive.results.component_effects import ComponentEffects, component_columns, component_effects
-from strive.results.conditions import Condition
+from strive.results.conditions import Condition, with_partial
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, not_believed, with_metrics
 from strive.results.looks import conditions_of, not_needed
@@ -40,6 +40,7 @@ from strive.tables.sweep_tables import (
     hole_table,
     level_table,
     matrix,
+    matrix_keys,
 )
 from strive.tables.table import Entry, Table
 
@@ -66,9 +67,13 @@ class SweepSummary:
     looked: Looked | None = None  # what was looked at in its folder so far; None if nobody has counted
 
 
-def summarise_sweep(loaded: Loaded, *, mix: bool = False, value: Value | None = None) -> SweepSummary:
+def summarise_sweep(
+    loaded: Loaded, *, mix: bool = False, partial: bool = False, value: Value | None = None
+) -> SweepSummary:
     """Return the summary of a sweep. mix: also average and compare cells of different code or images. value: the metric
     to show where no sweep file names one.
+
+    partial: tables also show what is done of conditions with a hole.
 
     Raises ConfigError for a faulty sweep file, PublishedError for a table that is not in paper.yaml.
     """
@@ -80,9 +85,12 @@ def summarise_sweep(loaded: Loaded, *, mix: bool = False, value: Value | None = 
     effects, no_effects = _effects(loaded, conditions, table)
     components, no_components = component_effects(conditions, table, mix=mix)
     notes, mixtures = [*_notes(loaded, conditions, table), *_look_notes(loaded, beyond)], _mixtures(loaded)
-    caption = _caption(loaded, conditions, table, len(beyond))
-    tables = [matrix(conditions, table, caption)] if table.columns else []
-    tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table)))
+    conditions = with_partial(conditions, table, mix=mix) if partial else conditions
+    where, aside = _where(loaded, table), _aside(loaded, len(beyond))
+    keys = matrix_keys(conditions, table)
+    tables = [matrix(conditions, table, keys, where)] if keys else []
+    caption = f"{where}{_sampling(loaded, conditions, table)}".strip()
+    tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table), aside))
     if any(condition.baseline for condition in conditions):
         tables.append(difference_table(conditions, table))
     if components:
@@ -154,23 +162,24 @@ def _look_notes(loaded: Loaded, beyond: frozenset[str]) -> Iterator[str]:
         yield f"{number} done cells are in no number: their lines were decided without them, or have not come to them."
 
 
-def _caption(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec, beyond: int) -> str:
-    """Return the origin of the numbers: images, split, epochs, choice, number of cells, device and dates.
-
-    beyond: number of cells that no look needs.
-    """
-    cells = loaded.cells
+def _where(loaded: Loaded, table: TableSpec) -> str:
+    """Return what the numbers are measured on, and whether test data chose a value, as sentences."""
     parts = [data_names(loaded), loaded.labels.measured.get(table.value.name, ""), steps_text(loaded, ", ")]
     where = ", ".join(filter(None, parts))
     by = {chosen.by for chosen in loaded.choices} | set(map(str, table.select.values()))
+    return f"{where}{'.' if where else ''}{chosen_by_test(by)}".strip()
+
+
+def _aside(loaded: Loaded, beyond: int) -> str:
+    """Return number of cells, device and dates, as sentences. beyond: number of cells that no look needs."""
+    cells = loaded.cells
     devices = ", ".join(sorted(filter(None, cells["device"].unique())))
     dates = sorted(filter(None, cells["finished"]))
     days = " to ".join(dict.fromkeys(text[:10] for text in (dates[:1] + dates[-1:])))
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
-    sampling = _sampling(loaded, conditions, table)
     all_cells = f"{len(cells)} cells done" + (f", {beyond} not needed by the looks" if beyond else "")
-    return f"{where}{'; ' if where else ''}{done} of {all_cells}.{chosen_by_test(by)}{trained}{sampling}"
+    return f"{done} of {all_cells}.{trained}"
 
 
 def _counted(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:

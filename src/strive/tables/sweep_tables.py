@@ -1,8 +1,10 @@
 """The tables of one sweep, built from its conditions as data that the renderers print."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -11,17 +13,20 @@ from strive.results.conditions import Condition, in_order
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
 from strive.statistics.factorial import Assumptions, Effects
-from strive.statistics.inference import SIDE, Interval, cut
+from strive.statistics.inference import SIDE, Interval, Verdict, cut
 from strive.sweeps.choice import Choice
 from strive.sweeps.design import Design, DesignName
-from strive.sweeps.labels import Labels
+from strive.sweeps.labels import ARM, Labels
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.table import Column, Entry, Row, Table
 
 _NONE = Entry(text="-")
 LATER = "†"  # after what only a later step of Holm's correction decides
 _CUT = "‡"  # after the end of an interval that was cut
+_BETTER, _WORSE = "\u2217", "•"  # after a value with a verdict
+_MOST_COLUMNS = 6  # of a matrix that the sweep file does not ask for
 _CUT_NOTE = f"{_CUT}: cut, as no percentage is below 0 or above 100."
+_PLAN = "Seeds that are added until a verdict comes spoil it: plan their number, or the looks."
 STEPWISE = f"{LATER}: only a later step of Holm's correction decides, so the interval does not show it."
 
 
@@ -30,6 +35,7 @@ def error_table(
     table: TableSpec,
     caption: str,
     in_caption: Mapping[str, Entry] = MappingProxyType({}),
+    aside: str = "",
 ) -> Table:
     """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number."""
     papers = any(condition.paper is not None for condition in conditions)
@@ -39,7 +45,7 @@ def error_table(
         *([Column(title="parameters", help="trainable numbers of the net, biases included")] if counted else []),
         Column(title="n", help="cells that differ in seed alone and are done"),
         Column(title=table.value.title, help="mean over seeds; for n = 1 the one value"),
-        Column(title="sd", help="sample standard deviation over seeds (n - 1)"),
+        Column(title="sd", help="sample standard deviation over seeds (n - 1)", spread=True),
         Column(
             title="95% interval",
             help="of the mean, Student's t over seeds; says nothing of the difference of two lines",
@@ -73,33 +79,98 @@ def error_table(
         caption=caption,
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=cut_notes(rows),
+        notes=(*cut_notes(rows), *_partial_note(conditions)),
         in_caption=in_caption,
+        aside=aside,
     )
 
 
-def matrix(conditions: Sequence[Condition], table: TableSpec, caption: str) -> Table:
-    """Return the matrix of rows and columns that the sweep file declares: mean, spread, n."""
+def matrix_keys(conditions: Sequence[Condition], table: TableSpec) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Return the keys of a matrix's rows and of its columns; None if there is none to show.
+
+    They are the sweep file's, or where it has rows alone, the last of several keys becomes columns.
+    """
+    if table.columns:
+        return table.rows, table.columns
+    if len(table.rows) < 2 or ARM in table.rows:
+        return None
+    keys = table.rows[:-1], table.rows[-1:]
+    sizes = [len({_words(condition, each) for condition in conditions}) for each in keys]
+    return keys if min(sizes) > 1 and sizes[1] <= _MOST_COLUMNS else None
+
+
+def matrix(
+    conditions: Sequence[Condition], table: TableSpec, keys: tuple[tuple[str, ...], tuple[str, ...]], caption: str
+) -> Table:
+    """Return the matrix of rows and columns: mean, spread, n, verdict, and the paper's number.
+
+    keys: those of the rows, those of the columns.
+    """
     by_row: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
-        row, column = (_words(condition, keys) for keys in (table.rows, table.columns))
+        row, column = (_heading(condition, each) for each in keys)
         by_row.setdefault(row, {})[column] = condition
-    titles = list(dict.fromkeys(_words(condition, table.columns) for condition in conditions))
-    first = ", ".join(map(table.labels.title, table.rows)) or "all cells"
+    titles = list(dict.fromkeys(_heading(condition, keys[1]) for condition in conditions))
+    first = " / ".join(", ".join(map(table.labels.title, each)) for each in keys if each)
     rows = []
     for row, found in by_row.items():
         entries = [Entry(text=row), *(_short(found.get(title), table.value) for title in titles)]
         some = next(iter(found.values()))
-        rows.append(Row(entries=tuple(entries), factors=table.labels.texts({key: some.key[key] for key in table.rows})))
-    sizes = {condition.summary.n for condition in conditions if condition.summary}
-    size = f" n = {sizes.pop()}." if len(sizes) == 1 else ""
+        rows.append(Row(entries=tuple(entries), factors=table.labels.texts({key: some.key[key] for key in keys[0]})))
     return Table(
         name="overview",
-        title=_title(f"{table.value.title}, by {', '.join(map(table.labels.title, table.columns))}"),
-        caption=f"{caption} Mean ± sample standard deviation over seeds.{size}",
+        title=_title(f"{table.value.title}, by {', '.join(map(table.labels.title, (*keys[0], *keys[1])))}"),
+        caption=caption,
         columns=(Column(title=first, numeric=False), *(Column(title=title) for title in titles)),
         rows=tuple(rows),
+        notes=_matrix_notes(conditions, table),
     )
+
+
+def _matrix_notes(conditions: Sequence[Condition], table: TableSpec) -> tuple[str, ...]:
+    """Return what the numbers and marks of the matrix are."""
+    sizes = {condition.summary.n for condition in conditions if condition.summary}
+    size = f", n = {sizes.pop()}" if len(sizes) == 1 else ""
+    papers = any(condition.paper is not None and condition.paper.error is not None for condition in conditions)
+    best = any(condition.best for condition in conditions)
+    spread = any(condition.summary.sd is not None for condition in conditions if condition.summary)
+    means = f"Mean{' ± sample standard deviation' if spread else ''} over seeds{size}."
+    return (
+        f"{means}{' In parentheses: the paper.' if papers else ''}",
+        *(("Bold: shown to be better than every other.",) if best else ()),
+        *marks_note(conditions, table),
+        *_partial_note(conditions),
+    )
+
+
+def _partial_note(conditions: Sequence[Condition]) -> tuple[str, ...]:
+    """Return what numbers are of which not all cells are done, if there are any."""
+    found = any(condition.partial is not None for condition in conditions)
+    return ("Grey or italic: not all cells are done. It is no result, and nothing is compared with it.",) * found
+
+
+def marks_note(conditions: Sequence[Condition], table: TableSpec) -> tuple[str, ...]:
+    """Return what the marks of verdicts mean, if a line is compared with a baseline."""
+    compared = sum(condition.difference is not None for condition in conditions)
+    if not compared or table.value.better is None:
+        return ()
+    against = f"Against its baseline, corrected for {compared} comparison{'s' * (compared > 1)}"
+    if not table.margin:
+        return (f"{against}: {_BETTER} shown to be better, {_WORSE} shown to be worse; without a mark: undecided.",)
+    margin = f"{table.margin:g} {table.value.unit}".rstrip()
+    return (
+        f"{against}, where a loss of up to {margin} counts as none: {_BETTER} {Verdict.no_loss.value},"
+        f" {_WORSE} {Verdict.loss.value}; without a mark: undecided.",
+    )
+
+
+def verdict_mark(condition: Condition, value: Value) -> str:
+    """Return the sign of a verdict on a condition's difference; "" if there is none."""
+    if not condition.decided or condition.difference is None or condition.withheld or value.better is None:
+        return ""
+    if condition.judgement is not None:
+        return _BETTER if condition.judgement.verdict is Verdict.no_loss else _WORSE
+    return _WORSE if value.sign * condition.difference.mean > 0 else _BETTER
 
 
 def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table:
@@ -128,6 +199,8 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         name="differences",
         title=f"Difference from the baseline{comma}",
         caption=_difference_caption(table),
+        aside=_PLAN if table.margin and table.value.better and table.looks is None else "",
+        latex_notes=marks_note(conditions, table),
         columns=columns,
         rows=tuple(rows),
         notes=(
@@ -169,7 +242,9 @@ def _test_columns(table: TableSpec) -> tuple[Column, ...]:
     return (
         Column(title="p, no loss", help=f"small if the difference is {below} {margin}: {test}"),
         Column(title="p, loss", help=f"small if it is {above} {margin}: {test}"),
-        Column(title=f"loss, margin {table.margin:g}", numeric=False, help="the verdict of these two tests"),
+        Column(
+            title=f"loss, margin {table.margin:g}", numeric=False, help="the verdict of these two tests", latex=False
+        ),
     )
 
 
@@ -200,7 +275,7 @@ def _difference_caption(table: TableSpec) -> str:
         " table); else undecided. With a verdict, the simultaneous interval lies wholly on one side of the margin."
     )
     if table.looks is None:
-        return f"{what} Seeds that are added until a verdict comes spoil it: plan their number, or the looks."
+        return what
     return (
         f"{what} The table is {looks_text(table.looks.looks)}, in the order of the sweep file, and p and intervals are"
         " repeated ones (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no"
@@ -349,7 +424,10 @@ def choice_table(
         name="choices",
         title="What was chosen, and over what",
         caption=f"{said}{chosen_by_test(by)}{_doubts(choices)}",
-        columns=tuple(Column(title=title, numeric=False) for title in ("for", "knob", "value", "why", "doubt")),
+        columns=tuple(
+            Column(title=title, numeric=False, latex=title not in ("why", "doubt"))
+            for title in ("for", "knob", "value", "why", "doubt")
+        ),
         rows=tuple(rows),
         in_caption={
             name: Entry(text=str(count), value=count)
@@ -414,6 +492,7 @@ def hole_table(loaded: Loaded, not_needed: Collection[str] = ()) -> Table | None
         caption=f"Of {number} cells: {counts}. {_HOLES if not not_needed else _HOLES_OF_LOOKS}",
         columns=tuple(Column(title=title, numeric=False) for title in ("cell", "status", "cause")),
         rows=tuple(rows),
+        latex=False,
     )
 
 
@@ -476,6 +555,10 @@ def ruled(conditions: Sequence[Condition], table: TableSpec) -> list[tuple[Condi
 
 def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
     summary, form = condition.summary, f"{{:.{value.digits}f}}"
+    if (some := condition.partial) is not None:
+        n = Entry(text=f"{some.n} of {len(condition.cells)}", value=some.n, partial=True)
+        mean = Entry(text=form.format(some.mean), value=some.mean, partial=True)
+        return [n, mean, replace(_number(some.sd, form), partial=True), _NONE]
     if summary is None:
         n = Entry(text=str(len(condition.values)), value=len(condition.values))
         return [n, Entry(text=condition.hole, hole=True), _NONE, _NONE]
@@ -519,7 +602,12 @@ def _difference_entries(condition: Condition, table: TableSpec) -> list[Entry]:
     return [
         *start,
         Entry(text=str(found.n), value=found.n),
-        Entry(text=form.format(found.mean), value=found.mean, bold=condition.decided),
+        Entry(
+            text=form.format(found.mean),
+            value=found.mean,
+            bold=condition.decided,
+            mark=verdict_mark(condition, table.value) + LATER * condition.stepwise,
+        ),
         bounded((low, high), table.value, difference=True),
         bounded((found.low, found.high), table.value, difference=True),
         *tests,
@@ -537,12 +625,30 @@ def _look_entries(condition: Condition, table: TableSpec) -> list[Entry]:
 def _short(condition: Condition | None, value: Value) -> Entry:
     if condition is None:
         return Entry(text="excluded", hole=True)
-    if condition.summary is None:
+    summary = condition.summary or condition.partial
+    if summary is None:
         return Entry(text=condition.hole, hole=True, ref=condition.ref)
-    text = f"{condition.summary.mean:.{value.digits}f}"
-    text += f" ± {condition.summary.sd:.{value.digits}f}" if condition.summary.sd is not None else ""
+    text = f"{summary.mean:.{value.digits}f}"
+    text += f" ± {summary.sd:.{value.digits}f}" if summary.sd is not None else ""
+    if condition.partial is not None:
+        text += f", {summary.n} of {len(condition.cells)} done"
+        return Entry(text=text, value=summary.mean, partial=True, ref=condition.ref)
+    text += verdict_mark(condition, value)
+    if condition.paper is not None and condition.paper.error is not None:
+        text += f" ({condition.paper.error:.2f}{'' if condition.paper.certain else '?'})"
     text += dead_note(condition)
-    return Entry(text=text, value=condition.summary.mean, bold=condition.best, ref=condition.ref)
+    return Entry(text=text, value=summary.mean, bold=condition.best, ref=condition.ref)
+
+
+def _heading(condition: Condition, keys: Sequence[str]) -> str:
+    """Return the values of keys in words: Strided, but Base A, and model.width 0.5."""
+    if len(keys) != 1:
+        return _words(condition, keys)
+    (key,), labels = keys, condition.labels
+    text = labels.text(key, condition.key[key])
+    clear = key == ARM or key in labels.clear or re.search("[A-Za-z]{3}", re.sub("true|false", "", text))
+    text = text if clear else f"{labels.title(key)} {text}"
+    return _title(text) if text.replace(" ", "").isalpha() else text
 
 
 def _words(condition: Condition, keys: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ class Entry:
     bold: bool = False
     hole: bool = False  # there is no number, and `text` gives the reason
     ref: str = ""  # key of its cells in the footnote file, if a line has more than one
+    mark: str = ""  # sign of a verdict, printed behind it on paper, where no column has the verdict in words
+    partial: bool = False  # not all of its cells are done
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +25,7 @@ class Column:
     numeric: bool = True  # aligned to the right
     help: str = ""  # the meaning of the title, in one sentence
     latex: bool = True  # whether it is printed on paper
+    spread: bool = False  # printed on paper as the ± of the column before it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,3 +49,6 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()  # below the table, a sentence each
     in_caption: Mapping[str, Entry] = field(default_factory=dict)  # {name: number in the caption}, to be cited
+    aside: str = ""  # more of the caption, for whoever made it: cells, machine, dates, advice
+    latex: bool = True  # whether it is printed on paper
+    latex_notes: tuple[str, ...] = ()  # below it on paper alone: what its marks mean
