@@ -13,11 +13,10 @@ def read_looks(value: Any, faults: "Faults") -> LookDesign | None:
     """Return the looks; None if the file has none, or after adding a fault."""
     if value is None:
         return None
-    entry = {"alpha": ALPHA, "shape": SHAPE} | faults.mapping(
-        "seeds", value, "looks: [NUMBERS OF SEEDS], alpha and shape"
-    )
+    entry = faults.mapping("seeds", value, "looks: [NUMBERS OF SEEDS], alpha and shape")
+    given: dict[str, Any] = {"looks": None, "alpha": ALPHA, "shape": SHAPE} | entry
     faults.unknown("seeds: ", entry, ("looks", "alpha", "shape"))
-    looks, alpha, shape = (entry.get(name) for name in ("looks", "alpha", "shape"))
+    looks, alpha, shape = (given[name] for name in ("looks", "alpha", "shape"))
     if wrong := [*look_faults(looks, alpha, shape)]:
         for text in wrong:
             faults.add(f"seeds: {text}")
