@@ -62,7 +62,9 @@ def _head(thing: Any) -> str:
     if isinstance(node, ast.ClassDef):
         fields = [each for each in node.body if isinstance(each, ast.AnnAssign | ast.Assign)]
         public = [each for each in fields if not ast.unparse(each).startswith("_")]
-        return "\n".join(lines[number][4:] for each in public for number in range(each.lineno - 1, each.end_lineno or each.lineno))
+        return "\n".join(
+            lines[number][4:] for each in public for number in range(each.lineno - 1, each.end_lineno or each.lineno)
+        )
     assert isinstance(node, ast.FunctionDef)
     return "\n".join(lines[node.lineno - 1 : node.body[0].lineno - 1])
 

@@ -174,6 +174,22 @@ def test_a_column_without_numbers_is_left_out(tmp_path: Path, clock: Clock):
     assert "not finite" in lines[3]
 
 
+def test_a_loss_has_a_small_curve_where_the_names_leave_room(tmp_path: Path, clock: Clock):
+    folders = cells(tmp_path, 2)
+    for folder in folders.values():
+        beat(folder, 300)
+        # Eight evenly spaced values fall by an eighth of the range each.
+        lines = [{"step": step, "train_loss": 8 - step, "val_error": None} for step in range(8)]
+        (folder / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for width, curve in ((120, True), (60, False)):
+        view = LiveView(folders, 2, 0, "table3", console=console(width))
+        clock.now += 10
+        view.refresh(list(folders), 0)
+        text = "\n".join(shown(view))
+        assert ("█▇▆▅▄▃▂▁" in text) is curve
+        assert all(cell[-10:] in text for cell in folders)
+
+
 def test_more_cells_than_lines_are_counted(tmp_path: Path, clock: Clock):
     folders = cells(tmp_path, 40)
     view = LiveView(folders, 40, 0, "table3", console=console(height=20))

@@ -110,7 +110,21 @@ def test_how_far_a_running_cell_is_comes_from_its_owners_note(make_runs: Callabl
     assert found.owner is not None
     assert found.seconds_left == 100 * 128 / 64
     text = shown(sweep_report(StoredPlan.read(runs.folder / "sweeps" / "table3"), [found]), None)
-    assert re.search(rf"{runs.cells[0]} +2/350 +64 +3 min +{socket.gethostname()} process {os.getpid()}", text), text
+    assert re.search(rf"{runs.cells[0]} +2/9 +64 +3 min +{socket.gethostname()} process {os.getpid()}", text), text
+
+
+def test_a_running_cell_that_counts_steps_alone_is_shown_by_its_step(make_runs: Callable[..., Runs]):
+    runs = make_runs(1)
+    folder = runs.cell(0)
+    with take_claim(folder, 1) as claim:
+        claim.note(step=30, steps=1300)
+        while not (owner_of(folder) or claim.owner).note:
+            time.sleep(0.02)
+        (found,) = runs.look()
+    text = shown(sweep_report(StoredPlan.read(runs.folder / "sweeps" / "table3"), [found]), None)
+    head, row = (line.split() for line in text.splitlines()[4:6])
+    assert head == ["cell", "step", "left", "worker"]
+    assert row[1] == "30/1,300"
 
 
 def test_a_record_is_read_again_only_if_it_has_changed(make_runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch):

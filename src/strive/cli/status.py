@@ -13,11 +13,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from strive.cells.find_record import one_result
+from strive.cells.lease import owner_of
 from strive.cells.state import CellState
 from strive.cli.folders import Asked, add_sweeps, asked_for, named
 from strive.cli.launch_command import launch_command
 from strive.errors import RecordError, StriveError
 from strive.format import runs_option, size_text
+from strive.launch.running_cells import RunningCells
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.disk_use import bytes_of, disk_use, kind_lines
@@ -122,6 +124,7 @@ class _Look:
         self._tracebacks = tracebacks
         self._readers = {folder: StatusReader(folder) for folder in asked.folders}
         self._found: list[tuple[StoredPlan, list[CellStatus]]] = []
+        self._running: dict[str, RunningCells] = {}
         self._looks: dict[str, list[str]] = {}  # {sweep: where its looks stand}
         self._unreadable: list[str] = []
         self._beats: dict[str, tuple[tuple[str, int], float]] = {}  # {cell: (its owner's last heartbeat, arrival time)}
@@ -256,10 +259,22 @@ class _Look:
                 problems=self._problems(plan),
                 looks=self._looks.get(plan.sweep, ()),
                 tracebacks=self._tracebacks,
+                running=self._running_of(plan.sweep, statuses),
                 silent=self._silent(statuses),
                 width=console.width if console.is_terminal else None,
             )
         )
+
+    def _running_of(self, sweep: str, statuses: Sequence[CellStatus]) -> RunningCells:
+        """Return what is known of the cells of a sweep that train now, from this look and those before."""
+        now = time.monotonic()
+        cells = [each.cell for each in statuses if each.owner is not None]
+        places = {cell: [folder / cell for folder in self._asked.folders] for cell in cells}
+        folders = {cell: next(filter(owner_of, found), found[0]) for cell, found in places.items()}
+        running = self._running.setdefault(sweep, RunningCells())
+        running.see(cells, now)
+        running.read(folders, now)
+        return running
 
     def _silent(self, statuses: Sequence[CellStatus]) -> dict[str, float]:
         """Return {cell: seconds} for the running cells whose owners have sent no heartbeat for a while."""

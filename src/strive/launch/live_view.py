@@ -2,12 +2,11 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,61 +14,19 @@ from rich.text import Text
 
 from strive.cells import records
 from strive.cells.evidence import remark
-from strive.cells.history import Step, read_lines, step_in
-from strive.cells.lease import owner_of
-from strive.cells.metrics import better_of, result_text, value_text
+from strive.cells.metrics import result_text
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT, only_shown
 from strive.errors import RecordError
-from strive.format import counted, duration, short_names, shortened
+from strive.format import counted, duration, short_names
 from strive.launch.notify import notify
+from strive.launch.running_cells import RunningCells
 from strive.plain_text import printable
 
 _REDRAW_SECONDS = 0.25  # at least, between two frames
 _QUIET_SECONDS = 30.0  # at least, between two lines on progress where there is no terminal
-_READ_SECONDS = 2.0  # between two looks at one cell's files: its owner writes no oftener
-_READS = 50  # cells read for one frame: a cluster may train hundreds, on a slow file system
 _SEEN_SECONDS = 6.0  # of training, before it says how much time is left: the first steps are slow
-_BEFORE, _AFTER = ("epoch", "step"), ("images/s", "left", "worker")  # columns around those of the logged numbers
-_OPTIONAL = ("epoch", "step", "images/s")  # shown only if a cell has them
-# Names of the study's numbers in a narrow table; others are shown under their own.
-_SHORT = {"train_loss": "loss", "val_error": "val"}
-_MOST_NUMBERS = 3  # logged numbers of a cell
-
-
-@dataclass(slots=True)
-class _Running:
-    """Progress of one cell in training."""
-
-    since: float  # seconds, our clock
-    read: float = float("-inf")  # when its files were last read
-    share: float = 0.0  # of its steps
-    first: tuple[float, float] | None = None  # (when, share) of its first note
-    columns: dict[str, str] = field(default_factory=dict)
-
-    def note(self, now: float, note: Mapping[str, Any]) -> None:
-        """Take in the progress that the cell's owner has written."""
-        step, steps = note["step"], note.get("steps", 0)
-        self.share = step / steps if steps else 0.0
-        self.first = self.first or (now, self.share)
-        self.columns |= {"left": duration(self._left(now)) if steps else ""}
-        if "epoch" in note:
-            self.columns["epoch"] = f"{note['epoch']}/{note['epochs']}"
-        else:
-            self.columns["step"] = f"{step:,}/{steps:,}" if steps else f"{step:,}"
-        if "images_per_second" in note:
-            self.columns["images/s"] = f"{note['images_per_second']:,.0f}"
-
-    def _left(self, now: float) -> float | None:
-        if self.first is None or self.share <= self.first[1]:
-            return None
-        return (1 - self.share) * (now - self.first[0]) / (self.share - self.first[1])
-
-    @property
-    def gain(self) -> float:
-        """How much of the cell was trained since it was first seen; a resumed cell starts in its middle."""
-        return self.share - self.first[1] if self.first else 0.0
 
 
 class LiveView:
@@ -95,7 +52,7 @@ class LiveView:
         self._failed, self._waiting, self._extra = 0, len(cells), ""
         self._diverged = self._dead = 0
         self._names, self._common = short_names(cells)
-        self._running: dict[str, _Running] = {}
+        self._running = RunningCells()
         self._places: Mapping[str, object] = {}
         self._work = _shares(cells, work or {})
         self._gained = 0.0  # work that ended cells have done since the start
@@ -160,13 +117,12 @@ class LiveView:
             return
         self._drawn, self._waiting, self._extra = now, waiting, extra
         self._places = running if isinstance(running, Mapping) else {}
-        self._running = {cell: self._running.get(cell) or _Running(now) for cell in running}
+        self._running.see(running, now)
         if not self._console.is_terminal and now - self._spoke < _QUIET_SECONDS:
             return
-        oldest = sorted(self._running, key=lambda cell: self._running[cell].read)[:_READS]
-        for cell in oldest:
-            if now - self._running[cell].read >= _READ_SECONDS:
-                self._read(cell, now)
+        self._running.read(self._cells, now)
+        if self._began is None and any(each.noted for each in self._running.values()):
+            self._began = now
         if self._console.is_terminal:
             self._live.refresh()
         else:
@@ -184,7 +140,8 @@ class LiveView:
             lines.append(Text(self._extra))
         below = [*self._last, *self._failures]
         room = max(1, self._console.height - len(lines) - len(below) - 3)
-        lines += self._table(width, room) + below
+        places = {cell: {"worker": str(place)} for cell, place in self._places.items()}
+        lines += [*self._running.table(self._names, width=width, room=room, more=places), *below]
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         return Group(*lines)
@@ -208,50 +165,6 @@ class LiveView:
         missing = self._waiting * fmean(waiting)
         missing += sum(self._work[cell] * (1 - each.share) for cell, each in self._running.items())
         return missing * seconds / gained
-
-    def _table(self, width: int, room: int) -> list[Text]:
-        if not self._running:
-            return []
-        shown = list(self._running.items())
-        if len(shown) > room:
-            shown = shown[: room - 1]
-        rows = {
-            cell: running.columns | {"worker": str(self._places.get(cell, running.columns.get("worker", "")))}
-            for cell, running in shown
-        }
-        names = self._columns(rows.values())
-        widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) for name in names}
-        longest = max(len("cell"), *(len(self._names[cell]) for cell in rows))
-        first = max(12, min(longest, width - sum(widths.values()) - 2 * len(widths)))
-        head = "cell".ljust(first) + "".join(f"  {name:>{widths[name]}}" for name in names)
-        lines = [Text(head, style="dim")]
-        for cell, row in rows.items():
-            numbers = "".join(f"  {row.get(name, ''):>{widths[name]}}" for name in names)
-            lines.append(Text(shortened(self._names[cell], first).ljust(first) + numbers))
-        if more := len(self._running) - len(rows):
-            lines.append(Text(f"and {more} more", style="dim"))
-        return lines
-
-    def _columns(self, rows: Collection[Mapping[str, str]]) -> list[str]:
-        """Return the columns to show, those of the logged numbers in the middle."""
-        around = (*_BEFORE, *_AFTER)
-        logged = dict.fromkeys(name for row in rows for name in row if name not in around and row[name])
-        shown = [name for name in around if name not in _OPTIONAL or any(row.get(name) for row in rows)]
-        return [*(name for name in shown if name in _BEFORE), *logged, *(name for name in shown if name in _AFTER)]
-
-    def _read(self, cell: str, now: float) -> None:
-        running, folder = self._running[cell], self._cells[cell]
-        running.read = now
-        owner = owner_of(folder)
-        if owner is not None:
-            running.columns["worker"] = owner.job or owner.host
-            if owner.note:
-                running.note(now, owner.note)
-                self._began = self._began or now
-        if (lines := read_lines(folder)) and (last := step_in(lines[-1])) is not None:
-            running.columns |= _numbers(last)
-            if not (owner and owner.note):
-                running.columns["step"] = f"{last.step:,}"
 
     @only_shown()
     def _show_ended(self, ended: CellOutcome) -> None:
@@ -289,12 +202,3 @@ def _shares(cells: Iterable[str], work: Mapping[str, float]) -> dict[str, float]
     known = [work[cell] for cell in cells if work.get(cell)]
     mean = fmean(known) if known else 1.0
     return {cell: (work.get(cell) or mean) / mean for cell in cells}
-
-
-def _numbers(step: Step) -> dict[str, str]:
-    """Return the columns of the last logged numbers; of the study training loss and held-out error."""
-    if set(_SHORT) <= step.values.keys():
-        loss, error = (step.values[name] for name in _SHORT)
-        return {"loss": "not finite" if loss is None else f"{loss:.3f}", "val": "" if error is None else f"{error:.2%}"}
-    known = [name for name in step.values if better_of(name) is not None] or list(step.values)
-    return {name: value_text(name, step.values[name]) for name in known[:_MOST_NUMBERS]}

@@ -14,6 +14,7 @@ from strive.cells.lease import Owner
 from strive.cells.state import CellState
 from strive.format import counted, duration, short_names, shortened
 from strive.launch.launch_folder import Launch
+from strive.launch.running_cells import RunningCell, RunningCells
 from strive.plain_text import printable
 from strive.status.cell_status import CellStatus
 from strive.sweeps.plan import StoredPlan
@@ -21,7 +22,7 @@ from strive.sweeps.plan import StoredPlan
 _COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")
 NOT_A_RESULT = (CellState.failed, CellState.unreadable, CellState.contradictory)
 _SHOWN = 20  # names of missing cells that are listed
-_NUMBERS = 45  # columns of a terminal that the numbers of a running cell take
+_NUMBERS = 45  # columns of a terminal that the reason of a stopped cell takes
 Silent = Mapping[str, float]  # {cell: seconds since its owner last sent a heartbeat}
 
 
@@ -34,14 +35,15 @@ def sweep_report(
     problems: Sequence[str] = (),
     looks: Sequence[str] = (),
     tracebacks: bool = False,
+    running: RunningCells | None = None,
     silent: Silent | None = None,
     width: int | None = None,
 ) -> Iterator[RenderableType]:
     """Yield the report on one sweep.
 
     problems: what contradicts the plan. looks: where the lines of its table stand. tracebacks: show those of failed
-    cells. silent: the running cells without a heartbeat. width: columns of the terminal; None: the output is no
-    terminal, and nothing is cut.
+    cells. running: what is known of cells in training. silent: the running cells without a heartbeat. width: columns of
+    the terminal; None: the output is no terminal, and nothing is cut.
     """
     by_state = {state: [each for each in statuses if each.state is state] for state in CellState}
     yield _line(f"{plan.sweep}: {plan.question or _varied(plan)}", style="bold")
@@ -56,7 +58,7 @@ def sweep_report(
     if problems:
         yield _title("the plan is contradicted")
         yield from (_line(problem, style="red") for problem in problems)
-    yield from _running(by_state[CellState.running], silent or {}, width)
+    yield from _running(by_state[CellState.running], running or RunningCells(), silent or {}, width)
     yield from _waiting(by_state[CellState.waiting])
     yield from _failed([each for each in statuses if each.state in NOT_A_RESULT], tracebacks)
     yield from _results("diverged", by_state[CellState.diverged])
@@ -167,29 +169,28 @@ def _launched(launch: Launch) -> str:
     return f"{launch.launcher}, {launch.time}, process {launch.pid} on {launch.host} ({state})"
 
 
-def _running(statuses: Sequence[CellStatus], silent: Silent, width: int | None) -> Iterator[RenderableType]:
+def _running(
+    statuses: Sequence[CellStatus], running: RunningCells, silent: Silent, width: int | None
+) -> Iterator[RenderableType]:
     if not statuses:
         return
     yield _title("running")
-    names = _names(statuses, width)
-    table = _table()
-    table.add_column("cell", no_wrap=True, overflow="ellipsis")
-    for name in ("epoch", "images/s", "left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("trained by", overflow="fold")
+    more, shown = {}, RunningCells()
     for each in statuses:
         assert each.owner is not None
-        note, owner = each.owner.note, _whom(each.owner)
-        owner += ", suspended" if each.suspended else ""
-        owner += f", no heartbeat seen for {duration(silent[each.cell])}" if each.cell in silent else ""
-        table.add_row(
-            _cell(names[each.cell]),
-            f"{note.get('epoch', each.epochs_done)}/{each.epochs}",
-            f"{note['images_per_second']:,.0f}" if note.get("images_per_second") else "",
-            duration(each.seconds_left),
-            _cell(owner),
-        )
-    yield table
+        shown[each.cell] = running.get(each.cell) or RunningCell(0.0)
+        if each.owner.note and not shown[each.cell].noted:
+            shown[each.cell].note(0.0, each.owner.note)
+        who = _whom(each.owner)
+        who += ", suspended" if each.suspended else ""
+        who += f", no heartbeat seen for {duration(silent[each.cell])}" if each.cell in silent else ""
+        more[each.cell] = {"worker": who}
+        known = shown[each.cell].columns
+        if each.seconds_left is not None and not known.get("left"):
+            more[each.cell]["left"] = duration(each.seconds_left)
+        if each.epochs and not (known.get("epoch") or known.get("step")):
+            more[each.cell]["epoch"] = f"{each.epochs_done}/{each.epochs}"
+    yield from shown.table(_names(statuses, width), width=width, room=len(shown), more=more)
 
 
 def _whom(owner: Owner) -> str:
@@ -234,7 +235,8 @@ def _stopped(statuses: Sequence[CellStatus], width: int | None) -> Iterator[Rend
     names = _names(statuses, width)
     for each in statuses:
         where = f"after epoch {each.epochs_done} of {each.epochs}: " if each.epochs else ""
-        yield _line(f"{names[each.cell]}  {where}{each.why}")
+        name = names[each.cell] if width is None else shortened(names[each.cell], max(16, width - _NUMBERS))
+        yield _line(f"{name}  {where}{each.why}")
 
 
 def _missing(statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
@@ -257,5 +259,4 @@ def _names(statuses: Iterable[CellStatus], width: int | None) -> Mapping[str, st
     cells = [each.cell for each in statuses]
     if width is None:
         return {cell: cell for cell in cells}
-    names, _ = short_names(cells)
-    return {cell: shortened(name, max(16, width - _NUMBERS)) for cell, name in names.items()}
+    return short_names(cells)[0]
