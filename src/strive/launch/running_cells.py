@@ -90,7 +90,7 @@ class RunningCells(dict[str, RunningCell]):
         shown = list(self.items())
         if len(shown) > room:
             shown = shown[: room - 1]
-        rows = {cell: running.columns | more.get(cell, {}) for cell, running in shown}
+        rows = {cell: running.columns | dict(more.get(cell, {})) for cell, running in shown}
         columns, first = _layout(rows, [len(names[cell]) for cell in rows], width)
         head = "cell".ljust(first) + "".join(f"  {name:>{size}}" for name, size in columns.items())
         lines = [Text(head, style="dim")]
