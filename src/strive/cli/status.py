@@ -77,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failed", action="store_true", help="add the stack traces of failed cells")
     parser.add_argument("--json", action="store_true", help="print one JSON object: docs/agents.md has its keys")
     parser.add_argument("--disk", action="store_true", help="say what takes how much room, and nothing else")
-    parser.add_argument("--watch", action="store_true", help="look again each 2 s until every cell has ended")
+    parser.add_argument(
+        "--watch", action="store_true", help="look again each 2 s until every cell has ended, with how the table stands"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     asked = asked_for(options)
     if options.disk:
         return _disk(asked.folders)
-    look = _Look(asked, tracebacks=options.failed)
+    look = _Look(asked, tracebacks=options.failed, stands=options.watch)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         # For files and pipes: full ids and paths on one line each, regardless of the terminal's width.
@@ -117,11 +119,12 @@ def _disk(folders: Sequence[Path]) -> int:
 class _Look:
     """The latest state of the sweeps that are asked for."""
 
-    def __init__(self, asked: Asked, *, tracebacks: bool) -> None:
+    def __init__(self, asked: Asked, *, tracebacks: bool, stands: bool) -> None:
         self._asked, self._plans = asked, plan_folders(asked.folders)
         self._names = named(asked, self._plans)
         self._in_full = bool(asked.sweeps or asked.overrides)  # rather than a line for each sweep
-        self._tracebacks = tracebacks
+        self._tracebacks, self._stands = tracebacks, stands  # stands: show how the tables stand
+        self._standing: dict[str, tuple[int, list[str]]] = {}  # {sweep: cells that were done, how its table stands}
         self._readers = {folder: StatusReader(folder) for folder in asked.folders}
         self._found: list[tuple[StoredPlan, list[CellStatus]]] = []
         self._running: dict[str, RunningCells] = {}
@@ -257,13 +260,26 @@ class _Look:
                 launch=self._readers[runs_folder(self._plans[plan.sweep])].last_launch(plan.sweep),
                 queue_error=self._queue_error,
                 problems=self._problems(plan),
-                looks=self._looks.get(plan.sweep, ()),
+                looks=self._looks.get(plan.sweep) or self._stand(plan, statuses),
                 tracebacks=self._tracebacks,
                 running=self._running_of(plan.sweep, statuses),
                 silent=self._silent(statuses),
                 width=console.width if console.is_terminal else None,
             )
         )
+
+    def _stand(self, plan: StoredPlan, statuses: Sequence[CellStatus]) -> list[str]:
+        """Return how the table of a sweep stands, computed again when a cell is done."""
+        done = sum(each.state.finished for each in statuses)
+        if not self._stands or done == len(statuses):
+            return []
+        if done != self._standing.get(plan.sweep, (0, []))[0]:
+            from strive.cli.standing import standing  # pandas, which a look alone does without
+            from strive.results.load import load_sweep
+
+            with suppress(StriveError):
+                self._standing[plan.sweep] = (done, standing(load_sweep(plan.sweep, self._asked.folders)))
+        return self._standing.get(plan.sweep, (0, []))[1]
 
     def _running_of(self, sweep: str, statuses: Sequence[CellStatus]) -> RunningCells:
         """Return what is known of the cells of a sweep that train now, from this look and those before."""
