@@ -1,7 +1,5 @@
 """How the table of a sweep stands while it trains: the means of what is done, and never a verdict."""
 
-from collections.abc import Sequence
-
 from strive.errors import StriveError
 from strive.format import counted
 from strive.results.load import Loaded
@@ -25,7 +23,7 @@ def standing(loaded: Loaded) -> list[str]:
     return [f"{sweep.layout.value.title} so far, a mean of what is done and no answer:", *shown]
 
 
-def _lines(sweep: SweepSummary) -> Sequence[str]:
+def _lines(sweep: SweepSummary) -> list[str]:
     """Return a line for each condition of which some cell is done, the best mean first where there is a direction."""
     value = sweep.layout.value
     found = [(some, each) for each in sweep.conditions if (some := each.summary or each.partial) is not None]
