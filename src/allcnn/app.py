@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allcnn import labels
 from allcnn.config import Augment, Config, DeviceChoice, checked
@@ -13,9 +13,12 @@ from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.code.hash import Code, code_of
 from strive.config.identity import builders
-from strive.errors import ConfigError
+from strive.errors import ConfigError, MissingDataError
 from strive.hydra_app.typed import TypedApp
 from strive.sweeps.labels import Labels
+
+if TYPE_CHECKING:
+    from allcnn.data.splits import DataFacts
 
 CODE = "allcnn.training"  # imports nets and data as well
 # These modules hold only names and values of config keys, and those are part of a cell's id and record.
@@ -89,16 +92,16 @@ class AllCNN(TypedApp):
         return code_of(CODE, builders(flat), NO_CODE)
 
     def facts(self, config: Config) -> CellFacts:
-        """Return how much there is to train, or raise ConfigError.
+        """Return how much there is to train, or raise ConfigError, MissingDataError for images that are not here.
 
         Builds the net on the meta device, and checks that the data and the device exist.
         """
-        from allcnn.data import check_augmentation, check_data, output_size
+        from allcnn.data import check_augmentation, output_size
         from allcnn.networks import check_network
         from allcnn.training import choose_execution
 
         choose_execution(config.trainer)
-        found = check_data(config)
+        found = _data_facts(config)
         check_augmentation(config.augment, config.data.image_size)
         network = check_network(config.model, num_classes=found.num_classes, image_size=output_size(config))
         return CellFacts(num_train=found.num_train, flops=network.flops)
@@ -190,6 +193,19 @@ class AllCNN(TypedApp):
         from allcnn.cells import CellTrainer
 
         return CellTrainer()
+
+
+def _data_facts(config: Config) -> "DataFacts":
+    from allcnn.data import check_data, files_on_disk
+
+    try:
+        return check_data(config)
+    except ConfigError as error:
+        try:
+            files_on_disk(config.data)
+        except ConfigError:
+            raise MissingDataError(str(error)) from None
+        raise
 
 
 def _choice_of(device: str) -> DeviceChoice:

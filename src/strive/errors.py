@@ -1,7 +1,8 @@
 """Every error that strive raises for others to catch, in one tree below StriveError.
 
 StriveError
-  ConfigError            what a user typed or wrote: UnknownKeyError; sweeps.choice.MissingParentsError
+  ConfigError            what a user typed or wrote: UnknownKeyError; what is not there yet: MissingDataError,
+                         sweeps.choice.MissingParentsError
   ContractError          a call of strive.log, save, ... or a returned value that is not legal
   Diverged               raised by an app: its cell has a result, but the training did not converge
   UsageError             a command that names no sweep or cell
@@ -49,6 +50,10 @@ class UnknownKeyError(ConfigError):
     def __init__(self, key: str) -> None:
         super().__init__(f"there is no key {key}")
         self.key = key
+
+
+class MissingDataError(ConfigError):
+    """What a cell trains on is not on this machine: an error of a launch, and a note of a plan."""
 
 
 class ContractError(StriveError, ValueError):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def short_names(cells: Iterable[str]) -> tuple[dict[str, str], str]:
     }
     names = {cell: "-".join(text for name, text in each.items() if name not in common) for cell, each in parts.items()}
     return names, " ".join(first[name] for name in first if name in common)
+
+
+def wrapped(text: str, width: int = 80) -> list[str]:
+    """Return the text in lines of at most so many characters, broken between words alone; further ones are indented."""
+    if len(text) <= width:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip()) + 4)
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def shortened(text: str, width: int) -> str:

@@ -211,6 +211,7 @@ class SweeperOptions(_Options):
     runs: str = "runs"  # folder of records; the study has runs= for it
     dry_run: bool = False  # print the plan and train nothing
     json: bool = False  # a dry run prints one line of JSON
+    verbose: bool = False  # a dry run lists each cell, however many they are
     retrain: str = "failed"  # none, failed, stale or all; each kind includes the one before it
     parents: bool = False  # first train the cells of other sweeps that values of this one are chosen from
     until: str = ""  # decided: train the seeds of one look after the other (seeds: in the sweep file)
@@ -235,6 +236,8 @@ class SweeperOptions(_Options):
             raise ConfigError(f"hydra.sweeper.runs must name a folder, got {self.runs!r}")
         if self.json and not self.dry_run:
             raise ConfigError("hydra.sweeper.json=true is for the plan alone: add hydra.sweeper.dry_run=true")
+        if self.verbose and not self.dry_run:
+            raise ConfigError("hydra.sweeper.verbose=true is for the plan alone: add hydra.sweeper.dry_run=true")
         module, _, function = self.check.partition(":")
         if self.check and not (module and function):
             raise ConfigError(f"hydra.sweeper.check must be package.module:function, got {self.check!r}")

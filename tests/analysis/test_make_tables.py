@@ -184,7 +184,7 @@ def test_code_that_is_noted_as_the_same_is_one_version_and_the_tables_name_both(
     note = Note(old="old", new="new", cell="", date="2026-11-29", host="laptop")
     Path("runs/same_code.json").write_bytes(notes_with(Path("runs"), note))
     assert guarded(main, ["--strict"]) == 0
-    assert "known to give the same numbers: new (2 cells), old (1 cells)." in capsys.readouterr().out
+    assert "known to give the same numbers: new (2 cells), old (1 cell)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["make_tables", "make_figures", "make_report"])

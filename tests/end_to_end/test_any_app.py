@@ -345,7 +345,7 @@ def test_a_sweep_file_of_the_apps_own_conf_and_one_by_its_path(start: Start, pro
         ("", ("hydra.sweeper.seed=unknown",), "hydra.sweeper.seed: unknown names no key of these cells"),
         ("", ("hydra.sweeper.logistics=[workers]",), "hydra.sweeper.logistics: workers names no key of these cells"),
         ("", ("hydra.sweeper.code=[missing.py]",), "hydra.sweeper.code: missing.py names no file"),
-        ("", ("hydra.sweeper.max_gpu_hours=1",), "how long a cell of this app takes is not known; leave it out"),
+        ("", ("hydra.sweeper.max_gpu_hours=1",), "how long a cell of this app takes is known when some"),
     ],
 )
 def test_a_mistake_is_one_message(start: Start, project: Path, more: str, arguments: tuple[str, ...], message: str):
@@ -354,6 +354,18 @@ def test_a_mistake_is_one_message(start: Start, project: Path, more: str, argume
     assert wrong.returncode == 2
     assert message in wrong.stderr
     assert len(wrong.stderr.strip().splitlines()) <= 4
+    assert not (project / "runs").exists()
+
+
+def test_data_that_is_missing_is_a_warning_of_the_plan_and_an_error_of_the_launch(start: Start, project: Path):
+    write(project, {"checks.py": "def data(cfg):\n    open('data/images.bin')\n"})
+    dry = start("seed=0,1", "hydra.sweeper.check=checks:data", "hydra.sweeper.dry_run=true")
+    assert dry.returncode == 0, dry.stderr
+    assert "2 seeds = 2 cells: 0 done already, 2 to train" in dry.stdout
+    assert dry.stdout.count("data/images.bin") == 1
+    refused = start("seed=0,1", "hydra.sweeper.check=checks:data")
+    assert refused.returncode == 2
+    assert "data/images.bin" in refused.stderr
     assert not (project / "runs").exists()
 
 

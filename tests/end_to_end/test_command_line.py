@@ -124,7 +124,7 @@ def test_a_failed_cell_does_not_stop_the_others_and_the_exit_code_says_so(strive
 def test_cells_that_are_one_cell_train_once(strive: CommandLine, tmp_path: Path):
     done = strive("-m", *SMALL, "optimizer.lr=0.05,5e-2", "runs=here")
     assert done.returncode == 0, done.stderr
-    assert "1 cells: 0 done already, 1 to train" in done.stderr
+    assert "1 cell: 0 done already, 1 to train" in done.stderr
     assert len(list((tmp_path / "here").glob("*/record.json"))) == 1
 
 

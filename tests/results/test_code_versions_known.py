@@ -64,6 +64,6 @@ def test_cells_are_of_one_version_when_one_code_could_have_trained_them_all(
 def test_what_differs_is_named_where_the_records_say_it(sweep: Golden):
     sweep.cell({"seed": 0}, 10.0, code_hash="one", code_files={"mypkg/nets.py": "1", "mypkg/blocks.py": "1a"})
     sweep.cell({"seed": 1}, 10.0, code_hash="two", code_files={"mypkg/nets.py": "1", "mypkg/blocks.py": "2b"})
-    assert versions_text(cells(sweep)) == "one (1 cells), two (1 cells); they differ in mypkg/blocks.py"
+    assert versions_text(cells(sweep)) == "one (1 cell), two (1 cell); they differ in mypkg/blocks.py"
     sweep.cell({"seed": 2}, 10.0, code_hash="two")
-    assert versions_text(cells(sweep).iloc[[0, 2]]) == "one (1 cells), two (1 cells)"
+    assert versions_text(cells(sweep).iloc[[0, 2]]) == "one (1 cell), two (1 cell)"

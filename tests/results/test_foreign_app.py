@@ -209,7 +209,7 @@ def test_cells_of_different_data_are_not_averaged(sweep: Foreign):
     sweep.cell({"heads": 2, "seed": 1}, {"val_loss": 1.0}, data={"text": "0ther"})
     made = summary(sweep)
     assert [condition.hole for condition in made.conditions] == ["2 versions of the data"]
-    assert "2 versions of the data: da7a (1 cells), 0ther (1 cells)" in made.problems
+    assert "2 versions of the data: da7a (1 cell), 0ther (1 cell)" in made.problems
 
 
 def test_failures_divergence_and_costs_are_told_without_metrics(sweep: Foreign):
@@ -237,7 +237,7 @@ def test_failures_divergence_and_costs_are_told_without_metrics(sweep: Foreign):
 def test_a_sweep_of_which_nothing_was_trained_has_a_table_of_holes(sweep: Foreign):
     sweep.cell({"heads": 2, "seed": 0})
     made = summary(sweep)
-    assert made.answer == "Nothing is known yet: none of 1 cells is done."
+    assert made.answer == "Nothing is known yet: none of 1 cell is done."
     assert made.layout.value.name == "objective"
 
 

@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from support import MakeConfig
 from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import Record
-from strive.sweeps.estimate import Work, device_of, estimate_hours
+from strive.sweeps.estimate import Work, device_of, estimate_from, estimate_hours
 
 
 @pytest.fixture
@@ -69,3 +70,14 @@ def test_with_no_record_there_is_no_estimate(make_small: MakeConfig):
 def test_threads_are_part_of_a_processors_name_and_not_of_a_gpus(make_small: MakeConfig, measured):
     assert device_of(measured(make_small(), "AMD EPYC 9655", 1.0, threads=1)) == "AMD EPYC 9655, 1 thread"
     assert device_of(measured(make_small(), "NVIDIA H200", 1.0, threads=16)) == "NVIDIA H200"
+
+
+def test_where_only_seconds_are_known_each_cell_takes_as_long_as_those_that_are_done(make_small: MakeConfig):
+    host = socket.gethostname()
+    made = [{"seconds": 1800.0 * number, "device": "AMD EPYC", "threads": 1, "host": host} for number in (1, 3)]
+    done = [study_record(make_small(), provenance=each) for each in made]
+    (estimate,) = estimate_from(done, 5)
+    # Five times the mean of half an hour and one and a half.
+    assert (estimate.hours, estimate.guessed, estimate.threads, estimate.here) == (5.0, 5, 1, True)
+    assert "2 done cells" in estimate.basis
+    assert estimate_from([], 5) == estimate_from(done, 0) == []

@@ -11,7 +11,7 @@ from strive.cells.records import Status
 from strive.cells.task import CellOutcome
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
-from strive.sweeps.plan_text import counts_line, failure_lines, plan_lines, remark_lines
+from strive.sweeps.plan_text import counts_lines, failure_lines, hours_lines, plan_lines, remark_lines
 from strive.sweeps.terminal_table import terminal_table
 
 
@@ -40,28 +40,95 @@ def test_a_plan_names_every_cell_with_what_is_done_and_why(plan: Plan):
     plan = dataclasses.replace(plan, excluded=[("seed=3", "seen enough")], choices=[chosen], notes=["a note"])
     lines = list(plan_lines(plan, [Estimate(device="NVIDIA H200", hours=2.5, measured=1, guessed=1)]))
     assert lines[0].endswith(": Which?")
+    assert lines[2] == "time: 2.5 h of one NVIDIA H200 (measured, 1 cell guessed from their multiply-adds)"
     for planned in plan.cells:
-        assert f"  {planned.cell}  {planned.reason}" in lines
-    assert [line for line in lines if line.startswith(("train (", "retry (", "done (", "wait for"))] == [
-        "train (1)",
-        "retry (1)",
-        "wait for, trained elsewhere (1)",
+        net, *_, digits = planned.cell.split("-")
+        (line,) = (line for line in lines if line.endswith(digits))
+        assert line.split()[:2] == [net, f"augment={planned.config.augment.kind}"]
+    assert [line for line in lines if not line.startswith("  ") and " (1)" in line] == [
+        "train (1): no record",
+        f"retry (1): {plan.cells[2].reason}",
+        "wait for, trained elsewhere (1): SLURM job 12_3",
         "done (1)",
     ]
     assert "excluded: seed=3: seen enough" in lines
     assert "chosen from table3_lr: optimizer.lr=0.05 for model.base=a: val error 9%" in lines
-    assert "a note" in lines
-    assert lines[-1] == "time: 2.5 h of one NVIDIA H200 (measured, 1 cells guessed from their multiply-adds)"
+    assert lines[-1] == "a note"
+
+
+def test_a_large_plan_counts_its_cells_by_reason_and_lists_each_only_when_asked(make_plan: MakePlan):
+    few, many = make_plan("seed=range(0,29)"), make_plan("seed=range(0,15)", "optimizer.lr=0.1,0.2")
+    assert sum(planned.cell in line for planned in few.cells for line in plan_lines(few, [])) == 29
+    lines = list(plan_lines(many, []))
+    assert lines[0] == "15 seeds x 2 lr = 30 cells: 0 done already, 30 to train"
+    assert "train (30): no record" in lines
+    assert not any(planned.cell in line for planned in many.cells for line in lines)
+    assert any("hydra.sweeper.verbose=true" in line for line in lines)
+    everything = list(plan_lines(many, [], verbose=True))
+    assert sum(planned.cell in line for planned in many.cells for line in everything) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sweeps", "product"),
+    [
+        (("seed=0,1", "optimizer.lr=0.1,0.2,0.3"), None, "2 seeds x 3 lr"),
+        (("optimizer.lr=0.1,0.2,0.3", "seed=0,1"), None, "3 lr x 2 seeds"),
+        (("model=model_a,model_b", "augment=none,flip_shift"), None, "2 nets x 2 augment"),
+        ((), {"zip": [{"optimizer.lr": [0.1, 0.2], "budget.epochs": [1, 2]}], "grid": {"seed": [0, 1]}},
+         "2 lr x 2 seeds"),
+        ((), {"arms": {"a": {"seed": 3}, "b": {"seed": 4}}, "grid": {"optimizer.lr": [0.1, 0.2]}}, "2 arms x 2 lr"),
+    ],
+)  # fmt: skip
+def test_the_first_line_says_what_the_cells_are_the_product_of(make_plan: MakePlan, arguments, sweeps, product):
+    plan = make_plan(*arguments, sweeps={"mine": {"question": "?", **sweeps}} if sweeps else None)
+    first = "".join(counts_lines(plan))
+    assert first.startswith(f"{product} = ")
+    assert f" = {len(plan.cells)} cells: 0 done already" in first
+
+
+def test_cells_that_are_no_product_are_only_counted(make_plan: MakePlan):
+    grid = {"seed": [0, 1], "optimizer.lr": [0.1, 0.2]}
+    exclude = [{"when": {"seed": 0, "optimizer.lr": 0.2}, "reason": "seen"}]
+    left_out = make_plan(sweeps={"mine": {"question": "?", "grid": grid, "exclude": exclude}})
+    assert list(counts_lines(left_out)) == ["2 seeds x 2 lr, 1 excluded = 3 cells: 0 done already, 3 to train"]
+    odd = dataclasses.replace(left_out, excluded=[])
+    assert list(counts_lines(odd)) == ["3 cells: 0 done already, 3 to train"]
+
+
+def test_a_plan_fits_80_columns_whatever_varies(make_plan: MakePlan):
+    more = ("optimizer.lr=0.1,0.123456789", "optimizer.weight_decay=0.001,0.00123456", "augment=none,flip_shift")
+    plan = make_plan("model=convpool_cnn_c,all_cnn_a", *more, "label_smoothing=0.123456,0.2")
+    failed = [
+        dataclasses.replace(planned, action=Action.retry, reason="error: " + 20 * "long ") for planned in plan.cells
+    ]
+    for cells in (plan.cells[:20], failed[:20], plan.cells):
+        lines = [line for line in plan_lines(dataclasses.replace(plan, cells=cells), []) if "time:" not in line]
+        assert max(map(len, lines)) <= 80
+    text = "\n".join(plan_lines(dataclasses.replace(plan, cells=plan.cells[:20]), []))
+    assert all(planned.cell.rpartition("-")[2] in text for planned in plan.cells[:20])
+
+
+def test_a_plan_says_how_long_it_takes_here_and_on_what_was_measured(plan: Plan):
+    here = Estimate(device="some CPU, 1 thread", hours=6.0, measured=1, guessed=0, threads=1, here=True)
+    assert list(hours_lines(plan, [here])) == ["time: 6.0 h of one some CPU, 1 thread (measured)"]
+    # Two cells of one thread at a time take half as long, and so does one of two.
+    for threads, hours in ((1, "3.0"), (2, "6.0")):
+        (line,) = hours_lines(plan, [dataclasses.replace(here, threads=threads)], at_once=2)
+        assert line == f"time: about {hours} h on this machine (measured)"
 
 
 def test_a_plan_without_a_measured_speed_says_so(plan: Plan):
-    assert "time: not known" in list(plan_lines(plan, []))[-1]
+    assert any("time: not known" in line for line in plan_lines(plan, []))
 
 
 def test_the_counts_say_what_is_to_do(plan: Plan, make_plan: MakePlan):
-    assert counts_line(plan) == "4 cells: 1 done already, 1 to train, 1 to retry, 1 elsewhere"
+    assert list(counts_lines(plan))[-1] == "4 cells: 1 done already, 1 to train, 1 to retry, 1 elsewhere"
     done = [dataclasses.replace(planned, action=Action.done) for planned in plan.cells]
-    assert counts_line(dataclasses.replace(plan, cells=done)) == "4 cells: 4 done already, nothing to train"
+    assert list(counts_lines(dataclasses.replace(plan, cells=done)))[-1].endswith(
+        "4 cells: 4 done already, nothing to train"
+    )
+    one = dataclasses.replace(plan, cells=done[:1])
+    assert list(counts_lines(one)) == ["1 cell: 1 done already, nothing to train"]
 
 
 def test_diverged_cells_are_counted_apart_from_done_ones(plan: Plan):
@@ -69,8 +136,8 @@ def test_diverged_cells_are_counted_apart_from_done_ones(plan: Plan):
         dataclasses.replace(planned, action=Action.done, reason=reason)
         for planned, reason in zip(plan.cells[:2], ("done", "diverged: the training loss was not finite"), strict=True)
     )
-    counted = counts_line(dataclasses.replace(plan, cells=[done, diverged]))
-    assert counted == "2 cells: 1 done already, 1 diverged already, nothing to train"
+    (counted,) = counts_lines(dataclasses.replace(plan, cells=[done, diverged]))
+    assert counted == "2 augment = 2 cells: 1 done already, 1 diverged already, nothing to train"
 
 
 def test_the_end_of_a_run_names_what_diverged_and_what_never_left_chance(make_config: MakeConfig, tmp_path: Path):

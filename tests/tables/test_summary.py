@@ -83,7 +83,7 @@ def test_cells_of_two_versions_of_the_code_are_a_problem_unless_mixed(sweep: Gol
     summary = summary_of(sweep)
     assert summary.problems == (
         "all cells: 2 versions of the code",
-        "the cells were trained by 2 versions of the code: c0de (2 cells), 0ther (1 cells)",
+        "the cells were trained by 2 versions of the code: c0de (2 cells), 0ther (1 cell)",
     )
     mixed = summary_of(sweep, mix=True)
     assert mixed.conditions[0].summary is not None

@@ -15,6 +15,7 @@ from strive.config.keys import knobs
 from strive.config.platform_keys import TrackerConfig
 from strive.console import OUTPUT
 from strive.errors import RecordError, UsageError
+from strive.format import counted
 from strive.plain_text import printable
 from strive.progress_bar import progress_bar
 from strive.sweeps.plan import StoredPlan, names_in, plan_folders, runs_folder, sweep_folder
@@ -161,7 +162,7 @@ class _Upload:
         counts = Counter(event.kind for event in self._last.values())
         parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
         left = self._total - len(self._last)
-        cells = f"{self._total} cell{'' if self._total == 1 else 's'}"
+        cells = counted(self._total, "cell")
         _say(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
         if not left:
             self._problems.pop("", None)  # the server was only temporarily unavailable

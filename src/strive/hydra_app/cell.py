@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from strive.cells.settings import Settings
 from strive.config.platform_keys import Tracker, TrackerConfig
-from strive.errors import ConfigError
+from strive.errors import ConfigError, MissingDataError
 from strive.hydra_app.logistics import Parts
 from strive.options import CellOptions, SweeperOptions
 
@@ -30,13 +30,17 @@ class Options:
     typed: frozenset[str] = frozenset()  # keys of hydra.* that stand on the command line
 
     def check_config(self, config: DictConfig) -> None:
-        """Raise ConfigError if hydra.sweeper.check refuses a config. config: as the app's function gets it."""
+        """Raise ConfigError if hydra.sweeper.check refuses a config. config: as the app's function gets it.
+
+        A FileNotFoundError says that data is missing.
+        """
         if self.check is None:
             return
         try:
             self.check(config)
         except Exception as error:  # the user's own check, which says by any exception what cannot be
-            raise ConfigError(f"hydra.sweeper.check: {type(error).__name__}: {error}") from error
+            kind = MissingDataError if isinstance(error, FileNotFoundError) else ConfigError
+            raise kind(f"hydra.sweeper.check: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,11 @@
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from strive.cells.settings import Settings
 from strive.errors import ConfigError
 from strive.format import counted
 from strive.options import CellOptions
@@ -60,6 +61,14 @@ def slots(
     chosen = devices[: max(1, num_cells)]
     threads = threads or max(1, (options.cpus_per_cell or cores // len(chosen)) // options.processes_per_cell)
     return [Slot(each, threads, shared if gpus else 1) for each in chosen]
+
+
+def slots_for(cells: Sequence[Settings], options: CellOptions, *, side_by_side: bool) -> list[Slot]:
+    """Return where to train cells with these settings, as `slots`."""
+    # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
+    device = "cpu" if all(each.device == "cpu" for each in cells) else "auto"
+    threads = max((each.threads for each in cells), default=0)
+    return slots(options, len(cells), side_by_side=side_by_side, threads=threads, device=device)
 
 
 def _groups(gpus: list[str], options: CellOptions) -> list[str]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from strive import app
 from strive.cells.task import CellOutcome, Task
 from strive.console import CONSOLE
+from strive.launch.devices import slots_for
 from strive.launch.launch_folder import Launch
 from strive.launch.live_view import LiveView
-from strive.launch.pool import WorkerPool, slots
+from strive.launch.pool import WorkerPool
 from strive.options import LocalOptions
 from strive.trackers.session import session_of
 
@@ -31,10 +32,7 @@ def train_locally(
     Raises ConfigError for tracker=wandb where W&B cannot be had, and for more GPUs or cores in a cell than there are.
     """
     logs = launch.logs / process
-    threads = max((task.settings.threads for task in tasks), default=0)
-    # A device has to be chosen before torch is there: trainer.device=cpu leaves the GPUs alone.
-    device = "cpu" if all(task.settings.device == "cpu" for task in tasks) else "auto"
-    places = slots(options, len(tasks), side_by_side=app.in_use().side_by_side, threads=threads, device=device)
+    places = slots_for([task.settings for task in tasks], options, side_by_side=app.in_use().side_by_side)
     session = session_of(tasks, log=logs / "wandb.log", say=CONSOLE.print, plans=[launch.sweep])
     folders, work = {task.cell: task.folder for task in tasks}, {task.cell: task.work for task in tasks}
     with session, LiveView(folders, total=len(tasks), done=0, title=title or launch.sweep, work=work) as view:

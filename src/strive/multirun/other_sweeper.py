@@ -78,7 +78,7 @@ def _options(given: Mapping[str, Any]) -> SweeperOptions:
     return SweeperOptions.of(given)
 
 
-_OF_STRIVES_SWEEPER = ("sweep", "dry_run", "json", "parents", "until", "max_gpu_hours")
+_OF_STRIVES_SWEEPER = ("sweep", "dry_run", "json", "verbose", "parents", "until", "max_gpu_hours")
 
 
 def _trained(sweeper: OtherSweeper, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:

@@ -1,28 +1,30 @@
 """One launch of a sweep from its plan to its table."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from strive import signals
+from strive import app, signals
 from strive.cells import records
 from strive.cells.metrics import main_metric
 from strive.cells.records import Record
+from strive.cells.settings import settings_of
 from strive.cells.task import CellOutcome
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
-from strive.format import runs_option
+from strive.format import counted, runs_option, wrapped
+from strive.launch.devices import slots_for
 from strive.launch.launch_folder import Launch, frozen, write_launch
 from strive.multirun.plan_looks import looks_of
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
-from strive.sweeps.estimate import Estimate, Work, estimate_hours
+from strive.sweeps.estimate import Estimate, Work, estimate_from, estimate_hours
 from strive.sweeps.plan import Action, Plan, Planned, plan_name, sweep_folder, write_plan
 from strive.sweeps.plan_text import (
-    counts_line,
+    counts_lines,
     failure_lines,
     hours_lines,
     plan_json,
@@ -59,6 +61,7 @@ class SweepRun:
     launcher: Launcher
     dry_run: bool = False
     as_json: bool = False  # what a dry run prints
+    verbose: bool = False  # whether it lists each cell
     parents: bool = False
     max_gpu_hours: float | None = None
     _left: list[str] = field(default_factory=list)  # SLURM jobs that train cells of the last run
@@ -76,9 +79,7 @@ class SweepRun:
         looks = looks_of(plan, sweep)
         estimates = estimates_of(plan)
         if self.dry_run:
-            lines = [plan_json(plan, estimates)] if self.as_json else plan_lines(plan, estimates)
-            lines = [*lines, *(looks.text() if looks and not self.as_json else ())]
-            OUTPUT.print("\n".join(lines))  # at once: 10,000 prints take as long as planning
+            OUTPUT.print("\n".join(self.dry_lines(plan, estimates, looks.text() if looks else ())))
         self._check_hours(plan, estimates)
         if self.dry_run:
             return False
@@ -87,19 +88,42 @@ class SweepRun:
             looks.fix(plan.folder)
             if changes := looks.changes():
                 CONSOLE.print(f"tables give no verdict: since the first look, {changes}")
-        for line in (*plan.images, *plan.notes, counts_line(plan), *hours_lines(plan, estimates)):
+        for line in (*plan.images, *plan.notes, *counts_lines(plan), *self.hours_lines(plan, estimates)):
             CONSOLE.print(line)
         ended = self.launched(plan)
         self._runs = plan.runs
         self._left = left_jobs(ended)
         if self._left:
-            CONSOLE.print(f"{sum(bool(each.job) for each in ended.values())} cells are left to SLURM: strive status")
+            left = sum(bool(each.job) for each in ended.values())
+            CONSOLE.print(f"{counted(left, 'cell')} {'is' if left == 1 else 'are'} left to SLURM: strive status")
             return False
         if only_stores(self.launcher):
             CONSOLE.print(f"nothing was trained; to train: strive work {plan.sweep}{runs_option(plan.runs)}")
             return False
         report(plan, ended)
         return True
+
+    def dry_lines(self, plan: Plan, estimates: Sequence[Estimate], looks: Iterable[str]) -> list[str]:
+        """Return what a dry run prints. looks: where the lines of the table stand."""
+        if self.as_json:
+            return [plan_json(plan, estimates)]
+        lines = plan_lines(plan, estimates, at_once=self._at_once(plan, estimates), verbose=self.verbose)
+        return [part for line in (*lines, *looks) for part in ([line] if self.verbose else wrapped(line))]
+
+    def hours_lines(self, plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
+        """Return how long a plan takes."""
+        return hours_lines(plan, estimates, self._at_once(plan, estimates))
+
+    def _at_once(self, plan: Plan, estimates: Sequence[Estimate]) -> int:
+        """Return the threads that a plan's cells use together here, or their GPUs; 0 if they do not train here."""
+        options, todo = self.launcher.options, [planned for planned in plan.cells if planned.action.trains]
+        if not isinstance(options, LocalOptions) or options.detach or not any(each.here for each in estimates):
+            return 0
+        with suppress(ConfigError):  # the launch says so
+            settings = [settings_of(planned.config) for planned in todo]
+            slots = slots_for(settings, options, side_by_side=app.in_use().side_by_side)
+            return len(slots) if slots[0].gpus else sum(slot.threads for slot in slots)
+        return 0
 
     def _train_parent(self, arguments: Sequence[str], sweep: Sweep) -> list[str]:
         """Train another sweep's missing cells; return the SLURM jobs that will train the rest."""
@@ -108,10 +132,16 @@ class SweepRun:
         return self._left
 
     def planned(self, arguments: Sequence[str], sweep: Sweep | None, failed_before: str = "") -> Plan | None:
-        """Return the plan after training the parents; None if SLURM jobs train them and then restart this command."""
+        """Return the plan after training the parents; None if SLURM jobs train them and then restart this command.
+
+        None also for a dry run of cells that wait for parents: it has been printed, after that of the parents.
+        """
         try:
-            plan = self.planner.plan(arguments, sweep)
+            return self.planner.plan(arguments, sweep)
         except MissingParentsError as error:
+            if sweep is not None and self.dry_run:
+                self._print_with_parents(arguments, sweep)
+                return None
             if not self.parents or sweep is None:
                 raise
             if str(error) == failed_before:
@@ -121,17 +151,23 @@ class SweepRun:
                 for name in error.spec.sweeps
                 for job in self._train_parent(list(error.overrides), self.planner.read_sweep(name))
             ]
-            if self.dry_run:
-                if self.as_json:
-                    OUTPUT.print(json.dumps({"version": 1, "sweep": sweep.name, "after": list(error.spec.sweeps)}))
-                else:
-                    OUTPUT.print(f"then {sweep.name}, whose cells depend on their results")
-                return None
             if left:
                 self.launcher.continue_after(left, sweep_folder(self._runs, plan_name(arguments, sweep.name)))
                 return None
             return self.planned(arguments, sweep, failed_before=str(error))
-        return plan
+
+    def _print_with_parents(self, arguments: Sequence[str], sweep: Sweep) -> None:
+        """Print the plans of the sweeps that values are chosen from, and that of the cells that wait for them."""
+        parents = list(dict.fromkeys(name for spec in sweep.choices(arguments) for name in spec.sweeps))
+        for name in parents:
+            self.run(sweep.for_parents(arguments), self.planner.read_sweep(name))
+            if not self.as_json:
+                OUTPUT.print()
+        plan = self.planner.plan(arguments, sweep, before_parents=True)
+        if not (self.parents or self.as_json):
+            how = f"{' and '.join(parents)} must be trained first; hydra.sweeper.parents=true does it"
+            plan = replace(plan, notes=[*plan.notes, how])
+        OUTPUT.print("\n".join(self.dry_lines(replace(plan, after=parents), estimates_of(plan), ())))
 
     def hours_limit(self) -> float | None:
         """Return hydra.sweeper.max_gpu_hours. Raises ConfigError for one that means nothing."""
@@ -146,10 +182,10 @@ class SweepRun:
             return
         if not any(planned.action.trains for planned in plan.cells):
             return
-        if not any(planned.flops for planned in plan.cells):
+        if not estimates and not any(planned.flops for planned in plan.cells):
             raise ConfigError(
-                f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: how long a cell of this app takes is not"
-                " known; leave it out"
+                f"hydra.sweeper.max_gpu_hours={limit:g} cannot be checked: how long a cell of this app takes is"
+                " known when some of the sweep are done; leave it out until then"
             )
         if not estimates:
             raise ConfigError(
@@ -193,10 +229,13 @@ def missing(plan: Plan) -> list[Planned]:
 
 def estimates_of(plan: Plan) -> list[Estimate]:
     """Return how long a plan takes, on each device that such cells were trained on."""
+    todo = [planned for planned in plan.cells if planned.action.trains]
+    if not any(planned.flops for planned in todo):  # an app that cannot say how much there is to train
+        done = [planned for planned in plan.cells if planned.action is Action.done][:_SAMPLES]
+        return estimate_from([record for each in done if (record := records.record_of(each.config))], len(todo))
     works = [
         Work(config=planned.config, images=planned.num_train * planned.epochs_left, flops=planned.flops)
-        for planned in plan.cells
-        if planned.action.trains
+        for planned in todo
     ]
     return estimate_hours(works, plan.runs)
 
@@ -211,17 +250,17 @@ def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
     shown = plan.cells[:_ROWS]
     OUTPUT.print(terminal_table(shown, finished, plan.swept))
     if len(plan.cells) > _ROWS:
-        OUTPUT.print(f"and {len(plan.cells) - _ROWS} more cells")
+        OUTPUT.print(f"and {counted(len(plan.cells) - _ROWS, 'more cell')}")
     for line in remark_lines(finished):
         CONSOLE.print(line)
     if reason := signals.requested():
         failed = [planned for planned in plan.cells if (end := ended.get(planned.cell)) and end.status is not None]
         lines = failure_lines(failed, finished, ended)
         left = len(plan.cells) - len(finished)
-        raise StoppedError("\n  ".join([f"stopped by {reason}; {left} cells have no result yet", *lines]))
+        raise StoppedError("\n  ".join([f"stopped by {reason}; {counted(left, 'cell')} without a result yet", *lines]))
     if lines := failure_lines(plan.cells, finished, ended):
         raise CellsFailedError(
-            f"{len(lines)} of {len(plan.cells)} cells have no result; the same command tries them again\n  "
+            f"{len(lines)} of {counted(len(plan.cells), 'cell')} have no result; the same command tries them again\n  "
             + "\n  ".join(lines)
         )
     metrics = {name: value for record in finished.values() for name, value in record.metrics.items()}
@@ -230,3 +269,4 @@ def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
 
 
 _ROWS = 200  # rows of the table on the terminal
+_SAMPLES = 50  # done cells whose seconds are asked for

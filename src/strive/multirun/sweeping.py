@@ -86,13 +86,18 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     composer = app.in_use().composer(sweeper.hydra_context.config_loader, sweeper.config)
     read = _reader(sweeper)
     planner = Planner(
-        composer, read, retrain=Retrain(options.retrain), queued=lambda runs: queued(runs, sweeper.launcher)
+        composer,
+        read,
+        retrain=Retrain(options.retrain),
+        queued=lambda runs: queued(runs, sweeper.launcher),
+        dry_run=options.dry_run,
     )
     run = SweepRun(
         planner,
         sweeper.launcher,
         dry_run=options.dry_run,
         as_json=options.json,
+        verbose=options.verbose,
         parents=options.parents,
         max_gpu_hours=options.max_gpu_hours,
     )

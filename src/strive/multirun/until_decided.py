@@ -11,8 +11,9 @@ from strive.errors import ConfigError
 from strive.format import duration, runs_option
 from strive.multirun.plan_looks import looks_of
 from strive.multirun.run_sweep import SweepRun, estimates_of, left_jobs, missing, only_stores, report
+from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Plan, Retrain, write_plan
-from strive.sweeps.plan_text import counts_line, hours_lines, plan_json, plan_lines
+from strive.sweeps.plan_text import counts_lines
 from strive.sweeps.sweep_file import Sweep
 
 if TYPE_CHECKING:  # imports pandas
@@ -66,20 +67,19 @@ class UntilDecided:
     def _print(self, needed: Plan, state: "LookState") -> None:
         """Print what a dry run says: the cells of the next look, where each line stands, and what the look costs."""
         estimates = estimates_of(needed)
-        if self.sweep_run.as_json:
-            OUTPUT.print(plan_json(needed, estimates))
-            return
-        for line in (*plan_lines(needed, estimates), *self._cost(needed, state), *state.text()):
+        for line in self.sweep_run.dry_lines(needed, estimates, [*self._cost(needed, estimates, state), *state.text()]):
             OUTPUT.print(line)
+        if self.sweep_run.as_json:
+            return
         if changes := state.changes():
             OUTPUT.print(_changed(needed, changes))
         if missing(needed):
             self._within_hours(needed, state)
 
-    def _cost(self, part: Plan, state: "LookState") -> Iterator[str]:
+    def _cost(self, part: Plan, estimates: Sequence[Estimate], state: "LookState") -> Iterator[str]:
         """Yield what the next look costs, where the cells' nets do not say, and how many cells are not needed."""
         cells = missing(part)
-        if cells and not any(planned.flops for planned in cells) and state.mean_seconds is not None:
+        if cells and not estimates and not any(planned.flops for planned in cells) and state.mean_seconds is not None:
             yield f"time: {duration(state.mean_seconds * len(cells))} on one device, as the cells that are done took"
         yield from state.not_needed_lines(len(state.not_needed))
 
@@ -118,8 +118,9 @@ class UntilDecided:
 
     def _launched(self, part: Plan, state: "LookState") -> bool:
         """Train the cells of one look; return whether it can be taken now."""
-        lines = (counts_line(part), *hours_lines(part, estimates_of(part)), *self._cost(part, state))
-        for line in (*part.images, *part.notes, *state.text(), *lines):
+        estimates = estimates_of(part)
+        hours = (*self.sweep_run.hours_lines(part, estimates), *self._cost(part, estimates, state))
+        for line in (*part.images, *part.notes, *state.text(), *counts_lines(part), *hours):
             CONSOLE.print(line)
         ended = self.sweep_run.launched(part)
         self._tried |= {planned.cell for planned in part.cells}

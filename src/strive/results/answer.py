@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from strive.format import counted
 from strive.results.component_effects import ComponentEffects, effect_text
 from strive.results.conditions import Condition
 from strive.results.line_look import looks_text
@@ -22,11 +23,10 @@ def answer(conditions: Sequence[Condition], layout: TableSpec, components: Seque
     done = sum(int((condition.cells["status"] == "done").sum()) for condition in conditions)
     contradicted = sum(int((condition.cells["status"] == CONTRADICTORY).sum()) for condition in conditions)
     if not done and contradicted:
-        return (
-            f"No answer: the plan, the records and the files of {contradicted} of {cells} cells contradict each other."
-        )
+        which = f"{contradicted} of {counted(cells, 'cell')}"
+        return f"No answer: the plan, the records and the files of {which} contradict each other."
     if not done:
-        return f"Nothing is known yet: none of {cells} cells is done."
+        return f"Nothing is known yet: none of {counted(cells, 'cell')} is done."
     if components:
         sentence = " ".join(_effects(each, layout) for each in components)
     elif any(condition.baseline for condition in conditions):

@@ -13,6 +13,7 @@ from strive.cells.records import read_record
 from strive.code.hash import changed_files
 from strive.code.same_code import same_code
 from strive.errors import RecordError
+from strive.format import counted
 
 
 def versions(*groups: pd.DataFrame) -> int:
@@ -40,7 +41,7 @@ def versions_text(cells: pd.DataFrame) -> str:
 def hashes_text(cells: pd.DataFrame) -> str:
     """Return the code hashes with their numbers of cells."""
     counts = Counter(map(str, cells["code_hash"])).most_common()
-    return ", ".join(f"{value} ({count} cells)" for value, count in counts)
+    return ", ".join(f"{value} ({counted(count, 'cell')})" for value, count in counts)
 
 
 def _same(path: str, sha256: str) -> frozenset[str]:

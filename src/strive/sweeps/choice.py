@@ -13,6 +13,7 @@ from strive.cells.records import Record, Status
 from strive.command_line import multirun
 from strive.config import identity
 from strive.errors import ConfigError
+from strive.format import counted
 from strive.sweeps.criterion import Criterion
 
 Science = Mapping[str, Any]  # {dotted key: value} of what determines a cell's numbers, as in a record's config
@@ -55,8 +56,8 @@ class MissingParentsError(ConfigError):
         counts = ", ".join(f"{count} {state}" for state, count in sorted(holes.items()))
         commands = [multirun(f"sweeps={name}", *overrides) for name in spec.sweeps]
         super().__init__(
-            f"{spec.key}{wanted} is chosen from {_listed(spec.sweeps)}, where {holes.total()} of {len(states)} cells"
-            f" have no result ({counts})\n  train them first: "
+            f"{spec.key}{wanted} is chosen from {_listed(spec.sweeps)}, where {holes.total()} of"
+            f" {counted(len(states), 'cell')} have no result ({counts})\n  train them first: "
             + "\n                    ".join(commands)
             + "\n  or add hydra.sweeper.parents=true"
         )

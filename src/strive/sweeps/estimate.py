@@ -1,14 +1,16 @@
 """Estimated duration of a plan, from the measured speed of cells that were trained before."""
 
+import re
+import socket
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from strive import app
 from strive.cells import records
-from strive.cells.records import Record
+from strive.cells.records import Provenance, Record
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.errors import RecordError
@@ -33,7 +35,18 @@ class Estimate:
     device: str
     hours: float
     measured: int  # number of cells whose net was measured on the device
-    guessed: int  # number of cells whose speed was derived from other nets' multiply-adds
+    guessed: int  # number of cells whose speed was derived from other nets' multiply-adds, or from cells that are done
+    from_cells: int = 0  # number of done cells, where their seconds are all that is known
+    threads: int = 0  # of one cell on a CPU
+    here: bool = False  # whether something was measured on this machine
+
+    @property
+    def basis(self) -> str:
+        """Return where it comes from, in words."""
+        if self.from_cells:
+            return f"as {counted(self.from_cells, 'done cell')} took"
+        guess = f", {counted(self.guessed, 'cell')} guessed from their multiply-adds" if self.guessed else ""
+        return f"measured{guess}"
 
 
 def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
@@ -45,17 +58,44 @@ def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
     by_net: dict[str, list[Work]] = defaultdict(list)
     for work in works:
         by_net[_speed_key(identity.science_of(work.config))].append(work)
-    speeds = {key: _speeds(some[0].config, key, runs) for key, some in by_net.items()}
+    here: set[str] = set()
+    speeds = {key: _speeds(some[0].config, key, runs, here) for key, some in by_net.items()}
     devices = {device for known in speeds.values() for device in known}
-    estimates = [_estimate(device, by_net, speeds) for device in devices]
+    estimates = [replace(_estimate(device, by_net, speeds), here=device in here) for device in devices]
     # If a sweep was measured on a GPU and on a CPU, it is probably meant for the GPU.
     return sorted(estimates, key=lambda each: (-each.measured, not _is_gpu(each.device), each.device))
+
+
+def estimate_from(done: Sequence[Record], number: int) -> list[Estimate]:
+    """Return how long a number of cells takes if each takes as long as those that are done; [] if none is."""
+    by_device: dict[str, list[Record]] = defaultdict(list)
+    for record in done:
+        by_device[device_of(record)].append(record)
+    if not by_device or not number:
+        return []
+    device, records_there = max(by_device.items(), key=lambda each: len(each[1]))
+    made = records_there[0].provenance
+    return [
+        Estimate(
+            device=device,
+            hours=fmean(record.provenance.seconds for record in records_there) * number / 3600,
+            measured=0,
+            guessed=number,
+            from_cells=len(records_there),
+            threads=_threads(made),
+            here=made.host == socket.gethostname(),
+        )
+    ]
 
 
 def device_of(record: Record) -> str:
     """Return the device on which a record's speed was measured; for CPUs this includes the number of threads."""
     made = record.provenance
-    return made.device if _is_gpu(made.device) else f"{made.device}, {counted(made.threads, 'thread')}"
+    return f"{made.device}, {counted(made.threads, 'thread')}" if _threads(made) else made.device
+
+
+def _threads(made: Provenance) -> int:
+    return 0 if _is_gpu(made.device) else made.threads
 
 
 def _is_gpu(device: str) -> bool:
@@ -76,16 +116,22 @@ def _estimate(device: str, by_net: Mapping[str, list[Work]], speeds: Mapping[str
         else:
             seconds += images * works[0].flops / median(rates)
     total = sum(map(len, by_net.values()))
-    return Estimate(device=device, hours=seconds / 3600, measured=measured, guessed=total - measured)
+    threads = int(found[1]) if (found := re.search(r", (\d+) threads?$", device)) else 0
+    return Estimate(device=device, hours=seconds / 3600, measured=measured, guessed=total - measured, threads=threads)
 
 
-def _speeds(config: CellConfig, key: str, runs: Path) -> dict[str, float]:
-    """Return {device: training images per second} of this net, from the records of a few of its cells."""
+def _speeds(config: CellConfig, key: str, runs: Path, here: set[str]) -> dict[str, float]:
+    """Return {device: training images per second} of this net, from the records of a few of its cells.
+
+    here: gets the devices that are this machine's.
+    """
     found: dict[str, list[float]] = defaultdict(list)
     for record in _some_records(config, key, runs):
         rate = record.provenance.details.get("images_per_second")
         if isinstance(rate, int | float) and rate > 0:
             found[device_of(record)].append(rate)
+            if record.provenance.host == socket.gethostname():
+                here.add(device_of(record))
     return {device: median(rates) for device, rates in found.items()}
 
 

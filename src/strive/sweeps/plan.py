@@ -69,12 +69,13 @@ class Retrain(StrEnum):
 class Planned:
     """One cell of a plan."""
 
-    cell: str
+    cell: str  # its id; "" in a dry run before a value of it can be chosen
     arm: str  # its name in the sweep file; "" if it has none
     config: CellConfig
     action: Action
     reason: str
     code: str  # hash of the current source that determines its numbers
+    open_key: str = ""  # the key whose value cannot be chosen yet, where the cell has no id
     stale: str = ""  # the code hash in its record, if the code has changed since
     other_images: str = ""  # why its record's images differ from those at data.root now
     replaces: str = ""  # sha256 of the record file that retraining replaces
@@ -112,6 +113,7 @@ class Plan:
     images: list[str] = field(default_factory=list)  # the images found for each data set, and those left out
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
     swept: tuple[str, ...] = ()  # keys that the command line and the sweep file give several values
+    after: Sequence[str] = ()  # sweeps that must be trained before some values of the cells can be chosen
     design: str = ""  # such as "leave_one_out of 6 components"; "" for a sweep without components
     differences: list[ArmDifference] = field(default_factory=list)  # of the design's arms from their references
 

@@ -2,20 +2,25 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from strive import app
 from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
 from strive.config import identity
-from strive.format import duration
-from strive.plain_text import printable
+from strive.format import counted, duration, short_names, shortened, wrapped
+from strive.plain_text import one_line, printable
 from strive.sweeps.arm_differences import ArmDifference, KeyDifference
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Plan, Planned, common_and_own
+from strive.sweeps.varied import Column, Varied
 
+WIDTH = 80  # columns that a plan fits into, whatever shows it
 _SHOWN = 20  # names listed before the rest is counted
+_FEW = 30  # a plan with fewer cells lists each
 _TITLES = {
     Action.train: "train",
     Action.resume: "resume",
@@ -27,28 +32,37 @@ _TITLES = {
 }
 
 
-def plan_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
-    """Yield the lines that describe the planned actions and their reasons."""
+def plan_lines(plan: Plan, estimates: Sequence[Estimate], *, at_once: int = 0, verbose: bool = False) -> Iterator[str]:
+    """Yield the lines of a dry run: counts, the reasons for them, and the cells where these are few.
+
+    at_once: as for hours_lines. verbose: whether each cell is listed, and nothing is shortened.
+    """
     if plan.question:
         yield f"{plan.sweep}: {plan.question}"
-    arguments = _varying_arguments(plan.cells)
-    for action, title in _TITLES.items():
-        yield from _action_lines(title, plan.having(action), arguments)
+    varied = Varied.of(plan.cells, plan.swept)
+    yield from counts_lines(plan, varied)
+    yield from hours_lines(plan, estimates, at_once)
+    yield from _reason_lines(plan, _CellLines(plan.cells, varied, verbose) if _lists(plan, verbose) else None, verbose)
     yield from _design_lines(plan)
-    for overrides, reason in plan.excluded:
+    shown = plan.excluded if verbose else plan.excluded[:_SHOWN]
+    for overrides, reason in shown:
         yield f"excluded: {overrides}: {reason}"
+    if len(shown) < len(plan.excluded):
+        yield f"and {len(plan.excluded) - len(shown)} more are excluded"
     for chosen in plan.choices:
         per = " ".join(f"{key}={value}" for key, value in chosen.per.items())
         yield f"chosen from {', '.join(chosen.sweeps)}: {chosen.key}={chosen.value} for {per}: {chosen.why}"
     yield from plan.images
     yield from plan.notes
-    yield counts_line(plan)
-    yield from hours_lines(plan, estimates)
+
+
+def _lists(plan: Plan, verbose: bool) -> bool:
+    return verbose or len(plan.cells) < _FEW
 
 
 def plan_json(plan: Plan, estimates: Sequence[Estimate]) -> str:
     """Return the plan as one line of JSON; docs/agents.md has its keys."""
-    common, own = common_and_own([identity.flat(planned.config) for planned in plan.cells])
+    common, own = common_and_own([_known(planned) for planned in plan.cells])
     content = {
         "version": 1,
         "sweep": plan.sweep,
@@ -56,11 +70,12 @@ def plan_json(plan: Plan, estimates: Sequence[Estimate]) -> str:
         "changes": plan.changes,
         "question": plan.question or None,
         "runs": str(plan.runs),
+        "after": list(plan.after),
         "counts": {action.value: len(found) for action in Action if (found := plan.having(action))},
         "common": common,
         "cells": [
             {
-                "cell": planned.cell,
+                "cell": planned.cell or None,
                 "arm": planned.arm or None,
                 "action": planned.action.value,
                 "reason": planned.reason,
@@ -79,16 +94,62 @@ def plan_json(plan: Plan, estimates: Sequence[Estimate]) -> str:
     return json.dumps(content, allow_nan=False)
 
 
-def _action_lines(title: str, cells: Sequence[Planned], arguments: Sequence[str]) -> Iterator[str]:
-    if not cells:
-        return
-    yield f"{title} ({len(cells)})"
-    for planned in cells:
-        arm = f"{planned.arm}: " if planned.arm else ""
-        own = identity.arguments_of(identity.flat(planned.config)) if arguments else {}
-        # The ids of a user's nets differ only in their last digits.
-        texts = [f"  {identity.argument_name(key)}={own[key]}" for key in arguments if key in own]
-        yield f"  {arm}{planned.cell}{''.join(texts)}  {planned.reason}"
+def _known(planned: Planned) -> dict[str, Any]:
+    """Return the values of a cell, without one that is still to be chosen."""
+    return {key: value for key, value in identity.flat(planned.config).items() if key != planned.open_key}
+
+
+def _reason_lines(plan: Plan, lines: "_CellLines | None", verbose: bool) -> Iterator[str]:
+    """Yield for each action and reason how many cells have it, and the cells. lines: None leaves the cells out."""
+    numbers: dict[tuple[Action, str], list[int]] = {}
+    for number, planned in enumerate(plan.cells):
+        numbers.setdefault((planned.action, planned.reason), []).append(number)
+    groups = [(key, numbers[key]) for action in _TITLES for key in numbers if key[0] is action]
+    shown = groups if verbose or lines is not None else groups[:_SHOWN]
+    for (action, reason), cells in shown:
+        # The causes of failures are anybody's words, and `strive status` has them in full.
+        why = "" if reason == action.value else f": {reason if verbose else one_line(reason)}"
+        text = f"{_TITLES[action]} ({len(cells)}){why}"
+        yield text if verbose else shortened(text, WIDTH)
+        if lines is not None:
+            for number in cells:
+                yield from lines.of(number)
+    if len(shown) < len(groups):
+        rest = sum(len(cells) for _, cells in groups[len(shown) :])
+        yield f"and {counted(rest, 'cell')} for {len(groups) - len(shown)} further reasons"
+    if lines is None:
+        yield f"{_EACH}=true lists each cell"
+
+
+_EACH = "hydra.sweeper.verbose"
+
+
+class _CellLines:
+    """The lines of a plan's cells, with what varies in columns."""
+
+    def __init__(self, cells: Sequence[Planned], varied: Varied, verbose: bool) -> None:
+        self._cells, self._verbose = cells, verbose
+        self._columns = [column for column in varied.columns if column.number > 1]
+        whole = [[column.labelled(number) for column in self._columns] for number in range(len(cells))]
+        self._texts = whole if verbose else [[shortened(text, _LONGEST) for text in texts] for texts in whole]
+        self._widths = [max(map(len, column)) for column in zip(*self._texts, strict=True)]
+        self._short, _ = short_names([planned.cell for planned in cells])
+
+    def of(self, number: int) -> Iterator[str]:
+        """Yield one line for a cell, or several where its values are too long for one."""
+        cell, texts = self._cells[number].cell, self._texts[number]
+        padded = "  ".join(text.ljust(width) for text, width in zip(texts, self._widths, strict=True))
+        for values in (padded, "  ".join(texts)):
+            for name in dict.fromkeys((cell, self._short[cell])):
+                line = "  ".join(filter(str.strip, ["", values, name]))
+                if self._verbose or len(line) + 2 <= WIDTH:
+                    yield f"  {line}".rstrip()
+                    return
+        yield f"  {cell}"
+        yield from wrapped("      " + "  ".join(texts))
+
+
+_LONGEST = 40  # characters of one value
 
 
 def _design_lines(plan: Plan) -> Iterator[str]:
@@ -119,33 +180,59 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, default=str)
 
 
-def _varying_arguments(cells: Sequence[Planned]) -> list[str]:
-    spread = [identity.arguments_of(identity.flat(planned.config)) for planned in cells]
-    keys = dict.fromkeys(key for each in spread for key in each)
-    return [key for key in keys if any(each.get(key) != spread[0].get(key) for each in spread)]
+def counts_lines(plan: Plan, varied: Varied | None = None) -> Iterator[str]:
+    """Yield what the cells are the product of, and how many there are for each action, on one line where that fits.
+
+    varied: of the plan's cells, if it is known.
+    """
+    varied = varied or Varied.of(plan.cells, plan.swept)
+    factors = " x ".join(map(_factor_text, varied.factors(len(plan.excluded))))
+    left_out = f", {len(plan.excluded)} excluded" if factors and plan.excluded else ""
+    counts = _counts(plan)
+    if not factors:
+        yield counts
+    elif len(line := f"{factors}{left_out} = {counts}") <= WIDTH:
+        yield line
+    else:
+        yield f"{factors}{left_out} ="
+        yield counts
 
 
-def counts_line(plan: Plan) -> str:
-    """Return the number of cells for each action."""
+def _factor_text(column: Column) -> str:
+    is_seed = column.key == app.in_use().seed
+    return (
+        counted(column.number, "seed" if is_seed else column.title)
+        if is_seed or not column.key
+        else (f"{column.number} {column.title}")
+    )
+
+
+def _counts(plan: Plan) -> str:
     parts = [f"{len(found)} to {action.value}" for action in Action if action.trains and (found := plan.having(action))]
     parts += [f"{len(found)} elsewhere" for found in [plan.having(Action.wait)] if found]
     parts += [f"{len(found)} failed before and left" for found in [plan.having(Action.leave)] if found]
     done = plan.having(Action.done)
     diverged = sum(planned.reason.startswith(Status.diverged.value) for planned in done)
     before = [f"{len(done) - diverged} done already", *([f"{diverged} diverged already"] if diverged else [])]
-    return f"{len(plan.cells)} cells: {', '.join([*before, *(parts or ['nothing to train'])])}"
+    return f"{counted(len(plan.cells), 'cell')}: {', '.join([*before, *(parts or ['nothing to train'])])}"
 
 
-def hours_lines(plan: Plan, estimates: Sequence[Estimate]) -> Iterator[str]:
-    """Yield the duration of the plan on each device with measurements of such nets."""
+def hours_lines(plan: Plan, estimates: Sequence[Estimate], at_once: int = 0) -> Iterator[str]:
+    """Yield how long the plan takes: on this machine if that is where it trains, and on each device that was measured.
+
+    at_once: threads that its cells use together here, or GPUs that they have; 0: they do not train here.
+    """
     to_train = [planned for planned in plan.cells if planned.action.trains]
-    if not any(planned.flops for planned in to_train):
-        return  # nothing to train, or a foreign app, of which nothing is known before
-    if not estimates:
+    if not to_train:
+        return
+    if not estimates and any(planned.flops for planned in to_train):
         yield f"time: not known, no cell with these nets was trained into {plan.runs} yet"
     for estimate in estimates:
-        guessed = f", {estimate.guessed} cells guessed from their multiply-adds" if estimate.guessed else ""
-        yield f"time: {duration(3600 * estimate.hours)} of one {estimate.device} (measured{guessed})"
+        if estimate.here and at_once:
+            hours = estimate.hours * max(estimate.threads, 1) / at_once
+            yield f"time: about {duration(3600 * hours)} on this machine ({estimate.basis})"
+        else:
+            yield f"time: {duration(3600 * estimate.hours)} of one {estimate.device} ({estimate.basis})"
 
 
 def remark_lines(finished: Mapping[str, Record]) -> list[str]:

@@ -23,7 +23,7 @@ from strive.config import identity
 from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
 from strive.console import CONSOLE
-from strive.errors import ConfigError, RecordError
+from strive.errors import ConfigError, MissingDataError, RecordError
 from strive.format import counted
 from strive.sweeps.arm_differences import ArmDifference, Point, arm_differences
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser, together
@@ -54,23 +54,27 @@ class Planner:
     retrain: Retrain = Retrain.failed
     queued: Callable[[Path], Mapping[str, str]] = lambda runs: {}  # returns {cell id: live SLURM job} for a runs folder
     jobs: Sequence[Sequence[str]] = ()  # overrides of each cell, where another sweeper than strive's has made them
+    dry_run: bool = False  # data that is missing is noted in the plan
     _facts: dict[str, CellFacts] = field(default_factory=dict)
     _compared: dict[str, str | None] = field(default_factory=dict)
     _jobs: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _folders: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def plan(self, arguments: Sequence[str], sweep: Sweep | None) -> Plan:
+    def plan(self, arguments: Sequence[str], sweep: Sweep | None, *, before_parents: bool = False) -> Plan:
         """Return the plan with an action for each cell.
 
-        arguments: overrides without `sweeps=`.
+        arguments: overrides without `sweeps=`. before_parents: cells whose values cannot be chosen yet are planned
+        without an id.
 
         Raises ConfigError that lists the mistakes in all cells. If there is none but cells of other sweeps,
         which decide a value, have no result, raises MissingParentsError.
         """
         combinations = self._combinations(arguments, sweep)
         gathering = _Gathering(len(combinations))
-        choosers = self._choosers(arguments, sweep)
-        for combination in track(combinations, "checking cells", console=CONSOLE, transient=True):
+        choosers = self._choosers_if_trained(arguments, sweep) if before_parents else self._choosers(arguments, sweep)
+        for combination in track(
+            combinations, "checking cells", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
+        ):
             with gathering.attempt(combination):
                 # Unchecked, because a product may contain impossible cells that the sweep excludes.
                 config = self.composer.unchecked(combination.overrides)
@@ -81,12 +85,54 @@ class Planner:
                 ):
                     gathering.exclude(combination, reason)
                     continue
-                if choosers:
-                    config = self._chosen(config, combination, choosers, gathering)
-                config = records.as_recorded(app.in_use().checked(config))
-                gathering.add(combination, self._looked_up(config, combination.arm))
+                try:
+                    chosen = self._chosen(config, combination, choosers, gathering) if choosers else config
+                except MissingParentsError as error:
+                    if not before_parents:
+                        raise
+                    gathering.add(combination, self._waiting(config, combination.arm, error.spec))
+                    continue
+                config = records.as_recorded(self._as_checked(chosen, gathering.missing_data))
+                gathering.add(combination, self._looked_up(config, combination.arm, gathering.missing_data))
         plan = self._put_together(arguments, sweep, gathering)
         return replace(plan, swept=_swept(combinations))
+
+    def _choosers_if_trained(
+        self, arguments: Sequence[str], sweep: Sweep | None
+    ) -> list[tuple[ChoiceSpec, Callable[[Science], Choice]]]:
+        """Return the choosers; those of a sweep whose parents cannot be composed before their own are trained wait."""
+        try:
+            return self._choosers(arguments, sweep)
+        except MissingParentsError as error:
+            missing = error
+
+            def waits(science: Science) -> Choice:
+                raise missing
+
+            assert sweep is not None
+            return [(spec, waits) for spec in sweep.choices(arguments)]
+
+    def _waiting(self, config: CellConfig, arm: str, spec: ChoiceSpec) -> Planned:
+        """Return a cell that has no id before a value of it is chosen."""
+        return Planned(
+            cell="",
+            arm=arm,
+            config=config,
+            action=Action.train,
+            reason=f"when {spec.key} is chosen from {', '.join(spec.sweeps)}",
+            code="",
+            open_key=spec.key,
+        )
+
+    def _as_checked(self, config: CellConfig, missing_data: dict[str, None]) -> CellConfig:
+        """Return the checked config. missing_data: gets why it cannot be trained here, in a dry run."""
+        try:
+            return app.in_use().checked(config)
+        except MissingDataError as error:
+            if not self.dry_run:
+                raise
+            missing_data[str(error)] = None
+            return config
 
     def again(self) -> "Planner":
         """Return the planner without what it has found on disk and in SLURM's queue, which may have changed."""
@@ -112,7 +158,9 @@ class Planner:
             design=sweep.design.title if sweep and sweep.design else "",
             differences=differences,
         )
-        return replace(plan, notes=[*_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)])
+        missing = [f"warning, and an error of a launch: {text}" for text in gathering.missing_data]
+        notes = [*missing, *_stale_cells(plan), *_cells_of_other_images(plan), *_changed_choices(plan)]
+        return replace(plan, notes=notes)
 
     def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
         if self.jobs:
@@ -156,7 +204,7 @@ class Planner:
         for each in self._combinations(arguments, parent):
             config = self.composer.unchecked(each.overrides)
             if not (each.in_product and parent.excluded(app.in_use().filled_in(config))):
-                found.append(app.in_use().checked(self._chosen(config, each, choosers) if choosers else config))
+                found.append(self._as_checked(self._chosen(config, each, choosers) if choosers else config, {}))
         return found
 
     def _chosen(
@@ -175,7 +223,7 @@ class Planner:
                 gathering.choose(spec, config, choice)
         return self.composer.unchecked([*combination.overrides, *overrides])
 
-    def _looked_up(self, config: CellConfig, arm: str) -> Planned:
+    def _looked_up(self, config: CellConfig, arm: str, missing_data: dict[str, None]) -> Planned:
         flat = identity.flat(config)
         planned = decide_action(
             config,
@@ -189,10 +237,16 @@ class Planner:
         )
         if planned.action is Action.done:
             return planned
-        facts = self._checked(config, flat)
+        try:
+            facts = self._facts_of(config, flat)
+        except MissingDataError as error:
+            if not self.dry_run:
+                raise
+            missing_data[str(error)] = None
+            return planned
         return replace(planned, num_train=facts.num_train, flops=facts.flops)
 
-    def _checked(self, config: CellConfig, flat: Mapping[str, Any]) -> CellFacts:
+    def _facts_of(self, config: CellConfig, flat: Mapping[str, Any]) -> CellFacts:
         shared = app.in_use().pack_key(flat) + settings_of(config).runs
         if shared not in self._facts:
             self._facts[shared] = check_cell(config)
@@ -228,6 +282,8 @@ class _Gathering:
         self._missing: list[MissingParentsError] = []
         self.excluded: list[tuple[str, str]] = []
         self.choices: dict[str, Chosen] = {}
+        self.before_parents = False  # whether some cells have no id yet
+        self.missing_data: dict[str, None] = {}  # why cells cannot train here, each once
 
     @contextmanager
     def attempt(self, combination: Combination) -> Iterator[None]:
@@ -246,6 +302,10 @@ class _Gathering:
         """Add the cell."""
         if combination.in_product:
             self._points[combination.arm, combination.point] = planned.config
+        if not planned.cell:
+            self._planned[combination.label] = planned
+            self.before_parents = True
+            return
         twin = self._planned.setdefault(planned.cell, planned)
         if twin is not planned:
             _check_twin(planned.config, twin.config)
@@ -275,7 +335,7 @@ class _Gathering:
         if missing:
             raise missing[0]
         differences = list[ArmDifference]()
-        if sweep is not None:
+        if sweep is not None and not self.before_parents:
             if sweep.design is not None:
                 given = {key for text in arguments for key in keys_of(text)}
                 chosen = [spec.key for spec in sweep.choose]
@@ -313,7 +373,7 @@ def _check_twin(config: CellConfig, twin: CellConfig) -> None:
 
 
 def _listed(errors: Mapping[str, Sequence[str]], number: int) -> Iterator[str]:
-    yield f"{sum(map(len, errors.values()))} of {number} cells cannot train; nothing was started"
+    yield f"{sum(map(len, errors.values()))} of {counted(number, 'cell')} cannot train; nothing was started"
     for text, where in errors.items():
         yield f"- {text}"
         yield f"    in: {where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")

@@ -13,6 +13,7 @@ from strive.cells.ledger import LedgerEntry
 from strive.cells.metrics import better_of
 from strive.cells.records import PREDICTIONS
 from strive.errors import EffectsError
+from strive.format import counted
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.comparisons import Looked, comparisons
@@ -156,7 +157,8 @@ def _open_looks(conditions: Sequence[Condition]) -> Iterator[str]:
 def _look_notes(loaded: Loaded, beyond: frozenset[str]) -> Iterator[str]:
     """Yield a note on cells that were trained before the looks were fixed, and on those that no look needs."""
     if loaded.fixed_looks is not None and (before := loaded.fixed_looks.done_before):
-        yield f"When the looks were fixed, {before} cells of the first look were done already."
+        were = "was" if before == 1 else "were"
+        yield f"When the looks were fixed, {counted(before, 'cell')} of the first look {were} done already."
     trained = loaded.cells["cell"].isin(list(beyond)) & (loaded.cells["status"] == "done")
     if number := int(trained.sum()):
         yield f"{number} done cells are in no number: their lines were decided without them, or have not come to them."
@@ -178,7 +180,7 @@ def _aside(loaded: Loaded, beyond: int) -> str:
     days = " to ".join(dict.fromkeys(text[:10] for text in (dates[:1] + dates[-1:])))
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
-    all_cells = f"{len(cells)} cells done" + (f", {beyond} not needed by the looks" if beyond else "")
+    all_cells = f"{counted(len(cells), 'cell')} done" + (f", {beyond} not needed by the looks" if beyond else "")
     return f"{done} of {all_cells}.{trained}"
 
 
@@ -266,11 +268,12 @@ def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) ->
             notes.append(f"Not the paper's set-up, so the gap is no failure to reproduce: {', '.join(other)}.")
     if loaded.excluded:
         reasons = ", ".join(dict.fromkeys(reason for _, reason in loaded.excluded))
-        notes.append(f"Left out by the sweep file: {len(loaded.excluded)} cells ({reasons}).")
+        notes.append(f"Left out by the sweep file: {counted(len(loaded.excluded), 'cell')} ({reasons}).")
     inexact = loaded.cells[loaded.cells["inexact"].fillna("") != ""]
     if len(inexact):
         notes.append(
-            f"{len(inexact)} cells went on in other surroundings than they began in: see `inexact` in their records."
+            f"{counted(len(inexact), 'cell')} went on in other surroundings than they began in: see `inexact` in their"
+            " records."
         )
     return [*notes, *_same_code(loaded.cells), *_dead(conditions, table), *_not_checked(loaded.cells)]
 
@@ -314,7 +317,8 @@ def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
     ):
         count = sum(name in str(text).split(", ") for text in done["not_checked"])
         if count:
-            yield f"Not checked: the {numbers} of {count} of {len(done)} cells, without {file} beside their records."
+            all_done = counted(len(done), "cell")
+            yield f"Not checked: the {numbers} of {count} of {all_done}, without {file} beside their records."
 
 
 def _mixtures(loaded: Loaded) -> list[str]:
@@ -342,7 +346,9 @@ def _groups(cells: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.
 
 
 def _counts(cells: pd.DataFrame, column: str) -> str:
-    return ", ".join(f"{value} ({count} cells)" for value, count in Counter(map(str, cells[column])).most_common())
+    return ", ".join(
+        f"{value} ({counted(count, 'cell')})" for value, count in Counter(map(str, cells[column])).most_common()
+    )
 
 
 def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
+from strive.format import counted
 from strive.results.conditions import Condition, in_order
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
@@ -484,12 +485,12 @@ def hole_table(loaded: Loaded, not_needed: Collection[str] = ()) -> Table | None
     ]
     if not rows:
         return None
-    number, counted = len(loaded.cells) - len(not_needed), Counter(map(str, holes["status"])).most_common()
-    counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counted)
+    number, statuses = len(loaded.cells) - len(not_needed), Counter(map(str, holes["status"])).most_common()
+    counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in statuses)
     return Table(
         name="holes",
         title="Cells without a number",
-        caption=f"Of {number} cells: {counts}. {_HOLES if not not_needed else _HOLES_OF_LOOKS}",
+        caption=f"Of {counted(number, 'cell')}: {counts}. {_HOLES if not not_needed else _HOLES_OF_LOOKS}",
         columns=tuple(Column(title=title, numeric=False) for title in ("cell", "status", "cause")),
         rows=tuple(rows),
         latex=False,

@@ -13,7 +13,7 @@ from strive import signals
 from strive.cells.task import Task
 from strive.config.platform_keys import Tracker
 from strive.errors import ConfigError, StoppedError
-from strive.format import runs_option
+from strive.format import counted, runs_option
 from strive.trackers.daemon_process import DaemonProcess
 from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.server import seconds as answer_seconds
@@ -232,11 +232,11 @@ def summary(events: Sequence[UploadEvent], cells: Iterable[str], runs: Path, why
     if not wanted or any(each.kind is UploadEventKind.offline for each in events):
         return ""
     if whole == wanted:
-        return f"W&B has all of {len(whole)} cell{'s' if len(whole) > 1 else ''}"
+        return f"W&B has all of {counted(len(whole), 'cell')}"
     reasons = [each.text for each in events if each.kind in (UploadEventKind.retrying, UploadEventKind.failed)]
     stopped = all(cell in last and last[cell].kind is UploadEventKind.partly for cell in wanted - whole)
     why = why or (reasons[-1] if reasons else "the cells have not ended" if stopped else "there was no time for more")
     return (
-        f"W&B: {len(wanted - whole)} of {len(wanted)} cells not uploaded to their end ({why}); later: {_LATER}"
-        f"{runs_option(runs)}"
+        f"W&B: {len(wanted - whole)} of {counted(len(wanted), 'cell')} not uploaded to their end ({why}); later:"
+        f" {_LATER}{runs_option(runs)}"
     )
