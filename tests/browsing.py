@@ -55,14 +55,6 @@ def faults(page: Page) -> list[str]:
     ]
 
 
-def scrolled(page: Page) -> None:
-    """Go down the whole page, so that every plot is drawn."""
-    for top in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
-        page.evaluate(f"scrollTo(0, {top})")
-        page.wait_for_timeout(50)
-    page.evaluate("scrollTo(0, 0)")
-
-
 def becomes(page: Page, condition: str) -> bool:
     """Wait until a condition holds; playwright's own wait_for_function needs eval, which the page forbids."""
     for _ in range(_PATIENCE_MS // 50):
@@ -74,5 +66,5 @@ def becomes(page: Page, condition: str) -> bool:
 
 def visible_lines(page: Page, table: str) -> list[str]:
     """Return the first entry of each line of a table that is shown."""
-    rows = page.locator(f"#{table}-table tr[data-line]:not([hidden]) > :first-child")
+    rows = page.locator(f"#{table}-table tbody tr:not([hidden]) > :first-child")
     return [text.strip() for text in rows.all_inner_texts()]

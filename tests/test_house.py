@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": {"config", "code", "cells", "sweeps", "statistics"},
     "tables": {"config", "code", "cells", "sweeps", "statistics", "results"},
     "figures": {"config", "cells", "sweeps", "statistics", "results", "tables"},
-    "report": {"config", "cells", "sweeps", "statistics", "results", "tables"},
+    "report": {"config", "cells", "sweeps", "statistics", "results", "tables", "figures"},
     "status": {"config", "code", "cells", "sweeps", "launch", "slurm"},
     "trackers": {"config", "code", "cells", "sweeps", "results"},
     # A single cell of a program is shown on W&B as a launch's are.

@@ -1,13 +1,16 @@
+import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
-from browsing import becomes, chromium, faults, needs_chromium, opened, scrolled, visible_lines
+from browsing import becomes, chromium, faults, needs_chromium, opened, visible_lines
 from golden import Golden
 from handmade import epochs
+from markupsafe import escape
 from playwright.sync_api import Browser
 
 from strive.report.page import render_report
@@ -58,6 +61,10 @@ def summary_of(sweep: Golden) -> SweepSummary:
     return summarise_sweep(load_sweep(name, [sweep.runs]))
 
 
+def page_of(sweeps: Sequence[SweepSummary], folder: Path = Path()) -> str:
+    return render_report(sweeps, [], folder)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as found:
@@ -73,14 +80,8 @@ def summaries(tmp_path_factory: pytest.TempPathFactory) -> list[SweepSummary]:
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory, summaries: list[SweepSummary]) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_report(summaries, []), encoding="utf-8")
+    path.write_text(page_of(summaries, path.parent), encoding="utf-8")
     return path
-
-
-def data_of(html: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
-    assert found
-    return json.loads(found[1])
 
 
 # The text of the page
@@ -88,13 +89,13 @@ def data_of(html: str) -> dict[str, Any]:
 
 def test_the_same_records_give_the_same_page(tmp_path: Path):
     sweep = nets(tmp_path / "runs")
-    first = render_report([summary_of(sweep)], [])
-    assert render_report([summary_of(sweep)], []) == first
+    first = page_of([summary_of(sweep)])
+    assert page_of([summary_of(sweep)]) == first
 
 
 def test_question_and_answer_come_before_the_first_table(tmp_path: Path):
     summary = summary_of(nets(tmp_path / "runs"))
-    html = render_report([summary], [])
+    html = page_of([summary])
     # Of the markup alone: the answer may hold quotes.
     order = [
         html.index("Can pooling be replaced without loss?</h1>"),
@@ -104,31 +105,58 @@ def test_question_and_answer_come_before_the_first_table(tmp_path: Path):
     assert order == sorted(order)
 
 
-def test_two_sweeps_have_a_list_of_questions_first(summaries: list[SweepSummary]):
-    html = render_report(summaries, [])
-    assert "2 questions and their answers" in html
-    assert html.index('<a href="#s1">Can pooling') < html.index('<section class="sweep" id="s1"')
+def test_the_first_screen_has_what_answers_and_its_figure_and_the_rest_stands_behind_it(tmp_path: Path):
+    summary = summary_of(nets(tmp_path / "runs"))
+    html = page_of([summary])
+    blocks = re.findall(r'<(?:section|figure) class="block" id="s1-([\w-]+)"', html)
+    answers = ("overview", "differences")
+    assert blocks[0] in answers
+    assert blocks[1] == "effects-figure"
+    assert {"errors", "curves-figure", "seeds-figure"} < set(blocks[2:])
+
+
+def test_each_sweep_and_each_answer_is_on_the_page_once(summaries: list[SweepSummary]):
+    html = page_of(summaries)
+    for summary in summaries:
+        assert html.count(f'<p class="answer">{escape(summary.answer)}</p>') == 1
+        assert html.count(f"{escape(summary.loaded.question)}</h2>") == 1
+
+
+def test_the_contents_lead_to_every_sweep_and_to_each_block_behind_its_answer(summaries: list[SweepSummary]):
+    html = page_of(summaries)
+    (contents,) = re.findall(r"<nav.*?</nav>", html, flags=re.DOTALL)
+    linked = re.findall(r'href="#([\w-]+)"', contents)
+    assert {"s1", "s1-curves-figure", "s2", "cells-s2"} < set(linked)
+    assert all(html.count(f' id="{each}"') == 1 for each in linked)
 
 
 def test_nothing_in_the_page_is_fetched(page_file: Path):
     html = page_file.read_text()
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
-    assert re.findall(r'\b(?:src|href|action|data|srcset)="(?!#|data:)', markup) == []
+    assert re.findall(r'\b(?:src|action|data|srcset)="(?!#|data:)', markup) == []
+    assert {Path(link).name for link in re.findall(r'\bhref="(?!#)([^"]*)"', markup)} == {"record.json"}
     assert "<link" not in markup
     assert "default-src &#39;none&#39;" in markup
 
 
-def test_a_page_without_figures_has_no_plotly(tmp_path: Path):
-    sweep = Golden(tmp_path / "runs")
-    sweep.cell({"seed": 0})
-    html = render_report([summary_of(sweep)], [])
-    assert html.count("<script") == 2
-    assert len(html) < 100_000
+def test_every_id_is_there_once_and_every_reference_leads_to_one(page_file: Path):
+    html = page_file.read_text()
+    ids = re.findall(r' id="([^"]*)"', html)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', html)) <= set(ids)
+
+
+def test_a_cell_is_a_link_to_its_record_from_the_pages_folder(tmp_path: Path):
+    summary = summary_of(nets(tmp_path / "runs #1"))
+    links = re.findall(r'<a href="([^"#]*)"[^>]*>([^<]*)</a>', page_of([summary], tmp_path / "pages"))
+    assert len(links) == 23  # all but the missing cell
+    for link, cell in links:
+        assert json.loads((tmp_path / "pages" / unquote(link)).resolve().read_bytes())["cell"] == cell
 
 
 def test_every_line_with_a_ref_has_its_cells(tmp_path: Path):
     summary = summary_of(nets(tmp_path / "runs"))
-    html = render_report([summary], [])
+    html = page_of([summary])
     for condition in summary.conditions:
         group = re.search(rf'<tbody id="cells-s1-{condition.ref}".*?</tbody>', html, flags=re.DOTALL)
         assert group
@@ -138,16 +166,15 @@ def test_every_line_with_a_ref_has_its_cells(tmp_path: Path):
 
 
 def test_what_all_records_share_is_said_once(tmp_path: Path):
-    html = render_report([summary_of(nets(tmp_path / "runs"))], [])
+    html = page_of([summary_of(nets(tmp_path / "runs"))])
     listed = html[html.index("The cells behind each number</h2>") :]
     assert listed[: listed.index("<script")].count("c0de000000") == 1
-    assert "runs/CELL/record.json" in listed
 
 
-def test_cells_without_a_number_are_listed_with_their_causes(tmp_path: Path):
-    html = render_report([summary_of(nets(tmp_path / "runs"))], [])
-    failures = html[html.index('id="failures-s1"') :]
-    assert "22 of 24 cells done, 1 out of memory, 1 missing" in failures
+def test_cells_without_a_number_come_first_with_their_causes(tmp_path: Path):
+    html = page_of([summary_of(nets(tmp_path / "runs"))])
+    failures = html[html.index('id="holes-s1"') : html.index("<table")]
+    assert "2 of 24 cells without a number: 1 out of memory, 1 missing" in failures
     assert "<strong>out of memory</strong>: 40 GiB &lt;b&gt;of&lt;/b&gt; 40" in failures
     assert "<pre>Traceback</pre>" in failures
     assert "<strong>missing</strong>" in failures
@@ -156,18 +183,18 @@ def test_cells_without_a_number_are_listed_with_their_causes(tmp_path: Path):
 def test_the_table_of_holes_is_not_repeated(tmp_path: Path):
     summary = summary_of(nets(tmp_path / "runs"))
     assert "holes" in [table.name for table in summary.tables]
-    assert "s1-holes" not in render_report([summary], [])
+    assert "s1-holes" not in page_of([summary])
 
 
 def test_pictures_in_a_cells_folder_are_shown(tmp_path: Path):
     sweep = nets(tmp_path / "runs")
-    assert "<h2>Pictures" not in render_report([summary_of(sweep)], [])
+    assert "<h2>Pictures" not in page_of([summary_of(sweep)])
     cell = summary_of(sweep).loaded.cells.iloc[0]
     folder = Path(cell["folder"]) / "pictures"
     folder.mkdir()
     (folder / "layer 3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "no picture.png").write_bytes(b"<svg onload=alert(1)>")
-    html = render_report([summary_of(sweep)], [])
+    html = page_of([summary_of(sweep)])
     assert f'<img src="data:image/png;base64,iVBORw0KGgo=" alt="layer 3 of {cell["cell"]}">' in html
     assert "no picture" not in html
 
@@ -179,7 +206,7 @@ def test_what_is_written_of_a_picture_is_text_and_no_html(tmp_path: Path):
     folder.mkdir()
     (folder / "patches.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "patches.json").write_text(json.dumps({"title": f'" onload="{ATTACK}', "caption": ATTACK}))
-    html = render_report([summary_of(sweep)], [])
+    html = page_of([summary_of(sweep)])
     assert ATTACK not in html
     assert 'onload="' not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -192,8 +219,6 @@ def test_what_is_written_of_a_picture_is_text_and_no_html(tmp_path: Path):
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
 def test_axe_finds_no_serious_fault(browser: Browser, page_file: Path, scheme: Any, width: int):
     with opened(browser, page_file, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
-        scrolled(page)
-        assert page.locator(".plot .main-svg").count() > 0
         assert faults(page) == []
         # What is closed is not looked at.
         page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
@@ -203,17 +228,14 @@ def test_axe_finds_no_serious_fault(browser: Browser, page_file: Path, scheme: A
 @needs_chromium
 def test_what_records_say_stays_text(browser: Browser, page_file: Path):
     with opened(browser, page_file) as page:
-        scrolled(page)
-        # plotly.js, the page's own, and the data.
-        assert page.locator("script").count() == 3
+        # The page's own, and the places for the filter.
+        assert page.locator("script").count() == 2
         assert page.locator("img, main b").count() == 0
         text = page.locator("#s2").inner_text()
         for attack in (ATTACK, "<b>bold</b> %{x} $x$", "{{ 7 * 7 }}", "onerror=alert(2)"):
             assert attack in text
-        plotted = " ".join(
-            page.locator("#s2 .plot text").all_text_contents() + page.locator("#s2 .panel").all_inner_texts()
-        )
-        assert "<b>bold</b> %{x} $x$" in plotted
+        plotted = page.locator("#s2 svg text, #s2 svg title").all_text_contents()
+        assert any("<b>bold</b> %{x} $x$" in each for each in plotted)
 
 
 @needs_chromium
@@ -227,7 +249,6 @@ def test_the_policy_lets_no_other_script_run(browser: Browser, page_file: Path, 
 @needs_chromium
 def test_the_filter_shows_the_lines_and_curves_of_a_value(browser: Browser, page_file: Path):
     with opened(browser, page_file) as page:
-        scrolled(page)
         every = [f"{net}-{base}" for base in "AC" for net in ("Model", "Strided-CNN", "ConvPool-CNN", "ALL-CNN")]
         every = [name.replace("Model-", "Model ") for name in every]
         assert visible_lines(page, "s1-errors") == every
@@ -235,14 +256,18 @@ def test_the_filter_shows_the_lines_and_curves_of_a_value(browser: Browser, page
         page.locator("#s1 fieldset[data-knob='model.variant'] label", has_text="ALL-CNN").click()
         assert visible_lines(page, "s1-errors") == ["ALL-CNN-A", "ALL-CNN-C"]
         assert page.locator("#s1 .state").inner_text() == "2 of 8 places"
-        # Of each base the three seeds and their mean.
-        assert page.locator("[data-figure=s1-curves] .scatterlayer .trace").count() == 8
-        assert page.locator("[data-figure=s1-effect] .ytick text").all_text_contents() == ["ALL-CNN-A", "ALL-CNN-C"]
+        for figure in ("curves", "effects", "seeds"):
+            drawn = page.locator(f"#s1-{figure}-figure g:not(.faint) > title").all_text_contents()
+            assert {each.partition(";")[0] for each in drawn} == {"ALL-CNN-A", "ALL-CNN-C"}
         page.locator("#s1 fieldset[data-knob='model.base'] label", has_text="A").click()
         assert visible_lines(page, "s1-errors") == ["ALL-CNN-A"]
-        assert page.locator("[data-figure=s1-curves] .panel:visible").count() == 1
+        address = page.url
         page.locator("#s1 .all").click()
         assert visible_lines(page, "s1-errors") == every
+        # Whoever is sent the address sees the same.
+        page.goto(address)
+        assert visible_lines(page, "s1-errors") == ["ALL-CNN-A"]
+        assert page.locator("#s1 .state").inner_text() == "1 of 8 places"
 
 
 @needs_chromium
@@ -252,10 +277,7 @@ def test_a_filter_that_leaves_nothing_says_so(browser: Browser, page_file: Path)
         page.locator("#s1 fieldset[data-knob='model.variant'] label", has_text="base").click()
         # A baseline differs from nothing.
         assert visible_lines(page, "s1-differences") == []
-        assert page.locator("#s1 .block:has(#s1-differences-table) .none").is_visible()
-        assert page.locator("[data-figure=s1-effect] .more").inner_text() == (
-            "Nothing has the values that the filter asks for."
-        )
+        assert page.locator("#s1-differences .none").is_visible()
 
 
 @needs_chromium
@@ -317,53 +339,61 @@ def test_a_click_on_a_heading_sorts_and_holes_come_last(browser: Browser, page_f
 
 
 @needs_chromium
-@pytest.mark.parametrize(("scheme", "other"), [("light", "dark"), ("dark", "light")])
-def test_the_page_is_as_dark_as_the_system_until_the_reader_chooses(
-    browser: Browser, page_file: Path, scheme: Any, other: str
-):
-    background = "getComputedStyle(document.body).backgroundColor"
-    colours = {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
-    with opened(browser, page_file, color_scheme=scheme) as page:
-        assert page.evaluate(background) == colours[scheme]
-        scrolled(page)
-        page.locator("#theme").click()
-        assert page.evaluate(background) == colours[other]
-        page.reload()
-        assert page.evaluate(background) == colours[other]
+def test_a_table_is_copied_as_it_stands_there_and_as_its_tex(browser: Browser, page_file: Path):
+    with opened(browser, page_file, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.locator("#s1 .filter summary").click()
+        page.locator("#s1 fieldset[data-knob='model.variant'] label", has_text="ALL-CNN").click()
+        page.locator("#s1-errors .copy button", has_text="CSV").click()
+        page.locator("#s1-errors .copy button", has_text="CSV copied").wait_for()
+        head, *lines = list(csv.reader(page.evaluate("navigator.clipboard.readText()").splitlines()))
+        assert head[0] == "net"
+        assert [line[0] for line in lines] == ["ALL-CNN-A", "ALL-CNN-C"]
+        page.locator("#s1-errors .copy button", has_text="TeX").click()
+        page.locator("#s1-errors .copy button", has_text="TeX copied").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.locator("#s1-errors .source pre").text_content()
+        assert "tabular" in copied
+
+
+@needs_chromium
+def test_the_page_is_as_dark_as_the_system(browser: Browser, page_file: Path):
+    for scheme, paper, ink in (
+        ("light", "rgb(255, 255, 255)", "rgb(26, 26, 26)"),
+        ("dark", "rgb(22, 24, 27)", "rgb(230, 228, 223)"),
+    ):
+        with opened(browser, page_file, color_scheme=scheme) as page:
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+            assert page.evaluate("getComputedStyle(document.querySelector('svg text')).fill") == ink
 
 
 @needs_chromium
 def test_on_paper_everything_is_open_and_light(browser: Browser, page_file: Path):
-    with opened(browser, page_file, color_scheme="dark") as page:
-        page.emulate_media(media="print")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert page.locator("details:not([open])").count() == 0
+    with opened(browser, page_file, color_scheme="dark", java_script_enabled=False) as page:
+        page.emulate_media(media="print", color_scheme="dark")
         assert page.locator("#cells-s1-6").is_visible()
-        assert page.locator(".filter:visible, #theme:visible").count() == 0
+        assert page.locator(".filter:visible, .copy:visible, .source:visible, .contents:visible").count() == 0
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        # Also those that were never in sight.
-        assert page.locator(".plot").count() == page.locator(".plot:has(.main-svg)").count()
-        page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.emulate_media(media="screen", color_scheme="dark")
         assert not page.locator("#cells-s1-6").is_visible()
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
 
 
 @needs_chromium
 def test_a_phone_scrolls_wide_tables_and_not_the_page(browser: Browser, page_file: Path):
     with opened(browser, page_file, viewport={"width": 360, "height": 800}) as page:
-        scrolled(page)
         assert page.evaluate("document.documentElement.scrollWidth") == 360
-        box = page.locator("[data-table=s1-errors]")
+        box = page.locator("#s1-errors .scroll")
         assert box.get_attribute("tabindex") == "0"
         box.focus()
         page.keyboard.press("ArrowRight")
-        assert becomes(page, "document.querySelector('[data-table=s1-errors]').scrollLeft > 0")
+        assert becomes(page, "document.querySelector('#s1-errors .scroll').scrollLeft > 0")
 
 
 @needs_chromium
-def test_without_javascript_the_tables_are_whole(browser: Browser, page_file: Path):
+def test_without_javascript_the_page_is_complete(browser: Browser, page_file: Path):
     with opened(browser, page_file, java_script_enabled=False) as page:
         assert page.locator("#s1-errors-table tbody tr").count() == 8
-        assert page.locator("noscript p").is_visible()
-        assert page.locator(".filter:visible, #theme:visible").count() == 0
+        for figure in ("curves", "effects", "seeds"):
+            assert page.locator(f"#s1-{figure}-figure svg:visible").count() == 1
+        assert page.locator(".filter:visible, .copy:visible").count() == 0
+        page.locator("#s1-errors-table a", has_text="[6]").click()
+        assert page.locator("#cells-s1-6").is_visible()

@@ -40,7 +40,7 @@ def run(
     from strive.trackers.upload_state import upload_url
 
     sweeps = with_looks(sweep_summaries(options, curves=True))
-    content = render_report(sweeps, list(further(sweeps)) if further else [], upload_url).encode()
+    content = render_report(sweeps, list(further(sweeps)) if further else [], options.out.parent, upload_url).encode()
     make_folder(options.out.parent)
     write_whole(options.out, content, durable=False)
     count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"

@@ -271,10 +271,11 @@ def _draw_half(axes: Axes, panel: _CurvePanel, column: str, book: _Book) -> None
         axes.plot(mean.index, mean, **_BASELINE, zorder=4)
 
 
-def _draw_history(axes: Axes, history: ConditionHistory, column: str, style: Mapping[str, Any]) -> None:
+def _draw_history(axes: Axes, history: ConditionHistory, column: str, look: Mapping[str, Any]) -> None:
     # A condition with one seed has no other line. A single epoch gives a point instead of a line.
     alone = len(history.condition.cells) == 1
-    look = dict(style) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
+    look = dict(look) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
+    look["gid"] = style.condition_gid(history.condition.ref)
     for curve, cut in zip(history.curves, history.cut, strict=True):
         if column not in curve:
             continue
@@ -282,7 +283,7 @@ def _draw_history(axes: Axes, history: ConditionHistory, column: str, style: Map
         axes.plot(curve[STEP], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
         if cut and (last := values.last_valid_index()) is not None:
             end = min(float(values[last]), axes.get_ylim()[1])
-            cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": style["color"]}
+            cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": look["color"]}
             axes.plot([curve[STEP][last]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
     mean = shown(history.mean(column), column)
     if len(mean) and not alone:

@@ -172,6 +172,7 @@ def _draw_lines(
     striped = False
     for each in measured:
         line, middle, foot = each.line, top - each.height / 2, top - each.height
+        gid, before = style.condition_gid(line.ref), len(axes.lines)
         striped = not striped and not each.heading
         if striped:
             page.axhspan(foot, top, color=style.STRIPE, linewidth=0)
@@ -181,14 +182,16 @@ def _draw_lines(
             style.write_middle(axes, (_SIDE, middle), each.label, style.TEXT, weight="bold", transform=page.transData)
             _rule(page, foot)
         else:
-            style.write_middle(page, (_SIDE, middle), each.label, style.TEXT)
+            style.write_middle(page, (_SIDE, middle), each.label, style.TEXT, gid=gid)
             style.write_middle(page, (notes, middle), each.note, style.SMALL, color=style.FAINT, style="italic")
             for edge, entry in zip(edges, line.entries, strict=False):
-                style.write_middle(page, (edge, middle), [entry], style.TEXT, ha="right")
+                style.write_middle(page, (edge, middle), [entry], style.TEXT, ha="right", gid=gid)
             if line.rule:
                 _rule(page, top)
             if line.draw:
                 line.draw(axes, middle)
+            for artist in axes.lines[before:]:
+                artist.set_gid(gid)
         top = foot
 
 

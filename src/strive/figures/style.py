@@ -179,6 +179,11 @@ def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:
     axis.set_major_formatter(formatter)
 
 
+def condition_gid(ref: str) -> str | None:
+    """Return the id of what is drawn for a condition, in an SVG file; None without a ref. Several marks may share it."""
+    return f"condition-{ref}" if ref else None
+
+
 def pages(items: Sequence[T], most: int) -> list[tuple[str, Sequence[T]]]:
     """Divide the items into as few parts of at most `most` as possible, about equally long, with a name for each."""
     count = -(-len(items) // most)

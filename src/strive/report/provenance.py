@@ -1,10 +1,11 @@
 """Provenance of each number on the page: the cells of each condition, and the values that all of them share."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
@@ -16,7 +17,6 @@ _TITLES = {
     "test_error": "test error, %",
     "val_error": "held-out error, %",
     "train_error": "training error, %",
-    "record": "record",
     "record_sha256": "record's sha256",
     "code_hash": "code",
     "train_seconds": "seconds",
@@ -25,9 +25,9 @@ _TITLES = {
     "not_checked": "not checked",
 }
 _SHORT = ("record_sha256", "data_fingerprint")  # hashes shortened to their first digits
-_SHARED = ("record", "code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
+_SHARED = ("code_hash", "data_fingerprint", "device", "host", "torch", "inexact")
 _SOME = ("wandb", "not_checked", "dead")  # columns that are often empty
-_NOT_COLUMNS = ("ref", "place", "cause")  # shown as group headings, and in the page's list of failures
+_NOT_COLUMNS = ("ref", "place", "cause", "record")  # group headings, the list of failures, the cell's link
 _DIGITS = 12
 
 
@@ -37,7 +37,7 @@ class ProvenanceText:
 
     text: str
     whole: str = ""  # the full text, if `text` is shortened
-    link: str = ""  # a web address
+    link: str = ""  # an address
     code: bool = False  # whether it is set in a fixed-width font
 
 
@@ -60,22 +60,33 @@ class NumberProvenance:
     groups: tuple[CellGroup, ...]
 
 
-def number_provenance(sweep: SweepSummary, url_of: Callable[[Path], str]) -> NumberProvenance:
+def record_links(sweep: SweepSummary, folder: Path) -> dict[str, str]:
+    """Return {cell: address of its record}, relative to the page's folder."""
+    there = folder.resolve()
+    cells = sweep.footnotes[sweep.footnotes["record"].fillna("") != ""]
+    return {
+        cell: quote(Path(os.path.relpath(os.path.realpath(record), there)).as_posix())
+        for cell, record in zip(cells["cell"], cells["record"], strict=True)
+    }
+
+
+def number_provenance(
+    sweep: SweepSummary, records: Mapping[str, str], url_of: Callable[[Path], str]
+) -> NumberProvenance:
     """Return the sweep's footnotes by condition, without columns in which all cells agree.
 
-    url_of: returns the tracker's address for a cell folder, "" if it has none.
+    records: addresses, as record_links. url_of: returns the tracker's address for a cell folder, "" if it has none.
     """
     labels = sweep.loaded.labels
     notes = sweep.footnotes.astype(object).where(sweep.footnotes.notna(), "")
     notes = notes.assign(wandb=[url_of(Path(record).parent) if record else "" for record in notes["record"]])
-    notes = notes.assign(record=[_pattern(*pair) for pair in zip(notes["record"], notes["cell"], strict=True)])
     shared = {name: value for name in _SHARED if name in notes and (value := _common(notes[name])) is not None}
     columns = [name for name in notes.columns if name not in {*_NOT_COLUMNS, *shared}]
     columns = [name for name in columns if name not in _SOME or notes[name].any()]
     factors = {condition.ref: condition.labels.texts(condition.key) for condition in sweep.conditions}
     rows: dict[tuple[str, str], list[tuple[ProvenanceText, ...]]] = {}
     for ref, condition, *values in notes[["ref", "place", *columns]].to_numpy(object).tolist():
-        row = tuple(_text(name, value, labels) for name, value in zip(columns, values, strict=True))
+        row = tuple(_text(name, value, labels, records) for name, value in zip(columns, values, strict=True))
         rows.setdefault((ref, condition), []).append(row)
     groups = [
         CellGroup(ref=ref, condition=condition, factors=factors[ref], rows=tuple(found))
@@ -83,17 +94,11 @@ def number_provenance(sweep: SweepSummary, url_of: Callable[[Path], str]) -> Num
     ]
     return NumberProvenance(
         shared=tuple(
-            (_title(name, labels), _text(name, value, labels)) for name, value in shared.items() if value != ""
+            (_title(name, labels), _text(name, value, labels, {})) for name, value in shared.items() if value != ""
         ),
         titles=tuple(_title(name, labels) for name in columns),
         groups=tuple(groups),
     )
-
-
-def _pattern(record: str, cell: str) -> str:
-    """Return a record's path with CELL instead of the cell's id, which has its own column."""
-    path = PurePath(record)
-    return str(path.parent.parent / "CELL" / path.name) if record and path.parent.name == cell else record
 
 
 def _common(values: "pd.Series[Any]") -> Any | None:
@@ -108,7 +113,7 @@ def _title(name: str, labels: Labels) -> str:
     return _TITLES.get(name, name.replace("_", " "))
 
 
-def _text(name: str, value: Any, labels: Labels) -> ProvenanceText:
+def _text(name: str, value: Any, labels: Labels, records: Mapping[str, str]) -> ProvenanceText:
     if value == "":
         return ProvenanceText(text="")
     if isinstance(value, float) and is_share(name):
@@ -124,7 +129,9 @@ def _text(name: str, value: Any, labels: Labels) -> ProvenanceText:
         return ProvenanceText(text=urlsplit(text).netloc if name == "wandb" else text, link=text)
     if name == "finished":
         return ProvenanceText(text=text[:16].replace("T", " "), whole=text)
-    return ProvenanceText(text=text, code=name in ("cell", "record", "code_hash"))
+    if name == "cell":
+        return ProvenanceText(text=text, link=records.get(text, ""), code=True)
+    return ProvenanceText(text=text, code=name == "code_hash")
 
 
 def refs(groups: Sequence[CellGroup]) -> frozenset[str]:
