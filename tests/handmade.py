@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -65,12 +66,14 @@ def texts(figure: Figure) -> list[str]:
 
 
 def drawn(figure: Figure, *, marker: str | None = None, width: float | None = None) -> list[list[tuple[float, float]]]:
-    """Return the points of every line with this marker or width, not the legend's."""
+    """Return the points of every line with this marker or width, not the legend's; of one with gaps, of each part."""
     found = []
     for axes in figure.axes:
         for line in axes.lines:
             assert isinstance(line, Line2D)
             fits = marker is None or line.get_marker() == marker
             if fits and (width is None or math.isclose(line.get_linewidth(), width)):
-                found.append([(float(x), float(y)) for x, y in line.get_xydata()])
+                points = [(float(x), float(y)) for x, y in line.get_xydata()]
+                gaps = [-1, *(place for place, (x, _) in enumerate(points) if math.isnan(x)), len(points)]
+                found += [points[start + 1 : end] for start, end in pairwise(gaps) if end > start + 1]
     return found

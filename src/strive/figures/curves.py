@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
@@ -276,11 +279,11 @@ def _draw_history(axes: Axes, history: ConditionHistory, column: str, look: Mapp
     alone = len(history.condition.cells) == 1
     look = dict(look) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
     look["gid"] = style.condition_gid(history.condition.ref)
-    for curve, cut in zip(history.curves, history.cut, strict=True):
-        if column not in curve:
-            continue
+    found = [(curve, cut) for curve, cut in zip(history.curves, history.cut, strict=True) if column in curve]
+    steps, heights = _joined([curve for curve, _ in found], column)
+    axes.plot(steps, heights, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
+    for curve, cut in found:
         values = shown(curve[column], column)
-        axes.plot(curve[STEP], values, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
         if cut and (last := values.last_valid_index()) is not None:
             end = min(float(values[last]), axes.get_ylim()[1])
             cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": look["color"]}
@@ -288,3 +291,11 @@ def _draw_history(axes: Axes, history: ConditionHistory, column: str, look: Mapp
     mean = shown(history.mean(column), column)
     if len(mean) and not alone:
         axes.plot(mean.index, mean, **look, linewidth=1.9, zorder=3)
+
+
+def _joined(curves: Sequence[pd.DataFrame], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return steps and heights of curves as one line with gaps: a line takes matplotlib more time than its points."""
+    parts = [np.stack([curve[STEP].to_numpy(), shown(curve[column], column).to_numpy()]) for curve in curves]
+    gap = np.full((2, 1), np.nan)
+    steps, heights = np.hstack([each for part in parts for each in (part, gap)] or [gap])
+    return steps, heights

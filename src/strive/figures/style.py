@@ -180,7 +180,7 @@ def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:
 
 
 def condition_gid(ref: str) -> str | None:
-    """Return the id of what is drawn for a condition, in an SVG file; None without a ref. Several marks may share it."""
+    """Return the id, in an SVG file, of all that is drawn for a condition; None without a ref."""
     return f"condition-{ref}" if ref else None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from strive.cells.history import read_history
@@ -22,8 +23,11 @@ def read_curve(folder: Path) -> pd.DataFrame:
     """
     steps = [step for step in read_history(folder) if step is not None]
     names = dict.fromkeys(name for step in steps for name in step.values)
-    rows = [[step.step, *(step.values.get(name) for name in names)] for step in steps]
-    return pd.DataFrame(rows, columns=[STEP, *names], dtype=float)
+    columns = {STEP: [step.step for step in steps]} | {
+        name: [step.values.get(name) for step in steps] for name in names
+    }
+    # As arrays: pandas looks for a type in each entry of rows.
+    return pd.DataFrame({name: np.array(column, dtype=float) for name, column in columns.items()})
 
 
 def mean_curve(curves: Sequence[pd.DataFrame], column: str) -> pd.Series:
@@ -31,12 +35,12 @@ def mean_curve(curves: Sequence[pd.DataFrame], column: str) -> pd.Series:
 
     If one cell has no number for a step, its mean is NaN.
     """
-    if not curves or any(not curve[STEP].equals(curves[0][STEP]) for curve in curves):
+    if not curves or any(column not in curve for curve in curves):
         return pd.Series(dtype=float)
-    if any(column not in curve for curve in curves):
+    steps = curves[0][STEP].to_numpy()
+    if any(not np.array_equal(curve[STEP].to_numpy(), steps) for curve in curves):
         return pd.Series(dtype=float)
-    table = pd.concat([curve.set_index(STEP)[column] for curve in curves], axis="columns")
-    return table.mean(axis="columns", skipna=False)
+    return pd.Series(np.mean([curve[column].to_numpy() for curve in curves], axis=0), index=pd.Index(steps, name=STEP))
 
 
 def columns_of(value: Value, curves: Sequence[pd.DataFrame]) -> tuple[str, ...]:
