@@ -10,7 +10,6 @@ from golden import Golden
 from handmade import texts
 
 from strive.figures.effects import effect_plot
-from strive.report.plots import component_plot
 from strive.results.load import load_sweep
 from strive.sweeps.sweep_file import read_sweep
 from strive.tables.as_json import answer_json
@@ -136,12 +135,11 @@ def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance
         ("dropout", "with"),
     ]
     assert summary.answer.startswith("Shown to matter: dropout (-5.0")
-    assert any("effects of the components" in text for text in texts(effect_plot(summary)[0]))
-    web = component_plot(summary)
-    assert web is not None
-    points = [(trace["x"][0], trace["marker"]["symbol"]) for trace in web.panels[0].traces]
-    assert [symbol for _, symbol in points] == ["circle"] * 4 + ["circle-open"] * 3
-    assert points[0][0] == pytest.approx(-5, abs=0.1)
+    (figure,) = effect_plot(summary)
+    assert any("effects of the components" in text for text in texts(figure))
+    marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
+    assert [line.get_markerfacecolor() == "white" for line in marks] == [False] * 4 + [True] * 3
+    assert marks[0].get_xdata()[0] == pytest.approx(-5, abs=0.1)
 
 
 def test_the_arm_without_any_component_is_no_none_in_a_sentence(tmp_path: Path):
