@@ -3,7 +3,8 @@
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 _ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<seed>s\d+)-(?P<hash>[0-9a-f]{10})")
@@ -64,6 +65,25 @@ def wrapped(text: str, width: int = 80) -> list[str]:
         return [text]
     indent = " " * (len(text) - len(text.lstrip()) + 4)
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def without_common(texts: Sequence[str], most: int) -> list[str]:
+    """Return texts of which one is longer than `most` characters with … for the words that all begin and end with."""
+    if len(set(texts)) < 2 or max(map(len, texts)) <= most:
+        return list(texts)
+    start, end = _common(texts), _common([text[::-1] for text in texts])
+    end = min(end, min(len(text) for text in texts) - start)
+    return [
+        f"{'…' * (start > 1)}{text[start if start > 1 else 0 : len(text) - end if end > 1 else None]}{'…' * (end > 1)}"
+        for text in texts
+    ]
+
+
+def _common(texts: Sequence[str]) -> int:
+    """Return how many characters of whole words all texts begin with."""
+    same = takewhile(lambda chars: len(set(chars)) == 1, zip(*texts, strict=False))
+    common = "".join(chars[0] for chars in same)
+    return max((common.rfind(mark) + 1 for mark in "/._-=: "), default=0)
 
 
 def shortened(text: str, width: int) -> str:

@@ -45,7 +45,30 @@ def test_every_sweep_with_records_is_printed_and_written(sweep: Golden, capsys: 
     assert Path("tables/table3.md").read_text() in shown.out
     assert "Without loss?" in shown.out
     assert "smoke" not in shown.out
-    assert "7 files written to tables/" in shown.err
+    *answer, files = shown.err.splitlines()
+    assert answer[-1].startswith("table3: ")
+    assert files.startswith("tables/: table3.md, table3.tex,")
+
+
+def test_on_a_terminal_each_sweep_is_a_screen_that_ends_in_its_answer_and_the_files(
+    sweep: Golden, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sweep.write()
+    arms = Golden(Path("runs"), file="arms")
+    for number, name in enumerate(("a", "b" * 60, *"cdefghijklmnopqrstuvwxyz0123456789")):
+        arms.cell({"optimizer.momentum": number / 50}, 10.0 if number else None, arm=name)
+    arms.write()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert guarded(main, []) == 0
+    shown = capsys.readouterr()
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert len(shown.out.splitlines()) < 100
+    assert "and 6 more lines in tables/arms.md" in shown.out
+    assert "missing or mixed: " in shown.out
+    assert shown.out.count("b") >= 60
+    assert "10.60\u00a0±\u00a00.66" in shown.out
+    assert shown.err.index("table3: ") < shown.err.index("tables/: arms.md")
 
 
 def test_a_second_time_writes_the_same_bytes_and_check_agrees(sweep: Golden):

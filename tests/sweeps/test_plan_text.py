@@ -9,6 +9,7 @@ from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.records import Status
 from strive.cells.task import CellOutcome
+from strive.format import without_common
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Action, Chosen, Plan
 from strive.sweeps.plan_text import counts_lines, failure_lines, hours_lines, plan_lines, remark_lines
@@ -191,6 +192,47 @@ def test_the_table_has_a_column_for_each_knob_that_varies(make_plan: MakePlan):
     assert header[:3] == ["net", "pool_norm", "weight_decay"]
     rows = sorted(line.split()[1:3] for line in lines if "model_a" in line)
     assert rows == [["2.0", "0.001"], ["2.0", "0.01"], ["inf", "0.001"], ["inf", "0.01"]]
+
+
+def test_the_table_shortens_what_texts_have_in_common(make_plan: MakePlan):
+    long = "x" * 30
+    plan = make_plan("seed=0,1")
+    names = [f"/data/sets/{long}/{name}.npz" for name in ("first", "second")]
+    cells = [dataclasses.replace(planned, arm=name) for planned, name in zip(plan.cells, names, strict=True)]
+    console = Console(width=80, record=True, markup=False)
+    console.print(terminal_table(cells, {}))
+    text = console.export_text()
+    for value in ("…first…", "…second…"):
+        assert text.count(value) == 1
+    assert text.count("no result") == 2
+    assert long not in text
+
+
+@pytest.mark.parametrize(
+    ("texts", "short"),
+    [
+        (["/a/b/run-1.pt", "/a/b/run-22.pt"], ["…1…", "…22…"]),
+        (["model_a_long_name", "model_b"], ["…a_long_name", "…b"]),
+        (["aaaaaaaaaaaaa", "aaaaaaaaaaaab"], ["aaaaaaaaaaaaa", "aaaaaaaaaaaab"]),
+        (["same long text", "same long text"], ["same long text"] * 2),
+        (["a/a/a/a/a/a", "a/a/a"], ["…a/a/a/a", "…a"]),
+        (["short", "shirt"], ["short", "shirt"]),
+    ],
+)
+def test_texts_without_what_they_have_in_common_differ_as_before(texts: list[str], short: list[str]):
+    found = without_common(texts, 10)
+    assert found == short
+    assert len(set(found)) == len(set(texts))
+
+
+def test_a_long_value_goes_on_in_a_second_line_rather_than_end_in_dots(make_plan: MakePlan):
+    plan = make_plan("seed=0,1")
+    cells = [dataclasses.replace(each, arm=f"{'abcdefghij' * 4}{number}") for number, each in enumerate(plan.cells)]
+    console = Console(width=60, record=True, markup=False)
+    console.print(terminal_table(cells, {}))
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count("j0 ") == text.count("j1 ") == 1
 
 
 def test_the_table_fits_on_a_terminal_of_80_columns(plan: Plan):

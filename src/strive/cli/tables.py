@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from strive.cells.records import make_folder, write_whole
 from strive.cli.folders import add_source
+from strive.console import CONSOLE, OUTPUT
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
     from strive.tables.summary import SweepSummary
     from strive.tables.table import Table
 
 HELP = """\
-Write the tables of every sweep that has records: Markdown on the terminal, and
-.md, .tex and .csv in a folder.
+Write the tables of every sweep that has records into a folder: .md, .tex, .csv.
+A terminal shows each in short, a pipe its Markdown; last come the answers and
+the files.
 
   %(prog)s                   every sweep launched into runs
   %(prog)s table3            one sweep
@@ -66,6 +68,7 @@ def run(
     further: what an app has more to compare these sweeps with, as tables for paper.md and paper.tex.
     """
     from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
+    from strive.tables.on_terminal import in_short
     from strive.tables.render import latex_tables, markdown, markdown_tables
 
     sweeps = with_looks(sweep_summaries(options), write=not options.check)
@@ -82,12 +85,16 @@ def run(
         write_whole(options.out / name, text.encode(), durable=False)
     if options.json:
         print(_json(sweeps, tables))
-    else:
+    elif sys.stdout.isatty():
         for sweep in sweeps:
-            print(markdown(sweep))
-        if further:
-            print(markdown_tables(tables))
-    print(f"{len(files)} files written to {options.out}/", file=sys.stderr)
+            for part in in_short(sweep, str(options.out / f"{sweep.loaded.name}.md"), OUTPUT.width):
+                OUTPUT.print(part, soft_wrap=False)
+    else:
+        for text in (*map(markdown, sweeps), markdown_tables(tables)):
+            print(text)
+    answers = (f"{sweep.title}: {sweep.answer}" for sweep in sweeps)
+    for line in (*answers, f"{options.out}/: {', '.join(files)}"):
+        CONSOLE.print(line, soft_wrap=not CONSOLE.is_terminal)
     problems = _problems(sweeps)
     if problems and options.strict:
         print("\n".join(problems), file=sys.stderr)

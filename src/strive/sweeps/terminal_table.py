@@ -10,11 +10,13 @@ from strive import app
 from strive.cells.evidence import remark
 from strive.cells.metrics import value_text
 from strive.cells.records import Record, Status
+from strive.format import without_common
 from strive.plain_text import printable
 from strive.sweeps.plan import Planned
 from strive.sweeps.varied import Varied
 
 _MOST_METRICS = 4  # columns
+_MOST_TEXT = 16  # characters of a text that are not shortened
 
 
 def terminal_table(cells: Sequence[Planned], finished: Mapping[str, Record], swept: Sequence[str] = ()) -> Table:
@@ -28,17 +30,20 @@ def terminal_table(cells: Sequence[Planned], finished: Mapping[str, Record], swe
     common = [key for key in shown if key not in usual or first[key] != usual[key]]
     metrics = labels.metrics or _metrics(finished.values())
     table = Table(title=printable("  ".join(f"{labels.titles[key]} {first[key]}" for key in common)), box=box.SIMPLE)
+    settings = []
     for column in varied.columns:
-        # Where the terminal is narrow, long texts are cut, never numbers.
-        least = None if column.is_text else max(map(len, column.texts))
-        table.add_column(column.title, justify="left" if column.is_text else "right", no_wrap=True, min_width=least)
+        # Where the terminal is narrow, long texts go on in a second line: what differs may stand at their end.
+        settings.append(without_common(column.texts, _MOST_TEXT) if column.is_text else column.texts)
+        least = min(max(map(len, settings[-1])), _MOST_TEXT if column.is_text else 99)
+        align: Literal["left", "right"] = "left" if column.is_text else "right"
+        table.add_column(column.title, justify=align, no_wrap=not column.is_text, overflow="fold", min_width=least)
     results = [_numbers(finished.get(planned.cell), metrics) for planned in cells]
     for number, name in enumerate((*metrics, "seconds", "status")):
         side: Literal["left", "right"] = "left" if name == "status" else "right"
         least = max(len(row[number]) for row in results)
         table.add_column(name.replace("_", " "), justify=side, no_wrap=True, min_width=least)
     for number, row in enumerate(results):
-        table.add_row(*map(printable, [*(column.texts[number] for column in varied.columns), *row]))
+        table.add_row(*map(printable, [*(texts[number] for texts in settings), *row]))
     return table
 
 

@@ -9,13 +9,12 @@ from string import ascii_lowercase
 from strive.plain_text import one_line
 from strive.tables.latex_text import running, tex
 from strive.tables.markdown import legend
-from strive.tables.table import Column, Entry, Row, Table
+from strive.tables.table import DASHES, Column, Entry, Row, Table, compact
 
 PACKAGES = r"\usepackage{booktabs,graphicx,siunitx}"
 _NARROW = 68  # characters; a wider table is for both columns of a page
 _LONG = 32  # characters; a column of longer texts breaks them into lines
 _ROWS = 45  # lines of a table and its caption on one page
-_DASHES = ("", "-", "\u2013")
 # 27.64 with what stands behind it: "27.64 ± 0.26", "9.08?", "<0.001", "27.64 ± 0.26• (10.21)", "91.00, 3 of 3 dead".
 _NUMBER = re.compile(
     r"(?P<number>(?P<sign>[<+-]?)(?P<whole>\d[\d,]*)(?:\.(?P<digits>\d+))?)"
@@ -32,7 +31,9 @@ def floats(table: Table, name: str) -> list[str]:
     """Return the table in as many floats as it needs to fit the page; none if it is not for paper."""
     if not table.latex:
         return []
-    table = _on_paper(table)
+    table = compact(table)
+    if table.name == "overview":  # whose rows and columns say themselves what they are
+        table = replace(table, columns=(replace(table.columns[0], title=""), *table.columns[1:]))
     below = _Below()
     columns = [_Layout(column, [row.entries[i] for row in table.rows], below) for i, column in enumerate(table.columns)]
     wide = sum(each.characters for each in columns) + 2 * len(columns) > _NARROW
@@ -72,30 +73,6 @@ def floats(table: Table, name: str) -> list[str]:
 def label(table: Table, name: str) -> str:
     """Return the label of a table's first float."""
     return "tab:" + "-".join(re.findall("[A-Za-z0-9]+", f"{name} {table.name}"))
-
-
-def _on_paper(table: Table) -> Table:
-    """Return the table as paper has it: mean ± sd in one column, n in words if it is the same everywhere."""
-    columns, rows, words = [*table.columns], [[*row.entries] for row in table.rows], [*table.latex_notes]
-    if table.name == "overview":  # whose rows and columns say themselves what they are
-        columns[0] = replace(columns[0], title="")
-    for i, column in reversed([*enumerate(columns)]):
-        texts = {row[i].text for row in rows}
-        if column.spread:
-            for row in rows:
-                sd = "" if row[i].text in _DASHES else f" ± {row[i].text}"
-                number, comma, rest = row[i - 1].text.partition(", ")
-                row[i - 1] = replace(row[i - 1], text=f"{number}{sd}{comma}{rest}")
-            columns[i - 1] = replace(columns[i - 1], help=f"{columns[i - 1].help} ± {column.help}")
-        elif column.latex and not (column.title == "n" and len(texts) == 1 and len(rows) > 1):
-            continue
-        elif column.latex:
-            words.insert(0, f"n = {texts.pop()} in each line.")
-        del columns[i]
-        for row in rows:
-            del row[i]
-    kept = tuple(replace(row, entries=tuple(own)) for row, own in zip(table.rows, rows, strict=True))
-    return replace(table, columns=tuple(columns), rows=kept, latex_notes=tuple(words))
 
 
 class _Below:
@@ -185,14 +162,14 @@ def _text(entry: Entry, text: str, column: Column, below: _Below) -> _Cell:
         return _Cell(tex(text, bold=entry.bold) if text != "-" else r"\textendash{}")
     if entry.hole:
         return _Cell(_hole(entry, text, below))
-    shown = r"\textendash{}" if text in _DASHES else tex(_MINUS.sub("\u2212", text), bold=entry.bold)
+    shown = r"\textendash{}" if text in DASHES else tex(_MINUS.sub("\u2212", text), bold=entry.bold)
     return _Cell(shown + "".join(map(_mark, entry.mark)))
 
 
 def _hole(entry: Entry, text: str, below: _Below) -> str:
     if entry.hole:
         return r"\textendash" + below.mark(text)
-    return r"\textendash" if text in _DASHES else tex(text)
+    return r"\textendash" if text in DASHES else tex(text)
 
 
 def _header(title: str, form: str) -> str:

@@ -112,7 +112,8 @@ def matrix(
         row, column = (_heading(condition, each) for each in keys)
         by_row.setdefault(row, {})[column] = condition
     titles = list(dict.fromkeys(_heading(condition, keys[1]) for condition in conditions))
-    first = " / ".join(", ".join(map(table.labels.title, each)) for each in keys if each)
+    names = [table.labels.heading(each) if len(each) > 1 else "".join(map(table.labels.title, each)) for each in keys]
+    first = " / ".join(filter(None, names))
     rows = []
     for row, found in by_row.items():
         entries = [Entry(text=row), *(_short(found.get(title), table.value) for title in titles)]

@@ -1,7 +1,9 @@
 """A table as data: title, columns, entries. The renderers decide on its appearance."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+DASHES = ("", "-")  # entries without anything
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,3 +54,25 @@ class Table:
     aside: str = ""  # more of the caption, for whoever made it: cells, machine, dates, advice
     latex: bool = True  # whether it is printed on paper
     latex_notes: tuple[str, ...] = ()  # below it on paper alone: what its marks mean
+
+
+def compact(table: Table) -> Table:
+    """Return the table as a narrow page has it: columns for paper alone, sd behind the mean, one n for all below."""
+    columns, rows, words = [*table.columns], [[*row.entries] for row in table.rows], [*table.latex_notes]
+    for i, column in reversed([*enumerate(columns)]):
+        texts = {row[i].text for row in rows}
+        if column.spread:
+            for row in rows:
+                sd = "" if row[i].text in DASHES else f" ± {row[i].text}"
+                number, comma, rest = row[i - 1].text.partition(", ")
+                row[i - 1] = replace(row[i - 1], text=f"{number}{sd}{comma}{rest}")
+            columns[i - 1] = replace(columns[i - 1], help=f"{columns[i - 1].help} ± {column.help}")
+        elif column.latex and not (column.title == "n" and len(texts) == 1 and len(rows) > 1):
+            continue
+        elif column.latex:
+            words.insert(0, f"n = {texts.pop()} in each line.")
+        del columns[i]
+        for row in rows:
+            del row[i]
+    kept = tuple(replace(row, entries=tuple(own)) for row, own in zip(table.rows, rows, strict=True))
+    return replace(table, columns=tuple(columns), rows=kept, latex_notes=tuple(words))
