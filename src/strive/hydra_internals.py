@@ -17,7 +17,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, Node, OmegaConf, open_dict, read_write
@@ -31,6 +31,7 @@ except ImportError:  # OmegaConf 2.4
 
 __all__ = [
     "apply_overrides",
+    "as_change",
     "group_names",
     "hydra_config",
     "hydra_node",
@@ -82,6 +83,11 @@ def group_names(loader: ConfigLoader) -> list[str]:
 def with_number(override: Override, text: str, number: int) -> Override:
     """Return what the parser would make of another text of the same key, whose value is this number."""
     return dataclasses.replace(override, _value=number, input_line=text)
+
+
+def as_change(override: Override) -> Override:
+    """Return what sets the value of a key that is there, of an override that may add the key."""
+    return dataclasses.replace(override, type=OverrideType.CHANGE)
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:

@@ -36,11 +36,15 @@ def test_a_cell_is_what_hydra_composes_whatever_is_overridden(make_composer: Mak
         "layers": ["[1]", "[]", "[64,64]"],
         "opt": ["adam", "sgd"],
         "opt.lr": ["0.5"],
-        "+extra": ["1", "text"],
+        "+extra": ["1", "text", "2.5", "[1,2]", "null"],
+        "++more.deep": ["1", "'two'"],
+        "++lr": ["0.3"],
+        "+model.bias": ["true", "false"],
+        "+opt.beta": ["0.9", "0.99"],
         "model": ["{width:3,depth:9}"],
     }
-    for _ in range(30):
-        keys = draw.sample(list(values), draw.randint(0, 5))
+    for _ in range(40):
+        keys = draw.sample(list(values), draw.randint(0, 6))
         overrides = [f"{key}={draw.choice(values[key])}".replace("a b", "'a b'") for key in keys]
         found = composer.unchecked(overrides)
         whole = composer._composed(overrides)  # by Hydra alone
@@ -53,6 +57,45 @@ def test_a_cell_is_what_hydra_composes_whatever_is_overridden(make_composer: Mak
         assert whole.freeze is not None
         assert found.freeze() == whole.freeze(), overrides
     assert composer._base(()).reusable
+
+
+@pytest.mark.parametrize("key", ["seed", "+extra", "++extra", "++seed", "+model.new", "+one.two"])
+def test_a_thousand_values_of_one_key_are_composed_a_few_times(make_composer: MakeComposer, key: str):
+    composer, composed = make_composer(INTERPOLATED), list[object]()
+    prepared = composer._prepared
+    composer._prepared = lambda overrides: composed.append(overrides) or prepared(overrides)  # type: ignore[method-assign]
+    cells = [composer.unchecked([f"{key}={number}"]) for number in range(1000)]
+    assert len({hash_of(cell.science) for cell in cells}) == 1000
+    assert [cell.science[key.lstrip("+")] for cell in cells] == list(range(1000))
+    assert len(composed) <= 5
+
+
+@pytest.mark.parametrize(("key", "text"), [("modle", "modle"), ("+seed", "already at 'seed'")])
+def test_a_key_that_hydra_does_not_take_is_refused_for_all_values_after_one(make_composer: MakeComposer, key, text):
+    composer, composed = make_composer(), list[object]()
+    prepared = composer._prepared
+    composer._prepared = lambda overrides: composed.append(overrides) or prepared(overrides)  # type: ignore[method-assign]
+    for number in range(100):
+        with pytest.raises(HydraException, match=text):
+            composer.unchecked([f"{key}={number}"])
+    assert len(composed) <= 3
+
+
+def test_a_value_of_the_wrong_type_is_refused_for_itself_alone(make_composer: MakeComposer):
+    composer = make_composer()
+    with pytest.raises(HydraException):
+        composer.unchecked(["+model=1"])
+    with pytest.raises(HydraException):
+        composer.unchecked(["+layers.x=1"])
+    assert composer.unchecked(["+model.x=1"]).science["model.x"] == 1
+
+
+def test_a_key_that_is_added_and_then_set_has_its_last_value_and_not_before_it_is_added(make_composer: MakeComposer):
+    composer = make_composer()
+    for number in (1, 2):
+        assert composer.unchecked(["+extra=0", f"extra={number}"]).science["extra"] == number
+        with pytest.raises(HydraException, match="extra"):
+            composer.unchecked([f"extra={number}", "+extra=0"])
 
 
 def test_values_that_were_set_for_one_cell_are_not_in_the_next(make_composer: MakeComposer):

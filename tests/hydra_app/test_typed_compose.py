@@ -50,6 +50,18 @@ def test_a_cell_is_what_hydra_composes(composer: Composer, make_config: MakeConf
     assert composer.compose((f"runs={tmp_path / 'runs'}", *overrides)) == make_config(*overrides)
 
 
+@pytest.mark.parametrize("key", ["+unknown", "unknown", "++optimizer.unknown"])
+def test_a_key_that_no_cell_has_is_refused_for_all_values_after_one(composer: Composer, monkeypatch, key: str):
+    loaded: list[object] = []
+    original = composer._load
+    monkeypatch.setattr(composer, "_load", lambda overrides: loaded.append(overrides) or original(overrides))
+    for number in range(100):
+        with pytest.raises((HydraException, ConfigError)) as caught:
+            composer.unchecked([f"{key}={number}"])
+        assert "unknown" in str(complaint(caught.value))
+    assert len(loaded) == 1
+
+
 def test_each_choice_of_groups_is_composed_once(composer: Composer, monkeypatch: pytest.MonkeyPatch):
     loaded: list[object] = []
     original = composer._load

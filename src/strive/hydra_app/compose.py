@@ -5,7 +5,7 @@ again, and the first cells of each choice are compared with what Hydra composes.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -21,7 +21,7 @@ from strive.hydra_app.cell import HydraCell, Options, cell_of
 from strive.hydra_app.frozen import FrozenBase, frozen_cell
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
 from strive.hydra_app.logistics import Parts, check_constant, divided
-from strive.hydra_internals import apply_overrides, group_names, hydra_config, hydra_node, is_group, node_of
+from strive.hydra_internals import apply_overrides, as_change, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import bare_key
 
@@ -63,6 +63,7 @@ class HydraComposer(Composer):
         self._options = options
         self._base = lru_cache(maxsize=None)(self._compose_base)
         self._values: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._added: dict[tuple[object, ...], str] = {}  # {others and new key: the override whose value the base has}
         self._groups = lru_cache(maxsize=None)(lambda key: is_group(loader, key))
 
     def unchecked(self, overrides: Sequence[str]) -> HydraCell:
@@ -82,8 +83,10 @@ class HydraComposer(Composer):
         return NEEDS in self._base(()).config
 
     def _cell_of(self, overrides: Sequence[str]) -> HydraCell:
-        plain = self._plain(overrides)
-        base = self._base(tuple(text for text in overrides if text not in plain))
+        return self._unless_refused(overrides, lambda: self._built(overrides, self._plain(overrides)))
+
+    def _built(self, overrides: Sequence[str], plain: Sequence[str]) -> HydraCell:
+        base = self._base(self._shared(overrides, plain))
         if not base.reusable or not all(self._is_leaf(base, text) for text in plain):
             return self._composed(overrides)
         found = self._set(base, plain)
@@ -100,6 +103,28 @@ class HydraComposer(Composer):
             lambda: self._frozen(base, plain, overrides),
         )
 
+    def _shared(self, overrides: Sequence[str], plain: Collection[str]) -> tuple[str, ...]:
+        """Return the overrides of a base whose values can be set: new keys are in it with one of their values."""
+        others = tuple(text for text in overrides if text not in plain)
+        shared = []
+        for text in overrides:
+            if text not in plain:
+                shared.append(text)
+            elif _adds(self._parsed(text)):
+                key = text.partition("=")[0]
+                # With its sign: +KEY is an error where the key is there, ++KEY is none.
+                shared.append(self._added.setdefault((others, key), text))
+        return tuple(shared)
+
+    def _plain(self, overrides: Sequence[str]) -> list[str]:
+        """Return the overrides whose values can be set, without a new key that another one reaches, too."""
+        keys = [self._parsed(text).key_or_group for text in overrides]
+        return [
+            text
+            for text in super()._plain(overrides)
+            if not _adds(self._parsed(text)) or sum(_overlap(self._parsed(text).key_or_group, key) for key in keys) == 1
+        ]
+
     def group_names(self) -> list[str]:
         """Return the config groups of the app."""
         return group_names(self._loader)
@@ -111,7 +136,7 @@ class HydraComposer(Composer):
         value = override.value() if not override.is_delete() else None
         return (
             override.package is None
-            and not (override.is_add() or override.is_delete() or isinstance(value, dict))
+            and not (override.is_delete() or isinstance(value, dict))
             and not self._is_group(override.key_or_group)
             and "${" not in (override.input_line or "")
         )
@@ -184,7 +209,8 @@ class HydraComposer(Composer):
     @contextmanager
     def _with_nodes(self, base: Base, plain: Sequence[str]) -> Iterator[DictConfig]:
         """Yield the base's config with the values set; they are taken out again."""
-        parsed = [self._parsed(text) for text in plain]
+        # A key that is added is in the base.
+        parsed = [as_change(self._parsed(text)) for text in plain]
         with _kept(base.config, [each.key_or_group for each in parsed]):
             apply_overrides(parsed, base.config)
             yield base.config
@@ -210,6 +236,14 @@ class HydraComposer(Composer):
                 if not OmegaConf.is_interpolation(config.hydra.job, "override_dirname"):  # as it is in Hydra 1.4
                     config.hydra.job.override_dirname = _dirname(config, [self._parsed(text) for text in overrides])
             yield config
+
+
+def _adds(override: Override) -> bool:
+    return bool(override.is_add() or override.is_force_add())
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _name(config: DictConfig) -> str:

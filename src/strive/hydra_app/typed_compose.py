@@ -32,6 +32,9 @@ class TypedComposer(Composer):
 
     def unchecked(self, overrides: Sequence[str]) -> Any:
         """Return the config of one cell with only the types checked."""
+        return self._unless_refused(overrides, lambda: self._built(overrides))
+
+    def _built(self, overrides: Sequence[str]) -> Any:
         plain = self._plain(overrides)
         base = self._base(tuple(text for text in overrides if text not in plain))
         if base is None:  # other values may interpolate this one

@@ -6,23 +6,34 @@ be put into an already composed config if its type is converted in the same way.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from strive import app
 from strive.config.keys import groups
-from strive.errors import ConfigError
+from strive.errors import ConfigError, UnknownKeyError
 from strive.hydra_internals import with_number
 from strive.sweeps.override_syntax import plain_keys
 
 _COUNT = re.compile(r"[1-9][0-9]{0,17}")
 _MOST = 1_000_000  # values of one override: more is a mistake and would fill the memory
+
+
+def _is_of_keys(error: Exception) -> bool:
+    """Return whether Hydra refuses keys, whatever their values are."""
+    of_keys = (ConfigAttributeError, ConfigKeyError, UnknownKeyError)
+    return isinstance(error, of_keys) or isinstance(error.__cause__, of_keys) or "item is already at" in str(error)
+
+
+_Built = TypeVar("_Built")
 
 
 class Composer:
@@ -32,6 +43,7 @@ class Composer:
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed = lru_cache(maxsize=None)(self._parse)
+        self._refused: dict[tuple[str, ...], Exception] = {}  # {keys: what Hydra says to any of their values}
 
     def expand(self, text: str) -> list[str]:
         """Return the "key=value" strings of an override that may sweep: lists, ranges, globs."""
@@ -69,6 +81,27 @@ class Composer:
             return with_number(self._parsed(f"{key}=0"), text, int(value))
         (override,) = self._parser.parse_overrides([text])
         return override
+
+    def _unless_refused(self, overrides: Sequence[str], build: Callable[[], _Built]) -> _Built:
+        """Return what `build` composes. Keys that Hydra does not take are refused once for all their values.
+
+        A refusal takes as long as a composition, and a range has thousands of values.
+        """
+        keys = tuple(map(self._without_value, overrides))
+        if keys in self._refused:
+            raise self._refused[keys]
+        try:
+            return build()
+        except (HydraException, OmegaConfBaseException, UnknownKeyError) as error:
+            if _is_of_keys(error):
+                self._refused[keys] = error
+            raise
+
+    def _without_value(self, text: str) -> str:
+        """Return the key of an override with its sign, where keys alone decide whether Hydra takes it."""
+        override = self._parsed(text)
+        holds_keys = self._is_group(override.key_or_group) or override.is_delete() or isinstance(override.value(), dict)
+        return text if holds_keys else text.partition("=")[0]
 
     @cached_property
     def _plain_keys(self) -> frozenset[str]:
