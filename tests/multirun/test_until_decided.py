@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from study_records import study_record
 from support import SMALL
 
 from strive.cells import records
-from strive.cells.records import Failure, Status
+from strive.cells.records import Failure, Record, Status, parse_record
 from strive.cells.task import CellOutcome
 from strive.cli.main import main
 from strive.config import identity
@@ -324,6 +325,22 @@ def test_status_says_where_the_lines_stand_and_lists_the_cells_of_the_next_look_
     capsys.readouterr()
     assert main(["status", name, "--runs", str(tmp_path / "runs")]) == 0
     assert "24 cells: 24 done" in capsys.readouterr().out
+
+
+def test_status_reads_each_record_of_a_sweep_with_looks_once(launch, tmp_path, monkeypatch):
+    launch()
+    read: Counter[str] = Counter()
+
+    def counted(content: bytes, path: str | Path) -> Record:
+        read[Path(path).parent.name] += 1
+        return parse_record(content, path)
+
+    for module in ("strive.cells.checked_record", "strive.cells.records"):
+        monkeypatch.setattr(f"{module}.parse_record", counted)
+    name = next((tmp_path / "runs" / "sweeps").iterdir()).name
+    assert main(["status", name, "--runs", str(tmp_path / "runs")]) == 0
+    assert len(read) == 24
+    assert set(read.values()) == {1}
 
 
 def test_a_design_is_looked_at_line_by_line(launch, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from strive.cells.checked_record import CheckedRecord
 from strive.cells.find_record import one_result
 from strive.cells.lease import owner_of
 from strive.cells.state import CellState
@@ -145,24 +146,23 @@ class _Look:
 
     def _look(self, plan: StoredPlan) -> list[CellStatus]:
         """Return the status of each cell: that in the folder where it stands best."""
-        statuses, *others = (reader.look(plan) for reader in self._readers.values())
+        looks = "seeds" in plan.text
+        statuses, *others = (reader.look(plan, keep=looks) for reader in self._readers.values())
         for each in others:
             for number, (one, other) in enumerate(zip(statuses, each, strict=True)):
                 if one.state.finished and other.state.finished:
                     one_result(one.cell, list(self._readers))
                 statuses[number] = min(one, other, key=lambda status: _RANK.index(status.state))
-        return self._without_later_looks(plan, statuses)
+        self._looks.pop(plan.sweep, None)
+        return self._without_later_looks(plan, statuses) if looks else statuses
 
     def _without_later_looks(self, plan: StoredPlan, statuses: list[CellStatus]) -> list[CellStatus]:
         """Return the status of the cells that a look needs, or that are trained all the same."""
-        self._looks.pop(plan.sweep, None)
-        if "seeds" not in plan.text:
-            return statuses
         from strive.results.load import load_sweep  # pandas, which other sweeps do without
         from strive.results.look_state import LookState
 
         try:
-            state = LookState.of(load_sweep(plan.sweep, self._asked.folders))
+            state = LookState.of(load_sweep(plan.sweep, self._asked.folders, self._read))
         except StriveError as error:
             self._looks[plan.sweep] = [f"where its looks stand cannot be told: {error}"]
             return statuses
@@ -171,6 +171,10 @@ class _Look:
         beyond = {each.cell for each in statuses if each.state in _NOT_ENDED} & state.not_needed
         self._looks[plan.sweep] = [*state.text(), *state.not_needed_lines(len(beyond))]
         return [each for each in statuses if each.cell not in beyond]
+
+    def _read(self, path: str | Path) -> CheckedRecord:
+        """Return a record that was read for the status of its cell."""
+        return self._readers[Path(path).parents[1]].read(path)
 
     @property
     def _queue_error(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from strive.cells.checked_record import CheckedRecord
 from strive.cells.find_record import different_results
 from strive.cells.predictions import DERIVED
 from strive.cells.records import Status
@@ -24,6 +25,7 @@ from strive.results.record_row import (
     MISSING,
     UNREADABLE,
     Columns,
+    Reader,
     RecordTable,
     encodable,
     metric_column,
@@ -100,8 +102,8 @@ def file_of(plan: Path) -> str:
         return ""
 
 
-def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
-    """Return a sweep with all its cells, including those without a record.
+def load_sweep(name: str, folders: Sequence[Path], read: Reader = CheckedRecord.read) -> Loaded:
+    """Return a sweep with all its cells, including those without a record. read: as for read_rows.
 
     Columns of its cells: cell (its id), arm, epochs_planned (int); those of read_cells; every knob by
     its dotted key, taken from the plan so that cells without a record have it, with lists and dicts as
@@ -114,16 +116,16 @@ def load_sweep(name: str, folders: Sequence[Path]) -> Loaded:
         fixed = FixedLooks.read(folder)
     except (RecordError, OSError) as error:
         raise LoadError(str(error)) from None
-    return replace(load_plan(plan, name, folders), fixed_looks=fixed)
+    return replace(load_plan(plan, name, folders, read), fixed_looks=fixed)
 
 
-def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
+def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path], read: Reader = CheckedRecord.read) -> Loaded:
     """Return the sweep of a plan that need not be on disk, without the looks that were fixed; as `load_sweep`."""
     audit = audit_plan(plan, name, folders)
-    read = read_cells(folders, [encodable(cell.cell) for cell in plan.cells])
-    records = read.columns
+    found = read_cells(folders, [encodable(cell.cell) for cell in plan.cells], read)
+    records = found.columns
     warnings = [text for text in records.pop("warning") if text]
-    contradicted = [*map(encodable, audit.problems), *_mark_contradicted(read, plan, audit)]
+    contradicted = [*map(encodable, audit.problems), *_mark_contradicted(found, plan, audit)]
     warnings += contradicted
     columns: Columns = {
         "cell": records.pop("cell"),
@@ -146,7 +148,7 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Loaded:
         plan=plan,
         folders=tuple(folders),
         cells=_frame(columns | {own[key]: column for key, column in knobs.items()}),
-        metrics=read.metrics,
+        metrics=found.metrics,
         warnings=warnings,
         contradictions=tuple(contradicted),
     )
@@ -198,8 +200,8 @@ class ReadCells:
     results: tuple[str, ...]  # columns that a training determines: metrics and outputs
 
 
-def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> ReadCells:
-    """Return the records of some cells, one row for each cell in the given order.
+def read_cells(folders: Sequence[Path], cells: Sequence[str], read: Reader = CheckedRecord.read) -> ReadCells:
+    """Return the records of some cells, one row for each cell in the given order. read: as for read_rows.
 
     A source other than records would only need to replace this function. Columns: cell; status (of
     records.Status, or missing, or unreadable), cause (one line), traceback, record_sha256; folder
@@ -211,10 +213,10 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> ReadCells:
 
     Raises LoadError for a folder that cannot be read, RecordError for two different results of one cell.
     """
-    best = _in_folder(folders[0], cells) if folders else _with_folder(RecordTable(len(cells)), "", cells)
+    best = _in_folder(folders[0], cells, read) if folders else _with_folder(RecordTable(len(cells)), "", cells)
     warning = [""] * len(cells)
     for folder in folders[1:]:
-        found = _in_folder(folder, cells)
+        found = _in_folder(folder, cells, read)
         best.align(found)
         _compare(warning, best, found, cells)
         better = (best.columns["status"] == MISSING) | (_finished(found.columns) & ~_finished(best.columns))
@@ -232,10 +234,10 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str]) -> ReadCells:
     )
 
 
-def _in_folder(folder: Path, cells: Sequence[str]) -> RecordTable:
+def _in_folder(folder: Path, cells: Sequence[str], read: Reader) -> RecordTable:
     """Return the columns of the records in one runs folder, with their paths."""
     try:
-        table = read_rows(folder, cells)
+        table = read_rows(folder, cells, read)
     except OSError as error:
         raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
     return _with_folder(table, os.path.join(folder, ""), cells)

@@ -1,7 +1,7 @@
 """Records as rows of columns: numbers, and text that can be encoded as UTF-8."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from strive.cells.evidence import check_record, dead_text
-from strive.cells.records import Record, Status, content_hash, data_text, parse_record
+from strive.cells.checked_record import CheckedRecord
+from strive.cells.evidence import Evidence, dead_text
+from strive.cells.records import Record, Status, content_hash, data_text
 from strive.errors import RecordError
 
+Reader = Callable[[str | Path], CheckedRecord]
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
 
 # Additional statuses to those of records.Status. Contradictory: a file in the record's folder disagrees with it.
@@ -115,8 +117,10 @@ class RecordTable:
         self._numeric.discard(name)
 
 
-def read_rows(runs: Path, cells: Sequence[str]) -> RecordTable:
+def read_rows(runs: Path, cells: Sequence[str], read: Reader = CheckedRecord.read) -> RecordTable:
     """Return the records' columns with one row for each cell, in order. Reads only folders directly in `runs`.
+
+    read: as CheckedRecord.read, for one who has read them already.
 
     Raises OSError if the folder cannot be listed.
     """
@@ -125,34 +129,26 @@ def read_rows(runs: Path, cells: Sequence[str]) -> RecordTable:
     for row, cell in enumerate(cells):
         # Plans may be edited by hand: never follow a name out of the folder.
         if cell in names:
-            table.put(row, read_row(f"{inside}{cell}/record.json"))
+            table.put(row, read_row(f"{inside}{cell}/record.json", read))
     return table
 
 
-def read_row(path: str | Path) -> RecordRow:
+def read_row(path: str | Path, read: Reader = CheckedRecord.read) -> RecordRow:
     """Return a record's values; none if there is no record."""
     try:
-        content = _content(path)
-        record = parse_record(content, path)
-        result = _result(record)
-        row = _row(record)
-        row |= result
-        row["record_sha256"] = content_hash(content)
-        row |= _checked(record, os.path.dirname(path))
-        if b"\\u" in content:  # only then can it contain lone surrogates
-            row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
-        # A training that ends now replaces the record and the files compared with it one after the other.
-        replaced = row["status"] == CONTRADICTORY and _content(path) != content
+        found = read(path)
     except (FileNotFoundError, NotADirectoryError):
         return RecordRow()
     except (RecordError, OSError) as error:
         return RecordRow(values={"status": UNREADABLE, "cause": _on_one_line(str(error))})
-    return read_row(path) if replaced else RecordRow(values=row, metrics=tuple(record.metrics), results=tuple(result))
-
-
-def _content(path: str | Path) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
+    record, result = found.record, _result(found.record)
+    row = _row(record)
+    row |= result
+    row["record_sha256"] = content_hash(found.content)
+    row |= _checked(record, found.evidence)
+    if b"\\u" in found.content:  # only then can it contain lone surrogates
+        row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+    return RecordRow(values=row, metrics=tuple(record.metrics), results=tuple(result))
 
 
 def objects(values: list[Any]) -> npt.NDArray[np.object_]:
@@ -206,9 +202,8 @@ def _result(record: Record) -> dict[str, Any]:
     return found | {f"{name}{_RESULT_SUFFIX}": value for name, value in record.outputs.items()}
 
 
-def _checked(record: Record, folder: str) -> dict[str, Any]:
+def _checked(record: Record, evidence: Evidence) -> dict[str, Any]:
     """Return columns from the files in the record's folder; if they contradict the result, blank its numbers."""
-    evidence = check_record(record, folder)
     found: dict[str, Any] = {"labels_sha256": evidence.labels_sha256, "not_checked": ", ".join(evidence.not_checked)}
     found |= {chance_column(name): chance for name, chance in evidence.chance.items()}
     if evidence.num_tested:

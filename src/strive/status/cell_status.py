@@ -1,12 +1,13 @@
 """Status of each cell of a sweep, from records, claims and launches on disk, and from SLURM. Imports no torch."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strive.cells import records
-from strive.cells.evidence import check_record, dead_text, same_weights
+from strive.cells.checked_record import CheckedRecord
+from strive.cells.evidence import dead_text, same_weights
 from strive.cells.history import HISTORY
 from strive.cells.lease import Owner
 from strive.cells.metrics import result_text
@@ -69,6 +70,7 @@ class _ReadRecord:
     dead: bool = False
     contradicted: bool = False
     weights: str = ""  # their hash
+    checked: CheckedRecord | None = None  # what was read, where it is kept
 
     @property
     def finished(self) -> bool:
@@ -94,10 +96,10 @@ class StatusReader:
         """Return the newest launch of a sweep."""
         return next(iter(self._launches.of(sweep)), None)
 
-    def look(self, plan: StoredPlan) -> list[CellStatus]:
-        """Return the status of each cell, in the plan's order."""
+    def look(self, plan: StoredPlan, *, keep: bool = False) -> list[CellStatus]:
+        """Return the status of each cell, in the plan's order. keep: its records, for `read`."""
         names = names_in(self._runs)
-        found = {cell.cell: self._on_disk(plan, cell, names) for cell in plan.cells}
+        found = {cell.cell: self._on_disk(plan, cell, names, keep) for cell in plan.cells}
         for cell, why in self._audit(plan).cells.items():
             if found[cell].state.finished:
                 found[cell] = CellStatus(cell=cell, state=CellState.contradictory, why=why)
@@ -115,6 +117,11 @@ class StatusReader:
                 found[cell] = dataclasses.replace(current, state=CellState.waiting, why=_place_in_queue(job))
         self._ask_launches(plan.sweep, found)
         return list(found.values())
+
+    def read(self, path: str | Path) -> CheckedRecord:
+        """Return a record as the last `look` has read it, or read it, as CheckedRecord.read, where it has kept none."""
+        known = self._records.get(Path(path).parent.name)
+        return CheckedRecord.read(path) if known is None or known.checked is None else known.checked
 
     def _same_weights(self, plan: StoredPlan, found: Mapping[str, CellStatus]) -> dict[str, str]:
         weights = {}
@@ -136,11 +143,11 @@ class StatusReader:
 
     # -- from the cell's folder
 
-    def _on_disk(self, plan: StoredPlan, cell: StoredCell, names: frozenset[str]) -> CellStatus:
+    def _on_disk(self, plan: StoredPlan, cell: StoredCell, names: frozenset[str], keep: bool) -> CellStatus:
         if cell.cell not in names:
             return CellStatus(cell=cell.cell, state=CellState.missing, epochs=cell.epochs)
         folder = self._runs / cell.cell
-        record = self._record(folder)
+        record = self._record(folder, keep)
         disk = find_state(folder, record.status if record is not None else None)
         if disk.state is CellState.running:
             batch_size = plan.config(cell).get("budget.batch_size", 0)
@@ -155,14 +162,14 @@ class StatusReader:
             why = f"its process is gone ({disk.owner})" if disk.owner else "a checkpoint is there"
         return CellStatus(cell=cell.cell, state=disk.state, why=why, epochs=cell.epochs, epochs_done=disk.epochs_done)
 
-    def _record(self, folder: Path) -> _ReadRecord | None:
+    def _record(self, folder: Path, keep: bool) -> _ReadRecord | None:
         """Return the cell's record, checked; one that was read before only if its file has changed."""
         path = folder / "record.json"
         try:
             stamp = (*_stamp(path), *(number for name in _BESIDE for number in _stamp(folder / name, there=False)))
             before = self._records.get(folder.name)
-            if before is None or before.stamp != stamp:
-                self._records[folder.name] = _read(path, stamp)
+            if before is None or before.stamp != stamp or (keep and before.checked is None):
+                self._records[folder.name] = _read(path, stamp, keep)
         except (FileNotFoundError, NotADirectoryError):
             self._records.pop(folder.name, None)
             return None
@@ -227,16 +234,16 @@ def _stamp(path: Path, *, there: bool = True) -> tuple[int, ...]:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
+def _read(path: Path, stamp: tuple[int, ...], keep: bool) -> _ReadRecord:
     try:
-        record = records.read_record(path)
+        checked = CheckedRecord.read(path, most_bytes=math.inf if keep else _MOST_BYTES)
     except RecordError as error:
         return _ReadRecord(stamp, None, str(error))
+    record, evidence, kept = checked.record, checked.evidence, checked if keep else None
     if record.failure is not None:
-        return _ReadRecord(stamp, record.status, record.failure.cause, record.failure.traceback)
-    evidence = check_record(record, path.parent, most_bytes=_MOST_BYTES)
+        return _ReadRecord(stamp, record.status, record.failure.cause, record.failure.traceback, checked=kept)
     if evidence.contradictions:
-        return _ReadRecord(stamp, None, evidence.why, contradicted=True)
+        return _ReadRecord(stamp, None, evidence.why, contradicted=True, checked=kept)
     dead = dead_text(record, evidence.chance)
     return _ReadRecord(
         stamp,
@@ -247,6 +254,7 @@ def _read(path: Path, stamp: tuple[int, ...]) -> _ReadRecord:
         files=record.provenance.code_files,
         dead=dead != "",
         weights=record.outputs.get("weights", ""),
+        checked=kept,
     )
 
 
