@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from foreign import COMMON, Foreign
 
+from strive import app
 from strive.cells.metrics import Better
 from strive.cells.records import Status
 from strive.errors import ConfigError
@@ -73,6 +74,16 @@ def test_a_table_of_two_metrics_has_to_be_told_which(sweep: Foreign):
     assert (made.layout.value.name, made.layout.value.better) == ("val_loss", Better.lower)
     with pytest.raises(ConfigError, match=r"--value vall: no record has it; they have val_loss, bleu"):
         summarise_sweep(loaded, value=value_of("vall"))
+
+
+def test_a_baseline_is_found_by_the_value_of_a_key_where_the_app_in_use_is_any_hydra_app(
+    sweep: Foreign, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(app.APP, app.ANY_HYDRA_APP)
+    sweep.file, sweep.text = "heads", BY_BLEU
+    found = {each.key["heads"]: each.baseline for each in summary(grid(sweep)).conditions}
+    assert found[2] == ""
+    assert "heads 2" in found[4]
 
 
 def test_the_metric_of_a_sweep_file_is_not_exchanged_on_the_command_line(sweep: Foreign):

@@ -209,15 +209,13 @@ class _PlanFaults(Faults):
         self.add(f"{place}: there is no {kind} {key}; {hint}")
         return False
 
-    def values(self, place: str, key: str, value: Any) -> list[Any]:
+    def one_value(self, place: str, key: str, value: Any) -> Any:
         """Return the value as JSON has it; declared_table compares it with those of the cells."""
-        one = value[0] if is_builder_argument(key) else value
-        return [str(one) if isinstance(one, float) and not math.isfinite(one) else one]
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_file(name: str, sweeps: Path) -> Sweep:
+def read_file(name: str, path: Path) -> Sweep:
     """Read and parse a sweep file; raise ConfigError with all its faults."""
-    path = sweeps / f"{name}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

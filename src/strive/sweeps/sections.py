@@ -116,9 +116,10 @@ class Faults:
             return False
         return True
 
-    def values(self, place: str, key: str, value: Any) -> list[Any]:
-        """Return the values of a key as a record's config stores them, as far as they are legal."""
-        return record_values(place, key, value, self)
+    def one_value(self, place: str, key: str, value: Any) -> Any:
+        """Return the value of a key as a record's config stores it, where there are no alternatives; a list is one."""
+        alone = [value] if identity.is_open_key(key) else value
+        return next(iter(record_values(place, key, alone, self)), value)
 
     def value(self, place: str, key: str, value: Any) -> None:
         """Add a fault if the value has the wrong type for this key. Its range is checked later, by to_config."""

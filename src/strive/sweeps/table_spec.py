@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from strive.cells.metrics import Better, better_of, is_share
-from strive.config import identity
 from strive.look_design import LookDesign
 from strive.sweeps.criterion import Criterion, direction_text, read_better, read_criterion
 from strive.sweeps.design import Design
@@ -208,9 +207,7 @@ def _baseline(value: Any, keys: tuple[str, ...], arms: Mapping[str, Any], faults
 def _plain(key: str, value: Any, arms: Mapping[str, Any], faults: Faults) -> Any:
     """Return a value as a record's config stores it, or the name of an arm."""
     if key != ARM:
-        # A list is one value here, also for a builder's argument, because there are no alternatives.
-        alone = [value] if identity.is_open_key(key) else value
-        return next(iter(faults.values("table: baseline", key, alone)), value)
+        return faults.one_value("table: baseline", key, value)
     if value not in arms:
         faults.add(f"table: baseline: there is no arm {value}; legal: {', '.join(arms)}")
     return value
