@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -8,6 +10,16 @@ from strive.sweeps.plan import StoredPlan
 PLAN = StoredPlan(
     sweep="multirun-1", file="", changes=[], question="", code="", common={}, cells=[], excluded=[], choices=[]
 )  # fmt: skip
+
+
+def test_a_sweep_that_was_given_by_its_path_is_proposed_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    plan = msgspec.structs.replace(PLAN, file="rate", program=["src/run.py"])
+    assert launch_command(plan, RUNS) == ["python", "src/run.py", "-m", "sweeps=rate"]
+    below = msgspec.structs.replace(plan, path=str(tmp_path / "mine" / "rate.yaml"))
+    assert launch_command(below, RUNS)[3:] == ["hydra.sweeper.sweep=mine/rate.yaml"]
+    apart = msgspec.structs.replace(plan, path=str(tmp_path.parent / "my rate.yaml"))
+    assert launch_command(apart, RUNS)[3:] == [f"hydra.sweeper.sweep='{tmp_path.parent / 'my rate.yaml'}'"]
 
 
 @pytest.mark.parametrize(

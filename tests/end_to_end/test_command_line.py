@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -126,6 +127,27 @@ def test_cells_that_are_one_cell_train_once(strive: CommandLine, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert "1 cell: 0 done already, 1 to train" in done.stderr
     assert len(list((tmp_path / "here").glob("*/record.json"))) == 1
+
+
+def test_the_command_that_is_proposed_for_a_sweep_given_by_its_path_launches_the_same_cells(
+    strive: CommandLine, tmp_path: Path
+):
+    (tmp_path / "mine.yaml").write_text("question: Which seed?\ngrid: {seed: [0, 1]}\n")
+    stored = strive("-m", *SMALL, "hydra.sweeper.sweep=mine.yaml", "hydra.launcher.detach=true", "hydra/launcher=local")
+    assert stored.returncode == 0, stored.stderr
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    before = json.loads((folder / "plan.json").read_text())["cells"]
+    asked = subprocess.run(
+        [sys.executable, "-m", "strive", "answer", folder.name, "--json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    python, *command = json.loads(asked.stdout)["next"]["command"]
+    assert python == "python"
+    assert "hydra.sweeper.sweep=mine.yaml" in command
+    again = subprocess.run(
+        [sys.executable, *command, "hydra.sweeper.dry_run=true", "hydra.sweeper.json=true"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert [each["cell"] for each in json.loads(again.stdout)["cells"]] == [each["cell"] for each in before]
 
 
 def test_nothing_is_written_but_the_records(strive: CommandLine, tmp_path: Path):

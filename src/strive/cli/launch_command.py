@@ -1,11 +1,17 @@
 """The command that launches a sweep again. Imports no torch."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from strive.cli.folders import RUNS
+from strive.sweeps.audit import file_text
+from strive.sweeps.override_syntax import override
 from strive.sweeps.plan import StoredPlan
+
+_SWEEP = "hydra.sweeper.sweep"
+_PLAIN = re.compile(r"[\w./+-]+", re.ASCII)  # Hydra takes it without quotes
 
 
 def launch_command(plan: StoredPlan, runs: Path, *more: str, changes: bool = True) -> list[str]:
@@ -19,10 +25,18 @@ def launch_command(plan: StoredPlan, runs: Path, *more: str, changes: bool = Tru
         return ["python", *program, *_with(start["argv"][1:], more)]
     return [
         *("python", *(plan.program or ["PROGRAM"]), "-m"),
-        *([f"sweeps={plan.file}"] if plan.file else []),
+        *_file(plan),
         *_with(plan.changes if changes else [], more),
         *([] if runs == RUNS or any(text.startswith("runs=") for text in more) else [f"runs={runs}"]),
     ]
+
+
+def _file(plan: StoredPlan) -> list[str]:
+    """Return the override that names the sweep file; none for a plan without one."""
+    if plan.path:
+        path = file_text(plan)
+        return [f"{_SWEEP}={path}" if _PLAIN.fullmatch(path) else override(_SWEEP, path)]
+    return [f"sweeps={plan.file}"] if plan.file else []
 
 
 def _with(words: Sequence[str], more: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from strive.plain_text import printable
 from strive.status.cell_status import CellStatus, StatusReader
 from strive.status.disk_use import bytes_of, disk_use, kind_lines
 from strive.status.status_text import NOT_A_RESULT, advice, counts, overview, sweep_report
+from strive.sweeps.audit import other_plans
 from strive.sweeps.plan import StoredPlan, plan_folders, runs_folder
 
 HELP = """\
@@ -181,7 +182,8 @@ class _Look:
         return next((reader.queue_error for reader in self._readers.values() if reader.queue_error), "")
 
     def _problems(self, plan: StoredPlan) -> list[str]:
-        return list(dict.fromkeys(text for reader in self._readers.values() for text in reader.problems(plan)))
+        found = [text for reader in self._readers.values() for text in reader.problems(plan)]
+        return list(dict.fromkeys((*found, *other_plans(plan, plan.sweep, self._asked.folders))))
 
     @property
     def statuses(self) -> list[CellStatus]:

@@ -146,7 +146,10 @@ def _reader(sweeper: Sweeper) -> Callable[[str], Sweep]:
         legal = loader.get_group_options("sweeps")
         if name in legal:
             # A sweep file is plain YAML without a defaults list, so its text is parsed directly.
-            return parse_sweep(name, _text_of(loader.repository.get_sources(), f"sweeps/{name}"))  # type: ignore[attr-defined]
+            file = _file_of(loader.repository.get_sources(), f"sweeps/{name}")  # type: ignore[attr-defined]
+            sweep = parse_sweep(name, _text_of(file))
+            # Where the sweep files of the study lie, its code says; of another program only the launch knows it.
+            return replace(sweep, path=os.path.abspath(file)) if app.in_use().start() else sweep
         if name == sweeper.options.sweep:
             return _read_path(name)
         if not os.path.exists(name):
@@ -163,17 +166,17 @@ def _read_path(name: str) -> Sweep:
         raise ConfigError(
             f"hydra.sweeper.sweep={name}: there is no such file, seen from {' and from '.join(map(str, folders))}"
         )
-    try:
-        return parse_sweep(file.stem, file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(no_text(file, error)) from None
+    return replace(parse_sweep(file.stem, _text_of(file)), path=os.path.abspath(file))
 
 
-def _text_of(sources: Sequence[ConfigSource], key: str) -> str:
-    """Return the text of the first file with this name on Hydra's search path."""
+def _file_of(sources: Sequence[ConfigSource], key: str) -> Path:
+    """Return the first file with this name on Hydra's search path."""
     source = next(each for each in sources if each.is_config(key))
-    folder = importlib.resources.files(source.path) if source.scheme() == "pkg" else Path(source.path)
-    file = folder.joinpath(f"{key}.yaml")
+    folder = importlib.resources.files(source.path) if source.scheme() == "pkg" else source.path
+    return Path(str(folder), f"{key}.yaml")
+
+
+def _text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:  # in a file that another sweep chooses from

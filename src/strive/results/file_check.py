@@ -6,7 +6,16 @@ from pathlib import Path
 
 from strive.results.load import Loaded
 from strive.results.table_choice import parse, read_file
-from strive.sweeps.audit import audit_choices, audit_file, changed_file, is_of_this_app, sweep_files
+from strive.sweeps.audit import (
+    audit_choices,
+    audit_file,
+    changed_file,
+    exchanged_arms,
+    file_text,
+    is_of_this_app,
+    sweep_file,
+    sweep_files,
+)
 from strive.sweeps.choice import Choice
 
 
@@ -25,23 +34,24 @@ def file_check(loaded: Loaded, sweeps: Path | None = None) -> FileCheck:
 
     Raises ConfigError for a faulty sweep file.
     """
-    if not is_of_this_app(loaded.plan):
-        return FileCheck()
     sweeps = sweeps or sweep_files()
-    now = read_file(loaded.file, sweeps) if loaded.file and (sweeps / f"{loaded.file}.yaml").exists() else None
+    if not is_of_this_app(loaded.plan):
+        return FileCheck(contradictions=tuple(changed_file(loaded.plan, sweeps)))
+    file = sweep_file(loaded.plan, sweeps)
+    now = read_file(loaded.file, file) if loaded.file and file.exists() else None
     planned = parse(loaded.file, loaded.text, f"{loaded.file}.yaml, as the plan has it") if loaded.text else None
     sweep = planned or now
     if sweep is None:
         return FileCheck()
     problems = changed_file(loaded.plan, sweeps)
-    here = f"sweeps/{loaded.file}.yaml"
-    place = "the sweep file in plan.json" if planned and (now is None or problems) else here
+    place = "the sweep file in plan.json" if planned and (now is None or problems) else file_text(loaded.plan)
     differences = [*audit_file(loaded.plan, sweep, place)]
+    exchanged = [*exchanged_arms(loaded.plan, now, file_text(loaded.plan))] if now is not None else []
     choices = audit_choices(loaded.plan, sweep, loaded.folders)
     return FileCheck(
-        contradictions=(*problems, *differences, *choices.problems),
+        contradictions=(*problems, *differences, *exchanged, *choices.problems),
         # Without a copy in the plan nobody knows whether the plan or the file has changed.
-        whole=(*(differences if planned else ()), *choices.whole),
+        whole=(*(differences if planned else ()), *exchanged, *choices.whole),
         not_compared=choices.notes,
         choices=choices.choices,
     )

@@ -16,7 +16,7 @@ from strive.errors import ConfigError
 from strive.results.conditions import split_further
 from strive.results.load import Loaded, column_value
 from strive.results.record_row import metric_column
-from strive.sweeps.audit import sweep_files
+from strive.sweeps.audit import sweep_file, sweep_files
 from strive.sweeps.criterion import Criterion, direction_text
 from strive.sweeps.design import read_design
 from strive.sweeps.labels import ARM, CONFIG, is_builder_argument
@@ -143,7 +143,7 @@ def _as_in(column: "pd.Series[Any]", rule: Any) -> Any:
 
 
 def _declared(loaded: Loaded, sweeps: Path) -> TableSpec | None:
-    path = sweeps / f"{loaded.file}.yaml"
+    path = sweep_file(loaded.plan, sweeps)
     now = _FileText.of(path.read_bytes(), str(path)) if loaded.file and path.exists() else None
     if not loaded.text:
         return now.table(loaded) if now else None

@@ -3,6 +3,7 @@
 A plan is a derived file. Its entry for a cell can be trusted only if it hashes to the cell's id.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from strive.config.keys import defaults
 from strive.errors import ConfigError, RecordError
 from strive.format import counted
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, Science, chooser
+from strive.sweeps.override_syntax import NAME
 from strive.sweeps.plan import StoredCell, StoredPlan, names_in, plan_folder_name, plan_name, sweep_folder
 
 if TYPE_CHECKING:  # imports Hydra, which `strive status` starts without
@@ -54,6 +56,7 @@ def audit_plan(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Audit:
     whole = (
         *_misnamed(plan, name),
         *_left_out(plan, name, folders),
+        *other_plans(plan, name, folders),
         *_false_arms(plan),
         *_false_choices(plan),
     )
@@ -65,6 +68,19 @@ def sweep_files() -> Path:
     app.in_use()  # imports it
     folders = [Path(folder).parent / _SWEEPS for folder in app.sources()]
     return next((folder for folder in folders if folder.is_dir()), Path(_SWEEPS))
+
+
+def sweep_file(plan: StoredPlan, sweeps: Path) -> Path:
+    """Return where the sweep file of a plan lies: as its launch has found it, or by its name. sweeps: their folder."""
+    return Path(plan.path) if plan.path else sweeps / f"{plan.file}.yaml"
+
+
+def file_text(plan: StoredPlan) -> str:
+    """Return how messages name the sweep file of a plan."""
+    if not plan.path:
+        return f"{_SWEEPS}/{plan.file}.yaml"
+    own = os.path.relpath(plan.path)
+    return plan.path if own.startswith(os.pardir) else own
 
 
 def is_of_this_app(plan: StoredPlan) -> bool:
@@ -118,16 +134,16 @@ def changed_file(plan: StoredPlan, sweeps: Path) -> list[str]:
     The question, the looks and the table may change, because they do not affect training. sweeps: folder of the
     sweep files.
     """
-    if not is_of_this_app(plan):
+    if not (plan.path or is_of_this_app(plan)):
         return []  # its sweep files lie elsewhere, whatever their names
     try:
-        text = (sweeps / f"{plan.file}.yaml").read_text(encoding="utf-8") if plan.file and plan.text else plan.text
+        text = sweep_file(plan, sweeps).read_text(encoding="utf-8") if plan.file and plan.text else plan.text
         before, now = (_declared(each) for each in (plan.text, text))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key, _NONE) != now.get(key, _NONE)]
     texts = [f"{key} was {before.get(key, _NONE)}, is {now.get(key, _NONE)}" for key in keys]
-    return [f"sweeps/{plan.file}.yaml has changed since the plan: {'; '.join(texts)}"] if texts else []
+    return [f"{file_text(plan)} has changed since the plan: {'; '.join(texts)}"] if texts else []
 
 
 def _declared(text: str) -> dict[str, Any]:
@@ -147,13 +163,6 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
 
     sweep: the parsed file. place: the file's name for messages.
     """
-    given = {text.lstrip("+~").partition("=")[0] for text in plan.changes}
-    given |= {key.partition(".")[0] for key in given}
-
-    def said(part: Mapping[str, Any]) -> dict[str, list[Any]]:
-        mine = {key: value for key, value in part.items() if not {key, key.partition(".")[0]} & given}
-        return {key: values for key, value in mine.items() if (values := _values(key, value)) is not None}
-
     arms = Counter(cell.arm for cell in plan.cells if cell.arm)
     for arm in [arm for arm in arms if arm not in sweep.arms]:
         yield f"plan.json has {counted(arms[arm], 'cell')} of arm {arm}, {place} has no such arm"
@@ -161,7 +170,7 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
         yield f"{place} has arm {arm}, of which plan.json has no cell"
     for arm, own in sweep.arms.items():
         cells = [plan.config(cell) for cell in plan.cells if cell.arm == arm]
-        for key, (wanted, *_) in said(own).items():
+        for key, (wanted, *_) in _said(plan, own).items():
             if other := [config[key] for config in cells if config.get(key) != wanted]:
                 yield f"{place} says {key}={wanted} of arm {arm}, plan.json {other[0]} of {counted(len(other), 'cell')}"
     if sweep.cells:
@@ -169,7 +178,7 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
     in_arms = {key for own in sweep.arms.values() for key in own}
     skipped = in_arms | {spec.key for spec in sweep.choose} | {key for rule in sweep.exclude for key in rule.when}
     varied = [*sweep.zip, sweep.grid, sweep.fixed]
-    for key, values in {key: values for part in varied for key, values in said(part).items()}.items():
+    for key, values in {key: values for part in varied for key, values in _said(plan, part).items()}.items():
         if key in skipped or any(key.startswith(f"{each}.") for each in in_arms):
             continue
         planned = [plan.config(cell).get(key) for cell in plan.cells]
@@ -178,6 +187,32 @@ def audit_file(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
         if lacking or beyond:
             texts = [f"plan.json has {_texts(planned)}", f"{place} {_texts(values)}"]
             yield f"{key}: {' and '.join(texts)}"
+
+
+def exchanged_arms(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str]:
+    """Yield a sentence for each arm of a plan whose cells are those of another arm in the sweep file.
+
+    A file in which an arm was changed says nothing of the cells that were trained before; names that were exchanged do.
+    """
+    wanted = {arm: _said(plan, own) for arm, own in sweep.arms.items()}
+    for arm in sweep.arms:
+        configs = [plan.config(cell) for cell in plan.cells if cell.arm == arm]
+        if not configs or _fit(configs, wanted[arm]):
+            continue
+        if (other := next((each for each in wanted if each != arm and _fit(configs, wanted[each])), None)) is not None:
+            yield f"the cells that plan.json calls {arm} are those of arm {other} in {place}"
+
+
+def _fit(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Sequence[Any]]) -> bool:
+    return all(config.get(key) == values[0] for config in configs for key, values in wanted.items())
+
+
+def _said(plan: StoredPlan, part: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return {key: values} that a part of a sweep file sets in a plan's cells, without those of the command line."""
+    given = {text.lstrip("+~").partition("=")[0] for text in plan.changes}
+    given |= {key.partition(".")[0] for key in given}
+    mine = {key: value for key, value in part.items() if not {key, key.partition(".")[0]} & given}
+    return {key: values for key, value in mine.items() if (values := _values(key, value)) is not None}
 
 
 def _values(key: str, value: Any) -> list[Any] | None:
@@ -257,8 +292,8 @@ def _misnamed(plan: StoredPlan, name: str) -> Iterator[str]:
 def _false_arms(plan: StoredPlan) -> Iterator[str]:
     """Yield a sentence for each value of an arm in the plan's copy of the sweep file that the arm's cells lack.
 
-    An arm is no part of an id, so two arms of a plan may have been exchanged. Numbers alone are compared: what a text
-    means, only Hydra says.
+    An arm is no part of an id, so two arms of a plan may have been exchanged. Of texts plain words alone are compared:
+    what others mean, only Hydra says, as it does of a group's option, whose name no cell has.
     """
     try:
         content = yaml.safe_load(plan.text)
@@ -269,16 +304,26 @@ def _false_arms(plan: StoredPlan) -> Iterator[str]:
     for arm, own in arms.items() if isinstance(arms, dict) else ():
         cells = [plan.config(cell) for cell in plan.cells if cell.arm == str(arm)]
         for key, wanted in own.items() if isinstance(own, dict) else ():
-            if key in given or key.partition(".")[0] in given or not isinstance(wanted, bool | int | float):
+            if key in given or key.partition(".")[0] in given:
                 continue
-            if other := [config[key] for config in cells if key in config and not _equal(config[key], wanted)]:
+            own_values = [config[key] for config in cells if key in config and _comparable(config[key], wanted)]
+            if other := [value for value in own_values if not _equal(value, wanted)]:
                 yield (
                     f"the sweep file in plan.json says {key}={wanted} of arm {arm}, plan.json {other[0]} of"
                     f" {counted(len(other), 'cell')}"
                 )
 
 
+def _comparable(value: Any, wanted: Any) -> bool:
+    """Return whether a cell's value tells if it is the one of a sweep file: a number, or a word beside a text."""
+    if isinstance(wanted, str):
+        return isinstance(value, str) and NAME.fullmatch(wanted) is not None
+    return isinstance(wanted, bool | int | float)
+
+
 def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one.casefold() == other.casefold()
     with suppress(TypeError, ValueError):  # a number may stand as text in one of them
         return isinstance(one, bool) is isinstance(other, bool) and float(one) == float(other)
     return bool(one == other)
@@ -294,6 +339,21 @@ def _false_choices(plan: StoredPlan) -> Iterator[str]:
                 f"plan.json chooses {chosen.key}={chosen.value} for {values}, and has {other[0]} in"
                 f" {counted(len(other), 'cell')} of it"
             )
+
+
+def other_plans(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Iterator[str]:
+    """Yield a sentence for each plan of the same name in another of the folders that has other cells, or other arms."""
+    own = {(cell.cell, cell.arm) for cell in plan.cells}
+    first = ""
+    for path in [sweep_folder(folder, name) / "plan.json" for folder in dict.fromkeys(folders)]:
+        other = _plan(path.parents[2], name)
+        theirs = {(cell.cell, cell.arm) for cell in other.cells} if other else own
+        if theirs != own:
+            only = {first: own - theirs, str(path): theirs - own}
+            texts = [f"{counted(len(cells), 'cell')} only in {place}" for place, cells in only.items() if cells]
+            yield f"{first} and {path} are different plans of one sweep: {', '.join(texts)}; read one of the folders"
+        elif other:
+            first = first or str(path)
 
 
 # -- records that the plan lacks

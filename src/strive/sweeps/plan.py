@@ -110,6 +110,7 @@ class Plan:
     excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
     choices: list[Chosen] = field(default_factory=list)
     text: str = ""  # the sweep file's text
+    path: str = ""  # of the sweep file, where its name does not say it: absolute
     images: list[str] = field(default_factory=list)  # the images found for each data set, and those left out
     notes: list[str] = field(default_factory=list)  # what the user should know before it starts
     swept: tuple[str, ...] = ()  # keys that the command line and the sweep file give several values
@@ -287,6 +288,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     swept: list[str] = []  # keys that were given several values
     program: list[str] = []  # what stood behind `python` in the command that launched it; [] if it is not known
     start: dict[str, Any] = {}  # how its program is started, for an app that is a program of its own
+    path: str = ""  # of the sweep file, where its name does not say it: absolute
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
         """Return all knobs of a cell, as identity.flat does."""
@@ -396,6 +398,7 @@ def stored_plan(plan: Plan) -> StoredPlan:
         seed=app.in_use().seed,
         program=program(),
         start=app.in_use().start(),
+        path=plan.path,
     )
 
 

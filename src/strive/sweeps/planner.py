@@ -154,6 +154,7 @@ class Planner:
             excluded=gathering.excluded,
             choices=list(gathering.choices.values()),
             text=sweep.text if sweep else "",
+            path=sweep.path if sweep else "",
             images=app.in_use().plan_notes([planned.config for planned in cells]),
             design=sweep.design.title if sweep and sweep.design else "",
             differences=differences,

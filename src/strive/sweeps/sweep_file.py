@@ -73,6 +73,7 @@ class Sweep:
     choose: tuple[ChoiceSpec, ...]
     table: TableSpec | None  # with the looks of the section `seeds`
     text: str = ""  # of the file, stored in the plan; "" if there is no file
+    path: str = ""  # of the file, where its name does not say it: absolute
     design: Design | None = None  # None for a file without components
 
     @property

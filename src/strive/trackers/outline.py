@@ -98,7 +98,7 @@ def of_file(name: str, sweeps: Path | None = None) -> Outline:
 
     Raises ConfigError for a faulty one.
     """
-    sweep = read_file(name, sweeps or sweep_files())
+    sweep = read_file(name, (sweeps or sweep_files()) / f"{name}.yaml")
     labels = app.in_use().labels()
     spelt = [knob for key in sweep.factors for knob in labels.options.get(key, (key,))]
     factors = [key for key in dict.fromkeys(spelt) if key != "seed"]
