@@ -1,5 +1,8 @@
 """Tables, figures and the answer of sweeps with a design, from records written by hand."""
 
+import csv
+import io
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +11,18 @@ import pytest
 import yaml
 from golden import Golden
 from handmade import texts
+from scipy import stats  # type: ignore[import-untyped]
 
+from strive.cells.ledger import Kind, LedgerEntry, add_to_ledger, read_ledger
+from strive.cli.main import main
 from strive.figures.effects import effect_plot
 from strive.results.load import load_sweep
 from strive.sweeps.sweep_file import read_sweep
 from strive.tables.as_json import answer_json
+from strive.tables.numbers import collisions, numbers_of
+from strive.tables.render import tidy_csv
 from strive.tables.summary import SweepSummary, compared, summarise_sweep
+from strive.tables.sweep_tables import p_text
 from strive.tables.table import Table
 
 COMPONENTS: dict[str, Any] = {
@@ -174,7 +183,7 @@ def test_a_fraction_prints_the_aliases_and_the_resolution_beside_its_effects(tmp
     assert "each with its aliases" in summary.answer
     looked = [entry for ref, entry in compared(summary).items() if ref.startswith("effect of ")]
     assert {entry.what for entry in looked} == {"effect of dropout", "effect of he", "effect of width"}
-    assert all(entry.p_loss is not None and entry.p_loss < 0.001 for entry in looked)
+    assert all(min(entry.p_loss or 0.5, entry.p_no_loss or 0.5) < 0.001 for entry in looked)
     assert not [each for each in summary.tables if each.name == "effects"]
     assert any("width = dropout x he" in text for text in texts(effect_plot(summary)[0]))
 
@@ -211,3 +220,60 @@ def test_a_grid_beside_a_factorial_has_effects_at_each_of_its_points(tmp_path: P
     assert len(summary.components) == 2
     assert len(table(summary, "components").rows) == 14
     assert column(table(summary, "effects"), "effect")[:4] == ["dropout", "he", "width", "lr"]
+
+
+def test_over_the_ledger_effects_are_corrected_for_every_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made(tmp_path, "factorial", noisy)
+    runs = str(tmp_path / "runs")
+
+    def answered(*arguments: str) -> dict[str, Any]:
+        main(["answer", "golden", "--runs", runs, "--json", *arguments])
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    alone = answered()
+    m = alone["looked_at"]["comparisons"] + 100
+    others = [
+        LedgerEntry(id=str(number), kind=Kind.comparison, what="another", metric="m", p_no_loss=0.5, p_loss=0.5)
+        for number in range(100)
+    ]
+    add_to_ledger(tmp_path / "runs", others)
+    found = answered("--over-ledger")
+    assert (found["corrected_for"], found["looked_at"]["comparisons"]) == ("ledger", m)
+    before, after = ({each["effect"]: each for each in one["effects"]} for one in (alone, found))
+    assert before.keys() == after.keys()
+    assert before["width"]["decided"]
+    # Bonferroni over m in place of the 7 effects; the residual of 8 arms and 3 seeds has 14 degrees of freedom.
+    ratio = stats.t.isf(0.025 / m, 14) / stats.t.isf(0.025 / 7, 14)
+    for effect, each in after.items():
+        low, high = before[effect]["interval"]
+        assert each["interval"][1] - each["interval"][0] == pytest.approx(ratio * (high - low))
+        assert each["p"] >= before[effect]["p"]
+        assert each["decided"] == (each["p"] <= 0.05)
+        if not each["interval"][0] <= 0 <= each["interval"][1]:
+            assert each["decided"]
+    # Half of an effect's p counts on its own side.
+    entry = next(each for each in read_ledger(tmp_path / "runs").values() if each.what == "effect of width")
+    t = before["width"]["estimate"] / ((before["width"]["interval"][1] - before["width"]["interval"][0]) / 2)
+    assert entry.p_loss == pytest.approx(stats.t.sf(t * stats.t.isf(0.025 / 7, 14), 14))
+    assert entry.p_no_loss == pytest.approx(1 - (entry.p_loss or 0))
+
+
+def test_effects_are_in_the_csv_and_in_the_numbers_of_a_text(tmp_path: Path):
+    summary = made(tmp_path, {"fractional_factorial": {"resolution": "III"}}, noisy)
+    (place,) = summary.components
+    rows = {row["label"]: row for row in csv.DictReader(io.StringIO(tidy_csv(summary)))}
+    arms = len(summary.conditions)
+    assert [label for label in rows][arms:] == [f"effect of {each.label}" for each in place.effects]
+    numbers = numbers_of(summary)
+    for each in place.effects:
+        row, key = rows[f"effect of {each.label}"], f"golden/effect_of_{each.label}/test_error"
+        assert float(row["difference_mean"]) == each.found.estimate
+        assert (row["aliases"], row["n"], row["mean"]) == (each.aliases, "", "")
+        low, high = each.found.simultaneous
+        assert (float(row["simultaneous_low"]), float(row["simultaneous_high"])) == (low, high)
+        assert numbers[f"{key}/diff"].text == f"{each.found.estimate:+.2f}"
+        assert numbers[f"{key}/diff_high"].text == f"{high:+.2f}"
+        assert numbers[f"{key}/p"].text == p_text(each.p or 0.0)
+        assert numbers[f"{key}/aliases"].text == each.aliases
+    assert not collisions(numbers.values())

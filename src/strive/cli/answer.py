@@ -59,11 +59,6 @@ def run(options: argparse.Namespace) -> int:
     if len(sweeps) > 1:
         raise UsageError(f"which one? {', '.join(sweep.loaded.name for sweep in sweeps)}")
     (sweep,) = with_looks(sweeps)
-    if options.over_ledger and sweep.components:
-        raise UsageError(
-            f"--over-ledger is for comparisons with a baseline; {sweep.loaded.name} has effects of a factorial design,"
-            " which are corrected for each other alone"
-        )
     if options.over_ledger:
         sweep = _over_ledger(sweep)
     state = state_of(sweep.conditions, sweep.contradictions, sweep.components).value
@@ -80,14 +75,17 @@ def _over_ledger(sweep: "SweepSummary") -> "SweepSummary":
     from strive.cells.ledger import read_ledger
     from strive.cli.summaries import runs_of
     from strive.results.answer import answer
-    from strive.results.comparisons import corrected
+    from strive.results.comparisons import corrected, corrected_effects
     from strive.tables.summary import compared
 
-    conditions = corrected(sweep.conditions, sweep.layout, compared(sweep), read_ledger(runs_of(sweep)))
+    own, ledger = compared(sweep), read_ledger(runs_of(sweep))
+    conditions = corrected(sweep.conditions, sweep.layout, own, ledger)
+    components = corrected_effects(sweep.components, own, ledger)
     return replace(
         sweep,
         conditions=tuple(conditions),
-        answer=answer(conditions, sweep.layout),
+        components=tuple(components),
+        answer=answer(conditions, sweep.layout, components),
         notes=() if sweep.looked is None else (*sweep.notes[:-1], sweep.looked.text(corrected_for_all=True)),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from strive.cells.ledger import Kind, LedgerEntry, entry_id, scorings
-from strive.results.component_effects import ComponentEffects, effect_text
+from strive.results.component_effects import ComponentEffect, ComponentEffects, effect_text, with_test
 from strive.results.conditions import Condition
 from strive.results.load import Loaded
 from strive.results.record_row import metric_column
@@ -27,7 +27,7 @@ def comparisons(
     """Return {ref of a condition, or an effect: entry} for all that a table compares.
 
     With a baseline these are its differences; without one each condition against the best, as the table marks it. name:
-    of the plan. components: effects of a design, which count where there is no analysis of variance with the same ones.
+    of the plan. components: effects of a design.
     """
     found = {}
     for condition, other in _pairs(conditions, layout):
@@ -46,7 +46,7 @@ def comparisons(
             p_loss=sides[1],
         )
     values = [_numbers(condition) for condition in conditions] if effects or components else []
-    for source, p in _effect_tests(effects, components):
+    for source, sides in _effect_tests(effects, components, layout.value.sign):
         found[f"{_EFFECT}{source}"] = LedgerEntry(
             id=entry_id("effect", layout.value.name, source, values),
             kind=Kind.comparison,
@@ -54,9 +54,8 @@ def comparisons(
             metric=layout.value.name,
             sweep=name,
             n=min(len(condition.values) for condition in conditions),
-            # A test without sides counts on both.
-            p_no_loss=p,
-            p_loss=p,
+            p_no_loss=sides[0],
+            p_loss=sides[1],
         )
     return found
 
@@ -82,16 +81,26 @@ def _of_looks(condition: Condition, other: Condition) -> _Comparison:
 
 
 def _effect_tests(
-    effects: Effects | None, components: Sequence[ComponentEffects]
-) -> Iterable[tuple[str, float | None]]:
-    """Yield (name, p of this effect alone) of what is tested over all conditions."""
-    if effects is not None:
-        for effect in effects.effects:
-            yield effect_text(effect.source), effect.p if effect.p_unequal is None else effect.p_unequal
-        return
-    for place in components:
-        for each in place.effects:
-            yield each.label, each.found.p_alone
+    effects: Effects | None, components: Sequence[ComponentEffects], sign: int
+) -> Iterable[tuple[str, Interval]]:
+    """Yield (name, p-values of the two sides of this effect alone) of what is tested over all conditions.
+
+    sign: of a loss. Of an effect that has lines in both tables the one of two levels counts, which has a direction.
+    """
+    own = {each.label: _sides(each, sign) for place in components for each in place.effects}
+    for effect in effects.effects if effects is not None else ():
+        if (name := effect_text(effect.source)) not in own:
+            p = effect.p if effect.p_unequal is None else effect.p_unequal
+            yield name, (p, p)  # a test without sides counts on both
+    yield from own.items()
+
+
+def _sides(effect: ComponentEffect, sign: int) -> Interval:
+    """Return the one-sided p-values of an effect: that it is no loss, and that it is one."""
+    p = effect.found.p_alone
+    if p is None:
+        return None, None
+    return (1 - p / 2, p / 2) if sign * effect.found.estimate > 0 else (p / 2, 1 - p / 2)
 
 
 def scored(loaded: Loaded, ledger: Mapping[str, LedgerEntry]) -> list[LedgerEntry]:
@@ -128,7 +137,7 @@ class Looked:
         """Return it as a sentence below a table. corrected_for_all: whether its verdicts are."""
         counted = f"{_count(self.comparisons, 'comparison')} and {_count(self.scorings, 'scoring')} of a test set"
         what = f"Looked at with strive in this folder so far, in all sweeps: {counted} (ledger.jsonl)."
-        if not self.own or self.own == self.comparisons:
+        if self.own == self.comparisons or not (self.own or corrected_for_all):
             return what
         if corrected_for_all:
             return f"{what} Verdicts and intervals here are corrected for all of these comparisons."
@@ -150,32 +159,57 @@ def corrected(
     own: the entries of these conditions. The chance of any wrong verdict among all that was ever looked at is 5% at
     most, half of it on either side.
     """
-    every = dict(ledger) | {entry.id: entry for entry in own.values()}
-    entries = [entry for entry in every.values() if entry.kind is Kind.comparison]
-    no_loss, loss = (
-        dict(zip((entry.id for entry in entries), _holm([getattr(entry, name) for entry in entries]), strict=True))
-        for name in ("p_no_loss", "p_loss")
-    )
+    sides_of = _over_all(own, ledger)
     found = []
     # The best is compared with each other one, and has to be better than all.
-    worse = [loss[entry.id] for ref, entry in own.items() if any(ref == each.ref for each in conditions)]
+    worse = [sides_of[entry.id][1] for ref, entry in own.items() if any(ref == each.ref for each in conditions)]
     shown = all(p is not None and p <= SIDE for p in worse)
     for condition in conditions:
         entry = own.get(condition.ref)
         if entry is None or condition.difference is None:
             found.append(replace(condition, best=condition.best and shown))
             continue
-        sides = no_loss[entry.id], loss[entry.id]
-        (interval,) = simultaneous([condition.difference], layout.value.difference_bounds, among=len(entries))
+        sides = sides_of[entry.id]
+        (interval,) = simultaneous([condition.difference], layout.value.difference_bounds, among=len(sides_of))
         # That of the looks holds for this table's lines alone.
         condition = replace(condition, simultaneous=interval if condition.look is None else None)
         if layout.margin:
             condition = replace(condition, judgement=Judgement.of(*sides))
         else:
-            known = [p for p in sides if p is not None]
-            condition = replace(condition, p_holm=min(1.0, 2 * min(known)) if known else None)
+            condition = replace(condition, p_holm=_of_both(sides))
         found.append(replace(condition, stepwise=False))
     return found
+
+
+def corrected_effects(
+    components: Sequence[ComponentEffects], own: Mapping[str, LedgerEntry], ledger: Mapping[str, LedgerEntry]
+) -> list[ComponentEffects]:
+    """Return the effects of a design with p-values, intervals and verdicts corrected for everything in a ledger.
+
+    As `corrected`. own: the entries of the sweep that they are of.
+    """
+    sides_of = _over_all(own, ledger)
+
+    def one(effect: ComponentEffect) -> ComponentEffect:
+        p = _of_both(sides_of[own[f"{_EFFECT}{effect.label}"].id])
+        interval = effect.found.simultaneous_among(len(sides_of))
+        return with_test(replace(effect, found=replace(effect.found, simultaneous=interval)), p)
+
+    return [replace(place, effects=tuple(map(one, place.effects))) for place in components]
+
+
+def _over_all(own: Mapping[str, LedgerEntry], ledger: Mapping[str, LedgerEntry]) -> dict[str, Interval]:
+    """Return {id: p-values of the two sides}, each corrected by Holm for all comparisons of a ledger and of a table."""
+    every = dict(ledger) | {entry.id: entry for entry in own.values()}
+    entries = [entry for entry in every.values() if entry.kind is Kind.comparison]
+    sides = (_holm([getattr(entry, name) for entry in entries]) for name in ("p_no_loss", "p_loss"))
+    return dict(zip((entry.id for entry in entries), zip(*sides, strict=True), strict=True))
+
+
+def _of_both(sides: Interval) -> float | None:
+    """Return the two-sided p of two one-sided ones; None without a test."""
+    known = [p for p in sides if p is not None]
+    return min(1.0, 2 * min(known)) if known else None
 
 
 def _holm(ps: Sequence[float | None]) -> list[float | None]:

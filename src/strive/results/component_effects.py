@@ -1,7 +1,7 @@
 """Effects of the components of a factorial design, and of their interactions, from the conditions of its arms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -24,9 +24,9 @@ class ComponentEffect:
     label: str
     aliases: str  # such as "augmentation x whitening"; "" if there are none
     found: Contrast
-    decided: bool  # shown to differ from 0
-    stepwise: bool  # only by a later step of Holm's correction, so that its interval contains 0
-    p: float | None  # the p that decides
+    decided: bool = False  # shown to differ from 0
+    stepwise: bool = False  # only by a later step of Holm's correction, so that its interval contains 0
+    p: float | None = None  # the p that decides
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,20 +91,23 @@ def _effects(
 def _effect(
     words: tuple[Word, ...], found: Contrast, contrasts: Contrasts, layout: TableSpec, place: Mapping[str, Any]
 ) -> ComponentEffect:
-    p = found.p if contrasts.pooled else found.p_unequal
-    low, high = found.simultaneous
-    decided = p is not None and p <= 1 - LEVEL
     label = effect_text(words[0])
-    return ComponentEffect(
+    effect = ComponentEffect(
         words=words,
         place=place,
         label=f"{label}, {layout.labels.name(place)}" if place else label,
         aliases=_aliases_text(words[1:]),
         found=found,
-        decided=decided,
-        stepwise=decided and low is not None and high is not None and low <= 0 <= high,
-        p=p,
     )
+    return with_test(effect, found.p if contrasts.pooled else found.p_unequal)
+
+
+def with_test(effect: ComponentEffect, p: float | None) -> ComponentEffect:
+    """Return an effect as this p decides it."""
+    low, high = effect.found.simultaneous
+    decided = p is not None and p <= 1 - LEVEL
+    stepwise = decided and low is not None and high is not None and low <= 0 <= high
+    return replace(effect, p=p, decided=decided, stepwise=stepwise)
 
 
 def effect_text(word: Word) -> str:

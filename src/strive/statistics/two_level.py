@@ -27,6 +27,11 @@ class Contrast:
     p: float | None  # one spread in all runs, Holm-corrected over all contrasts
     p_alone: float | None  # of this contrast alone, by the error of its intervals; not corrected
     p_unequal: float | None  # without that assumption, corrected likewise; None if its own error has no spread
+    error: tuple[float, float] | None  # standard error and its degrees of freedom, of the intervals and of p_alone
+
+    def simultaneous_among(self, number: int) -> Interval:
+        """Return the interval that holds for so many comparisons at once (Bonferroni), this one among them."""
+        return _interval(self.estimate, self.error, 1 - (1 - LEVEL) / max(1, number))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +98,7 @@ def two_level_effects(runs: Sequence[Mapping[K, float]], signs: Sequence[Sequenc
                 p=p,
                 p_alone=_p(estimate, error),
                 p_unequal=p_unequal,
+                error=error,
             )
             for estimate, error, p, p_unequal in zip(estimates, errors, ps, ps_unequal, strict=True)
         ),
@@ -108,7 +114,13 @@ def two_level_effects(runs: Sequence[Mapping[K, float]], signs: Sequence[Sequenc
 def _estimates_alone(estimates: Numbers) -> Contrasts:
     found = (
         Contrast(
-            estimate=float(each), simultaneous=(None, None), alone=(None, None), p=None, p_alone=None, p_unequal=None
+            estimate=float(each),
+            simultaneous=(None, None),
+            alone=(None, None),
+            p=None,
+            p_alone=None,
+            p_unequal=None,
+            error=None,
         )
         for each in estimates
     )

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from strive.results.component_effects import ComponentEffect
 from strive.results.conditions import Condition
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
@@ -12,8 +13,8 @@ from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import dead_note, gap, p_text
 from strive.tables.table import Entry, Table
 
-# Their lines are conditions, whose numbers have shorter keys, or cells without numbers.
-_OF_CONDITIONS = frozenset({"errors", "overview", "differences", "holes"})
+# Their lines are conditions or effects of components, whose numbers have shorter keys, or cells without numbers.
+_OF_CONDITIONS = frozenset({"errors", "overview", "differences", "components", "holes"})
 _WORD = re.compile(r"(?<!\w)-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![^\W_])|[^\W_]+")
 _DIGITS = re.compile(r"(?P<digits>[<+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?:, \d+ of \d+ dead)?")
 
@@ -49,6 +50,7 @@ def numbers_of(sweep: SweepSummary) -> dict[str, Number]:
     """Return {key: number} of a sweep. A key that two things claim has no number, and says which two.
 
     SWEEP/CONDITION/METRIC is the mean, and the same with /n, /sd, /low, /high, /diff, /p and more its other numbers.
+    SWEEP/effect_of_COMPONENT/METRIC/diff is an effect of a factorial design, also with /diff_low, /diff_high and /p.
     SWEEP/TABLE/LINE/COLUMN is an entry of a further table, SWEEP/TABLE/NAME a number of a caption; SWEEP/answer and
     SWEEP/question are texts.
     """
@@ -85,8 +87,21 @@ def _all(sweep: SweepSummary) -> Iterator[tuple[str, Number]]:
             yield f"{own}/{metric}{field and '/'}{field}", replace(number, of=of)
         count = condition.parameters
         yield f"{own}/parameters", _text("" if count is None else f"{count:,}", condition.hole or "no record says", of)
+    for effect in (each for place in sweep.components for each in place.effects):
+        own, of = slug(f"effect of {effect.label}"), f"the effect of {effect.label}"
+        for field, number in _of_effect(effect, sweep.layout.value.digits):
+            yield f"{own}/{slug(sweep.layout.value.name)}/{field}", replace(number, of=of)
     for table in sweep.tables:
         yield from _of_table(table)
+
+
+def _of_effect(effect: ComponentEffect, digits: int) -> Iterator[tuple[str, Number]]:
+    """Yield (field, number) of an effect, in the words of a difference."""
+    low, high = effect.found.simultaneous
+    for field, number in (("diff", effect.found.estimate), ("diff_low", low), ("diff_high", high)):
+        yield field, _text("" if number is None else f"{number:+.{digits}f}", "one cell for each arm has no interval")
+    yield "p", _p(effect.p, "no test")
+    yield "aliases", _text(effect.aliases, "it has no aliases")
 
 
 def _of_condition(condition: Condition, layout: TableSpec) -> Iterator[tuple[str, Number]]:

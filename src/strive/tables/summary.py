@@ -17,7 +17,7 @@ from strive.format import counted
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
 from strive.results.comparisons import Looked, comparisons
-from strive.results.component_effects import ComponentEffects, component_columns, component_effects
+from strive.results.component_effects import ComponentEffect, ComponentEffects, component_columns, component_effects
 from strive.results.conditions import Condition, with_partial
 from strive.results.file_check import file_check
 from strive.results.load import Loaded, not_believed, with_metrics
@@ -122,7 +122,7 @@ def summarise_sweep(
             *dict.fromkeys((*loaded.warnings, *checked.contradictions, *_withheld(conditions))),
         ),
         contradictions=tuple(dict.fromkeys((*loaded.contradictions, *checked.contradictions, *_withheld(conditions)))),
-        tidy=_tidy(loaded, conditions, table),
+        tidy=_tidy(loaded, conditions, components, table),
         footnotes=_footnotes(conditions, table),
     )
 
@@ -351,13 +351,16 @@ def _counts(cells: pd.DataFrame, column: str) -> str:
     )
 
 
-def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> pd.DataFrame:
-    """Return one row for each condition; missing numbers are empty."""
+def _tidy(
+    loaded: Loaded, conditions: Sequence[Condition], components: Sequence[ComponentEffects], table: TableSpec
+) -> pd.DataFrame:
+    """Return one row for each condition, and then for each effect of a component; missing numbers are empty."""
     rows = []
+    metric = {"value": table.value.name, "unit": "percent" if table.value.percent else table.value.own_unit}
     for condition in conditions:
         row: dict[str, object] = {"sweep": loaded.name, "ref": condition.ref, "label": condition.label}
         row |= {key: str(value) for key, value in condition.key.items()}
-        row |= {"value": table.value.name, "unit": "percent" if table.value.percent else table.value.own_unit}
+        row |= metric
         row |= {
             "cells": len(condition.cells),
             "n": len(condition.values),
@@ -378,7 +381,18 @@ def _tidy(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> 
         row |= {"gap": gap(condition), "paper_compatible": compatible(condition)}
         row |= {"dead": condition.dead, "not_checked": int((condition.cells["not_checked"] != "").sum())}
         rows.append(row)
-    return pd.DataFrame(rows)
+    effects = [{"sweep": loaded.name} | metric | _effect_parts(each) for place in components for each in place.effects]
+    return pd.DataFrame([*rows, *effects], dtype=object if effects else None)
+
+
+def _effect_parts(effect: ComponentEffect) -> dict[str, object]:
+    """Return an effect as a difference: of the cells with its components from those without."""
+    found = effect.found
+    row = {"label": f"effect of {effect.label}", "aliases": effect.aliases, "difference_mean": found.estimate}
+    row |= {key: str(value) for key, value in effect.place.items()}
+    row |= dict(zip(("difference_low", "difference_high"), found.alone, strict=True))
+    row |= dict(zip(("simultaneous_low", "simultaneous_high"), found.simultaneous, strict=True))
+    return row | {"stepwise": effect.stepwise, "difference_p_holm": effect.p}
 
 
 def _look_parts(condition: Condition) -> dict[str, object]:
