@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 
 from strive.errors import ConfigError, UnknownKeyError
 
+_TRACKERS = ("auto", "none", "wandb", "csv", "tensorboard")
 FAILURES = ("out_of_memory", "timeout", "preempted", "node_fail", "killed", "error")
 
 
@@ -194,9 +195,10 @@ class SlurmOptions(CellOptions):
 
 @dataclass(eq=False, repr=False)
 class TrackerOptions:
-    """hydra.sweeper.tracker: the W&B run of each cell. The study has tracker.* for it."""
+    """hydra.sweeper.tracker: what mirrors the cells. The study has tracker.* for it."""
 
-    kind: str = "auto"  # auto: W&B where its client and a key are there; none: never; wandb: refuse to start without
+    # auto: W&B where its client and a key are there; wandb: refuse to start without; csv, tensorboard: files; none
+    kind: str = "auto"
     project: str = ""  # empty takes WANDB_PROJECT, or else strive
     entity: str = ""  # empty takes WANDB_ENTITY, or else the key's own
 
@@ -230,8 +232,10 @@ class SweeperOptions(_Options):
             raise ConfigError(f"hydra.sweeper.retrain must be one of {', '.join(legal)}, got {self.retrain!r}")
         if self.until not in ("", "decided"):
             raise ConfigError(f"hydra.sweeper.until must be decided, or be left out, got {self.until!r}")
-        if self.tracker.kind not in ("auto", "none", "wandb"):
-            raise ConfigError(f"hydra.sweeper.tracker.kind must be auto, none or wandb, got {self.tracker.kind!r}")
+        if self.tracker.kind not in _TRACKERS:
+            raise ConfigError(
+                f"hydra.sweeper.tracker.kind must be one of {', '.join(_TRACKERS)}, got {self.tracker.kind!r}"
+            )
         if not self.runs.strip():
             raise ConfigError(f"hydra.sweeper.runs must name a folder, got {self.runs!r}")
         if self.json and not self.dry_run:

@@ -18,14 +18,18 @@ class Tracker(StrEnum):
     auto = "auto"
     none = "none"
     wandb = "wandb"
+    csv = "csv"
+    tensorboard = "tensorboard"
 
 
 @dataclass(kw_only=True, slots=True)
 class TrackerConfig:
-    """Settings of the W&B run of a cell. They are not part of its identity, and training never waits for W&B."""
+    """What mirrors a cell, and settings of its W&B run. None is part of its identity; training never waits for W&B."""
 
     kind: Tracker = logistics(
-        Tracker.auto, "auto: W&B where its client and a key are there; none: never; wandb: refuse to start without them"
+        Tracker.auto,
+        "auto: W&B where its client and a key are there; none: never; wandb: refuse to start without them;"
+        " csv, tensorboard: files beside the plan",
     )
     project: str = logistics(
         "",

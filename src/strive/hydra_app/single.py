@@ -31,7 +31,7 @@ from strive.hydra_app.logistics import divided
 from strive.hydra_app.rank import connected
 from strive.hydra_app.rank import run as run_rank
 from strive.options import CellOptions, LocalOptions, SlurmOptions, SweeperOptions
-from strive.trackers.session import UploadSession
+from strive.trackers.session import check_trackers, single_session
 
 CELL = "STRIVE_CELL"  # hash of the cell, in the environment of what its function starts
 
@@ -58,8 +58,8 @@ def run_single(function: Callable[[Any], Any], composed: DictConfig) -> None:
     single = _typed_cell(function, composed) if is_typed(composed) else _cell(function, composed)
     if threading.current_thread() is threading.main_thread():
         signals.listen()  # from here on a signal stops the cell gracefully, with a checkpoint
-    log = single.runs / single.cell / "wandb.log"
-    with UploadSession(single.runs, single.tracker, log=log, say=CONSOLE.print) as session:
+    check_trackers([single.tracker.value])
+    with single_session(single.tracker, single.runs, single.cell, CONSOLE.print) as session:
         session.show([single.cell])
         record = single.train()
     if not record.status.finished:

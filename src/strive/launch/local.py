@@ -33,7 +33,7 @@ def train_locally(
     """
     logs = launch.logs / process
     places = slots_for([task.settings for task in tasks], options, side_by_side=app.in_use().side_by_side)
-    session = session_of(tasks, log=logs / "wandb.log", say=CONSOLE.print, plans=[launch.sweep])
+    session = session_of(tasks, sweep=launch.sweep, log=logs / "wandb.log", say=CONSOLE.print)
     folders, work = {task.cell: task.folder for task in tasks}, {task.cell: task.work for task in tasks}
     with session, LiveView(folders, total=len(tasks), done=0, title=title or launch.sweep, work=work) as view:
 

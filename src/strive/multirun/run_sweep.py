@@ -34,7 +34,7 @@ from strive.sweeps.plan_text import (
 from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep
 from strive.sweeps.terminal_table import terminal_table
-from strive.trackers.session import check_wandb
+from strive.trackers.session import check_trackers, check_wandb
 
 
 class Launcher(Protocol):
@@ -204,6 +204,7 @@ class SweepRun:
         if not todo:
             return {}
         tasks = [frozen(planned) for planned in todo]
+        check_trackers([task.settings.tracker.kind for task in tasks])
         launch = write_launch(plan.folder, tasks, self.launcher.name, asdict(self.launcher.options))
         if isinstance(self.launcher.options, SlurmOptions):
             check_wandb([task.settings.tracker.kind for task in tasks], CONSOLE.print)

@@ -1,1 +1,1 @@
-"""W&B as a mirror of what cells leave on disk. Training imports nothing from here but what starts the process."""
+"""Mirrors of what cells leave on disk: W&B, CSV, TensorBoard. Training imports nothing from here but their sessions."""

@@ -9,7 +9,7 @@ import yaml
 
 from strive import app
 from strive.cells import records
-from strive.cells.history import read_lines, step_in
+from strive.cells.history import HISTORY, read_lines, step_in
 from strive.cells.lease import Owner
 from strive.cells.records import Record
 from strive.cells.state import living_owner
@@ -81,6 +81,18 @@ def read_cell_files(folder: Path) -> CellFiles | None:
         record_text=text,
         wandb_run=read_wandb_run(place),
     )
+
+
+def cell_stamp(folder: Path) -> tuple[int, ...]:
+    """Return what changes when a cell has something new to show."""
+    found = []
+    for name in ("record.json", HISTORY, f"{records.RETRAINING}/{HISTORY}", "claim"):
+        try:
+            status = (folder / name).stat()
+            found += [status.st_mtime_ns, status.st_ino]
+        except OSError:
+            found += [0, 0]
+    return tuple(found)
 
 
 def _record(folder: Path) -> tuple[Record | None, str]:

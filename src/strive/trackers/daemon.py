@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TextIO
 
 from strive import streams
-from strive.cells.history import HISTORY
 from strive.cells.lease import LeaseMonitor
 from strive.cells.records import RETRAINING
 from strive.errors import LeasedError, NoKeyError, NotUploadedError, RecordError, ServerError, ServiceGoneError
 from strive.json_lines import from_line, to_line
-from strive.trackers.cell_files import CellFiles, read_cell_files
+from strive.trackers.cell_files import CellFiles, cell_stamp, read_cell_files
 from strive.trackers.client import Client
 from strive.trackers.naming import Plans
 from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
@@ -100,7 +99,7 @@ class Daemon:
     # --- one cell
 
     def _look_at(self, cell: str) -> None:
-        stamp = _stamp(self._runs / cell)
+        stamp = cell_stamp(self._runs / cell)
         if self._closing is None and (self._stamps.get(cell) == stamp or self._waits(cell)):
             return
         try:
@@ -267,18 +266,6 @@ def _give_way() -> None:
     # A session of its own is a scheduling group of its own on Linux, within which alone niceness counts.
     with suppress(OSError):
         Path("/proc/self/autogroup").write_text("10")
-
-
-def _stamp(folder: Path) -> tuple[int, ...]:
-    """Return what changes when a cell has something new to show."""
-    found = []
-    for name in ("record.json", HISTORY, f"{RETRAINING}/{HISTORY}", "claim"):
-        try:
-            status = (folder / name).stat()
-            found += [status.st_mtime_ns, status.st_ino]
-        except OSError:
-            found += [0, 0]
-    return tuple(found)
 
 
 def main(runs: Path, overrides: TargetOverrides) -> None:

@@ -1,10 +1,11 @@
-"""Upload session: shows cells on W&B while they train and reports to the user. Imports neither W&B nor torch."""
+"""Sessions of trackers: show cells on W&B or in files while they train. Imports neither W&B nor torch."""
 
 import importlib.util
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,10 @@ from strive.cells.task import Task
 from strive.config.platform_keys import Tracker
 from strive.errors import ConfigError, StoppedError
 from strive.format import counted, runs_option
+from strive.sweeps.plan import sweep_folder
+from strive.trackers.csv_file import CsvFile
 from strive.trackers.daemon_process import DaemonProcess
+from strive.trackers.file_session import FileSession, FileTracker
 from strive.trackers.protocol import UploadEvent, UploadEventKind
 from strive.trackers.server import seconds as answer_seconds
 
@@ -24,6 +28,7 @@ _LEAVE_SECONDS = 8.0  # the same after a signal: SLURM kills half a minute after
 _LATER = "strive sync"
 _STAY = f"epochs stay in the cells' folders, and {_LATER} uploads them"
 _STARTS = 3  # of the process, should it end by itself
+_WANDB, _FILES = (Tracker.auto, Tracker.wandb), (Tracker.csv, Tracker.tensorboard)
 _WHOLE = (UploadEventKind.uploaded, UploadEventKind.done)
 
 
@@ -151,32 +156,88 @@ class UploadSession:
             time.sleep(0.02)
 
 
+class Sessions(ExitStack):
+    """What shows the cells of a launch: on W&B, in files, or in both; use as a context manager."""
+
+    def __init__(self, sessions: Sequence[UploadSession | FileSession]) -> None:
+        super().__init__()
+        self._sessions = sessions
+
+    def __enter__(self) -> Self:
+        """Start all. Raises what they raise."""
+        super().__enter__()
+        with ExitStack() as begun:
+            for each in self._sessions:
+                begun.enter_context(each)
+            self.push(begun.pop_all())
+        return self
+
+    def show(self, cells: Iterable[str]) -> None:
+        """Show these cells from now on."""
+        cells = list(cells)
+        for each in self._sessions:
+            each.show(cells)
+
+
 def session_of(
     tasks: Sequence[Task],
     *,
+    sweep: str,
     log: Path,
     say: Callable[[str], object],
-    plans: Sequence[str],
+    shows_plan: bool = True,
     strict: bool = True,
     leave_seconds: float = _LEAVE_SECONDS,
-) -> UploadSession:
-    """Return what shows the cells of a launch, or of one of its jobs; the arguments are UploadSession's.
+) -> Sessions:
+    """Return what shows the cells of a launch, or of one of its jobs; the other arguments are UploadSession's.
 
-    strict: refuse tracker=wandb where W&B cannot be had, rather than do without.
+    sweep: that the cells belong to. shows_plan: on W&B, too. strict: refuse tracker=wandb where W&B cannot be had,
+    rather than do without.
     """
     if strict and len(tasks) > 1 and os.environ.get("WANDB_SWEEP_ID"):
         raise ConfigError("a W&B agent gives one W&B run to each command, so train one cell in each: leave out -m")
     kinds = {task.settings.tracker.kind for task in tasks}
     kind = next((each for each in (Tracker.wandb, Tracker.auto) if each in kinds), Tracker.none)
-    return UploadSession(
-        Path(tasks[0].settings.runs) if tasks else Path("runs"),
+    runs = Path(tasks[0].settings.runs) if tasks else Path("runs")
+    upload = UploadSession(
+        runs,
         Tracker.auto if kind is Tracker.wandb and not strict else kind,
         log=log,
         say=say,
-        plans=plans,
+        plans=[sweep] if shows_plan else [],
         leave_seconds=min(leave_seconds, _LEAVE_SECONDS),
-        hidden=[task.cell for task in tasks if task.settings.tracker.kind is Tracker.none],
+        hidden=[task.cell for task in tasks if task.settings.tracker.kind not in _WANDB],
     )
+    files = [file_session(each, runs, sweep_folder(runs, sweep), say) for each in _FILES if each in kinds]
+    return Sessions([upload, *files])
+
+
+def single_session(kind: Tracker, runs: Path, cell: str, say: Callable[[str], object]) -> UploadSession | FileSession:
+    """Return what shows one cell that is of no sweep."""
+    if kind in _FILES:
+        return file_session(kind, runs, runs / cell, say)
+    return UploadSession(runs, kind, log=runs / cell / "wandb.log", say=say)
+
+
+def file_session(kind: Tracker, runs: Path, folder: Path, say: Callable[[str], object]) -> FileSession:
+    """Return the session of a tracker that writes files into a folder: a plan's, or that of a single cell."""
+
+    def make() -> FileTracker:
+        if kind is Tracker.csv:
+            return CsvFile(folder, runs)
+        from strive.trackers.tensorboard_files import TensorBoardFiles
+
+        return TensorBoardFiles(folder)
+
+    return FileSession(runs, make, name=kind.value, say=say)
+
+
+def check_trackers(kinds: Collection[str]) -> None:
+    """Raise ConfigError for tracker=tensorboard without its package."""
+    if Tracker.tensorboard.value in kinds and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "tracker=tensorboard: its package is not installed (pip install tensorboard); or say tracker=csv or none"
+        )
 
 
 def check_wandb(kinds: Iterable[str], say: Callable[[str], object]) -> None:
