@@ -7,6 +7,7 @@ from strive.cells.task import Task
 from strive.config.platform_keys import Tracker, TrackerConfig
 from strive.json_lines import from_line, to_line
 from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
+from strive.trackers.file_session import FileSession
 from strive.trackers.session import UploadSession, event_text, session_of, summary
 
 RUNS = Path("runs")
@@ -89,8 +90,18 @@ def task(kind: str | None) -> Task:
 def test_a_launch_is_as_strict_as_its_strictest_cell_but_for_a_job(
     tmp_path: Path, kinds: list[str | None], strict: bool, kind: Tracker
 ):
-    made = session_of([task(each) for each in kinds], log=tmp_path / "log", say=print, plans=[], strict=strict)
+    tasks = [task(each) for each in kinds]
+    (made,) = session_of(tasks, sweep="sweep", log=tmp_path / "log", say=print, strict=strict).parts
+    assert isinstance(made, UploadSession)
     assert made.kind is kind
+
+
+def test_each_kind_of_files_has_a_session_beside_that_of_w_and_b(tmp_path: Path):
+    tasks = [task(kind) for kind in ("csv", "auto", "tensorboard", "csv")]
+    upload, *files = session_of(tasks, sweep="sweep", log=tmp_path / "log", say=print).parts
+    assert isinstance(upload, UploadSession)
+    assert upload.kind is Tracker.auto
+    assert [type(each) for each in files] == [FileSession] * 2
 
 
 def test_nothing_is_started_and_nothing_said_for_tracker_none(tmp_path: Path):

@@ -161,13 +161,13 @@ class Sessions(ExitStack):
 
     def __init__(self, sessions: Sequence[UploadSession | FileSession]) -> None:
         super().__init__()
-        self._sessions = sessions
+        self.parts = tuple(sessions)
 
     def __enter__(self) -> Self:
         """Start all. Raises what they raise."""
         super().__enter__()
         with ExitStack() as begun:
-            for each in self._sessions:
+            for each in self.parts:
                 begun.enter_context(each)
             self.push(begun.pop_all())
         return self
@@ -175,7 +175,7 @@ class Sessions(ExitStack):
     def show(self, cells: Iterable[str]) -> None:
         """Show these cells from now on."""
         cells = list(cells)
-        for each in self._sessions:
+        for each in self.parts:
             each.show(cells)
 
 
