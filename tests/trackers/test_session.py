@@ -6,8 +6,8 @@ from strive.cells.settings import Settings
 from strive.cells.task import Task
 from strive.config.platform_keys import Tracker, TrackerConfig
 from strive.json_lines import from_line, to_line
-from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
 from strive.trackers.file_session import FileSession
+from strive.trackers.protocol import ShowRequest, UploadEvent, UploadEventKind
 from strive.trackers.session import UploadSession, event_text, session_of, summary
 
 RUNS = Path("runs")
