@@ -113,7 +113,8 @@
         setTimeout(() => { button.textContent = `Copy as ${what}`; }, 2000);
       });
     }
-    table.parentElement.after(bar);
+    block.querySelector(".title").append(bar);
+    if (source) source.parentElement.hidden = true;
   }
 
   // What is wider than the page is scrolled with the keyboard, too.
