@@ -195,7 +195,7 @@ def test_pictures_in_a_cells_folder_are_shown(tmp_path: Path):
     (folder / "layer 3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "no picture.png").write_bytes(b"<svg onload=alert(1)>")
     html = page_of([summary_of(sweep)])
-    assert f'<img src="data:image/png;base64,iVBORw0KGgo=" alt="layer 3 of {cell["cell"]}">' in html
+    assert f'<img src="data:image/png;base64,iVBORw0KGgo=" alt="layer 3 of {cell["cell"]}. ">' in html
     assert "no picture" not in html
 
 

@@ -22,7 +22,7 @@ _NOTE, _NARROW_NOTE = 1.6, 0.9  # width that a note may take if it needs it
 _BODY = 7.6  # approximate height of the lines of a page
 _PADDING = 0.09  # above and below the text of a line, in total
 _LEGEND, _HEADINGS = 0.2, 0.3
-_BELOW = 0.5  # for tick labels and the axis label
+_BELOW, _AXIS_LABEL = 0.5, 0.4  # for tick labels and the axis label, with a caption below them and without
 
 Draw = Callable[[Axes, float], None]  # draws the marks of one line at this height
 
@@ -59,6 +59,12 @@ class Frame:
     def width(self) -> float:
         """Return the width between the margins."""
         return self.look.width - 2 * _SIDE
+
+    @property
+    def axis_label(self) -> str:
+        """Return the meaning of the marks; narrow, the words at its ends are below the one between them."""
+        ends = self.axis.split("     ")
+        return f"{ends[1]}\n{ends[0]}     {ends[2]}" if self.look.narrow and len(ends) == 3 else self.axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ def _draw_page(frame: Frame, lines: Sequence[ForestLine]) -> Figure:
         title = style.wrapped(frame.title, frame.width, style.TITLE, lines=2, weight="bold")
         subtitle = style.paragraphs(frame.subtitle, frame.width)
         caption = style.wrapped(frame.caption, frame.width, style.SMALL)
-    below = _BELOW + (style.line_height(style.TEXT) if frame.look.narrow else 0)
+    below = (_BELOW if caption else _AXIS_LABEL) + style.line_height(style.TEXT) * frame.axis_label.count("\n")
     bottom = (_SIDE if frame.look.titled else 0) + len(caption) * style.line_height(style.SMALL) + below
     top = bottom + sum(each.height for each in measured)
     above = len(title) * style.line_height(style.TITLE) + len(subtitle) * style.line_height(style.TEXT)
@@ -175,15 +181,9 @@ def _set_up(axes: Axes, frame: Frame, bottom: float, top: float) -> None:
     style.plain_ticks(axes.xaxis)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
-    axes.set_xlabel(_in_two_lines(frame.axis) if frame.look.narrow else frame.axis, labelpad=4)
+    axes.set_xlabel(frame.axis_label, labelpad=4)
     if frame.backdrop:
         frame.backdrop(axes, top)
-
-
-def _in_two_lines(label: str) -> str:
-    """Return an axis label with the words at its ends below the one between them."""
-    ends = label.split("     ")
-    return f"{ends[1]}\n{ends[0]}     {ends[2]}" if len(ends) == 3 else label
 
 
 def _draw_lines(

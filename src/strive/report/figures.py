@@ -50,7 +50,7 @@ def page_figures(sweep: SweepSummary, section: str, places: Places) -> list[Page
     drawn = [
         ("effects", _effects_title(sweep), [effect_plot(shown, look) for look in (_WIDE, _NARROW)], more),
         ("curves", "Learning curves", [learning_curves(sweep, *looks)], ""),
-        ("seeds", "Every seed", [seeds_plot(shown, look) for look in (_WIDE, _NARROW)], more),
+        ("seeds", "Every seed", [seeds_plot(shown, look) for look in (_WIDE, _NARROW) if _has_seeds(shown)], more),
     ]
     return [
         _figure(
@@ -72,6 +72,11 @@ def _figure(name: str, title: str, figures: Sequence[Figure], more: str, svg: _S
         (wide if figure.get_figwidth() == WIDTH else narrow).append(svg(figure, f"{name}-{number}"))
     captions = dict.fromkeys(str(figure.get_label()) for figure in figures)
     return PageFigure(name=name, title=title, caption=" ".join(captions) + more, wide=wide, narrow=narrow)
+
+
+def _has_seeds(sweep: SweepSummary) -> bool:
+    """Return whether a figure of all seeds shows more than the means."""
+    return any(len(condition.values) > 1 or condition.paper is not None for condition in sweep.conditions)
 
 
 def _effects_title(sweep: SweepSummary) -> str:

@@ -68,6 +68,7 @@ class _Section:
     first: list[_Block]  # what answers the question
     further: list[_Block]  # what stands behind it
     failures: list[FailureGroup]
+    problems: list[str]  # further ones: holes stand in the tables
     records: dict[str, str]  # {cell: address of its record}
     setup: list[tuple[str, str]]  # knobs that all cells share
     provenance: NumberProvenance
@@ -124,7 +125,7 @@ def _section(name: str, sweep: SweepSummary, room: int, folder: Path, url_of: Ca
     seen = pictures(list(zip(cells["cell"], cells["folder"], strict=True)), max(0, room))
     rest = [each for each in tables if each is not first]
     split = max((number for number, each in enumerate(rest, 1) if each.table.name in _ANSWERS), default=0)
-    failures = failure_groups(cells)
+    holes = {f"{condition.label}: {condition.hole}" for condition in sweep.conditions}
     return _Section(
         name=name,
         sweep=sweep,
@@ -133,7 +134,8 @@ def _section(name: str, sweep: SweepSummary, room: int, folder: Path, url_of: Ca
         filters=_filters(sweep),
         first=[first, answer, *([_PagePictures(name=f"{name}-pictures", pictures=seen)] if seen else [])],
         further=[*rest[:split], *figures, *rest[split:]],
-        failures=failures,
+        failures=failure_groups(cells),
+        problems=[problem for problem in sweep.problems if problem not in holes],
         records=records,
         setup=[(key, sweep.loaded.labels.text(key, value)) for key, value in sweep.loaded.common.items()],
         provenance=found,
