@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # imports pandas, which --help and completion do without
 
 HELP = """\
 Write one HTML file with the question and the answer of every sweep that has
-records, its tables, learning curves, differences, costs and failed cells. It
-opens from disk and needs no network.
+records, what is missing, its tables, figures, pictures and costs, and links
+to records. It opens from disk and needs neither network nor JavaScript.
 
   %(prog)s           every sweep launched into runs
   %(prog)s table3 --runs runs old --out table3.html
