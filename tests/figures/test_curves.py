@@ -3,7 +3,6 @@ from golden import Golden
 from handmade import MakeGolden, drawn, epochs, summary_of, texts
 
 from strive.figures.curves import learning_curves
-from strive.figures.style import COLUMN, WIDTH, Look
 
 THIN, ALONE, THICK = 0.6, 1.2, 1.9
 
@@ -120,12 +119,3 @@ def test_thirteen_panels_take_two_pages_and_each_shows_its_baseline(golden: Make
     for page in (first, second):
         assert drawn(page, width=0.9).count([(1, 80), (2, 30)]) == 6
         assert "mean of its baseline" in texts(page)
-
-
-def test_narrow_curves_are_two_panels_wide_and_those_of_the_wide_figure(golden: MakeGolden):
-    summary = summary_of(table3(golden()), rows=("model.base",), columns=("model.variant",))
-    wide, narrow = learning_curves(summary, Look(titled=False), Look(width=COLUMN, titled=False))
-    assert (wide.get_figwidth(), narrow.get_figwidth()) == (WIDTH, COLUMN)
-    assert drawn(narrow, width=THICK) == drawn(wide, width=THICK)
-    assert {"base A", "base B", "n = 2"} <= set(texts(narrow))
-    assert wide.get_label() == narrow.get_label() != ""

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from allcnn.labels import labels
 from strive.figures.effects import FIGURES, effect_plot, seeds_plot
-from strive.figures.style import COLUMN, DPI, FORMATS, Look, to_bytes
+from strive.figures.style import DPI, FORMATS, to_bytes
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import value_of
 
@@ -240,30 +240,3 @@ def test_no_text_leaves_the_page(golden: MakeGolden, kind: str):
         for text in (each for each in figure.findobj(Text) if each.get_visible() and each.get_text()):
             x0, y0, x1, y1 = text.get_window_extent().extents
             assert (left <= x0, bottom <= y0, x1 <= right, y1 <= top) == (True,) * 4, text.get_text()
-
-
-@pytest.mark.parametrize("draw", [effect_plot, seeds_plot])
-def test_without_a_title_a_figure_keeps_its_caption_for_what_prints_it(golden: MakeGolden, draw):
-    summary = summary_of(pairs(golden(question="Why?"), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"})
-    (titled,) = draw(summary)
-    (bare,) = draw(summary, Look(titled=False))
-    caption = bare.get_label()
-    assert caption == titled.get_label()
-    assert "Why?" in texts(titled)
-    assert "Why?" not in texts(bare)
-    assert " ".join(caption.split()[:5]) in " ".join(texts(titled))
-    assert " ".join(caption.split()[:5]) not in " ".join(texts(bare))
-
-
-@pytest.mark.parametrize("draw", [effect_plot, seeds_plot])
-def test_a_narrow_figure_has_the_first_entry_alone_and_nothing_stands_out_of_it(golden: MakeGolden, draw):
-    summary = summary_of(
-        pairs(golden(), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"}, value=value_of("test_error")
-    )
-    (figure,) = draw(summary, Look(width=COLUMN, titled=False))
-    assert figure.get_figwidth() == COLUMN
-    assert not {"sd", "pairs", "simultaneous 95%"} & set(texts(figure))
-    FigureCanvasAgg(figure).draw()
-    for text in figure.findobj(Text):
-        extent = text.get_window_extent()
-        assert not text.get_text() or (extent.x0 >= 0 and extent.x1 <= COLUMN * figure.dpi)

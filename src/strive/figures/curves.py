@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
-from strive.figures.style import PLAIN_LOOK, Look
 from strive.results.learning_curves import STEP, columns_of
 from strive.sweeps.labels import ARM, Labels
 from strive.sweeps.table_spec import value_of
@@ -39,7 +38,6 @@ class _Book:
     scale: Scale
     styles: Mapping[str, dict[str, Any]]  # {line: its colour and dash}
     baselines: Mapping[str, ConditionHistory]  # {label of a condition: its history}
-    panels: Sequence[Sequence[ConditionHistory]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,8 +79,8 @@ class _Grid:
 
 
 @style.house_style()
-def learning_curves(sweep: SweepSummary, *looks: Look) -> list[Figure]:
-    """Return small panels grouped by the table's first row key; with several looks one after the other.
+def learning_curves(sweep: SweepSummary) -> list[Figure]:
+    """Return small panels grouped by the table's first row key.
 
     Shows what histories.columns_of chooses, for the study training and validation error if images were held out, else
     training loss and error. Returns no figure if no cell has a curve, because a record may lack its history.
@@ -91,27 +89,18 @@ def learning_curves(sweep: SweepSummary, *looks: Look) -> list[Figure]:
     curves = [curve for history in histories for curve in history.curves]
     if not columns_of(sweep.layout.value, curves):
         return []
-    book = _book(sweep, histories)
-    return [
-        _page(name, part, book, look)
-        for look in looks or (PLAIN_LOOK,)
-        for name, part in style.pages(book.panels, MOST_PANELS)
-    ]
-
-
-def _book(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> _Book:
     lines = dict.fromkeys(history.label(history.line) for history in histories)
-    groups: dict[str, list[ConditionHistory]] = {}
-    for history in histories:
-        groups.setdefault(history.label(history.panel), []).append(history)
-    return _Book(
+    book = _Book(
         title=f"{sweep.title}: learning curves",
         subtitle=subtitle(sweep),
         scale=scale_of(sweep, histories),
         styles={line: style.line_style(number) for number, line in enumerate(lines)},
         baselines={history.condition.label: history for history in histories},
-        panels=list(groups.values()),
     )
+    groups: dict[str, list[ConditionHistory]] = {}
+    for history in histories:
+        groups.setdefault(history.label(history.panel), []).append(history)
+    return [_page(name, part, book) for name, part in style.pages(list(groups.values()), MOST_PANELS)]
 
 
 def subtitle(sweep: SweepSummary) -> tuple[str, str]:
@@ -122,24 +111,22 @@ def subtitle(sweep: SweepSummary) -> tuple[str, str]:
     return sweep.loaded.question, ", ".join(filter(None, (data_names(sweep.loaded), length)))
 
 
-def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book, look: Look) -> Figure:
+def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) -> Figure:
     """Draw one page. name: appended to the title."""
-    grid = _grid(len(groups), len(book.scale.columns), look)
+    grid = _grid(len(groups), len(book.scale.columns))
     panels = [_panel(group, book, grid.width) for group in groups]
     bands = [panels[start : start + grid.across] for start in range(0, len(panels), grid.across)]
     heads = [max(panel.head for panel in band) for band in bands]
-    room = look.width - 2 * _SIDE
-    title, question, caption = list[str](), list[str](), list[str]()
-    if look.titled:
-        title = style.wrapped(book.title + name, room, style.TITLE, lines=2, weight="bold")
-        question = style.paragraphs(book.subtitle, room)
-        caption = style.wrapped(_caption(panels, book.scale), room, style.SMALL)
-    handles, columns = _legend(panels, book, room)
+    room = style.WIDTH - 2 * _SIDE
+    title = style.wrapped(book.title + name, room, style.TITLE, lines=2, weight="bold")
+    question = style.paragraphs(book.subtitle, room)
+    caption = style.wrapped(_caption(panels, book.scale), room, style.SMALL)
+    handles, columns = _legend(panels, book)
     legend = 0.09 + (-(-len(handles) // columns) * 0.165 + 0.08 if handles else 0.0)
     above = len(title) * style.line_height(style.TITLE) + len(question) * style.line_height(style.TEXT) + legend
     below = 0.06 + len(caption) * style.line_height(style.SMALL) + _SIDE
     total = _SIDE + above + sum(heads) + len(bands) * (grid.body + _FEET) + below
-    figure, page = style.new_page(look.width, total)
+    figure, page = style.new_page(style.WIDTH, total)
     y = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
     y = style.write(page, (_SIDE, y), question, style.TEXT)
     if handles:
@@ -154,15 +141,12 @@ def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book, 
             for half, column in enumerate(book.scale.columns):
                 _draw_half(_half(figure, grid, number, half, y - head, column, book.scale), panel, column, book)
         y -= head + grid.body + _FEET
-    return style.captioned(figure, _caption(panels, book.scale))
+    return figure
 
 
-def _grid(count: int, halves: int, look: Look) -> _Grid:
-    """Return a grid with up to four panels in a row, two if narrow: with as few rows and then as few gaps as can be."""
-    room = look.width - _LEFT - _RIGHT
-    if look.narrow:
-        across = min(count, 2)
-        return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=1.1, halves=halves)
+def _grid(count: int, halves: int) -> _Grid:
+    """Return a grid with up to four panels in a row: with as few rows and then as few gaps as possible."""
+    room = style.WIDTH - _LEFT - _RIGHT
     if count == 1:
         width = (room - _LEFT - _RIGHT) / 2 if halves == 2 else room
         return _Grid(across=1, width=width, height=2.2, halves=halves, stacked=False)
@@ -218,17 +202,17 @@ def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
     return " ".join(sentences)
 
 
-def _legend(panels: Sequence[_CurvePanel], book: _Book, room: float) -> tuple[list[Line2D], int]:
-    """Return the distinct lines of a page, and the number of columns of the legend. room: its width."""
+def _legend(panels: Sequence[_CurvePanel], book: _Book) -> tuple[list[Line2D], int]:
+    """Return the distinct lines of a page, and the number of columns of the legend."""
     texts = dict.fromkeys(history.label(history.line) for panel in panels for history in panel.histories)
     handles = []
     for text in filter(None, texts):
-        (label,) = style.wrapped(text, min(_MOST_LABEL, room - 1.0), style.TEXT, lines=1)
+        (label,) = style.wrapped(text, _MOST_LABEL, style.TEXT, lines=1)
         handles.append(Line2D([], [], linewidth=1.8, label=label, **book.styles[text]))
     if any(panel.baselines for panel in panels):
         handles.append(Line2D([], [], label="mean of its baseline", **_BASELINE))
     widest = max((style.text_width(str(each.get_label()), style.TEXT) for each in handles), default=0.0)
-    fitting = int((room - 1.0) / (widest + 0.55))
+    fitting = int((style.WIDTH - 2 * _SIDE - 1.0) / (widest + 0.55))
     return handles, max(1, min(len(handles), fitting))
 
 

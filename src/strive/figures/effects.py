@@ -12,7 +12,6 @@ from strive.cells.metrics import Better
 from strive.figures import style
 from strive.figures.curves import learning_curves, subtitle
 from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, span, whisker
-from strive.figures.style import PLAIN_LOOK, Look
 from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition, in_order
 from strive.results.published import PaperValue, off_paper
@@ -38,16 +37,16 @@ _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "whi
 
 
 @style.house_style()
-def effect_plot(sweep: SweepSummary, look: Look = PLAIN_LOOK) -> list[Figure]:
+def effect_plot(sweep: SweepSummary) -> list[Figure]:
     """Return the effects of a design, else each condition's difference from its baseline, else the means."""
     if sweep.components:
-        return _components(sweep, look)
+        return _components(sweep)
     compared = in_order(sweep.conditions, sweep.layout)
-    return _differences(sweep, compared, look) if compared else _means(sweep, look)
+    return _differences(sweep, compared) if compared else _means(sweep)
 
 
 @style.house_style()
-def seeds_plot(sweep: SweepSummary, look: Look = PLAIN_LOOK) -> list[Figure]:
+def seeds_plot(sweep: SweepSummary) -> list[Figure]:
     """Return each seed's value for each condition, with the mean and the paper's value."""
     conditions = sweep.conditions
     papers = {
@@ -74,7 +73,6 @@ def seeds_plot(sweep: SweepSummary, look: Look = PLAIN_LOOK) -> list[Figure]:
     frame = Frame(
         title=f"{sweep.title}: every seed",
         subtitle=subtitle(sweep),
-        look=look,
         axis=sweep.layout.value.title,
         limits=limits,
         headings=("mean", "sd", "n", *(["paper"] if papers else [])),
@@ -85,14 +83,14 @@ def seeds_plot(sweep: SweepSummary, look: Look = PLAIN_LOOK) -> list[Figure]:
     return draw_pages(frame, lines)
 
 
-FIGURES: Mapping[str, Callable[..., list[Figure]]] = {  # each takes a SweepSummary and a Look
+FIGURES: Mapping[str, Callable[[SweepSummary], list[Figure]]] = {
     "curves": learning_curves,
     "effects": effect_plot,
     "seeds": seeds_plot,
 }
 
 
-def _differences(sweep: SweepSummary, conditions: Sequence[Condition], look: Look) -> list[Figure]:
+def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[Figure]:
     found = [condition.difference for condition in conditions if condition.difference is not None]
     value = sweep.layout.value
     margin = value.sign * sweep.layout.margin
@@ -102,7 +100,6 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition], look: Loo
     frame = Frame(
         title=f"{sweep.title}: difference from the {'step before' if _is_ladder(sweep) else 'baseline'}",
         subtitle=subtitle(sweep),
-        look=look,
         axis=_difference_axis(value),
         limits=limits,
         headings=("difference", "simultaneous 95%", "pairs", "verdict" if margin else "p"),
@@ -127,7 +124,7 @@ def _is_ladder(sweep: SweepSummary) -> bool:
     return sweep.layout.design is not None and sweep.layout.design.name is DesignName.cumulative
 
 
-def _components(sweep: SweepSummary, look: Look) -> list[Figure]:
+def _components(sweep: SweepSummary) -> list[Figure]:
     value = sweep.layout.value
     found = [each.found for place in sweep.components for each in place.effects]
     intervals = [
@@ -138,7 +135,6 @@ def _components(sweep: SweepSummary, look: Look) -> list[Figure]:
     frame = Frame(
         title=f"{sweep.title}: effects of the components",
         subtitle=subtitle(sweep),
-        look=look,
         axis=_difference_axis(value),
         limits=limits,
         headings=("difference", "simultaneous 95%", "p"),
@@ -217,7 +213,7 @@ def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine
     )
 
 
-def _means(sweep: SweepSummary, look: Look) -> list[Figure]:
+def _means(sweep: SweepSummary) -> list[Figure]:
     found = [condition.summary for condition in sweep.conditions if condition.summary is not None]
     intervals = [interval for each in found if (interval := _own_interval(each))]
     limits = span([each.mean for each in found], intervals)
@@ -241,7 +237,6 @@ def _means(sweep: SweepSummary, look: Look) -> list[Figure]:
     frame = Frame(
         title=f"{sweep.title}: means",
         subtitle=subtitle(sweep),
-        look=look,
         axis=sweep.layout.value.title,
         limits=limits,
         headings=("mean", "95% interval", "n"),
@@ -322,7 +317,7 @@ def _zero_and_margin(margin: float) -> Draw:
         axes.axvline(margin, color=_LOSS, linewidth=0.8, linestyle=(0, (4, 2)))
         word = f"margin {abs(margin):g}"
         room = (high - margin if margin > 0 else margin - low) / (high - low)
-        room *= axes.get_window_extent().width / style.dpi_of(axes)
+        room *= axes.get_position().width * style.WIDTH
         sides = ("left", "right") if margin > 0 else ("right", "left")
         side = sides[int(style.text_width(word, style.SMALL) >= room)]
         axes.text(margin, top + 0.05, word, size=style.SMALL, color="#a84a00", va="bottom", ha=side)

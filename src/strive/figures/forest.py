@@ -16,13 +16,12 @@ from strive.figures import style
 _SIDE = 0.1  # margin on the left and right of the page
 _GAP = 0.16
 _LABEL, _AXIS = (1.5, 2.2), 1.7  # range of the label column's width; least width of the axis
-_NARROW_LABEL, _NARROW_AXIS = (1.0, 1.1), 1.3  # the same in a narrow figure
 _LABEL_LINES, _NOTE_LINES = 4, 3
-_NOTE, _NARROW_NOTE = 1.6, 0.9  # width that a note may take if it needs it
+_NOTE = 1.6  # width that a note may take if it needs it
 _BODY = 7.6  # approximate height of the lines of a page
 _PADDING = 0.09  # above and below the text of a line, in total
 _LEGEND, _HEADINGS = 0.2, 0.3
-_BELOW, _AXIS_LABEL = 0.5, 0.4  # for tick labels and the axis label, with a caption below them and without
+_BELOW = 0.5  # for tick labels and the axis label
 
 Draw = Callable[[Axes, float], None]  # draws the marks of one line at this height
 
@@ -53,18 +52,6 @@ class Frame:
     legend: tuple[Line2D, ...] = ()
     height: float = 0.2  # least height of a line
     backdrop: Draw | None = None  # drawn behind all marks; its height is the top of the axis
-    look: style.Look = style.PLAIN_LOOK
-
-    @property
-    def width(self) -> float:
-        """Return the width between the margins."""
-        return self.look.width - 2 * _SIDE
-
-    @property
-    def axis_label(self) -> str:
-        """Return the meaning of the marks; narrow, the words at its ends are below the one between them."""
-        ends = self.axis.split("     ")
-        return f"{ends[1]}\n{ends[0]}     {ends[2]}" if self.look.narrow and len(ends) == 3 else self.axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,56 +119,48 @@ def draw_pages(frame: Frame, lines: Sequence[ForestLine]) -> list[Figure]:
     """Return a figure for each page that the lines need."""
     # A heading takes the height of two lines.
     most = max(8, int(_BODY / frame.height) - 2 * len({line.head for line in lines if line.head}))
-    if frame.look.narrow:
-        # There is room for the first entry, which the others stand behind.
-        frame = replace(frame, headings=frame.headings[:1])
-        lines = [replace(line, entries=line.entries[:1]) for line in lines]
     return [_draw_page(replace(frame, title=frame.title + name), part) for name, part in style.pages(lines, most)]
 
 
 def _draw_page(frame: Frame, lines: Sequence[ForestLine]) -> Figure:
-    columns = _column_widths(frame, lines)
-    measured = [each for pair in pairwise([None, *lines]) for each in _measure(*pair, columns, frame)]
+    columns = _column_widths(frame.headings, lines)
+    measured = [each for pair in pairwise([None, *lines]) for each in _measure(*pair, columns, frame.height)]
     labels = [style.text_width(text, style.TEXT) for each in measured if not each.heading for text in each.label]
     left = _SIDE + max(labels, default=0.0) + _GAP
-    right = frame.look.width - _SIDE - sum(columns) - _GAP
-    title, subtitle, caption = list[str](), list[str](), list[str]()
-    if frame.look.titled:
-        title = style.wrapped(frame.title, frame.width, style.TITLE, lines=2, weight="bold")
-        subtitle = style.paragraphs(frame.subtitle, frame.width)
-        caption = style.wrapped(frame.caption, frame.width, style.SMALL)
-    below = (_BELOW if caption else _AXIS_LABEL) + style.line_height(style.TEXT) * frame.axis_label.count("\n")
-    bottom = (_SIDE if frame.look.titled else 0) + len(caption) * style.line_height(style.SMALL) + below
+    right = style.WIDTH - _SIDE - sum(columns) - _GAP
+    title = style.wrapped(frame.title, style.WIDTH - 2 * _SIDE, style.TITLE, lines=2, weight="bold")
+    subtitle = style.paragraphs(frame.subtitle, style.WIDTH - 2 * _SIDE)
+    caption = style.wrapped(frame.caption, style.WIDTH - 2 * _SIDE, style.SMALL)
+    bottom = _SIDE + len(caption) * style.line_height(style.SMALL) + _BELOW
     top = bottom + sum(each.height for each in measured)
     above = len(title) * style.line_height(style.TITLE) + len(subtitle) * style.line_height(style.TEXT)
-    total = top + _HEADINGS + (_LEGEND if frame.legend else 0) + above + (_SIDE if frame.look.titled else 0)
-    figure, page = style.new_page(frame.look.width, total)
-    under = style.write(page, (_SIDE, total - (_SIDE if frame.look.titled else 0)), title, style.TITLE, weight="bold")
+    total = top + _HEADINGS + (_LEGEND if frame.legend else 0) + above + _SIDE
+    figure, page = style.new_page(style.WIDTH, total)
+    under = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
     under = style.write(page, (_SIDE, under), subtitle, style.TEXT)
     if frame.legend:
         style.place_legend(figure, frame.legend, (_SIDE, under - 0.09), columns=len(frame.legend), length=1)
-    style.write(page, (_SIDE, bottom - below), caption, style.SMALL, color=style.FAINT)
+    style.write(page, (_SIDE, bottom - _BELOW), caption, style.SMALL, color=style.FAINT)
     edges = [float(edge) for edge in right + _GAP + np.cumsum(columns)]
     for edge, heading in zip(edges, frame.headings, strict=True):
         page.text(edge, top + 0.05, heading, size=style.SMALL, color=style.FAINT, ha="right", va="bottom")
     axes = figure.add_axes(
-        (left / frame.look.width, bottom / total, (right - left) / frame.look.width, (top - bottom) / total),
-        facecolor="none",
+        (left / style.WIDTH, bottom / total, (right - left) / style.WIDTH, (top - bottom) / total), facecolor="none"
     )
     _set_up(axes, frame, bottom, top)
     _draw_lines(page, axes, measured, edges, right + _GAP, top)
-    return style.captioned(figure, frame.caption)
+    return figure
 
 
 def _set_up(axes: Axes, frame: Frame, bottom: float, top: float) -> None:
     # The axis uses the page's heights, so a line's text and marks share one.
     axes.set(xlim=frame.limits, ylim=(bottom, top), yticks=[])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(4 if frame.look.narrow else 6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     style.plain_ticks(axes.xaxis)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
-    axes.set_xlabel(frame.axis_label, labelpad=4)
+    axes.set_xlabel(frame.axis, labelpad=4)
     if frame.backdrop:
         frame.backdrop(axes, top)
 
@@ -217,12 +196,11 @@ def _draw_lines(
 
 
 def _rule(page: Axes, height: float) -> None:
-    page.plot([_SIDE, page.get_xlim()[1] - _SIDE], [height, height], color="#b0b0b0", linewidth=0.6)
+    page.plot([_SIDE, style.WIDTH - _SIDE], [height, height], color="#b0b0b0", linewidth=0.6)
 
 
-def _column_widths(frame: Frame, lines: Sequence[ForestLine]) -> list[float]:
+def _column_widths(headings: Sequence[str], lines: Sequence[ForestLine]) -> list[float]:
     """Return the width of each column of entries, including the gap to its left."""
-    headings, most = frame.headings, _NARROW_NOTE if frame.look.narrow else _NOTE
     widths = [style.text_width(heading, style.SMALL) for heading in headings]
     for line in lines:
         for number, entry in enumerate(line.entries):
@@ -230,7 +208,7 @@ def _column_widths(frame: Frame, lines: Sequence[ForestLine]) -> list[float]:
     widths = [width + _GAP for width in widths]
     notes = [style.text_width(style.drawable(line.note), style.SMALL) for line in lines if line.note]
     # Widens the column a little if that saves a note from needing a second line.
-    widths[0] += max(0.0, min(max(notes, default=0.0), most) - sum(widths[: _free(lines, len(headings))]))
+    widths[0] += max(0.0, min(max(notes, default=0.0), _NOTE) - sum(widths[: _free(lines, len(headings))]))
     return widths
 
 
@@ -241,18 +219,17 @@ def _free(lines: Sequence[ForestLine], columns: int) -> int:
 
 
 def _measure(
-    before: ForestLine | None, line: ForestLine | None, columns: Sequence[float], frame: Frame
+    before: ForestLine | None, line: ForestLine | None, columns: Sequence[float], height: float
 ) -> Iterator[_Measured]:
     """Yield a line, preceded by its heading if it begins one. before: the previous line on the page."""
     assert line is not None
     if line.head and (before is None or before.head != line.head):
-        heading = style.wrapped(line.head, frame.width, style.TEXT, lines=2, weight="bold")
+        heading = style.wrapped(line.head, style.WIDTH - 2 * _SIDE, style.TEXT, lines=2, weight="bold")
         yield _Measured(line, heading, [], 0.16 + len(heading) * style.line_height(style.TEXT), heading=True)
-    (least, most), axis = (_NARROW_LABEL, _NARROW_AXIS) if frame.look.narrow else (_LABEL, _AXIS)
-    room = frame.width - 2 * _GAP - sum(columns) - axis
+    room = style.WIDTH - 2 * _SIDE - 2 * _GAP - sum(columns) - _AXIS
     end = f" … [{line.ref}]" if line.ref else " …"
-    label = style.wrapped(line.label, min(max(room, least), most), style.TEXT, lines=_LABEL_LINES, end=end)
+    label = style.wrapped(line.label, min(max(room, _LABEL[0]), _LABEL[1]), style.TEXT, lines=_LABEL_LINES, end=end)
     width = sum(columns[: _free([line], len(columns))])
     note = style.wrapped(line.note, width, style.SMALL, lines=_NOTE_LINES) if line.note else []
     text = max(len(label) * style.line_height(style.TEXT), len(note) * style.line_height(style.SMALL))
-    yield _Measured(line, label, note, max(frame.height, text + _PADDING))
+    yield _Measured(line, label, note, max(height, text + _PADDING))

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
@@ -14,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
 from strive.figures import text_layout
 
-WIDTH, COLUMN = 7.0, 3.3  # of a page, and of one of its two columns
+WIDTH = 7.0  # of a page; the text width of most papers is 5.5 to 7
 DPI, SMALL, TEXT, TITLE = text_layout.DPI, text_layout.SMALL, text_layout.TEXT, text_layout.TITLE
 T = TypeVar("T")
 FORMATS = ("pdf", "svg", "png")
@@ -49,22 +48,6 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "strive",  # otherwise ids in the file would be random
     "savefig.dpi": DPI,
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """What a figure is drawn for."""
-
-    width: float = WIDTH
-    titled: bool = True  # with title, question and caption; without, whatever it is put into prints them
-
-    @property
-    def narrow(self) -> bool:
-        """Return whether it is as wide as a column, or as a phone."""
-        return self.width < 5
-
-
-PLAIN_LOOK = Look()
 
 
 @contextmanager
@@ -194,19 +177,6 @@ def plain_ticks(axis: Axis, *, logarithmic: bool = False) -> None:
     formatter = ScalarFormatter(useOffset=False)
     formatter.set_scientific(False)
     axis.set_major_formatter(formatter)
-
-
-def dpi_of(axes: Axes) -> float:
-    """Return how many of the units of an extent are an inch."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    return float(figure.dpi)
-
-
-def captioned(figure: Figure, caption: str) -> Figure:
-    """Return the figure with its caption as its label, for whatever prints it outside of the figure."""
-    figure.set_label(caption)
-    return figure
 
 
 def condition_gid(ref: str) -> str | None:

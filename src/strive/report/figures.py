@@ -1,7 +1,7 @@
 """The figures of a sweep on its page: those of `strive figures`, as SVG, with titles that a mouse gets."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from markupsafe import Markup
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from strive.figures.curves import learning_curves
 from strive.figures.effects import effect_plot, seeds_plot
-from strive.figures.style import COLUMN, WIDTH, Look, condition_gid
+from strive.figures.style import condition_gid
 from strive.report.html_table import Places
 from strive.report.svg import inline_svg, mark
 from strive.results.conditions import Condition
@@ -17,10 +17,7 @@ from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import decision_text
 
-_WIDE, _NARROW = Look(width=WIDTH, titled=False), Look(width=COLUMN, titled=False)
-_MOST_LINES = 60  # of a figure; more are the business of `strive figures`
-_MANY = 300  # cells, with which curves are drawn once, as each takes its time
-_Svg = Callable[[Figure, str], Markup]
+_Draw = Callable[[SweepSummary], list[Figure]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,41 +39,27 @@ def page_figures(sweep: SweepSummary, section: str, places: Places) -> list[Page
         )
         for condition in sweep.conditions
     }
-    shown = replace(sweep, conditions=sweep.conditions[:_MOST_LINES])
-    count, more = len(sweep.conditions), ""
-    if count > _MOST_LINES:
-        more = f" The first {_MOST_LINES} of {count:,} lines; `strive figures` draws all."
-    looks = (_WIDE,) if len(sweep.loaded.cells) > _MANY else (_WIDE, _NARROW)
     drawn = [
-        ("effects", _effects_title(sweep), [effect_plot(shown, look) for look in (_WIDE, _NARROW)], more),
-        ("curves", "Learning curves", [learning_curves(sweep, *looks)], ""),
-        ("seeds", "Every seed", [seeds_plot(shown, look) for look in (_WIDE, _NARROW) if _has_seeds(shown)], more),
-    ]
-    return [
-        _figure(
-            f"{section}-{name}-figure",
-            title,
-            [figure for figures in found for figure in figures],
-            more,
-            partial(inline_svg, label=f"{title}, {sweep.title}. The tables have the numbers.", marks=marks),
+        _figure(f"{section}-{name}", title, draw, sweep, marks)
+        for name, title, draw in (
+            ("effects-figure", _effects_title(sweep), effect_plot),
+            ("curves-figure", "Learning curves", learning_curves),
+            ("seeds-figure", "Every seed", seeds_plot),
         )
-        for name, title, found, more in drawn
-        if any(found)
     ]
+    return [figure for figure in drawn if figure.wide]
 
 
-def _figure(name: str, title: str, figures: Sequence[Figure], more: str, svg: _Svg) -> PageFigure:
-    """Return drawings of both widths as one figure. more: behind its caption."""
-    wide, narrow = list[Markup](), list[Markup]()
-    for number, figure in enumerate(figures, 1):
-        (wide if figure.get_figwidth() == WIDTH else narrow).append(svg(figure, f"{name}-{number}"))
-    captions = dict.fromkeys(str(figure.get_label()) for figure in figures)
-    return PageFigure(name=name, title=title, caption=" ".join(captions) + more, wide=wide, narrow=narrow)
-
-
-def _has_seeds(sweep: SweepSummary) -> bool:
-    """Return whether a figure of all seeds shows more than the means."""
-    return any(len(condition.values) > 1 or condition.paper is not None for condition in sweep.conditions)
+def _figure(name: str, title: str, draw: _Draw, sweep: SweepSummary, marks: Mapping[str, Markup]) -> PageFigure:
+    svg = partial(inline_svg, label=f"{title}, {sweep.title}. The tables have the numbers.", marks=marks)
+    figures = draw(sweep)
+    return PageFigure(
+        name=name,
+        title=title,
+        caption=str(figures[0].get_label()) if figures else "",
+        wide=[svg(figure, f"{name}-{number}") for number, figure in enumerate(figures, 1)],
+        narrow=[],
+    )
 
 
 def _effects_title(sweep: SweepSummary) -> str:
