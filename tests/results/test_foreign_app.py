@@ -302,3 +302,17 @@ def test_cells_whose_groups_have_other_keys_are_one_sweep(sweep: Foreign):
     assert made.loaded.warnings == []
     assert [condition.label for condition in made.conditions] == ["model forest", "model logistic"]
     assert [condition.summary and condition.summary.n for condition in made.conditions] == [2, 2]
+
+
+def test_a_class_of_a_group_is_called_by_its_last_name_and_classes_of_one_name_by_their_whole(sweep: Foreign):
+    for target in ("a.nets.Small", "a.nets.Large"):
+        for other in ("a.Adam", "b.Adam"):
+            for seed, loss in enumerate((1.0, 1.5)):
+                factors = {"model._target_": target, "optimizer._target_": other, "seed": seed}
+                sweep.cell(factors, {"val_loss": loss})
+    made = summary(sweep)
+    assert [condition.label for condition in made.conditions][:2] == [
+        "Small, optimizer._target_ a.Adam",
+        "Small, optimizer._target_ b.Adam",
+    ]
+    assert "a.nets" not in markdown(made)

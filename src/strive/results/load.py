@@ -55,17 +55,13 @@ class Loaded:
     excluded: list[list[str]]  # [overrides, reason]
     text: str  # the sweep file's text when the plan was made; "" for a multirun, and in an older plan
     plan: StoredPlan  # as stored
+    labels: Labels  # what the app calls its keys and values; classes of a group have their last names
     folders: tuple[Path, ...]  # that hold records
     cells: pd.DataFrame  # one row for each cell of the plan, in its order; load_sweep lists the columns
     metrics: tuple[str, ...]  # of its records, in their order
     warnings: list[str]  # contradictions, and which of two records of a cell counts
     contradictions: tuple[str, ...] = ()  # of the plan and the records with each other, a sentence each
     fixed_looks: FixedLooks | None = None  # what was fixed at the first look; None if nothing was
-
-    @property
-    def labels(self) -> Labels:
-        """Return what the app calls its keys and values."""
-        return self.plan.labels
 
     @property
     def data_keys(self) -> tuple[str, ...]:
@@ -146,6 +142,7 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path], read: Reader
         excluded=_plain(plan.excluded),
         text=encodable(plan.text),
         plan=plan,
+        labels=plan.labels.with_classes({key: [cell.factors.get(key) for cell in plan.cells] for key in plan.varying}),
         folders=tuple(folders),
         cells=_frame(columns | {own[key]: column for key, column in knobs.items()}),
         metrics=found.metrics,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -53,6 +53,27 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def builders(self) -> list[str]:
         """Return the keys whose values name the user's own code."""
         return list(identity.BUILDERS.values()) if self.builder else []
+
+    def with_classes(self, varying: Mapping[str, Sequence[Any]]) -> Self:
+        """Return the labels with names for classes: model._target_ is `model`, and pkg.nets.Net is `Net`.
+
+        varying: {key: its values}. Classes of one name keep their whole names.
+        """
+        titles, values, clear = dict(self.titles), dict(self.values), list(self.clear)
+        for key, seen in varying.items():
+            group, dot, last = key.rpartition(".")
+            classes = sorted({each for each in seen if isinstance(each, str)})
+            short = [each.rpartition(".")[2] for each in classes]
+            if (
+                dot
+                and last == "_target_"
+                and key not in titles
+                and group not in varying
+                and len(set(short)) == len(short)
+            ):
+                titles[key], clear = group, [*clear, key]
+                values[key] = {json.dumps(each): name for each, name in zip(classes, short, strict=True)}
+        return msgspec.structs.replace(self, titles=titles, values=values, clear=clear)
 
     def title(self, key: str) -> str:
         """Return the column title for a key; for a builder's argument, its own name."""
