@@ -60,8 +60,8 @@ def epochs(*train_errors: float | None, val_errors: tuple[float, ...] = (), **mo
 
 
 def texts(figure: Figure) -> list[str]:
-    """Return every text of a figure."""
-    found = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+    """Return every text of a figure, and its caption."""
+    found = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)] + [str(figure.get_label())]
     return [text for text in found if text]
 
 

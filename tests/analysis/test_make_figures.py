@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from support import ROOT
 
 from strive.cli.main import guarded
 
+KINDS = ("curves", "effects", "seeds")
 FILES = [
-    f"nets-{kind}.{form}" for kind in ("curves", "effects", "seeds") for form in ("pdf", "png", "svg")
-]  # sorted by name
+    *(f"nets-{kind}{column}.{form}" for kind in KINDS for column in ("-column", "") for form in ("pdf", "png", "svg")),
+    "nets-figures.tex",
+]
 
 
 @pytest.fixture
@@ -34,12 +37,29 @@ def written(folder: str = "figures") -> dict[str, bytes]:
 def test_three_figures_in_three_formats_are_written_and_named(sweep: Golden, capsys: pytest.CaptureFixture[str]):
     sweep.write()
     assert guarded(main, []) == 0
-    assert list(written()) == FILES
+    assert set(written()) == set(FILES)
     assert capsys.readouterr().out.splitlines() == [
-        f"figures/nets-{kind} .pdf .svg .png" for kind in ("curves", "effects", "seeds")
+        f"figures/nets-{kind}{column} .pdf .svg .png" for kind in KINDS for column in ("", "-column")
     ]
     starts = {name: content[:5] for name, content in written().items()}
     assert [starts[f"nets-seeds.{form}"] for form in ("pdf", "png", "svg")] == [b"%PDF-", b"\x89PNG\r", b"<?xml"]
+
+
+def test_figures_are_as_wide_as_a_page_and_as_a_column_and_have_their_words_beside_them(sweep: Golden):
+    sweep.write()
+    guarded(main, [])
+    # points
+    for name, width in (("nets-effects.svg", b'width="504pt"'), ("nets-effects-column.svg", b'width="237.6pt"')):
+        assert width in written()[name]
+    beside = written()["nets-figures.tex"].decode()
+    assert beside.count(r"\begin{figure*}") == beside.count(r"\caption{") == 3
+    assert r"\includegraphics[width=\textwidth]{nets-seeds}" in beside
+    guarded(main, ["--titles", "--out", "alone"])
+    plain, alone = (
+        float(re.search(rb'height="([\d.]+)pt"', written(each)["nets-seeds.svg"])[1]) for each in ("figures", "alone")
+    )
+    assert alone > plain + 20
+    assert "caption" not in written("alone")["nets-figures.tex"].decode()
 
 
 def test_another_process_writes_the_same_bytes(sweep: Golden):
@@ -63,7 +83,7 @@ def test_a_sweep_without_epochs_has_no_learning_curves_and_is_told_so(
     assert guarded(main, []) == 0
     assert "nets-curves: nothing to draw, no cell has a history in its folder" in capsys.readouterr().err
     # What was drawn from records that are gone would pass for theirs.
-    assert list(written()) == FILES[3:]
+    assert set(written()) == set(FILES[6:])
 
 
 def test_a_page_that_a_sweep_has_no_more_is_removed_and_nothing_else(sweep: Golden, capsys: pytest.CaptureFixture[str]):

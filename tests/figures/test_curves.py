@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 from golden import Golden
 from handmade import MakeGolden, drawn, epochs, summary_of, texts
 
 from strive.figures.curves import learning_curves
+from strive.figures.style import COLUMN, PAGE
 
-THIN, ALONE, THICK = 0.6, 1.2, 1.9
+THIN, SINGLE, THICK = 0.6, 1.2, 1.9
+ALONE = replace(PAGE, titles=True)
 
 
 def table3(sweep: Golden, seeds: int = 2) -> Golden:
@@ -29,7 +33,7 @@ def test_every_seed_is_thin_and_their_mean_is_thick(golden: MakeGolden):
 
 def test_a_reader_learns_panel_line_axis_unit_and_n(golden: MakeGolden):
     sweep = table3(golden(question="Is pooling needed?"))
-    (figure,) = learning_curves(summary_of(sweep, rows=("model.base",), columns=("model.variant",)))
+    (figure,) = learning_curves(summary_of(sweep, rows=("model.base",), columns=("model.variant",)), ALONE)
     found = texts(figure)
     assert {"base A", "base B", "variant", "base", "ALL-CNN", "epoch", "Is pooling needed?"} <= set(found)
     assert {"training\nloss, nats", "training\nerror, %"} <= set(found)
@@ -68,7 +72,7 @@ def test_a_cell_that_diverged_or_failed_ends_in_a_cross(golden: MakeGolden):
 
 def test_one_seed_is_called_one_seed_and_not_a_mean(golden: MakeGolden):
     (figure,) = learning_curves(summary_of(table3(golden(), seeds=1), rows=("model.base",), columns=("model.variant",)))
-    assert len(drawn(figure, width=ALONE)) == 8
+    assert len(drawn(figure, width=SINGLE)) == 8
     assert drawn(figure, width=THICK) == []
     assert any(text.startswith("Each line is one seed (n = 1).") for text in texts(figure))
 
@@ -79,7 +83,7 @@ def test_the_only_seed_that_is_done_so_far_is_as_thin_as_any(golden: MakeGolden)
     sweep.cell({"seed": 1})
     (figure,) = learning_curves(summary_of(sweep))
     assert len(drawn(figure, width=THIN)) == 2
-    assert drawn(figure, width=ALONE) + drawn(figure, width=THICK) == []
+    assert drawn(figure, width=SINGLE) + drawn(figure, width=THICK) == []
     assert any(text.startswith("Thin: one seed") for text in texts(figure))
 
 
@@ -88,7 +92,7 @@ def test_validation_is_drawn_where_it_was_held_out_on_the_scale_of_training(gold
     sweep.cell({"seed": 0}, 10.0, epochs=epochs(0.8, 0.2, val_errors=(0.75, 0.5)))
     (figure,) = learning_curves(summary_of(sweep))
     assert {"training\nerror, %", "validation\nerror, %"} <= set(texts(figure))
-    assert drawn(figure, width=ALONE) == [[(1, 80), (2, 20)], [(1, 75), (2, 50)]]
+    assert drawn(figure, width=SINGLE) == [[(1, 80), (2, 20)], [(1, 75), (2, 50)]]
     limits = {axes.get_ylim() for axes in figure.axes if axes.get_ylabel()}
     assert len(limits) == 1
 
@@ -112,10 +116,17 @@ def test_thirteen_panels_take_two_pages_and_each_shows_its_baseline(golden: Make
         changes = {"model.width": round(0.5 + number / 100, 2), "seed": 0}
         sweep.cell(changes, 10.0, arm=f"arm {number}", epochs=epochs(0.8, 0.3 + number / 100))
     summary = summary_of(sweep, rows=("arm",), baseline={"arm": "arm 0"})
-    first, second = learning_curves(summary)
+    first, second = learning_curves(summary, ALONE)
     assert "arms: learning curves (1 of 2)" in texts(first)
     assert "arms: learning curves (2 of 2)" in texts(second)
     # The baseline of six on the first page, of which it is the seventh, and of six on the second.
     for page in (first, second):
         assert drawn(page, width=0.9).count([(1, 80), (2, 30)]) == 6
         assert "mean of its baseline" in texts(page)
+
+
+def test_in_one_column_the_last_number_is_shown_in_at_most_two_panels_beside_each_other(golden: MakeGolden):
+    (figure,) = learning_curves(summary_of(table3(golden()), rows=("model.base",), columns=("model.variant",)), COLUMN)
+    assert figure.get_figwidth() == 3.3
+    assert "training\nerror, %" in texts(figure)
+    assert "training\nloss, nats" not in texts(figure)

@@ -1,5 +1,7 @@
 import math
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from golden import Golden
@@ -10,10 +12,12 @@ from matplotlib.text import Text
 
 from allcnn.labels import labels
 from strive.figures.effects import FIGURES, effect_plot, seeds_plot
-from strive.figures.style import DPI, FORMATS, to_bytes
+from strive.figures.style import COLUMN, DPI, FORMATS, PAGE, Form, to_bytes
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import value_of
 
+KINDS = [kind for kind in FIGURES if kind != "matrix"]
+ALONE = replace(PAGE, titles=True)
 NASTY = "$\\frac{a}{b$ x_1 <script>alert(1)</script> & 100% [x]"
 
 
@@ -193,30 +197,30 @@ def arms(sweep: Golden, count: int, name: str = "arm ") -> Golden:
     return sweep
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_names_from_records_are_text_and_never_markup(golden: MakeGolden, kind: str):
     sweep = golden(question=NASTY)
     arms(sweep, 2, NASTY + " ")
     summary = summary_of(sweep, rows=("arm",), baseline={"arm": NASTY + " 0"} if kind == "effects" else {})
-    for figure in FIGURES[kind](summary):
+    for figure in FIGURES[kind](summary, ALONE):
         assert NASTY in texts(figure)
         assert " ".join(texts(figure)).count("$\\frac{a}{b$ x_1") == 3
         root = ElementTree.fromstring(to_bytes(figure, "svg", NASTY))
         assert not [element.tag for element in root.iter() if element.tag.endswith("script")]
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_same_records_give_the_same_bytes(golden: MakeGolden, kind: str, form: str):
     summary = summary_of(arms(golden(), 3), rows=("arm",))
-    first, second = (to_bytes(FIGURES[kind](summary)[0], form, "title") for _ in range(2))
+    first, second = (to_bytes(FIGURES[kind](summary, PAGE)[0], form, "title") for _ in range(2))
     assert first == second
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 3, 12, 60])
 def test_every_condition_is_on_one_page(golden: MakeGolden, kind: str, count: int):
-    figures = FIGURES[kind](summary_of(arms(golden(), count), rows=("arm",)))
+    figures = FIGURES[kind](summary_of(arms(golden(), count), rows=("arm",)), PAGE)
     shown = [text for figure in figures for text in texts(figure) if text.startswith("arm ")]
     assert shown == [f"arm {number}" for number in range(count)]
     for figure in figures:
@@ -224,8 +228,9 @@ def test_every_condition_is_on_one_page(golden: MakeGolden, kind: str, count: in
         assert (width, height < 10) == (7, True)
 
 
-@pytest.mark.parametrize("kind", FIGURES)
-def test_no_text_leaves_the_page(golden: MakeGolden, kind: str):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", [ALONE, PAGE, COLUMN], ids=["alone", "page", "column"])
+def test_no_text_leaves_the_page(golden: MakeGolden, kind: str, form: Form):
     sweep = golden(question="A question that goes on and on. " * 12, changes=["seed=0,1"] * 9)
     arms(
         sweep,
@@ -233,10 +238,45 @@ def test_no_text_leaves_the_page(golden: MakeGolden, kind: str):
         "an arm that somebody named with a whole sentence, to be sure that everybody understands it " * 2 + "{}",
     )
     sweep.cell({"model.width": 0.5, "seed": 2}, status="out_of_memory", arm="x_" * 90)
-    for figure in FIGURES[kind](summary_of(sweep, rows=("arm",))):
+    for figure in FIGURES[kind](summary_of(sweep, rows=("arm",)), form):
         figure.set_dpi(DPI)
         FigureCanvasAgg(figure).draw()
         left, bottom, right, top = figure.bbox.extents
+        # Ticks that lie beyond the limits are there, and not drawn.
+        beyond = {
+            tick.label1
+            for axes in figure.axes
+            for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim()))
+            for tick in axis.get_major_ticks()
+            if not limits[0] <= tick.get_loc() <= limits[1]
+        }
         for text in (each for each in figure.findobj(Text) if each.get_visible() and each.get_text()):
+            if text in beyond:
+                continue
             x0, y0, x1, y1 = text.get_window_extent().extents
             assert (left <= x0, bottom <= y0, x1 <= right, y1 <= top) == (True,) * 4, text.get_text()
+
+
+@pytest.mark.parametrize(("first", "marks"), [(11.0, 1), (40.0, 0)])
+def test_a_paper_s_number_far_from_ours_is_in_the_column_and_not_on_the_axis(
+    golden: MakeGolden, first: float, marks: int
+):
+    sweep = golden()
+    for seed in range(3):
+        sweep.cell({"model.base": "c", "model.variant": "strided", "seed": seed}, first + seed)
+    (figure,) = seeds_plot(summary_of(sweep, rows=("model.base", "model.variant"), paper="table3"))
+    assert len(xs(figure, "D")) == marks
+    assert ("the paper" in texts(figure)) == bool(marks)
+    assert "10.19" in texts(figure)  # Strided-CNN-C in the paper's Table 3
+
+
+@pytest.mark.parametrize("draw", [effect_plot, seeds_plot])
+def test_in_one_column_there_are_labels_and_marks_without_numbers_beside(
+    golden: MakeGolden, draw: Callable[..., list[Figure]]
+):
+    summary = summary_of(pairs(golden(), {"strided": [1, 2, 3]}), baseline={"model.variant": "base"}, margin=0.5)
+    (page,), (column,) = draw(summary), draw(summary, COLUMN)
+    assert (page.get_figwidth(), column.get_figwidth()) == (7.0, 3.3)
+    assert len(drawn(column)) == len(drawn(page))
+    assert "variant Strided" in texts(column)
+    assert not {"+2.00", "mean", "sd"} & set(texts(column))

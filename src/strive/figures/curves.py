@@ -1,7 +1,7 @@
 """Learning curves in small panels: thin lines for seeds, a thick one for the mean. Lengths are in inches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from strive.tables.summary import SweepSummary, data_names, steps_text
 MOST_PANELS = 12  # on a page
 
 _SIDE, _LEFT, _RIGHT = 0.1, 0.6, 0.12
+_ABOVE_LEGEND = 0.09
 _BETWEEN, _STACKED = 0.16, 0.1  # between neighbouring panels; between the two halves of a panel
 _FEET = 0.42  # height below a panel, for its tick labels and axis label
 _MOST_LABEL = 2.6  # maximal width of a legend label
@@ -35,6 +36,7 @@ class _Book:
 
     title: str
     subtitle: tuple[str, ...]
+    form: style.Form
     scale: Scale
     styles: Mapping[str, dict[str, Any]]  # {line: its colour and dash}
     baselines: Mapping[str, ConditionHistory]  # {label of a condition: its history}
@@ -79,7 +81,7 @@ class _Grid:
 
 
 @style.house_style()
-def learning_curves(sweep: SweepSummary) -> list[Figure]:
+def learning_curves(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
     """Return small panels grouped by the table's first row key.
 
     Shows what histories.columns_of chooses, for the study training and validation error if images were held out, else
@@ -90,10 +92,13 @@ def learning_curves(sweep: SweepSummary) -> list[Figure]:
     if not columns_of(sweep.layout.value, curves):
         return []
     lines = dict.fromkeys(history.label(history.line) for history in histories)
+    scale = scale_of(sweep, histories)
+    scale = replace(scale, columns=scale.columns[-1:]) if form.narrow else scale
     book = _Book(
         title=f"{sweep.title}: learning curves",
         subtitle=subtitle(sweep),
-        scale=scale_of(sweep, histories),
+        form=form,
+        scale=scale,
         styles={line: style.line_style(number) for number, line in enumerate(lines)},
         baselines={history.condition.label: history for history in histories},
     )
@@ -113,24 +118,26 @@ def subtitle(sweep: SweepSummary) -> tuple[str, str]:
 
 def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) -> Figure:
     """Draw one page. name: appended to the title."""
-    grid = _grid(len(groups), len(book.scale.columns))
+    width, titles = book.form.width, book.form.titles
+    grid = _grid(len(groups), len(book.scale.columns), book.form)
     panels = [_panel(group, book, grid.width) for group in groups]
     bands = [panels[start : start + grid.across] for start in range(0, len(panels), grid.across)]
     heads = [max(panel.head for panel in band) for band in bands]
-    room = style.WIDTH - 2 * _SIDE
-    title = style.wrapped(book.title + name, room, style.TITLE, lines=2, weight="bold")
-    question = style.paragraphs(book.subtitle, room)
-    caption = style.wrapped(_caption(panels, book.scale), room, style.SMALL)
+    room, words = width - 2 * _SIDE, _caption(panels, book.scale)
+    title = style.wrapped(book.title + name, room, style.TITLE, lines=2, weight="bold") if titles else []
+    question = style.paragraphs(book.subtitle, room) if titles else []
+    caption = style.wrapped(words, room, style.SMALL) if titles else []
     handles, columns = _legend(panels, book)
-    legend = 0.09 + (-(-len(handles) // columns) * 0.165 + 0.08 if handles else 0.0)
+    legend = _ABOVE_LEGEND + (-(-len(handles) // columns) * 0.165 + 0.08 if handles else 0.0)
     above = len(title) * style.line_height(style.TITLE) + len(question) * style.line_height(style.TEXT) + legend
-    below = 0.06 + len(caption) * style.line_height(style.SMALL) + _SIDE
-    total = _SIDE + above + sum(heads) + len(bands) * (grid.body + _FEET) + below
-    figure, page = style.new_page(style.WIDTH, total)
-    y = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
+    below = (0.06 + len(caption) * style.line_height(style.SMALL) + _SIDE) * titles
+    total = _SIDE * titles + above + sum(heads) + len(bands) * (grid.body + _FEET) + below
+    figure, page = style.new_page(width, total)
+    figure.set_label(words)
+    y = style.write(page, (_SIDE, total - _SIDE * titles), title, style.TITLE, weight="bold")
     y = style.write(page, (_SIDE, y), question, style.TEXT)
     if handles:
-        _write_legend(figure, page, y - 0.09, handles, columns, panels[0].histories[0])
+        _write_legend(figure, page, y - _ABOVE_LEGEND, handles, columns, panels[0].histories[0])
     style.write(page, (_SIDE, below - 0.06), caption, style.SMALL, color=style.FAINT)
     y -= legend
     for band, head in zip(bands, heads, strict=True):
@@ -144,13 +151,14 @@ def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) 
     return figure
 
 
-def _grid(count: int, halves: int) -> _Grid:
+def _grid(count: int, halves: int, form: style.Form) -> _Grid:
     """Return a grid with up to four panels in a row: with as few rows and then as few gaps as possible."""
-    room = style.WIDTH - _LEFT - _RIGHT
+    room = form.width - _LEFT - _RIGHT
     if count == 1:
         width = (room - _LEFT - _RIGHT) / 2 if halves == 2 else room
         return _Grid(across=1, width=width, height=2.2, halves=halves, stacked=False)
     across = count if count <= 3 else min((3, 4), key=lambda each: (-(-count // each), -count % each))
+    across = min(across, 2) if form.narrow else across
     height = {1: 1.5, 2: 1.2}.get(-(-count // across), 0.95)
     return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height, halves=halves)
 
@@ -212,7 +220,7 @@ def _legend(panels: Sequence[_CurvePanel], book: _Book) -> tuple[list[Line2D], i
     if any(panel.baselines for panel in panels):
         handles.append(Line2D([], [], label="mean of its baseline", **_BASELINE))
     widest = max((style.text_width(str(each.get_label()), style.TEXT) for each in handles), default=0.0)
-    fitting = int((style.WIDTH - 2 * _SIDE - 1.0) / (widest + 0.55))
+    fitting = int((book.form.width - 2 * _SIDE - (0.5 if book.form.narrow else 1.0)) / (widest + 0.55))
     return handles, max(1, min(len(handles), fitting))
 
 
@@ -239,14 +247,15 @@ def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, colum
     axes.grid(visible=True)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    if low > 0:
+    logarithmic = 0 < low < high / 10
+    if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     style.plain_ticks(axes.xaxis)
-    style.plain_ticks(axes.yaxis, logarithmic=low > 0)
+    style.plain_ticks(axes.yaxis, logarithmic=logarithmic)
     lowest, outer = half == grid.halves - 1 or not grid.stacked, number == 0
     axes.tick_params(labelbottom=lowest, labelleft=outer)
     axes.set_xlabel(scale.labels.step if lowest else "", labelpad=1)

@@ -12,6 +12,7 @@ from strive.cells.metrics import Better
 from strive.figures import style
 from strive.figures.curves import learning_curves, subtitle
 from strive.figures.forest import Draw, ForestLine, Frame, draw_pages, mark, span, whisker
+from strive.figures.heat_map import heat_map
 from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition, in_order
 from strive.results.published import PaperValue, off_paper
@@ -37,16 +38,16 @@ _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "whi
 
 
 @style.house_style()
-def effect_plot(sweep: SweepSummary) -> list[Figure]:
+def effect_plot(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
     """Return the effects of a design, else each condition's difference from its baseline, else the means."""
     if sweep.components:
-        return _components(sweep)
+        return _components(sweep, form)
     compared = in_order(sweep.conditions, sweep.layout)
-    return _differences(sweep, compared) if compared else _means(sweep)
+    return _differences(sweep, compared, form) if compared else _means(sweep, form)
 
 
 @style.house_style()
-def seeds_plot(sweep: SweepSummary) -> list[Figure]:
+def seeds_plot(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
     """Return each seed's value for each condition, with the mean and the paper's value."""
     conditions = sweep.conditions
     papers = {
@@ -55,24 +56,29 @@ def seeds_plot(sweep: SweepSummary) -> list[Figure]:
         if condition.paper and condition.paper.error is not None
     }
     values = [value for condition in conditions for value in condition.values.values()]
-    limits = span(values, keep=list(papers.values()))
+    limits = span(values)
+    # A number far from ours would leave half of the axis blank; the column has it.
+    reach = span(values, keep=list(papers.values()))
+    beside = reach[1] - reach[0] <= 2 * (limits[1] - limits[0])
+    limits = reach if beside else limits
     lines = [
         ForestLine(
             label=condition.label,
             ref=condition.ref,
             entries=_seed_entries(condition, sweep.layout.value.digits, with_paper=bool(papers)),
             note=condition.hole,
-            draw=_draw_seeds(condition, papers.get(condition.ref)),
+            draw=_draw_seeds(condition, papers.get(condition.ref) if beside else None),
             rule=rule,
         )
         for condition, rule in ruled(sweep.conditions, sweep.layout)
     ]
     several = any(condition.summary is not None and condition.summary.n > 1 for condition in conditions)
     legend = [("one seed" if sweep.layout.pair == (sweep.loaded.plan.seed,) else "one cell", _SEED, True)]
-    legend += [("their mean", _BAR, several), ("the paper", _PAPER, bool(papers))]
+    legend += [("their mean", _BAR, several), ("the paper", _PAPER, bool(papers) and beside)]
     frame = Frame(
         title=f"{sweep.title}: every seed",
         subtitle=subtitle(sweep),
+        form=form,
         axis=sweep.layout.value.title,
         limits=limits,
         headings=("mean", "sd", "n", *(["paper"] if papers else [])),
@@ -83,14 +89,15 @@ def seeds_plot(sweep: SweepSummary) -> list[Figure]:
     return draw_pages(frame, lines)
 
 
-FIGURES: Mapping[str, Callable[[SweepSummary], list[Figure]]] = {
+FIGURES: Mapping[str, Callable[[SweepSummary, style.Form], list[Figure]]] = {
     "curves": learning_curves,
+    "matrix": heat_map,
     "effects": effect_plot,
     "seeds": seeds_plot,
 }
 
 
-def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[Figure]:
+def _differences(sweep: SweepSummary, conditions: Sequence[Condition], form: style.Form) -> list[Figure]:
     found = [condition.difference for condition in conditions if condition.difference is not None]
     value = sweep.layout.value
     margin = value.sign * sweep.layout.margin
@@ -100,7 +107,8 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition]) -> list[F
     frame = Frame(
         title=f"{sweep.title}: difference from the {'step before' if _is_ladder(sweep) else 'baseline'}",
         subtitle=subtitle(sweep),
-        axis=_difference_axis(value),
+        form=form,
+        axis=_difference_axis(value, form),
         limits=limits,
         headings=("difference", "simultaneous 95%", "pairs", "verdict" if margin else "p"),
         caption=_difference_caption(sweep) + _beyond(limits, _ends(found, intervals)),
@@ -124,7 +132,7 @@ def _is_ladder(sweep: SweepSummary) -> bool:
     return sweep.layout.design is not None and sweep.layout.design.name is DesignName.cumulative
 
 
-def _components(sweep: SweepSummary) -> list[Figure]:
+def _components(sweep: SweepSummary, form: style.Form) -> list[Figure]:
     value = sweep.layout.value
     found = [each.found for place in sweep.components for each in place.effects]
     intervals = [
@@ -135,7 +143,8 @@ def _components(sweep: SweepSummary) -> list[Figure]:
     frame = Frame(
         title=f"{sweep.title}: effects of the components",
         subtitle=subtitle(sweep),
-        axis=_difference_axis(value),
+        form=form,
+        axis=_difference_axis(value, form),
         limits=limits,
         headings=("difference", "simultaneous 95%", "p"),
         caption=_components_caption(sweep) + _beyond(limits, ends),
@@ -180,12 +189,13 @@ def _components_caption(sweep: SweepSummary) -> str:
     return " ".join(filter(None, parts))
 
 
-def _difference_axis(value: Value) -> str:
-    what = f"difference in {value.words}{f', {value.unit}' if value.unit else ''}"
+def _difference_axis(value: Value, form: style.Form) -> str:
+    what = "" if form.narrow else "difference in "
+    what += f"{value.words}{f', {value.unit}' if value.unit else ''}"
     if value.better is None:
         return what
     left, right = ("better", "worse") if value.sign > 0 else ("worse", "better")
-    return f"←  {left}     {what}     {right}  →"
+    return f"←  {left}    {what}    {right}  →"
 
 
 def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine:
@@ -213,7 +223,7 @@ def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine
     )
 
 
-def _means(sweep: SweepSummary) -> list[Figure]:
+def _means(sweep: SweepSummary, form: style.Form) -> list[Figure]:
     found = [condition.summary for condition in sweep.conditions if condition.summary is not None]
     intervals = [interval for each in found if (interval := _own_interval(each))]
     limits = span([each.mean for each in found], intervals)
@@ -237,6 +247,7 @@ def _means(sweep: SweepSummary) -> list[Figure]:
     frame = Frame(
         title=f"{sweep.title}: means",
         subtitle=subtitle(sweep),
+        form=form,
         axis=sweep.layout.value.title,
         limits=limits,
         headings=("mean", "95% interval", "n"),
@@ -317,7 +328,7 @@ def _zero_and_margin(margin: float) -> Draw:
         axes.axvline(margin, color=_LOSS, linewidth=0.8, linestyle=(0, (4, 2)))
         word = f"margin {abs(margin):g}"
         room = (high - margin if margin > 0 else margin - low) / (high - low)
-        room *= axes.get_position().width * style.WIDTH
+        room *= axes.get_position().width * axes.get_figure().get_figwidth()  # type: ignore[union-attr] # is in one
         sides = ("left", "right") if margin > 0 else ("right", "left")
         side = sides[int(style.text_width(word, style.SMALL) >= room)]
         axes.text(margin, top + 0.05, word, size=style.SMALL, color="#a84a00", va="bottom", ha=side)

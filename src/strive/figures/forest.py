@@ -20,8 +20,8 @@ _LABEL_LINES, _NOTE_LINES = 4, 3
 _NOTE = 1.6  # width that a note may take if it needs it
 _BODY = 7.6  # approximate height of the lines of a page
 _PADDING = 0.09  # above and below the text of a line, in total
-_LEGEND, _HEADINGS = 0.2, 0.3
-_BELOW = 0.5  # for tick labels and the axis label
+_LEGEND, _HEADINGS = 0.25, 0.24
+_BELOW = 0.42  # for tick labels and the axis label
 
 Draw = Callable[[Axes, float], None]  # draws the marks of one line at this height
 
@@ -52,6 +52,7 @@ class Frame:
     legend: tuple[Line2D, ...] = ()
     height: float = 0.2  # least height of a line
     backdrop: Draw | None = None  # drawn behind all marks; its height is the top of the axis
+    form: style.Form = style.PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,38 +118,42 @@ def whisker(axes: Axes, low: float, high: float, y: float, color: str) -> None:
 
 def draw_pages(frame: Frame, lines: Sequence[ForestLine]) -> list[Figure]:
     """Return a figure for each page that the lines need."""
+    if frame.form.narrow:  # the numbers are in the tables
+        frame, lines = replace(frame, headings=()), [replace(line, entries=()) for line in lines]
     # A heading takes the height of two lines.
     most = max(8, int(_BODY / frame.height) - 2 * len({line.head for line in lines if line.head}))
     return [_draw_page(replace(frame, title=frame.title + name), part) for name, part in style.pages(lines, most)]
 
 
 def _draw_page(frame: Frame, lines: Sequence[ForestLine]) -> Figure:
-    columns = _column_widths(frame.headings, lines)
-    measured = [each for pair in pairwise([None, *lines]) for each in _measure(*pair, columns, frame.height)]
+    columns, width, titles = _column_widths(frame.headings, lines), frame.form.width, frame.form.titles
+    measured = [each for pair in pairwise([None, *lines]) for each in _measure(*pair, columns, frame)]
     labels = [style.text_width(text, style.TEXT) for each in measured if not each.heading for text in each.label]
     left = _SIDE + max(labels, default=0.0) + _GAP
-    right = style.WIDTH - _SIDE - sum(columns) - _GAP
-    title = style.wrapped(frame.title, style.WIDTH - 2 * _SIDE, style.TITLE, lines=2, weight="bold")
-    subtitle = style.paragraphs(frame.subtitle, style.WIDTH - 2 * _SIDE)
-    caption = style.wrapped(frame.caption, style.WIDTH - 2 * _SIDE, style.SMALL)
-    bottom = _SIDE + len(caption) * style.line_height(style.SMALL) + _BELOW
+    right = width - _SIDE - sum(columns) - (_GAP if columns else 0.1)
+    title = style.wrapped(frame.title, width - 2 * _SIDE, style.TITLE, lines=2, weight="bold") if titles else []
+    subtitle = style.paragraphs(frame.subtitle, width - 2 * _SIDE) if titles else []
+    caption = style.wrapped(frame.caption, width - 2 * _SIDE, style.SMALL) if titles else []
+    bottom = _SIDE * titles + len(caption) * style.line_height(style.SMALL) + _BELOW
     top = bottom + sum(each.height for each in measured)
     above = len(title) * style.line_height(style.TITLE) + len(subtitle) * style.line_height(style.TEXT)
-    total = top + _HEADINGS + (_LEGEND if frame.legend else 0) + above + _SIDE
-    figure, page = style.new_page(style.WIDTH, total)
-    under = style.write(page, (_SIDE, total - _SIDE), title, style.TITLE, weight="bold")
+    over = _HEADINGS if frame.headings or frame.backdrop else 0.0
+    total = top + over + (_LEGEND if frame.legend else 0) + above + _SIDE * titles
+    figure, page = style.new_page(width, total)
+    figure.set_label(frame.caption)
+    under = style.write(page, (_SIDE, total - _SIDE * titles), title, style.TITLE, weight="bold")
     under = style.write(page, (_SIDE, under), subtitle, style.TEXT)
     if frame.legend:
-        style.place_legend(figure, frame.legend, (_SIDE, under - 0.09), columns=len(frame.legend), length=1)
+        style.place_legend(figure, frame.legend, (_SIDE, under - 0.07), columns=len(frame.legend), length=1)
     style.write(page, (_SIDE, bottom - _BELOW), caption, style.SMALL, color=style.FAINT)
     edges = [float(edge) for edge in right + _GAP + np.cumsum(columns)]
     for edge, heading in zip(edges, frame.headings, strict=True):
         page.text(edge, top + 0.05, heading, size=style.SMALL, color=style.FAINT, ha="right", va="bottom")
     axes = figure.add_axes(
-        (left / style.WIDTH, bottom / total, (right - left) / style.WIDTH, (top - bottom) / total), facecolor="none"
+        (left / width, bottom / total, (right - left) / width, (top - bottom) / total), facecolor="none"
     )
     _set_up(axes, frame, bottom, top)
-    _draw_lines(page, axes, measured, edges, right + _GAP, top)
+    _draw_lines(page, axes, measured, edges, right + _GAP if columns else left + 0.05, top)
     return figure
 
 
@@ -156,7 +161,7 @@ def _set_up(axes: Axes, frame: Frame, bottom: float, top: float) -> None:
     # The axis uses the page's heights, so a line's text and marks share one.
     axes.set(xlim=frame.limits, ylim=(bottom, top), yticks=[])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(5 if frame.form.narrow else 6, steps=[1, 2, 2.5, 5, 10]))
     style.plain_ticks(axes.xaxis)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
@@ -196,7 +201,7 @@ def _draw_lines(
 
 
 def _rule(page: Axes, height: float) -> None:
-    page.plot([_SIDE, style.WIDTH - _SIDE], [height, height], color="#b0b0b0", linewidth=0.6)
+    page.plot([_SIDE, page.get_xlim()[1] - _SIDE], [height, height], color="#b0b0b0", linewidth=0.6)
 
 
 def _column_widths(headings: Sequence[str], lines: Sequence[ForestLine]) -> list[float]:
@@ -205,6 +210,8 @@ def _column_widths(headings: Sequence[str], lines: Sequence[ForestLine]) -> list
     for line in lines:
         for number, entry in enumerate(line.entries):
             widths[number] = max(widths[number], style.text_width(entry, style.TEXT))
+    if not widths:
+        return []
     widths = [width + _GAP for width in widths]
     notes = [style.text_width(style.drawable(line.note), style.SMALL) for line in lines if line.note]
     # Widens the column a little if that saves a note from needing a second line.
@@ -219,17 +226,18 @@ def _free(lines: Sequence[ForestLine], columns: int) -> int:
 
 
 def _measure(
-    before: ForestLine | None, line: ForestLine | None, columns: Sequence[float], height: float
+    before: ForestLine | None, line: ForestLine | None, columns: Sequence[float], frame: Frame
 ) -> Iterator[_Measured]:
     """Yield a line, preceded by its heading if it begins one. before: the previous line on the page."""
     assert line is not None
     if line.head and (before is None or before.head != line.head):
-        heading = style.wrapped(line.head, style.WIDTH - 2 * _SIDE, style.TEXT, lines=2, weight="bold")
+        heading = style.wrapped(line.head, frame.form.width - 2 * _SIDE, style.TEXT, lines=2, weight="bold")
         yield _Measured(line, heading, [], 0.16 + len(heading) * style.line_height(style.TEXT), heading=True)
-    room = style.WIDTH - 2 * _SIDE - 2 * _GAP - sum(columns) - _AXIS
+    least = 1.0 if frame.form.narrow else _LABEL[0]
+    room = frame.form.width - 2 * _SIDE - 2 * _GAP - sum(columns) - _AXIS
     end = f" … [{line.ref}]" if line.ref else " …"
-    label = style.wrapped(line.label, min(max(room, _LABEL[0]), _LABEL[1]), style.TEXT, lines=_LABEL_LINES, end=end)
-    width = sum(columns[: _free([line], len(columns))])
+    label = style.wrapped(line.label, min(max(room, least), _LABEL[1]), style.TEXT, lines=_LABEL_LINES, end=end)
+    width = sum(columns[: _free([line], len(columns))]) if columns else _AXIS
     note = style.wrapped(line.note, width, style.SMALL, lines=_NOTE_LINES) if line.note else []
     text = max(len(label) * style.line_height(style.TEXT), len(note) * style.line_height(style.SMALL))
-    yield _Measured(line, label, note, max(height, text + _PADDING))
+    yield _Measured(line, label, note, max(frame.height, text + _PADDING))

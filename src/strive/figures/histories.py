@@ -118,12 +118,13 @@ def _depth(sweep: SweepSummary) -> int:
 
 
 def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
-    """Return the axis limits: from 0, or from above 0 for a loss that falls to a tenth."""
+    """Return the axis limits: around the values, or from 0; logarithmic for a loss that falls to a tenth."""
     values = shown(pd.concat([curve[column] for curve in curves if column in curve]).dropna(), column)
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if last_word(column) in _LOGARITHMIC and 0 < low < high / 10:
         return low / 1.2, high * 1.2
-    return 0.0, 1.04 * high or 1.0
+    pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    return (0.0 if 0 <= low < 0.3 * high else low - pad), high + pad
 
 
 def _drops(sweep: SweepSummary, last: int) -> list[float]:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
@@ -13,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
 from strive.figures import text_layout
 
-WIDTH = 7.0  # of a page; the text width of most papers is 5.5 to 7
 DPI, SMALL, TEXT, TITLE = text_layout.DPI, text_layout.SMALL, text_layout.TEXT, text_layout.TITLE
 T = TypeVar("T")
 FORMATS = ("pdf", "svg", "png")
@@ -48,6 +48,22 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "strive",  # otherwise ids in the file would be random
     "savefig.dpi": DPI,
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """What a figure is drawn for."""
+
+    width: float
+    titles: bool = False  # print title, question and caption inside, for a figure that stands alone
+
+    @property
+    def narrow(self) -> bool:
+        """Return whether there is no room for columns of numbers."""
+        return self.width < 5
+
+
+PAGE, COLUMN = Form(width=7.0), Form(width=3.3)  # both columns of a page, and one of them
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Page
 
 DPI = 200  # of a PNG, also used to measure text
-SMALL, TEXT, TITLE = 6.5, 7.5, 9.0  # points
+SMALL, TEXT, TITLE = 7.0, 8.0, 9.0  # points
 LINE = 1.35  # height of a line of text, relative to its font size
 FOREGROUND = "#1a1a1a"
 _FONT = "DejaVu Sans"  # comes with matplotlib, so figures are the same on every machine

@@ -109,9 +109,9 @@ def matrix(
     """
     by_row: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
-        row, column = (_heading(condition, each) for each in keys)
+        row, column = (heading(condition, each) for each in keys)
         by_row.setdefault(row, {})[column] = condition
-    titles = list(dict.fromkeys(_heading(condition, keys[1]) for condition in conditions))
+    titles = list(dict.fromkeys(heading(condition, keys[1]) for condition in conditions))
     names = [table.labels.heading(each) if len(each) > 1 else "".join(map(table.labels.title, each)) for each in keys]
     first = " / ".join(filter(None, names))
     rows = []
@@ -642,7 +642,7 @@ def _short(condition: Condition | None, value: Value) -> Entry:
     return Entry(text=text, value=summary.mean, bold=condition.best, ref=condition.ref)
 
 
-def _heading(condition: Condition, keys: Sequence[str]) -> str:
+def heading(condition: Condition, keys: Sequence[str]) -> str:
     """Return the values of keys in words: Strided, but Base A, and model.width 0.5."""
     if len(keys) != 1:
         return _words(condition, keys)
