@@ -343,9 +343,10 @@ def _false_choices(plan: StoredPlan) -> Iterator[str]:
 
 def other_plans(plan: StoredPlan, name: str, folders: Sequence[Path]) -> Iterator[str]:
     """Yield a sentence for each plan of the same name in another of the folders that has other cells, or other arms."""
+    places = [sweep_folder(folder, name) / "plan.json" for folder in dict.fromkeys(folders)]
     own = {(cell.cell, cell.arm) for cell in plan.cells}
     first = ""
-    for path in [sweep_folder(folder, name) / "plan.json" for folder in dict.fromkeys(folders)]:
+    for path in places if len(places) > 1 else ():  # reading a plan of many cells takes a while
         other = _plan(path.parents[2], name)
         theirs = {(cell.cell, cell.arm) for cell in other.cells} if other else own
         if theirs != own:
