@@ -361,8 +361,15 @@ def _draw_seeds(condition: Condition, paper: float | None) -> Draw:
             mark(axes, paper, y, _PAPER)
         if condition.summary is not None and condition.summary.n > 1:
             mark(axes, condition.summary.mean, y, _BAR)
-        for value, height in zip(values, heights, strict=True):
-            mark(axes, value, y + float(height), _SEED)
+        low, high = axes.get_xlim()
+        places = [(value, y + float(height)) for value, height in zip(values, heights, strict=True)]
+        # Those within the axis at once: a thousand artists take a second.
+        inside = [place for place in places if low <= place[0] <= high]
+        if inside:
+            axes.plot(*zip(*inside, strict=True), linestyle="none", clip_on=False, zorder=4, **_SEED)
+        for place in places:
+            if place not in inside:
+                mark(axes, *place, _SEED)
 
     return draw
 

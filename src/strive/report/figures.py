@@ -1,15 +1,14 @@
 """The figures of a sweep on its page: those of `strive figures`, as SVG, with titles that a mouse gets."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from strive.figures.curves import learning_curves
 from strive.figures.effects import effect_plot, seeds_plot
-from strive.figures.style import condition_gid
+from strive.figures.style import COLUMN, PAGE, condition_gid
 from strive.report.html_table import Places
 from strive.report.svg import inline_svg, mark
 from strive.results.conditions import Condition
@@ -17,7 +16,8 @@ from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import decision_text
 
-_Draw = Callable[[SweepSummary], list[Figure]]
+_MOST_LINES = 60  # of a figure; more are the business of `strive figures`
+_MANY = 300  # cells, whose curves and seeds are not drawn a second time for a phone, which scrolls them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,27 +39,39 @@ def page_figures(sweep: SweepSummary, section: str, places: Places) -> list[Page
         )
         for condition in sweep.conditions
     }
+    shown = replace(sweep, conditions=sweep.conditions[:_MOST_LINES])
+    few = (PAGE, COLUMN) if len(sweep.loaded.cells) <= _MANY else (PAGE,)
     drawn = [
-        _figure(f"{section}-{name}", title, draw, sweep, marks)
-        for name, title, draw in (
-            ("effects-figure", _effects_title(sweep), effect_plot),
-            ("curves-figure", "Learning curves", learning_curves),
-            ("seeds-figure", "Every seed", seeds_plot),
-        )
+        ("effects", _effects_title(sweep), [effect_plot(shown, form) for form in (PAGE, COLUMN)]),
+        ("curves", "Learning curves", [learning_curves(sweep, form) for form in few]),
+        ("seeds", "Every seed", [seeds_plot(shown, form) for form in few if _has_seeds(shown)]),
     ]
-    return [figure for figure in drawn if figure.wide]
+    return [
+        _figure(f"{section}-{name}-figure", title, [figure for pages in found for figure in pages], sweep, marks)
+        for name, title, found in drawn
+        if any(found)
+    ]
 
 
-def _figure(name: str, title: str, draw: _Draw, sweep: SweepSummary, marks: Mapping[str, Markup]) -> PageFigure:
-    svg = partial(inline_svg, label=f"{title}, {sweep.title}. The tables have the numbers.", marks=marks)
-    figures = draw(sweep)
-    return PageFigure(
-        name=name,
-        title=title,
-        caption=str(figures[0].get_label()) if figures else "",
-        wide=[svg(figure, f"{name}-{number}") for number, figure in enumerate(figures, 1)],
-        narrow=[],
-    )
+def _figure(
+    name: str, title: str, figures: Sequence[Figure], sweep: SweepSummary, marks: Mapping[str, Markup]
+) -> PageFigure:
+    """Return the drawings of both widths as one figure."""
+    wide, narrow = list[Markup](), list[Markup]()
+    label = f"{title}, {sweep.title}. The tables have the numbers."
+    for number, figure in enumerate(figures, 1):
+        column = narrow if figure.get_figwidth() == COLUMN.width else wide
+        column.append(inline_svg(figure, f"{name}-{number}", label, marks))
+    captions = dict.fromkeys(str(figure.get_label()) for figure in figures)
+    lines = len(sweep.conditions)
+    if lines > _MOST_LINES and not name.endswith("curves-figure"):
+        captions |= {f"The first {_MOST_LINES} of {lines:,} lines; `strive figures` draws all.": None}
+    return PageFigure(name=name, title=title, caption=" ".join(captions), wide=wide, narrow=narrow)
+
+
+def _has_seeds(sweep: SweepSummary) -> bool:
+    """Return whether a figure of all seeds shows more than the means."""
+    return any(len(condition.values) > 1 or condition.paper is not None for condition in sweep.conditions)
 
 
 def _effects_title(sweep: SweepSummary) -> str:
