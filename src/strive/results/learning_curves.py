@@ -1,6 +1,7 @@
 """Learning curves of cells as data frames."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def read_curve(folder: Path) -> pd.DataFrame:
     step has no such number or it is not finite. Damaged lines are skipped.
     """
     steps = [step for step in read_history(folder) if step is not None]
-    names = dict.fromkeys(name for step in steps for name in step.values)
+    names = dict.fromkeys(chain.from_iterable(step.values for step in steps))
     columns = {STEP: [step.step for step in steps]} | {
         name: [step.values.get(name) for step in steps] for name in names
     }
@@ -50,7 +51,9 @@ def columns_of(value: Value, curves: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     Without, training loss and error. Other names: the value itself where it was logged, and a column that goes with it.
     """
     there = [name for name in dict.fromkeys(str(name) for curve in curves for name in curve) if name != STEP]
-    known = [name for name in there if any(name in curve and curve[name].notna().any() for curve in curves)]
+    known = [
+        name for name in there if any(name in each and np.isfinite(each[name].to_numpy()).any() for each in curves)
+    ]
     kind = "error" if is_share(value.name) else last_word(value.name)
     if {f"{_TRAIN}{kind}", f"{_VAL}{kind}"} <= set(known):
         return f"{_TRAIN}{kind}", f"{_VAL}{kind}"
