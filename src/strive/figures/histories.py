@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from strive.cells.metrics import is_share, last_word
@@ -119,7 +120,8 @@ def _depth(sweep: SweepSummary) -> int:
 
 def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
     """Return the axis limits: around the values, or from 0; logarithmic for a loss that falls to a tenth."""
-    values = shown(pd.concat([curve[column] for curve in curves if column in curve]).dropna(), column)
+    logged = [curve[column].to_numpy() for curve in curves if column in curve]
+    values = shown(pd.Series(np.concatenate(logged) if logged else [], dtype=float).dropna(), column)
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if last_word(column) in _LOGARITHMIC and 0 < low < high / 10:
         return low / 1.2, high * 1.2
