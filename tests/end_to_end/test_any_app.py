@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -355,6 +356,62 @@ def test_a_mistake_is_one_message(start: Start, project: Path, more: str, argume
     assert message in wrong.stderr
     assert len(wrong.stderr.strip().splitlines()) <= 4
     assert not (project / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "message"),
+    [
+        ("", ("sweeps=broken",), "broken.yaml, line 2"),
+        ("", ("sweeps=latin",), "latin.yaml is no UTF-8 text"),
+        ("", ("hydra.launcher.notify=${oc.env:NOPE}",), "hydra.launcher.notify has no value: .* NOPE is not set"),
+        ("", ("hydra.launcher.resume_overrides=['${oc.env:NOPE}']",), "hydra.launcher.resume_overrides.* NOPE is not"),
+        ("", ("hydra.sweeper.tracker.project=${oc.env:NOPE}",), "hydra.sweeper.tracker.project .* NOPE is not set"),
+        ("", ("hydra.sweeper.runs=${nothing:1}",), "hydra.sweeper.runs has no value: .*resolver nothing"),
+        ("", ("hydra.sweeper.logistics=${letters:}",), "hydra.sweeper.logistics must be a list of texts, got {'a'"),
+        ("letters: ${letters:}\n", (), "letters has no value: it is the set {'a'"),
+        ("home: ${oc.env:NOPE}\n", (), "home has no value: .* NOPE is not set.*hydra.sweeper.logistics=.home."),
+        ("home: [1, '${oc.env:NOPE}']\n", (), "home.* has no value: .* NOPE is not set"),
+        ("other: ${nothing:1}\n", (), "other has no value: .*resolver nothing"),
+        ("rate: ???\ntwo: ${rate}\n", (), "two has no value: it is taken from rate, which is"),
+        ("rate: 1\n", ("rate=???",), "rate has no value: it is ???".replace("?", "[?]")),
+        ("", ("hydra.sweeper.runs=/proc/nope",), "hydra.sweeper.runs=/proc/nope: /proc cannot be written to"),
+    ],
+)
+def test_what_has_no_value_or_cannot_be_read_is_one_message_that_names_it(
+    start: Start, project: Path, more: str, arguments: tuple[str, ...], message: str
+):
+    write(project, {"conf/config.yaml": CONF + more, "conf/sweeps/broken.yaml": "question: [a\n"})
+    (project / "conf" / "sweeps" / "latin.yaml").write_bytes(b"question: caf\xe9\ngrid: {lr: [1]}\n")
+    resolver = '    OmegaConf.register_new_resolver("letters", lambda: {"a"})\n    main()'
+    write(project, {"train.py": PLAIN.replace("    main()", resolver)})
+    wrong = start("lr=0.1,0.2", *arguments)
+    assert wrong.returncode == 2, wrong.stderr
+    assert re.search(message, wrong.stderr), wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) <= 4
+    assert not (project / "runs").exists()
+
+
+def test_a_key_without_a_value_may_be_swept_or_declared_to_decide_nothing(start: Start, project: Path):
+    write(project, {"conf/config.yaml": CONF + "rate: ???\nscratch: ${oc.env:NOPE}\n"})
+    done = start("rate=1,2", "hydra.sweeper.logistics=[scratch]", "hydra.sweeper.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert "2 rate = 2 cells" in done.stdout
+
+
+def test_a_check_in_the_program_itself_does_not_run_the_program_again(start: Start, project: Path):
+    check = "def check(cfg):\n    assert cfg.lr < 1, 'too large'\n\nopen('starts.txt', 'a').write('x')\n\n@hydra.main"
+    write(project, {"train.py": PLAIN.replace("@hydra.main", check)})
+    assert start("lr=0.1", "hydra.sweeper.check=train:check", "hydra.sweeper.dry_run=true").returncode == 0
+    assert (project / "starts.txt").read_text() == "x"
+    refused = start("lr=1", "hydra.sweeper.check=train:check", "hydra.sweeper.dry_run=true")
+    assert (refused.returncode, "too large" in refused.stderr) == (2, True)
+
+
+def test_a_message_has_the_plans_name_that_status_knows(start: Start, project: Path):
+    assert start("lr=0.1", "hydra.launcher.notify='cmd:cp /dev/stdin message.txt'").returncode == 0
+    (plan,) = (project / "runs" / "sweeps").glob("*/plan.json")
+    assert (project / "message.txt").read_text().startswith(f"{plan.parent.name}: ")
 
 
 def test_data_that_is_missing_is_a_warning_of_the_plan_and_an_error_of_the_launch(start: Start, project: Path):

@@ -18,7 +18,21 @@ def check_cell(config: Any) -> CellFacts:
 
 def _check_runs(runs: Path) -> None:
     place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        what = "cannot be written to" if place.is_dir() else "is not a folder"
+    if what := _why_not(place):
         key = "runs" if app.has_named_itself() else "hydra.sweeper.runs"
         raise ConfigError(f"{key}={runs}: {place} {what}; name a folder that records can be written to")
+
+
+def _why_not(place: Path) -> str:
+    """Return why nothing can be written below a path that is there, "" if it can."""
+    if not place.is_dir():
+        return "is not a folder"
+    # The system's own folders hold no files of others, whatever root is told of them.
+    if not os.access(place, os.W_OK) or {*_NO_FILES} & {place, *place.parents}:
+        return "cannot be written to"
+    disk = os.statvfs(place)
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return "is on a full disk" if disk.f_blocks and not free else ""
+
+
+_NO_FILES = (Path("/proc"), Path("/sys"))

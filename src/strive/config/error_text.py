@@ -10,7 +10,13 @@ from typing import Any
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    UnsupportedInterpolationType,
+)
 
 from strive import app
 from strive.command_line import command
@@ -47,6 +53,8 @@ def complaint(error: BaseException) -> str | None:
         # The search path for YAML files does not help a user who mistyped an option.
         text = str(error).partition("Config search path")[0].strip()
         return text + (f"\n{cause}" if cause and str(cause) not in text else "")
+    if isinstance(cause, InterpolationResolutionError | UnsupportedInterpolationType):
+        return f"{key} has no value: {unresolved(cause)}"
     field = app.in_use().meaning_of(key)
     if field is None and key.startswith("hydra.") and not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return f"{key}: {str(cause).splitlines()[0]}"
@@ -60,6 +68,20 @@ def complaint(error: BaseException) -> str | None:
         return f"{key} is one value, so there is no key {typed}\n  {key} is: {_legal(field)}"
     got = str(cause).splitlines()[0]
     return f"{key}: {got}\n  {key} is: {_legal(field)}"
+
+
+def unresolved(error: BaseException) -> str:
+    """Return why an interpolation has no value, in words, with the variable, resolver or key that it asks for."""
+    text = str(error)
+    if found := re.search(r"Environment variable '([^']*)' not found", text):
+        return f"the environment variable {found[1]} is not set"
+    if found := re.search(r"Unsupported interpolation type (\S+)", text):
+        return f"there is no resolver {found[1]} before the app's function begins"
+    if found := re.search(r"Interpolation key '([^']*)' not found", text):
+        return f"it is taken from {found[1]}, and there is no such key"
+    if found := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"it is taken from {found[1]}, which is ???"
+    return (text or type(error).__name__).splitlines()[0]
 
 
 def unreadable(override: str, reason: str) -> str:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from strive.code.hash import Code
 from strive.code.imported import files_now
 from strive.config import identity
 from strive.config.platform_keys import is_need
+from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import logistics_now
 from strive.hydra_app.logistics import matches
@@ -107,7 +109,9 @@ class HydraApp(App):
         return HydraCell(science=science, logistics=logistics, reasons={}, settings=self._options.settings, name="")
 
     def checked(self, config: HydraCell) -> HydraCell:
-        """Return the cell, unless hydra.sweeper.check raises for it."""
+        """Return the cell; raise ConfigError for a key without a value, and where hydra.sweeper.check raises."""
+        if config.unresolved:
+            raise ConfigError("\n".join(starmap(_no_value, config.unresolved.items())))
         if self._options.check is not None:
             assert config.composed is not None
             self._options.check_config(without_hydra(config.composed()))
@@ -210,6 +214,13 @@ class HydraApp(App):
         from strive.hydra_app.trainer import FunctionTrainer
 
         return FunctionTrainer(self.function, self.loader, self.program, self.ranks)
+
+
+def _no_value(key: str, why: str) -> str:
+    return (
+        f"{key} has no value: {why}. Give it one ({key}=VALUE), or declare that it decides no number:"
+        f" hydra.sweeper.logistics=[{key}]"
+    )
 
 
 APP = HydraApp()

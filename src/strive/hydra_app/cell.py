@@ -1,6 +1,9 @@
 """One cell of a foreign app: what decides its numbers, what does not, and how it is frozen."""
 
 import importlib
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -52,6 +55,7 @@ class HydraCell:
     reasons: Mapping[str, str]  # {logistics key: why it is}
     settings: Settings
     name: str  # of the app: hydra.job.name
+    unresolved: Mapping[str, str] = field(default_factory=dict)  # {science key: why it has no value here}
     composed: Callable[[], DictConfig] | None = None  # returns the whole config, with its hydra node
     freeze: Callable[[], dict[str, str]] | None = None  # returns it as `frozen.frozen_cell` does
     frozen: Mapping[str, str] = field(default_factory=dict)  # in a worker: what that was when it was frozen
@@ -98,6 +102,7 @@ def cell_of(found: Parts, options: Options, *, name: str) -> HydraCell:
         reasons=found.reasons | dict.fromkeys(absent, "declared: its absence meant this"),
         settings=options.settings,
         name=name,
+        unresolved=found.unresolved,
     )
 
 
@@ -107,7 +112,7 @@ def _check(name: str) -> Callable[[DictConfig], object] | None:
         return None
     module, _, function = name.partition(":")
     try:
-        found: Any = getattr(importlib.import_module(module), function)
+        found: Any = getattr(_imported(module), function)
     except Exception as error:  # the user's own module
         raise ConfigError(
             f"hydra.sweeper.check={name}: {type(error).__name__}: {error}; legal is package.module:function, found from"
@@ -116,3 +121,13 @@ def _check(name: str) -> Callable[[DictConfig], object] | None:
     if not callable(found):
         raise ConfigError(f"hydra.sweeper.check={name} is the {type(found).__name__} {found!r}, and no function")
     return cast(Callable[[DictConfig], object], found)
+
+
+def _imported(name: str) -> Any:
+    """Return a module by its name; the program itself if that is meant, which would run again otherwise."""
+    main = sys.modules["__main__"]
+    spec = importlib.util.find_spec(name) if name not in sys.modules else None
+    file = getattr(main, "__file__", None)
+    if spec is not None and spec.origin and file and os.path.exists(file) and os.path.samefile(spec.origin, file):
+        return main
+    return importlib.import_module(name)

@@ -62,7 +62,7 @@ class HydraComposer(Composer):
         super().__init__(loader, master)
         self._options = options
         self._base = lru_cache(maxsize=None)(self._compose_base)
-        self._values: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._values: dict[tuple[int, str], tuple[str, Leaf]] = {}
         self._added: dict[tuple[object, ...], str] = {}  # {others and new key: the override whose value the base has}
         self._groups = lru_cache(maxsize=None)(lambda key: is_group(loader, key))
 
@@ -188,7 +188,7 @@ class HydraComposer(Composer):
         values = dict(self._value(base, text) for text in plain)
         if not values:
             return divided(base.leaves, self._options.logistics)
-        found = base.leaves | {key: Leaf(value) for key, value in values.items()}
+        found = base.leaves | values
         origins = dict.fromkeys(origin for key in values for origin in base.dependants(key) if origin not in values)
         if origins:
             found = {key: leaf for key, leaf in found.items() if not (leaf.trace and leaf.trace.origin in origins)}
@@ -197,13 +197,13 @@ class HydraComposer(Composer):
                     found |= leaf_of(origin, node_of(config, origin))
         return divided(found, self._options.logistics)
 
-    def _value(self, base: Base, text: str) -> tuple[str, Any]:
-        """Return (key, value as JSON has it) with the value converted to the type of its node."""
+    def _value(self, base: Base, text: str) -> tuple[str, Leaf]:
+        """Return (key, leaf) with the value converted to the type of its node."""
         if (id(base), text) not in self._values:
             override = self._parsed(text)
             key = override.key_or_group
             with self._with_nodes(base, [text]) as config:
-                self._values[id(base), text] = key, leaf_of(key, node_of(config, key))[key].value
+                self._values[id(base), text] = key, leaf_of(key, node_of(config, key))[key]
         return self._values[id(base), text]
 
     @contextmanager

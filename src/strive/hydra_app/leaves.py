@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, Node
 from omegaconf.base import Container
 from omegaconf.errors import OmegaConfBaseException
 
+from strive.config.error_text import unresolved
 from strive.config.json_value import json_scalar
 from strive.hydra_internals import reads_config
 
@@ -55,6 +56,7 @@ class Leaf:
 
     value: Any
     trace: Trace | None = None  # None: it is no interpolation
+    problem: str = ""  # why it has no value here; then `value` is its text
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -129,8 +131,8 @@ def _below(key: str, node: Node, stack: list[Trace], trace: Trace | None) -> Ite
         stack.append(own)
         try:
             target = node._dereference_node()
-        except Exception:  # a resolver is the user's own code, and may not be registered yet
-            yield key, Leaf(str(node._value()), own)
+        except Exception as error:  # a resolver is the user's own code, and may not be registered yet
+            yield key, Leaf(str(node._value()), own, unresolved(error))
             return
         finally:
             stack.pop()
@@ -148,7 +150,13 @@ def _below(key: str, node: Node, stack: list[Trace], trace: Trace | None) -> Ite
     if isinstance(node, ListConfig) and not (node._is_none() or node._is_missing()):
         yield from _list_leaves(key, node, stack, trace)
         return
-    yield key, Leaf(json_value(node._value()), trace)
+    value = node._value()
+    if node._is_missing():
+        yield key, Leaf("???", trace, "it is ???, which a value must replace")
+    elif isinstance(value, (set, frozenset)):
+        yield key, Leaf(str(sorted(map(repr, value))), trace, f"it is the set {value!r}, and a config has lists")
+    else:
+        yield key, Leaf(json_value(value), trace)
 
 
 def _list_leaves(key: str, node: ListConfig, stack: list[Trace], trace: Trace | None) -> Iterator[tuple[str, Leaf]]:
@@ -164,10 +172,11 @@ def _list_leaves(key: str, node: ListConfig, stack: list[Trace], trace: Trace | 
             yield from part.items()
         return
     keys = {key for part in parts for leaf in part.values() if leaf.trace for key in leaf.trace.keys}
+    problem = next((leaf.problem for part in parts for leaf in part.values() if leaf.problem), "")
     own = trace
     if keys - (trace.keys if trace else set()):
         own = Trace(trace.origin if trace else key, dict(trace.calls) if trace else {}, keys)
-    yield key, Leaf([_value_of(f"{key}[{number}]", part) for number, part in enumerate(parts)], own)
+    yield key, Leaf([_value_of(f"{key}[{number}]", part) for number, part in enumerate(parts)], own, problem)
 
 
 def _value_of(key: str, part: Mapping[str, Leaf]) -> Any:

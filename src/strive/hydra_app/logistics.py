@@ -8,7 +8,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -28,6 +28,7 @@ class Parts:
     science: dict[str, Any]
     logistics: dict[str, Any]
     reasons: dict[str, str]  # {logistics key: why it is}
+    unresolved: dict[str, str] = field(default_factory=dict)  # {science key: why it has no value}
 
 
 def divided(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> Parts:
@@ -46,6 +47,8 @@ def divided(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> Parts:
             )
         else:
             found.science[key] = leaf.value
+            if leaf.problem:
+                found.unresolved[key] = leaf.problem
     return found
 
 
