@@ -35,3 +35,15 @@ def test_a_proposed_override_stands_in_place_of_the_launchs_own(typed: list[str]
     assert launch_command(started, RUNS, more) == ["python", "-m", "app.train", *words]
     study = msgspec.structs.replace(PLAN, program=["src/run.py"], changes=typed[1:])
     assert launch_command(study, RUNS, more) == ["python", "src/run.py", *words]
+
+
+@pytest.mark.parametrize("typed", [["-m", "lr=1,2"], ["-m", "lr=1,2", "hydra.sweeper.runs=old"]])
+def test_a_copy_of_the_records_is_named_in_the_command_and_the_folder_of_the_launch_is_not(
+    tmp_path, monkeypatch, typed
+):
+    monkeypatch.chdir(tmp_path)
+    started = msgspec.structs.replace(PLAN, start={"module": "app.train", "argv": ["train.py", *typed]})
+    assert launch_command(started, Path("copy"))[-1] == "hydra.sweeper.runs=copy"
+    assert "hydra.sweeper.runs=old" not in launch_command(started, Path("copy"))
+    usual = Path("old") if len(typed) == 3 else RUNS
+    assert launch_command(started, tmp_path / usual) == ["python", "-m", "app.train", *typed]

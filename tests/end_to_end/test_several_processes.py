@@ -272,7 +272,7 @@ def test_without_m_nobody_starts_ranks_for_a_program(project: Project):
 def test_keys_that_make_no_sense_together_are_refused(project: Project):
     for more, message in (
         ("hydra.launcher.fresh_process=false", "leave hydra.launcher.fresh_process=false out"),
-        ("hydra.launcher.gpus_per_cell=2", "PyTorch sees 0 GPUs"),
+        ("hydra.launcher.gpus_per_cell=2", "a cell has 2 GPUs (hydra.launcher.gpus_per_cell"),
     ):
         launch = project.start(TWO, more)
         said, _ = launch.communicate(timeout=60)

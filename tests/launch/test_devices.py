@@ -57,7 +57,7 @@ def test_a_gpu_has_a_process_for_each_cell_of_any_other_app(monkeypatch: pytest.
 def test_a_cell_may_have_several_gpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0,2,5")
     assert [slot.gpus for slot in shared_out(gpus_per_cell=2)] == ["3,1", "0,2"]
-    with pytest.raises(ConfigError, match=r"6 GPUs .* 5 GPUs here"):
+    with pytest.raises(ConfigError, match=r"6 GPUs .* 5 GPUs"):
         shared_out(gpus_per_cell=6)
     with pytest.raises(ConfigError, match=r"cells_per_gpu=2 is for cells with one GPU"):
         shared_out(gpus_per_cell=2, cells_per_gpu=2)
@@ -71,7 +71,7 @@ def test_the_processes_of_a_cell_share_what_it_has(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0,2")
     assert shared_out(processes_per_cell=2) == [Slot("3,1", 2), Slot("0,2", 2)], "a GPU for each, both see both"
     assert shared_out(processes_per_cell=2, gpus_per_cell=1, cpus_per_cell=2)[0] == Slot("3", 1)
-    with pytest.raises(ConfigError, match=r"a cell has 5 GPUs .* 4 GPUs here"):
+    with pytest.raises(ConfigError, match=r"a cell has 5 GPUs .* 4 GPUs"):
         shared_out(processes_per_cell=5)
 
 
@@ -138,3 +138,22 @@ def test_a_torch_without_cuda_has_no_gpus(monkeypatch: pytest.MonkeyPatch):
 def test_a_machine_without_nvidia_smi_has_no_gpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
     assert visible_gpus({}) == []
+
+
+def test_who_has_counted_the_gpus_is_said_and_pytorch_only_where_it_is_there(monkeypatch: pytest.MonkeyPatch):
+    for named, listed, torch, text in (
+        ("", None, False, "CUDA_VISIBLE_DEVICES='' names 0 GPUs"),
+        ("0", None, False, "CUDA_VISIBLE_DEVICES='0' names 1 GPU"),
+        (None, [], False, "nvidia-smi lists 0 GPUs"),
+        (None, ["GPU-a"], False, "nvidia-smi lists 1 GPU "),
+        (None, ["GPU-a"], True, "PyTorch"),
+    ):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if named is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        monkeypatch.setattr(module, "_installed_gpus", lambda listed=listed: listed)
+        monkeypatch.setattr(module, "_torch_without_gpus", lambda torch=torch: torch)
+        with pytest.raises(ConfigError) as caught:
+            shared_out(gpus_per_cell=2)
+        assert text in str(caught.value)
+        assert ("PyTorch" in str(caught.value)) is torch

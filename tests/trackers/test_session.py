@@ -120,3 +120,17 @@ def test_the_clients_own_switch_is_heeded(tmp_path: Path, monkeypatch: pytest.Mo
         pass
     assert len(lines) == (mode != "disabled")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_why_w_and_b_is_not_used_is_said_by_the_first_launch_into_a_folder_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "sweeps").mkdir()
+    lines: list[str] = []
+    for mode in ("offline", "offline", "dryrun", "dryrun", "offline"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        with UploadSession(tmp_path, Tracker.auto, log=tmp_path / "log", say=lines.append):
+            pass
+    assert [line.split(";")[0] for line in lines] == [
+        f"W&B: WANDB_MODE={mode}" for mode in ("offline", "dryrun", "offline")
+    ]

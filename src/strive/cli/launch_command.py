@@ -12,6 +12,7 @@ from strive.sweeps.plan import StoredPlan
 
 _SWEEP = "hydra.sweeper.sweep"
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)  # Hydra takes it without quotes
+_RUNS = "hydra.sweeper.runs"
 
 
 def launch_command(plan: StoredPlan, runs: Path, *more: str, changes: bool = True) -> list[str]:
@@ -22,7 +23,10 @@ def launch_command(plan: StoredPlan, runs: Path, *more: str, changes: bool = Tru
     """
     if start := plan.start:
         program = ["-m", start["module"]] if start["module"] else [os.path.relpath(start["file"])]
-        return ["python", *program, *_with(start["argv"][1:], more)]
+        words = start["argv"][1:]
+        typed = [text.partition("=")[2] for text in words if text.startswith(f"{_RUNS}=")]
+        there = Path(typed[-1] if typed else RUNS).resolve() == runs.resolve()
+        return ["python", *program, *_with(words, [*more, *([] if there else [_of_path(_RUNS, str(runs))])])]
     return [
         *("python", *(plan.program or ["PROGRAM"]), "-m"),
         *_file(plan),
@@ -34,9 +38,12 @@ def launch_command(plan: StoredPlan, runs: Path, *more: str, changes: bool = Tru
 def _file(plan: StoredPlan) -> list[str]:
     """Return the override that names the sweep file; none for a plan without one."""
     if plan.path:
-        path = file_text(plan)
-        return [f"{_SWEEP}={path}" if _PLAIN.fullmatch(path) else override(_SWEEP, path)]
+        return [_of_path(_SWEEP, file_text(plan))]
     return [f"sweeps={plan.file}"] if plan.file else []
+
+
+def _of_path(key: str, path: str) -> str:
+    return f"{key}={path}" if _PLAIN.fullmatch(path) else override(key, path)
 
 
 def _with(words: Sequence[str], more: Sequence[str]) -> list[str]:

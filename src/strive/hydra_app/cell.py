@@ -112,12 +112,14 @@ def _check(name: str) -> Callable[[DictConfig], object] | None:
         return None
     module, _, function = name.partition(":")
     try:
-        found: Any = getattr(_imported(module), function)
+        place = _imported(module)
     except Exception as error:  # the user's own module
         raise ConfigError(
             f"hydra.sweeper.check={name}: {type(error).__name__}: {error}; legal is package.module:function, found from"
             " the app's folder"
         ) from error
+    if (found := getattr(place, function, None)) is None:
+        raise ConfigError(f"hydra.sweeper.check={name}: {module} has no function {function}")
     if not callable(found):
         raise ConfigError(f"hydra.sweeper.check={name} is the {type(found).__name__} {found!r}, and no function")
     return cast(Callable[[DictConfig], object], found)

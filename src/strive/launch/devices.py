@@ -76,10 +76,19 @@ def _groups(gpus: list[str], options: CellOptions) -> list[str]:
     size = options.num_gpus
     if len(gpus) < size and (gpus or (options.gpus_per_cell or 1) > 1):
         raise ConfigError(
-            f"a cell has {size} GPUs (hydra.launcher.gpus_per_cell, or else processes_per_cell), but PyTorch sees"
-            f" {counted(len(gpus), 'GPU')} here"
+            f"a cell has {size} GPUs (hydra.launcher.gpus_per_cell, or else processes_per_cell), but"
+            f" {_source(len(gpus))}"
         )
     return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
+
+
+def _source(number: int) -> str:
+    """Return in words what says how many GPUs there are here."""
+    if _torch_without_gpus():
+        return "the installed PyTorch is built without GPUs"
+    if (names := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return f"CUDA_VISIBLE_DEVICES={names!r} names {counted(number, 'GPU')}"
+    return f"nvidia-smi lists {counted(number, 'GPU')} here"
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:

@@ -31,7 +31,7 @@ from strive.multirun.run_sweep import Launcher, SweepRun
 from strive.multirun.until_decided import UntilDecided
 from strive.options import CellOptions, SlurmOptions, SweeperOptions
 from strive.slurm.jobs import live_cells
-from strive.sweeps.plan import Retrain
+from strive.sweeps.plan import Retrain, plan_name
 from strive.sweeps.planner import Planner
 from strive.sweeps.sweep_file import Sweep, parse_sweep
 
@@ -104,11 +104,20 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
     if name and options.sweep:
         raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
     found = read(name or options.sweep) if name or options.sweep else None
-    title = found.name if found else "multirun"
+    title = _title(rest, found)
     with nullcontext() if options.dry_run else notified_of_errors(title):
         ended = (UntilDecided(run) if options.until else run).run(rest, found)
     if ended:
         notify(f"{title}: ended, each cell has its result")
+
+
+def _title(arguments: Sequence[str], found: Sweep | None) -> str:
+    """Return the plan's name, by which `strive status` knows it; the sweep's where overrides cannot be read."""
+    name = found.name if found else ""
+    try:
+        return plan_name(arguments, name)
+    except Exception:  # the plan says what is wrong
+        return name or "multirun"
 
 
 def use_foreign(sweeper: Sweeper) -> None:

@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,7 @@ _TOTAL_SECONDS = 60.0  # at the end, in all; what is left then is for `strive sy
 _LEAVE_SECONDS = 8.0  # the same after a signal: SLURM kills half a minute after it
 _LATER = "strive sync"
 _STAY = f"epochs stay in the cells' folders, and {_LATER} uploads them"
+_SAID = "sweeps/wandb.txt"  # in the runs folder: why W&B was not used when that was said last
 _STARTS = 3  # of the process, should it end by itself
 _WANDB, _FILES = (Tracker.auto, Tracker.wandb), (Tracker.csv, Tracker.tensorboard)
 _WHOLE = (UploadEventKind.uploaded, UploadEventKind.done)
@@ -70,7 +71,7 @@ class UploadSession:
         if reason := missing():
             self._refuse(reason)
             if self.kind is Tracker.auto and os.environ.get("WANDB_MODE") != "disabled":
-                self._say(f"W&B: {reason}; {_STAY}")
+                self._say_news(f"W&B: {reason}; {_STAY}")
         elif self.kind is not Tracker.none:
             self._start()
         return self
@@ -137,7 +138,19 @@ class UploadSession:
         if event.kind is UploadEventKind.shown:
             self._pages += 1
         if text := event_text(event, first=self._pages == 1, lone=len(self._shown) == 1 and not self._plans):
-            self._say(text)
+            (self._say_news if event.kind is UploadEventKind.offline else self._say)(text)
+
+    def _say_news(self, text: str) -> None:
+        """Say why W&B is not used, unless the last launch into this folder has said the same."""
+        path = self._runs / _SAID
+        try:
+            if path.read_text(encoding="utf-8") == text:
+                return
+        except (OSError, UnicodeDecodeError):
+            pass
+        self._say(text)
+        with suppress(OSError):  # then it is said again, as it is for a single cell, whose folder has no sweeps
+            path.write_text(text, encoding="utf-8")
 
     def _wait(self, process: DaemonProcess) -> None:
         self._leaving, asked_before = not process.has_ended, signals.requested()
@@ -150,9 +163,11 @@ class UploadSession:
                 return
             if signals.requested() != asked_before:
                 raise KeyboardInterrupt  # the signal was for this wait
-            if seconds > 1 and not announced:
+            # Before its first page it may find out that there is no key, and then it has nothing to send.
+            if seconds > (1 if self._pages else 3) and not announced:
                 announced = True
-                self._say(f"W&B: sending what is left (Ctrl-C leaves that to {_LATER})")
+                what = "sending what is left" if self._pages else "waiting for its first answer"
+                self._say(f"W&B: {what} (Ctrl-C leaves that to {_LATER})")
             time.sleep(0.02)
 
 
