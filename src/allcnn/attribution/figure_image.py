@@ -30,7 +30,8 @@ _LABEL_WIDTH = 300
 def draw(figure: FigureContent, folder: Path, about: Mapping[str, Any] | None = None) -> list[Path]:
     """Write the figure's NAME.png, NAME.pdf, NAME.csv (its numbers) and NAME.json (its words); return their paths.
 
-    about: further entries of the JSON file, such as the cell and the command line. The same figure gives the same
+    about: further entries of the JSON file, such as the cell and the command line; the cell is in each line of numbers,
+    too. Below the pictures stand two lines of the caption, the JSON file has all of it. The same figure gives the same
     bytes, as far as matplotlib is the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,8 @@ def draw(figure: FigureContent, folder: Path, about: Mapping[str, Any] | None = 
         page = _page(figure)
         pictures = [_saved(page, form, figure.title) for form in ("png", "pdf")]
     text = json.dumps(_finite(words), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = [*pictures, _table(figure.numbers), text.encode(errors="backslashreplace")]
+    cell = {"cell": about["cell"]} if about and "cell" in about else {}
+    contents = [*pictures, _table([{**row, **cell} for row in figure.numbers]), text.encode(errors="backslashreplace")]
     for path, content in zip(paths, contents, strict=True):
         write_whole(path, content, durable=False)
     return paths
@@ -124,8 +126,18 @@ def _page(figure: FigureContent) -> Page:
     if figure.table:
         layout.table(figure.table)
         layout.y += _MARGIN
-    layout.paragraph(_MARGIN, figure.caption, layout.text)
+    layout.paragraph(_MARGIN, _beginning(figure.caption, layout.width - 2 * _MARGIN, layout.text), layout.text)
     return _drawn(math.ceil(layout.width), math.ceil(layout.y + _MARGIN), layout.pictures, layout.texts)
+
+
+def _beginning(caption: str, width: float, points: float) -> str:
+    """Return the first sentences of a caption, as many as two lines hold, but at least one."""
+    first, *rest = re.split(r"(?<=[.?!]) (?=[A-Z0-9])", caption.replace("\n", " "))
+    for sentence in rest:
+        if len(wrapped(longer := f"{first} {sentence}", width, points)) > 2:
+            break
+        first = longer
+    return first
 
 
 class _PageLayout:

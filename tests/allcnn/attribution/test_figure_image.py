@@ -13,7 +13,7 @@ from PIL import Image
 
 from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figure_image import _columns, draw
-from strive.figures.text_layout import drawable, line_height, text_width, wrapped
+from strive.figures.text_layout import SMALL, drawable, line_height, text_width, wrapped
 
 RANDOM = np.random.default_rng(0)
 
@@ -86,6 +86,23 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path):
     assert b"CreationDate" not in first[1].read_bytes()
 
 
+def test_the_page_shows_whole_sentences_of_the_caption_in_two_lines_and_the_file_has_all_of_it(tmp_path: Path):
+    sentence = "Each row is a channel of conv6, its unit taken before any ReLU, and the largest come first."
+    row = FigureRow("a", tuple(Tile(noise(19)) for _ in range(10)))
+    pages = []
+    for number, caption in enumerate([sentence, f"{sentence} {sentence}", " ".join([sentence] * 9)]):
+        paths = draw(figure(row, columns=("",) * 10, caption=caption), tmp_path / str(number))
+        assert json.loads(paths[3].read_text())["caption"] == caption
+        pages.append(pixels(paths[0]))
+    one, two, nine = map(len, pages)
+    assert one < two == nine
+
+
+def test_each_line_of_numbers_says_its_cell_and_the_caption_does_not(tmp_path: Path):
+    paths = draw(figure(numbers=({"unit": 3}, {"unit": 4})), tmp_path, {"cell": "all_cnn_c-x"})
+    assert [line["cell"] for line in csv.DictReader(io.StringIO(paths[2].read_text()))] == ["all_cnn_c-x"] * 2
+
+
 def test_numbers_and_words_are_beside_the_picture(tmp_path: Path):
     numbers = ({"unit": 3, "value": 0.1}, {"unit": 4, "value": 1e-17})
     paths = draw(figure(numbers=numbers, facts={"share": float("nan")}), tmp_path, {"cell": "all_cnn_c-x"})
@@ -148,7 +165,7 @@ def test_a_table_stands_below_the_pictures_line_by_line(tmp_path: Path):
     without = pixels(draw(plain, tmp_path / "without")[0])
     page = pixels(draw(dataclasses.replace(plain, table=table), tmp_path / "with")[0])
     more = len(page) - len(without)
-    assert more == pytest.approx(3 * line_height(6.5) + 24, abs=2)
+    assert more == pytest.approx(3 * line_height(SMALL) + 24, abs=2)
     # What stands above is as before, and in the new lines there is ink on white.
     above = len(without) // 2
     assert np.array_equal(page[:above], without[:above])

@@ -22,9 +22,8 @@ def source(cell: TrainedCell) -> str:
     """Return the sentence of a caption that names the net and its test error."""
     config, error = cell.config, cell.test_error
     width = "" if config.model.width == 1 else f" at width {config.model.width:g}"
-    trained = f", test error {100 * error:.2f}%" if error is not None else ""
-    kind = "cell" if error is not None else "weights"
-    return f"Net: {config.model.name}{width} on {config.data.name}{trained} ({kind} {cell.name})."
+    trained = f", test error {100 * error:.2f}%" if error is not None else f" (weights {cell.name})"
+    return f"Net: {config.model.name}{width} on {config.data.name}{trained}."
 
 
 def adaptation(cell: TrainedCell) -> str:
@@ -38,8 +37,11 @@ def adaptation(cell: TrainedCell) -> str:
 
 
 def caption(cell: TrainedCell, sentences: Sequence[str]) -> str:
-    """Return a figure's caption: its own sentences, "" for one that does not apply, then the net and its data."""
-    return " ".join(filter(None, (*sentences, source(cell), adaptation(cell))))
+    """Return a figure's caption: the net and its data, then the figure's own sentences, "" for one that does not apply.
+
+    What it is about comes first: a page shows as many whole sentences as two lines hold.
+    """
+    return " ".join(filter(None, (source(cell), *sentences, adaptation(cell))))
 
 
 def map_space(cell: TrainedCell) -> str:
