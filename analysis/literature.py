@@ -15,7 +15,11 @@ _SAID = ("data.name", "optimizer.lr")
 _NONE = Entry(text="-")
 _COLUMNS = (
     Column(title="method", numeric=False),
-    Column(title="error, %", help="on the test images; ours is the mean over seeds"),
+    Column(
+        title="error, %",
+        help="on the test images, of ImageNet the validation images; ours is the mean over seeds; no row is tested"
+        " against another, so a smaller error is not shown to be better",
+    ),
     Column(title="sd", help="sample standard deviation over seeds (n - 1)"),
     Column(title="n", help="seeds; the paper and the methods it compares with give one number each"),
     Column(title="parameters"),

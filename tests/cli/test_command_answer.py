@@ -58,7 +58,7 @@ def test_the_exit_code_says_whether_the_question_is_decided(
     assert answered(capsys, code=code)["state"] == state
     assert main(["answer", "golden"]) == code
     assert capsys.readouterr().out.startswith(
-        "golden: Which part?\nAgainst all, where a loss of up to 0.5 points counts as none: "
+        "golden: Which part?\nAgainst 'all', where a loss of up to 0.5 points counts as none: "
     )
 
 
@@ -88,6 +88,33 @@ def test_a_hole_is_null_with_its_reason_and_the_launch_that_fills_it(capsys: pyt
     assert line["why_not"] == "2 of 3 done, 1 missing"
     assert found["next"]["command"][-1] == "sweeps=golden"
     assert "NaN" not in json.dumps(found)
+
+
+def test_no_launch_is_proposed_for_a_cell_that_diverged_and_it_is_not_taken_for_other_code(
+    capsys: pytest.CaptureFixture[str],
+):
+    sweep = Golden(Path("runs"), text=FILE.replace("FIRST", "0").replace("LAST", "3"), question="Which part?")
+    for arm, values in ALL_SHOWN.items():
+        for seed, error in enumerate(values):
+            diverged = {"status": "diverged"} if (arm, seed) == ("more", 2) else {}
+            sweep.cell({"optimizer.lr": RATES[arm], "seed": seed}, None if diverged else error, arm=arm, **diverged)
+    sweep.write()
+    step = answered(capsys, code=1)["next"]
+    assert step["command"] is None
+    assert step["why"].startswith("diverged cells")
+    assert main(["answer", "golden"]) == 1
+    assert "no launch decides it: " in capsys.readouterr().out
+
+
+def test_the_lines_say_what_their_interval_and_p_are_corrected_for(capsys: pytest.CaptureFixture[str]):
+    written(ALL_SHOWN)
+    main(["answer", "golden"])
+    alone = capsys.readouterr().out
+    main(["answer", "golden", "--over-ledger"])
+    over = capsys.readouterr().out
+    assert "95% interval for all lines at once" in alone
+    assert "a verdict at 0.025 or less" in alone
+    assert "95% interval for all comparisons in the ledger at once" in over
 
 
 def test_without_a_baseline_the_best_is_the_answer(capsys: pytest.CaptureFixture[str]):

@@ -82,7 +82,7 @@ def test_a_webhook_gets_the_first_failure_and_the_end_and_nothing_else_has_its_u
     assert done.returncode == 1, done.stderr
     failure, end = webhook.texts
     assert "two is too much" in failure
-    assert "1 of 3 cells have no result" in end
+    assert "1 of 3 cells has no result" in end
     assert SECRET not in done.stdout + done.stderr
     assert holding(project, SECRET) == []
 

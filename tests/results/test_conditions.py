@@ -227,7 +227,7 @@ def test_seeds_that_one_side_lacks_are_not_paired_with_others(sweep: Golden):
     add(sweep, "base", [10.0, 11.0])
     for seed in (1, 2):
         sweep.cell({"model.variant": "strided", "seed": seed}, 12.0)
-    assert conditions_of(sweep)["variant Strided"].no_difference == "unpaired: 2 of the seed on one side alone"
+    assert conditions_of(sweep)["variant Strided"].no_difference == "unpaired: 2 values of seed on one side alone"
 
 
 def test_conditions_come_row_by_row_nets_as_in_the_paper_and_numbers_as_in_the_sweep_file(sweep: Golden):

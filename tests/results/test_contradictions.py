@@ -222,7 +222,7 @@ def test_a_number_without_predictions_is_marked_as_not_checked(sweep: tuple[Path
     (cells["base", 0] / "predictions.npz").unlink()
     main(["golden"])
     text = " ".join(Path("tables/golden.md").read_text().split())
-    assert "Not checked: the test errors of 1 of 6 cells, without predictions.npz beside their records." in text
+    assert "Not checked: the test errors of 1 of 6 cells, as predictions.npz is not beside its record." in text
     lines = Path("tables/golden.cells.csv").read_text().splitlines()
     assert [",test_error," in line for line in lines[1:]] == [cells["base", 0].name in line for line in lines[1:]]
     assert [line.rsplit(",", 1)[1] for line in Path("tables/golden.csv").read_text().splitlines()] == [
@@ -260,9 +260,9 @@ def test_nets_that_never_left_chance_are_named_and_a_mean_that_contains_them_say
     assert "| 91.00, 3 of 3 dead |" in text
     assert "| 36.33, 1 of 3 dead |" in text
     assert (
-        "variant base: 3 of 3 nets never left chance, their test error is not below the 88.00% of always naming the"
-        " largest class." in text
+        "variant base: 3 of 3 nets ended no better than chance, with a test error not below the 88.00% of always naming"
+        " the largest class." in text
     )
-    assert "variant Strided: 1 of 3 nets never left chance" in text
+    assert "variant Strided: 1 of 3 nets ended no better than chance" in text
     tidy = [line.split(",") for line in Path("tables/golden.csv").read_text().splitlines()]
     assert [row[tidy[0].index("dead")] for row in tidy[1:]] == ["3", "1"]

@@ -101,12 +101,23 @@ def test_the_only_metric_is_the_one_to_show(sweep: Foreign):
     assert row(markdown(made), "all cells")[1:4] == ["2", "1.375", "0.177"]
 
 
+def test_the_best_on_one_data_set_is_not_called_better_than_what_saw_another(sweep: Foreign):
+    for size, shift in ((10, 0.0), (20, 5.0)):
+        for heads in (2, 4):
+            for seed, spread in enumerate((0.0, 0.11, 0.2)):
+                loss = heads + shift + spread * (1 + heads / 50)
+                sweep.cell({"data.size": size, "heads": heads, "seed": seed}, {"val_loss": loss})
+    assert summary(sweep).answer.endswith("shown to be better than every other with the same data.")
+
+
 def test_a_returned_number_is_shown_without_a_judgement(sweep: Foreign):
     for heads in (2, 4):
         for seed in (0, 1):
             sweep.cell({"heads": heads, "seed": seed}, {"objective": heads + seed / 10})
     made = summary(sweep)
-    assert made.answer == ("heads 2 has the smallest objective 2.050; nobody says whether smaller or larger is better.")
+    assert made.answer == (
+        "heads 2 has the smallest mean objective, 2.050; nobody says whether smaller or larger is better."
+    )
     assert not any(condition.best for condition in made.conditions)
 
 
@@ -248,7 +259,7 @@ def test_failures_divergence_and_costs_are_told_without_metrics(sweep: Foreign):
 def test_a_sweep_of_which_nothing_was_trained_has_a_table_of_holes(sweep: Foreign):
     sweep.cell({"heads": 2, "seed": 0})
     made = summary(sweep)
-    assert made.answer == "Nothing is known yet: none of 1 cell is done."
+    assert made.answer == "Nothing is known yet: its 1 cell is not done."
     assert made.layout.value.name == "objective"
 
 

@@ -51,7 +51,7 @@ def test_a_value_of_which_one_seed_diverged_is_never_selected():
 def test_nothing_is_selected_while_a_cell_has_no_result(status: str):
     found = select(cells((0.1, "done", 0.1), (0.05, status, None)), KEY, BY_VAL)
     assert found.value is None
-    assert found.why == "optimizer.lr not selected, 1 of 2 cells have no result"
+    assert found.why == "optimizer.lr not selected, 1 of 2 cells has no result"
 
 
 def test_nothing_is_selected_by_a_validation_error_that_nobody_measured():

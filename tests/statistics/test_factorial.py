@@ -396,7 +396,7 @@ def test_a_missing_combination_is_named() -> None:
 
 def test_unequal_numbers_of_cells_are_named() -> None:
     assert refusal(small().iloc[:-1], ["a", "b"]) == (
-        "unbalanced: a=1, b=1 has 1 cells, a=0, b=0 has 2; effects need equally many"
+        "unbalanced: a=1, b=1 has 1 cell, a=0, b=0 has 2; effects need equally many"
     )
 
 

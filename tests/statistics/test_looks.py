@@ -241,7 +241,7 @@ def test_equal_differences_never_give_a_verdict(value: float, h: float) -> None:
     found = one(DESIGN, [value] * 5, h=h)
     assert (found.verdict, found.look, found.next_look) == (Verdict.undecided, 0, 1)
     assert (found.p_no_loss, found.p_loss, found.own, found.simultaneous) == (None, None, None, None)
-    assert found.reason.startswith("silent: the sd of the differences, 0, is below")
+    assert found.reason.startswith("silent: the sd of the differences, 0, is")
     last = one(DESIGN, [value] * 20, h=h)
     assert (last.verdict, last.look, last.next_look) == (Verdict.undecided, 3, None)
 
@@ -253,7 +253,9 @@ def test_a_spread_of_rounding_is_none() -> None:
 def test_the_limit_is_half_a_step_of_the_metric() -> None:
     values = around(-2, 5, 0.05)  # sd 0.0548
     silent, usable = one(DESIGN, values, h=0.11), one(DESIGN, values, h=0.109)
-    assert silent.reason == "silent: the sd of the differences, 0.055, is below half the resolution, 0.055"
+    assert silent.reason == (
+        "silent: the sd of the differences, 0.055, is below half a step of the metric, 0.055, so nothing is tested"
+    )
     assert (silent.verdict, silent.mean, silent.p_no_loss) == (Verdict.undecided, usable.mean, None)
     assert usable.verdict is Verdict.no_loss
 
@@ -271,7 +273,7 @@ def test_a_silent_look_does_not_count_later() -> None:
 def test_a_pair_with_a_dead_cell_gives_no_verdict_and_no_more_seeds() -> None:
     found = one(DESIGN, around(4, 5), dead=[2])
     assert (found.verdict, found.look, found.n, found.dead_pairs) == (Verdict.undecided, 0, 5, 1)
-    assert found.reason == "dead: in 1 of 5 pairs a cell never left chance"
+    assert found.reason.startswith("dead: in 1 of 5 pairs")
     assert found.next_look is None
     assert (found.p_loss, found.own, found.simultaneous) == (None, None, None)
     assert found.mean == pytest.approx(4.02)
@@ -313,13 +315,14 @@ def test_a_line_at_the_margin_is_left_alone_from_the_second_look_on() -> None:
     values, design = around(MARGIN, 20, 0.1), LookDesign(looks=(12, 16, 20))
     first, second = one(design, values[:12]), one(design, values[:16])
     assert (first.reason, first.next_look) == ("waits for seeds: it has 12 of the first 16", 1)
-    assert (second.reason, second.next_look) == ("undecided, left alone", None)
+    assert second.reason.startswith("undecided, left alone: ")
+    assert second.next_look is None
     assert second.own is not None
 
 
 def test_seeds_of_a_line_that_was_left_alone_are_used() -> None:
     values = [*around(MARGIN, 8, 0.1), *around(3, 12, 0.1)]
-    assert one(DESIGN, values[:8]).reason == "undecided, left alone"
+    assert one(DESIGN, values[:8]).reason.startswith("undecided, left alone")
     found = one(DESIGN, values)
     assert (found.verdict, found.look) == (Verdict.loss, 3)
 

@@ -123,7 +123,7 @@ def test_the_only_value_is_at_no_edge():
 def test_a_lead_below_the_standard_error_over_seeds_is_named():
     # Means 10% and 10.5%; variances 1 and 4 (points squared) over 3: sqrt(5 / 3) = 1.29.
     parents = [*seeds(0.1, 0.09, 0.10, 0.11), *seeds(0.05, 0.085, 0.105, 0.125)]
-    assert chosen(parents).noise == "lead 0.5 within its standard error over seeds, 1.3"
+    assert chosen(parents).noise == "lead 0.5, below its standard error of 1.3 (over seeds)"
     # 0.05 instead: 12.5%, 2.5 above.
     assert chosen([*parents[:3], *seeds(0.05, 0.105, 0.125, 0.145)]).noise == ""
 
@@ -131,8 +131,8 @@ def test_a_lead_below_the_standard_error_over_seeds_is_named():
 def test_with_one_seed_a_lead_is_compared_with_the_sampling_error_of_the_held_out_images():
     # 10% and 10.5% of 5,000: sqrt((0.09 + 0.093975) / 5000) = 0.00607.
     choice = chosen([*seeds(0.1, 0.1), *seeds(0.05, 0.105)])
-    assert choice.noise == "lead 0.5 within its standard error of 5,000 examples, 0.61"
-    assert choice.doubt == "the largest tried; lead 0.5 within its standard error of 5,000 examples, 0.61"
+    assert choice.noise == "lead 0.5, below its standard error of 0.61 (from 5,000 examples)"
+    assert choice.doubt == "the largest tried; lead 0.5, below its standard error of 0.61 (from 5,000 examples)"
     assert chosen([*seeds(0.1, 0.1), *seeds(0.05, 0.107)]).noise == ""
 
 

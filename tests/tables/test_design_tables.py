@@ -143,7 +143,8 @@ def test_a_factorial_has_its_effects_sorted_by_size_and_the_analysis_of_variance
         ("dropout", "without"),
         ("dropout", "with"),
     ]
-    assert summary.answer.startswith("Shown to matter: dropout (-5.0")
+    assert summary.answer.startswith("Effects shown to differ from 0: dropout (-5.0")
+    assert summary.answer.endswith("; undecided: 3 of 7 effects.")
     (figure,) = effect_plot(summary)
     assert any("effects of the components" in text for text in texts(figure))
     marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
@@ -180,7 +181,7 @@ def test_a_fraction_prints_the_aliases_and_the_resolution_beside_its_effects(tmp
     # In this half the effect of width has that of dropout with he added: 0.5 - 1.
     differences = dict(zip(column(found, "effect"), column(found, "difference"), strict=True))
     assert float(differences["width"]) == pytest.approx(-0.5, abs=0.1)
-    assert "each with its aliases" in summary.answer
+    assert "each added to its aliases: " in summary.answer
     looked = [entry for ref, entry in compared(summary).items() if ref.startswith("effect of ")]
     assert {entry.what for entry in looked} == {"effect of dropout", "effect of he", "effect of width"}
     assert all(min(entry.p_loss or 0.5, entry.p_no_loss or 0.5) < 0.001 for entry in looked)
@@ -203,7 +204,7 @@ def test_alternatives_are_levels_of_the_analysis_of_variance(tmp_path: Path):
 def test_one_hole_takes_the_effects_and_is_said(tmp_path: Path):
     summary = made(tmp_path, "factorial", noisy, skip=("dropout + he", 1))
     assert not summary.components
-    assert "No effects of the components: they need every cell, and 1 of 8 arms have no mean." in summary.notes
+    assert "No effects of the components: they need every cell, and 1 of 8 arms has no mean." in summary.notes
 
 
 def test_one_seed_has_effects_without_intervals(tmp_path: Path):
@@ -211,7 +212,7 @@ def test_one_seed_has_effects_without_intervals(tmp_path: Path):
     found = table(summary, "components")
     assert set(column(found, "simultaneous interval")) == {"-"}
     assert "there is no spread to compare effects with" in found.caption
-    assert summary.answer.startswith("No effect is shown among 7.")
+    assert summary.answer.startswith("All 7 effects are undecided")
 
 
 def test_a_grid_beside_a_factorial_has_effects_at_each_of_its_points(tmp_path: Path):

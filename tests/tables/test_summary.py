@@ -47,7 +47,7 @@ def test_one_hole_takes_the_effects_and_is_told_in_three_places(sweep: Golden):
     assert names(summary) == ["overview", "errors", "differences", "holes"]
     assert summary.problems == ("Strided-CNN-B: 3 of 4 done, 1 missing",)
     assert "No analysis of variance: it needs every cell of the sweep." in summary.notes
-    assert summary.answer.endswith("1 place is without a mean, for want of cells.")
+    assert summary.answer.endswith("1 place of the table has no mean: not every cell there has a number.")
 
 
 def test_every_condition_leads_to_its_cells_with_record_code_images_and_device(sweep: Golden):
@@ -116,4 +116,6 @@ def test_the_caption_says_images_epochs_cells_device_and_days(sweep: Golden):
     sweep.cell({"seed": 2}, None)
     table = summary_of(sweep).tables[0]
     assert table.caption == "cifar10, test images, 350 epochs."
-    assert table.aside == "2 of 3 cells done. Trained on some processor, 2026-11-20 to 2026-11-22."
+    assert table.aside.startswith(
+        "2 of 3 cells done (a cell is one training). Trained on some processor, 2026-11-20 to"
+    )

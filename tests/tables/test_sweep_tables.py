@@ -159,9 +159,9 @@ def test_n_stands_below_the_matrix_only_where_it_is_the_same_everywhere(sweep: G
     table = study_table(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5)
     add(sweep, "b", "base", 12.0, 12.5)
-    assert "over seeds, n = 2." in the_matrix(sweep, table).notes[0]
+    assert "over the 2 cells that differ in seed." in the_matrix(sweep, table).notes[0]
     add(sweep, "c", "base", 12.0)
-    assert "over seeds." in the_matrix(sweep, table).notes[0]
+    assert "over the cells that differ in seed." in the_matrix(sweep, table).notes[0]
 
 
 def test_the_table_of_differences_says_what_is_shown(sweep: Golden):
@@ -218,7 +218,7 @@ def test_an_interval_that_was_cut_at_0_percent_is_marked(sweep: Golden):
     found = error_table(made(sweep, PAPERS), PAPERS, "")
     # 0.2 -+ 4.3027 * 0.1 / sqrt(3), and 10.2 -+ the same.
     assert [line[5] for line in texts(found)] == ["0.00‡ to 0.45", "9.95 to 10.45"]
-    assert found.notes == ("‡: cut, as no percentage is below 0 or above 100.",)
+    assert [note[:2] for note in found.notes] == ["‡:"]
 
 
 def test_a_verdict_on_pairs_with_dead_cells_counts_them(sweep: Golden):
@@ -255,7 +255,7 @@ def test_choices_at_the_edge_and_within_noise_are_named_and_counted(sweep: Golde
     found = choice_table(load_sweep("golden", [sweep.write()]), made(sweep, table), table)
     assert found is not None
     assert [line[-1] for line in texts(found)] == [
-        "the largest tried; lead 0.5 within its standard error of 5,000 examples, 0.61",
+        "the largest tried; lead 0.5, below its standard error of 0.61 (from 5,000 examples)",
         "",
     ]
     assert "1 of 2 chosen values is the largest or smallest tried" in found.caption
@@ -315,9 +315,12 @@ def test_effects_and_levels_are_told_in_words():
     ]
     caption = effect_table(effects, PAPERS).caption
     assert "with the seed as a block" in caption
-    assert "variance over seeds: 181 (Bartlett's test of equal spread: p = 0.018)" in caption
+    assert "variance over seeds is 181 times the smallest (Bartlett's test of equal spread: p = 0.018)" in caption
     assert "normal residuals: p < 0.001" in caption
+    # That p assumes normal residuals, too.
     assert "read 'p, any spread'" in caption
+    assert "the cells contradict these as well" in caption
+    assert "which the cells contradict" in level_table(effects, PAPERS).caption
     even = replace(effects, assumptions=Assumptions(variance_ratio=2.0, p_equal=0.5, p_normal=0.01))
     assert "contradict the normal residuals" in effect_table(even, PAPERS).caption
     assert texts(level_table(effects, PAPERS)) == [

@@ -111,6 +111,8 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
         what = f"1 cell{of} has no result" if missing == 1 else f"{missing} cells{of} have no result"
         return {"why": what, "command": launch_command(plan, runs, *(["hydra.sweeper.until=decided"] if of else []))}
     if state is State.incomplete:
+        if (cells["status"][needed] == "diverged").any():
+            return {"why": "diverged cells have no number, and the same launch gives none", "command": None}
         return {
             "why": "cells of other code or data are not compared; train the old ones again",
             "command": launch_command(plan, runs, "hydra.sweeper.retrain=stale"),
@@ -119,11 +121,11 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
         return {"why": "these lines differ in their seed alone; one is no better choice than another", "command": None}
     seeds = [seed for seed in cells[plan.seed] if isinstance(seed, int)] if plan.seed in cells else []
     if not seeds or not undecided(sweep.conditions, sweep.components):
-        return {"why": "these cells do not show it", "command": None}
+        return {"why": f"the cells have no whole number as {plan.seed}, so no further ones are known", "command": None}
     first, number = max(seeds) + 1, max(5, 2 * len(set(seeds)))
     return {
-        "why": "more of the same seeds, tested again, would spoil the test; a launch of its own, on seeds that nobody"
-        " has looked at, may decide it",
+        "why": "seeds that are added to these and tested with them would spoil the test; a launch of its own, on seeds"
+        " that nobody has looked at, may decide it",
         "command": launch_command(plan, runs, f"{plan.seed}=range({first},{first + number})"),
     }
 
@@ -144,19 +146,43 @@ def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: b
     state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
     lines = [f"{sweep.title}: {sweep.loaded.question}" if sweep.loaded.question else sweep.title, sweep.answer, ""]
     effects = [effect for each in sweep.components for effect in each.effects]
+    lines += [_legend(sweep, effects=bool(effects), compared=bool(compared), over_ledger=over_ledger)]
     lines += (
         [f"  {_effect(each, sweep)}" for each in effects]
         or [f"  {_compared(each, sweep)}" for each in compared]
         or [f"  {_mean(each, sweep)}" for each in sweep.conditions]
     )
     if state is State.undecided and (effects or compared):
-        lines += ["", f"undecided: {', '.join(each.label for each in undecided(sweep.conditions, sweep.components))}"]
+        what = "undecided components" if effects else "undecided"
+        lines += ["", f"{what}: {', '.join(each.label for each in undecided(sweep.conditions, sweep.components))}"]
     lines += [f"contradicted: {text}" for text in sweep.contradictions]
     if step:
         command = f"\n  {shlex.join(step['command'])}" if step["command"] else ""
-        lines += ["", f"to decide it: {step['why']}{command}"]
+        lines += ["", f"{'to decide it' if command else 'no launch decides it'}: {step['why']}{command}"]
     lines += ["", sweep.looked.text(corrected_for_all=over_ledger)] if sweep.looked else []
     return ["\n".join(map(printable, line.split("\n"))) for line in lines]
+
+
+def _legend(sweep: "SweepSummary", *, effects: bool, compared: bool, over_ledger: bool) -> str:
+    """Return what the numbers of the lines below are."""
+    from strive.statistics.inference import LEVEL, SIDE
+
+    layout = sweep.layout
+    if not effects and not compared:
+        cells = f"n cells that differ in {', '.join(layout.pair)}"
+        return f"mean (its 95% interval, which says nothing of a difference), over {cells}:"
+    worse = f", {layout.value.worse}" if layout.value.better is not None else ""
+    if effects:
+        return f"with minus without{worse} (95% interval for all effects at once), p corrected for all of them (Holm):"
+    over, level, least = "all lines", "95%", SIDE if layout.margin else 1 - LEVEL
+    if over_ledger:
+        over = "all comparisons in the ledger"
+    elif layout.looks is not None:
+        over, level, least = "all lines and looks", f"{100 * (1 - layout.looks.alpha):g}%", layout.looks.alpha / 2
+    # The interval of the looks holds for this table's lines.
+    interval = "" if over_ledger and layout.looks is not None else f" ({level} interval for {over} at once)"
+    what = "a verdict" if layout.margin else "shown"
+    return f"own minus baseline{worse}{interval}, p corrected for {over} (Holm), {what} at {least:.3g} or less:"
 
 
 def _effect(effect: "ComponentEffect", sweep: "SweepSummary") -> str:
@@ -165,7 +191,7 @@ def _effect(effect: "ComponentEffect", sweep: "SweepSummary") -> str:
     value, (low, high) = sweep.layout.value, effect.found.simultaneous
     form = f"+.{value.digits}f"
     between = "" if low is None else f" ({low:{form}} to {high:{form}})"
-    aliases = f", or its aliases {effect.aliases}" if effect.aliases else ""
+    aliases = f", with its aliases {effect.aliases} added" if effect.aliases else ""
     tested = "no test" if effect.p is None else p_is(effect.p)
     shown = "shown to differ from 0" if effect.decided else "undecided"
     return f"{effect.label}: {effect.found.estimate:{form}}{between} {value.unit}".rstrip() + (
@@ -179,15 +205,17 @@ def _mean(condition: "Condition", sweep: "SweepSummary") -> str:
         return f"{condition.label}: {condition.hole}"
     unit = f" {value.own_unit}".rstrip()
     between = "" if own.low is None else f" ({own.low:.{value.digits}f} to {own.high:.{value.digits}f})"
-    best = ", shown to be the best" if condition.best else ""
+    best = ", shown to be better than every other" if condition.best else ""
     return f"{condition.label}: {own.mean:.{value.digits}f}{between}{unit}, n = {own.n}{best}"
 
 
 def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
+    from strive.results.answer import shown_text
+    from strive.sweeps.labels import in_sentence
     from strive.tables.sweep_tables import decision_text, p_is, p_text
 
     value, found, judged = sweep.layout.value, condition.difference, condition.judgement
-    start = f"{condition.label} against {condition.baseline}"
+    start = f"{condition.label} against {in_sentence(condition.baseline)}"
     if found is None:
         return f"{start}: {condition.no_difference}"
     form = f"+.{value.digits}f"
@@ -196,7 +224,7 @@ def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
     pairs = "1 pair" if found.n == 1 else f"{found.n} pairs"
     text = f"{start}: {found.mean:{form}}{between} {value.unit}".rstrip()
     if judged is None:
-        shown = "shown to differ" if condition.decided else "undecided"
+        shown = shown_text(condition, sweep.layout)
         p = "no test" if condition.p_holm is None else p_is(condition.p_holm)
         return f"{text}, {p}, {shown}, {pairs}"
     tests = f"p to rule a loss out {p_text(judged.p_no_loss)}, to show one {p_text(judged.p_loss)}"

@@ -18,9 +18,10 @@ from strive.results.conditions import Condition, in_order
 from strive.results.published import PaperValue, off_paper
 from strive.statistics.inference import SIDE, Difference, Summary, Verdict
 from strive.sweeps.design import DesignName
+from strive.sweeps.labels import in_sentence
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import LATER, decision_text, p_text, ruled
+from strive.tables.sweep_tables import LATER, STEPWISE, decision_text, p_text, ruled, simultaneous_level
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -110,17 +111,24 @@ def _differences(sweep: SweepSummary, conditions: Sequence[Condition], form: sty
         form=form,
         axis=_difference_axis(value, form),
         limits=limits,
-        headings=("difference", "simultaneous 95%", "pairs", "verdict" if margin else "p"),
+        headings=(
+            "difference",
+            f"simultaneous {simultaneous_level(sweep.layout)}",
+            "pairs",
+            "verdict" if margin else "p",
+        ),
         caption=_difference_caption(sweep) + _beyond(limits, _ends(found, intervals)),
         backdrop=_zero_and_margin(margin) if margin else _zero,
     )
     means = {condition.label: condition.summary for condition in sweep.conditions}
     if _is_ladder(sweep):
         first = conditions[0].baseline
-        head = f"Each step against the one before, from {first}{_mean_text(means.get(first), sweep)}"
+        head = f"Each step against the one before, from {in_sentence(first)}{_mean_text(means.get(first), sweep)}"
         return draw_pages(frame, [_difference_line(condition, head, value.digits) for condition in conditions])
     lines = [
-        _difference_line(condition, f"Against {baseline}{_mean_text(means.get(baseline), sweep)}", value.digits)
+        _difference_line(
+            condition, f"Against {in_sentence(baseline)}{_mean_text(means.get(baseline), sweep)}", value.digits
+        )
         for baseline in dict.fromkeys(condition.baseline for condition in conditions)
         for condition in conditions
         if condition.baseline == baseline
@@ -180,11 +188,9 @@ def _components_caption(sweep: SweepSummary) -> str:
     parts = [
         "Mean of the cells with a component minus mean of those without it; A x B: half of what B changes in the effect"
         " of A. 95% intervals, which hold for all effects at once (Student's t, Bonferroni); p is Holm-corrected over"
-        " all of them. Filled: shown to differ from 0.",
+        " all of them. Filled: shown to differ from 0; open: undecided.",
         "Effects joined by = are aliases: their sum is shown." if aliased else "",
-        "†: only a later step of Holm's correction decides, so the interval does not show it."
-        if any(each.stepwise for place in sweep.components for each in place.effects)
-        else "",
+        STEPWISE if any(each.stepwise for place in sweep.components for each in place.effects) else "",
     ]
     return " ".join(filter(None, parts))
 
@@ -253,7 +259,8 @@ def _means(sweep: SweepSummary, form: style.Form) -> list[Figure]:
         headings=("mean", "95% interval", "n"),
         caption=(
             f"Mean over n cells that differ in {_pair(sweep)} alone, with its 95% interval (Student's t; none for n = 1"
-            f" or where all are equal){_cut(intervals, sweep)}. {_better(sweep)}{_NO_MEAN}"
+            f" or where all are equal){_cut(intervals, sweep)}; it says nothing of the difference of two."
+            f" {_better(sweep)}{_NO_MEAN}"
             f"{_beyond(limits, _ends(found, intervals))}"
         ),
     )
@@ -262,23 +269,23 @@ def _means(sweep: SweepSummary, form: style.Form) -> list[Figure]:
 
 def _difference_caption(sweep: SweepSummary) -> str:
     looks, side = sweep.layout.looks, SIDE
-    level, over = "95%", " for all lines at once"
+    level, over = simultaneous_level(sweep.layout), " for all lines at once"
     if looks is not None:
-        level, over, side = f"{100 * (1 - looks.alpha):g}%", f"{over} and over all looks", looks.alpha / 2
+        over, side = f"{over} and over all looks", looks.alpha / 2
     what = (
         f"Mean difference of pairs that agree in {_pair(sweep)}, own minus baseline, with its {level} interval, which"
         f" holds{over} (Student's t, Bonferroni; none for one pair or where all are equal)."
     )
     later = any(condition.stepwise for condition in sweep.conditions)
-    mark = " †: only a later step of Holm's correction decides, so the interval does not show it." if later else ""
+    mark = f" {STEPWISE}" if later else ""
     if not sweep.layout.margin:
         return f"{what} p: two-sided paired t-tests, Holm-corrected over all differences.{mark}"
-    margin = f"{sweep.layout.margin:g} {sweep.layout.value.unit}".rstrip()
+    margin = sweep.layout.value.amount(sweep.layout.margin)
     what += " Small circles: the single differences." if looks is not None else ""
     return (
         f"{what} Circle, loss ruled out: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
-        f" it is shown to be more. Diamond: undecided. One-sided paired t-tests at {100 * side:g}%, Holm-corrected"
-        f" over all differences.{mark}"
+        f" it is shown to be more. Diamond, undecided: neither is. One-sided paired t-tests at {100 * side:g}%,"
+        f" Holm-corrected over all differences.{mark}"
     )
 
 

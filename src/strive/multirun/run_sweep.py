@@ -260,9 +260,10 @@ def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:
         left = len(plan.cells) - len(finished)
         raise StoppedError("\n  ".join([f"stopped by {reason}; {counted(left, 'cell')} without a result yet", *lines]))
     if lines := failure_lines(plan.cells, finished, ended):
+        have, them = ("has", "it") if len(lines) == 1 else ("have", "them")
         raise CellsFailedError(
-            f"{len(lines)} of {counted(len(plan.cells), 'cell')} have no result; the same command tries them again\n  "
-            + "\n  ".join(lines)
+            f"{len(lines)} of {counted(len(plan.cells), 'cell')} {have} no result; the same command tries {them}"
+            + "\n  ".join([" again", *lines])
         )
     metrics = {name: value for record in finished.values() for name, value in record.metrics.items()}
     which = " --value METRIC" if len(metrics) > 1 and not (plan.file or main_metric(metrics)) else ""

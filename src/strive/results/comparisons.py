@@ -140,8 +140,8 @@ class Looked:
         if self.own == self.comparisons or not (self.own or corrected_for_all):
             return what
         if corrected_for_all:
-            return f"{what} Verdicts and intervals here are corrected for all of these comparisons."
-        return f"{what} Verdicts and intervals here are corrected for the {self.own} of this table alone."
+            return f"{what} Verdicts and simultaneous intervals here are corrected for all of these comparisons."
+        return f"{what} Verdicts and simultaneous intervals here are corrected for the {self.own} of this table alone."
 
 
 def _count(number: int, noun: str) -> str:

@@ -73,7 +73,8 @@ def _effects(
 ) -> ComponentEffects:
     by_arm = {condition.key[ARM]: condition for condition in members}
     if lacking := [arm for arm in design.arms if arm not in by_arm or by_arm[arm].hole]:
-        raise EffectsError(f"they need every cell, and {len(lacking)} of {len(design.arms)} arms have no mean")
+        have = "has" if len(lacking) == 1 else "have"
+        raise EffectsError(f"they need every cell, and {len(lacking)} of {len(design.arms)} arms {have} no mean")
     first = members[0]
     if not mix and (why := next(filter(None, (apart(each, first, layout.labels) for each in members)), "")):
         raise EffectsError(f"some arms have {why}")

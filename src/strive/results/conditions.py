@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from strive.cells.metrics import better_of, is_dead
+from strive.format import counted
 from strive.results.code_versions import versions
 from strive.results.line_look import LineLook
 from strive.results.load import Loaded, with_metrics
@@ -305,7 +306,8 @@ def with_difference(condition: Condition, by_key: Mapping[str, Condition], layou
         return replace(condition, no_difference=why)
     if lacking := set(condition.values) ^ set(other.values):
         return replace(
-            condition, no_difference=f"unpaired: {len(lacking)} of the {', '.join(layout.pair)} on one side alone"
+            condition,
+            no_difference=f"unpaired: {counted(len(lacking), 'value')} of {', '.join(layout.pair)} on one side alone",
         )
     found = difference(condition.values, other.values, layout.value.difference_bounds)
     dead = _dead_keys(condition, layout) | _dead_keys(other, layout)

@@ -64,6 +64,7 @@ class LineLook:
 
 
 def looks_text(looks: Sequence[int]) -> str:
-    """Return when a table is looked at, such as looked at with 5, 8 and 12 seeds."""
+    """Return when a table is looked at, such as looks planned at 5, 8 and 12 seeds."""
     *first, last = map(str, looks)
-    return f"looked at with {' and '.join([', '.join(first), last]) if first else last} seeds"
+    planned = "looks planned" if first else "one look planned"
+    return f"{planned} at {' and '.join([', '.join(first), last]) if first else last} seeds"

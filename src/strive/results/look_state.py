@@ -17,6 +17,7 @@ from strive.results.load import Loaded
 from strive.results.looks import conditions_of, declared_looks, not_needed, resolution
 from strive.results.record_row import MISSING
 from strive.results.table_choice import declared_table
+from strive.sweeps.labels import in_sentence
 from strive.sweeps.table_spec import TableSpec
 
 _LINES = 40  # lines of the table that are said one by one
@@ -113,11 +114,12 @@ class LookState:
         if self.withheld or self.layout.looks is None:
             yield self.withheld
             return
-        margin = f"{self.layout.margin:g} {self.layout.value.unit}".rstrip()
+        margin = self.layout.value.amount(self.layout.margin)
         yield f"{counted(len(self.lines), 'line')} with a margin of {margin}, {looks_text(self.layout.looks.looks)}"
         for condition in self.lines[:_LINES]:
             assert condition.look is not None
-            yield f"  {condition.label} against {condition.baseline}: {condition.look.at}: {condition.look.verdict}"
+            against = f"{condition.label} against {in_sentence(condition.baseline)}"
+            yield f"  {against}: {condition.look.at}: {condition.look.verdict}"
         if len(self.lines) > _LINES:
             yield f"  and {len(self.lines) - _LINES} more"
 

@@ -28,7 +28,8 @@ def select(cells: pd.DataFrame, key: str, by: Criterion) -> Selection:
     """
     unfinished = cells[~cells["status"].isin(["done", "diverged"])]
     if len(unfinished):
-        return Selection(None, f"{key} not selected, {len(unfinished)} of {len(cells)} cells have no result")
+        have = "has" if len(unfinished) == 1 else "have"
+        return Selection(None, f"{key} not selected, {len(unfinished)} of {len(cells)} cells {have} no result")
     column = metric_column(by.metric)
     if cells[column].isna().any():
         held_out = ": data.val_images=0 holds nothing out" if "data.val_images" in cells else " in all records"

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import special  # type: ignore[import-untyped]
 
 from strive.errors import EffectsError
+from strive.format import counted
 from strive.statistics.inference import LEVEL
 
 MOST_COMBINATIONS = 500  # least squares takes a second there, with cubic growth, and readers cannot use more
@@ -195,8 +196,8 @@ def _check_balance(design: _Design, counts: Counter[tuple[int, ...]], block: str
     few, many = min(every, key=lambda each: counts[each]), max(every, key=lambda each: counts[each])
     if counts[few] != counts[many]:
         raise EffectsError(
-            f"unbalanced: {design.said(few)} has {counts[few]} cells, {design.said(many)} has {counts[many]};"
-            " effects need equally many"
+            f"unbalanced: {design.said(few)} has {counted(counts[few], 'cell')}, {design.said(many)} has"
+            f" {counts[many]}; effects need equally many"
         )
     if design.seeds < 2:
         raise EffectsError(f"one cell for each combination: effects need at least 2 that differ in {block}")

@@ -34,7 +34,7 @@ class Line:
     """One comparison of a table: a pair of cells for each seed, in the order of the file."""
 
     differences: tuple[float | None, ...]  # own minus baseline, a loss positive; None: one of the pair is missing
-    dead: tuple[bool, ...]  # one of the pair never left chance; such a pair need not have a difference
+    dead: tuple[bool, ...]  # one of the pair ended no better than chance; such a pair need not have a difference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,15 +238,18 @@ def _undecided(
     last = look == len(design.looks) - 1
     if look >= 0 and data[look] is _Data.dead:
         n = design.looks[look]
-        return f"dead: in {sum(line.dead[:n])} of {n} pairs a cell never left chance", False
+        return (
+            f"dead: in {sum(line.dead[:n])} of {n} pairs a cell ended no better than chance, so nothing is tested",
+            False,
+        )
     if look >= 0 and data[look] is _Data.silent:
         assert sd is not None
-        limit = f"half the resolution, {resolution / 2:.2g}" if sd < resolution / 2 else "rounding"
-        return f"silent: the sd of the differences, {sd:.2g}, is below {limit}", not last
+        limit = f"below half a step of the metric, {resolution / 2:.2g}" if sd < resolution / 2 else "mere rounding"
+        return f"silent: the sd of the differences, {sd:.2g}, is {limit}, so nothing is tested", not last
     if last:
         return "undecided at the last look", False
     if futile:
-        return "undecided, left alone", False
+        return f"undecided, left alone: each verdict has a chance below {FUTILE:.0%} at the looks that are left", False
     n = design.looks[look + 1]
     return f"waits for seeds: it has {n - _missing(line, n)} of the first {n}", True
 

@@ -70,7 +70,8 @@ def sweep_report(
 def _stale(statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
     codes = Counter(each.stale for each in statuses if each.stale)
     if number := codes.total():
-        yield _line(f"{number} of them come from other code than this ({', '.join(sorted(codes))})")
+        come = "comes" if number == 1 else "come"
+        yield _line(f"{number} of them {come} from other code than this ({', '.join(sorted(codes))})")
 
 
 def overview(sweeps: Sequence[tuple[StoredPlan, Sequence[CellStatus]]], width: int | None = None) -> Table:

@@ -240,11 +240,13 @@ def _noise(by: Criterion, value: Any, values: Sequence[tuple[Any, Sequence[float
         source = "over seeds"
     elif num_examples:
         error = math.sqrt(sum(mean * (1 - mean) for mean in means) / num_examples)
-        source = f"of {num_examples:,} examples"
+        source = f"from {num_examples:,} examples"
     else:
         return ""
     lead = abs(means[0] - means[1])
-    return f"lead {factor * lead:.2g} within its standard error {source}, {factor * error:.2g}" if lead < error else ""
+    if lead >= error:
+        return ""
+    return f"lead {factor * lead:.2g}, below its standard error of {factor * error:.2g} ({source})"
 
 
 def _mean(cells: Sequence[float], share: bool) -> float:

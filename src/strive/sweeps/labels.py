@@ -123,4 +123,9 @@ def is_builder_argument(key: str) -> bool:
     return identity.argument_name(key) != ""
 
 
+def in_sentence(label: str) -> str:
+    """Return a condition's label for a sentence, where a design's arms none and all would be read as words."""
+    return f"'{label}'" if label in ("none", "all") else label
+
+
 PLAIN = Labels()  # of an app that says nothing

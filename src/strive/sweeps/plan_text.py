@@ -15,6 +15,7 @@ from strive.format import counted, duration, short_names, shortened, wrapped
 from strive.plain_text import one_line, printable
 from strive.sweeps.arm_differences import ArmDifference, KeyDifference
 from strive.sweeps.estimate import Estimate
+from strive.sweeps.labels import in_sentence
 from strive.sweeps.plan import Action, Plan, Planned, common_and_own
 from strive.sweeps.varied import Column, Varied
 
@@ -159,9 +160,9 @@ def _design_lines(plan: Plan) -> Iterator[str]:
     yield f"{plan.design}; all that decides numbers and differs between an arm and its reference:"
     for each in plan.differences[:_SHOWN]:
         parts = [_keys_text(each.set), *(f"{word} {_keys_text(keys)}" for word, keys in _others(each) if keys)]
-        yield f"  {each.arm}, from {each.reference}: {'; '.join(filter(None, parts))}"
+        yield f"  {in_sentence(each.arm)}, from {in_sentence(each.reference)}: {'; '.join(filter(None, parts))}"
     if len(plan.differences) > _SHOWN:
-        yield f"  and {len(plan.differences) - _SHOWN} more arms"
+        yield f"  and {counted(len(plan.differences) - _SHOWN, 'more arm')}"
 
 
 def _others(each: ArmDifference) -> list[tuple[str, Sequence[KeyDifference]]]:
@@ -244,7 +245,7 @@ def remark_lines(finished: Mapping[str, Record]) -> list[str]:
     counts = [f"{diverged} diverged"] * bool(diverged) + [f"{len(remarks) - diverged} dead"] * (len(remarks) > diverged)
     lines = [f"  {cell}: {why}" for cell, why in remarks.items()]
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [f"of {len(finished)} cells with a result {' and '.join(counts)}:", *lines[:_SHOWN], *more]
+    return [f"of {counted(len(finished), 'cell')} with a result {' and '.join(counts)}:", *lines[:_SHOWN], *more]
 
 
 def failure_lines(

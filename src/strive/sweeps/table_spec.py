@@ -54,6 +54,10 @@ class Value:
         """Return the unit of a difference and of the margin; "" if it has none."""
         return "points" if self.percent else self.own_unit
 
+    def amount(self, number: float) -> str:
+        """Return a difference of this size with its unit, such as 0.5 points or 1 point."""
+        return f"{number:g} {'point' if self.percent and abs(number) == 1 else self.unit}".rstrip()
+
     @property
     def own_unit(self) -> str:
         """Return the unit of the value; "" if nobody says."""

@@ -24,7 +24,10 @@ def component_table(found: Sequence[ComponentEffects], table: TableSpec) -> Tabl
     comma = f", {table.value.unit}" if table.value.unit else ""
     columns = (
         Column(title="effect", numeric=False),
-        Column(title=f"difference{comma}", help="mean over the arms with the component minus mean over those without"),
+        Column(
+            title=f"difference{comma}",
+            help="mean over the arms with the component minus mean over those without; bold: shown to differ from 0",
+        ),
         Column(title="simultaneous interval", help="95%, for all effects at once: Student's t, Bonferroni"),
         Column(title="of the line alone", help="its 95% interval, not corrected for the other lines", latex=False),
         Column(title="p", help="Holm-corrected over the effects; assumes that all arms have the same spread"),
@@ -78,10 +81,10 @@ def _caption(found: Sequence[ComponentEffects], table: TableSpec) -> str:
     design = table.design
     assert design is not None
     value = table.value
-    worse = f", {value.worse}" if value.better is not None else ""
+    worse = f": {value.worse}" if value.better is not None else ""
     parts = [
         f"{design.title}, sorted by size. The effect of a component is the mean {value.words} over the arms that have"
-        f" it minus the mean over those that have not{worse}; A x B is half of what B changes in the effect of A."
+        f" it minus the mean over those that do not{worse}; A x B is half of what B changes in the effect of A."
     ]
     if design.name is DesignName.fractional_factorial:
         parts.append(
@@ -98,9 +101,9 @@ def _spread_text(each: ComponentEffects, digits: int) -> str:
     if found.assumptions is None or found.residual_sd is None:
         return "With one cell for each arm there is no spread to compare effects with."
     block = ", with the seed as a block" if found.blocked else ""
-    intervals = "of all arms" if found.pooled else "of each effect alone"
+    intervals = "of all arms together" if found.pooled else "of each effect alone"
     return (
         f"{found.seeds} cells in each of {each.arms} arms{block}; residual standard deviation"
         f" {found.residual_sd:.{digits}f}, {found.df} degrees of freedom. {assumptions_text(found.assumptions)}"
-        f" Intervals are by the spread {intervals}."
+        f" Intervals and what is decided (bold) are by the spread {intervals}."
     )

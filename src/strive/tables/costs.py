@@ -36,8 +36,8 @@ def cost_table(sweep: SweepSummary) -> Table | None:
         title="Time and cost",
         caption=(
             f"{_SECONDS if speed else 'Seconds of training, over all sittings.'} Cells that shared a device are counted"
-            f" one by one. Of the seconds{' and of the speed' if speed else ''}, the median over cells is shown; the"
-            " hours are a sum, failed cells among them."
+            f" one by one. Of the seconds{' and of the speed' if speed else ''}, the median over done cells is shown;"
+            " the hours are a sum, failed cells among them."
         ),
         columns=(
             Column(title=what, numeric=False),

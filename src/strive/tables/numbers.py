@@ -111,7 +111,13 @@ def _of_condition(condition: Condition, layout: TableSpec) -> Iterator[tuple[str
     for field, attribute in (("", "mean"), ("sd", "sd"), ("low", "low"), ("high", "high")):
         note = dead_note(condition) if field == "" else ""
         number = getattr(summary, attribute, None)
-        yield field, _text("" if number is None else f"{number:{form}}{note}", condition.hole or "n = 1 has none")
+        yield (
+            field,
+            _text(
+                "" if number is None else f"{number:{form}}{note}",
+                condition.hole or "there is none for n = 1 or equal values",
+            ),
+        )
     if condition.paper is not None:
         printed, apart = condition.paper.error, gap(condition)
         yield "paper", _text("" if printed is None else f"{printed:.2f}", "the paper has no such number")

@@ -27,7 +27,7 @@ from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
 from strive.statistics.factorial import Effects, factorial_effects
 from strive.sweeps.design import DesignName
-from strive.sweeps.labels import ARM
+from strive.sweeps.labels import ARM, in_sentence
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
 from strive.tables.component_table import component_table
 from strive.tables.sweep_tables import (
@@ -158,10 +158,13 @@ def _look_notes(loaded: Loaded, beyond: frozenset[str]) -> Iterator[str]:
     """Yield a note on cells that were trained before the looks were fixed, and on those that no look needs."""
     if loaded.fixed_looks is not None and (before := loaded.fixed_looks.done_before):
         were = "was" if before == 1 else "were"
-        yield f"When the looks were fixed, {counted(before, 'cell')} of the first look {were} done already."
+        what = f"{counted(before, 'cell')} of the first look {were} done already"
+        yield f"When the looks were fixed, {what}: who fixed them may have seen results."
     trained = loaded.cells["cell"].isin(list(beyond)) & (loaded.cells["status"] == "done")
     if number := int(trained.sum()):
-        yield f"{number} done cells are in no number: their lines were decided without them, or have not come to them."
+        are, them, lines = ("is", "it", "its line was") if number == 1 else ("are", "them", "their lines were")
+        done = counted(number, "done cell")
+        yield f"{done} {are} in no number: {lines} decided without {them}, or may yet need {them}."
 
 
 def _where(loaded: Loaded, table: TableSpec) -> str:
@@ -181,7 +184,7 @@ def _aside(loaded: Loaded, beyond: int) -> str:
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
     all_cells = f"{counted(len(cells), 'cell')} done" + (f", {beyond} not needed by the looks" if beyond else "")
-    return f"{done} of {all_cells}.{trained}"
+    return f"{done} of {all_cells} (a cell is one training).{trained}"
 
 
 def _counted(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:
@@ -205,9 +208,9 @@ def _sampling(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec)
     many = " or ".join(f"{size:,}" for size in sorted(sizes))
     what = loaded.labels.measured.get(table.value.name, "examples")
     return (
-        f" Intervals are about further seeds on the same {many} {what}. What other {what} would change is in none of"
-        f" them: its standard error is up to {largest:.{table.value.digits}f} {table.value.unit} for a single value,"
-        " √(p(1 - p)/n)."
+        f" Intervals, tests and verdicts are about further seeds on the same {many} {what}. What other {what} would"
+        f" change is in none of them: its standard error is up to {largest:.{table.value.digits}f} {table.value.unit}"
+        f" for a single value, √(e(1-e)/N) of an error e on N {what}."
     )
 
 
@@ -271,9 +274,10 @@ def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) ->
         notes.append(f"Left out by the sweep file: {counted(len(loaded.excluded), 'cell')} ({reasons}).")
     inexact = loaded.cells[loaded.cells["inexact"].fillna("") != ""]
     if len(inexact):
+        they, their = ("it", "its record") if len(inexact) == 1 else ("they", "their records")
         notes.append(
-            f"{counted(len(inexact), 'cell')} went on in other surroundings than they began in: see `inexact` in their"
-            " records."
+            f"{counted(len(inexact), 'cell')} went on in other surroundings than {they} began in, so the numbers may"
+            f" differ from those of a training without a break: see `inexact` in {their}."
         )
     return [*notes, *_same_code(loaded.cells), *_dead(conditions, table), *_not_checked(loaded.cells)]
 
@@ -290,10 +294,11 @@ def _dead(conditions: Sequence[Condition], table: TableSpec) -> Iterator[str]:
     for condition in conditions:
         if condition.dead:
             what = next((joint.title for joint in condition.labels.names), "cell")
+            it, is_ = ("it", "It is") if condition.dead == 1 else ("them", "They are")
             yield (
-                f"{condition.label}: {condition.dead} of {len(condition.cells)} {what}s never left chance,"
-                f" {_at_chance(condition.cells[condition.cells['dead'].map(bool)], table.value)}."
-                " They are dead, and every number of this condition contains them."
+                f"{in_sentence(condition.label)}: {condition.dead} of {counted(len(condition.cells), what)} ended no"
+                f" better than chance, {_at_chance(condition.cells[condition.cells['dead'].map(bool)], table.value)}."
+                f" {is_} called dead, and every number of this condition contains {it}."
             )
 
 
@@ -304,8 +309,8 @@ def _at_chance(dead: pd.DataFrame, value: Value) -> str:
         chance = float(dead[chance_column(name)].iloc[0])
         better = value.better if name == value.name else better_of(name)
         if better is not None and not math.isnan(chance):
-            return f"their {name.replace('_', ' ')} is {chance_text(name, chance, better)}"
-    return "a metric of theirs is at chance"
+            return f"with a {name.replace('_', ' ')} {chance_text(name, chance, better)}"
+    return "by one of the metrics"
 
 
 def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
@@ -317,8 +322,8 @@ def _not_checked(cells: pd.DataFrame) -> Iterator[str]:
     ):
         count = sum(name in str(text).split(", ") for text in done["not_checked"])
         if count:
-            all_done = counted(len(done), "cell")
-            yield f"Not checked: the {numbers} of {count} of {all_done}, without {file} beside their records."
+            where = f"{file} is not beside {'its record' if count == 1 else 'their records'}"
+            yield f"Not checked: the {numbers} of {count} of {counted(len(done), 'cell')}, as {where}."
 
 
 def _mixtures(loaded: Loaded) -> list[str]:

@@ -26,9 +26,12 @@ LATER = "†"  # after what only a later step of Holm's correction decides
 _CUT = "‡"  # after the end of an interval that was cut
 _BETTER, _WORSE = "\u2217", "•"  # after a value with a verdict
 _MOST_COLUMNS = 6  # of a matrix that the sweep file does not ask for
-_CUT_NOTE = f"{_CUT}: cut, as no percentage is below 0 or above 100."
-_PLAN = "Seeds that are added until a verdict comes spoil it: plan their number, or the looks."
-STEPWISE = f"{LATER}: only a later step of Holm's correction decides, so the interval does not show it."
+_CUT_NOTE = f"{_CUT}: cut at what there can be: percentages from 0 to 100, differences of two from -100 to 100."
+_PLAN = "Seeds that are added until a verdict comes spoil it: plan their number, or looks, beforehand."
+STEPWISE = (
+    f"{LATER}: decided by a later step of Holm's correction. The simultaneous interval is that of the first step, so it"
+    " contains what is ruled out."
+)
 
 
 def error_table(
@@ -40,16 +43,18 @@ def error_table(
 ) -> Table:
     """Return one line for each condition: parameters, n, mean, spread, interval, and the paper's number."""
     papers = any(condition.paper is not None for condition in conditions)
-    counted = table.value.name == TEST_ERROR.name or any(condition.parameters is not None for condition in conditions)
+    sized = table.value.name == TEST_ERROR.name or any(condition.parameters is not None for condition in conditions)
     columns = [
         Column(title=table.labels.heading(table.keys), numeric=False),
-        *([Column(title="parameters", help="trainable numbers of the net, biases included")] if counted else []),
-        Column(title="n", help="cells that differ in seed alone and are done"),
-        Column(title=table.value.title, help="mean over seeds; for n = 1 the one value"),
-        Column(title="sd", help="sample standard deviation over seeds (n - 1)", spread=True),
+        *([Column(title="parameters", help="trainable numbers of the net, biases included")] if sized else []),
+        Column(title="n", help=f"cells that differ in {', '.join(table.pair)} alone and are done"),
+        Column(
+            title=table.value.title, help=f"mean over these n cells; for n = 1 the one value{_bold_best(conditions)}"
+        ),
+        Column(title="sd", help="sample standard deviation over these cells (n - 1)", spread=True),
         Column(
             title="95% interval",
-            help="of the mean, Student's t over seeds; says nothing of the difference of two lines",
+            help="of the mean, Student's t over these cells; says nothing of the difference of two lines",
         ),
     ]
     if papers:
@@ -65,12 +70,13 @@ def error_table(
             Column(
                 title="fits",
                 numeric=False,
-                help="whether the paper's number lies in our 95% prediction interval; a wide one contains much",
+                help="whether the paper's number lies in our 95% prediction interval; 'yes' does not show that ours is"
+                " the same, as a wide interval contains much",
             ),
         ]
     rows = []
     for condition, rule in ruled(conditions, table):
-        parameters = [_count(condition.parameters)] if counted else []
+        parameters = [_count(condition.parameters)] if sized else []
         entries = [Entry(text=condition.label), *parameters, *_summary_entries(condition, table.value)]
         paper = _paper_entries(condition, table.value) if papers else []
         rows.append(_row(condition, [*entries, *paper], rule))
@@ -132,17 +138,23 @@ def matrix(
 def _matrix_notes(conditions: Sequence[Condition], table: TableSpec) -> tuple[str, ...]:
     """Return what the numbers and marks of the matrix are."""
     sizes = {condition.summary.n for condition in conditions if condition.summary}
-    size = f", n = {sizes.pop()}" if len(sizes) == 1 else ""
     papers = any(condition.paper is not None and condition.paper.error is not None for condition in conditions)
-    best = any(condition.best for condition in conditions)
     spread = any(condition.summary.sd is not None for condition in conditions if condition.summary)
-    means = f"Mean{' ± sample standard deviation' if spread else ''} over seeds{size}."
+    size = f"{sizes.pop()} " if len(sizes) == 1 else ""
+    means = f"Mean{' ± sample standard deviation' if spread else ''} over the {size}cells that differ in"
+    one = "Each number is of one cell" if size == "1 " else f"{means} {', '.join(table.pair)}"
     return (
-        f"{means}{' In parentheses: the paper.' if papers else ''}",
-        *(("Bold: shown to be better than every other.",) if best else ()),
+        f"{one}{_bold_best(conditions)}.{' In parentheses: the paper.' if papers else ''}",
         *marks_note(conditions, table),
         *_partial_note(conditions),
     )
+
+
+def _bold_best(conditions: Sequence[Condition]) -> str:
+    """Return what a bold mean is, as a sentence's end; "" if none is."""
+    if not any(condition.best for condition in conditions):
+        return ""
+    return "; bold: shown to be better than every other with the same data (paired t-tests, Holm-corrected)"
 
 
 def _partial_note(conditions: Sequence[Condition]) -> tuple[str, ...]:
@@ -156,13 +168,12 @@ def marks_note(conditions: Sequence[Condition], table: TableSpec) -> tuple[str, 
     compared = sum(condition.difference is not None for condition in conditions)
     if not compared or table.value.better is None:
         return ()
-    against = f"Against its baseline, corrected for {compared} comparison{'s' * (compared > 1)}"
+    against = f"Against its baseline, corrected for {counted(compared, 'comparison')}"
     if not table.margin:
         return (f"{against}: {_BETTER} shown to be better, {_WORSE} shown to be worse; without a mark: undecided.",)
-    margin = f"{table.margin:g} {table.value.unit}".rstrip()
     return (
-        f"{against}, where a loss of up to {margin} counts as none: {_BETTER} {Verdict.no_loss.value},"
-        f" {_WORSE} {Verdict.loss.value}; without a mark: undecided.",
+        f"{against}, where a loss of up to {table.value.amount(table.margin)} counts as none:"
+        f" {_BETTER} {Verdict.no_loss.value}, {_WORSE} {Verdict.loss.value}; without a mark: undecided.",
     )
 
 
@@ -175,19 +186,23 @@ def verdict_mark(condition: Condition, value: Value) -> str:
     return _WORSE if value.sign * condition.difference.mean > 0 else _BETTER
 
 
+def simultaneous_level(table: TableSpec) -> str:
+    """Return the level of the intervals of differences, such as 95%."""
+    return "95%" if table.looks is None else f"{100 * (1 - table.looks.alpha):g}%"
+
+
 def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table:
     """Return one line for each condition that has a baseline: the paired difference and the verdict."""
     unit = table.value.unit
     comma = f", {unit}" if unit else ""
     worse = f": {table.value.worse}" if table.value.better else ""
-    level, over = "95%", ", for all lines at once"
-    if table.looks is not None:
-        level, over = f"{100 * (1 - table.looks.alpha):g}%", f"{over} and over all looks"
+    level = simultaneous_level(table)
+    over = ", for all lines at once" + (" and over all looks" if table.looks is not None else "")
     columns = (
         Column(title=table.labels.heading(table.keys), numeric=False),
         Column(title="baseline", numeric=False),
         Column(title="pairs", help=f"cells that agree in {', '.join(table.pair)}", latex=False),
-        Column(title=f"difference{comma}", help=f"own minus baseline{worse}"),
+        Column(title=f"difference{comma}", help=f"own minus baseline{worse}{_bold_decided(conditions, table)}"),
         Column(title="simultaneous interval", help=f"{level}{over}: Student's t over pairs, Bonferroni"),
         Column(title="of the line alone", help=f"its {level} interval, not corrected for the other lines", latex=False),
         *_test_columns(table),
@@ -214,6 +229,13 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
     )
 
 
+def _bold_decided(conditions: Sequence[Condition], table: TableSpec) -> str:
+    """Return what a bold difference is, for better or worse; "" if none is."""
+    if not any(condition.decided for condition in conditions):
+        return ""
+    return "; bold: with a verdict, whichever it is" if table.margin else "; bold: shown to differ, for better or worse"
+
+
 def _compared(conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:
     """Return how many differences there are and have a verdict, and the margin."""
     found = [condition for condition in conditions if condition.difference is not None]
@@ -224,7 +246,12 @@ def _compared(conditions: Sequence[Condition], table: TableSpec) -> dict[str, En
 
 _LOOK_COLUMNS = (
     Column(title="newest look", numeric=False, help="that decided the line, or the last one that it had all seeds for"),
-    Column(title="died", numeric=False, help="pairs with a dead cell; the rate is the upper end of its 95% interval"),
+    Column(
+        title="died",
+        numeric=False,
+        help="pairs with a dead cell, one that ended no better than chance; the rate of such pairs is at most the one"
+        " given (Clopper and Pearson's upper limit, 95%)",
+    ),
 )
 
 
@@ -242,8 +269,8 @@ def _test_columns(table: TableSpec) -> tuple[Column, ...]:
     margin, below, above = _margin_sides(table)
     test = "one-sided paired t-test, Holm-corrected" + (", over all looks" if table.looks is not None else "")
     return (
-        Column(title="p, no loss", help=f"small if the difference is {below} {margin}: {test}"),
-        Column(title="p, loss", help=f"small if it is {above} {margin}: {test}"),
+        Column(title="p, loss ruled out", help=f"small if the difference is {below} {margin}: {test}"),
+        Column(title="p, loss shown", help=f"small if it is {above} {margin}: {test}"),
         Column(
             title=f"loss, margin {table.margin:g}", numeric=False, help="the verdict of these two tests", latex=False
         ),
@@ -253,7 +280,7 @@ def _test_columns(table: TableSpec) -> tuple[Column, ...]:
 def _margin_sides(table: TableSpec) -> tuple[str, str, str]:
     """Return the margin with its sign and unit, the side of it without loss, and the side with loss."""
     sides = ("below", "above") if table.value.sign > 0 else ("above", "below")
-    return f"{table.value.sign * table.margin:g} {table.value.unit}".rstrip(), *sides
+    return table.value.amount(table.value.sign * table.margin), *sides
 
 
 def _difference_caption(table: TableSpec) -> str:
@@ -261,27 +288,32 @@ def _difference_caption(table: TableSpec) -> str:
     design = f"{table.design.title}{_order_text(table.design)}. " if table.design is not None else ""
     what = f"{design}Differences of the {value.words}, paired by {', '.join(table.pair)}: own minus baseline"
     if value.better is None:
-        return f"{what}. Nobody says whether a smaller or a larger {value.words} is better, so there is no verdict."
+        return (
+            f"{what}. Nobody says whether a smaller or a larger {value.words} is better, so no line is called better or"
+            " worse."
+        )
     what = f"{what}, {value.worse}."
     if not table.margin:
         return (
-            f"{what} The sweep file has no margin below which a loss is negligible, so each line is either shown to"
-            " differ from its baseline (its interval excludes 0, p at most 0.05) or undecided, and none is shown to be"
-            " without loss."
+            f"{what} No margin says which loss is negligible, so each line is either shown to differ from its baseline"
+            " (p at most 0.05; the simultaneous interval excludes 0) or undecided, and none is shown to be without"
+            " loss."
         )
     margin, below, above = _margin_sides(table)
     level = table.looks.alpha / 2 if table.looks is not None else SIDE
     what = (
         f"{what} 'Loss ruled out': the mean difference is shown to be {below} {margin}; 'loss shown': it is shown to be"
         f" {above} it (one-sided paired t-tests, each p at most {level:g}, Holm-corrected over the lines of this"
-        " table); else undecided. With a verdict, the simultaneous interval lies wholly on one side of the margin."
+        " table); 'undecided': neither is shown. With a verdict, the simultaneous interval lies wholly on one side of"
+        f" the margin, unless {LATER} marks it."
     )
     if table.looks is None:
         return what
+    planned = looks_text(table.looks.looks)
     return (
-        f"{what} The table is {looks_text(table.looks.looks)}, in the order of the sweep file, and p and intervals are"
-        " repeated ones (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no"
-        " more seeds. The tests assume differences near normal; one-sided skew is not cured by looking again."
+        f"{what} {planned[:1].upper()}{planned[1:]}, in the order of the sweep file; p and intervals are repeated ones"
+        " (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no more seeds."
+        " The tests assume differences near normal; one-sided skew is not cured by looking again."
     )
 
 
@@ -306,7 +338,8 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
         caption=(
             f"Analysis of variance over all cells{block}; residual standard deviation {spread},"
             f" {effects.residual_df} degrees of freedom. Share: partial eta squared, of what no other"
-            " effect explains; shares do not add up to 1. Each p is of its line alone."
+            " effect explains; shares do not add up to 1. Each p is of its line alone, not corrected for the other"
+            " lines; a large one does not show that there is no effect."
             f" {assumptions_text(effects.assumptions)}"
         ),
         columns=(
@@ -340,15 +373,18 @@ def _ratio(ratio: float) -> str:
 
 def assumptions_text(found: Assumptions) -> str:
     """Return what the cells say of the assumptions of an analysis, and which p that leaves to read."""
-    ratio = _ratio(found.variance_ratio)
-    tests = [
-        f"Largest to smallest variance over seeds: {ratio} (Bartlett's test of equal spread: {p_is(found.p_equal)})"
-    ]
+    one = "A combination has no variance over seeds at all"
+    if math.isfinite(found.variance_ratio):
+        one = f"The largest variance over seeds is {_ratio(found.variance_ratio)} times the smallest"
+    tests = [f"{one} (Bartlett's test of equal spread: {p_is(found.p_equal)})"]
     if found.p_normal is not None:
         tests.append(f"Shapiro and Wilk's test of normal residuals: {p_is(found.p_normal)}")
-    said = "Neither assumption of the analysis is rejected, which few seeds seldom can"
+    said = "Neither assumption is rejected, which says little with few seeds"
+    if found.p_normal is None:
+        said = "Equal spread is not rejected, which says little with few seeds"
     if not found.equal_spread:
         said = "The cells contradict the equal spread that p assumes: read 'p, any spread', which does without"
+        said += "" if found.normal else ", but assumes normal residuals, too, and the cells contradict these as well"
     elif not found.normal:
         said = "The cells contradict the normal residuals that both p assume"
     return f"{'; '.join(tests)}. {said}."
@@ -363,7 +399,8 @@ def _any_spread(effects: Effects) -> str:
 def level_table(effects: Effects, table: TableSpec) -> Table:
     """Return the marginal mean of each level of each factor."""
     rows, digits = [], table.value.digits
-    last = ""
+    last, doubt = "", "" if effects.assumptions.equal_spread else ", which the cells contradict"
+    shared = ": what a seed changes in all cells alike is in them" if effects.blocked else ""
     for each in effects.levels:
         entries = (
             Entry(text=table.labels.title(each.factor)),
@@ -377,9 +414,9 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
         name="levels",
         title="Means by factor",
         caption=(
-            "Each mean is over all cells with that value, its interval about further seeds, if all combinations have"
-            " one spread. Whether the values of a factor differ, the analysis of variance says: what seeds share is in"
-            " the intervals and not in it."
+            "Each mean is over all cells with that value. Its interval is about further seeds, and assumes that all"
+            f" combinations have one spread{doubt}. To compare the values of a factor, read the analysis of variance,"
+            f" not these intervals{shared}."
         ),
         columns=(
             Column(title="factor", numeric=False),
@@ -446,7 +483,7 @@ def _doubted(choices: Sequence[Choice]) -> tuple[int, int, int]:
 def _doubts(choices: Sequence[Choice]) -> str:
     """Return how many choices lie at the edge of their grid, and how many lead by less than noise, as sentences."""
     _, edges, noisy = _doubted(choices)
-    of = f"of {len(choices)} chosen values"
+    of = f"of {counted(len(choices), 'chosen value')}"
     texts = [
         f" {edges} {of} {'is' if edges == 1 else 'are'} the largest or smallest tried: a better one may lie beyond."
         if edges
@@ -455,7 +492,7 @@ def _doubts(choices: Sequence[Choice]) -> str:
         if noisy
         else "",
     ]
-    return "".join(texts)
+    return f"{''.join(texts)} 'Beats' is said of these means, with no test: none is shown to be the best, doubt or not."
 
 
 def chosen_by_test(by: set[str]) -> str:
