@@ -116,6 +116,4 @@ def test_the_caption_says_images_epochs_cells_device_and_days(sweep: Golden):
     sweep.cell({"seed": 2}, None)
     table = summary_of(sweep).tables[0]
     assert table.caption == "cifar10, test images, 350 epochs."
-    assert table.aside.startswith(
-        "2 of 3 cells done (a cell is one training). Trained on some processor, 2026-11-20 to"
-    )
+    assert table.aside.startswith("2 of 3 cells done. Trained on some processor, 2026-11-20 to")

@@ -159,9 +159,9 @@ def test_n_stands_below_the_matrix_only_where_it_is_the_same_everywhere(sweep: G
     table = study_table(rows=("model.base",), columns=("model.variant",))
     add(sweep, "a", "base", 12.0, 12.5)
     add(sweep, "b", "base", 12.0, 12.5)
-    assert "over the 2 cells that differ in seed." in the_matrix(sweep, table).notes[0]
+    assert "over the 2 cells (a training each) that differ in seed." in the_matrix(sweep, table).notes[0]
     add(sweep, "c", "base", 12.0)
-    assert "over the cells that differ in seed." in the_matrix(sweep, table).notes[0]
+    assert "over the cells (a training each) that differ in seed." in the_matrix(sweep, table).notes[0]
 
 
 def test_the_table_of_differences_says_what_is_shown(sweep: Golden):

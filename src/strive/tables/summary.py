@@ -184,7 +184,7 @@ def _aside(loaded: Loaded, beyond: int) -> str:
     trained = f" Trained on {devices}, {days}." if dates else ""
     done = int((cells["status"] == "done").sum())
     all_cells = f"{counted(len(cells), 'cell')} done" + (f", {beyond} not needed by the looks" if beyond else "")
-    return f"{done} of {all_cells} (a cell is one training).{trained}"
+    return f"{done} of {all_cells}.{trained}"
 
 
 def _counted(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:

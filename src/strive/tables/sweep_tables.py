@@ -47,7 +47,7 @@ def error_table(
     columns = [
         Column(title=table.labels.heading(table.keys), numeric=False),
         *([Column(title="parameters", help="trainable numbers of the net, biases included")] if sized else []),
-        Column(title="n", help=f"cells that differ in {', '.join(table.pair)} alone and are done"),
+        Column(title="n", help=f"cells (a training each) that differ in {', '.join(table.pair)} alone and are done"),
         Column(
             title=table.value.title, help=f"mean over these n cells; for n = 1 the one value{_bold_best(conditions)}"
         ),
@@ -141,10 +141,13 @@ def _matrix_notes(conditions: Sequence[Condition], table: TableSpec) -> tuple[st
     papers = any(condition.paper is not None and condition.paper.error is not None for condition in conditions)
     spread = any(condition.summary.sd is not None for condition in conditions if condition.summary)
     size = f"{sizes.pop()} " if len(sizes) == 1 else ""
-    means = f"Mean{' ± sample standard deviation' if spread else ''} over the {size}cells that differ in"
-    one = "Each number is of one cell" if size == "1 " else f"{means} {', '.join(table.pair)}"
+    means = (
+        f"Mean{' ± sample standard deviation' if spread else ''} over the {size}cells (a training each) that differ in"
+    )
+    one = "Each number is of one cell (a training)" if size == "1 " else f"{means} {', '.join(table.pair)}"
+    paper = " In parentheses: the paper's number." if papers else ""
     return (
-        f"{one}{_bold_best(conditions)}.{' In parentheses: the paper.' if papers else ''}",
+        f"{one}{_bold_best(conditions)}.{paper}",
         *marks_note(conditions, table),
         *_partial_note(conditions),
     )
