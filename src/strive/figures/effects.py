@@ -21,7 +21,7 @@ from strive.sweeps.design import DesignName
 from strive.sweeps.labels import in_sentence
 from strive.sweeps.table_spec import Value
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import LATER, STEPWISE, decision_text, p_text, ruled, simultaneous_level
+from strive.tables.sweep_tables import DEAD_PAIRS, LATER, STEPWISE, decision_text, p_text, ruled, simultaneous_level
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"
@@ -278,6 +278,7 @@ def _difference_caption(sweep: SweepSummary) -> str:
     )
     later = any(condition.stepwise for condition in sweep.conditions)
     mark = f" {STEPWISE}" if later else ""
+    mark += f" {DEAD_PAIRS}" if any(condition.dead_pairs for condition in sweep.conditions) else ""
     if not sweep.layout.margin:
         return f"{what} p: two-sided paired t-tests, Holm-corrected over all differences.{mark}"
     margin = sweep.layout.value.amount(sweep.layout.margin)
