@@ -164,7 +164,7 @@ def _look_notes(loaded: Loaded, beyond: frozenset[str]) -> Iterator[str]:
     if number := int(trained.sum()):
         are, them, lines = ("is", "it", "its line was") if number == 1 else ("are", "them", "their lines were")
         done = counted(number, "done cell")
-        yield f"{done} {are} in no number: {lines} decided without {them}, or may yet need {them}."
+        yield f"{done} {are} in no number: {lines} decided or left alone without {them}, or may yet need {them}."
 
 
 def _where(loaded: Loaded, table: TableSpec) -> str:

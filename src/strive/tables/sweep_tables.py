@@ -226,7 +226,7 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
         rows=tuple(rows),
         notes=(
             *((STEPWISE,) if any(condition.stepwise for condition in conditions) else ()),
-            *((DEAD_PAIRS,) if any(condition.dead_pairs for condition in conditions) else ()),
+            *((DEAD_PAIRS,) if not table.looks and any(condition.dead_pairs for condition in conditions) else ()),
             *cut_notes(rows),
             *_look_notes(conditions),
         ),
@@ -314,11 +314,10 @@ def _difference_caption(table: TableSpec) -> str:
     )
     if table.looks is None:
         return what
-    planned = looks_text(table.looks.looks)
     return (
-        f"{what} {planned[:1].upper()}{planned[1:]}, in the order of the sweep file; p and intervals are repeated ones"
-        " (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no more seeds."
-        " The tests assume differences near normal; one-sided skew is not cured by looking again."
+        f"{what} The lines have {looks_text(table.looks.looks)}, in the order of the sweep file; p and intervals are"
+        " repeated ones (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no"
+        " more seeds. The tests assume differences near normal; one-sided skew is not cured by looking again."
     )
 
 
