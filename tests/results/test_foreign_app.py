@@ -194,7 +194,10 @@ def test_a_replicate_at_chance_is_dead_in_the_direction_of_its_metric(sweep: For
     made = summary(sweep)
     assert [condition.dead for condition in made.conditions] == [1]
     assert row(markdown(made), "all cells")[2].startswith("0.5000, 1 of 2 dead")
-    assert any("their test acc is not above the 0.1 of chance" in note for note in made.notes)
+    assert any(
+        "1 of 2 cells ended no better than chance, with a test acc not above the 0.1 of chance. It is" in note
+        for note in made.notes
+    )
 
 
 def test_a_table_s_own_direction_says_what_is_dead(sweep: Foreign):

@@ -98,7 +98,7 @@ def test_the_steps_of_a_ladder_stay_in_their_order_each_against_the_one_before(t
     assert found.caption.startswith("cumulative of 3 components: each step against the one before. ")
     assert "Compared with the step before" in summary.answer
     shown = [text for text in texts(effect_plot(summary)[0]) if text.startswith("Each step against the one before")]
-    assert shown == ["Each step against the one before, from none: 21.01%, n = 3"]
+    assert shown == ["Each step against the one before, from 'none': 21.01%, n = 3"]
 
 
 def test_a_component_with_its_own_reference_is_compared_there(tmp_path: Path):

@@ -50,7 +50,8 @@ def error_table(
         *([Column(title="parameters", help="trainable numbers of the net, biases included")] if sized else []),
         Column(title="n", help=f"cells (a training each) that differ in {', '.join(table.pair)} alone and are done"),
         Column(
-            title=table.value.title, help=f"mean over these n cells; for n = 1 the one value{_bold_best(conditions)}"
+            title=table.value.title,
+            help=f"mean over the n cells of the line; for n = 1 the one value{_bold_best(conditions)}",
         ),
         Column(title="sd", help="sample standard deviation over these cells (n - 1)", spread=True),
         Column(
@@ -238,7 +239,10 @@ def _bold_decided(conditions: Sequence[Condition], table: TableSpec) -> str:
     """Return what a bold difference is, for better or worse; "" if none is."""
     if not any(condition.decided for condition in conditions):
         return ""
-    return "; bold: with a verdict, whichever it is" if table.margin else "; bold: shown to differ, for better or worse"
+    if table.value.better is None:
+        return "; bold: shown to differ"
+    what = "with a verdict, whichever it is" if table.margin else "shown to differ, for better or worse"
+    return f"; bold, on paper {_BETTER} or {_WORSE}: {what}"
 
 
 def _compared(conditions: Sequence[Condition], table: TableSpec) -> dict[str, Entry]:

@@ -70,7 +70,7 @@ def compact(table: Table) -> Table:
         elif column.latex and not (column.title == "n" and len(texts) == 1 and len(rows) > 1):
             continue
         elif column.latex:
-            words.insert(0, f"n = {texts.pop()} in each line.")
+            words.insert(0, f"n = {texts.pop()} in each line: {column.help}.")
         del columns[i]
         for row in rows:
             del row[i]
