@@ -172,12 +172,15 @@ def _legend(sweep: "SweepSummary", *, effects: bool, compared: bool, over_ledger
         cells = f"n cells that differ in {', '.join(layout.pair)}"
         return f"mean (its 95% interval, which says nothing of a difference), over {cells}:"
     worse = f", {layout.value.worse}" if layout.value.better is not None else ""
-    if effects:
-        return f"with minus without{worse} (95% interval for all effects at once), p corrected for all of them (Holm):"
-    over, level, least = "all lines", "95%", SIDE if layout.margin else 1 - LEVEL
+    over, level, least = "all effects" if effects else "all lines", "95%", 1 - LEVEL
     if over_ledger:
         over = "all comparisons in the ledger"
-    elif layout.looks is not None:
+    if effects:
+        what = f"({level} interval for {over} at once), p corrected for {over} (Holm), shown at {least:.3g} or less"
+        return f"with minus without{worse} {what}:"
+    if layout.margin:
+        least = SIDE
+    if layout.looks is not None and not over_ledger:
         over, level, least = "all lines and looks", f"{100 * (1 - layout.looks.alpha):g}%", layout.looks.alpha / 2
     # The interval of the looks holds for this table's lines.
     interval = "" if over_ledger and layout.looks is not None else f" ({level} interval for {over} at once)"
