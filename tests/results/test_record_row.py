@@ -1,12 +1,13 @@
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from golden import Golden
 
-from strive.results import record_row
+from strive.cells import checked_record
+from strive.cells.evidence import Evidence, check_record
+from strive.cells.records import Record
 from strive.results.record_row import read_row, read_rows
 
 MakeGolden = Callable[..., Golden]
@@ -41,15 +42,14 @@ def test_a_record_that_is_replaced_while_it_is_read_is_read_again(
     sweep: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder,) = sweep.runs.glob("*-s0-*")
-    checked = record_row._checked
     seen = []
 
-    def checking(record: object, place: Path) -> dict[str, object]:
+    def checking(record: Record, place: str, *, most_bytes: float) -> Evidence:
         seen.append(record)
         if len(seen) > 1:
-            return checked(record, place)  # type: ignore[arg-type]
+            return check_record(record, place, most_bytes=most_bytes)
         sweep.cell({"seed": 0}, 8.0)
-        return {"status": "contradictory"}
+        return Evidence(contradictions=("of the record before",))
 
-    monkeypatch.setattr(record_row, "_checked", checking)
+    monkeypatch.setattr(checked_record, "check_record", checking)
     assert read_row(folder / "record.json").values["test_error"] == 0.08

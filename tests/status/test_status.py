@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from study_records import study_record
 from support import SMALL, CommandLine
 
-from strive.cells import records
+from strive.cells import checked_record, records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Failure, Record, Status
 from strive.cells.state import CellState
@@ -128,13 +128,13 @@ def test_a_running_cell_that_counts_steps_alone_is_shown_by_its_step(make_runs: 
 
 
 def test_a_record_is_read_again_only_if_it_has_changed(make_runs: Callable[..., Runs], monkeypatch: pytest.MonkeyPatch):
-    runs, read = make_runs(3), list[Path]()
+    runs, read = make_runs(3), list[str | Path]()
 
-    def count(path: Path, once: Callable[[Path], Record] = records.read_record) -> Record:
+    def count(content: bytes, path: str | Path) -> Record:
         read.append(path)
-        return once(path)
+        return records.parse_record(content, path)
 
-    monkeypatch.setattr(cell_status.records, "read_record", count)
+    monkeypatch.setattr(checked_record, "parse_record", count)
     for number in range(3):
         runs.ends(number)
     watcher = StatusReader(runs.folder)

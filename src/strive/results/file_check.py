@@ -46,7 +46,9 @@ def file_check(loaded: Loaded, sweeps: Path | None = None) -> FileCheck:
     problems = changed_file(loaded.plan, sweeps)
     place = "the sweep file in plan.json" if planned and (now is None or problems) else file_text(loaded.plan)
     differences = [*audit_file(loaded.plan, sweep, place)]
-    exchanged = [*exchanged_arms(loaded.plan, now, file_text(loaded.plan))] if now is not None else []
+    exchanged = list[str]()
+    if planned is not None and now is not None and not differences:
+        exchanged += exchanged_arms(loaded.plan, now, file_text(loaded.plan))
     choices = audit_choices(loaded.plan, sweep, loaded.folders)
     return FileCheck(
         contradictions=(*problems, *differences, *exchanged, *choices.problems),

@@ -197,9 +197,10 @@ def exchanged_arms(plan: StoredPlan, sweep: "Sweep", place: str) -> Iterator[str
     wanted = {arm: _said(plan, own) for arm, own in sweep.arms.items()}
     for arm in sweep.arms:
         configs = [plan.config(cell) for cell in plan.cells if cell.arm == arm]
-        if not configs or _fit(configs, wanted[arm]):
-            continue
-        if (other := next((each for each in wanted if each != arm and _fit(configs, wanted[each])), None)) is not None:
+        lacking = {key for key, values in wanted[arm].items() if not _fit(configs, {key: values})}
+        # An arm that does not set what differs fits any cell.
+        others = (each for each in wanted if wanted[each].keys() >= lacking and _fit(configs, wanted[each]))
+        if lacking and (other := next(others, None)) is not None:
             yield f"the cells that plan.json calls {arm} are those of arm {other} in {place}"
 
 
