@@ -122,6 +122,7 @@ def _caption(sweep: SweepSummary) -> str:
     sizes = {condition.summary.n for condition in conditions if condition.summary is not None}
     n = f"n = {sizes.pop()}" if len(sizes) == 1 else f"n = {min(sizes)} to {max(sizes)}"
     words = (
-        f"Mean {sweep.layout.value.title}, ± half of its 95% interval (Student's t over seeds, {n}); darker is more."
+        f"Mean {sweep.layout.value.title}, ± half of its 95% interval (Student's t over seeds, {n}), which says nothing"
+        " of the difference of two; darker is more."
     )
     return " ".join((words, *marks_note(conditions, sweep.layout)))
