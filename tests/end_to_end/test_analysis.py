@@ -45,7 +45,7 @@ def test_every_analysis_command_of_the_readme_runs_on_the_committed_results(chec
         done = analysis(checkout, *arguments)
         assert done.returncode == 0, done.stderr
     assert (checkout / "report.html").stat().st_size < 10_000_000
-    assert len(list((checkout / "figures").glob("table3_small-*.pdf"))) == 3
+    assert len(list((checkout / "figures").glob("table3_small-*.pdf"))) == 8  # four figures, each in two widths
 
 
 def test_the_committed_tables_are_what_the_committed_records_say(checkout: Path):
