@@ -70,7 +70,8 @@ def compact(table: Table) -> Table:
         elif column.latex and not (column.title == "n" and len(texts) == 1 and len(rows) > 1):
             continue
         elif column.latex:
-            words.insert(0, f"n = {texts.pop()} in each line: {column.help}.")
+            meaning = f": {column.help}" if column.help else ""
+            words.insert(0, f"n = {texts.pop()} in each line{meaning}.")
         del columns[i]
         for row in rows:
             del row[i]
