@@ -77,10 +77,12 @@ def test_tables_write_the_numbers_and_keep_those_of_other_sweeps(page: Path):
     assert main(["tables", "--check"]) == 1
 
 
-def test_the_numbers_and_tables_of_the_readme_are_those_of_the_committed_records(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
+def test_the_numbers_and_tables_of_a_page_are_those_of_the_committed_records(
+    page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(ROOT)
-    assert main(["check", "README.md", "--runs", "results/table3_small"]) == 0, capsys.readouterr().err
-    marks = (ROOT / "README.md").read_text().count("<!-- strive: table3_small")
+    assert main(["check", page, "--runs", "results/table3_small"]) == 0, capsys.readouterr().err
+    marks = (ROOT / page).read_text().count("<!-- strive: table3_small")
     assert capsys.readouterr().out == f"{marks} numbers and tables are what the records give\n"
+

@@ -38,8 +38,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_analysis_command_of_the_readme_runs_on_the_committed_results(checkout: Path):
-    found = commands("README.md")
+def test_every_analysis_command_of_the_study_runs_on_the_committed_results(checkout: Path):
+    found = commands("docs/study.md")
     assert {Path(arguments[0]).stem for arguments in found} == {"make_tables", "make_figures", "make_report"}
     for arguments in found:
         done = analysis(checkout, *arguments)

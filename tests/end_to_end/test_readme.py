@@ -71,8 +71,8 @@ def records(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/record.json"))]
 
 
-def test_the_readme_has_the_commands_that_are_tried_here():
-    assert [arguments[0] if arguments else "" for arguments in commands("README.md")] == [
+def test_the_page_of_the_study_has_the_commands_that_are_tried_here():
+    assert [arguments[0] if arguments else "" for arguments in commands("docs/study.md")] == [
         "",
         "-m",
         "-m",
@@ -83,7 +83,7 @@ def test_the_readme_has_the_commands_that_are_tried_here():
 
 
 def test_the_baseline_trains_from_a_real_cifar10_folder(strive: CommandLine, cifar10_folder: Path, tmp_path: Path):
-    done = strive(*commands("README.md")[0], *SHORT)
+    done = strive(*commands("docs/study.md")[0], *SHORT)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
     assert str(record["cell"]).startswith("all_cnn_c-cifar10-none-lr0.05-s0-")
@@ -93,7 +93,7 @@ def test_the_baseline_trains_from_a_real_cifar10_folder(strive: CommandLine, cif
 def test_the_glob_trains_the_twelve_nets_and_a_second_call_trains_none(
     strive: CommandLine, cifar10_folder: Path, tmp_path: Path
 ):
-    arguments = commands("README.md")[1]
+    arguments = commands("docs/study.md")[1]
     done = strive(*arguments, *SHORT)
     assert done.returncode == 0, done.stderr
     assert "12 cells: 0 done already, 12 to train" in done.stderr
@@ -112,7 +112,7 @@ def test_the_grid_over_augmentation_lr_and_seeds_is_planned_whole(
     strive: CommandLine, cifar10_folder: Path, tmp_path: Path
 ):
     # 12 nets x 2 x 4 x 3 = 288 cells; one wrong value at the end of the line stops all of them.
-    done = strive(*commands("README.md")[2], *SHORT, "data.val_images=200")
+    done = strive(*commands("docs/study.md")[2], *SHORT, "data.val_images=200")
     assert done.returncode == 2
     assert "288 of 288 cells cannot train; nothing was started" in done.stderr
     assert "data.val_images=200 leaves no training images; cifar10 has 200" in done.stderr
@@ -120,13 +120,13 @@ def test_the_grid_over_augmentation_lr_and_seeds_is_planned_whole(
 
 
 def test_a_part_of_that_grid_trains(strive: CommandLine, cifar10_folder: Path, tmp_path: Path):
-    done = strive(*commands("README.md")[2], *SHORT, "model=all_cnn_a,model_a", "optimizer.lr=0.05", "seed=0,1")
+    done = strive(*commands("docs/study.md")[2], *SHORT, "model=all_cnn_a,model_a", "optimizer.lr=0.05", "seed=0,1")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path)) == 2 * 2 * 2
 
 
 def test_any_folder_of_class_folders_trains(strive: CommandLine, image_folder: Path, tmp_path: Path):
-    arguments = [text.replace("=DIR", f"={image_folder}") for text in commands("README.md")[3]]
+    arguments = [text.replace("=DIR", f"={image_folder}") for text in commands("docs/study.md")[3]]
     done = strive(*arguments, *SHORT)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
@@ -134,16 +134,16 @@ def test_any_folder_of_class_folders_trains(strive: CommandLine, image_folder: P
 
 
 def test_the_smoke_sweep_is_planned_trained_and_found_done(strive: CommandLine, tmp_path: Path):
-    dry = strive(*commands("README.md")[4])
+    dry = strive(*commands("docs/study.md")[4])
     assert dry.returncode == 0, dry.stderr
     assert "train (12)" in dry.stdout
     assert not (tmp_path / "runs").exists()
     # Two of the twelve; all of them train in the test of the glob.
     two = ("model=model_a,all_cnn_c", "model.width=0.04", "trainer.threads=1")
-    done = strive(*commands("README.md")[5], *two)
+    done = strive(*commands("docs/study.md")[5], *two)
     assert done.returncode == 0, done.stderr
     assert [record["status"] for record in records(tmp_path)] == ["done"] * 2
-    again = strive(*commands("README.md")[5], *two)
+    again = strive(*commands("docs/study.md")[5], *two)
     assert "2 cells: 2 done already, nothing to train" in again.stderr
 
 
