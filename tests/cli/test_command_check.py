@@ -85,4 +85,3 @@ def test_the_numbers_and_tables_of_a_page_are_those_of_the_committed_records(
     assert main(["check", page, "--runs", "results/table3_small"]) == 0, capsys.readouterr().err
     marks = (ROOT / page).read_text().count("<!-- strive: table3_small")
     assert capsys.readouterr().out == f"{marks} numbers and tables are what the records give\n"
-
