@@ -398,7 +398,7 @@ def test_the_plan_shows_for_each_arm_which_keys_differ_from_its_reference(make_p
     }
     assert not any(each.chosen or each.following for each in plan.differences)
     lines = list(plan_lines(plan, []))
-    assert "  without dropout, from all: model.dropout_hidden 0.0 instead of 0.5" in lines
+    assert "  without dropout, from 'all': model.dropout_hidden 0.0 instead of 0.5" in lines
     assert [line for line in lines if line.startswith("leave_one_out of 3 components; ")]
 
 

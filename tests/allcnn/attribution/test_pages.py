@@ -9,7 +9,7 @@ from support import ROOT
 
 from allcnn.visualize_options import parse_request
 
-PAGES = ("README.md", "docs/attribution.md", "results/README.md")
+PAGES = ("docs/study.md", "docs/attribution.md", "results/README.md")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -32,7 +32,7 @@ def test_every_command_of_a_page_is_legal(page: str):
             assert (ROOT / "sweeps" / f"{request.target}.yaml").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/attribution.md"])
+@pytest.mark.parametrize("page", ["docs/study.md", "docs/attribution.md"])
 def test_the_five_lines_of_a_page_work(page: str):
     (example,) = blocks(page, "python")
     names: dict[str, object] = {}
