@@ -199,7 +199,7 @@ def test_tables_are_those_of_the_folder_that_was_uploaded(
 
 def without_checks(text: str) -> str:
     """Leave out what of W&B's copy had nothing to be compared with: it has no learning curve until one is drawn."""
-    return re.sub(r"(- |\\item\[\S+\] )Not checked: .*? (?:its record|their records)\. ", "", " ".join(text.split()))
+    return re.sub(r"(- |% )Not checked: .*? (?:its record|their records)\. ", "", " ".join(text.split()))
 
 
 def rows_of(content: bytes) -> list[dict[str, str]]:
@@ -793,7 +793,7 @@ def test_without_a_source_nothing_of_wandb_is_imported(runs: Path, tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[1:] == ["error: W&B's client is not installed: pip install wandb"]
+    assert done.stderr.splitlines()[-1] == "error: W&B's client is not installed: pip install wandb"
 
 
 def test_the_client_leaves_no_folders_behind(
@@ -835,7 +835,7 @@ def test_without_a_home_it_is_said_where_a_copy_could_lie(
 def test_the_newest_copy_is_the_one_that_is_named(tmp_path: Path) -> None:
     for number, entity in enumerate(("b", "a")):
         stamp = local_copy.copy_of("host", entity, "p").folder / ".fetched"
-        stamp.parent.mkdir(parents=True)
+        stamp.parent.mkdir(parents=True, exist_ok=True)  # from an earlier run of this test
         stamp.write_text(entity)
         os.utime(stamp, (number, number))
     found = local_copy.last_fetched("host", "", "p")
