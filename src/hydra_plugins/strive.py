@@ -5,12 +5,12 @@ strive.options, nothing else. Hydra would execute a second module of it twice.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal import utils
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -47,29 +47,16 @@ _store("hydra/launcher", "strive_local", LocalOptions, "LocalLauncher")
 _store("hydra/launcher", "strive_slurm", SlurmOptions, "SlurmLauncher")
 
 
-def _with_our_words(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return Hydra's run_and_report, for which an error in a sweep file or in our options is one message.
+if any(word.startswith(("hydra/sweeper=strive", "hydra/launcher=strive")) for word in sys.argv):
+    from strive.hydra_internals import before_report
 
-    Hydra reads both before it makes the sweeper, and ends with a stack trace and exit code 1.
-    """
+    def _end_if_ours(error: Exception) -> None:
+        """Hydra reads sweep files and our options before it makes the sweeper: a mistake in them is one message."""
+        from strive.hydra_app.hydra_errors import end_if_ours
 
-    def reported(function: Callable[[], Any]) -> Any:
-        def worded() -> Any:
-            try:
-                return function()
-            except Exception as error:
-                from strive.hydra_app.hydra_errors import end_if_ours
+        end_if_ours(error)
 
-                end_if_ours(error)
-                raise
-
-        return report(worded)
-
-    return reported
-
-
-if hasattr(utils, "run_and_report"):  # private to Hydra: a version without it words its own errors
-    utils.run_and_report = _with_our_words(utils.run_and_report)
+    before_report(_end_if_ours)
 
 if "STRIVE_RANK_0" in os.environ:  # cells.ranks.LINK: a cell has started this process
     from strive.hydra_app.rank import follow

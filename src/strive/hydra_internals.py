@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from hydra._internal import utils
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
@@ -32,6 +33,7 @@ except ImportError:  # OmegaConf 2.4
 __all__ = [
     "apply_overrides",
     "as_change",
+    "before_report",
     "group_names",
     "hydra_config",
     "hydra_node",
@@ -88,6 +90,25 @@ def with_number(override: Override, text: str, number: int) -> Override:
 def as_change(override: Override) -> Override:
     """Return what sets the value of a key that is there, of an override that may add the key."""
     return dataclasses.replace(override, type=OverrideType.CHANGE)
+
+
+def before_report(handle: Callable[[Exception], None]) -> None:
+    """Have an error handled before Hydra reports it by a stack trace and exit code 1, which it does if this returns."""
+    report = getattr(utils, "run_and_report", None)
+    if report is None:  # a version without it words its own errors
+        return
+
+    def reported(function: Callable[[], Any]) -> Any:
+        def handled() -> Any:
+            try:
+                return function()
+            except Exception as error:
+                handle(error)
+                raise
+
+        return report(handled)
+
+    utils.run_and_report = reported
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
