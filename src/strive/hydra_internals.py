@@ -98,10 +98,10 @@ def before_report(handle: Callable[[Exception], None]) -> None:
     if report is None:  # a version without it words its own errors
         return
 
-    def reported(function: Callable[[], Any]) -> Any:
+    def reported(func: Any) -> Any:
         def handled() -> Any:
             try:
-                return function()
+                return func()
             except Exception as error:
                 handle(error)
                 raise
