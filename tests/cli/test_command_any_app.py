@@ -155,4 +155,4 @@ def test_a_multirun_of_several_metrics_is_shown_by_the_one_that_is_asked_for(tmp
     assert "--value METRIC" in started.stderr
     assert "loss, score" in (unclear := run("-m", "strive", "tables", cwd=tmp_path)).stderr
     assert unclear.returncode == 2
-    assert "lr 1 has the smallest loss" in run("-m", "strive", "tables", "--value", "loss", cwd=tmp_path).stdout
+    assert "lr 1 has the smallest mean loss" in run("-m", "strive", "tables", "--value", "loss", cwd=tmp_path).stdout
