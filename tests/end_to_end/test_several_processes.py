@@ -166,7 +166,9 @@ def test_all_processes_stop_at_the_same_step_and_go_on_from_the_same_checkpoint(
         ("if RANK == 0: raise ValueError('own')\ntime.sleep(99)", "error", "ValueError: own"),
         ("if RANK == 1: os.kill(os.getpid(), 9)\ntime.sleep(99)", "killed", "its process was ended by SIGKILL"),
         (
-            "if RANK == 0: raise OSError('lost rank 1')\ntime.sleep(0.3)\nos.kill(os.getpid(), 9)",
+            # Rank 1 dies a moment after rank 0's error, which is by its death all the same.
+            "dies = here / 'dies'\nif RANK == 1: dies.touch(); time.sleep(0.1); os.kill(os.getpid(), 9)\n"
+            "while not dies.exists(): time.sleep(0.01)\nraise OSError('lost rank 1')",
             "killed",
             "its process was ended by SIGKILL",
         ),
