@@ -1,4 +1,4 @@
-"""What a dry run prints before the sweeps that values are chosen from have been trained, and without the data."""
+"""Output of a dry run before the sweeps that values are chosen from have been trained, and without the data."""
 
 import json
 from collections.abc import Callable, Mapping

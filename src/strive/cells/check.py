@@ -27,7 +27,7 @@ def _why_not(place: Path) -> str:
     """Return why nothing can be written below a path that is there, "" if it can."""
     if not place.is_dir():
         return "is not a folder"
-    # The system's own folders hold no files of others, whatever root is told of them.
+    # os.access tells root that it may write there, but nobody can create a file.
     if not os.access(place, os.W_OK) or {*_NO_FILES} & {place, *place.parents}:
         return "cannot be written to"
     disk = os.statvfs(place)

@@ -1,4 +1,4 @@
-"""How the table of a sweep stands while it trains: the means of what is done, and never a verdict."""
+"""Means of a sweep's table while it trains, of the cells that are done; never a verdict."""
 
 from strive.errors import StriveError
 from strive.format import counted

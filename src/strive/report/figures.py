@@ -82,7 +82,7 @@ def _effects_title(sweep: SweepSummary) -> str:
 
 
 def _title(condition: Condition, sweep: SweepSummary) -> str:
-    """Return what a mouse on a condition's marks is told."""
+    """Return the text that is shown while the mouse is over a condition's marks."""
     value = sweep.layout.value
     parts = [condition.label]
     if (own := condition.summary) is not None:

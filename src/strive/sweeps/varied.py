@@ -1,4 +1,4 @@
-"""What varies between the cells of a plan, as columns of short texts: for its lists and its table. Imports no torch."""
+"""Columns of short texts for what varies between the cells of a plan: for its lists and its table. Imports no torch."""
 
 import math
 from collections.abc import Mapping, Sequence

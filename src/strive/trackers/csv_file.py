@@ -9,8 +9,8 @@ from typing import Any
 from strive.cells.records import write_whole
 from strive.config import identity
 from strive.errors import RecordError
-from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles, cell_stamp, read_cell_files, step_name
+from strive.trackers.file_session import plan_in
 
 NAME = "history.csv"
 _WRITE_SECONDS = 10.0  # between two writes of the whole file
@@ -22,7 +22,7 @@ class CsvFile:
     def __init__(self, folder: Path, runs: Path) -> None:
         """folder: of the sweep's plan; without a plan, of the one cell. runs: folder of the cells."""
         self._path, self._runs = folder / NAME, runs
-        plan = _plan(folder)
+        plan = plan_in(folder)
         self._keys = plan.varying if plan else []
         self._cells = [cell.cell for cell in plan.cells] if plan else [folder.name]
         self._rows: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {}  # {cell: (stamp of its files, rows)}
@@ -68,10 +68,3 @@ class CsvFile:
         if files.record is not None:
             rows[-1] |= {f"result.{name}": value for name, value in files.record.metrics.items()}
         return rows
-
-
-def _plan(folder: Path) -> StoredPlan | None:
-    try:
-        return StoredPlan.read(folder)
-    except FileNotFoundError:
-        return None  # a cell alone

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from strive.errors import RecordError
+from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles, cell_stamp, read_cell_files
 
 _LOOK_SECONDS = 1.0  # between two looks at the cells' files
@@ -20,6 +21,14 @@ class FileTracker(Protocol):
 
     def close(self) -> None:
         """Write what is left. Raises OSError."""
+
+
+def plan_in(folder: Path) -> StoredPlan | None:
+    """Return the plan in a folder, None in that of a cell alone. Raises RecordError."""
+    try:
+        return StoredPlan.read(folder)
+    except FileNotFoundError:
+        return None
 
 
 class FileSession:

@@ -11,8 +11,8 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from strive.config import identity
-from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles, step_name
+from strive.trackers.file_session import plan_in
 
 FOLDER = "tensorboard"
 
@@ -23,7 +23,7 @@ class TensorBoardFiles:
     def __init__(self, folder: Path) -> None:
         """folder: of the sweep's plan; without a plan, of the one cell."""
         self._folder = folder / FOLDER
-        self._plan = StoredPlan.read(folder) if (folder / "plan.json").exists() else None
+        self._plan = plan_in(folder)
         self._cells: dict[str, _CellEvents] = {}
 
     def show(self, files: CellFiles) -> None:
@@ -71,10 +71,8 @@ class _CellEvents:
 
     def add(self, files: CellFiles) -> None:
         """Write what is new."""
-        step = 0
         for row in files.rows(len(self._lines)):
-            step = int(row.pop(step_name()))
-            self._scalars(step, row)
+            self._scalars(int(row.pop(step_name())), row)
         self._lines = list(files.epochs)
         if files.record is not None and not self._result:
             last = files.rows(len(self._lines) - 1) if self._lines else []

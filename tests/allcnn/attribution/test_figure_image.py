@@ -1,4 +1,4 @@
-"""What is drawn of a figure, and what is written beside it."""
+"""The picture of a figure, and the text beside it."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""What the pages say about pictures is true: their commands are legal, and their example works."""
+"""Commands and examples of the pages on pictures: the commands are legal, and the example works."""
 
 import re
 import shlex
