@@ -22,7 +22,7 @@ from allcnn.attribution.top_patches import rank
 from allcnn.attribution.units import Units, choose_units
 from allcnn.config import Init, ModelConfig
 from allcnn.data.splits import ResidentSplit
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 
 LOGITS = "logits"
 LAYERS = ("conv1", "conv2", "conv3", "conv6", "conv9", LOGITS)

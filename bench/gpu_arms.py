@@ -25,7 +25,7 @@ from allcnn.config import (
     TrainerConfig,
     checked,
 )
-from allcnn.data import ResidentSplit, Splits, load_splits
+from allcnn.data.splits import ResidentSplit, Splits, load_splits
 from allcnn.training import (
     Execution,
     Executor,

@@ -15,8 +15,8 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from allcnn.config import Augment, Config, Precision
-from allcnn.data import ResidentSplit
-from allcnn.networks import build_network
+from allcnn.data.splits import ResidentSplit
+from allcnn.networks.build import build_network
 from allcnn.training import (
     EagerExecutor,
     Execution,

@@ -78,7 +78,7 @@ def _load(data: Path) -> None:
     import torch
 
     from allcnn.config import Config, DataConfig, Source, checked
-    from allcnn.data import load_splits
+    from allcnn.data.splits import load_splits
     from allcnn.training import peak_memory_bytes
 
     config = checked(Config(data=DataConfig(source=Source.image_folder, name="bench", root=str(data))))

@@ -40,8 +40,8 @@ from allcnn.config import (
     Variant,
     checked,
 )
-from allcnn.data import load_splits
 from allcnn.data.cache import cache_folder
+from allcnn.data.splits import load_splits
 from allcnn.training import Bf16, Training, bf16_of, choose_execution, enter_execution, make_executor, train_epoch
 
 ARMS = {

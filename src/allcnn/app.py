@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allcnn import labels
-from allcnn.config import Augment, Config, DeviceChoice, checked
+from allcnn.config import Augment, Config, DeviceChoice, EngineChoice, checked
 from strive.app import CellFacts, Trainer
 from strive.cells.records import Record
 from strive.cells.settings import Settings
@@ -18,7 +18,7 @@ from strive.hydra_app.typed import TypedApp
 from strive.sweeps.labels import Labels
 
 if TYPE_CHECKING:
-    from allcnn.data.splits import DataFacts
+    from allcnn.data.sources import DataFacts
 
 CODE = "allcnn.training"  # imports nets and data as well
 # These modules hold only names and values of config keys, and those are part of a cell's id and record.
@@ -94,15 +94,20 @@ class AllCNN(TypedApp):
     def facts(self, config: Config) -> CellFacts:
         """Return how much there is to train, or raise ConfigError, MissingDataError for images that are not here.
 
-        Builds the net on the meta device, and checks that the data and the device exist.
+        Checks that the net can be built, and that the data and the device exist.
         """
-        from allcnn.data import check_augmentation, output_size
-        from allcnn.networks import check_network
-        from allcnn.training import choose_execution
+        from allcnn.data.output_size import output_size
+        from allcnn.networks.facts import check_network
 
-        choose_execution(config.trainer)
+        if config.trainer.device is DeviceChoice.cuda or config.trainer.engine is EngineChoice.graph:
+            from allcnn.training import choose_execution
+
+            choose_execution(config.trainer)
         found = _data_facts(config)
-        check_augmentation(config.augment, config.data.image_size)
+        if config.augment.kind is Augment.custom:
+            from allcnn.data.own_augmentation import check_augmentation
+
+            check_augmentation(config.augment, config.data.image_size)
         network = check_network(config.model, num_classes=found.num_classes, image_size=output_size(config))
         return CellFacts(num_train=found.num_train, flops=network.flops)
 
@@ -130,7 +135,7 @@ class AllCNN(TypedApp):
 
     def plan_notes(self, configs: Sequence[Config]) -> list[str]:
         """Return the images found on disk for each data set, and the files that were left out."""
-        from allcnn.data import files_on_disk
+        from allcnn.data.sources import files_on_disk
 
         lines = list[str]()
         for data in {(data.name, data.root): data for data in (config.data for config in configs)}.values():
@@ -196,7 +201,7 @@ class AllCNN(TypedApp):
 
 
 def _data_facts(config: Config) -> "DataFacts":
-    from allcnn.data import check_data, files_on_disk
+    from allcnn.data.sources import check_data, files_on_disk
 
     try:
         return check_data(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from allcnn.config import Config
-from allcnn.data import Splits, load_splits
+from allcnn.data.splits import Splits, load_splits
 from allcnn.same_images import other_images
 from allcnn.training import (
     LAYOUT,

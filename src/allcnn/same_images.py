@@ -1,7 +1,7 @@
 """Comparison of a record's images with those at data.root now: a cell's id contains only the data set's name."""
 
 from allcnn.config import Config, Source
-from allcnn.data import current_fingerprint, files_on_disk
+from allcnn.data.sources import current_fingerprint, files_on_disk
 from strive.cells.records import Record
 from strive.errors import ConfigError
 

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from allcnn import randomness
 from allcnn.config import Config
-from allcnn.data import Splits, augment, eval_view, own_augmentation
+from allcnn.data.augment import augment, eval_view
+from allcnn.data.own_augmentation import own_augmentation
+from allcnn.data.splits import Splits
 
 _TILE_PX = 128  # small images are enlarged by a whole factor, to about this side
 _LEAST_WIDTH_PX = 480  # so that the caption over a single tile can be read

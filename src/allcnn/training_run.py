@@ -10,7 +10,8 @@ import torch
 
 from allcnn.checkpoints import usable_state
 from allcnn.config import Config
-from allcnn.data import NO_FILES, Splits
+from allcnn.data.listing import NO_FILES
+from allcnn.data.splits import Splits
 from allcnn.progress import CellProgress
 from allcnn.result import history_line, metrics_of, outputs_of, write_arrays
 from allcnn.same_images import IMAGES

@@ -14,7 +14,7 @@ from allcnn import same_images
 from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.data import imagenet as list_of_imagenet
-from allcnn.data import load_splits
+from allcnn.data.splits import load_splits
 from allcnn.same_images import other_images
 from strive.cells.records import Record
 from strive.errors import ConfigError

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from allcnn import randomness
 from allcnn.config import Config
-from allcnn.data import ResidentSplit, Splits, load_splits
+from allcnn.data.splits import ResidentSplit, Splits, load_splits
 from allcnn.sample_images import inputs_picture, mistakes_picture, scaled, worst_mistakes
 from allcnn.training import Execution, Outcome, cell_training, train_cell
 

@@ -1,7 +1,8 @@
 import pytest
 import roofline
 
-from allcnn.networks import check_network, spec
+from allcnn.networks import spec
+from allcnn.networks.facts import check_network
 
 # Counted by another program, layer by layer from the tables 1 and 2 of the paper: MFLOP of an image forward, GFLOP and
 # MB of an image in a step, and seconds of 350 epochs at 790 TFLOP/s and 4.3 TB/s.

@@ -12,8 +12,8 @@ from hydra.types import RunMode
 from support import ROOT
 
 from allcnn.config import Config, Source
-from allcnn.data import output_size
-from allcnn.networks import check_network
+from allcnn.data.output_size import output_size
+from allcnn.networks.facts import check_network
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.hydra_app.typed_compose import TypedComposer

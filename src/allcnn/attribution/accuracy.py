@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from allcnn.attribution.activations import check_input
-from allcnn.data import Split
+from allcnn.data.splits import Split
 
 
 @torch.inference_mode()

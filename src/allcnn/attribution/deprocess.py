@@ -15,10 +15,10 @@ from allcnn.attribution.figure import Picture
 from allcnn.attribution.receptive_field import Box
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.config import Augment, Config, Preprocess, Source
-from allcnn.data import Splits
-from allcnn.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from allcnn.data.lazy_split import IMAGENET_MEAN, IMAGENET_STD
 from allcnn.data.preprocess import Float64s, Whitening, _channel_statistics
-from allcnn.data.splits import held_out, read_raw
+from allcnn.data.sources import read_raw
+from allcnn.data.splits import Splits, held_out
 
 MID_GREY = 0.5
 

@@ -16,7 +16,7 @@ from torch.backends import cudnn, mkldnn, nnpack
 from allcnn.attribution.activations import activations, check_input, modules_of, named
 from allcnn.attribution.receptive_field import Box, ReceptiveField, field_after, field_of
 from allcnn.attribution.relu_override import AttributionError
-from allcnn.networks.build import IMAGE_CHANNELS
+from allcnn.networks.spec import IMAGE_CHANNELS
 
 Interval = tuple[int, int]  # of pixels, [begin, end)
 

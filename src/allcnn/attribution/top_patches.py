@@ -19,7 +19,7 @@ from allcnn.attribution.activations import check_input, checked_output, named
 from allcnn.attribution.receptive_field_probe import LayerFields
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.units import first_largest
-from allcnn.data import Split
+from allcnn.data.splits import Split
 from strive.cells.records import write_whole
 
 COLUMNS = ("layer", "channel", "place", "image", "row", "column", "value", "top", "left", "bottom", "right")

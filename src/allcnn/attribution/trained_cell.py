@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from allcnn.config import Config
-from allcnn.data import Split, Splits, eval_view, load_splits, output_size
-from allcnn.networks import build_network, check_network
+from allcnn.data.augment import eval_view
+from allcnn.data.output_size import output_size
+from allcnn.data.splits import Split, Splits, load_splits
+from allcnn.networks.build import build_network
+from allcnn.networks.facts import check_network
 from allcnn.result import WEIGHTS, weights_hash
 from allcnn.same_images import IMAGES
 from allcnn.training import choose_execution

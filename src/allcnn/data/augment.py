@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from allcnn.config import Augment, AugmentConfig, Config
+from allcnn.config import Augment, AugmentConfig
 from allcnn.data.own_augmentation import OwnAugmentation
 from allcnn.randomness import Streams, integers, uniform
 
@@ -90,11 +90,6 @@ def eval_view(images: Tensor, config: AugmentConfig, size: int) -> Tensor:
     zeros = torch.zeros(count, device=device)
     scale = torch.full((count,), (config.scale_min + config.scale_max) / 2, device=device)
     return place(images, config.canvas_px, scale=scale, radians=zeros, right_px=zeros, down_px=zeros, flips=zeros > 0)
-
-
-def output_size(config: Config) -> int:
-    """Return the height and width of what the net sees, in pixels."""
-    return config.augment.canvas_px if config.augment.kind is Augment.extreme else config.data.image_size
 
 
 def centre_window(images: Tensor, size: int) -> Tensor:

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from allcnn.data.images import RawData, RawSplit
-from allcnn.randomness import generator
 
 NUM_IMAGES = 1797
 NUM_TEST = 400
@@ -19,6 +17,11 @@ NUM_CLASSES = 10
 
 def read_digits() -> RawData:
     """Return 1,397 train and 400 test images [n, 32, 32, 3], enlarged from 8x8."""
+    # Here, because a sweep is planned without torch.
+    import torch
+
+    from allcnn.randomness import generator
+
     values = _read_values()
     images = np.stack([_enlarged(image) for image in values[:, :-1].reshape(-1, 8, 8)])
     labels = values[:, -1].astype(np.int64)

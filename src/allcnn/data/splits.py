@@ -12,17 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from allcnn.config import Config, DataConfig, Preprocess, Source
-from allcnn.data import arrays, cifar, digits, image_folder, imagenet
-from allcnn.data.imagenet import FileList, LazySplit
-from allcnn.data.images import RawData, fingerprint
+from allcnn.config import Config, DataConfig, Source
+from allcnn.data import imagenet
+from allcnn.data.imagenet import FileList
+from allcnn.data.images import fingerprint
+from allcnn.data.lazy_split import LazySplit
 from allcnn.data.listing import NO_FILES, DataFiles
 from allcnn.data.preprocess import Whitening, preprocessed
+from allcnn.data.sources import check_val_images, check_whitening, files_on_disk, read_raw
 from allcnn.randomness import generator
-from strive.errors import ConfigError
-
-# Whitening needs a matrix of (3 h w)^2 float64 and several times that while it is fitted.
-_LARGEST_WHITENED_PX = 96
 
 
 class Split(Protocol):
@@ -73,15 +71,6 @@ class Splits:
     on_disk: DataFiles = NO_FILES
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """The size of a data set, known before it is loaded."""
-
-    num_train: int  # images that are trained on: those held out are not counted
-    num_classes: int
-    on_disk: DataFiles = NO_FILES
-
-
 def load_splits(config: Config, device: torch.device) -> Splits:
     """Read, hold out, preprocess and move to the device.
 
@@ -89,7 +78,7 @@ def load_splits(config: Config, device: torch.device) -> Splits:
     """
     if config.data.source is Source.imagenet:
         return _load_lazy(config, device)
-    _check_whitening(config)
+    check_whitening(config)
     on_disk = files_on_disk(config.data)
     raw = read_raw(config.data)
     train_rows, val_rows = held_out(config.data, len(raw.train.labels))
@@ -114,104 +103,18 @@ def load_splits(config: Config, device: torch.device) -> Splits:
     )
 
 
-def check_data(config: Config) -> DataFacts:
-    """Count images without decoding any, so that a sweep can be refused before it trains.
-
-    Raises ConfigError where `load_splits` would, except for an image that cannot be decoded.
-    """
-    _check_whitening(config)
-    on_disk = NO_FILES
-    match config.data.source:
-        case Source.cifar10 | Source.cifar100:
-            num_images, num_classes = cifar.count_cifar(config.data)
-        case Source.digits:
-            num_images, num_classes = digits.NUM_IMAGES - digits.NUM_TEST, digits.NUM_CLASSES
-        case Source.image_folder:
-            listing = image_folder.list_images(config.data)
-            num_images, num_classes, on_disk = len(listing.files["train"]), len(listing.class_names), listing.on_disk
-        case Source.arrays:
-            num_images, num_classes = arrays.count_arrays(config.data)
-            on_disk = arrays.arrays_file(config.data)
-        case Source.imagenet:
-            files = imagenet.list_imagenet(config.data)
-            num_images, num_classes, on_disk = len(files.train.labels), len(files.class_names), files.on_disk
-    _check_val_images(config.data, num_images)
-    return DataFacts(num_images - config.data.val_images, num_classes, on_disk)
-
-
-def files_on_disk(data: DataConfig) -> DataFiles:
-    """Return the data set's files and those left out, without decoding any image.
-
-    Raises ConfigError when images are missing or not complete.
-    """
-    match data.source:
-        case Source.cifar10 | Source.cifar100:
-            return cifar.cifar_files(data)
-        case Source.digits:
-            return NO_FILES
-        case Source.image_folder:
-            return image_folder.list_images(data).on_disk
-        case Source.arrays:
-            return arrays.arrays_file(data)
-        case Source.imagenet:
-            return imagenet.list_imagenet(data).on_disk
-
-
-def current_fingerprint(data: DataConfig) -> str:
-    """Return the fingerprint of the data set as it is on disk now.
-
-    Raises ConfigError when an image is missing or cannot be read.
-    """
-    if data.source is Source.imagenet:
-        return imagenet.list_imagenet(data).fingerprint
-    return fingerprint(read_raw(data))
-
-
-def read_raw(data: DataConfig) -> RawData:
-    """Return the images as published; not for imagenet, which does not fit in memory."""
-    match data.source:
-        case Source.cifar10 | Source.cifar100:
-            return cifar.read_cifar(data)
-        case Source.digits:
-            return digits.read_digits()
-        case Source.image_folder:
-            return image_folder.read_image_folder(data)
-        case Source.arrays:
-            return arrays.read_arrays(data)
-        case Source.imagenet:
-            raise AssertionError("imagenet is read lazily")
-
-
 def held_out(data: DataConfig, num_images: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the rows of train and of val among the published training images, both rising.
 
     Raises ConfigError when none would be left to train on.
     """
-    _check_val_images(data, num_images)
+    check_val_images(data, num_images)
     # The same images for every seed: cells that differ only in seed must be scored on the same
     # ones, or their spread is not seed noise. And the last ones of a shuffle, so that holding
     # out more keeps those already held out, and classes sorted on disk are mixed.
     order = torch.randperm(num_images, generator=generator("held out", data.name)).numpy()
     num_train = num_images - data.val_images
     return np.sort(order[:num_train]), np.sort(order[num_train:])
-
-
-def _check_val_images(data: DataConfig, num_images: int) -> None:
-    if data.val_images >= num_images:
-        raise ConfigError(
-            f"data.val_images={data.val_images} leaves no training images; {data.name} has {num_images},"
-            f" so it must be at most {num_images - 1}"
-        )
-
-
-def _check_whitening(config: Config) -> None:
-    size = config.data.image_size
-    if config.preprocess.kind is Preprocess.gcn_zca and size > _LARGEST_WHITENED_PX:
-        gigabytes = (3 * size * size) ** 2 * 8 / 1e9
-        raise ConfigError(
-            f"preprocess=gcn_zca at data.image_size={size} needs a matrix of {gigabytes:.0f} GB;"
-            f" take preprocess=standardize, or data.image_size of at most {_LARGEST_WHITENED_PX}"
-        )
 
 
 def _load_lazy(config: Config, device: torch.device) -> Splits:
@@ -222,7 +125,7 @@ def _load_lazy(config: Config, device: torch.device) -> Splits:
         return LazySplit(part, config.data.image_size, workers=config.trainer.workers, device=device)
 
     def rows(index: npt.NDArray[np.int64]) -> FileList:
-        return FileList(files.train.files[index], files.train.labels[torch.from_numpy(index)])
+        return FileList(files.train.files[index], files.train.labels[index])
 
     return Splits(
         train=split(rows(train_rows)),

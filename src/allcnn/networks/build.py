@@ -1,14 +1,11 @@
 """Builds a network from a ModelConfig: [n, 3, h, w] images in, [n, num_classes] logits out."""
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from allcnn.config import Family, ModelConfig
 from allcnn.networks import spec
@@ -16,10 +13,7 @@ from allcnn.networks.custom import build_custom
 from allcnn.networks.dropout import HashDropout
 from allcnn.networks.init import initialise
 from allcnn.networks.pooling import NormPool
-from allcnn.networks.spec import Conv, Dropout, Layer, Pool
-from strive.errors import ConfigError
-
-IMAGE_CHANNELS = 3
+from allcnn.networks.spec import IMAGE_CHANNELS, Conv, Dropout, Layer, Pool
 
 
 class GlobalMean(nn.Module):
@@ -64,28 +58,6 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkFacts:
-    """The size of a net, known before it is trained."""
-
-    parameters: int  # trainable numbers, biases included
-    flops: int  # of one forward pass of one image; a multiply-add is two
-
-
-def check_network(model: ModelConfig, *, num_classes: int, image_size: int) -> NetworkFacts:
-    """Return the size of a net that can be built and takes such images.
-
-    Raises ConfigError for an image that is too small, or a builder that is wrong.
-    """
-    if model.family is not Family.custom:
-        _check_image_size(model, num_classes, image_size)
-    # Meta tensors have shapes and no values, which costs next to nothing.
-    with contextlib.suppress(Exception):
-        return _measure(model, num_classes, image_size, torch.device("meta"))
-    # Builders that read values (.item(), .numpy()) are sound, but fail on meta tensors.
-    return _measure(model, num_classes, image_size, torch.device("cpu"))
-
-
 def _assemble(layers: Sequence[Layer]) -> nn.Sequential:
     # Convolutions draw weights when they are made. They are overwritten, but the draws must
     # not move the caller's generator.
@@ -118,50 +90,3 @@ def _named_modules(layers: Sequence[Layer]) -> Iterator[tuple[str, nn.Module]]:
             case Dropout():
                 yield f"dropout{next(dropout_number)}", HashDropout(layer.share)
     yield "mean", GlobalMean()
-
-
-def _check_image_size(model: ModelConfig, num_classes: int, image_size: int) -> None:
-    layers = spec.layers(model, num_classes)
-    if min(spec.sides(layers, image_size)) >= 1:
-        return
-    least = next(size for size in itertools.count(1) if min(spec.sides(layers, size)) >= 1)
-    raise ConfigError(
-        f"{_model_override(model)} needs images of at least {least}x{least} pixels, got {image_size}x{image_size};"
-        f" raise data.image_size (with augment=extreme: augment.canvas_px) to {least} or more,"
-        " or choose another model"
-    )
-
-
-def _measure(model: ModelConfig, num_classes: int, image_size: int, device: torch.device) -> NetworkFacts:
-    """Build the net on the device, check the shape of its logits for one image, count its operations."""
-    with device:
-        if model.family is Family.custom:
-            network = build_custom(model, num_classes=num_classes, image_size=image_size, seed=0)
-        else:
-            network = _assemble(spec.layers(model, num_classes))
-        image = torch.zeros(1, IMAGE_CHANNELS, image_size, image_size)
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            logits = network.eval()(image)
-    except Exception as error:
-        raise ConfigError(
-            f"{_model_override(model)}: the net failed on images {list(image.shape)}: {type(error).__name__}: {error}"
-        ) from error
-    got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if got != [1, num_classes]:
-        raise ConfigError(
-            f"{_model_override(model)}: the net must map images {list(image.shape)} to logits [1, {num_classes}]"
-            f" (one row for each image, one column for each class), got {got}"
-        )
-    return NetworkFacts(parameters=count_parameters(network), flops=counter.get_total_flops())
-
-
-def _model_override(model: ModelConfig) -> str:
-    """Return the choice as the user typed it."""
-    match model.family:
-        case Family.paper:
-            return f"model={model.name}"
-        case Family.custom:
-            return f"model.builder={model.builder}"
-        case Family.large_all_cnn | Family.all_cnn_b_imagenet:
-            return f"model=extra/{model.name}"

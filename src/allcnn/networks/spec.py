@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from allcnn.config import Base, DropoutAfter, Family, HeadPadding, ModelConfig, PoolRounding, StridedB, Variant
 
+IMAGE_CHANNELS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Conv:

@@ -13,8 +13,14 @@ from torch.nn import functional as F
 
 from allcnn import randomness
 from allcnn.config import Config, Family
-from allcnn.data import Splits, augment, mixed, output_size, own_augmentation
-from allcnn.networks import IMAGE_CHANNELS, build_network, count_parameters, reseed
+from allcnn.data.augment import augment
+from allcnn.data.mixup import mixed
+from allcnn.data.output_size import output_size
+from allcnn.data.own_augmentation import own_augmentation
+from allcnn.data.splits import Splits
+from allcnn.networks.build import build_network, count_parameters
+from allcnn.networks.dropout import reseed
+from allcnn.networks.spec import IMAGE_CHANNELS
 from allcnn.training.arithmetic import Bf16, autocast, bf16_of
 from allcnn.training.checkpoint import State
 from allcnn.training.compile import Forward, compiled

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from allcnn.config import Config
-from allcnn.data import Split, eval_view, output_size
+from allcnn.data.augment import eval_view
+from allcnn.data.output_size import output_size
+from allcnn.data.splits import Split
 from allcnn.training.arithmetic import autocast
 
 # Not a knob: the batch size may change the last bits of the logits. 500 images of 32x32 fill it.

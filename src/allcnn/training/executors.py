@@ -14,8 +14,9 @@ from torch import Tensor
 
 from allcnn import randomness
 from allcnn.config import Augment, Config, Family, Source
-from allcnn.data import ResidentSplit, augment_purposes
-from allcnn.networks import dropout_purposes
+from allcnn.data.augment import purposes as augment_purposes
+from allcnn.data.splits import ResidentSplit
+from allcnn.networks.dropout import purposes as dropout_purposes
 from allcnn.training.cell_training import Training
 from allcnn.training.device import Execution
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from allcnn.config import Config
-from allcnn.data import Splits
+from allcnn.data.splits import Splits
 from allcnn.training.cell_training import EpochLine, Outcome, Training
 from allcnn.training.checkpoint import State
 from allcnn.training.device import Execution

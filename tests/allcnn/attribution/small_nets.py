@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from allcnn.attribution.rules import Pooling, Rule
 from allcnn.config import Base, ModelConfig, Variant
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 
 TWELVE = list(itertools.product(Base, Variant))
 SIZE = 12

@@ -18,7 +18,7 @@ from allcnn.attribution.baselines import (
     wrong_class,
 )
 from allcnn.config import Family, Init, ModelConfig
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 
 CUSTOM = ModelConfig(family=Family.custom, builder="a.module:small")
 

@@ -13,9 +13,10 @@ from allcnn.attribution import deprocess as pixels_module
 from allcnn.attribution.deprocess import as_pixels, crop, how_shown, map_picture
 from allcnn.attribution.receptive_field import Box
 from allcnn.config import Augment, AugmentConfig, Config, DataConfig, Preprocess, PreprocessConfig, Source
-from allcnn.data import Splits, eval_view, load_splits
-from allcnn.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from allcnn.data.splits import held_out, read_raw
+from allcnn.data.augment import eval_view
+from allcnn.data.lazy_split import IMAGENET_MEAN, IMAGENET_STD
+from allcnn.data.sources import read_raw
+from allcnn.data.splits import Splits, held_out, load_splits
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,7 @@ from allcnn.attribution import AttributionError, activations, attribute
 from allcnn.attribution.pool_switches import pooled_twin
 from allcnn.attribution.receptive_field_probe import fields
 from allcnn.config import Base, Family, ModelConfig, StridedB, Variant
-from allcnn.networks import build_network
-from allcnn.networks.build import SampledConv
+from allcnn.networks.build import SampledConv, build_network
 
 STRIDED_NETS = [
     {"base": base, "variant": variant, "strided_b": how}

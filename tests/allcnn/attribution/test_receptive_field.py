@@ -4,8 +4,7 @@ from torch import nn
 
 from allcnn.attribution.receptive_field import WHOLE, Box, ReceptiveField, field_of
 from allcnn.config import Family, HeadPadding, ModelConfig, PoolRounding, Variant
-from allcnn.networks import build_network
-from allcnn.networks.build import SampledConv
+from allcnn.networks.build import SampledConv, build_network
 
 # (size, jump, start) of the layers of C nets on images of 32, by the formula.
 FIELDS = {

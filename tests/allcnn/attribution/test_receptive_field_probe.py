@@ -11,7 +11,7 @@ from allcnn.attribution.pool_switches import pooled_twin
 from allcnn.attribution.receptive_field import Box, field_of
 from allcnn.attribution.receptive_field_probe import LayerFields, fields, probed_fields
 from allcnn.config import Base, Family, HeadPadding, ModelConfig, PoolRounding, StridedB, Variant
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 
 POOLED = (Variant.base, Variant.convpool)
 STRIDED = (Variant.strided, Variant.all_cnn)

@@ -19,8 +19,8 @@ from allcnn.attribution.figures.sanity import SanityOptions, make
 from allcnn.attribution.sanity_checks import Comparison, ComparisonLine, compare_maps, difference, without_class_relu
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Config, DataConfig, Init, ModelConfig, Preprocess, PreprocessConfig, Source
-from allcnn.data import load_splits
-from allcnn.networks import build_network
+from allcnn.data.splits import load_splits
+from allcnn.networks.build import build_network
 from strive.errors import ConfigError
 
 MODEL = ModelConfig(width=0.125, init=Init.he)

@@ -14,7 +14,7 @@ from allcnn.attribution import AttributionError, activations
 from allcnn.attribution.receptive_field_probe import LayerFields, fields
 from allcnn.attribution.top_patches import COLUMNS, TopPatches, rank, read_ranking, write_ranking
 from allcnn.config import Base, ModelConfig, Variant
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 
 ABOUT = {"weights_sha256": "ab", "split": "test", "top": 3}
 

@@ -8,8 +8,8 @@ import torch
 
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Config, DataConfig, Init, ModelConfig, Preprocess, PreprocessConfig, Source
-from allcnn.data import ResidentSplit, Splits, load_splits
-from allcnn.networks import build_network
+from allcnn.data.splits import ResidentSplit, Splits, load_splits
+from allcnn.networks.build import build_network
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from allcnn.config import Config, DataConfig, Source
-from allcnn.data.splits import check_data, current_fingerprint, read_raw
+from allcnn.data.sources import check_data, current_fingerprint, read_raw
 from strive.errors import ConfigError
 
 RANDOM = np.random.default_rng(0)

@@ -6,7 +6,8 @@ from support import needs_gpu
 
 from allcnn import randomness
 from allcnn.config import Augment, AugmentConfig, Config
-from allcnn.data.augment import augment, eval_view, output_size, place
+from allcnn.data.augment import augment, eval_view, place
+from allcnn.data.output_size import output_size
 
 COUNT = 64
 

@@ -8,8 +8,8 @@ from torchvision import datasets
 from torchvision.datasets import cifar as torchvision_cifar
 
 from allcnn.config import DataConfig, Source
-from allcnn.data import current_fingerprint, files_on_disk
 from allcnn.data.cifar import count_cifar, load_plain_pickle, read_cifar
+from allcnn.data.sources import current_fingerprint, files_on_disk
 from strive.errors import ConfigError
 
 IMAGES_PER_FILE = 7

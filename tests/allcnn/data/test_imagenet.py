@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from allcnn.config import Config, DataConfig, Preprocess, PreprocessConfig, Source, TrainerConfig
-from allcnn.data import check_data, load_splits
 from allcnn.data.imagenet import list_imagenet
+from allcnn.data.sources import check_data
+from allcnn.data.splits import load_splits
 from strive.errors import ConfigError
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

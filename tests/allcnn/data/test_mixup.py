@@ -5,7 +5,9 @@ import torch
 
 from allcnn import randomness
 from allcnn.config import AugmentConfig
-from allcnn.data import augment, augment_purposes, mixed
+from allcnn.data.augment import augment
+from allcnn.data.augment import purposes as augment_purposes
+from allcnn.data.mixup import mixed
 
 CPU = torch.device("cpu")
 IMAGES = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)).contiguous(

@@ -11,7 +11,8 @@ from support import MakeConfig, MakePlan
 from allcnn import randomness
 from allcnn.app import APP
 from allcnn.config import Augment, AugmentConfig, Config
-from allcnn.data import check_augmentation, load_splits, own_augmentation
+from allcnn.data.own_augmentation import check_augmentation, own_augmentation
+from allcnn.data.splits import load_splits
 from allcnn.training import EagerExecutor, Execution, GraphExecutor, Outcome, Training, plainly, train_epoch
 from strive.cells.records import as_recorded
 from strive.config import identity

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from allcnn.config import Config, DataConfig, Preprocess, PreprocessConfig, Source
-from allcnn.data import check_data, load_splits
 from allcnn.data.digits import read_digits
 from allcnn.data.preprocess import global_contrast_normalise
-from allcnn.data.splits import DataFacts, ResidentSplit, held_out
+from allcnn.data.sources import DataFacts, check_data
+from allcnn.data.splits import ResidentSplit, held_out, load_splits
 from strive.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from support import ROOT
 from torch import nn
 
 from allcnn.config import Base, DropoutAfter, Family, HeadPadding, Init, ModelConfig, PoolRounding, StridedB, Variant
-from allcnn.networks import build_network, check_network, count_parameters, reseed
-from allcnn.networks.build import SampledConv
-from allcnn.networks.dropout import HashDropout
+from allcnn.networks.build import SampledConv, build_network, count_parameters
+from allcnn.networks.dropout import HashDropout, reseed
+from allcnn.networks.facts import check_network
 from allcnn.randomness import streams
 from strive.errors import ConfigError
 
@@ -362,7 +362,7 @@ def test_the_strided_1x1_convolutions_of_b_are_the_sampled_ones():
 def test_a_narrow_strided_net_trains_with_two_threads_and_an_odd_batch():
     # torch's own 1x1 convolution with stride aborts here; in a process of its own, because it would end this one.
     code = (
-        "import torch; from allcnn.config import *; from allcnn.networks import build_network\n"
+        "import torch; from allcnn.config import *; from allcnn.networks.build import build_network\n"
         "torch.set_num_threads(2)\n"
         "model = ModelConfig(base=Base.b, variant=Variant.strided, width=0.125)\n"
         "net = build_network(model, num_classes=10, image_size=32, seed=0).to(memory_format=torch.channels_last)\n"

@@ -6,7 +6,7 @@ import torch._dynamo.testing
 from torch import nn
 
 from allcnn.config import ModelConfig
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 from allcnn.networks.dropout import HashDropout, reseed
 from allcnn.randomness import streams
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from allcnn.config import Init, ModelConfig
-from allcnn.networks import build_network
+from allcnn.networks.build import build_network
 from allcnn.networks.init import initialise
 
 

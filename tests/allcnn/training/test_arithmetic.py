@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from allcnn.config import Base, Config, ModelConfig, Precision, Variant
-from allcnn.data import load_splits
-from allcnn.networks import build_network
+from allcnn.data.splits import load_splits
+from allcnn.networks.build import build_network
 from allcnn.training import Bf16, bf16_of, train_cell
 from allcnn.training.arithmetic import SWITCH, _has_native, autocast
 from strive.errors import ConfigError

@@ -9,7 +9,7 @@ from support import MakeConfig
 from test_train import BASE, CPU, few
 from torch import Tensor, nn
 
-from allcnn.data import load_splits
+from allcnn.data.splits import load_splits
 from allcnn.networks.dropout import HashDropout
 from allcnn.training import Execution, Training
 from allcnn.training.compile import compiled, compiled_code_folder

@@ -6,7 +6,7 @@ import torch
 from support import MakeConfig
 from torch import Tensor, nn
 
-from allcnn.data import ResidentSplit
+from allcnn.data.splits import ResidentSplit
 from allcnn.training.evaluate import evaluate
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from support import MakeConfig
 from test_train import ALL_PARTS, BASE, CPU, few, same
 
 from allcnn.config import Config
-from allcnn.data import load_splits
+from allcnn.data.splits import load_splits
 from allcnn.training import (
     EagerExecutor,
     Executor,

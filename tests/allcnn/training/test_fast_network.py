@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from allcnn.config import Base, Config, Family, ModelConfig, Precision, Variant
-from allcnn.networks import build_network, reseed
+from allcnn.networks.build import build_network
+from allcnn.networks.dropout import reseed
 from allcnn.randomness import streams
 from allcnn.training.fast_network import WorkingConv, WorkingNetwork, with_moved_strides
 

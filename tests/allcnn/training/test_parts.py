@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from allcnn import randomness
 from allcnn.config import Optimizer as Kind
 from allcnn.config import OptimizerConfig
-from allcnn.data import ResidentSplit, load_splits
-from allcnn.networks import build_network
+from allcnn.data.splits import ResidentSplit, load_splits
+from allcnn.networks.build import build_network
 from allcnn.training import train_cell
 from allcnn.training.optimizer import make_optimizer, state_tensors
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from allcnn.config import Config
-from allcnn.data import ResidentSplit, Splits, load_splits
-from allcnn.networks import build_network
+from allcnn.data.splits import ResidentSplit, Splits, load_splits
+from allcnn.networks.build import build_network
 from allcnn.training import EagerExecutor, Execution, Outcome, Training, train_cell, train_epoch
 from strive.config.identity import science_keys
 

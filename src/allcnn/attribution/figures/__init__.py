@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from allcnn.attribution.trained_cell import TrainedCell
 from allcnn.config import Family, Preprocess
-from allcnn.data import Split
+from allcnn.data.splits import Split
 from allcnn.networks.pooling import NormPool
 from strive.errors import ConfigError
 from strive.progress_bar import progress_bar

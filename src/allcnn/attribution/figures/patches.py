@@ -29,7 +29,7 @@ from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.rules import Rule
 from allcnn.attribution.top_patches import TopPatches, rank, read_ranking, write_ranking
 from allcnn.attribution.trained_cell import TrainedCell, convolutions, unit_layer
-from allcnn.data import Split
+from allcnn.data.splits import Split
 from strive.config import identity
 from strive.errors import ConfigError
 

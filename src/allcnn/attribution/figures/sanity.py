@@ -26,7 +26,7 @@ from allcnn.attribution.sanity_checks import (
     difference,
 )
 from allcnn.attribution.trained_cell import TrainedCell
-from allcnn.data import Split
+from allcnn.data.splits import Split
 from strive.errors import ConfigError
 
 _BASELINE = 0.0  # of preprocessed images: the training images' mean
