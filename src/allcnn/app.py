@@ -42,20 +42,21 @@ class AllCNN(TypedApp):
 
     # -- a cell's config
 
-    def with_legal_values(self, config: Config) -> Config:
-        """Return the config with its fractions in lowest terms, or raise ConfigError."""
-        return checked(config)
+    with_legal_values = staticmethod(checked)
 
     def checked(self, config: Config) -> Config:
         """Return a config with legal values, whose builders take their arguments; raises ConfigError."""
-        from allcnn.builder_arguments import check_arguments
-
         config = checked(config)
-        check_arguments(config)
+        if config.builders:
+            from allcnn.builder_arguments import check_arguments
+
+            check_arguments(config)
         return config
 
     def filled_in(self, config: Config) -> Config:
         """Return the config with all arguments of its builders; itself where one does not take what it is given."""
+        if not config.builders:
+            return config
         from allcnn.builder_arguments import filled_in
 
         try:
@@ -158,9 +159,11 @@ class AllCNN(TypedApp):
 
     def of_task(self, task: Task, threads: int = 0) -> Config:
         """Return the config of a task, with the builders' arguments in the form that they take."""
-        from allcnn.builder_arguments import as_called
+        config: Config = self.config_of(task.flat)
+        if config.builders:
+            from allcnn.builder_arguments import as_called
 
-        config = as_called(self.config_of(task.flat))
+            config = as_called(config)
         if threads:  # the launcher shows all cells together
             trainer = replace(config.trainer, threads=config.trainer.threads or threads, progress=False)
             config = replace(config, trainer=trainer)

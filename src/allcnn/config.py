@@ -531,6 +531,11 @@ class Config:
     # The file that sweeps=NAME selects. It says what the cells are; no cell carries it.
     sweeps: Any = None
 
+    @property
+    def builders(self) -> list[str]:
+        """The user's own functions that the cell calls, package.module:function each."""
+        return [each for each in (self.model.builder, self.augment.builder) if each]
+
 
 def checked(config: Config) -> Config:
     """Return the config with its fractions in lowest terms, or raise ConfigError."""
@@ -538,26 +543,22 @@ def checked(config: Config) -> Config:
     if shares is not None and shares != config.optimizer.drop_at:
         # 200/350 and 4/7 are one schedule, so they must give one cell id.
         config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, drop_at=shares.copy()))
-    errors = wrong_values(config) + _schedule_errors(config) + _data_errors(config)
-    errors += _augment_errors(config) + _idle_knob_errors(config)
+    errors = wrong_values(config)
+    if shares is None:
+        errors.append(
+            "optimizer.drop_at must be rising fractions between 0 and 1, such as [200/350,250/350],"
+            f" got {config.optimizer.drop_at}"
+        )
+    elif config.optimizer.schedule is Schedule.step and config.optimizer.step_epochs >= config.budget.epochs:
+        errors.append(
+            f"optimizer.step_epochs must be less than budget.epochs={config.budget.epochs} for"
+            f" optimizer.schedule=step, or the rate never drops, got {config.optimizer.step_epochs}"
+        )
+    errors += _data_errors(config.data, config.preprocess) + _augment_errors(config.augment, config.data)
+    errors += _idle_knob_errors(config) + _builder_errors(config.model)
     if errors:
         raise ConfigError("\n".join(errors))
     return config
-
-
-def _schedule_errors(config: Config) -> list[str]:
-    optimizer = config.optimizer
-    if _lowest_terms(tuple(map(str, optimizer.drop_at))) is None:
-        return [
-            "optimizer.drop_at must be rising fractions between 0 and 1, such as [200/350,250/350],"
-            f" got {optimizer.drop_at}"
-        ]
-    if optimizer.schedule is Schedule.step and optimizer.step_epochs >= config.budget.epochs:
-        return [
-            f"optimizer.step_epochs must be less than budget.epochs={config.budget.epochs} for"
-            f" optimizer.schedule=step, or the rate never drops, got {optimizer.step_epochs}"
-        ]
-    return []
 
 
 @cache  # of the few schedules that the cells of a plan have
@@ -571,8 +572,8 @@ def _lowest_terms(texts: tuple[str, ...]) -> list[str] | None:
     return [str(share) for share in shares] if rising else None
 
 
-def _data_errors(config: Config) -> list[str]:
-    data, errors = config.data, []
+def _data_errors(data: DataConfig, preprocess: PreprocessConfig) -> list[str]:
+    errors = []
     own = data.source in (Source.image_folder, Source.arrays)
     if own and data.name in {source.value for source in Source}:
         # The id knows a data set by its name alone, so two folders must not share one.
@@ -585,25 +586,20 @@ def _data_errors(config: Config) -> list[str]:
     fixed_size = {Source.cifar10: 32, Source.cifar100: 32, Source.digits: 32}.get(data.source)
     if fixed_size and data.image_size != fixed_size:
         errors.append(f"data.image_size must be {fixed_size} for data={data.source.value}, got {data.image_size}")
-    if data.source is Source.imagenet and config.preprocess.kind is not Preprocess.standardize:
+    if data.source is Source.imagenet and preprocess.kind is not Preprocess.standardize:
         errors.append(
             "preprocess must be standardize for data=imagenet, whose images do not fit in memory,"
-            f" got preprocess={config.preprocess.kind.value}"
+            f" got preprocess={preprocess.kind.value}"
         )
     return errors
 
 
-def _augment_errors(config: Config) -> list[str]:
-    augment = config.augment
+def _augment_errors(augment: AugmentConfig, data: DataConfig) -> list[str]:
     errors = []
-    if augment.shift_px >= config.data.image_size:
-        errors.append(
-            f"augment.shift_px must be less than data.image_size={config.data.image_size}, got {augment.shift_px}"
-        )
-    if augment.cutout_px >= config.data.image_size:
-        errors.append(
-            f"augment.cutout_px must be less than data.image_size={config.data.image_size}, got {augment.cutout_px}"
-        )
+    if augment.shift_px >= data.image_size:
+        errors.append(f"augment.shift_px must be less than data.image_size={data.image_size}, got {augment.shift_px}")
+    if augment.cutout_px >= data.image_size:
+        errors.append(f"augment.cutout_px must be less than data.image_size={data.image_size}, got {augment.cutout_px}")
     if augment.kind is Augment.custom and not augment.builder:
         errors.append("augment.builder must be package.module:function for augment=custom, got nothing")
     if augment.kind is not Augment.extreme:
@@ -612,11 +608,9 @@ def _augment_errors(config: Config) -> list[str]:
         errors.append(
             f"augment.scale_max must be at least augment.scale_min={augment.scale_min}, got {augment.scale_max}"
         )
-    if augment.canvas_px < config.data.image_size:
-        errors.append(
-            f"augment.canvas_px must be at least data.image_size={config.data.image_size}, got {augment.canvas_px}"
-        )
-    if config.data.source is Source.imagenet:
+    if augment.canvas_px < data.image_size:
+        errors.append(f"augment.canvas_px must be at least data.image_size={data.image_size}, got {augment.canvas_px}")
+    if data.source is Source.imagenet:
         errors.append("augment=extreme needs images in memory; data=imagenet takes augment=none or flip_shift")
     return errors
 
@@ -632,7 +626,7 @@ def _idle_knob_errors(config: Config) -> list[str]:
         f"{key}={_text(values[key])} has no effect here: {why}. Leave it at {_text(defaults[key])}"
         for key, why in idle_knobs(config).items()
         if values[key] != defaults[key]
-    ] + _builder_errors(config.model)
+    ]
 
 
 @cache
