@@ -5,14 +5,16 @@ import sys
 
 from support import MakePlan
 
-from strive.cells.task import read_tasks
+from strive.cells.task import read_tasks, task_of
 from strive.config import identity
-from strive.launch.launch_folder import frozen, write_launch
+from strive.launch.launch_folder import write_launch
 
 
 def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
     plan = make_plan("seed=0,1,2")
-    launch = write_launch(plan.folder, [frozen(planned) for planned in plan.cells[1:]], "local")
+    launch = write_launch(
+        plan.folder, [task_of(planned.config, replaces=planned.replaces) for planned in plan.cells[1:]], "local"
+    )
     assert launch.folder.parent == plan.folder
     assert read_tasks(launch.folder / "tasks.jsonl") == launch.tasks
     assert [task.cell for task in launch.tasks] == [planned.cell for planned in plan.cells[1:]]

@@ -11,10 +11,11 @@ from allcnn.cells import run_cell
 from allcnn.config import Config
 from strive.app import CellFacts
 from strive.cells import records
+from strive.cells.task import task_of
 from strive.code.hash import Code
 from strive.config import identity
 from strive.errors import ConfigError, RecordError
-from strive.launch.launch_folder import frozen, write_launch
+from strive.launch.launch_folder import write_launch
 from strive.sweeps import planner
 from strive.sweeps.audit import audit_plan
 from strive.sweeps.choice import MissingParentsError
@@ -287,7 +288,7 @@ def test_an_interrupted_retraining_of_all_goes_on_and_a_finished_one_starts_anew
     _train(make_plan("seed=0,1"))
     plan = make_plan("seed=0,1", retrain=Retrain.all)
     assert [planned.action for planned in plan.cells] == [Action.retrain] * 2
-    write_launch(plan.folder, [frozen(planned) for planned in plan.cells], "local")
+    write_launch(plan.folder, [task_of(planned.config, replaces=planned.replaces) for planned in plan.cells], "local")
     run_cell(plan.cells[0].config, replaces=plan.cells[0].replaces)
     again = make_plan("seed=0,1", retrain=Retrain.all)
     assert [planned.action for planned in again.cells] == [Action.done, Action.retrain]

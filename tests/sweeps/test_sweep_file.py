@@ -13,7 +13,7 @@ from support import ROOT, MakeConfig
 from allcnn.config import Config, checked
 from strive.config import identity
 from strive.errors import ConfigError
-from strive.sweeps.override_syntax import override
+from strive.sweeps.override_syntax import effective_overrides, override
 from strive.sweeps.sweep_file import Sweep, parse_sweep, read_sweep
 
 QUESTION = "Does it matter?"
@@ -38,7 +38,7 @@ def text_faults(text: str) -> list[str]:
 
 
 def overrides(read: Sweep, *command_line: str) -> list[tuple[str, ...]]:
-    return [each.overrides for each in read.combinations(command_line, expand)]
+    return [each.overrides for each in read.combinations(effective_overrides(command_line), expand)]
 
 
 # What a file says

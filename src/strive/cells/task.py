@@ -69,7 +69,10 @@ class CellOutcome:
 
 
 def task_of(config: Any, **more: Any) -> Task:
-    """Return a cell as a worker gets it. more: further fields."""
+    """Return a cell as a worker gets it: whatever happens to conf/ from now on, it trains with these values.
+
+    more: further fields.
+    """
     flat, science = identity.flat(config), identity.science_of(config)
     logistics = {key: value for key, value in flat.items() if key not in science}
     return Task(

@@ -83,7 +83,8 @@ class HydraComposer(Composer):
         return NEEDS in self._base(()).config
 
     def _cell_of(self, overrides: Sequence[str]) -> HydraCell:
-        return self._unless_refused(overrides, lambda: self._built(overrides, self._plain(overrides)))
+        with self._refusals(overrides):
+            return self._built(overrides, self._plain(overrides))
 
     def _built(self, overrides: Sequence[str], plain: Sequence[str]) -> HydraCell:
         base = self._base(self._shared(overrides, plain))

@@ -32,14 +32,12 @@ class TypedComposer(Composer):
 
     def unchecked(self, overrides: Sequence[str]) -> Any:
         """Return the config of one cell with only the types checked."""
-        return self._unless_refused(overrides, lambda: self._built(overrides))
-
-    def _built(self, overrides: Sequence[str]) -> Any:
-        plain = self._plain(overrides)
-        base = self._base(tuple(text for text in overrides if text not in plain))
-        if base is None:  # other values may interpolate this one
-            return to_dataclass(self._own(overrides))
-        return _replaced(base, [self._value(text) for text in plain])
+        with self._refusals(overrides):
+            plain = self._plain(overrides)
+            base = self._base(tuple(text for text in overrides if text not in plain))
+            if base is None:  # other values may interpolate this one
+                return to_dataclass(self._own(overrides))
+            return _replaced(base, [self._value(text) for text in plain])
 
     def _compose_base(self, overrides: tuple[str, ...]) -> Any:
         composed = self._own(overrides)

@@ -13,9 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 from strive.cells import records
-from strive.cells.task import Task, read_tasks, task_of, write_tasks
+from strive.cells.task import Task, read_tasks, write_tasks
 from strive.processes import boot_id, is_gone, start_time
-from strive.sweeps.plan import Planned
 
 # {attribute of a Launch: key in launch.json}
 _KEYS = {name: name for name in ("launcher", "host", "pid", "boot", "pid_started", "time", "options")}
@@ -157,13 +156,3 @@ def read_jobs(folder: Path) -> dict[str, list[int]]:
     except (FileNotFoundError, ValueError):
         return {}
     return {job: numbers for job, numbers in content.items() if re.fullmatch(r"\d+(_\d+)?", job)}
-
-
-def frozen(planned: Planned) -> Task:
-    """Return the cell as a worker gets it: whatever happens to conf/ from now on, it trains with these values."""
-    return task_of(
-        planned.config,
-        replaces=planned.replaces,
-        work=float(planned.num_train * planned.epochs_left * planned.flops),
-        code=planned.code,
-    )

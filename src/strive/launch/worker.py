@@ -118,7 +118,13 @@ class _WorkerLoop:
     def work(self) -> None:
         """Train the requested cells until no more come, or until another process must replace this one."""
         while not self._exits and (requests := self._new_requests()) is not None:
-            self._train(requests)
+            for request in requests:
+                self._begin(request)
+                if self._exits:
+                    break
+            # After a signal there are checkpoints to write; after an error the GPU cannot be used any more.
+            if len(self._pack) and (signals.requested() or not self._exits):
+                self._run_epoch()
             if self._has_garbage and not self._exits:
                 self._trainer.free_memory()
             self._has_garbage = False
@@ -146,18 +152,12 @@ class _WorkerLoop:
             requests.append(request)
         return requests
 
-    def _train(self, requests: list[TrainRequest]) -> None:
-        """Begin with these cells, and train all that have begun for an epoch."""
-        for request in requests:
-            self._begin(request)
-            if self._exits:
-                break
-        # After a signal there are checkpoints to write; after an error the GPU cannot be used any more.
-        if len(self._pack) and (signals.requested() or not self._exits):
-            self._companions = len(self._pack) - 1
-            self._pack.run_epoch()
-            if self._pack.room or self._pack.measured == MAX_ROOM:
-                self._found[self._pack_key] = self._pack.room or MAX_ROOM
+    def _run_epoch(self) -> None:
+        """Train all cells that have begun for an epoch."""
+        self._companions = len(self._pack) - 1
+        self._pack.run_epoch()
+        if self._pack.room or self._pack.measured == MAX_ROOM:
+            self._found[self._pack_key] = self._pack.room or MAX_ROOM
 
     def _begin(self, request: TrainRequest) -> None:
         cell, self._companions = request.task.cell, len(self._pack)

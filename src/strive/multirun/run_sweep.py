@@ -12,12 +12,12 @@ from strive.cells import records
 from strive.cells.metrics import main_metric
 from strive.cells.records import Record
 from strive.cells.settings import settings_of
-from strive.cells.task import CellOutcome
+from strive.cells.task import CellOutcome, task_of
 from strive.console import CONSOLE, OUTPUT
 from strive.errors import CellsFailedError, ConfigError, StoppedError
 from strive.format import counted, runs_option, wrapped
 from strive.launch.devices import slots_for
-from strive.launch.launch_folder import Launch, frozen, write_launch
+from strive.launch.launch_folder import Launch, write_launch
 from strive.multirun.plan_looks import looks_of
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
@@ -203,7 +203,7 @@ class SweepRun:
         todo = missing(plan)
         if not todo:
             return {}
-        tasks = [frozen(planned) for planned in todo]
+        tasks = [task_of(each.config, replaces=each.replaces, work=each.work, code=each.code) for each in todo]
         check_trackers([task.settings.tracker.kind for task in tasks])
         launch = write_launch(plan.folder, tasks, self.launcher.name, asdict(self.launcher.options))
         if isinstance(self.launcher.options, SlurmOptions):

@@ -59,7 +59,17 @@ def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
             use_foreign(sweeper)
         else:
             _check_own(sweeper.launcher.options)
-        _sweep(sweeper, arguments)
+        name, rest = _sweep_name(arguments)
+        options = sweeper.options
+        if name and options.sweep:
+            raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
+        run = _run_of(sweeper)
+        found = run.planner.read_sweep(name or options.sweep) if name or options.sweep else None
+        title = _title(rest, found)
+        with nullcontext() if options.dry_run else notified_of_errors(title):
+            ended = (UntilDecided(run) if options.until else run).run(rest, found)
+        if ended:
+            notify(f"{title}: ended, each cell has its result")
 
 
 def _check_launcher(launcher: Any) -> None:
@@ -80,19 +90,17 @@ def _check_own(options: CellOptions) -> None:
         )
 
 
-def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
-    name, rest = _sweep_name(arguments)
+def _run_of(sweeper: Sweeper) -> SweepRun:
+    """Return what plans and launches the sweep, as the options say."""
     options = sweeper.options
-    composer = app.in_use().composer(sweeper.hydra_context.config_loader, sweeper.config)
-    read = _reader(sweeper)
     planner = Planner(
-        composer,
-        read,
+        app.in_use().composer(sweeper.hydra_context.config_loader, sweeper.config),
+        _reader(sweeper),
         retrain=Retrain(options.retrain),
         queued=lambda runs: queued(runs, sweeper.launcher),
         dry_run=options.dry_run,
     )
-    run = SweepRun(
+    return SweepRun(
         planner,
         sweeper.launcher,
         dry_run=options.dry_run,
@@ -101,14 +109,6 @@ def _sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
         parents=options.parents,
         max_gpu_hours=options.max_gpu_hours,
     )
-    if name and options.sweep:
-        raise ConfigError(f"sweeps={name} and hydra.sweeper.sweep={options.sweep}: one sweep at a time")
-    found = read(name or options.sweep) if name or options.sweep else None
-    title = _title(rest, found)
-    with nullcontext() if options.dry_run else notified_of_errors(title):
-        ended = (UntilDecided(run) if options.until else run).run(rest, found)
-    if ended:
-        notify(f"{title}: ended, each cell has its result")
 
 
 def _title(arguments: Sequence[str], found: Sweep | None) -> str:

@@ -6,9 +6,10 @@ be put into an already composed config if its type is converted in the same way.
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -31,9 +32,6 @@ def _is_of_keys(error: Exception) -> bool:
     """Return whether Hydra refuses keys, whatever their values are."""
     of_keys = (ConfigAttributeError, ConfigKeyError, UnknownKeyError)
     return isinstance(error, of_keys) or isinstance(error.__cause__, of_keys) or "item is already at" in str(error)
-
-
-_Built = TypeVar("_Built")
 
 
 class Composer:
@@ -82,8 +80,9 @@ class Composer:
         (override,) = self._parser.parse_overrides([text])
         return override
 
-    def _unless_refused(self, overrides: Sequence[str], build: Callable[[], _Built]) -> _Built:
-        """Return what `build` composes. Keys that Hydra does not take are refused once for all their values.
+    @contextmanager
+    def _refusals(self, overrides: Sequence[str]) -> Iterator[None]:
+        """Compose in the block. Keys that Hydra does not take are refused once for all their values.
 
         A refusal takes as long as a composition, and a range has thousands of values.
         """
@@ -91,7 +90,7 @@ class Composer:
         if keys in self._refused:
             raise self._refused[keys]
         try:
-            return build()
+            yield
         except (HydraException, OmegaConfBaseException, UnknownKeyError) as error:
             if _is_of_keys(error):
                 self._refused[keys] = error

@@ -84,6 +84,11 @@ class Planned:
     num_train: int = 0  # training images in an epoch; 0 for a finished cell
     flops: int = 0  # for the net's forward pass of one image
 
+    @property
+    def work(self) -> float:
+        """Return the FLOPs of the forward passes that are left; 0 if they are not known."""
+        return float(self.num_train * self.epochs_left * self.flops)
+
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that was chosen from other sweeps' records."""

@@ -75,7 +75,7 @@ class Planner:
         for combination in track(
             combinations, "checking cells", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal
         ):
-            with gathering.attempt(combination):
+            with gathering.attempt(combination.label):
                 # Unchecked, because a product may contain impossible cells that the sweep excludes.
                 config = self.composer.unchecked(combination.overrides)
                 if (
@@ -166,11 +166,12 @@ class Planner:
     def _combinations(self, arguments: Sequence[str], sweep: Sweep | None) -> list[Combination]:
         if self.jobs:
             return [Combination(arm="", overrides=tuple(each), label=" ".join(each)) for each in self.jobs]
-        for text in set(arguments) - set(effective_overrides(arguments)):
+        effective = effective_overrides(arguments)
+        for text in set(arguments) - set(effective):
             self.composer.check(text)
         if sweep is not None:
-            return sweep.combinations(arguments, self.composer.expand)
-        points = itertools.product(*spelt_out(arguments, self.composer.expand))
+            return sweep.combinations(effective, self.composer.expand)
+        points = itertools.product(*spelt_out(effective, self.composer.expand))
         cells = [tuple(text for point in parts for text in point.values()) for parts in points]
         return [Combination(arm="", overrides=each, label=" ".join(each) or "the only cell") for each in cells]
 
@@ -287,8 +288,8 @@ class _Gathering:
         self.missing_data: dict[str, None] = {}  # why cells cannot train here, each once
 
     @contextmanager
-    def attempt(self, combination: Combination) -> Iterator[None]:
-        """Collect the errors raised in the block."""
+    def attempt(self, label: str) -> Iterator[None]:
+        """Collect the errors raised in the block. label: of the cell."""
         try:
             yield
         except MissingParentsError as error:
@@ -297,7 +298,7 @@ class _Gathering:
             text = complaint(error)
             if text is None:
                 raise
-            self._errors.setdefault(text, []).append(combination.label)
+            self._errors.setdefault(text, []).append(label)
 
     def add(self, combination: Combination, planned: Planned) -> None:
         """Add the cell."""

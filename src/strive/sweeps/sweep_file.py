@@ -19,7 +19,6 @@ from strive.sweeps.labels import ARM
 from strive.sweeps.looks import check_looks, read_looks
 from strive.sweeps.override_syntax import (
     bare_key,
-    effective_overrides,
     flattened,
     keys_of,
     no_value,
@@ -85,8 +84,9 @@ class Sweep:
     def combinations(self, command_line: Sequence[str], parse: Parse) -> list[Combination]:
         """Return all cells in the file's order, before values are chosen from other sweeps.
 
-        The command line (without sweeps= and Hydra's own keys) has priority: keys that it sets are removed from
-        the file, and keys that it sweeps become factors. Raises ConfigError for text that Hydra cannot parse.
+        command_line: its effective_overrides, without sweeps= and Hydra's own keys. It has priority: keys that it sets
+        are removed from the file, and keys that it sweeps become factors. Raises ConfigError for text that Hydra cannot
+        parse.
         """
         added = spelt_out(command_line, parse)
         self._check_mappings(command_line, added)
@@ -182,7 +182,7 @@ class Sweep:
     def _check_mappings(self, command_line: Sequence[str], added: Sequence[Sequence[Point]]) -> None:
         """Refuse a sweep over mappings if only some of them set a key that the file also sets."""
         own = {bare_key(key) for key in self.fixed} | set(self.factors)
-        for text, factor in zip(effective_overrides(command_line), added, strict=True):
+        for text, factor in zip(command_line, added, strict=True):
             some = {key for point in factor for key in point if any(key not in other for other in factor)}
             if some & own:
                 raise ConfigError(
@@ -254,9 +254,9 @@ def _spelt(base: Point, start: str, factors: Sequence[Sequence[Point]]) -> Itera
 
 
 def spelt_out(command_line: Sequence[str], parse: Parse) -> list[list[Point]]:
-    """Return a factor for each effective override, in order: the last one of a key counts, as for a single cell."""
+    """Return a factor for each override, in order. command_line: its effective_overrides."""
     factors = []
-    for text in effective_overrides(command_line):
+    for text in command_line:
         # ~key has no value to expand, and removes nothing from a file.
         texts = [text] if text.startswith("~") else parse(text)
         if not texts:
