@@ -16,6 +16,8 @@ from pathlib import Path
 
 from machine import machine
 
+from strive.app import in_use
+
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ("data=digits", "preprocess=standardize", "budget=smoke")
 WIDTHS = tuple(round(0.05 * step, 2) for step in range(1, 9))
@@ -98,8 +100,8 @@ def _write_records(runs: Path, cells: int) -> None:
     for seed in range(cells):
         config = checked(Config(seed=seed, runs=str(runs)))
         failed = seed % 100 == 99
-        flat = identity.flat(config)
-        science = identity.science_of(config)
+        flat = in_use().flat(config)
+        science = in_use().science(config)
         record = Record(
             schema=records.SCHEMA,
             cell=identity.cell_id(config),

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from machine import machine
 
+from strive.app import in_use
+
 # What the workers import is imported in them: the parent's memory counts as its children's peak.
 if TYPE_CHECKING:
     from allcnn.config import Config
@@ -183,7 +185,6 @@ def _write_sweep(runs: Path, cells: int, failures: int, epochs: int = 0, schema:
 
 def _record(cell: str, config: Any, error: float | None, digest: str) -> dict[str, Any]:
     """Return a record as JSON has it; no error: of a failure."""
-    from strive.config import identity
 
     now = "2026-01-01T00:00:00+00:00"
     metrics = {
@@ -195,7 +196,7 @@ def _record(cell: str, config: Any, error: float | None, digest: str) -> dict[st
         "started": now, "finished": now,
         "details": {"layout": "channels_last", "compiled": False, "images_per_second": 9876.5},
     }  # fmt: skip
-    failed, flat, science = error is None, identity.flat(config), identity.science_of(config)
+    failed, flat, science = error is None, in_use().flat(config), in_use().science(config)
     return {
         "schema": 2,
         "cell": cell,

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from study_records import made, study_record
 
 from allcnn.config import Config
+from strive.app import in_use
 from strive.cells import records
 from strive.cells.history import HISTORY
 from strive.cells.records import Failure, Status
@@ -50,7 +51,7 @@ class Golden:
         """
         if more.get("epochs") and error is not None and more.get("status", "done") == "done":
             changes = {"budget.epochs": len(more["epochs"])} | changes
-        config = identity.config_of(identity.flat(Config()) | {"runs": str(self.runs)} | changes)
+        config = in_use().config_of(in_use().flat(Config()) | {"runs": str(self.runs)} | changes)
         cell = identity.cell_id(config)
         self._cells.append(
             Planned(

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from allcnn.config import Config
+from strive.app import in_use
 from strive.cells import records
 from strive.cells.records import Failure, Provenance, Record, Status
 from strive.config import identity
@@ -38,8 +39,8 @@ def study_record(
     """Return a record with METRICS and these, or with a failure. provenance: fields of it, and details."""
     if not status.finished and failure is None:
         failure = Failure(cause="x", traceback="")
-    flat = identity.flat(config)
-    science = identity.science_of(config)
+    flat = in_use().flat(config)
+    science = in_use().science(config)
     if outputs is OUTPUTS and flat["seed"]:  # two seeds do not end in the same weights
         outputs = OUTPUTS | {"weights": f"{flat['seed']:064d}"}
     return Record(

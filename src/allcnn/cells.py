@@ -25,7 +25,7 @@ from allcnn.training import (
 )
 from allcnn.training_run import TrainingRun
 from strive import signals
-from strive.app import Trainer
+from strive.app import Trainer, in_use
 from strive.cells import records
 from strive.cells.cell_run import result_to_keep
 from strive.cells.check import check_cell
@@ -170,7 +170,7 @@ class TrainingPack:
             self._end(run, NoRoomError(best, f"{best} cells at once are the fastest here"))
 
     def _begun(self, config: Config, replaces: str, fence: str) -> TrainingRun | Record:
-        science = identity.science_of(config)
+        science = in_use().science(config)
         earlier = result_to_keep(Path(config.runs), identity.cell_id(config), science, replaces=replaces)
         if earlier is not None:
             return _left_alone(config, earlier)

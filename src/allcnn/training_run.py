@@ -89,7 +89,7 @@ class TrainingRun:
 
         Raises the errors of `load`, such as ConfigError for images that cannot be read.
         """
-        self.code = in_use().code_of(identity.flat(self.config))
+        self.code = in_use().code_of(in_use().flat(self.config))
         self._start_over()
         self.num_train, self.on_disk, self.flops = 0, NO_FILES, flops
         self._training: Training | None = None

@@ -13,6 +13,7 @@ from support import SMALL, MakeConfig, MakePlan
 
 from allcnn.builder_arguments import as_called, filled_in
 from allcnn.config import Config
+from strive.app import in_use
 from strive.cells import records
 from strive.cells.records import as_recorded
 from strive.cells.reproduce import repeated
@@ -75,7 +76,7 @@ def test_a_single_cell_and_a_sweep_agree_on_the_id(make_plan: MakePlan, make_con
     alone = as_recorded(make_config(*SMALL, *CUSTOM, "+model.kwargs.p=1.0"))
     assert identity.cell_id(alone) == cell.cell
     # What a worker, or reproduce, makes of the frozen config.
-    assert identity.cell_id(identity.config_of(identity.flat(cell.config))) == cell.cell
+    assert identity.cell_id(in_use().config_of(in_use().flat(cell.config))) == cell.cell
 
 
 def test_two_spellings_of_one_argument_are_twins_in_a_sweep_file(planned: Callable[..., Plan]):
@@ -124,7 +125,7 @@ def test_the_plan_says_what_tells_the_cells_of_one_net_apart(make_plan: MakePlan
 def test_a_frozen_cell_gives_its_builder_the_tuples_and_the_infinity_that_json_has_not(make_config: MakeConfig):
     config = as_recorded(make_config(*SMALL, *CUSTOM, "model.builder=argument_nets:shaped"))
     assert config.model.kwargs == {"sizes": (3, 5), "p": math.inf}
-    frozen = identity.config_of(json.loads(json.dumps(identity.flat(config))))
+    frozen = in_use().config_of(json.loads(json.dumps(in_use().flat(config))))
     assert frozen.model.kwargs == {"sizes": [3, 5], "p": "inf"}
     assert as_called(frozen).model.kwargs == config.model.kwargs
     assert identity.cell_id(frozen) == identity.cell_id(as_called(frozen)) == identity.cell_id(config)

@@ -6,12 +6,12 @@ from support import MakeConfig
 
 from allcnn.app import APP
 from allcnn.config import Config
-from strive.config import identity
+from strive.app import in_use
 from strive.config.keys import knobs
 
 
 def key(config: Config) -> str:
-    return APP.pack_key(identity.flat(config))
+    return APP.pack_key(in_use().flat(config))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_knob_that_nobody_thought_of_keeps_cells_apart(make_config: MakeConfig
         "seed", "optimizer", "budget", "augment", "runs", "tracker", "needs", "trainer",
     }  # fmt: skip
     assert {name for name in free if name.startswith(("budget.", "trainer."))} == {"budget.epochs", "trainer.progress"}
-    flat = identity.flat(config)
+    flat = in_use().flat(config)
     assert APP.pack_key(flat) != APP.pack_key(flat | {"model.of_a_later_version": 1})
 
 

@@ -13,6 +13,7 @@ from allcnn.config import Config
 from allcnn.training import Execution, GraphExecutor, Training, plainly, read_checkpoint
 from allcnn.training_run import TrainingRun
 from strive import signals
+from strive.app import in_use
 from strive.cells.lease import take_claim
 from strive.cells.records import Record, Status, read_record
 from strive.config import identity
@@ -31,7 +32,7 @@ def variants(make_small: MakeConfig) -> list[Config]:
 
 
 def elsewhere(config: Config) -> Config:
-    return identity.config_of(identity.flat(config) | {"runs": f"{config.runs}-alone"})
+    return in_use().config_of(in_use().flat(config) | {"runs": f"{config.runs}-alone"})
 
 
 def folder(config: Config) -> Path:

@@ -14,6 +14,7 @@ from support import MakeConfig, write_result
 
 from allcnn.cells import run_cell
 from allcnn.randomness import generator
+from strive.app import in_use
 from strive.cells import records
 from strive.cells.evidence import Evidence, check_record, remark
 from strive.cells.metrics import Better, is_dead
@@ -198,7 +199,7 @@ def test_a_failure_has_nothing_to_compare(folder: Path):
 
 def test_many_hashes_are_the_hash_of_each(make_config: MakeConfig):
     configs = [
-        identity.science_of(make_config(*overrides))
+        in_use().science(make_config(*overrides))
         for overrides in (["seed=0"], ["seed=1", "optimizer.drop_at=[1/2,3/4]"], ["model.pool_norm=inf", "seed=2"])
     ]
     varying = [key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)]

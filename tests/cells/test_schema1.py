@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
+from strive.app import in_use
 from strive.cells.evidence import check_record, remark
 from strive.cells.history import read_history
 from strive.cells.records import Status, read_record
@@ -39,7 +40,7 @@ def test_a_record_is_read_with_all_that_it_says():
 
 
 def test_its_logistics_are_those_of_its_schema(make_config):
-    flat = identity.flat(make_config())
+    flat = in_use().flat(make_config())
     assert {key for key in flat if not is_logistics(key)} == identity.science_keys()
     assert "data.root" in read_record(COMMITTED).logistics
 

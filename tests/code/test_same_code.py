@@ -8,9 +8,9 @@ import pytest
 import same_code as tool
 
 from allcnn.config import Config
+from strive.app import in_use
 from strive.code import same_code
 from strive.code.same_code import TABLE, Row, Side, compared, is_stale, kind, rows_of
-from strive.config import identity
 from strive.errors import RecordError
 
 Flat = dict[str, Any]
@@ -18,7 +18,7 @@ BF16 = {"c all_cnn": ["bf16"]}
 
 
 def flat(**changes: Any) -> Flat:
-    return identity.science_of(Config()) | {key.replace("__", "."): value for key, value in changes.items()}
+    return in_use().science(Config()) | {key.replace("__", "."): value for key, value in changes.items()}
 
 
 def row(old: str, new: str, same: dict[str, list[str]] = BF16, configs: Sequence[Flat] = ()) -> Row:

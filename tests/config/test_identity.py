@@ -4,6 +4,7 @@ import pytest
 from support import MakeConfig
 
 from allcnn.config import Config
+from strive.app import in_use
 from strive.config import identity
 from strive.config.identity import cell_id, differences, science_keys
 from strive.config.keys import knobs
@@ -36,7 +37,7 @@ OTHER_VALUES = {
 @pytest.mark.parametrize("key", sorted(science_keys()))
 def test_every_science_key_changes_the_id(key: str):
     # On the flat config: here it does not matter whether the combination could train.
-    flat = identity.flat(Config())
+    flat = in_use().flat(Config())
     changed = flat | {key: OTHER_VALUES.get(key, f"not {flat[key]}")}
     assert identity.hash_of(flat) != identity.hash_of(changed)
 
@@ -45,16 +46,16 @@ def test_a_key_that_came_later_is_part_of_an_id_only_beyond_its_default(make_con
     later = {key for key, meaning, _ in knobs(Config()) if meaning.absent}
     assert {"optimizer.kind", "augment.mixup", "label_smoothing"} <= later
     plain, other = make_config(), make_config("label_smoothing=0.1")
-    assert later <= identity.flat(plain).keys()
-    assert not later & identity.science_of(plain).keys()
-    assert later & identity.science_of(other).keys() == {"label_smoothing"}
+    assert later <= in_use().flat(plain).keys()
+    assert not later & in_use().science(plain).keys()
+    assert later & in_use().science(other).keys() == {"label_smoothing"}
     assert cell_id(plain) != cell_id(other)
     # However a config comes to it, from itself or from its keys, the identity is one.
     for config in (plain, other):
-        again = identity.config_of(identity.flat(config))
-        assert identity.science_of(again) == identity.science_of(config)
+        again = in_use().config_of(in_use().flat(config))
+        assert in_use().science(again) == in_use().science(config)
         assert later <= identity.deciding(config).keys()
-    assert differences(identity.science_of(plain), identity.science_of(other)) == {"label_smoothing": (None, 0.1)}
+    assert differences(in_use().science(plain), in_use().science(other)) == {"label_smoothing": (None, 0.1)}
 
 
 def test_no_logistics_key_changes_the_id():
@@ -87,7 +88,7 @@ def test_no_logistics_key_changes_the_id():
         "needs.qos",
     }
     assert not any(map(identity.decides, logistics))
-    assert not logistics & identity.science_of(Config()).keys()
+    assert not logistics & in_use().science(Config()).keys()
 
 
 def test_a_config_comes_back_from_its_flat_form(make_config: MakeConfig):
@@ -97,9 +98,9 @@ def test_a_config_comes_back_from_its_flat_form(make_config: MakeConfig):
         ("model=convpool_cnn_c", "needs.gres='gpu:1'", "trainer.device=cpu", "precision=fp32"),
     ):
         config = make_config(*overrides)
-        assert identity.config_of(json.loads(json.dumps(identity.flat(config)))) == config
-    newer = identity.flat(config) | {"trainer.of_a_later_version": 1}
-    assert identity.config_of(newer) == config
+        assert in_use().config_of(json.loads(json.dumps(in_use().flat(config)))) == config
+    newer = in_use().flat(config) | {"trainer.of_a_later_version": 1}
+    assert in_use().config_of(newer) == config
 
 
 def test_a_changed_default_gives_a_new_id(monkeypatch: pytest.MonkeyPatch, make_config: MakeConfig):
@@ -117,7 +118,7 @@ def test_a_change_of_schema_gives_a_new_id(monkeypatch: pytest.MonkeyPatch):
 
 def test_differences_names_the_keys_that_make_two_ids_differ(make_config: MakeConfig):
     a, b = make_config(), make_config("seed=3", "augment=flip_shift", "trainer.threads=1")
-    assert differences(identity.science_of(a), identity.science_of(b)) == {
+    assert differences(in_use().science(a), in_use().science(b)) == {
         "augment.kind": ("none", "flip_shift"),
         "seed": (0, 3),
     }
@@ -125,12 +126,12 @@ def test_differences_names_the_keys_that_make_two_ids_differ(make_config: MakeCo
 
 def test_cells_without_differences_have_one_id(make_config: MakeConfig):
     a, b = make_config("trainer.device=cpu"), make_config("runs=elsewhere")
-    assert differences(identity.science_of(a), identity.science_of(b)) == {}
+    assert differences(in_use().science(a), in_use().science(b)) == {}
     assert cell_id(a) == cell_id(b)
 
 
 def test_a_flat_config_is_plain_json(make_config: MakeConfig):
-    flat = identity.flat(make_config("model=model_a"))
+    flat = in_use().flat(make_config("model=model_a"))
     assert json.loads(json.dumps(flat, allow_nan=False)) == flat
     assert flat["model.pool_norm"] == "inf"
 

@@ -5,8 +5,8 @@ import sys
 
 from support import MakePlan
 
+from strive.app import in_use
 from strive.cells.task import read_tasks, task_of
-from strive.config import identity
 from strive.launch.launch_folder import write_launch
 
 
@@ -18,7 +18,7 @@ def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
     assert launch.folder.parent == plan.folder
     assert read_tasks(launch.folder / "tasks.jsonl") == launch.tasks
     assert [task.cell for task in launch.tasks] == [planned.cell for planned in plan.cells[1:]]
-    assert [task.flat for task in launch.tasks] == [identity.flat(planned.config) for planned in plan.cells[1:]]
+    assert [task.flat for task in launch.tasks] == [in_use().flat(planned.config) for planned in plan.cells[1:]]
     content = json.loads((launch.folder / "launch.json").read_text())
     assert (content["launcher"], content["pid"], content["folder"]) == ("local", os.getpid(), os.getcwd())
     assert all(len(task.code) == 10 for task in launch.tasks)

@@ -18,11 +18,11 @@ from support import MakeConfig
 
 from allcnn.cells import run_cell
 from strive import signals
+from strive.app import in_use
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome, Task, task_of, write_tasks
-from strive.config import identity
 from strive.launch import exit_cause
 from strive.launch import pool as module
 from strive.launch.pool import Slot, WorkerPool
@@ -198,7 +198,7 @@ def test_a_killed_cell_is_tried_again_and_goes_on_from_its_checkpoint(make_task:
     assert any("killed: its process was ended by SIGKILL; tried again, 1 of 1 times" in line for line in launch.said)
     assert record(task).provenance.resumes == 1
     assert json.loads((task.folder / "record-1.json").read_text())["status"] == "killed"
-    alone = run_cell(identity.config_of(task.flat | {"runs": "alone", "trainer.threads": 1}))
+    alone = run_cell(in_use().config_of(task.flat | {"runs": "alone", "trainer.threads": 1}))
     assert record(task).result == alone.result
 
 
@@ -294,7 +294,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.1)
     freed, finished, failed = (make_task(f"seed={seed}") for seed in range(3))
     others = [make_task(f"seed={seed}") for seed in range(3, 6)]
-    result = run_cell(identity.config_of(make_task("seed=1", "runs=source").flat))
+    result = run_cell(in_use().config_of(make_task("seed=1", "runs=source").flat))
     with contextlib.ExitStack() as stack:
         claims = {}
         for task in (freed, finished, failed):
@@ -310,7 +310,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_while_the_others_train
             # The three ways in which another process leaves a cell.
             records.write_record(finished.folder.parent, result)
             failure = records.Failure(cause="ValueError: there", traceback="")
-            record = study_record(identity.config_of(failed.config), Status.error, failure=failure)
+            record = study_record(in_use().config_of(failed.config), Status.error, failure=failure)
             records.write_record(failed.folder.parent, record)
             for claim in claims.values():
                 claim.release()
@@ -650,7 +650,7 @@ PAIR = [Slot("", 1, room=2)]
 
 def result_alone(task: Task) -> dict[str, Any]:
     overrides = {"runs": "alone", "trainer.threads": 1, "trainer.checkpoint_minutes": 5.0}
-    return run_cell(identity.config_of(task.flat | overrides)).result
+    return run_cell(in_use().config_of(task.flat | overrides)).result
 
 
 def test_cells_of_different_lengths_pass_through_one_process(make_task: MakeTask):

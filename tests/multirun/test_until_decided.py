@@ -11,11 +11,11 @@ import pytest
 from study_records import study_record
 from support import SMALL
 
+from strive.app import in_use
 from strive.cells import records
 from strive.cells.records import Failure, Record, Status, parse_record
 from strive.cells.task import CellOutcome
 from strive.cli.main import main
-from strive.config import identity
 from strive.errors import CellsFailedError, ConfigError
 from strive.launch.launch_folder import Launch
 from strive.multirun.run_sweep import SweepRun
@@ -80,7 +80,7 @@ class Writer:
         failure = None if error is not None else Failure(cause="no luck", traceback="")
         outputs = {"predictions": "0" * 64, "weights": hashlib.sha256(task.cell.encode()).hexdigest()}
         record = study_record(
-            identity.config_of(task.flat), status, failure=failure, outputs=outputs, epochs=2,
+            in_use().config_of(task.flat), status, failure=failure, outputs=outputs, epochs=2,
             test_error=(error or 0) / 100,
             provenance={"seconds": 3600.0, "finished": "2100-01-01T00:00:00+00:00"},
         )  # fmt: skip

@@ -9,7 +9,7 @@ from golden import Golden
 from study_records import METRICS, PROVENANCE
 
 from allcnn.config import Config
-from strive.config import identity
+from strive.app import in_use
 from strive.errors import LoadError, RecordError
 from strive.results.load import find_plans, load_sweep, read_cells
 from strive.results.record_row import EMPTY
@@ -156,7 +156,7 @@ def test_no_two_parts_of_a_row_share_a_name(golden: MakeGolden, runs: Path) -> N
     names = list(_cells(runs))
     assert len(names) == len(set(names))
     own = {*METRICS, "predictions_sha256", "weights_sha256", "torch", *PROVENANCE.details}
-    assert {*identity.flat(Config()), *EMPTY, *own} <= set(names)
+    assert {*in_use().flat(Config()), *EMPTY, *own} <= set(names)
 
 
 def test_numbers_are_floats_and_all_else_is_as_it_came(golden: MakeGolden, runs: Path) -> None:

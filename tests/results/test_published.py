@@ -8,6 +8,7 @@ import yaml
 from support import ROOT, MakeConfig
 
 from allcnn.config import Config
+from strive.app import in_use
 from strive.config import identity
 from strive.errors import PublishedError
 from strive.results.published import content, off_paper, paper_value, setup
@@ -19,7 +20,7 @@ TABLE_3 = {
     "c": [(9.74, "1.3M"), (10.19, "1.3M"), (9.31, "1.4M"), (9.08, "1.4M")],
 }
 VARIANTS = ("base", "strided", "convpool", "all_cnn")
-BASELINE = identity.flat(Config())  # All-CNN-C on CIFAR-10 without augmentation
+BASELINE = in_use().flat(Config())  # All-CNN-C on CIFAR-10 without augmentation
 
 
 def _cell(**changes: Any) -> dict[str, Any]:
@@ -52,8 +53,8 @@ def test_of_24_cells_on_cifar100_one_has_a_number() -> None:
 
 
 def test_the_two_large_nets_have_their_numbers(make_config: MakeConfig) -> None:
-    large = paper_value("large", identity.flat(make_config("model=extra/large_all_cnn", "augment=extreme")))
-    imagenet = paper_value("imagenet", identity.flat(make_config(*_fixed("imagenet"))))
+    large = paper_value("large", in_use().flat(make_config("model=extra/large_all_cnn", "augment=extreme")))
+    imagenet = paper_value("imagenet", in_use().flat(make_config(*_fixed("imagenet"))))
     assert large is not None
     assert imagenet is not None
     assert (large.error, imagenet.error) == (4.41, 41.2)
@@ -150,7 +151,7 @@ def _fixed(sweep: str) -> list[str]:
     ],
 )
 def test_the_sweeps_that_reproduce_the_paper_are_in_its_setup(sweep: str, table: str, make_config: MakeConfig) -> None:
-    assert off_paper(table, identity.flat(make_config(*_fixed(sweep)))) == []
+    assert off_paper(table, in_use().flat(make_config(*_fixed(sweep)))) == []
 
 
 def test_each_science_knob_is_either_asked_for_or_free() -> None:

@@ -8,9 +8,9 @@ from msgspec.structs import replace as replaced
 from study_records import study_record
 
 from allcnn.config import Base, Config, Variant
+from strive.app import in_use
 from strive.cells.metrics import Better
 from strive.cells.records import Record, Status
-from strive.config import identity
 from strive.errors import ConfigError
 from strive.sweeps.choice import Choice, ChoiceSpec, MissingParentsError, choose, chooser, together
 from strive.sweeps.criterion import Criterion
@@ -28,7 +28,7 @@ def cell(lr: float, seed: int = 0, base: Base = Base.a) -> Config:
 
 
 def science(config: Config) -> dict[str, Any]:
-    return identity.science_of(config)
+    return in_use().science(config)
 
 
 def record(config: Config, val: float | None, test: float = 0.5, status: Status = Status.done) -> Record:

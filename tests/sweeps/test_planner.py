@@ -9,7 +9,7 @@ from support import MakeConfig, MakePlan
 from allcnn.app import APP
 from allcnn.cells import run_cell
 from allcnn.config import Config
-from strive.app import CellFacts
+from strive.app import CellFacts, in_use
 from strive.cells import records
 from strive.cells.task import task_of
 from strive.code.hash import Code
@@ -216,7 +216,7 @@ def test_a_key_that_came_later_is_chosen_planned_and_read_like_any_other(make_pl
     stored = StoredPlan.read(plan.folder)
     assert stored.decides("optimizer.kind")
     for planned, each in zip(plan.cells, stored.cells, strict=True):
-        assert stored.science(each) == identity.science_of(planned.config)
+        assert stored.science(each) == in_use().science(planned.config)
     assert not audit_plan(stored, plan.sweep, [Path(plan.cells[0].config.runs)]).cells
 
 
@@ -226,7 +226,7 @@ def test_a_stored_plan_gives_back_every_cells_config_without_composing(make_plan
     stored = StoredPlan.read(plan.folder)
     assert [each.cell for each in stored.cells] == [planned.cell for planned in plan.cells]
     for planned, each in zip(plan.cells, stored.cells, strict=True):
-        assert stored.config(each) == identity.flat(planned.config)
+        assert stored.config(each) == in_use().flat(planned.config)
     assert set(stored.cells[0].factors) == {"seed", "optimizer.lr", "model.base", "model.variant"}
 
 

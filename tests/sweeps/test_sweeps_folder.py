@@ -14,6 +14,7 @@ from support import ROOT
 from allcnn.config import Config, Source
 from allcnn.data.output_size import output_size
 from allcnn.networks.facts import check_network
+from strive.app import in_use
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.hydra_app.typed_compose import TypedComposer
@@ -117,7 +118,7 @@ def test_every_sweep_says_its_question_place_and_table():
 
 
 def science(config: Config) -> dict[str, Any]:
-    return identity.science_of(config)
+    return in_use().science(config)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,7 +127,7 @@ def test_the_cells_in_one_place_of_the_table_differ_in_seed_alone(name: str):
     assert table is not None
     places: dict[str, set[str]] = {}
     for combination, config in cells(name):
-        flat = identity.flat(config) | {"arm": combination.arm}
+        flat = in_use().flat(config) | {"arm": combination.arm}
         place = repr([flat[key] for key in table.rows + table.columns])
         places.setdefault(place, set()).add(repr(science(config) | {"seed": 0}))
     assert {len(averaged) for averaged in places.values()} == {1}
@@ -190,7 +191,7 @@ def test_each_open_choice_differs_from_its_baseline_in_that_choice_alone():
 def test_the_open_choices_are_those_of_the_page():
     page = (ROOT / "docs" / "open_choices.md").read_text().partition("\n## ")[0]
     keys = {key for row in re.findall(r"^\| (`.*?`) \|", page, flags=re.M) for key in re.findall(r"`([\w.]+)`", row)}
-    by_arm = {each.arm: identity.flat(config) for each, config in cells("open_choices") if config.seed == 0}
+    by_arm = {each.arm: in_use().flat(config) for each, config in cells("open_choices") if config.seed == 0}
     moved = {key for flat in by_arm.values() for key in identity.differences(by_arm["none"], flat)}
     # Answered by pooling_norm and large, or the size of a choice that is already there.
     elsewhere = {"model.pool_norm", "model.leaky_slope", "model.init_std"}

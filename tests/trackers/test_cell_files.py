@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support import ROOT, MakeConfig
 
+from strive.app import in_use
 from strive.cells.lease import take_claim
 from strive.config import identity
 from strive.errors import RecordError
@@ -69,7 +70,7 @@ def test_the_config_is_flat_as_a_record_has_it(tmp_path: Path, make_config: Make
     config = make_config("model=extra/custom", "model.builder=a.b:c", "+model.kwargs.depth=3")
     files = read_cell_files(begun(tmp_path / "cell", identity.to_yaml(config)))
     assert files is not None
-    assert files.config == identity.flat(config)
+    assert files.config == in_use().flat(config)
 
 
 def test_rows_leave_out_what_has_no_value_and_start_where_asked(tmp_path: Path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from support import ROOT, MakeConfig
 
 from allcnn.labels import labels
+from strive.app import in_use
 from strive.config import identity
 from strive.sweeps.plan import Action, Plan, Planned, write_plan
 from strive.trackers.cell_files import CellFiles, read_cell_files
@@ -16,7 +17,7 @@ RESULTS = ROOT / "results" / "table3_small"
 def files_of(make_config: MakeConfig, *overrides: str) -> CellFiles:
     config = make_config(*overrides)
     return CellFiles(
-        cell=identity.cell_id(config), folder=Path("x"), config=identity.flat(config), epochs=[], owner=None,
+        cell=identity.cell_id(config), folder=Path("x"), config=in_use().flat(config), epochs=[], owner=None,
         record=None, record_text="",
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from support import ROOT, SMALL
 from wandb_peer import Peer
 
 from allcnn.config import Config
-from strive.config import identity
+from strive.app import in_use
 
 WANDB = [sys.executable, "-m", "wandb"]
 
@@ -66,7 +66,7 @@ def test_a_cell_that_an_agent_proposes_again_is_shown_again_and_not_trained_agai
 
 def test_the_parameters_of_the_documented_sweep_are_groups_and_knobs_of_the_command_line():
     content = yaml.safe_load((ROOT / "docs" / "wandb_random.yaml").read_text())
-    knobs = identity.flat(Config())
+    knobs = in_use().flat(Config())
     for key, parameter in content["parameters"].items():
         if (ROOT / "conf" / key).is_dir():
             assert all((ROOT / "conf" / key / f"{value}.yaml").exists() for value in parameter["values"])

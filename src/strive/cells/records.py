@@ -102,7 +102,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def flat(self) -> dict[str, Any]:
-        """Return every key, both science and logistics, as `identity.flat` does."""
+        """Return every key, both science and logistics, as `App.flat` does."""
         return self.config | self.logistics
 
     @property
@@ -211,7 +211,7 @@ def record_of(config: CellConfig) -> Record | None:
 
     Raises RecordError for one that cannot be trusted, or that belongs to another cell with the same id.
     """
-    return record_in(Path(settings_of(config).runs), identity.cell_id(config), identity.science_of(config))
+    return record_in(Path(settings_of(config).runs), identity.cell_id(config), app.in_use().science(config))
 
 
 def as_recorded(config: CellConfig) -> CellConfig:

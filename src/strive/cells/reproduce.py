@@ -42,11 +42,11 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     """
     _check(overrides)
     given = app.in_use().logistics_of(record) | {"runs": str(into)}
-    node = OmegaConf.structured(identity.config_of(record.flat | given))
+    node = OmegaConf.structured(app.in_use().config_of(record.flat | given))
     for key, value in overrides.items():
         OmegaConf.update(node, key, value)
-    flat = identity.flat(OmegaConf.to_object(node))
-    config = app.in_use().of_task(task_of(identity.config_of(flat)))
+    flat = app.in_use().flat(OmegaConf.to_object(node))
+    config = app.in_use().of_task(task_of(app.in_use().config_of(flat)))
     if (cell := identity.cell_id(config)) != record.cell:
         raise RecordError(f"{record.cell}: in this version of strive its config is that of {cell}")
     return config

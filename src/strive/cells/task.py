@@ -35,7 +35,7 @@ class Task:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """Return every key of its config, as `identity.flat` does."""
+        """Return every key of its config, as `App.flat` does."""
         return self.config | self.logistics
 
     def result(self) -> Record | None:
@@ -73,7 +73,7 @@ def task_of(config: Any, **more: Any) -> Task:
 
     more: further fields.
     """
-    flat, science = identity.flat(config), identity.science_of(config)
+    flat, science = app.in_use().flat(config), app.in_use().science(config)
     logistics = {key: value for key, value in flat.items() if key not in science}
     return Task(
         cell=identity.cell_id(config),
@@ -99,5 +99,5 @@ def _task(line: bytes) -> Task:
     content = json.loads(line)
     if "settings" in content:
         return from_line(Task, line)
-    config = identity.config_of(content.pop("config"))  # of a launch before there were settings
+    config = app.in_use().config_of(content.pop("config"))  # of a launch before there were settings
     return replace(task_of(config), **content)

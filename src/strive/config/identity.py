@@ -28,13 +28,8 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
 }
 
 
-def flat(config: CellConfig) -> dict[str, Any]:
-    """Return every key of a cell as {dotted key: JSON value}, both science and logistics."""
-    return app.in_use().flat(config)
-
-
 def with_argument_keys(flat_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `flat(config)`, or a record's config, with an additional key for each argument of a builder.
+    """Return a config as App.flat has it, or a record's config, with an additional key for each argument of a builder.
 
     The keys are as a user types them: model.kwargs.channels, or model.kwargs.norm.eps inside a mapping.
     """
@@ -60,7 +55,7 @@ def argument_name(key: str) -> str:
 
 
 def decides(key: str) -> bool:
-    """Return whether a key of `flat`, or of `with_argument_keys`, determines a cell's numbers."""
+    """Return whether a key of a config, or of `with_argument_keys`, determines a cell's numbers."""
     return app.in_use().decides(key)
 
 
@@ -82,14 +77,9 @@ def _leaves(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def config_of(flat_config: Mapping[str, Any]) -> Any:
-    """Return the config from which `flat` was made; raise ConfigError if it is invalid."""
-    return app.in_use().config_of(flat_config)
-
-
 def to_yaml(config: CellConfig) -> str:
     """Return every knob as YAML that Hydra can read."""
-    return yaml.safe_dump(nested(flat(config)), sort_keys=False)
+    return yaml.safe_dump(nested(app.in_use().flat(config)), sort_keys=False)
 
 
 def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,16 +94,10 @@ def nested(flat_config: Mapping[str, Any]) -> dict[str, Any]:
     return groups
 
 
-def science_of(config: CellConfig) -> dict[str, Any]:
-    """Return the part of `flat(config)` that determines the numbers."""
-    return app.in_use().science(config)
-
-
 def deciding(config: CellConfig) -> dict[str, Any]:
-    """Return `science_of(config)` with the keys, too, that are absent from the identity at their value."""
-    flat_config = flat(config)
-    left_out = {key: flat_config[key] for key in app.in_use().absent() if key in flat_config}
-    return left_out | science_of(config)
+    """Return what determines the numbers, with the keys, too, that are absent from the identity at their value."""
+    flat = app.in_use().flat(config)
+    return {key: flat[key] for key in app.in_use().absent() if key in flat} | app.in_use().science(config)
 
 
 def without(absent: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +111,7 @@ def cell_id(config: CellConfig) -> str:
     The last ten digits hash the whole science part, not only its difference from the defaults. Otherwise,
     after a change of a default, old and new results would share an id.
     """
-    return f"{app.in_use().cell_name(config)}-{hash_of(science_of(config))}"
+    return f"{app.in_use().cell_name(config)}-{hash_of(app.in_use().science(config))}"
 
 
 def hash_of(science: Mapping[str, Any]) -> str:

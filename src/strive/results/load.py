@@ -49,7 +49,7 @@ class Loaded:
     file: str  # the sweep file's name; "" for a multirun without a file
     changes: list[str]  # command-line overrides that change the cells
     question: str
-    common: dict[str, Any]  # {knob: value} that all cells share, as in identity.flat
+    common: dict[str, Any]  # {knob: value} that all cells share, as in App.flat
     factors: list[str]  # knobs that vary between the cells, in the plan's order, without arm
     choices: list[Chosen]  # values chosen from other sweeps
     excluded: list[list[str]]  # [overrides, reason]

@@ -11,7 +11,6 @@ from statistics import fmean, median
 from strive import app
 from strive.cells import records
 from strive.cells.records import Provenance, Record
-from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.errors import RecordError
 from strive.format import counted
@@ -57,7 +56,7 @@ def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
     """
     by_net: dict[str, list[Work]] = defaultdict(list)
     for work in works:
-        by_net[_speed_key(identity.science_of(work.config))].append(work)
+        by_net[_speed_key(app.in_use().science(work.config))].append(work)
     here: set[str] = set()
     speeds = {key: _speeds(some[0].config, key, runs, here) for key, some in by_net.items()}
     devices = {device for known in speeds.values() for device in known}

@@ -296,7 +296,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path: str = ""  # of the sweep file, where its name does not say it: absolute
 
     def config(self, cell: StoredCell) -> dict[str, Any]:
-        """Return all knobs of a cell, as identity.flat does."""
+        """Return all knobs of a cell, as App.flat does."""
         return self.common | cell.factors
 
     def science(self, cell: StoredCell) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def write_plan(plan: Plan) -> Path:
 
 def stored_plan(plan: Plan) -> StoredPlan:
     """Return the plan as its file has it."""
-    common, factors = common_and_own([identity.flat(planned.config) for planned in plan.cells])
+    common, factors = common_and_own([app.in_use().flat(planned.config) for planned in plan.cells])
     return StoredPlan(
         sweep=plan.sweep,
         file=plan.file,

@@ -10,7 +10,6 @@ from strive import app
 from strive.cells.evidence import remark
 from strive.cells.records import Record, Status
 from strive.cells.task import CellOutcome
-from strive.config import identity
 from strive.format import counted, duration, short_names, shortened, wrapped
 from strive.plain_text import one_line, printable
 from strive.sweeps.arm_differences import ArmDifference, KeyDifference
@@ -97,7 +96,7 @@ def plan_json(plan: Plan, estimates: Sequence[Estimate]) -> str:
 
 def _known(planned: Planned) -> dict[str, Any]:
     """Return the values of a cell, without one that is still to be chosen."""
-    return {key: value for key, value in identity.flat(planned.config).items() if key != planned.open_key}
+    return {key: value for key, value in app.in_use().flat(planned.config).items() if key != planned.open_key}
 
 
 def _reason_lines(plan: Plan, lines: "_CellLines | None", verbose: bool) -> Iterator[str]:

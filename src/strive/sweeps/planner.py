@@ -226,7 +226,7 @@ class Planner:
         return self.composer.unchecked([*combination.overrides, *overrides])
 
     def _looked_up(self, config: CellConfig, arm: str, missing_data: dict[str, None]) -> Planned:
-        flat = identity.flat(config)
+        flat = app.in_use().flat(config)
         planned = decide_action(
             config,
             arm=arm,
@@ -256,7 +256,7 @@ class Planner:
 
     def _other_images(self, config: CellConfig, record: Record) -> str | None:
         stamp = record.provenance.details.get("data_stamp", "")
-        shared = f"{app.in_use().data_key(identity.flat(config))}{stamp}/{data_text(record.data)}"
+        shared = f"{app.in_use().data_key(app.in_use().flat(config))}{stamp}/{data_text(record.data)}"
         if shared not in self._compared:
             self._compared[shared] = app.in_use().other_data(config, record)
         return self._compared[shared]
@@ -322,7 +322,7 @@ class _Gathering:
 
     def choose(self, spec: ChoiceSpec, config: CellConfig, choice: Choice) -> None:
         """Add a chosen value."""
-        flat = identity.with_argument_keys(identity.flat(config))
+        flat = identity.with_argument_keys(app.in_use().flat(config))
         per = {key: flat.get(key) for key in spec.per}
         self.choices[f"{spec.key} {per}"] = Chosen(
             key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.metric, value=choice.value, why=choice.why
@@ -363,7 +363,7 @@ def _check_twin(config: CellConfig, twin: CellConfig) -> None:
     """Raise ConfigError if two configs of one cell have their records or their data in different places."""
     if config is twin:
         return
-    flat, other = identity.flat(config), identity.flat(twin)
+    flat, other = app.in_use().flat(config), app.in_use().flat(twin)
     differing = {key: (value, other[key]) for key, value in flat.items() if key in other and other[key] != value}
     data_key, runs = app.in_use().data_key, (settings_of(config).runs, settings_of(twin).runs)
     moved = {key: both for key, both in differing.items() if data_key(flat | {key: both[1]}) != data_key(flat)}
@@ -417,7 +417,7 @@ def _since(planned: Planned) -> str:
     """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, app.in_use().code_of(identity.flat(planned.config), before).files)
+    changed = changed_files(before, app.in_use().code_of(app.in_use().flat(planned.config), before).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 

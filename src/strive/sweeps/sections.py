@@ -31,7 +31,7 @@ class Exclusion:
     place: str  # such as exclude[0]
 
     def matches(self, flat: Mapping[str, Any]) -> bool:
-        """Return whether a cell is left out. flat: the result of identity.flat."""
+        """Return whether a cell is left out. flat: the result of App.flat."""
         spread = identity.with_argument_keys(flat)
         return all(
             key in spread and _is_among(_comparable(key, spread[key]), values) for key, values in self.when.items()

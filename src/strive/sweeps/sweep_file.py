@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
+from strive import app
 from strive.config import identity
 from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError
@@ -126,7 +127,7 @@ class Sweep:
 
         Accepts an unchecked config, because a product may contain impossible cells.
         """
-        flat = identity.flat(config) if self.exclude else {}
+        flat = app.in_use().flat(config) if self.exclude else {}
         return next((rule.reason for rule in self.exclude if rule.matches(flat)), "")
 
     def check(
@@ -150,7 +151,7 @@ class Sweep:
         # A foreign app may have any key, but the arm's name is none of a cell's.
         arguments = [key for key in named if key != ARM and identity.is_open_key(key)]
         there = (
-            {key for config in configs for key in identity.with_argument_keys(identity.flat(config))}
+            {key for config in configs for key in identity.with_argument_keys(app.in_use().flat(config))}
             if arguments
             else set()
         )

@@ -43,7 +43,7 @@ class Varied:
     def of(cls, cells: Sequence[Planned], swept: Sequence[str] = ()) -> Self:
         """Return what varies, without what follows from other keys. swept: keys that were given several values."""
         labels = app.in_use().labels()
-        configs = [identity.with_argument_keys(identity.flat(planned.config)) for planned in cells]
+        configs = [identity.with_argument_keys(app.in_use().flat(planned.config)) for planned in cells]
         open_keys = {planned.open_key for planned in cells}
         keys = dict.fromkeys(key for config in configs for key in config if key not in identity.BUILDERS)
         varying = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]

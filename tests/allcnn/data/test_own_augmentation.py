@@ -14,6 +14,7 @@ from allcnn.config import Augment, AugmentConfig, Config
 from allcnn.data.own_augmentation import check_augmentation, own_augmentation
 from allcnn.data.splits import load_splits
 from allcnn.training import EagerExecutor, Execution, GraphExecutor, Outcome, Training, plainly, train_epoch
+from strive.app import in_use
 from strive.cells.records import as_recorded
 from strive.config import identity
 from strive.errors import ConfigError
@@ -103,11 +104,11 @@ def test_an_argument_that_varies_is_a_key_of_the_plan_and_of_its_lines(make_plan
     write_plan(plan)
     stored = StoredPlan.read(plan.folder)
     assert stored.varying == ["augment.kwargs.strength"]
-    assert [stored.science(each) for each in stored.cells] == [identity.science_of(each.config) for each in plan.cells]
+    assert [stored.science(each) for each in stored.cells] == [in_use().science(each.config) for each in plan.cells]
 
 
 def test_its_file_is_part_of_the_code_that_trains_the_cell(make_config: MakeConfig):
-    with_own, without = (APP.code_of(identity.flat(each)) for each in (make_config(*ON), make_config()))
+    with_own, without = (APP.code_of(in_use().flat(each)) for each in (make_config(*ON), make_config()))
     assert with_own.hash != without.hash
     assert set(with_own.files) - set(without.files) == {"my_augment.py"}
 

@@ -30,7 +30,7 @@ from allcnn.attribution.rules import Rule
 from allcnn.attribution.top_patches import TopPatches, rank, read_ranking, write_ranking
 from allcnn.attribution.trained_cell import TrainedCell, convolutions, unit_layer
 from allcnn.data.splits import Split
-from strive.config import identity
+from strive.app import in_use
 from strive.errors import ConfigError
 
 _RULES = (Rule.deconvnet, Rule.guided)
@@ -146,7 +146,7 @@ def _ranked(cell: TrainedCell, split: Split, path: Path, module: str, options: P
 
 def _about(cell: TrainedCell, split: str) -> dict[str, Any]:
     """Return all that determines a ranking."""
-    config = identity.science_of(cell.config)
+    config = in_use().science(cell.config)
     chosen = {
         key: value for key, value in config.items() if key.startswith(("model.", "data.", "preprocess.", "augment."))
     }
