@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from strive.cells.ledger import add_to_ledger, read_ledger
@@ -14,7 +15,7 @@ from strive.results.load import load_sweep
 from strive.results.table_choice import UnclearValueError
 from strive.sweeps.plan import plan_folders, runs_folder
 from strive.sweeps.table_spec import Value, value_of
-from strive.tables.summary import SweepSummary, compared, summarise_sweep, with_looked
+from strive.tables.summary import SweepSummary, compared, summarise_sweep
 from strive.trackers.source import WandbSource, open_source
 
 
@@ -79,9 +80,10 @@ def with_looks(sweeps: Sequence[SweepSummary], *, write: bool = True) -> list[Sw
         if write and (why := add_to_ledger(runs, new)):
             print(f"note: {why}", file=sys.stderr)
         ledger |= {entry.id: entry for entry in new}
+    looked = [Looked.of(ledgers[runs], entries) for runs, entries in zip(folders, own, strict=True)]
     return [
-        with_looked(sweep, Looked.of(ledgers[runs], entries))
-        for sweep, runs, entries in zip(sweeps, folders, own, strict=True)
+        replace(sweep, looked=each, notes=(*sweep.notes, each.text()))
+        for sweep, each in zip(sweeps, looked, strict=True)
     ]
 
 

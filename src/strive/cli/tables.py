@@ -69,7 +69,7 @@ def run(
     """
     from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
     from strive.tables.on_terminal import in_short
-    from strive.tables.render import latex_tables, markdown, markdown_tables
+    from strive.tables.render import latex_tables, markdown_tables
 
     sweeps = with_looks(sweep_summaries(options), write=not options.check)
     files = _files(sweeps, options.out)
@@ -90,8 +90,8 @@ def run(
             for part in in_short(sweep, str(options.out / f"{sweep.loaded.name}.md"), OUTPUT.width):
                 OUTPUT.print(part, soft_wrap=False)
     else:
-        for text in (*map(markdown, sweeps), markdown_tables(tables)):
-            print(text)
+        for name in (*(f"{sweep.loaded.name}.md" for sweep in sweeps), "paper.md"):
+            print(files.get(name, ""))
     answers = (f"{sweep.title}: {sweep.answer}" for sweep in sweeps)
     for line in (*answers, f"{options.out}/: {', '.join(files)}"):
         CONSOLE.print(line, soft_wrap=not CONSOLE.is_terminal)

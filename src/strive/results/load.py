@@ -1,7 +1,6 @@
 """Loads a sweep's plan and records into one frame, one row for each cell. Imports no torch."""
 
 import json
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,16 +148,11 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path], read: Reader
         warnings=warnings,
         contradictions=tuple(contradicted),
     )
-    return not_believed(loaded, [*map(encodable, audit.whole)])
+    return not_believed(loaded, [*map(encodable, audit.whole)]) if audit.whole else loaded
 
 
 def not_believed(loaded: Loaded, why: Sequence[str]) -> Loaded:
-    """Return the sweep without any number of its cells, if a contradiction leaves none to be believed.
-
-    why: these contradictions; [] for none, which returns the sweep as it is.
-    """
-    if not why:
-        return loaded
+    """Return the sweep without any number of its cells. why: the contradictions that leave none to be believed."""
     cells = loaded.cells.copy()
     there = cells["status"] != MISSING
     cells.loc[there, "status"] = CONTRADICTORY
@@ -210,10 +204,10 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str], read: Reader = Che
 
     Raises LoadError for a folder that cannot be read, RecordError for two different results of one cell.
     """
-    best = _in_folder(folders[0], cells, read) if folders else _with_folder(RecordTable(len(cells)), "", cells)
+    best = read_rows(folders[0], cells, read) if folders else RecordTable(len(cells))
     warning = [""] * len(cells)
     for folder in folders[1:]:
-        found = _in_folder(folder, cells, read)
+        found = read_rows(folder, cells, read)
         best.align(found)
         _compare(warning, best, found, cells)
         better = (best.columns["status"] == MISSING) | (_finished(found.columns) & ~_finished(best.columns))
@@ -229,22 +223,6 @@ def read_cells(folders: Sequence[Path], cells: Sequence[str], read: Reader = Che
         metrics=tuple(best.metrics),
         results=tuple(best.results),
     )
-
-
-def _in_folder(folder: Path, cells: Sequence[str], read: Reader) -> RecordTable:
-    """Return the columns of the records in one runs folder, with their paths."""
-    try:
-        table = read_rows(folder, cells, read)
-    except OSError as error:
-        raise LoadError(f"{folder}: no folder of records ({error.strerror})") from None
-    return _with_folder(table, os.path.join(folder, ""), cells)
-
-
-def _with_folder(table: RecordTable, inside: str, cells: Sequence[str]) -> RecordTable:
-    there = table.columns["status"] != MISSING
-    paths = [f"{inside}{cell}" if found else "" for cell, found in zip(cells, there, strict=True)]
-    table.columns["folder"] = objects(paths)
-    return table
 
 
 def _plan(name: str, folders: Sequence[Path]) -> tuple[StoredPlan, Path]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from strive.cells.checked_record import CheckedRecord
 from strive.cells.evidence import Evidence, dead_text
 from strive.cells.records import Record, Status, content_hash, data_text
-from strive.errors import RecordError
+from strive.errors import LoadError, RecordError
 
 Reader = Callable[[str | Path], CheckedRecord]
 Columns = dict[str, npt.NDArray[Any]]  # {name: [n]}, float64 or object
@@ -22,6 +22,7 @@ MISSING, UNREADABLE, CONTRADICTORY = "missing", "unreadable", "contradictory"
 
 # {column: its value if there is no record}, of the columns that every sweep has; NaN marks a column of numbers.
 EMPTY: dict[str, Any] = {
+    "folder": "",
     "status": MISSING,
     "cause": "",
     "traceback": "",
@@ -45,7 +46,7 @@ EMPTY: dict[str, Any] = {
     "num_tested": np.nan,
 }
 # Further columns of a row that are not the record's.
-_OTHERS = ("cell", "arm", "epochs_planned", "folder", "record", "warning")
+_OTHERS = ("cell", "arm", "epochs_planned", "record", "warning")
 RESERVED = frozenset({*EMPTY, *_OTHERS})
 _RESULT_SUFFIX = "_sha256"  # of the columns of outputs
 CHANCE = "chance."  # before the names of columns of what chance gives
@@ -122,9 +123,12 @@ def read_rows(runs: Path, cells: Sequence[str], read: Reader = CheckedRecord.rea
 
     read: as CheckedRecord.read, for one who has read them already.
 
-    Raises OSError if the folder cannot be listed.
+    Raises LoadError if the folder cannot be listed.
     """
-    names, inside = frozenset(os.listdir(runs)), os.path.join(runs, "")
+    try:
+        names, inside = frozenset(os.listdir(runs)), os.path.join(runs, "")
+    except OSError as error:
+        raise LoadError(f"{runs}: no folder of records ({error.strerror})") from None
     table = RecordTable(len(cells))
     for row, cell in enumerate(cells):
         # Plans may be edited by hand: never follow a name out of the folder.
@@ -135,12 +139,13 @@ def read_rows(runs: Path, cells: Sequence[str], read: Reader = CheckedRecord.rea
 
 def read_row(path: str | Path, read: Reader = CheckedRecord.read) -> RecordRow:
     """Return a record's values; none if there is no record."""
+    folder = os.path.dirname(path)
     try:
         found = read(path)
     except (FileNotFoundError, NotADirectoryError):
         return RecordRow()
     except (RecordError, OSError) as error:
-        return RecordRow(values={"status": UNREADABLE, "cause": _on_one_line(str(error))})
+        return RecordRow(values={"folder": folder, "status": UNREADABLE, "cause": _on_one_line(str(error))})
     record, result = found.record, _result(found.record)
     row = _row(record)
     row |= result
@@ -148,6 +153,7 @@ def read_row(path: str | Path, read: Reader = CheckedRecord.read) -> RecordRow:
     row |= _checked(record, found.evidence)
     if b"\\u" in found.content:  # only then can it contain lone surrogates
         row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+    row["folder"] = folder
     return RecordRow(values=row, metrics=tuple(record.metrics), results=tuple(result))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from strive.plain_text import one_line
-from strive.tables.table import Entry, Row, Table
+from strive.tables.table import Entry, Table
 
 _WIDTH = 110  # characters in a line of a paragraph
 # Only text that Markdown would interpret: '<0.001', '[8.9, 9.4]' and all_cnn_c are common and safe.
@@ -52,7 +52,9 @@ def table_lines(table: Table) -> str:
     refs = any(row.ref for row in table.rows)
     numeric = [column.numeric for column in table.columns] + [False] * refs
     header = [escaped(column.title) for column in table.columns] + ["cells"] * refs
-    grid = [header, *(_cells(row, refs) for row in table.rows)]
+    grid = [header]
+    for row in table.rows:
+        grid.append([*map(_cell, row.entries), *[f"[{escaped(row.ref)}]" if row.ref else ""] * refs])
     widths = [max(3, *(cell_len(line[i]) for line in grid)) for i in range(len(header))]
     rule = ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
     lines = [_line(grid[0], widths, numeric), _line(rule, widths, numeric)]
@@ -73,11 +75,6 @@ def _start(found: re.Match[str]) -> str:
     """Escape the start of a line that would begin a list or the like; for a numbered list, escape its dot."""
     text = found.group()
     return text + "\\" if text.isdigit() else "\\" + text
-
-
-def _cells(row: Row, refs: bool) -> list[str]:
-    cells = [_cell(entry) for entry in row.entries]
-    return cells + [f"[{escaped(row.ref)}]" if row.ref else ""] * refs
 
 
 def _cell(entry: Entry) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ from strive.results.comparisons import Looked, comparisons
 from strive.results.component_effects import ComponentEffect, ComponentEffects, component_columns, component_effects
 from strive.results.conditions import Condition, with_partial
 from strive.results.file_check import file_check
-from strive.results.load import Loaded, not_believed, with_metrics
+from strive.results.load import Loaded, not_believed
 from strive.results.looks import conditions_of, not_needed
 from strive.results.published import off_paper
 from strive.results.record_row import CHANCE, chance_column, metric_column
@@ -80,7 +80,8 @@ def summarise_sweep(
     """
     table = declared_table(loaded, value=value)
     checked = file_check(loaded)
-    loaded = not_believed(with_metrics(loaded, table.value.name), checked.whole)
+    if checked.whole:
+        loaded = not_believed(loaded, checked.whole)
     conditions = conditions_of(loaded, table, mix=mix)
     beyond = not_needed(loaded, conditions)
     effects, no_effects = _effects(loaded, conditions, table)
@@ -130,11 +131,6 @@ def summarise_sweep(
 def compared(sweep: SweepSummary) -> dict[str, LedgerEntry]:
     """Return the entries of the ledger for all that a sweep's tables compare."""
     return comparisons(sweep.loaded.name, sweep.conditions, sweep.layout, sweep.effects, sweep.components)
-
-
-def with_looked(sweep: SweepSummary, looked: Looked) -> SweepSummary:
-    """Return the sweep with a note on what was looked at so far."""
-    return replace(sweep, looked=looked, notes=(*sweep.notes, looked.text()))
 
 
 def _title(loaded: Loaded) -> str:
