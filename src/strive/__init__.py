@@ -151,12 +151,13 @@ def run_cell(
     config with values that JSON lacks, LeasedError while another process trains the cell, StoppedError if a signal
     stopped it.
     """
-    from strive.cells.run_function import run_function
+    from strive.cells.open_cell import open_run
 
-    return run_function(
-        function, config, runs=runs, name=name, logistics=logistics, checkpoint_minutes=checkpoint_minutes,
-        lease_seconds=lease_seconds,
-    )  # fmt: skip
+    with open_run(
+        config, runs=runs, name=name or getattr(function, "__name__", ""), logistics=logistics,
+        checkpoint_minutes=checkpoint_minutes, lease_seconds=lease_seconds,
+    ) as run:  # fmt: skip
+        return run.run(lambda: function(config))
 
 
 def open_cell(
@@ -167,7 +168,7 @@ def open_cell(
     Arguments as for `run_cell`. `cell.finish(metrics)` writes the record; leaving the context without it writes one
     without metrics, and an exception one with status `error`. Raises ConfigError if the cell is done already.
     """
-    from strive.cells.run_function import open_run, opened
+    from strive.cells.open_cell import open_run, opened
 
     return opened(open_run(config, runs=runs, name=name, logistics=logistics, **settings))
 

@@ -13,7 +13,7 @@ PROGRAM = """
 import json, os, shutil, signal, sys
 import strive
 from pathlib import Path
-from strive.cells import run_function, saved_state, surroundings
+from strive.cells import open_cell, saved_state, surroundings
 
 runs, saved = Path(sys.argv[1]) / "runs", Path(sys.argv[1]) / "saved"
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}

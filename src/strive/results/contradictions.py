@@ -2,10 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from strive.cells.evidence import same_weights
 from strive.cells.metrics import better_of, is_dead
@@ -29,19 +27,18 @@ def contradictions(records: Columns, cells: Sequence[str], seeds: Sequence[objec
 def fill_chance(records: Columns, metrics: Iterable[str]) -> None:
     """Fill in what chance gives for a metric from cells on the same data, and mark the cells that never left it."""
     for name in metrics:
-        values, chances = metric_column(name), chance_column(name)
-        if values in records and chances in records:
-            _fill(records, name, records[values], records[chances])
-
-
-def _fill(records: Columns, name: str, values: npt.NDArray[Any], chances: npt.NDArray[Any]) -> None:
-    known = chances == chances
-    by_data = dict(zip(records["data_fingerprint"][known], chances[known], strict=True))
-    for row in np.flatnonzero(~known & (records["status"] == "done")).tolist():
-        chance = by_data.get(records["data_fingerprint"][row])
-        if chance is not None:
-            chances[row] = chance
-            records["dead"][row] = bool(records["dead"][row]) or is_dead(float(values[row]), chance, better_of(name))
+        if metric_column(name) not in records or chance_column(name) not in records:
+            continue
+        values, chances = records[metric_column(name)], records[chance_column(name)]
+        known = chances == chances
+        by_data = dict(zip(records["data_fingerprint"][known], chances[known], strict=True))
+        for row in np.flatnonzero(~known & (records["status"] == "done")).tolist():
+            chance = by_data.get(records["data_fingerprint"][row])
+            if chance is not None:
+                chances[row] = chance
+                records["dead"][row] = bool(records["dead"][row]) or is_dead(
+                    float(values[row]), chance, better_of(name)
+                )
 
 
 def blank(records: Columns, row: int, results: Iterable[str]) -> None:

@@ -1,35 +1,15 @@
-"""A function of a config as one cell: for tests, notebooks, and scripts that train one thing."""
+"""One cell of a config that is at hand: for tests, notebooks, and scripts that train one thing."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from strive.cells.cell_run import CellRun
-from strive.cells.records import Record
 from strive.config import identity
 from strive.config.json_leaves import json_leaves
 from strive.errors import ConfigError, Diverged
-
-
-def run_function(
-    function: Callable[[Any], Any],
-    config: Any,
-    *,
-    runs: str | Path = "runs",
-    name: str = "",
-    logistics: Iterable[str] = (),
-    checkpoint_minutes: float = 5.0,
-    lease_seconds: float = 120.0,
-) -> Record:
-    """Run a function of a config as one cell; see `strive.run_cell`."""
-    name = name or getattr(function, "__name__", "")
-    with open_run(
-        config, runs=runs, name=name, logistics=logistics, checkpoint_minutes=checkpoint_minutes,
-        lease_seconds=lease_seconds,
-    ) as run:  # fmt: skip
-        return run.run(lambda: function(config))
 
 
 def open_run(config: Any, *, runs: str | Path, name: str, logistics: Iterable[str] = (), **settings: Any) -> CellRun:
