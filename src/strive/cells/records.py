@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum, auto
@@ -303,16 +303,11 @@ def _check(record: Record, path: str | Path) -> None:
         raise RecordError(f"{path}: is the record of {record.cell}, but lies in {folder}")
     if record.status.finished == (record.failure is not None):
         raise RecordError(f"{path}: status {record.status.value} does not fit its failure part")
-    if wrong := next(_wrong_values(record), ""):
-        raise RecordError(f"{path}: {wrong}")
-
-
-def _wrong_values(record: Record) -> Iterator[str]:
     if not record.status.finished and record.metrics:
-        yield f"status {record.status.value} does not fit its metrics"
+        raise RecordError(f"{path}: status {record.status.value} does not fit its metrics")
     for name, value in record.metrics.items():
         # JSON has no infinity, but 1e999 is read as one.
         if value is not None and not math.isfinite(value):
-            yield f"metrics.{name} must be a finite number or null, got {value}"
+            raise RecordError(f"{path}: metrics.{name} must be a finite number or null, got {value}")
     for key in record.config.keys() & record.logistics.keys():
-        yield f"{key} is in config and in logistics"
+        raise RecordError(f"{path}: {key} is in config and in logistics")
