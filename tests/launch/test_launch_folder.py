@@ -13,7 +13,7 @@ from strive.launch.launch_folder import write_launch
 def test_a_launch_freezes_its_cells_on_disk(make_plan: MakePlan):
     plan = make_plan("seed=0,1,2")
     launch = write_launch(
-        plan.folder, [task_of(planned.config, replaces=planned.replaces) for planned in plan.cells[1:]], "local"
+        plan.folder, [task_of(planned.config, code=planned.code) for planned in plan.cells[1:]], "local"
     )
     assert launch.folder.parent == plan.folder
     assert read_tasks(launch.folder / "tasks.jsonl") == launch.tasks
