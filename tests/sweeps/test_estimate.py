@@ -8,7 +8,16 @@ from support import MakeConfig
 from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import Record
-from strive.sweeps.estimate import Work, device_of, estimate_from, estimate_hours
+from strive.sweeps.estimate import device_of, estimate_from, estimate_hours
+from strive.sweeps.plan import Action, Planned
+
+
+def planned(config: Config, *, images: int, flops: int = 1) -> Planned:
+    """A cell that has so many images left to train on."""
+    return Planned(
+        cell="", arm="", config=config, action=Action.train, reason="", code="", epochs_left=1, num_train=images,
+        flops=flops,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -28,7 +37,7 @@ def test_a_measured_net_takes_its_images_over_its_speed(make_small: MakeConfig, 
     for seed, speed in enumerate((50.0, 100.0, 400.0)):
         measured(make_small(f"seed={seed}"), "NVIDIA H200", speed)
     config = make_small("seed=7", "optimizer.lr=0.3")
-    works = [Work(config=config, images=180_000, flops=1), Work(config=config, images=180_000, flops=1)]
+    works = [planned(config, images=180_000), planned(config, images=180_000)]
     (estimate,) = estimate_hours(works, Path(config.runs))
     # 360,000 images at the median of 100 a second are 3,600 seconds.
     assert (estimate.device, estimate.hours, estimate.measured, estimate.guessed) == ("NVIDIA H200", 1.0, 2, 0)
@@ -37,7 +46,7 @@ def test_a_measured_net_takes_its_images_over_its_speed(make_small: MakeConfig, 
 def test_a_net_that_was_not_measured_does_as_many_operations_a_second(make_small: MakeConfig, measured):
     measured(make_small(), "NVIDIA H200", 100.0)
     known, other = make_small("seed=7"), make_small("model=model_a")
-    works = [Work(config=known, images=360_000, flops=1_000), Work(config=other, images=360_000, flops=3_000)]
+    works = [planned(known, images=360_000, flops=1_000), planned(other, images=360_000, flops=3_000)]
     (estimate,) = estimate_hours(works, Path(known.runs))
     assert estimate.hours == pytest.approx(1 + 3)
     assert (estimate.measured, estimate.guessed) == (1, 1)
@@ -47,7 +56,7 @@ def test_each_device_has_an_estimate_and_the_best_known_comes_first(make_small: 
     measured(make_small("seed=0"), "NVIDIA H200", 1000.0)
     measured(make_small("seed=1"), "AMD EPYC", 10.0, threads=2)
     measured(make_small("model=model_a"), "AMD EPYC", 10.0, threads=2)
-    works = [Work(config=make_small(f"model={net}"), images=36_000, flops=1) for net in ("all_cnn_c", "model_a")]
+    works = [planned(make_small(f"model={net}"), images=36_000) for net in ("all_cnn_c", "model_a")]
     estimates = estimate_hours(works, Path(make_small().runs))
     assert [each.device for each in estimates] == ["AMD EPYC, 2 threads", "NVIDIA H200"]
     assert [each.measured for each in estimates] == [2, 1]
@@ -58,12 +67,12 @@ def test_each_device_has_an_estimate_and_the_best_known_comes_first(make_small: 
 def test_what_changes_the_speed_is_no_measurement(make_small: MakeConfig, measured, change: str):
     measured(make_small(change), "NVIDIA H200", 100.0)
     config = make_small()
-    assert estimate_hours([Work(config=config, images=1, flops=1)], Path(config.runs)) == []
+    assert estimate_hours([planned(config, images=1)], Path(config.runs)) == []
 
 
 def test_with_no_record_there_is_no_estimate(make_small: MakeConfig):
     config = make_small()
-    assert estimate_hours([Work(config=config, images=1, flops=1)], Path(config.runs)) == []
+    assert estimate_hours([planned(config, images=1)], Path(config.runs)) == []
     assert estimate_hours([], Path(config.runs)) == []
 
 

@@ -164,10 +164,6 @@ def _json_values(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _json_value(value: Any) -> Any:
-    if type(value) in _AS_THEY_ARE:
-        return value
-    if type(value) is float:
-        return json_scalar(value)
     if isinstance(value, StrEnum):
         return str(value)
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ from strive.launch.launch_folder import Launch, write_launch
 from strive.multirun.plan_looks import looks_of
 from strive.options import CellOptions, LocalOptions, SlurmOptions
 from strive.sweeps.choice import MissingParentsError
-from strive.sweeps.estimate import Estimate, Work, estimate_from, estimate_hours
+from strive.sweeps.estimate import Estimate, estimate_from, estimate_hours
 from strive.sweeps.plan import Action, Plan, Planned, plan_name, sweep_folder, write_plan
 from strive.sweeps.plan_text import (
     counts_lines,
@@ -234,11 +234,7 @@ def estimates_of(plan: Plan) -> list[Estimate]:
     if not any(planned.flops for planned in todo):  # an app that cannot say how much there is to train
         done = [planned for planned in plan.cells if planned.action is Action.done][:_SAMPLES]
         return estimate_from([record for each in done if (record := records.record_of(each.config))], len(todo))
-    works = [
-        Work(config=planned.config, images=planned.num_train * planned.epochs_left, flops=planned.flops)
-        for planned in todo
-    ]
-    return estimate_hours(works, plan.runs)
+    return estimate_hours(todo, plan.runs)
 
 
 def report(plan: Plan, ended: Mapping[str, CellOutcome]) -> None:

@@ -14,17 +14,9 @@ from strive.cells.records import Provenance, Record
 from strive.config.platform_keys import CellConfig
 from strive.errors import RecordError
 from strive.format import counted
+from strive.sweeps.plan import Planned
 
 _SAMPLES = 8  # records to read for one net: their speeds differ little
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """Training that one cell still needs."""
-
-    config: CellConfig
-    images: int  # training images times remaining epochs
-    flops: int  # for the net's forward pass of one image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +40,15 @@ class Estimate:
         return f"measured{guess}"
 
 
-def estimate_hours(works: Sequence[Work], runs: Path) -> list[Estimate]:
-    """Return an estimate for each device with measurements of the plan's nets, starting with the most measured.
+def estimate_hours(cells: Sequence[Planned], runs: Path) -> list[Estimate]:
+    """Return an estimate for each device with measurements of the cells' nets, starting with the most measured.
 
     If a net was not measured on a device, it is assumed to reach the median multiply-adds per second of
     the nets that were. Without records of any of these nets there is no estimate.
     """
-    by_net: dict[str, list[Work]] = defaultdict(list)
-    for work in works:
-        by_net[_speed_key(app.in_use().science(work.config))].append(work)
+    by_net: dict[str, list[Planned]] = defaultdict(list)
+    for planned in cells:
+        by_net[_speed_key(app.in_use().science(planned.config))].append(planned)
     here: set[str] = set()
     speeds = {key: _speeds(some[0].config, key, runs, here) for key, some in by_net.items()}
     devices = {device for known in speeds.values() for device in known}
@@ -104,16 +96,16 @@ def _is_gpu(device: str) -> bool:
 _GPU_MAKERS = ("NVIDIA", "Tesla", "GeForce", "Quadro", "RTX", "Instinct", "Radeon")
 
 
-def _estimate(device: str, by_net: Mapping[str, list[Work]], speeds: Mapping[str, dict[str, float]]) -> Estimate:
+def _estimate(device: str, by_net: Mapping[str, list[Planned]], speeds: Mapping[str, dict[str, float]]) -> Estimate:
     rates = [speeds[key][device] * by_net[key][0].flops for key in by_net if device in speeds[key]]
     seconds, measured = 0.0, 0
-    for key, works in by_net.items():
-        images = sum(work.images for work in works)
+    for key, cells in by_net.items():
+        images = sum(planned.images_left for planned in cells)
         if device in speeds[key]:
             seconds += images / speeds[key][device]
-            measured += len(works)
+            measured += len(cells)
         else:
-            seconds += images * works[0].flops / median(rates)
+            seconds += images * cells[0].flops / median(rates)
     total = sum(map(len, by_net.values()))
     threads = int(found[1]) if (found := re.search(r", (\d+) threads?$", device)) else 0
     return Estimate(device=device, hours=seconds / 3600, measured=measured, guessed=total - measured, threads=threads)

@@ -85,9 +85,14 @@ class Planned:
     flops: int = 0  # for the net's forward pass of one image
 
     @property
+    def images_left(self) -> int:
+        """Return the training images times the epochs that are left; 0 if they are not known."""
+        return self.num_train * self.epochs_left
+
+    @property
     def work(self) -> float:
         """Return the FLOPs of the forward passes that are left; 0 if they are not known."""
-        return float(self.num_train * self.epochs_left * self.flops)
+        return float(self.images_left * self.flops)
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
