@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "code": {"config"},
     "cells": {"config", "code"},
     "sweeps": {"config", "code", "cells"},
-    "launch": {"config", "code", "cells", "sweeps"},
+    "launch": {"config", "code", "cells"},
     "slurm": {"config", "code", "cells", "sweeps", "launch"},
     "statistics": set(),
     "results": {"config", "code", "cells", "sweeps", "statistics"},
@@ -161,3 +161,19 @@ def _module(name: str) -> str:
 
 def _prefixes(path: Path) -> set[str]:
     return {".".join(name.split(".")[:2]) for name in imports(path)}
+
+
+def test_the_roads_of_the_guide_lead_past_functions_that_are_there() -> None:
+    text = (SRC.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    stations = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
+    assert len(stations) > 20
+    assert [f"{file}:{name}" for file, name in stations if name not in _functions(SRC / file)] == []
+
+
+@cache
+def _functions(path: Path) -> set[str]:
+    """The functions of a file, and the methods of its classes as CLASS.METHOD."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    classes = [each for each in body if isinstance(each, ast.ClassDef)]
+    names = {each.name for each in body if isinstance(each, ast.FunctionDef)}
+    return names | {f"{one.name}.{own.name}" for one in classes for own in one.body if isinstance(own, ast.FunctionDef)}
