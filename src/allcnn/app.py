@@ -42,7 +42,7 @@ class AllCNN(TypedApp):
 
     # -- a cell's config
 
-    with_legal_values = staticmethod(checked)
+    with_legal_values = staticmethod(checked)  # of each key, and between them
 
     def checked(self, config: Config) -> Config:
         """Return a config with legal values, whose builders take their arguments; raises ConfigError."""

@@ -78,11 +78,7 @@ class Planner:
             with gathering.attempt(combination.label):
                 # Unchecked, because a product may contain impossible cells that the sweep excludes.
                 config = self.composer.unchecked(combination.overrides)
-                if (
-                    sweep is not None
-                    and combination.in_product
-                    and (reason := sweep.excluded(app.in_use().filled_in(config)))
-                ):
+                if reason := _excluded(sweep, combination, config):
                     gathering.exclude(combination, reason)
                     continue
                 try:
@@ -205,7 +201,7 @@ class Planner:
         found = []
         for each in self._combinations(arguments, parent):
             config = self.composer.unchecked(each.overrides)
-            if not (each.in_product and parent.excluded(app.in_use().filled_in(config))):
+            if not _excluded(parent, each, config):
                 found.append(self._as_checked(self._chosen(config, each, choosers) if choosers else config, {}))
         return found
 
@@ -350,6 +346,13 @@ class _Gathering:
         if not self._planned:
             raise ConfigError("every cell of this sweep is excluded; there is nothing to train")
         return list(self._planned.values()), differences
+
+
+def _excluded(sweep: Sweep | None, combination: Combination, config: CellConfig) -> str:
+    """Return the reason why a sweep's product leaves out a cell, or ""."""
+    if sweep is None or not (combination.in_product and sweep.exclude):
+        return ""
+    return sweep.excluded(app.in_use().filled_in(config))
 
 
 def _swept(combinations: Sequence[Combination]) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ class Sweep:
 
         Accepts an unchecked config, because a product may contain impossible cells.
         """
-        flat = app.in_use().flat(config) if self.exclude else {}
+        flat = app.in_use().flat(config)
         return next((rule.reason for rule in self.exclude if rule.matches(flat)), "")
 
     def check(
