@@ -88,7 +88,9 @@ class Planner:
                         raise
                     gathering.add(combination, self._waiting(config, combination.arm, error.spec))
                     continue
-                config = records.as_recorded(self._as_checked(chosen, gathering.missing_data))
+                with self._without_data(gathering.missing_data):
+                    chosen = app.in_use().checked(chosen)
+                config = records.as_recorded(chosen)
                 gathering.add(combination, self._looked_up(config, combination.arm, gathering.missing_data))
         plan = self._put_together(arguments, sweep, gathering)
         return replace(plan, swept=_swept(combinations))
@@ -120,15 +122,15 @@ class Planner:
             open_key=spec.key,
         )
 
-    def _as_checked(self, config: CellConfig, missing_data: dict[str, None]) -> CellConfig:
-        """Return the checked config. missing_data: gets why it cannot be trained here, in a dry run."""
+    @contextmanager
+    def _without_data(self, missing: dict[str, None]) -> Iterator[None]:
+        """Let a dry run go on where data is missing. missing: gets why a cell cannot be trained here."""
         try:
-            return app.in_use().checked(config)
+            yield
         except MissingDataError as error:
             if not self.dry_run:
                 raise
-            missing_data[str(error)] = None
-            return config
+            missing[str(error)] = None
 
     def again(self) -> "Planner":
         """Return the planner without what it has found on disk and in SLURM's queue, which may have changed."""
@@ -202,7 +204,10 @@ class Planner:
         for each in self._combinations(arguments, parent):
             config = self.composer.unchecked(each.overrides)
             if not _excluded(parent, each, config):
-                found.append(self._as_checked(self._chosen(config, each, choosers) if choosers else config, {}))
+                config = self._chosen(config, each, choosers) if choosers else config
+                with self._without_data({}):
+                    config = app.in_use().checked(config)
+                found.append(config)
         return found
 
     def _chosen(
@@ -235,14 +240,10 @@ class Planner:
         )
         if planned.action is Action.done:
             return planned
-        try:
+        with self._without_data(missing_data):
             facts = self._facts_of(config, flat)
-        except MissingDataError as error:
-            if not self.dry_run:
-                raise
-            missing_data[str(error)] = None
-            return planned
-        return replace(planned, num_train=facts.num_train, flops=facts.flops)
+            return replace(planned, num_train=facts.num_train, flops=facts.flops)
+        return planned
 
     def _facts_of(self, config: CellConfig, flat: Mapping[str, Any]) -> CellFacts:
         shared = app.in_use().pack_key(flat) + settings_of(config).runs
