@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -35,12 +35,7 @@ def freeze_code(root: Path, into: Path, *, without: Collection[Path] = ()) -> Pa
 
     Raises SnapshotError if that is too much to be code.
     """
-    root = root.resolve()
-    if root.parent == into.resolve() and root.name.startswith("code-"):
-        return root
-    outputs = [path.resolve() for path in (*without, into) if not root.is_relative_to(path.resolve())]
-    files = [name for name in _files(root) if not _is_below(root / name, outputs)]
-    return _frozen(root, files, into, "code")
+    return _project(root, into, without, "code", _files)
 
 
 def freeze_app(root: Path, into: Path, *, without: Collection[Path] = ()) -> Path:
@@ -51,13 +46,7 @@ def freeze_app(root: Path, into: Path, *, without: Collection[Path] = ()) -> Pat
 
     Raises SnapshotError if that is too much to be code.
     """
-    root = root.resolve()
-    if root.parent == into.resolve() and root.name.startswith("app-"):
-        return root
-    outputs = [path.resolve() for path in (*without, into) if not root.is_relative_to(path.resolve())]
-    names = [name for name in _listed(root) if (root / name).is_file()]
-    files = names or [str(path.relative_to(root)) for path in _below(root)]
-    return _frozen(root, [name for name in files if not _is_below(root / name, outputs)], into, "app")
+    return _project(root, into, without, "app", _files_of_app)
 
 
 def freeze_modules(folder: Path, names: Collection[str], into: Path) -> Path | None:
@@ -93,6 +82,16 @@ def check_code(frozen: Path) -> None:
         )
 
 
+def _project(
+    root: Path, into: Path, without: Collection[Path], what: str, files_of: Callable[[Path], list[str]]
+) -> Path:
+    root = root.resolve()
+    if root.parent == into.resolve() and root.name.startswith(f"{what}-"):
+        return root
+    outputs = [path.resolve() for path in (*without, into) if not root.is_relative_to(path.resolve())]
+    return _frozen(root, [name for name in files_of(root) if not _is_below(root / name, outputs)], into, what)
+
+
 def _listed(root: Path) -> list[str]:
     """Return what git has in a folder and does not ignore, [] without git."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -113,6 +112,11 @@ def _files(root: Path) -> list[str]:
         return [name for name in names if name.partition("/")[0] in _CODE and (root / name).is_file()]
     places = [root / name for name in _CODE]
     return [str(path.relative_to(root)) for place in places for path in _below(place)]
+
+
+def _files_of_app(root: Path) -> list[str]:
+    names = [name for name in _listed(root) if (root / name).is_file()]
+    return names or [str(path.relative_to(root)) for path in _below(root)]
 
 
 def _below(place: Path) -> Iterator[Path]:

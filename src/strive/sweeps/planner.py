@@ -78,7 +78,7 @@ class Planner:
             with gathering.attempt(combination.label):
                 # Unchecked, because a product may contain impossible cells that the sweep excludes.
                 config = self.composer.unchecked(combination.overrides)
-                if reason := _excluded(sweep, combination, config):
+                if sweep is not None and (reason := _excluded(sweep, combination, config)):
                     gathering.exclude(combination, reason)
                     continue
                 try:
@@ -349,11 +349,9 @@ class _Gathering:
         return list(self._planned.values()), differences
 
 
-def _excluded(sweep: Sweep | None, combination: Combination, config: CellConfig) -> str:
+def _excluded(sweep: Sweep, combination: Combination, config: CellConfig) -> str:
     """Return the reason why a sweep's product leaves out a cell, or ""."""
-    if sweep is None or not (combination.in_product and sweep.exclude):
-        return ""
-    return sweep.excluded(app.in_use().filled_in(config))
+    return sweep.excluded(app.in_use().filled_in(config)) if combination.in_product and sweep.exclude else ""
 
 
 def _swept(combinations: Sequence[Combination]) -> tuple[str, ...]:
