@@ -218,24 +218,7 @@ def decide_action(
     epochs = app.in_use().epochs(config)
     record = records.record_of(config) if cell in folders else None
     if record is not None and record.status.finished:
-        made = record.provenance.code_hash
-        here = code_now(record.provenance.code_files)
-        stale = made if is_stale(made, here.hash, record.config, Path(settings_of(config).runs)) else ""
-        images = other_images(config, record) or ""
-        if retrain is Retrain.all or (retrain is Retrain.stale and (stale or images)):
-            why = images or "hydra.sweeper.retrain=all"
-            if stale:
-                changed = changed_files(record.provenance.code_files, here.files)
-                why = f"code {stale}, now {here.hash}" + (f" ({changed} changed)" if changed else "")
-            name = records.file_hash(records.record_path(Path(settings_of(config).runs), cell))
-            begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
-            why += f"; from epoch {begun} of {epochs}" if begun else ""
-            left = epochs - begun
-            return planned(
-                action=Action.retrain, reason=why, stale=stale, other_images=images, replaces=name, epochs_left=left
-            )
-        ended = f"{record.status.value}: {why}" if (why := remark(record)) else record.status.value
-        return planned(action=Action.done, reason=ended, stale=stale, other_images=images)
+        return _of_result(planned, config, record, folder, retrain, code_now, other_images)
     status = record.status if record is not None else None
     disk = find_state(folder, status) if cell in folders else FolderState(CellState.missing)
     if disk.state is CellState.running:
@@ -255,6 +238,37 @@ def decide_action(
     if done is not None:
         return planned(action=Action.resume, reason=from_where, epochs_left=left)
     return planned(action=Action.train, reason="no record", epochs_left=left)
+
+
+def _of_result(
+    planned: Callable[..., Planned],
+    config: CellConfig,
+    record: Record,
+    folder: Path,
+    retrain: Retrain,
+    code_now: Callable[[Mapping[str, str]], Code],
+    other_images: Callable[[CellConfig, Record], str | None],
+) -> Planned:
+    """Return the action for a cell that has a result. planned: makes it, folder: of the cell, the rest as above."""
+    made = record.provenance.code_hash
+    here = code_now(record.provenance.code_files)
+    stale = made if is_stale(made, here.hash, record.config, folder.parent) else ""
+    images = other_images(config, record) or ""
+    if retrain is not Retrain.all and not (retrain is Retrain.stale and (stale or images)):
+        ended = f"{record.status.value}: {why}" if (why := remark(record)) else record.status.value
+        return planned(action=Action.done, reason=ended, stale=stale, other_images=images)
+    why = images or "hydra.sweeper.retrain=all"
+    if stale:
+        changed = changed_files(record.provenance.code_files, here.files)
+        why = f"code {stale}, now {here.hash}" + (f" ({changed} changed)" if changed else "")
+    replaces = records.file_hash(records.record_path(folder.parent, folder.name))
+    begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0
+    epochs = app.in_use().epochs(config)
+    why += f"; from epoch {begun} of {epochs}" if begun else ""
+    return planned(
+        action=Action.retrain, reason=why, stale=stale, other_images=images, replaces=replaces,
+        epochs_left=epochs - begun,
+    )  # fmt: skip
 
 
 def names_in(runs: Path) -> frozenset[str]:
