@@ -159,8 +159,7 @@ class AllCNN(TypedApp):
 
     def of_task(self, task: Task, threads: int = 0) -> Config:
         """Return the config of a task, with the builders' arguments in the form that they take."""
-        # Its values were checked at the launch, and a cell with others has another id.
-        config: Config = self.unchecked_config_of(task.flat)
+        config: Config = self.config_of(task.flat)
         if config.builders:
             from allcnn.builder_arguments import as_called
 

@@ -110,11 +110,7 @@ class TypedApp(App):
         return without(self._absent, _json_values(own))
 
     def config_of(self, flat: Mapping[str, Any]) -> Any:
-        """Return the config from which `flat` was made, its values checked; raises ConfigError for a wrong one."""
-        return self.with_legal_values(self.unchecked_config_of(flat))
-
-    def unchecked_config_of(self, flat: Mapping[str, Any]) -> Any:
-        """Return the config from which `flat` was made; raises ConfigError for a value of another type.
+        """Return the config from which `flat` was made, its values checked; raises ConfigError for a wrong one.
 
         Unknown keys are skipped, because they may be logistics of another version: the caller must compare the
         cell's id.
@@ -126,7 +122,7 @@ class TypedApp(App):
             parts.setdefault(group, {})[name] = _typed(key, flat.get(key, default), type(default))
         top = parts.pop("")
         own = {name: replace(getattr(config, name), **values) for name, values in parts.items()}
-        return self.config_class(**top, **own)
+        return self.with_legal_values(self.config_class(**top, **own))
 
     def checked(self, config: Any) -> Any:
         """Return the config; raises ConfigError with a line for each value that its key does not take."""
