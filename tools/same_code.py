@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -60,6 +62,10 @@ _SWEEPS = (
     (
         "model=all_cnn_c", "precision=fp32", "preprocess=standardize", "data=digits", "data.name=digits",
         "augment=extreme", "augment.canvas_px=40", "augment.scale_max=3",
+    ),
+    (
+        "model=all_cnn_c", "precision=fp32", "data=cifar10", "data.name=compared", "data.root=.", "optimizer.momentum=0",
+        "optimizer.weight_decay=0",
     ),
 )  # fmt: skip
 _IMAGES = {"train": 16, "test": 4}  # of each of ten classes
@@ -208,6 +214,7 @@ def trained(at: str) -> dict[str, Trained]:
     with tempfile.TemporaryDirectory(prefix="same-code-") as place, checkout(at, Path(place) / "code") as code:
         here = Path(place)
         _write_images(here / "images.tar.xz")
+        _write_cifar(here / "cifar-10-batches-py")
         for overrides in _SWEEPS:
             _run(code, here, overrides)
         found = {}
@@ -265,19 +272,34 @@ def _run(code: Path, here: Path, overrides: Sequence[str]) -> None:
 
 def _write_images(path: Path) -> None:
     """Write an archive of small JPEG files, the same each time."""
-    random = np.random.default_rng(0)
     with tarfile.open(path, "w:xz") as archive:
         for split, count in _IMAGES.items():
-            for label in range(10):
-                for number in range(count):
-                    # A colour for the class, so that there is something to learn, and noise.
-                    pixels = random.integers(0, 128, (32, 32, 3)) + (np.arange(3) == label % 3) * 12 * label
+            for label, images in enumerate(_pixels(count)):
+                for number, image in enumerate(images):
                     content = io.BytesIO()
-                    Image.fromarray(pixels.astype(np.uint8)).save(content, "JPEG")
+                    Image.fromarray(image).save(content, "JPEG")
                     entry = tarfile.TarInfo(f"{split}/{label}/{number}.jpg")
                     entry.size = len(content.getvalue())
                     content.seek(0)
                     archive.addfile(entry, content)
+
+
+def _write_cifar(folder: Path) -> None:
+    """Write images in the layout of CIFAR-10's files, the same each time."""
+    folder.mkdir()
+    batches = {f"data_batch_{number}": _IMAGES["train"] for number in range(1, 6)} | {"test_batch": _IMAGES["test"]}
+    for name, count in batches.items():
+        images = np.concatenate(_pixels(count)).transpose(0, 3, 1, 2).reshape(-1, 3072)
+        labels = [label for label in range(10) for _ in range(count)]
+        (folder / name).write_bytes(pickle.dumps({"data": images, "labels": labels}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(label) for label in range(10)]}))
+
+
+def _pixels(count: int) -> list[npt.NDArray[np.uint8]]:
+    """Return [count, 32, 32, 3] for each of ten classes: a colour, so that there is something to learn, and noise."""
+    random = np.random.default_rng(0)
+    noise = (random.integers(0, 128, (count, 32, 32, 3)) for _ in range(10))
+    return [(each + (np.arange(3) == label % 3) * 12 * label).astype(np.uint8) for label, each in enumerate(noise)]
 
 
 if __name__ == "__main__":
