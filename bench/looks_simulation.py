@@ -143,7 +143,7 @@ def savings(design: LookDesign, sweeps: int, seed: int, least: float) -> bool:
 def assumptions(design: LookDesign, sweeps: int, seed: int) -> None:
     """Print how many lines get a wrong verdict where differences are far from normal."""
     print(f"Nine lines with a mean loss of the margin or more, shape {design.shape:g}; shares of the lines.\n")
-    print("| differences | rule | loss ruled out, wrongly | loss shown, wrongly |\n|---|---|--:|--:|")
+    print("| differences | rule | not worse, wrongly | worse, wrongly |\n|---|---|--:|--:|")
     random, size = np.random.default_rng(seed), (sweeps // 4, LINES, design.looks[-1])
     level = random.uniform(0, 1, (size[0], LINES, 1))  # where the baseline lies between two steps of the metric
     rounded = [np.round(level + mean + random.normal(0, 0.2, size)) for mean in (MARGIN, 0.0)]

@@ -58,7 +58,7 @@ def test_the_exit_code_says_whether_the_question_is_decided(
     assert answered(capsys, code=code)["state"] == state
     assert main(["answer", "golden"]) == code
     assert capsys.readouterr().out.startswith(
-        "golden: Which part?\nAgainst 'all', where a loss of up to 0.5 points counts as none: "
+        "golden: Which part?\nAgainst 'all', where up to 0.5 points worse counts as equal: "
     )
 
 
@@ -69,7 +69,7 @@ def test_the_object_has_every_line_with_its_numbers_and_what_would_decide_the_re
     assert found["metric"] == {"name": "test_error", "unit": "percent", "better": "lower"}
     assert (found["margin"], found["undecided"], found["holes"], found["contradictions"]) == (0.5, ["more"], [], [])
     less, more = found["lines"]
-    assert (less["condition"], less["baseline"], less["verdict"], less["decided"]) == (*("less", "all", "loss", True),)
+    assert (less["condition"], less["baseline"], less["verdict"], less["decided"]) == (*("less", "all", "worse", True),)
     assert math.isclose(less["estimate"], 6.1 / 3, rel_tol=1e-9)
     assert less["interval"][0] > 0.5
     assert less["p_loss"] < 0.025 < less["p_no_loss"]

@@ -73,8 +73,8 @@ def test_each_verdict_has_a_shape_and_words_of_its_own(golden: MakeGolden):
     assert xs(figure, "o") == [pytest.approx(-3.01)]
     assert xs(figure, "D") == [pytest.approx(0.0, abs=1e-9)]
     assert [text for text in texts(figure) if text in list(Verdict)] == [
-        "loss shown",
-        "loss ruled out",
+        "worse",
+        "not worse",
         "undecided",
     ]
 

@@ -34,7 +34,7 @@ def test_each_place_has_its_mean_with_half_of_its_interval_and_its_verdict(golde
     found = texts(figure)
     # Base A: 12, 13, 14: mean 13, sd 1, half 4.3027 / sqrt(3) = 2.4842.
     assert {"13.00", "\N{PLUS-MINUS SIGN} 2.48", "15.01•", "11.02\u2217", "Base A", "Base B", "Strided"} <= set(found)
-    assert "loss shown" in found[-1]
+    assert "worse" in found[-1]
     assert "darker is more" in found[-1]
 
 

@@ -128,8 +128,8 @@ def seeds(cells: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
 FIRST = {"base": [0, 1, 2], "strided": [0, 1, 2], "convpool": [0, 1, 2], "all_cnn": [0, 1, 2]}
 LOOKS = [FIRST, {"base": [3, 4], "convpool": [3, 4], "all_cnn": [3, 4]}, {"base": [5, 6, 7], "convpool": [5, 6, 7]}]
 DECIDED = {
-    "strided": "loss shown, look 1 of 3, n = 3",
-    "convpool": "loss ruled out, look 3 of 3, n = 8",
+    "strided": "worse, look 1 of 3, n = 3",
+    "convpool": "not worse, look 3 of 3, n = 8",
     "all_cnn": "undecided, look 2 of 3, n = 5",
 }
 
@@ -162,7 +162,7 @@ def test_without_until_every_cell_trains_and_tables_judge_by_looks_all_the_same(
     # Its later seeds are there, so the line that would have been left alone is looked at with them.
     assert verdicts(tmp_path / "runs") == DECIDED | {"all_cnn": "undecided, look 3 of 3, n = 8"}
     launch(until=False, dry_run=True)
-    assert "variant Strided against variant base: look 1 of 3, n = 3: loss shown" in capsys.readouterr().out
+    assert "variant Strided against variant base: look 1 of 3, n = 3: worse" in capsys.readouterr().out
 
 
 def test_a_dry_run_says_where_lines_stand_and_what_the_next_look_costs_and_writes_nothing(launch, tmp_path, capsys):
@@ -179,7 +179,7 @@ def test_a_dry_run_says_where_lines_stand_and_what_the_next_look_costs_and_write
     said = capsys.readouterr().out
     assert "18 cells: 12 done already, 6 to train" in said
     assert "time: 3 min of one CPU" in said
-    assert "variant Strided against variant base: look 1 of 3, n = 3: loss shown" in said
+    assert "variant Strided against variant base: look 1 of 3, n = 3: worse" in said
 
 
 def test_a_line_whose_cell_has_failed_gets_no_further_look_and_the_others_do(launch, tmp_path):
@@ -318,7 +318,7 @@ def test_status_says_where_the_lines_stand_and_lists_the_cells_of_the_next_look_
     assert main(["status", name, "--runs", str(tmp_path / "runs")]) == 1
     said = capsys.readouterr().out
     assert "18 cells: 12 done, 6 missing" in said
-    assert "variant Strided against variant base: look 1 of 3, n = 3: loss shown" in said
+    assert "variant Strided against variant base: look 1 of 3, n = 3: worse" in said
     assert "14 more cells of the sweep are not needed so far" in said
     assert "hydra.sweeper.until=decided" in said
     launch()
@@ -359,4 +359,4 @@ table: {margin: 0.5}
     summary = summarise_sweep(load_sweep(next((tmp_path / "runs" / "sweeps").iterdir()).name, [tmp_path / "runs"]))
     found = {each.label: each.look.verdict.partition(",")[0] for each in summary.conditions if each.look is not None}
     # The launcher's errors depend on the net alone: without its part they lose 4 points, and nothing.
-    assert found == {"without strides": "loss shown", "without rate": "undecided: silent: the sd of the differences"}
+    assert found == {"without strides": "worse", "without rate": "undecided: silent: the sd of the differences"}

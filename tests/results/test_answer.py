@@ -39,8 +39,8 @@ def test_each_verdict_names_its_nets(sweep: Golden):
     add(sweep, "strided", 12.0, 13.1, 14.0)
     add(sweep, "convpool", 9.0, 12.0, 12.0)
     assert said(sweep, COMPARED) == (
-        "Against variant base, where a loss of up to 0.5 points counts as none: loss ruled out for variant ALL-CNN;"
-        " loss shown for variant Strided; undecided for variant ConvPool."
+        "Against variant base, where up to 0.5 points worse counts as equal: shown not to be worse: variant ALL-CNN;"
+        " shown to be worse: variant Strided; undecided: variant ConvPool."
     )
 
 
@@ -137,7 +137,7 @@ def test_many_baselines_are_counted(sweep: Golden):
         rows=("optimizer.lr", "model.variant"), columns=(), baseline={"model.variant": "base"}, margin=1
     )
     assert said(sweep, table).startswith(
-        "Against the baseline of each (5 of them), where a loss of up to 1 point counts as none: undecided for 5 of 5."
+        "Against the baseline of each (5 of them), where up to 1 point worse counts as equal: undecided: 5 of 5."
     )
 
 

@@ -62,8 +62,8 @@ def test_differences_are_paired_by_seed_and_corrected_over_the_table(sweep: Gold
     assert (strided.p_holm, all_cnn.p_holm) == (None, None)
     assert all_cnn.judgement is not None
     assert strided.judgement is not None
-    assert all_cnn.judgement.verdict is Verdict.no_loss
-    assert strided.judgement.verdict is Verdict.loss
+    assert all_cnn.judgement.verdict is Verdict.not_worse
+    assert strided.judgement.verdict is Verdict.worse
     # Without a margin, Holm: the smaller one twice, the larger one once.
     found = conditions_of(sweep, WITHOUT_MARGIN)
     assert found["variant Strided"].p_holm == pytest.approx(2 * 0.00026863, rel=1e-3)

@@ -125,7 +125,7 @@ def test_a_metric_that_is_better_higher_is_judged_so(sweep: Foreign):
     sweep.file, sweep.text = "heads", BY_BLEU
     made = summary(grid(sweep))
     text = markdown(made)
-    assert "counts as none: loss ruled out for heads 4, lr 0.1, heads 4, lr 0.01." in made.answer
+    assert "counts as equal: shown not to be worse: heads 4, lr 0.1, heads 4, lr 0.01." in made.answer
     difference = next(table for table in made.tables if table.name == "differences")
     assert "own minus baseline, below 0 is worse" in difference.caption
     assert "shown to be above -0.5;" in difference.caption

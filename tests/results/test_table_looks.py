@@ -71,8 +71,8 @@ def test_each_line_is_judged_at_the_look_that_decided_it_with_the_first_seeds_of
     assert near.look is not None
     assert far.judgement is not None
     assert near.judgement is not None
-    assert (far.judgement.verdict, far.look.at) == (Verdict.loss, "look 1 of 3, n = 3")
-    assert (near.judgement.verdict, near.look.at) == (Verdict.no_loss, "look 2 of 3, n = 5")
+    assert (far.judgement.verdict, far.look.at) == (Verdict.worse, "look 1 of 3, n = 3")
+    assert (near.judgement.verdict, near.look.at) == (Verdict.not_worse, "look 2 of 3, n = 5")
     # Rows are about the same seeds as the verdict; a baseline's about those of the line that goes on longest.
     assert far.summary is not None
     assert base.summary is not None
@@ -105,7 +105,7 @@ def test_a_decided_line_keeps_its_verdict_whatever_its_later_seeds_say(sweep: Go
     add(sweep, "strided", [*FAR[:3], *(each - 9 for each in BASE[3:])])
     far = by_variant(loaded(sweep))["strided"]
     assert far.judgement is not None
-    assert far.judgement.verdict is Verdict.loss
+    assert far.judgement.verdict is Verdict.worse
 
 
 def test_a_metric_of_which_more_is_better_loses_where_it_is_less(tmp_path: Path):
@@ -117,7 +117,7 @@ def test_a_metric_of_which_more_is_better_loses_where_it_is_less(tmp_path: Path)
     assert found.judgement is not None
     assert found.difference is not None
     assert found.simultaneous is not None
-    assert found.judgement.verdict is Verdict.loss
+    assert found.judgement.verdict is Verdict.worse
     assert found.simultaneous[0] < found.difference.mean < found.simultaneous[1] < -0.5
 
 
@@ -139,9 +139,9 @@ def test_cells_that_no_look_needs_are_no_holes_and_one_that_a_look_needs_is(swee
     assert len(holes.rows) == 1
     assert "23 of 32 cells done, 8 not needed by the looks" in summary.tables[0].aside
     assert summary.answer == (
-        "Against variant base, where a loss of up to 0.5 points counts as none, looks planned at 3, 5 and 8 seeds: loss"
-        " ruled out for variant ConvPool (look 3 of 3, n = 8); loss shown for variant Strided (look 1 of 3, n = 3);"
-        " undecided for variant ALL-CNN (look 1 of 3, n = 3)."
+        "Against variant base, where up to 0.5 points worse counts as equal, looks planned at 3, 5 and 8 seeds: shown"
+        " not to be worse: variant ConvPool (look 3 of 3, n = 8); shown to be worse: variant Strided (look 1 of 3, n ="
+        " 3); undecided: variant ALL-CNN (look 1 of 3, n = 3)."
     )
 
 
@@ -198,7 +198,7 @@ def test_cells_of_two_versions_of_the_code_are_not_looked_at_together(sweep: Gol
     assert near.look.at == "look 1 of 3, n = 3"
     (mixed,) = [each for each in conditions_of(found, declared_table(found), mix=True) if each.look]
     assert mixed.judgement is not None
-    assert mixed.judgement.verdict is Verdict.no_loss
+    assert mixed.judgement.verdict is Verdict.not_worse
 
 
 @pytest.mark.parametrize(

@@ -283,13 +283,13 @@ P = two_sided_p(T, 2) / 2  # 0.0175
 
 def test_a_difference_well_below_the_margin_shows_no_loss() -> None:
     (found,) = judge([of(*BELOW)], 0.5)
-    assert found.verdict is Verdict.no_loss
+    assert found.verdict is Verdict.not_worse
     assert (found.p_no_loss, found.p_loss) == (pytest.approx(P), pytest.approx(1 - P))
 
 
 def test_a_difference_well_above_the_margin_shows_a_loss() -> None:
     (found,) = judge([of(0.7, 0.8, 0.9)], 0.5)
-    assert found.verdict is Verdict.loss
+    assert found.verdict is Verdict.worse
     assert (found.p_no_loss, found.p_loss) == (pytest.approx(1 - P), pytest.approx(P))
 
 
@@ -298,7 +298,7 @@ def test_a_loss_within_the_margin_that_is_surely_there_is_no_loss() -> None:
     found = of(0.2, 0.21, 0.19, 0.2, 0.205)
     assert found.low is not None
     assert found.low > 0
-    assert judge([found], 0.5)[0].verdict is Verdict.no_loss
+    assert judge([found], 0.5)[0].verdict is Verdict.not_worse
 
 
 def test_two_differences_are_corrected_by_holm() -> None:
@@ -312,7 +312,7 @@ def test_holm_takes_the_second_difference_at_its_own_p() -> None:
     # sd 0.01: t is ten times T, p = 0.00018, and what is left for the other is a family of one.
     found = judge([of(*BELOW), of(0.19, 0.2, 0.21)], 0.5)
     assert [each.p_no_loss for each in found] == pytest.approx([P, two_sided_p(10 * T, 2)])
-    assert [each.verdict for each in found] == [Verdict.no_loss, Verdict.no_loss]
+    assert [each.verdict for each in found] == [Verdict.not_worse, Verdict.not_worse]
 
 
 def test_the_two_questions_are_two_families() -> None:
@@ -327,7 +327,7 @@ def test_one_verdict_is_what_the_interval_says(shift: float) -> None:
     found = of(shift - 0.1, shift, shift + 0.1)
     assert found.low is not None
     assert found.high is not None
-    expected = Verdict.no_loss if found.high < 0.5 else Verdict.loss if found.low > 0.5 else Verdict.undecided
+    expected = Verdict.not_worse if found.high < 0.5 else Verdict.worse if found.low > 0.5 else Verdict.undecided
     assert judge([found], 0.5)[0].verdict is expected
 
 
@@ -345,13 +345,13 @@ def test_without_a_spread_there_is_never_a_verdict(values: tuple[float, ...]) ->
 def test_what_has_no_spread_does_not_count_in_the_family() -> None:
     found = judge([of(-3.0), of(*BELOW), of(-3.0, -3.0)], 0.5)
     assert found[1].p_no_loss == pytest.approx(P)
-    assert found[1].verdict is Verdict.no_loss
+    assert found[1].verdict is Verdict.not_worse
 
 
 def test_many_seeds_show_a_tiny_distance_from_the_margin() -> None:
     # sd 1 over 1,000,000 seeds: a standard error of 0.001, and a distance of 0.01 is ten of them.
-    assert judge([with_spread(10**6, 0.49, 1.0)], 0.5)[0].verdict is Verdict.no_loss
-    assert judge([with_spread(10**6, 0.51, 1.0)], 0.5)[0].verdict is Verdict.loss
+    assert judge([with_spread(10**6, 0.49, 1.0)], 0.5)[0].verdict is Verdict.not_worse
+    assert judge([with_spread(10**6, 0.51, 1.0)], 0.5)[0].verdict is Verdict.worse
 
 
 def test_no_differences_have_no_judgements() -> None:
@@ -420,9 +420,9 @@ def test_an_interval_on_one_side_of_the_margin_has_the_verdict_of_that_side() ->
         for interval, judged in zip(simultaneous(lines), judge(lines, 0.5), strict=True):
             assert interval is not None
             if interval[1] < 0.5:
-                assert judged.verdict is Verdict.no_loss
+                assert judged.verdict is Verdict.not_worse
             elif interval[0] > 0.5:
-                assert judged.verdict is Verdict.loss
+                assert judged.verdict is Verdict.worse
             verdicts.add(judged.verdict)
     assert verdicts == set(Verdict)
 

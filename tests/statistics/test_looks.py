@@ -95,8 +95,8 @@ def test_a_p_value_holds_over_both_looks() -> None:
 
 def test_a_clear_loss_and_a_clear_gain_are_decided_at_the_first_look() -> None:
     loss, gain = verdicts(DESIGN, [line(around(4, 5)), line(around(-2, 5))], MARGIN, 0.01)
-    assert (loss.verdict, loss.look, loss.n, loss.reason, loss.next_look) == (Verdict.loss, 0, 5, "", None)
-    assert (gain.verdict, gain.look, gain.n, gain.reason, gain.next_look) == (Verdict.no_loss, 0, 5, "", None)
+    assert (loss.verdict, loss.look, loss.n, loss.reason, loss.next_look) == (Verdict.worse, 0, 5, "", None)
+    assert (gain.verdict, gain.look, gain.n, gain.reason, gain.next_look) == (Verdict.not_worse, 0, 5, "", None)
     assert loss.p_loss is not None
     assert loss.p_no_loss is not None
     assert loss.p_loss < 1e-3 < 0.99 < loss.p_no_loss
@@ -110,8 +110,8 @@ def test_the_first_look_decides_exactly_when_its_interval_clears_the_margin(shap
         found = one(design, drawn(seed, 1.5, 5))
         assert found.own is not None
         assert found.own == pytest.approx(found.simultaneous)
-        assert (found.verdict is Verdict.loss) is (found.own[0] > MARGIN)
-        assert (found.verdict is Verdict.no_loss) is (found.own[1] < MARGIN)
+        assert (found.verdict is Verdict.worse) is (found.own[0] > MARGIN)
+        assert (found.verdict is Verdict.not_worse) is (found.own[1] < MARGIN)
 
 
 def test_an_interval_is_as_wide_as_the_boundary_of_its_look() -> None:
@@ -141,7 +141,7 @@ def test_a_line_that_is_decided_eases_the_next_one() -> None:
     doubtful, near, clear = around(1.05, 8, 0.5), around(MARGIN, 8, 0.5), around(4, 8)
     before, *_ = verdicts(TWO, [line(doubtful), line(near)], MARGIN, 0.0)
     after, *_ = verdicts(TWO, [line(doubtful), line(clear)], MARGIN, 0.0)
-    assert (before.verdict, after.verdict) == (Verdict.undecided, Verdict.loss)
+    assert (before.verdict, after.verdict) == (Verdict.undecided, Verdict.worse)
     assert before.p_loss is not None
     assert after.p_loss == pytest.approx(before.p_loss / 2)
 
@@ -173,7 +173,7 @@ def test_a_look_uses_the_first_seeds_of_the_file_alone() -> None:
 def test_a_line_without_all_seeds_skips_the_look_and_the_others_do_not() -> None:
     whole, hole = around(4, 8), [*around(4, 6), None, 4.1]
     first, second = verdicts(replace(DESIGN, looks=(8, 12)), [line(whole), line(hole)], MARGIN, 0.0)
-    assert first.verdict is Verdict.loss
+    assert first.verdict is Verdict.worse
     assert second == LineVerdict(
         verdict=Verdict.undecided,
         look=None,
@@ -201,7 +201,7 @@ def test_a_line_is_not_decided_at_a_look_that_it_skips() -> None:
     # Its p-value is enough for one line, and at the second look it is the only one that is left; but it lacks a seed.
     doubtful, clear = around(1.15, 4, 0.25), line([*[4.0] * 4, *around(4, 4)])  # silent at first
     decided = [line(around(4, 8)) for _ in range(3)]
-    assert one(TWO, doubtful).verdict is Verdict.loss
+    assert one(TWO, doubtful).verdict is Verdict.worse
     waits, *_ = verdicts(TWO, [line([*doubtful, *around(1.15, 3, 0.25)]), clear, *decided], MARGIN, 0.0)
     assert (waits.verdict, waits.look, waits.next_look) == (Verdict.undecided, 0, 1)
 
@@ -209,7 +209,7 @@ def test_a_line_is_not_decided_at_a_look_that_it_skips() -> None:
 def test_a_verdict_stays_with_its_p_value_whatever_comes_later() -> None:
     early = around(4, 5)
     found = one(DESIGN, early)
-    assert found.verdict is Verdict.loss
+    assert found.verdict is Verdict.worse
     for later in (around(-9, 3), around(-9, 15), [None, 4.0, 4.0]):
         assert one(DESIGN, [*early, *later]) == found
     assert one(DESIGN, [*early, 0, 0, 0], dead=[6]) == found
@@ -257,7 +257,7 @@ def test_the_limit_is_half_a_step_of_the_metric() -> None:
         "silent: the sd of the differences, 0.055, is below half a step of the metric, 0.055, so nothing is tested"
     )
     assert (silent.verdict, silent.mean, silent.p_no_loss) == (Verdict.undecided, usable.mean, None)
-    assert usable.verdict is Verdict.no_loss
+    assert usable.verdict is Verdict.not_worse
 
 
 def test_a_silent_look_does_not_count_later() -> None:
@@ -267,7 +267,7 @@ def test_a_silent_look_does_not_count_later() -> None:
     assert found.look == 1
     assert found.p_no_loss is not None
     assert found.p_no_loss > 0.2
-    assert one(TWO, values, h=0.0).verdict is Verdict.no_loss
+    assert one(TWO, values, h=0.0).verdict is Verdict.not_worse
 
 
 def test_a_pair_with_a_dead_cell_gives_no_verdict_and_no_more_seeds() -> None:
@@ -324,7 +324,7 @@ def test_seeds_of_a_line_that_was_left_alone_are_used() -> None:
     values = [*around(MARGIN, 8, 0.1), *around(3, 12, 0.1)]
     assert one(DESIGN, values[:8]).reason.startswith("undecided, left alone")
     found = one(DESIGN, values)
-    assert (found.verdict, found.look) == (Verdict.loss, 3)
+    assert (found.verdict, found.look) == (Verdict.worse, 3)
 
 
 def test_a_line_with_a_chance_goes_on() -> None:
@@ -368,8 +368,8 @@ def test_a_table_is_decided_as_it_is_among_many() -> None:
     for index, table in enumerate(draws.tolist()):
         for number, each in enumerate(verdicts(DESIGN, [line(values) for values in table], MARGIN, 0.01)):
             assert (found.no_loss[index, number], found.loss[index, number]) == (
-                each.verdict is Verdict.no_loss,
-                each.verdict is Verdict.loss,
+                each.verdict is Verdict.not_worse,
+                each.verdict is Verdict.worse,
             )
             assert found.look[index, number] == (-1 if each.verdict is Verdict.undecided else each.look)
             assert found.p[:, index, number] == pytest.approx([each.p_no_loss, each.p_loss], rel=1e-6)

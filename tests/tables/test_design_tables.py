@@ -115,7 +115,7 @@ def test_a_component_with_its_own_reference_is_compared_there(tmp_path: Path):
 def test_the_file_s_margin_gives_verdicts_on_the_design_s_arms(tmp_path: Path):
     summary = made(tmp_path, "leave_one_out", noisy, more={"table": {"margin": 1.0}})
     found = table(summary, "differences")
-    assert column(found, "loss") == ["loss shown", "loss shown", "loss ruled out"]
+    assert column(found, "verdict") == ["worse", "worse", "not worse"]
 
 
 def test_a_grid_beside_the_components_has_the_design_at_each_of_its_points(tmp_path: Path):

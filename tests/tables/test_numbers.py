@@ -60,7 +60,7 @@ def test_a_condition_has_its_mean_its_spread_and_its_difference_with_the_p_of_th
         "/n": "3",
         "/sd": "1.00",
         "/diff": "+2.03",
-        "/verdict": "loss shown",
+        "/verdict": "worse",
         "/baseline": "variant base",
     }
     assert found[f"{own}/p"].text == found[f"{own}/p_loss"].text

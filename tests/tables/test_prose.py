@@ -14,7 +14,7 @@ KNOWN = Known(
         "s/a/test_error": Number(text="30.13"),
         "s/a/test_error/n": Number(text="3"),
         "s/b/test_error": Number(why="1 of 2 done"),
-        "s/a/test_error/verdict": Number(text="loss ruled out"),
+        "s/a/test_error/verdict": Number(text="not worse"),
     },
     tables={"s/errors": TABLE},
     unknown={"t": "t was not launched into runs"},

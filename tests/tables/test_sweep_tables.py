@@ -127,7 +127,7 @@ def test_the_matrix_has_the_paper_s_number_and_a_mark_for_each_verdict(sweep: Go
     found = the_matrix(sweep, PAPERS)
     # The paper's Table 3.
     assert texts(found)[0] == ["Base A", "11.00 ± 1.00 (12.47)", "13.03 ± 1.00• (13.46)", "9.03 ± 1.00\u2217 (10.30)"]
-    assert "\u2217 loss ruled out, • loss shown" in found.notes[1]
+    assert "\u2217 not worse, • worse" in found.notes[1]
     assert "corrected for 4 comparisons" in found.notes[1]
 
 
@@ -174,7 +174,7 @@ def test_the_table_of_differences_says_what_is_shown(sweep: Golden):
     # 97.5%: t = 0.975 * sqrt(2 / (1 - 0.975**2)) = 6.2053, times se = 0.2068. Against 0.5 t is 46, so p for a loss,
     # (1 - t / sqrt(t^2 + 2)) / 2, is 0.0002, times 2.
     assert strided == [
-        "Strided-CNN-A", "Model A", "3", "+2.03", "+1.83 to +2.24", "+1.89 to +2.18", "1.000", "<0.001", "loss shown",
+        "Strided-CNN-A", "Model A", "3", "+2.03", "+1.83 to +2.24", "+1.89 to +2.18", "1.000", "<0.001", "worse",
     ]  # fmt: skip
     assert convpool == [
         "ConvPool-CNN-A", "Model A", "-", "2 of 3 done, 1 missing", "-", "-", "-", "-", "-",
@@ -206,7 +206,7 @@ def test_a_verdict_of_a_later_step_of_holm_is_marked_and_its_interval_contains_t
     add(sweep, "a", "strided", 10.19, 11.2, 12.21)
     add(sweep, "a", "all_cnn", 10.1, 11.2, 12.3)
     found = difference_table(made(sweep, PAPERS), PAPERS)
-    assert [line[-1] for line in texts(found)] == ["loss ruled out", "loss ruled out†"]
+    assert [line[-1] for line in texts(found)] == ["not worse", "not worse†"]
     # 0.2 + 6.2053 * 0.1 / sqrt(3)
     assert texts(found)[1][4] == "-0.16 to +0.56"
     assert len(found.notes) == 1

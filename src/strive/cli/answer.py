@@ -230,5 +230,5 @@ def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
         shown = shown_text(condition, sweep.layout)
         p = "no test" if condition.p_holm is None else p_is(condition.p_holm)
         return f"{text}, {p}, {shown}, {pairs}"
-    tests = f"p to rule a loss out {p_text(judged.p_no_loss)}, to show one {p_text(judged.p_loss)}"
+    tests = f"p, not worse {p_text(judged.p_no_loss)}; p, worse {p_text(judged.p_loss)}"
     return f"{text}: {decision_text(condition)} ({tests}; {pairs})"

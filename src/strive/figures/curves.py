@@ -204,7 +204,7 @@ def _caption(panels: Sequence[_CurvePanel], scale: Scale) -> str:
     if any(any(history.cut) for history in histories):
         sentences.append("\N{MULTIPLICATION SIGN}: it diverged or failed there.")
     if scale.drops:
-        sentences.append("Dotted: the learning rate falls.")
+        sentences.append("Thin vertical lines: the learning rate falls.")
     if scale.labels.step == "epoch":
         sentences.append("Training numbers are means over an epoch, with the dropout and augmentation there is.")
     return " ".join(sentences)

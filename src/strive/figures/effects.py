@@ -28,8 +28,8 @@ _NONE = "\N{EN DASH}"
 
 _OWN, _LOSS = style.COLOURS[:2]
 _VERDICTS: dict[Verdict, dict[str, Any]] = {  # the shape identifies the verdict, the colour only repeats it
-    Verdict.no_loss: {"marker": "o", "color": _OWN, "markersize": 5.5},
-    Verdict.loss: {"marker": "s", "color": _LOSS, "markersize": 5},
+    Verdict.not_worse: {"marker": "o", "color": _OWN, "markersize": 5.5},
+    Verdict.worse: {"marker": "s", "color": _LOSS, "markersize": 5},
     Verdict.undecided: {"marker": "D", "color": style.FOREGROUND, "markerfacecolor": "white", "markersize": 4.5},
 }
 _MEAN: dict[str, Any] = {"marker": "o", "color": _OWN, "markersize": 5}
@@ -196,7 +196,7 @@ def _components_caption(sweep: SweepSummary) -> str:
 
 
 def _difference_axis(value: Value, form: style.Form) -> str:
-    what = "" if form.narrow else "difference in "
+    what = "difference, " if form.narrow else "difference in "
     what += f"{value.words}{f', {value.unit}' if value.unit else ''}"
     if value.better is None:
         return what
@@ -284,9 +284,9 @@ def _difference_caption(sweep: SweepSummary) -> str:
     margin = sweep.layout.value.amount(sweep.layout.margin)
     what += " Small circles: the single differences." if looks is not None else ""
     return (
-        f"{what} Circle, loss ruled out: the loss is shown to be less than the margin of {margin}. Square, loss shown:"
-        f" it is shown to be more. Diamond, undecided: neither is. One-sided paired t-tests at {100 * side:g}%,"
-        f" Holm-corrected over all differences.{mark}"
+        f"{what} Circle, not worse: shown to be worse by less than the margin of {margin}, or better. Square,"
+        " worse: shown to be worse by more. Diamond, undecided: neither is shown. One-sided paired t-tests at"
+        f" {100 * side:g}%, Holm-corrected over all differences.{mark}"
     )
 
 

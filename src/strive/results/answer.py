@@ -12,6 +12,11 @@ from strive.sweeps.design import DesignName
 from strive.sweeps.labels import in_sentence
 from strive.sweeps.table_spec import TableSpec
 
+_SHOWN = {
+    Verdict.not_worse: "shown not to be worse",
+    Verdict.worse: "shown to be worse",
+    Verdict.undecided: "undecided",
+}
 _NAMED = 4  # longer lists of names are replaced by their number
 
 
@@ -92,10 +97,10 @@ def _compared(conditions: Sequence[Condition], layout: TableSpec) -> str:
             if condition.judgement and condition.judgement.verdict is verdict
         ]
         if labels:
-            parts.append(f"{verdict.value} for {_listed(labels, len(judged))}")
+            parts.append(f"{_SHOWN[verdict]}: {_listed(labels, len(judged))}")
     margin = layout.value.amount(layout.margin)
     looks = f", {looks_text(layout.looks.looks)}" if layout.looks is not None else ""
-    return f"Against {against}, where a loss of up to {margin} counts as none{looks}: {'; '.join(parts)}."
+    return f"Against {against}, where up to {margin} worse counts as equal{looks}: {'; '.join(parts)}."
 
 
 def _with_look(condition: Condition) -> str:

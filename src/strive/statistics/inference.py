@@ -46,10 +46,10 @@ class Difference:
 
 
 class Verdict(StrEnum):
-    """The conclusion about a loss against the baseline."""
+    """The conclusion of a comparison with the baseline; 'worse' is by more than the margin."""
 
-    no_loss = "loss ruled out"
-    loss = "loss shown"
+    not_worse = "not worse"
+    worse = "worse"
     undecided = "undecided"
 
 
@@ -66,9 +66,9 @@ class Judgement:
         """Return the verdict that these p-values give."""
         verdict = Verdict.undecided
         if p_no_loss is not None and p_no_loss <= SIDE:
-            verdict = Verdict.no_loss
+            verdict = Verdict.not_worse
         elif p_loss is not None and p_loss <= SIDE:
-            verdict = Verdict.loss
+            verdict = Verdict.worse
         return cls(verdict=verdict, p_no_loss=p_no_loss, p_loss=p_loss)
 
 

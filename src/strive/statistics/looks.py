@@ -211,7 +211,7 @@ def _line_verdict(
         intervals = [interval(design, look, mean, sd, design.alpha / 2 / lines) for lines in (1, number)]
     verdict, reason, more = Verdict.undecided, "", False
     if decided >= 0:
-        verdict = Verdict.no_loss if decisions.no_loss[index] else Verdict.loss
+        verdict = Verdict.not_worse if decisions.no_loss[index] else Verdict.worse
     else:
         reason, more = _undecided(design, line, data, look, bool(decisions.futile[index]), sd, resolution)
     p_no_loss, p_loss = (None if math.isnan(p) else p for p in decisions.p[:, index].tolist())

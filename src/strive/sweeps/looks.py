@@ -31,7 +31,7 @@ def check_looks(looks: LookDesign | None, table: "TableSpec | None", faults: "Fa
     if table is None or not table.baseline:
         faults.add("seeds: looks decide whether a line is as good as its baseline: give table: {baseline: ...}")
     if table is None or not table.margin:
-        faults.add("seeds: looks decide against a margin: give table: {margin: ...}, the loss that counts as none")
+        faults.add("seeds: looks decide against a margin: give table: {margin: ...}, up to which worse is equal")
     if table is not None and table.select:
         faults.add("seeds: table: select chooses by the cells that are looked at; choose in another sweep (choose)")
     if table is not None and "seed" in table.keys:

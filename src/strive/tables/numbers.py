@@ -139,7 +139,7 @@ def _of_difference(condition: Condition, digits: int) -> Iterator[tuple[str, Num
     yield "verdict", Number(text=judged.verdict.value)
     yield "p_no_loss", _p(judged.p_no_loss, "no test")
     yield "p_loss", _p(judged.p_loss, "no test")
-    decided = {Verdict.no_loss: judged.p_no_loss, Verdict.loss: judged.p_loss}.get(judged.verdict)
+    decided = {Verdict.not_worse: judged.p_no_loss, Verdict.worse: judged.p_loss}.get(judged.verdict)
     yield "p", _p(decided, "an undecided line has two tests: say /p_no_loss or /p_loss")
 
 

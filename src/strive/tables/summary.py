@@ -93,8 +93,10 @@ def summarise_sweep(
     tables = [matrix(conditions, table, keys, where)] if keys else []
     caption = f"{where}{_sampling(loaded, conditions, table)}".strip()
     tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table), aside))
+    setup = tuple(_setup_notes(loaded, table))
+    tables = [replace(each, latex_notes=(*each.latex_notes, *setup)) for each in tables]
     if any(condition.baseline for condition in conditions):
-        tables.append(difference_table(conditions, table))
+        tables.append(difference_table(conditions, table, sorted({each.key for each in loaded.choices})))
     if components:
         tables.append(component_table(components, table))
     if effects is not None:
@@ -258,13 +260,17 @@ def _effects(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) 
         return None, f"No analysis of variance: {error}."
 
 
+def _setup_notes(loaded: Loaded, table: TableSpec) -> list[str]:
+    """Return what differs from the paper's set-up, a sentence; none where its numbers are not shown or nothing does."""
+    if not table.paper:
+        return []
+    varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
+    other = off_paper(table.paper, loaded.cells.iloc[0].to_dict(), varied)
+    return [f"Not the paper's set-up, so the gap is no failure to reproduce: {', '.join(other)}."] if other else []
+
+
 def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> list[str]:
-    notes = []
-    if table.paper:
-        varied = {*table.keys, *table.pair, *table.select, *(chosen.key for chosen in loaded.choices)}
-        other = off_paper(table.paper, loaded.cells.iloc[0].to_dict(), varied)
-        if other:
-            notes.append(f"Not the paper's set-up, so the gap is no failure to reproduce: {', '.join(other)}.")
+    notes = _setup_notes(loaded, table)
     if loaded.excluded:
         reasons = ", ".join(dict.fromkeys(reason for _, reason in loaded.excluded))
         notes.append(f"Left out by the sweep file: {counted(len(loaded.excluded), 'cell')} ({reasons}).")

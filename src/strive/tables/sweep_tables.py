@@ -177,8 +177,8 @@ def marks_note(conditions: Sequence[Condition], table: TableSpec) -> tuple[str, 
     if not table.margin:
         return (f"{against}: {_BETTER} shown to be better, {_WORSE} shown to be worse; without a mark: undecided.",)
     return (
-        f"{against}, where a loss of up to {table.value.amount(table.margin)} counts as none:"
-        f" {_BETTER} {Verdict.no_loss.value}, {_WORSE} {Verdict.loss.value}; without a mark: undecided.",
+        f"{against}, where up to {table.value.amount(table.margin)} worse counts as equal:"
+        f" {_BETTER} {Verdict.not_worse.value}, {_WORSE} {Verdict.worse.value}; without a mark: undecided.",
     )
 
 
@@ -187,7 +187,7 @@ def verdict_mark(condition: Condition, value: Value) -> str:
     if not condition.decided or condition.difference is None or condition.withheld or value.better is None:
         return ""
     if condition.judgement is not None:
-        return _BETTER if condition.judgement.verdict is Verdict.no_loss else _WORSE
+        return _BETTER if condition.judgement.verdict is Verdict.not_worse else _WORSE
     return _WORSE if value.sign * condition.difference.mean > 0 else _BETTER
 
 
@@ -196,8 +196,11 @@ def simultaneous_level(table: TableSpec) -> str:
     return "95%" if table.looks is None else f"{100 * (1 - table.looks.alpha):g}%"
 
 
-def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table:
-    """Return one line for each condition that has a baseline: the paired difference and the verdict."""
+def difference_table(conditions: Sequence[Condition], table: TableSpec, chosen: Sequence[str] = ()) -> Table:
+    """Return one line for each condition that has a baseline: the paired difference and the verdict.
+
+    chosen: keys whose values were chosen for each line.
+    """
     unit = table.value.unit
     comma = f", {unit}" if unit else ""
     worse = f": {table.value.worse}" if table.value.better else ""
@@ -220,7 +223,7 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec) -> Table
     return Table(
         name="differences",
         title=f"Difference from the baseline{comma}",
-        caption=_difference_caption(table),
+        caption=f"{_difference_caption(table)}{_pairs_text(conditions)}{_other_choices(conditions, table, chosen)}",
         aside=_PLAN if table.margin and table.value.better and table.looks is None else "",
         latex_notes=marks_note(conditions, table),
         columns=columns,
@@ -278,16 +281,14 @@ def _test_columns(table: TableSpec) -> tuple[Column, ...]:
     margin, below, above = _margin_sides(table)
     test = "one-sided paired t-test, Holm-corrected" + (", over all looks" if table.looks is not None else "")
     return (
-        Column(title="p, loss ruled out", help=f"small if the difference is {below} {margin}: {test}"),
-        Column(title="p, loss shown", help=f"small if it is {above} {margin}: {test}"),
-        Column(
-            title=f"loss, margin {table.margin:g}", numeric=False, help="the verdict of these two tests", latex=False
-        ),
+        Column(title="p, not worse", help=f"small if the difference is {below} {margin}: {test}"),
+        Column(title="p, worse", help=f"small if it is {above} {margin}: {test}"),
+        Column(title=f"verdict, margin {table.margin:g}", numeric=False, help="of these two tests", latex=False),
     )
 
 
 def _margin_sides(table: TableSpec) -> tuple[str, str, str]:
-    """Return the margin with its sign and unit, the side of it without loss, and the side with loss."""
+    """Return the margin with its sign and unit, the side of it that is not worse, and the side that is."""
     sides = ("below", "above") if table.value.sign > 0 else ("above", "below")
     return table.value.amount(table.value.sign * table.margin), *sides
 
@@ -304,14 +305,14 @@ def _difference_caption(table: TableSpec) -> str:
     what = f"{what}, {value.worse}."
     if not table.margin:
         return (
-            f"{what} No margin says which loss is negligible, so each line is either shown to differ from its baseline"
-            " (p at most 0.05; the simultaneous interval excludes 0) or undecided, and none is shown to be without"
-            " loss."
+            f"{what} No margin says which difference is negligible, so each line is either shown to differ from its"
+            " baseline (p at most 0.05; the simultaneous interval excludes 0) or undecided, and none is shown to be as"
+            " good."
         )
     margin, below, above = _margin_sides(table)
     level = table.looks.alpha / 2 if table.looks is not None else SIDE
     what = (
-        f"{what} 'Loss ruled out': the mean difference is shown to be {below} {margin}; 'loss shown': it is shown to be"
+        f"{what} 'Not worse': the mean difference is shown to be {below} {margin}; 'worse': it is shown to be"
         f" {above} it (one-sided paired t-tests, each p at most {level:g}, Holm-corrected over the lines of this"
         " table); 'undecided': neither is shown. With a verdict, the simultaneous interval lies wholly on one side of"
         f" the margin, unless {LATER} marks it."
@@ -323,6 +324,29 @@ def _difference_caption(table: TableSpec) -> str:
         " repeated ones (Jennison and Turnbull): they hold over all looks. A decided line keeps its verdict and gets no"
         " more seeds. The tests assume differences near normal; one-sided skew is not cured by looking again."
     )
+
+
+def _pairs_text(conditions: Sequence[Condition]) -> str:
+    """Return how many pairs each line has, as a sentence; "" if they differ."""
+    pairs = {condition.difference.n for condition in conditions if condition.difference is not None}
+    return f" {pairs.pop()} pairs a line." if len(pairs) == 1 else ""
+
+
+def _other_choices(conditions: Sequence[Condition], table: TableSpec, chosen: Sequence[str]) -> str:
+    """Return in how many lines a chosen value is another than the baseline's, a sentence for each key."""
+    compared = [condition for condition in conditions if condition.difference is not None]
+    of = {condition.label: condition for condition in conditions}
+    sentences = []
+    for key in chosen:
+        if key in table.keys or any(key not in condition.cells for condition in conditions):
+            continue
+        other = sum(set(each.cells[key]) != set(of[each.baseline].cells[key]) for each in compared)
+        if other:
+            sentences.append(
+                f" Each line has the {table.labels.title(key)} that was chosen for it; in {other} of"
+                f" {len(compared)} it is another than the baseline's."
+            )
+    return "".join(sentences)
 
 
 def _order_text(design: Design) -> str:
