@@ -64,7 +64,7 @@ _SWEEPS = (
         "augment=extreme", "augment.canvas_px=40", "augment.scale_max=3",
     ),
     (
-        "model=all_cnn_c", "precision=fp32", "data=cifar10", "data.name=compared", "data.root=.",
+        "model=all_cnn_c", "precision=fp32", "data=cifar10", "data.name=cifar10", "data.root=.",
         "optimizer.momentum=0", "optimizer.weight_decay=0",
     ),
 )  # fmt: skip
