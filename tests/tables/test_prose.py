@@ -34,7 +34,7 @@ def markdown(text: str) -> tuple[str, list[str], list[str]]:
     "text",
     [
         f"An error of {number('30.13')}%.",
-        f"A verdict of {number('loss' + chr(10) + 'ruled out', 's/a/test_error/verdict')}.",
+        f"A verdict of {number('not' + chr(10) + 'worse', 's/a/test_error/verdict')}.",
         f"<!-- strive: s/errors -->\n{LINES}\n<!-- / -->\n",
         f"<!-- strive: s/errors -->\r\n{LINES}\r\n<!-- / -->\r\n".replace("|\n", "|\r\n"),
         "No marks, <!-- but a comment -->.",
