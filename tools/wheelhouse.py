@@ -22,8 +22,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 # Large, and on every machine that trains; what they need themselves is there with them, such as torchvision's pillow.
 PROVIDED = {"numpy", "pandas", "pillow", "scipy", "torch", "torchvision"}
-# For tables, figures and the report, which can be made from the records on any machine.
-NOT_TO_TRAIN = {"matplotlib", "statsmodels"}
+# For figures and the report, which can be made from the records on any machine.
+NOT_TO_TRAIN = {"matplotlib"}
 EXTRAS = ("slurm", "study")
 ALSO = ("pytest",)  # for tests/gpu
 SOURCE_ONLY = {"antlr4-python3-runtime"}  # published without a wheel; pure Python, so one that is built here fits

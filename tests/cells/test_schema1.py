@@ -85,4 +85,4 @@ def test_its_history_is_checked_like_a_new_one():
     evidence = check_record(record, COMMITTED.parent)
     assert evidence.contradictions == ()
     steps = read_history(COMMITTED.parent)
-    assert [each.step for each in steps if each] == list(range(1, int(record.metrics["epochs"] or 0) + 1))
+    assert [each["step"] for each in steps] == list(range(1, int(record.metrics["epochs"] or 0) + 1))

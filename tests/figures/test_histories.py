@@ -51,9 +51,9 @@ def test_a_missing_cell_has_no_curve_wherever_the_command_is_started(
     monkeypatch.chdir(tmp_path)
     Path("history.jsonl").write_text(json.dumps(epochs(0.25)[0]) + "\n")
     (history,) = histories_of(summary_of(sweep))
-    assert [curve["train_error"].to_list() for curve in history.curves] == [[0.5]]
+    assert [curve["train_error"].tolist() for curve in history.curves] == [[0.5]]
     assert history.hole == "1 of 2 done, 1 missing"
-    assert history.mean("train_error").empty
+    assert history.mean("train_error") == {}
 
 
 def test_a_record_without_its_epochs_is_a_hole_in_the_curves_alone(golden: MakeGolden):

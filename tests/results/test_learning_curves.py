@@ -2,10 +2,10 @@ import json
 import math
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 
-from strive.results.learning_curves import mean_curve, read_curve
+from strive.results.learning_curves import Curve, mean_curve, read_curve
 
 LINES = [
     {"step": 1, "lr": 0.05, "train_loss": 2.25, "train_error": 0.75, "val_loss": 2.0, "val_error": 0.625},
@@ -22,16 +22,19 @@ def text_of(*lines: object) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def test_a_step_is_a_row_with_the_numbers_of_its_line(tmp_path: Path):
-    found = read_curve(written(tmp_path, text_of(*LINES)))
-    assert list(found.columns) == list(LINES[0])
-    assert found.iloc[0].to_list() == [1, 0.05, 2.25, 0.75, 2.0, 0.625]
+def at(number: int, curve: Curve) -> dict[str, float]:
+    return {name: float(values[number]) for name, values in curve.items()}
+
+
+def test_a_step_has_the_numbers_of_its_line(tmp_path: Path):
+    found = at(0, read_curve(written(tmp_path, text_of(*LINES))))
+    assert list(found.items()) == list(LINES[0].items())
 
 
 def test_what_was_not_held_out_or_not_finite_is_nan(tmp_path: Path):
-    second = read_curve(written(tmp_path, text_of(*LINES))).iloc[1]
-    assert second[["step", "lr", "train_error"]].to_list() == [2, 0.005, 0.5]
-    assert second[["train_loss", "val_loss", "val_error"]].isna().all()
+    second = at(1, read_curve(written(tmp_path, text_of(*LINES))))
+    assert [second[name] for name in ("step", "lr", "train_error")] == [2, 0.005, 0.5]
+    assert all(math.isnan(second[name]) for name in ("train_loss", "val_loss", "val_error"))
 
 
 def test_wherever_a_file_is_cut_off_the_whole_lines_before_are_read(tmp_path: Path):
@@ -40,13 +43,14 @@ def test_wherever_a_file_is_cut_off_the_whole_lines_before_are_read(tmp_path: Pa
     for length in range(len(content) + 1):
         # A line that lacks its newline alone is whole.
         wanted = int(length >= first) + int(length >= len(content) - 1)
-        assert len(read_curve(written(tmp_path, content[:length]))) == wanted
+        assert len(read_curve(written(tmp_path, content[:length]))["step"]) == wanted
 
 
-def test_a_cell_without_the_file_has_no_rows(tmp_path: Path):
+def test_a_cell_without_the_file_has_no_steps(tmp_path: Path):
     found = read_curve(tmp_path / "never")
-    assert (len(found), list(found.columns)) == (0, ["step"])
-    assert set(found.dtypes) == {pd.Series(dtype=float).dtype}
+    assert list(found) == ["step"]
+    assert found["step"].shape == (0,)
+    assert found["step"].dtype == float
 
 
 @pytest.mark.parametrize(
@@ -70,36 +74,35 @@ def test_a_cell_without_the_file_has_no_rows(tmp_path: Path):
 )
 def test_a_line_that_is_no_step_is_left_out(tmp_path: Path, line: bytes):
     found = read_curve(written(tmp_path, line + b"\n" + text_of(LINES[1])))
-    assert found["step"].to_list() == [2]
+    assert found["step"].tolist() == [2]
 
 
-def curve(*errors: float, first: int = 1) -> pd.DataFrame:
-    rows = [{"step": float(number), "train_error": error} for number, error in enumerate(errors, first)]
-    return pd.DataFrame(rows)
+def curve(*errors: float, first: int = 1) -> Curve:
+    return {"step": np.arange(first, first + len(errors), dtype=float), "train_error": np.array(errors)}
 
 
 def test_a_mean_curve_is_the_mean_over_cells_at_each_step():
     found = mean_curve([curve(0.5, 0.25), curve(0.75, 0.75)], "train_error")
-    assert found.to_dict() == {1: 0.625, 2: 0.5}
+    assert {name: values.tolist() for name, values in found.items()} == {"step": [1, 2], "train_error": [0.625, 0.5]}
 
 
 def test_where_one_cell_has_no_number_there_is_no_mean():
-    found = mean_curve([curve(0.5, math.nan), curve(0.75, 0.75)], "train_error")
-    assert found[1] == 0.625
-    assert math.isnan(found[2])
+    first, second = mean_curve([curve(0.5, math.nan), curve(0.75, 0.75)], "train_error")["train_error"]
+    assert first == 0.625
+    assert math.isnan(second)
 
 
 @pytest.mark.parametrize("curves", [[], [curve(0.5, 0.25), curve(0.5)], [curve(0.5), curve(0.5, first=2)]])
-def test_cells_with_other_steps_have_no_mean_curve(curves: list[pd.DataFrame]):
-    assert mean_curve(curves, "train_error").empty
+def test_cells_with_other_steps_have_no_mean_curve(curves: list[Curve]):
+    assert mean_curve(curves, "train_error") == {}
 
 
 def test_steps_that_log_other_names_have_all_columns(tmp_path: Path):
     found = read_curve(written(tmp_path, text_of({"step": 0, "bleu": 0.5}, {"step": 10, "val_loss": 1})))
-    assert list(found.columns) == ["step", "bleu", "val_loss"]
-    assert found["bleu"].isna().to_list() == [False, True]
+    assert list(found) == ["step", "bleu", "val_loss"]
+    assert np.isnan(found["bleu"]).tolist() == [False, True]
 
 
 def test_a_history_of_schema_1_has_the_epoch_as_its_step(tmp_path: Path):
     (tmp_path / "epochs.jsonl").write_text('{"epoch": 1, "lr": 0.1, "train_loss": 2.5}\n')
-    assert read_curve(tmp_path).iloc[0].to_dict() == {"step": 1, "lr": 0.1, "train_loss": 2.5}
+    assert at(0, read_curve(tmp_path)) == {"step": 1, "lr": 0.1, "train_loss": 2.5}

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +26,14 @@ _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
 _decoder = msgspec.json.Decoder(dict[str, _Number | None])
 
 
-def read_history(folder: Path) -> list[Step | None]:
-    """Return an entry for each line in a cell's history, None for a damaged one; [] if there is no file."""
-    return [step_in(line) for line in read_lines(folder)]
+def read_history(folder: Path) -> list[dict[str, float | None]]:
+    """Return {"step": step, name: value} of each line in a cell's history, without damaged ones; [] without a file."""
+    lines = read_lines(folder)
+    with suppress(ValueError, RecursionError):
+        rows = _decoder.decode_lines(b"\n".join(lines))  # half the time of line by line
+        if all(_is_step(row.get("step")) for row in rows):
+            return rows
+    return [{"step": step.step} | step.values for step in map(step_in, lines) if step is not None]
 
 
 def read_lines(folder: Path) -> list[bytes]:
@@ -54,9 +60,13 @@ def step_in(line: bytes) -> Step | None:
         if "step" not in numbers:
             numbers = schema1.as_step(numbers)
         step = numbers.pop("step")
-        return Step(step, numbers) if type(step) is int and step >= 0 else None
+        return Step(step, numbers) if _is_step(step) else None
     except (ValueError, KeyError, RecursionError):
         return None
+
+
+def _is_step(number: Any) -> bool:
+    return type(number) is int and number >= 0
 
 
 def step_line(step: int, values: Mapping[str, float | None]) -> str:

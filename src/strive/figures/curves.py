@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from strive.figures import style
 from strive.figures.histories import ConditionHistory, Scale, histories_of, scale_of, shown
-from strive.results.learning_curves import STEP, columns_of
+from strive.results.learning_curves import STEP, Curve, columns_of
 from strive.sweeps.labels import ARM, Labels
 from strive.sweeps.table_spec import value_of
 from strive.tables.summary import SweepSummary, data_names, steps_text
@@ -279,32 +278,32 @@ def _draw_half(axes: Axes, panel: _CurvePanel, column: str, book: _Book) -> None
     for history in panel.histories:
         _draw_history(axes, history, column, book.styles[history.label(history.line)])
     for history in panel.baselines:
-        mean = shown(history.mean(column), column)
-        axes.plot(mean.index, mean, **_BASELINE, zorder=4)
+        if mean := history.mean(column):
+            axes.plot(mean[STEP], shown(mean[column], column), **_BASELINE, zorder=4)
 
 
 def _draw_history(axes: Axes, history: ConditionHistory, column: str, look: Mapping[str, Any]) -> None:
     # A condition with one seed has no other line. A single epoch gives a point instead of a line.
     alone = len(history.condition.cells) == 1
-    look = dict(look) | ({"marker": "o", "markersize": 3} if max(map(len, history.curves), default=0) == 1 else {})
+    point = max((len(curve[STEP]) for curve in history.curves), default=0) == 1
+    look = dict(look) | ({"marker": "o", "markersize": 3} if point else {})
     look["gid"] = style.condition_gid(history.condition.ref)
     found = [(curve, cut) for curve, cut in zip(history.curves, history.cut, strict=True) if column in curve]
     steps, heights = _joined([curve for curve, _ in found], column)
     axes.plot(steps, heights, **look, linewidth=1.2 if alone else 0.6, alpha=1 if alone else 0.6, zorder=2)
     for curve, cut in found:
-        values = shown(curve[column], column)
-        if cut and (last := values.last_valid_index()) is not None:
-            end = min(float(values[last]), axes.get_ylim()[1])
+        there = np.flatnonzero(~np.isnan(curve[column]))
+        if cut and len(there):
+            end = min(float(shown(curve[column], column)[there[-1]]), axes.get_ylim()[1])
             cross = {"marker": "x", "markersize": 5, "markeredgewidth": 1.3, "color": look["color"]}
-            axes.plot([curve[STEP][last]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
-    mean = shown(history.mean(column), column)
-    if len(mean) and not alone:
-        axes.plot(mean.index, mean, **look, linewidth=1.9, zorder=3)
+            axes.plot([curve[STEP][there[-1]]], [end], **cross, linestyle="none", clip_on=False, zorder=5)
+    if (mean := history.mean(column)) and not alone:
+        axes.plot(mean[STEP], shown(mean[column], column), **look, linewidth=1.9, zorder=3)
 
 
-def _joined(curves: Sequence[pd.DataFrame], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _joined(curves: Sequence[Curve], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return steps and heights of curves as one line with gaps: a line takes matplotlib more time than its points."""
-    parts = [np.stack([curve[STEP].to_numpy(), shown(curve[column], column).to_numpy()]) for curve in curves]
+    parts = [np.stack([curve[STEP], shown(curve[column], column)]) for curve in curves]
     gap = np.full((2, 1), np.nan)
     steps, heights = np.hstack([each for part in parts for each in (part, gap)] or [gap])
     return steps, heights

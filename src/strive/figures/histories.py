@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from strive.cells.metrics import is_share, last_word
 from strive.results.conditions import Condition
-from strive.results.learning_curves import STEP, columns_of, mean_curve, read_curve
+from strive.results.learning_curves import STEP, Curve, columns_of, mean_curve, read_curve
 from strive.results.record_row import CONTRADICTORY
 from strive.sweeps.labels import Labels
 from strive.tables.summary import SweepSummary
@@ -28,7 +28,7 @@ class ConditionHistory:
     """Learning curves of the cells of one condition."""
 
     condition: Condition
-    curves: list[pd.DataFrame]  # of the cells that have one, as returned by read_curve
+    curves: list[Curve]  # of the cells that have one
     cut: list[bool]  # whether each curve ends early because its cell diverged or failed
     panel: Mapping[str, Any]  # the part of the condition's key that identifies its panel
     line: Mapping[str, Any]  # the part that identifies its line in the panel
@@ -41,9 +41,9 @@ class ConditionHistory:
             return self.condition.hole
         return f"{lacking} of {len(self.condition.cells)} without a whole curve"
 
-    def mean(self, column: str) -> pd.Series:
-        """Return the mean over cells by step; empty if there is a hole."""
-        return pd.Series(dtype=float) if self.hole else mean_curve(self.curves, column)
+    def mean(self, column: str) -> Curve:
+        """Return the mean over cells by step; {} if there is a hole."""
+        return {} if self.hole else mean_curve(self.curves, column)
 
     def label(self, part: Mapping[str, Any]) -> str:
         """Return the name of its panel or line."""
@@ -83,7 +83,7 @@ def scale_of(sweep: SweepSummary, histories: Sequence[ConditionHistory]) -> Scal
     return Scale(columns=columns, limits=limits, epochs=last, drops=_drops(sweep, last), labels=sweep.loaded.labels)
 
 
-def shown(values: pd.Series, column: str) -> pd.Series:
+def shown(values: NDArray[np.float64], column: str) -> NDArray[np.float64]:
     """Return a column's values in the plotted unit: errors in percent, others as they are."""
     return values * 100 if is_share(column) else values
 
@@ -94,9 +94,9 @@ def _history(condition: Condition, panel: Sequence[str], line: Sequence[str]) ->
     counts = cells["epochs"] if "epochs" in cells else [0] * len(cells)
     for folder, status, epochs in zip(cells["folder"], cells["status"], counts, strict=True):
         # A missing cell has no folder, and "" would be the current directory.
-        curve = read_curve(Path(folder)) if folder and status != CONTRADICTORY else pd.DataFrame()
+        curve = read_curve(Path(folder)) if folder and status != CONTRADICTORY else {STEP: np.empty(0)}
         # A shorter curve of a finished cell was truncated later.
-        if len(curve) and (status != "done" or len(curve) >= epochs):
+        if len(curve[STEP]) and (status != "done" or len(curve[STEP]) >= epochs):
             curves.append(curve)
             cut.append(status != "done")
     return ConditionHistory(
@@ -118,10 +118,10 @@ def _depth(sweep: SweepSummary) -> int:
     return len(keys)
 
 
-def _limits(curves: Sequence[pd.DataFrame], column: str) -> tuple[float, float]:
+def _limits(curves: Sequence[Curve], column: str) -> tuple[float, float]:
     """Return the axis limits: around the values, or from 0; logarithmic for a loss that falls to a tenth."""
-    logged = [curve[column].to_numpy() for curve in curves if column in curve]
-    values = shown(pd.Series(np.concatenate(logged) if logged else [], dtype=float).dropna(), column)
+    logged = shown(np.hstack([curve[column] for curve in curves if column in curve] or [np.empty(0)]), column)
+    values = logged[~np.isnan(logged)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if last_word(column) in _LOGARITHMIC and 0 < low < high / 10:
         return low / 1.2, high * 1.2

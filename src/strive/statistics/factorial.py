@@ -5,7 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from strive.errors import EffectsError
 from strive.format import counted
 from strive.statistics.inference import LEVEL
 
-MOST_COMBINATIONS = 500  # least squares takes a second there, with cubic growth, and readers cannot use more
+MOST_COMBINATIONS = 500  # readers cannot use more
 _MOST_RESIDUALS = 5000  # Shapiro and Wilk's p-value is not accurate above
 
 Numbers = npt.NDArray[np.float64]
@@ -104,8 +104,6 @@ class _Design:
 class _AnovaLine(NamedTuple):
     df: int
     square: float  # sum of squares
-    f: float
-    p: float
 
     @property
     def mean_square(self) -> float:
@@ -115,8 +113,8 @@ class _AnovaLine(NamedTuple):
 def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], block: str = "seed") -> Effects:
     """Return the fixed-effects analysis of variance of a complete, balanced factorial, with all interactions.
 
-    frame: one row for each cell. The model is least squares with sum coding (statsmodels), as in Montgomery, Design
-    and Analysis of Experiments, chapter 5; in a balanced design the sums of squares of types I, II and III are equal.
+    frame: one row for each cell. The sums of squares are Montgomery's, Design and Analysis of Experiments, chapter 5;
+    in a balanced design those of types I, II and III are equal.
     If every combination has the same seeds, the seed is a block (section 5.6): an effect of the seed on all nets alike
     is neither an effect nor noise, as in a paired test. The residual is then how the effects differ between seeds,
     with (seeds - 1)(combinations - 1) degrees of freedom. Otherwise it is the spread within combinations, with
@@ -131,20 +129,14 @@ def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], b
     more than MOST_COMBINATIONS, and if there is no spread to compare with.
     """
     design = _design(frame, value, tuple(factors), block)
-    lines = _analysis(design)
-    residual = lines.pop("Residual")
-    blocks = lines.pop("block", None)
+    blocks, residual = _blocks(design), _residual(design)
     # Otherwise F would be the ratio of two rounding errors.
     if math.sqrt(residual.mean_square) <= 1e-10 * max(map(abs, design.values)):
         raise EffectsError(f"{value} leaves no spread over {block} to compare effects with")
-    effects = []
-    for term, line in lines.items():
-        source = tuple(design.factors[int(name[1:])] for name in term.split(":"))
-        share = line.square / (line.square + residual.square)
-        unequal = _p_unequal(design, source)
-        effects.append(Effect(source=source, df=line.df, f=line.f, p=line.p, share=share, p_unequal=unequal))
+    indices = range(len(factors))
+    sources = [source for order in indices for source in combinations(indices, order + 1)]
     return Effects(
-        effects=tuple(effects),
+        effects=tuple(_effect(design, source, residual) for source in sources),
         levels=_levels(design, residual, blocks),
         residual_df=residual.df,
         residual_sd=math.sqrt(residual.mean_square),
@@ -208,23 +200,44 @@ def _check_balance(design: _Design, counts: Counter[tuple[int, ...]], block: str
         )
 
 
-def _analysis(design: _Design) -> dict[str, _AnovaLine]:
-    """Return the lines block (if there are blocks), f0, f1, f0:f1, ..., Residual, where f0 is the first factor."""
-    # Imported here because it takes most of a second.
-    from statsmodels.formula.api import ols  # type: ignore[import-untyped]
-    from statsmodels.stats.anova import anova_lm  # type: ignore[import-untyped]
+def _effect(design: _Design, source: Sequence[int], residual: _AnovaLine) -> Effect:
+    """Return the line of an effect. source: indices of its factors."""
+    means = design.table.mean(axis=-1)
+    square = design.seeds * float((_along(means, _projection(design, source)) ** 2).sum())
+    line = _AnovaLine(math.prod(len(design.levels[index]) - 1 for index in source), square)
+    f = line.mean_square / residual.mean_square
+    return Effect(
+        source=tuple(design.factors[index] for index in source),
+        df=line.df,
+        f=f,
+        p=float(special.fdtrc(line.df, residual.df, f)),
+        share=line.square / (line.square + residual.square),
+        p_unequal=_p_unequal(design, source, line.df),
+    )
 
-    # Generated names, because the model's formula could read a knob's name as code.
-    coded = pd.DataFrame({f"f{index}": code for index, code in enumerate(design.codes)})
-    terms = "*".join(f"C({name}, Sum)" for name in coded)
+
+def _blocks(design: _Design) -> _AnovaLine | None:
+    """Return the line of the seeds, which all combinations share; None if they do not."""
+    if not design.blocked:
+        return None
+    means = design.table.reshape(-1, design.seeds).mean(axis=0)
+    combinations = len(design.values) // design.seeds
+    return _AnovaLine(design.seeds - 1, combinations * float(((means - means.mean()) ** 2).sum()))
+
+
+def _residual(design: _Design) -> _AnovaLine:
+    table = design.table.reshape(-1, design.seeds)
+    apart = table - table.mean(axis=1, keepdims=True)
     if design.blocked:
-        terms = f"C(block, Sum) + {terms}"
-    # Type I needs only one QR decomposition.
-    table = anova_lm(ols(f"y ~ {terms}", coded.assign(block=design.blocks, y=design.values)).fit(method="qr"), typ=1)
-    return {
-        name.replace("C(", "").replace(", Sum)", ""): _AnovaLine(int(df), square, f, p)
-        for name, square, df, f, p in table[["sum_sq", "df", "F", "PR(>F)"]].itertuples()
-    }
+        apart = apart - apart.mean(axis=0)
+    free = len(table) - 1 if design.blocked else len(table)
+    return _AnovaLine(free * (design.seeds - 1), float((apart**2).sum()))
+
+
+def _projection(design: _Design, source: Sequence[int]) -> list[Numbers]:
+    """Return the projection on an effect, a matrix [l, l] along the axis of each factor."""
+    averages = [np.full((len(levels), len(levels)), 1 / len(levels)) for levels in design.levels]
+    return [np.eye(len(own)) - own if index in source else own for index, own in enumerate(averages)]
 
 
 def _levels(design: _Design, residual: _AnovaLine, blocks: _AnovaLine | None) -> tuple[Level, ...]:
@@ -263,7 +276,7 @@ def assumptions_of(groups: Numbers, *, blocked: bool) -> Assumptions:
     A seed's effect on all combinations is in each of the variances, so that they are those of the table's sd. It makes
     Bartlett's test reject less often, not more. The residuals are without it.
     """
-    from scipy import stats  # statsmodels has imported it
+    from scipy import stats  # here because it takes most of a second
 
     variances = groups.var(axis=1, ddof=1)
     ratio = float(variances.max() / variances.min()) if variances.min() > 0 else math.inf
@@ -281,7 +294,7 @@ def assumptions_of(groups: Numbers, *, blocked: bool) -> Assumptions:
     )
 
 
-def _p_unequal(design: _Design, source: Sequence[str]) -> float | None:
+def _p_unequal(design: _Design, source: Sequence[int], rank: int) -> float | None:
     """Return the p-value of an effect for combinations of any spreads; None if there is no spread to compare with.
 
     With X [combinations] the means over n seeds, S their covariance over seeds and T the projection on the effect,
@@ -293,13 +306,7 @@ def _p_unequal(design: _Design, source: Sequence[str]) -> float | None:
     table, n = design.table, design.seeds
     means = table.mean(axis=-1)
     apart = table - means[..., None]
-    projection, squared, rank = [], [], 1
-    for factor, values in zip(design.factors, design.levels, strict=True):
-        own = np.full((len(values), len(values)), 1 / len(values))
-        if factor in source:
-            own, rank = np.eye(len(values)) - own, rank * (len(values) - 1)
-        projection.append(own)
-        squared.append(own**2)
+    projection = _projection(design, source)
     if design.blocked:
         effect = _along(apart, projection).reshape(-1, n)
         products = effect.T @ effect / (n - 1)  # DTD' for the deviations D [n, combinations], as T = TT
@@ -308,6 +315,7 @@ def _p_unequal(design: _Design, source: Sequence[str]) -> float | None:
     else:
         variances = (apart**2).sum(axis=-1) / (n - 1)
         own_part = rank / means.size * variances  # T_ii S_ii: the diagonal of T is constant
+        squared = [each**2 for each in projection]
         trace, square = float(own_part.sum()), float((variances * _along(variances, squared)).sum())
         uncertain = float((own_part**2).sum()) / (n - 1)
     # Otherwise F would be the ratio of two rounding errors.
