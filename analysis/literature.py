@@ -1,9 +1,10 @@
 """The paper's comparisons with the literature, and our value beside the paper's where there is one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from strive.config.identity import science_keys
 from strive.results.conditions import Condition
 from strive.results.published import content, fits, off_paper, setup
 from strive.sweeps.table_spec import TEST_ERROR
@@ -27,6 +28,15 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
+class _Setting:
+    """A condition of a sweep, and the knobs of its cells, those that are alike once."""
+
+    sweep: SweepSummary
+    condition: Condition
+    knobs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Ours:
     """A condition of a sweep with the net of a comparison."""
 
@@ -45,9 +55,23 @@ def comparison_tables(sweeps: Sequence[SweepSummary]) -> list[Table]:
 
     A sweep's value counts if its sweep file names the paper's table (`table: {paper: NAME}`) and shows test errors.
     """
-    cells = [cell for sweep in sweeps for each in sweep.conditions for cell in each.cells.to_dict("records")]
-    entries = [entry for entry in content()["comparison"] if any(fits(cell, _images(entry)) for cell in cells)]
-    return [_table(entry, _unique(_ours(entry, sweeps))) for entry in entries]
+    named = science_keys() - {"seed"}  # what paper.yaml may name
+    settings = [
+        _Setting(sweep, condition, _knobs(condition, named)) for sweep in sweeps for condition in sweep.conditions
+    ]
+    cells = [cell for setting in settings for cell in setting.knobs]
+    tables = []
+    for entry in content()["comparison"]:
+        images = _images(entry)
+        if any(fits(cell, images) for cell in cells):
+            tables.append(_table(entry, _unique(_ours(entry, settings))))
+    return tables
+
+
+def _knobs(condition: Condition, named: Collection[str]) -> list[dict[str, Any]]:
+    keys = [str(key) for key in condition.cells if key in named]
+    rows = dict.fromkeys(map(tuple, condition.cells[keys].to_numpy(object).tolist()))
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 def _images(entry: dict[str, Any]) -> dict[str, Any]:
@@ -57,19 +81,18 @@ def _images(entry: dict[str, Any]) -> dict[str, Any]:
     return {"data.name": content()["tables"][ours["table"]]["data"]} | augmented
 
 
-def _ours(entry: dict[str, Any], sweeps: Sequence[SweepSummary]) -> Iterator[_Ours]:
+def _ours(entry: dict[str, Any], settings: Sequence[_Setting]) -> Iterator[_Ours]:
     """Yield the conditions with the net, images and augmentation of a comparison."""
     table, when = entry["ours"]["table"], entry["ours"]["when"]
     wanted = {"data.name": content()["tables"][table]["data"], "model.family": setup(table)["model.family"]} | when
-    for sweep in sweeps:
-        if sweep.layout.paper != table or sweep.layout.value.name != TEST_ERROR.name:
+    for setting in settings:
+        layout = setting.sweep.layout
+        if layout.paper != table or layout.value.name != TEST_ERROR.name:
             continue
-        for condition in sweep.conditions:
-            cells = condition.cells.to_dict("records")
-            if cells and all(fits(cell, wanted) for cell in cells):
-                lines = dict.fromkeys(line for cell in cells for line in off_paper(table, cell))
-                said = tuple(line for line in lines if line.partition("=")[0] in _SAID)
-                yield _Ours(sweep, condition, said, tuple(line for line in lines if line not in said))
+        if setting.knobs and all(fits(cell, wanted) for cell in setting.knobs):
+            lines = dict.fromkeys(line for cell in setting.knobs for line in off_paper(table, cell))
+            said = tuple(line for line in lines if line.partition("=")[0] in _SAID)
+            yield _Ours(setting.sweep, setting.condition, said, tuple(line for line in lines if line not in said))
 
 
 def _unique(found: Iterator[_Ours]) -> list[_Ours]:

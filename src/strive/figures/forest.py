@@ -109,11 +109,13 @@ def whisker(axes: Axes, low: float, high: float, y: float, color: str) -> None:
     left, right = axes.get_xlim()
     if high <= left or low >= right:
         return  # the arrow of its mark is enough
-    ends = max(low, left), min(high, right)
-    axes.plot(ends, [y, y], color=color, linewidth=1.3, solid_capstyle="butt", zorder=3)
-    for end, beyond, arrow in ((ends[0], low < left, "<"), (ends[1], high > right, ">")):
-        marker, size = (arrow, 4) if beyond else ("|", 6)
-        axes.plot([end], [y], marker=marker, markersize=size, color=color, clip_on=False, zorder=3)
+    ends, beyond = (max(low, left), min(high, right)), (low < left, high > right)
+    look: dict[str, Any] = {"color": color, "clip_on": False, "zorder": 3}
+    caps: dict[str, Any] = {"marker": "|", "markersize": 6, "markevery": [end for end in (0, 1) if not beyond[end]]}
+    axes.plot(ends, [y, y], linewidth=1.3, solid_capstyle="butt", **caps, **look)
+    for end, outside, arrow in zip(ends, beyond, "<>", strict=True):
+        if outside:
+            axes.plot([end], [y], marker=arrow, markersize=4, **look)
 
 
 def draw_pages(frame: Frame, lines: Sequence[ForestLine]) -> list[Figure]:
