@@ -70,8 +70,8 @@ def comparison_tables(sweeps: Sequence[SweepSummary]) -> list[Table]:
 
 def _knobs(condition: Condition, named: Collection[str]) -> list[dict[str, Any]]:
     keys = [str(key) for key in condition.cells if key in named]
-    rows = dict.fromkeys(map(tuple, condition.cells[keys].to_numpy(object).tolist()))
-    return [dict(zip(keys, row, strict=True)) for row in rows]
+    rows = {repr(row): row for row in condition.cells[keys].to_numpy(object).tolist()}
+    return [dict(zip(keys, row, strict=True)) for row in rows.values()]
 
 
 def _images(entry: dict[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,20 @@ from packaging.utils import canonicalize_name
 from support import ROOT
 
 
+def clone(folder: Path) -> Path:
+    """Copy what `git clone` would, with what is not committed yet; return the folder, which must not exist."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in names:
+        if name and os.path.lexists(ROOT / name):  # not deleted since
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
 def build_wheel(folder: Path) -> Path:
-    """Build the wheel from a copy of the sources, since building writes beside them; return its path."""
-    copy = folder / "source"
-    copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    """Build the wheel from a clone, folder/clone, since building writes beside the sources; return its path."""
+    copy = clone(folder / "clone")
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check")
     _run(sys.executable, "-m", "pip", "wheel", "--quiet", *options, "--wheel-dir", str(folder), str(copy))
     (wheel,) = folder.glob("strive-*.whl")

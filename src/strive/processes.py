@@ -4,6 +4,7 @@ Imports no torch.
 """
 
 import os
+import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,15 @@ def usable_cores() -> int:
     """Return how many cores this process may use; on a cluster that is fewer than the node has."""
     # macOS cannot say.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def slurm_job() -> str:

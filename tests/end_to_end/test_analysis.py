@@ -1,11 +1,11 @@
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pages import arguments_of
 from support import ROOT, CommandLine
 
 RESULTS = ROOT / "results" / "table3_small"
@@ -24,13 +24,6 @@ def analysis(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def commands(page: str) -> list[list[str]]:
-    """Return the arguments of every analysis/ command in the page's bash blocks."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("python analysis/")]
-    return [shlex.split(line, comments=True)[1:] for line in lines]
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder that has the committed results, as the repository has them."""
@@ -39,10 +32,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_every_analysis_command_of_the_study_runs_on_the_committed_results(checkout: Path):
-    found = commands("docs/study.md")
-    assert {Path(arguments[0]).stem for arguments in found} == {"make_tables", "make_figures", "make_report"}
-    for arguments in found:
-        done = analysis(checkout, *arguments)
+    found = arguments_of("docs/study.md", "analysis/")
+    assert {Path(script).stem for script, *_ in found} == {"make_tables", "make_figures", "make_report"}
+    for command in found:
+        done = analysis(checkout, *command)
         assert done.returncode == 0, done.stderr
     assert (checkout / "report.html").stat().st_size < 10_000_000
     assert len(list((checkout / "figures").glob("table3_small-*.pdf"))) == 8  # four figures, each in two widths

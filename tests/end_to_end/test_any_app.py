@@ -396,7 +396,7 @@ def test_a_key_without_a_value_may_be_swept_or_declared_to_decide_nothing(start:
     write(project, {"conf/config.yaml": CONF + "rate: ???\nscratch: ${oc.env:NOPE}\n"})
     done = start("rate=1,2", "hydra.sweeper.logistics=[scratch]", "hydra.sweeper.dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert "2 rate = 2 cells" in done.stdout
+    assert "2 values of rate = 2 cells" in done.stdout
 
 
 def test_a_check_in_the_program_itself_does_not_run_the_program_again(start: Start, project: Path):

@@ -1,7 +1,9 @@
-"""The example projects, copied out of the checkout, with strive installed from its wheel and nothing else of it."""
+"""The README's commands and the example projects, from a fresh clone, with strive installed from its wheel alone."""
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
+from pages import commands
 from wheel_environment import build_wheel, clean_environ, install
 
 SWEEP = ("-m", "hydra/sweeper=strive", "hydra/launcher=strive_local", "hydra.sweeper.tracker.kind=none")
 LAUNCH = ("python", "train.py", *SWEEP)
-FEW = ("sweeps=models", "model=logistic,neighbours", "scale=true,false", "seed=0,1")
 ONE_CELL = ("sweeps=heads", "model.heads=4", "model.positions=none", "seed=0")
 TINY = ("steps=300", "batch_size=2", "context=8", "characters=2000", "val_batches=1", "log_every=50", "model.width=8")
 
@@ -27,11 +28,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Project:
-    """A copy of an example, with an environment of its own."""
+    """A project's folder, with an environment of its own beside it."""
 
-    def __init__(self, name: str, folder: Path, wheel: Path, *packages: str) -> None:
-        self.folder = Path(shutil.copytree(ROOT / "examples" / name, folder / "project"))
-        self._programs = install(wheel, folder / "environment", *packages)
+    def __init__(self, folder: Path, wheel: Path, *packages: str) -> None:
+        self.folder = folder
+        self._programs = install(wheel, folder.with_name("environment"), *packages)
+
+    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run a line of a page as a shell does, with the environment active; it must succeed."""
+        done = self.run(*shlex.split(line))
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -63,28 +70,76 @@ class Project:
         return [str(self._programs / command[0]), *command[1:]]
 
 
-def test_an_unchanged_app_goes_from_the_wheel_to_its_table(wheel: Path, tmp_path: Path):
-    project = Project("table_sklearn", tmp_path, wheel, "scikit-learn")
-    dry = project.run(*LAUNCH, *FEW, "hydra.sweeper.dry_run=true")
-    assert "8 cells: 0 done already, 8 to train" in dry.stdout
-    project.run_and_kill(*LAUNCH, *FEW, when=lambda: bool(project.records()))
-    done = project.run(*LAUNCH, *FEW)
-    assert done.returncode == 0, done.stderr
-    assert "8 cells: 8 done already, nothing to train" in project.run(*LAUNCH, *FEW).stderr
+def example(name: str, folder: Path, wheel: Path, *packages: str) -> Project:
+    return Project(Path(shutil.copytree(wheel.with_name("clone") / "examples" / name, folder / name)), wheel, *packages)
+
+
+# The app of the README's first commands, with a formula where there would be a training.
+OWN = {
+    "train.py": """\
+import hydra
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    return {"val_loss": cfg.model.lr * cfg.model.heads + (cfg.model.positions == "none") + 0.001 * cfg.seed}
+
+if __name__ == "__main__":
+    main()
+""",
+    "conf/config.yaml": "seed: 0\nmodel: {lr: 0.1, heads: 4, positions: learned}\n",
+    "conf/sweeps/heads.yaml": """\
+question: Does it need several heads, and positions?
+grid: {model.heads: [1, 4], model.positions: [learned, none], seed: [0, 1]}
+table: {rows: [model.heads], columns: [model.positions], value: val_loss}
+""",
+}
+
+
+def test_the_readme_s_first_commands_lead_from_an_app_to_its_report(wheel: Path, tmp_path: Path):
+    """`make wheel` and `pip install` are the fixture and `install`, which need no index. All else is as it stands."""
+    first, question, _, again, *_ = commands("README.md")
+    assert first[:3] == [*again, "cd my-project"] == ["make wheel", "pip install dist/strive-*.whl", "cd my-project"]
+    for name, content in OWN.items():
+        (tmp_path / "my-project" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "my-project" / name).write_text(content)
+    project = Project(tmp_path / "my-project", wheel)
+    for line in first[3:]:
+        project.type(line)
+    assert [record["status"] for record in project.records()] == ["done"] * 6
+    plan, launch, as_jobs, *reading = question
+    assert "8 cells: 0 done already, 8 to train" in project.type(plan).stdout
+    project.type(launch)
+    # Needs no cluster, because nothing is left for a job; tests/slurm has jobs.
+    assert "8 cells: 8 done already, nothing to train" in project.type(as_jobs).stderr
+    shown = [project.type(line).stdout for line in reading]
+    # Seeds 0 and 1: 0.1 x 4 and 0.401, so 0.4005 with a standard deviation of 0.0007.
+    assert re.search(r"\| 4 +\| +0.4005 ± 0.0007 \| +1.4005 ± 0.0007 \|", shown[1])
+    assert (project.folder / "report.html").is_file()
+
+
+def test_the_readme_s_example_goes_from_the_wheel_to_its_table(wheel: Path, tmp_path: Path):
+    """As it stands, but of the question's 30 cells it trains 8."""
+    cd, plan, launch, tables, report = commands("README.md")[2]
+    assert cd == "cd examples/table_sklearn"
+    project = example("table_sklearn", tmp_path, wheel, "scikit-learn")
+    assert "30 cells: 0 done already, 30 to train" in project.type(plan).stdout
+    question = project.folder / "conf" / "sweeps" / "models.yaml"
+    fewer = question.read_text().replace("[forest, logistic, neighbours]", "[logistic, neighbours]")
+    question.write_text(fewer.replace("[0, 1, 2, 3, 4]", "[0, 1]"))
+    project.run_and_kill(*shlex.split(launch), when=lambda: bool(project.records()))
+    project.type(launch)
+    assert "8 cells: 8 done already, nothing to train" in project.type(launch).stderr
+    assert "|   2 |" in project.type(tables).stdout
+    project.type(report)
+    assert "accuracy" in (project.folder / "report.html").read_text()
     failed = project.run(*LAUNCH, "columns=0,30", "model=logistic")
     assert failed.returncode == 1
     statuses = [record["status"] for record in project.records()]
     assert sorted(statuses) == ["done"] * 8 + ["error"], "columns=30 is a cell of the sweep"
-    (plan,) = project.folder.glob("runs/sweeps/models-*")
-    tables = project.run("strive", "tables", plan.name)
-    assert tables.returncode == 0, tables.stderr
-    assert "|   2 |" in tables.stdout
-    assert project.run("strive", "report", plan.name).returncode == 0
-    assert "accuracy" in (project.folder / "report.html").read_text()
 
 
 def test_an_app_with_checkpoints_goes_on_from_them_after_it_was_killed(wheel: Path, tmp_path: Path):
-    project = Project("char_lm", tmp_path, wheel, "torch")
+    project = example("char_lm", tmp_path, wheel, "torch")
     one = (*ONE_CELL, *TINY, "hydra.launcher.checkpoint_minutes=0")
     project.run_and_kill(*LAUNCH, *one, when=lambda: bool(list(project.folder.glob("runs/*/strive-checkpoint"))))
     done = project.run(*LAUNCH, *one)
@@ -100,7 +155,7 @@ def test_an_app_with_checkpoints_goes_on_from_them_after_it_was_killed(wheel: Pa
 
 def test_a_lightning_app_is_made_a_study_by_overrides_alone(wheel: Path, tmp_path: Path):
     """Killed after two epochs; its model, trainer, scheduler and callbacks then go on."""
-    project = Project("lightning_template", tmp_path, wheel, "scikit-learn", "torch", "lightning")
+    project = example("lightning_template", tmp_path, wheel, "scikit-learn", "torch", "lightning")
     command = [
         *("python", "src/train.py", *SWEEP, "+callbacks.strive._target_=strive.lightning.StriveCallback"),
         *("hydra.launcher.resume_overrides=['ckpt_path={checkpoint}']", "hydra.launcher.checkpoint_minutes=0"),
@@ -123,7 +178,7 @@ def test_a_lightning_app_is_made_a_study_by_overrides_alone(wheel: Path, tmp_pat
 
 
 def test_a_loop_on_two_processes_is_one_cell(wheel: Path, tmp_path: Path):
-    project = Project("ddp", tmp_path, wheel, "scikit-learn", "torch")
+    project = example("ddp", tmp_path, wheel, "scikit-learn", "torch")
     few = ("hydra.launcher.processes_per_cell=2", "lr=0.1", "steps=40", "log_every=10", "width=8")
     done = project.run(*LAUNCH, *few)
     assert done.returncode == 0, done.stderr

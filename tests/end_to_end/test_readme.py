@@ -1,15 +1,21 @@
 import json
+import os
 import pickle
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
+from pages import arguments_of
 from PIL import Image
 from support import JPEG_ARCHIVE, ROOT, CommandLine
+from wheel_environment import clone
 
 from allcnn.data.digits import read_digits
 
@@ -19,9 +25,23 @@ SHORT = ("budget=smoke", "model.width=0.04", "preprocess=standardize", "trainer.
 
 def commands(page: str) -> list[list[str]]:
     """Return the arguments of every src/run.py command in the page's bash blocks."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("python src/run.py")]
-    return [shlex.split(line, comments=True)[2:] for line in lines]
+    return [texts for _, *texts in arguments_of(page, "src/run.py")]
+
+
+def type_in(folder: Path, line: str, *more: str) -> str:
+    """Run a command of this page, with more arguments, in a clone that has our environment; return what it prints."""
+    program, *texts = shlex.split(line)
+    assert program in ("python", ".venv/bin/python")
+    done = subprocess.run(
+        [sys.executable, *texts, *more],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder / "src"), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{line}: {done.stderr}"
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -71,6 +91,33 @@ def records(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/record.json"))]
 
 
+def test_every_block_of_the_readme_with_commands_is_run_by_a_test():
+    """The first four in test_examples.py, from the wheel; the others here, in a clone."""
+    last = [block[-1] for block in pages.commands("README.md")]
+    assert last[1:5] == ["strive report", "strive report models", "pip install dist/strive-*.whl", "make test"]
+    assert len(last) == 6
+
+
+def test_make_demo_plans_the_twelve_nets_and_trains_and_reports_two_of_them_in_a_clone(tmp_path: Path):
+    """`make demo` takes minutes: its plan is made whole, and two of its nets train with budget=smoke.
+
+    `make test` is what runs this. Both make an environment first, which takes a network: here it is the tests' own.
+    """
+    assert pages.commands("README.md")[4] == ["make demo", "make test"]
+    folder = clone(tmp_path / "clone")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "ready").touch()
+    shown = subprocess.run(["make", "-n", "demo", "test"], cwd=folder, capture_output=True, text=True, check=True)
+    train, report = (
+        line for line in shown.stdout.splitlines() if line.startswith(".venv/bin/python ") and "-m pytest" not in line
+    )
+    assert "12 cells: 0 done already, 12 to train" in type_in(folder, train, "hydra.sweeper.dry_run=true")
+    type_in(folder, train, "budget=smoke", "model=model_a,all_cnn_c", "model.width=0.04", "trainer.threads=1")
+    assert len(list(folder.glob("runs/demo/*/record.json"))) == 2
+    type_in(folder, report)
+    assert "ALL-CNN-C" in (folder / "runs" / "demo" / "report.html").read_text()
+
+
 def test_the_page_of_the_study_has_the_commands_that_are_tried_here():
     assert [arguments[0] if arguments else "" for arguments in commands("docs/study.md")] == [
         "",
@@ -90,22 +137,24 @@ def test_the_baseline_trains_from_a_real_cifar10_folder(strive: CommandLine, cif
     assert done.stdout.splitlines()[-1].endswith("record.json")
 
 
-def test_the_glob_trains_the_twelve_nets_and_a_second_call_trains_none(
-    strive: CommandLine, cifar10_folder: Path, tmp_path: Path
-):
-    arguments = commands("docs/study.md")[1]
-    done = strive(*arguments, *SHORT)
-    assert done.returncode == 0, done.stderr
-    assert "12 cells: 0 done already, 12 to train" in done.stderr
-    assert [record["status"] for record in records(tmp_path)] == ["done"] * 12
-    # The table at the end has a line for each.
-    for record in records(tmp_path):
-        assert f" {str(record['cell']).partition('-')[0]} " in done.stdout
-    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").glob("*-*/*"))]
-    again = strive(*arguments, *SHORT)
-    assert again.returncode == 0, again.stderr
-    assert "12 cells: 12 done already, nothing to train" in again.stderr
-    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").glob("*-*/*"))] == stamps
+def test_the_readme_s_grid_trains_in_a_clone_and_a_second_call_trains_none(cifar10_folder: Path, tmp_path: Path):
+    """Hours on a GPU: planned as it stands, without data; trained with budget=smoke, on 200 images and small nets."""
+    train, tables = pages.commands("README.md")[5]
+    folder = clone(tmp_path / "clone")
+    assert "12 cells: 0 done already, 12 to train" in type_in(folder, train, "hydra.sweeper.dry_run=true")
+    short = (*SHORT, f"data.root={cifar10_folder}")
+    done = type_in(folder, train, *short)
+    assert "12 cells: 0 done already, 12 to train" in done
+    found = records(folder)
+    assert [record["status"] for record in found] == ["done"] * 12
+    # The table at the end has a line for each, and so have the paper's tables.
+    for record in found:
+        assert f" {str(record['cell']).partition('-')[0]} " in done
+    assert type_in(folder, tables).count("ALL-CNN-") >= 3
+    stamps = [path.stat().st_mtime_ns for path in sorted((folder / "runs").glob("*-*/*"))]
+    assert [*commands("docs/study.md")[1], "data.download=true"] == shlex.split(train)[2:]
+    assert "12 cells: 12 done already, nothing to train" in type_in(folder, train, *short)
+    assert [path.stat().st_mtime_ns for path in sorted((folder / "runs").glob("*-*/*"))] == stamps
 
 
 def test_the_grid_over_augmentation_lr_and_seeds_is_planned_whole(

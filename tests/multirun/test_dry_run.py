@@ -61,7 +61,7 @@ def dry(composer: Composer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("parents", [False, True])
 def test_the_plan_of_the_parents_comes_first_and_that_of_the_cells_that_wait_after_it(dry, tmp_path: Path, parents):
     lines = dry("child", parents=parents)
-    assert "2 nets x 2 lr = 4 cells: 0 done already, 4 to train" in lines
+    assert "2 nets x 2 values of lr = 4 cells: 0 done already, 4 to train" in lines
     assert "2 nets x 3 seeds = 6 cells: 0 done already, 6 to train" in lines[lines.index("") :]
     (waiting,) = (line for line in lines if line.startswith("train (6)"))
     assert "optimizer.lr" in waiting

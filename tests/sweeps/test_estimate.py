@@ -8,6 +8,7 @@ from support import MakeConfig
 from allcnn.config import Config
 from strive.cells import records
 from strive.cells.records import Record
+from strive.processes import processor
 from strive.sweeps.estimate import device_of, estimate_from, estimate_hours
 from strive.sweeps.plan import Action, Planned
 
@@ -83,10 +84,12 @@ def test_threads_are_part_of_a_processors_name_and_not_of_a_gpus(make_small: Mak
 
 def test_where_only_seconds_are_known_each_cell_takes_as_long_as_those_that_are_done(make_small: MakeConfig):
     host = socket.gethostname()
-    made = [{"seconds": 1800.0 * number, "device": "AMD EPYC", "threads": 1, "host": host} for number in (1, 3)]
+    made = [{"seconds": 1800.0 * number, "device": processor(), "threads": 1, "host": host} for number in (1, 3)]
     done = [study_record(make_small(), provenance=each) for each in made]
     (estimate,) = estimate_from(done, 5)
     # Five times the mean of half an hour and one and a half.
     assert (estimate.hours, estimate.guessed, estimate.threads, estimate.here) == (5.0, 5, 1, True)
     assert "2 done cells" in estimate.basis
     assert estimate_from([], 5) == estimate_from(done, 0) == []
+    other = study_record(make_small(), provenance=made[0] | {"device": "a processor of another machine of this name"})
+    assert not estimate_from([other], 5)[0].here

@@ -61,7 +61,7 @@ def test_a_large_plan_counts_its_cells_by_reason_and_lists_each_only_when_asked(
     few, many = make_plan("seed=range(0,29)"), make_plan("seed=range(0,15)", "optimizer.lr=0.1,0.2")
     assert sum(planned.cell in line for planned in few.cells for line in plan_lines(few, [])) == 29
     lines = list(plan_lines(many, []))
-    assert lines[0] == "15 seeds x 2 lr = 30 cells: 0 done already, 30 to train"
+    assert lines[0] == "15 seeds x 2 values of lr = 30 cells: 0 done already, 30 to train"
     assert "train (30): no record" in lines
     assert not any(planned.cell in line for planned in many.cells for line in lines)
     assert any("hydra.sweeper.verbose=true" in line for line in lines)
@@ -72,12 +72,15 @@ def test_a_large_plan_counts_its_cells_by_reason_and_lists_each_only_when_asked(
 @pytest.mark.parametrize(
     ("arguments", "sweeps", "product"),
     [
-        (("seed=0,1", "optimizer.lr=0.1,0.2,0.3"), None, "2 seeds x 3 lr"),
-        (("optimizer.lr=0.1,0.2,0.3", "seed=0,1"), None, "3 lr x 2 seeds"),
-        (("model=model_a,model_b", "augment=none,flip_shift"), None, "2 nets x 2 augment"),
+        (("seed=0,1", "optimizer.lr=0.1,0.2,0.3"), None, "2 seeds x 3 values of lr"),
+        (("optimizer.lr=0.1,0.2,0.3", "seed=0,1"), None, "3 values of lr x 2 seeds"),
+        (("model=model_a,model_b", "augment=none,flip_shift"), None, "2 nets x 2 values of augment"),
         ((), {"zip": [{"optimizer.lr": [0.1, 0.2], "budget.epochs": [1, 2]}], "grid": {"seed": [0, 1]}},
-         "2 lr x 2 seeds"),
-        ((), {"arms": {"a": {"seed": 3}, "b": {"seed": 4}}, "grid": {"optimizer.lr": [0.1, 0.2]}}, "2 arms x 2 lr"),
+         "2 values of lr x 2 seeds"),
+        (("optimizer.lr=0.1,0.2", "model.width=0.1,0.2,0.5", "seed=0,1"), None,
+         "2 values of lr x 3 of width x 2 seeds"),
+        ((), {"arms": {"a": {"seed": 3}, "b": {"seed": 4}}, "grid": {"optimizer.lr": [0.1, 0.2]}},
+         "2 arms x 2 values of lr"),
     ],
 )  # fmt: skip
 def test_the_first_line_says_what_the_cells_are_the_product_of(make_plan: MakePlan, arguments, sweeps, product):
@@ -91,7 +94,9 @@ def test_cells_that_are_no_product_are_only_counted(make_plan: MakePlan):
     grid = {"seed": [0, 1], "optimizer.lr": [0.1, 0.2]}
     exclude = [{"when": {"seed": 0, "optimizer.lr": 0.2}, "reason": "seen"}]
     left_out = make_plan(sweeps={"mine": {"question": "?", "grid": grid, "exclude": exclude}})
-    assert list(counts_lines(left_out)) == ["2 seeds x 2 lr, 1 excluded = 3 cells: 0 done already, 3 to train"]
+    assert list(counts_lines(left_out)) == [
+        "2 seeds x 2 values of lr, 1 excluded = 3 cells: 0 done already, 3 to train"
+    ]
     odd = dataclasses.replace(left_out, excluded=[])
     assert list(counts_lines(odd)) == ["3 cells: 0 done already, 3 to train"]
 
@@ -116,6 +121,13 @@ def test_a_plan_says_how_long_it_takes_here_and_on_what_was_measured(plan: Plan)
     for threads, hours in ((1, "3.0"), (2, "6.0")):
         (line,) = hours_lines(plan, [dataclasses.replace(here, threads=threads)], at_once=2)
         assert line == f"time: about {hours} h on this machine (measured)"
+    # Cells of other numbers of threads that were measured here give this machine no second time.
+    both = [dataclasses.replace(here, threads=2), here]
+    there = dataclasses.replace(here, device="other CPU, 1 thread", here=False)
+    assert list(hours_lines(plan, [*both, there], at_once=2)) == [
+        "time: about 6.0 h on this machine (measured)",
+        "time: 6.0 h of one other CPU, 1 thread (measured)",
+    ]
 
 
 def test_a_plan_without_a_measured_speed_says_so(plan: Plan):
@@ -138,7 +150,7 @@ def test_diverged_cells_are_counted_apart_from_done_ones(plan: Plan):
         for planned, reason in zip(plan.cells[:2], ("done", "diverged: the training loss was not finite"), strict=True)
     )
     (counted,) = counts_lines(dataclasses.replace(plan, cells=[done, diverged]))
-    assert counted == "2 augment = 2 cells: 1 done already, 1 diverged already, nothing to train"
+    assert counted == "2 values of augment = 2 cells: 1 done already, 1 diverged already, nothing to train"
 
 
 def test_the_end_of_a_run_names_what_diverged_and_what_never_left_chance(make_config: MakeConfig, tmp_path: Path):

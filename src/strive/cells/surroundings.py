@@ -2,14 +2,13 @@
 
 import json
 import os
-import platform
 import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from strive.processes import usable_cores
+from strive.processes import processor, usable_cores
 
 # What the platform imports; no number of an app depends on it.
 _OWN = {"strive", "filelock", "hydra", "msgspec", "omegaconf", "platformdirs", "rich", "submitit", "yaml"}
@@ -54,11 +53,7 @@ def _device() -> str:
     with suppress(Exception):  # a library of the app in any state
         if torch is not None and torch.cuda.is_initialized():
             return str(torch.cuda.get_device_name())
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return processor()
 
 
 def _threads() -> int:

@@ -14,6 +14,7 @@ from strive.cells.records import Provenance, Record
 from strive.config.platform_keys import CellConfig
 from strive.errors import RecordError
 from strive.format import counted
+from strive.processes import processor
 from strive.sweeps.plan import Planned
 
 _SAMPLES = 8  # records to read for one net: their speeds differ little
@@ -29,7 +30,7 @@ class Estimate:
     guessed: int  # number of cells whose speed was derived from other nets' multiply-adds, or from cells that are done
     from_cells: int = 0  # number of done cells, where their seconds are all that is known
     threads: int = 0  # of one cell on a CPU
-    here: bool = False  # whether something was measured on this machine
+    here: bool = False  # whether it is a device of this machine
 
     @property
     def basis(self) -> str:
@@ -74,7 +75,7 @@ def estimate_from(done: Sequence[Record], number: int) -> list[Estimate]:
             guessed=number,
             from_cells=len(records_there),
             threads=_threads(made),
-            here=made.host == socket.gethostname(),
+            here=_is_here(made),
         )
     ]
 
@@ -87,6 +88,11 @@ def device_of(record: Record) -> str:
 
 def _threads(made: Provenance) -> int:
     return 0 if _is_gpu(made.device) else made.threads
+
+
+def _is_here(made: Provenance) -> bool:
+    # Containers and virtual machines of one name are many.
+    return made.host == socket.gethostname() and (_is_gpu(made.device) or made.device == processor())
 
 
 def _is_gpu(device: str) -> bool:
@@ -121,7 +127,7 @@ def _speeds(config: CellConfig, key: str, runs: Path, here: set[str]) -> dict[st
         rate = record.provenance.details.get("images_per_second")
         if isinstance(rate, int | float) and rate > 0:
             found[device_of(record)].append(rate)
-            if record.provenance.host == socket.gethostname():
+            if _is_here(record.provenance):
                 here.add(device_of(record))
     return {device: median(rates) for device, rates in found.items()}
 

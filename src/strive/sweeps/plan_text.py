@@ -186,7 +186,7 @@ def counts_lines(plan: Plan, varied: Varied | None = None) -> Iterator[str]:
     varied: of the plan's cells, if it is known.
     """
     varied = varied or Varied.of(plan.cells, plan.swept)
-    factors = " x ".join(map(_factor_text, varied.factors(len(plan.excluded))))
+    factors = " x ".join(_factor_texts(varied.factors(len(plan.excluded))))
     left_out = f", {len(plan.excluded)} excluded" if factors and plan.excluded else ""
     counts = _counts(plan)
     if not factors:
@@ -198,13 +198,17 @@ def counts_lines(plan: Plan, varied: Varied | None = None) -> Iterator[str]:
         yield counts
 
 
-def _factor_text(column: Column) -> str:
-    is_seed = column.key == app.in_use().seed
-    return (
-        counted(column.number, "seed" if is_seed else column.title)
-        if is_seed or not column.key
-        else (f"{column.number} {column.title}")
-    )
+def _factor_texts(columns: Sequence[Column]) -> Iterator[str]:
+    """Yield how many values each column has, with words for what a key's name, of any number, leaves open."""
+    values = " values"
+    for column in columns:
+        if column.key == app.in_use().seed:
+            yield counted(column.number, "seed")
+        elif column.key:
+            yield f"{column.number}{values} of {column.title}"
+            values = ""
+        else:
+            yield counted(column.number, column.title)
 
 
 def _counts(plan: Plan) -> str:
@@ -227,11 +231,12 @@ def hours_lines(plan: Plan, estimates: Sequence[Estimate], at_once: int = 0) -> 
         return
     if not estimates and any(planned.flops for planned in to_train):
         yield f"time: not known, no cell with these nets was trained into {plan.runs} yet"
+    here = next((each for each in estimates if each.here and at_once), None)
     for estimate in estimates:
-        if estimate.here and at_once:
+        if estimate is here:
             hours = estimate.hours * max(estimate.threads, 1) / at_once
             yield f"time: about {duration(3600 * hours)} on this machine ({estimate.basis})"
-        else:
+        elif here is None or not estimate.here:  # its cells of other numbers of threads take about as long
             yield f"time: {duration(3600 * estimate.hours)} of one {estimate.device} ({estimate.basis})"
 
 

@@ -1,10 +1,8 @@
 """Commands and examples of the pages on pictures: the commands are legal, and the example works."""
 
-import re
-import shlex
-
 import pytest
 import torch
+from pages import arguments_of, blocks
 from support import ROOT
 
 from allcnn.visualize_options import parse_request
@@ -12,20 +10,11 @@ from allcnn.visualize_options import parse_request
 PAGES = ("docs/study.md", "docs/attribution.md", "results/README.md")
 
 
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-
-
-def commands(page: str) -> list[list[str]]:
-    lines = [line for block in blocks(page, "(?:bash)?") for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python src/visualize.py")]
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_is_legal(page: str):
-    found = commands(page)
+    found = arguments_of(page, "src/visualize.py", "(?:bash)?")
     assert found
-    for texts in found:
+    for _, *texts in found:
         request = parse_request(texts)
         assert request.figures
         if request.kind == "sweeps":
