@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,9 @@ def test_help_lists_every_group_and_every_option(strive: CommandLine):
         # The twelve nets are listed by family: strided_cnn_a _b _c.
         shown = option if option in text else f"{option.rpartition('_')[0]}_a _b _c"
         assert shown in text, path
+    for sweep in (ROOT / "sweeps").glob("*.yaml"):
+        assert re.search(rf"\b{sweep.stem}\b", text), sweep
+        assert f"`{sweep.stem}`" in (ROOT / "docs" / "study.md").read_text(), sweep
 
 
 def test_tab_completion_offers_groups_and_options(strive: CommandLine, tmp_path: Path):
