@@ -107,7 +107,7 @@ def test_the_readme_s_first_commands_lead_from_an_app_to_its_report(wheel: Path,
         project.type(line)
     assert [record["status"] for record in project.records()] == ["done"] * 6
     plan, launch, as_jobs, *reading = question
-    assert "8 cells: 0 done already, 8 to train" in project.type(plan).stdout
+    assert "8 cells: 2 done already, 6 to train" in project.type(plan).stdout  # what the first line trained
     project.type(launch)
     # Needs no cluster, because nothing is left for a job; tests/slurm has jobs.
     assert "8 cells: 8 done already, nothing to train" in project.type(as_jobs).stderr

@@ -184,8 +184,9 @@ def _draw_lines(
         if striped:
             page.axhspan(foot, top, color=style.STRIPE, linewidth=0)
         if each.heading:
-            # Covers the axis, whose grid would run through the words.
-            axes.axhspan(foot + 0.01, top, color="white", linewidth=0, zorder=2.5)
+            # Covers the axis, whose grid would run through the words; the first one its upper end, too.
+            above = 0.02 if each is measured[0] else 0.0
+            axes.axhspan(foot + 0.01, top + above, color="white", linewidth=0, zorder=2.5, clip_on=False)
             style.write_middle(axes, (_SIDE, middle), each.label, style.TEXT, weight="bold", transform=page.transData)
             _rule(page, foot)
         else:
