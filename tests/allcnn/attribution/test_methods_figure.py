@@ -23,9 +23,9 @@ from strive.errors import ConfigError
 
 COLUMNS = (
     "image",
-    "backpropagation",
+    "backprop",
     "deconvnet",
-    "guided backpropagation",
+    "guided backprop",
     "control: guided, random weights",
     "control: guided, wrong class",
     "control: contrast, no net",
@@ -88,7 +88,7 @@ def test_a_net_with_pooling_is_shown_with_and_without_switches(tmp_path: Path):
         maps[pooling] = attribute(
             cell.network, image, rule="guided", layer=layer, channels=channel, pooling=pooling
         ).maps[0]
-        assert_shows(figure, row, "guided backpropagation", maps[pooling])
+        assert_shows(figure, row, "guided backprop", maps[pooling])
     assert float((maps["switches"] - maps["switchless"]).norm()) > 0.1 * float(maps["switches"].norm())
     assert "max-pooling was put" not in figure.caption
 
@@ -199,7 +199,7 @@ def test_a_map_of_zeros_is_marked(tmp_path: Path):
     weight.copy_(-weight.abs())
     figure = make(cell, MethodsOptions(images=(4,)), print)
     captions = [tile.caption for tile in figure.rows[1].tiles]
-    guided = COLUMNS.index("guided backpropagation")
+    guided = COLUMNS.index("guided backprop")
     assert captions[guided] == "nothing comes back"
     assert captions[COLUMNS.index("image")] == captions[-1] == ""
     assert [line["largest"] for line in figure.numbers if line["map"] == "guided"] == [0, 0]

@@ -27,7 +27,8 @@ from allcnn.networks.build import GlobalMean
 
 _RANDOM, _WRONG = "control: guided, random weights", "control: guided, wrong class"
 _CONTRAST = "control: contrast, no net"
-_NAMES = {Rule.backprop: "backpropagation", Rule.deconvnet: "deconvnet", Rule.guided: "guided backpropagation"}
+# Headings of narrow tiles.
+_NAMES = {Rule.backprop: "backprop", Rule.deconvnet: "deconvnet", Rule.guided: "guided backprop"}
 _COLUMNS = ("image", *_NAMES.values(), _RANDOM, _WRONG, _CONTRAST)
 
 
