@@ -102,7 +102,7 @@ def test_the_readme_s_first_commands_lead_from_an_app_to_its_report(wheel: Path,
     for name, content in OWN.items():
         (tmp_path / "my-project" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "my-project" / name).write_text(content)
-    project = Project(tmp_path / "my-project", wheel)
+    project = Project(tmp_path / "my-project", wheel, "submitit")
     for line in first[3:]:
         project.type(line)
     assert [record["status"] for record in project.records()] == ["done"] * 6
