@@ -194,7 +194,7 @@ def counts_lines(plan: Plan, varied: Varied | None = None) -> Iterator[str]:
     elif len(line := f"{factors}{left_out} = {counts}") <= WIDTH:
         yield line
     else:
-        yield f"{factors}{left_out} ="
+        yield from wrapped(f"{factors}{left_out} =")
         yield counts
 
 
