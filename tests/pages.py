@@ -10,7 +10,9 @@ _PROGRAMS = ("python ", "strive ", "make ", "pip ", "cd ")
 
 def blocks(page: str, language: str) -> list[str]:
     """Return the content of a page's code blocks. page: its path in the checkout. language: a regular expression."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    # Every block is matched, or the end of one would count as the beginning of the next.
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [content for name, content in found if re.fullmatch(language, name)]
 
 
 def commands(page: str, language: str = "(?:bash)?") -> list[list[str]]:
