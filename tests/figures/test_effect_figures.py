@@ -47,9 +47,7 @@ def test_a_difference_stands_at_its_mean_with_its_interval(golden: MakeGolden):
     # Mean 2, sample sd 1, n = 3: t(0.975, 2) = 4.302653, so 2 -+ 4.302653 / sqrt(3).
     half = 4.302653 / math.sqrt(3)
     assert xs(figure, "D") == [pytest.approx(2)]
-    (whisker,) = [
-        points for points in drawn(figure, marker="None") if len({y for _, y in points}) == 1 and points[0][0] < 0
-    ]
+    (whisker,) = drawn(figure, marker="|")
     assert [x for x, _ in whisker] == pytest.approx([2 - half, 2 + half], abs=1e-5)
     assert {"+2.00", "\N{MINUS SIGN}0.48 to +4.48", "3"} <= set(texts(figure))
     assert "Against variant base: 11.00%, n = 3" in texts(figure)

@@ -69,7 +69,8 @@ def test_a_mark_beyond_the_axis_is_an_arrow_at_its_edge(x: float, arrow: str, ed
 def test_an_interval_ends_in_a_bar_or_beyond_the_axis_in_an_arrow():
     found = axes(0, 10)
     whisker(found, -3, 4, 1, "red")
-    assert points(found) == [("None", [0, 4]), ("<", [0]), ("|", [4])]
+    assert points(found) == [("|", [0, 4]), ("<", [0])]
+    assert found.lines[0].get_markevery() == [1], "the end within the axis alone has a bar"
 
 
 def test_an_interval_wholly_beyond_the_axis_is_left_to_its_mark():
