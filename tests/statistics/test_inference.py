@@ -496,10 +496,9 @@ def test_seeds_in_another_order_have_the_same_best() -> None:
 # --- all
 
 
-def test_the_statistics_do_without_the_slow_libraries() -> None:
+def test_importing_the_statistics_does_not_import_the_slow_libraries() -> None:
     check = (
-        "import sys, numpy, strive.statistics.inference; from strive.statistics.factorial import assumptions_of;"
-        "assumptions_of(numpy.array([[1.0, 2.0, 4.0], [2.0, 5.0, 7.0]]), blocked=False);"
+        "import sys, strive.statistics.inference, strive.statistics.factorial;"
         "sys.exit(len({'statsmodels', 'scipy.stats', 'torch'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,6 +1,7 @@
 """Main effects and interactions of a factorial sweep: which factors matter, and how much."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from scipy import special  # type: ignore[import-untyped]
 from strive.errors import EffectsError
 from strive.format import counted
 from strive.statistics.inference import LEVEL
-from strive.statistics.normality import shapiro
 
 MOST_COMBINATIONS = 500  # readers cannot use more
 _MOST_RESIDUALS = 5000  # Shapiro and Wilk's p-value is not accurate above
@@ -276,6 +276,8 @@ def assumptions_of(groups: Numbers, *, blocked: bool) -> Assumptions:
     A seed's effect on all combinations is in each of the variances, so that they are those of the table's sd. It makes
     Bartlett's test reject less often, not more. The residuals are without it.
     """
+    from scipy import stats  # here because it takes most of a second
+
     variances = groups.var(axis=1, ddof=1)
     ratio = float(variances.max() / variances.min()) if variances.min() > 0 else math.inf
     residuals = groups - groups.mean(axis=1, keepdims=True)
@@ -283,20 +285,13 @@ def assumptions_of(groups: Numbers, *, blocked: bool) -> Assumptions:
         residuals = residuals - residuals.mean(axis=0)
     normal = None
     if residuals.size <= _MOST_RESIDUALS:
-        normal = shapiro(residuals.ravel())
+        with warnings.catch_warnings(action="ignore"):
+            normal = float(stats.shapiro(residuals.ravel()).pvalue)
     return Assumptions(
         variance_ratio=ratio,
-        p_equal=_bartlett(variances, groups.shape[1]) if math.isfinite(ratio) else 0.0,
+        p_equal=float(stats.bartlett(*groups).pvalue) if math.isfinite(ratio) else 0.0,
         p_normal=normal,
     )
-
-
-def _bartlett(variances: Numbers, n: int) -> float:
-    """Return Bartlett's p-value for groups of n values with these variances (1937, Proc. R. Soc. A 160:268)."""
-    number = len(variances)
-    statistic = (n - 1) * (number * math.log(variances.mean()) - np.log(variances).sum())
-    correction = 1 + (number + 1) / (3 * number * (n - 1))
-    return float(special.chdtrc(number - 1, statistic / correction))
 
 
 def _p_unequal(design: _Design, source: Sequence[int], rank: int) -> float | None:
