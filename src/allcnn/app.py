@@ -47,7 +47,7 @@ class AllCNN(TypedApp):
     def checked(self, config: Config) -> Config:
         """Return a config with legal values, whose builders take their arguments; raises ConfigError."""
         config = checked(config)
-        if config.builders:
+        if _has_builder(config):
             from allcnn.builder_arguments import check_arguments
 
             check_arguments(config)
@@ -55,7 +55,7 @@ class AllCNN(TypedApp):
 
     def filled_in(self, config: Config) -> Config:
         """Return the config with all arguments of its builders; itself where one does not take what it is given."""
-        if not config.builders:
+        if not _has_builder(config):
             return config
         from allcnn.builder_arguments import filled_in
 
@@ -160,7 +160,7 @@ class AllCNN(TypedApp):
     def of_task(self, task: Task, threads: int = 0) -> Config:
         """Return the config of a task, with the builders' arguments in the form that they take."""
         config: Config = self.config_of(task.flat)
-        if config.builders:
+        if _has_builder(config):
             from allcnn.builder_arguments import as_called
 
             config = as_called(config)
@@ -201,6 +201,11 @@ class AllCNN(TypedApp):
         from allcnn.cells import CellTrainer
 
         return CellTrainer()
+
+
+def _has_builder(config: Config) -> bool:
+    """Return whether the cell calls a function of the user's own."""
+    return bool(config.model.builder or config.augment.builder)
 
 
 def _data_facts(config: Config) -> "DataFacts":

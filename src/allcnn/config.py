@@ -531,11 +531,6 @@ class Config:
     # The file that sweeps=NAME selects. It says what the cells are; no cell carries it.
     sweeps: Any = None
 
-    @property
-    def builders(self) -> list[str]:
-        """The user's own functions that the cell calls, package.module:function each."""
-        return [each for each in (self.model.builder, self.augment.builder) if each]
-
 
 def checked(config: Config) -> Config:
     """Return the config with its fractions in lowest terms, or raise ConfigError."""
