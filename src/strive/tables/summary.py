@@ -86,14 +86,14 @@ def summarise_sweep(
     beyond = not_needed(loaded, conditions)
     effects, no_effects = _effects(loaded, conditions, table)
     components, no_components = component_effects(conditions, table, mix=mix)
-    notes, mixtures = [*_notes(loaded, conditions, table), *_look_notes(loaded, beyond)], _mixtures(loaded)
+    setup, mixtures = _setup_notes(loaded, table), _mixtures(loaded)
+    notes = [*setup, *_notes(loaded, conditions, table), *_look_notes(loaded, beyond)]
     conditions = with_partial(conditions, table, mix=mix) if partial else conditions
     where, aside = _where(loaded, table), _aside(loaded, len(beyond))
     keys = matrix_keys(conditions, table)
     tables = [matrix(conditions, table, keys, where)] if keys else []
     caption = f"{where}{_sampling(loaded, conditions, table)}".strip()
     tables.append(error_table(conditions, table, caption, _counted(loaded, conditions, table), aside))
-    setup = tuple(_setup_notes(loaded, table))
     tables = [replace(each, latex_notes=(*each.latex_notes, *setup)) for each in tables]
     if any(condition.baseline for condition in conditions):
         tables.append(difference_table(conditions, table, sorted({each.key for each in loaded.choices})))
@@ -270,7 +270,7 @@ def _setup_notes(loaded: Loaded, table: TableSpec) -> list[str]:
 
 
 def _notes(loaded: Loaded, conditions: Sequence[Condition], table: TableSpec) -> list[str]:
-    notes = _setup_notes(loaded, table)
+    notes = list[str]()
     if loaded.excluded:
         reasons = ", ".join(dict.fromkeys(reason for _, reason in loaded.excluded))
         notes.append(f"Left out by the sweep file: {counted(len(loaded.excluded), 'cell')} ({reasons}).")

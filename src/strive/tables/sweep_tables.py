@@ -329,7 +329,7 @@ def _difference_caption(table: TableSpec) -> str:
 def _pairs_text(conditions: Sequence[Condition]) -> str:
     """Return how many pairs each line has, as a sentence; "" if they differ."""
     pairs = {condition.difference.n for condition in conditions if condition.difference is not None}
-    return f" {pairs.pop()} pairs a line." if len(pairs) == 1 else ""
+    return f" {counted(pairs.pop(), 'pair')} a line." if len(pairs) == 1 else ""
 
 
 def _other_choices(conditions: Sequence[Condition], table: TableSpec, chosen: Sequence[str]) -> str:
