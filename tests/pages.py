@@ -1,4 +1,4 @@
-"""What a reader copies from the Markdown pages: the commands in their code blocks."""
+"""The commands in the code blocks of the Markdown pages, as a reader copies them."""
 
 import re
 import shlex

@@ -44,7 +44,7 @@ def test_flops_bytes_and_seconds_agree_with_another_count(name: str):
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_forward_flops_and_parameters_are_what_torch_counts(name: str):
+def test_forward_flops_and_parameters_are_those_of_the_nets_facts(name: str):
     facts = check_network(roofline.NETS[name], num_classes=10, image_size=32)
     step = step_cost(name)
     assert (step.forward_flops / step.batch, step.parameters) == (facts.flops, facts.parameters)
