@@ -127,6 +127,9 @@ def project(tmp_path: Path) -> Project:
 
 
 def is_there(pid: str) -> bool:
+    """pid: empty if the process had not come to its first line when its cell ended."""
+    if not pid:
+        return False
     stat = Path(f"/proc/{pid}/stat")
     try:
         return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
