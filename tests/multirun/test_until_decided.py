@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,12 +77,12 @@ class Writer:
             raise Killed
         self.looks[-1].append((variant, seed))
         error = self.error(variant, seed)
-        status = Status.done if error is not None else Status.error
+        status = Status.error if error is None else Status.diverged if error == math.inf else Status.done
         failure = None if error is not None else Failure(cause="no luck", traceback="")
         outputs = {"predictions": "0" * 64, "weights": hashlib.sha256(task.cell.encode()).hexdigest()}
         record = study_record(
             in_use().config_of(task.flat), status, failure=failure, outputs=outputs, epochs=2,
-            test_error=(error or 0) / 100,
+            test_error=min(error or 0, 90) / 100,
             provenance={"seconds": 3600.0, "finished": "2100-01-01T00:00:00+00:00"},
         )  # fmt: skip
         records.write_record(task.folder.parent, record)
@@ -195,6 +196,19 @@ def test_a_line_whose_cell_has_failed_gets_no_further_look_and_the_others_do(lau
     assert verdicts(tmp_path / "runs") == DECIDED
 
 
+def test_a_line_whose_cell_has_diverged_ends_there_and_gets_no_more_seeds(launch, tmp_path, capsys):
+    def diverging(variant: str, seed: int) -> float | None:
+        return math.inf if (variant, seed) == ("convpool", 3) else error_of(variant, seed)
+
+    writer = Writer(LocalOptions(), diverging)
+    launch(writer=writer)
+    assert [seeds(look) for look in writer.looks] == LOOKS[:2]
+    assert "look 2 of 3, n = 5: undecided: nothing is tested, as 1 of 5 pairs died (seed 3 diverged)" in (
+        capsys.readouterr().out
+    )
+    assert launch().looks == []
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
@@ -261,6 +275,11 @@ def test_the_resolution_of_the_metric_is_fixed_at_the_first_look(launch, tmp_pat
             TEXT.replace("[base, ", "[").replace("table", "cells: [{model.variant: base, seed: 'range(0,7)'}]\ntable"),
             (),
             "variant base has no cell with seed=7",
+        ),
+        (
+            f"{TEXT}exclude: [{{when: {{model.variant: strided, seed: 4}}, reason: it diverged}}]\n",
+            (),
+            "variant Strided has no cell with seed=4",
         ),
         (TEXT.replace("margin: 0.5", "margin: 0.5, pair: [optimizer.lr]"), (), "pair of the table must contain seed"),
     ],

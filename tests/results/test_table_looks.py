@@ -145,19 +145,72 @@ def test_cells_that_no_look_needs_are_no_holes_and_one_that_a_look_needs_is(swee
     )
 
 
-@pytest.mark.parametrize("status", ["error", "diverged"])
-def test_a_line_without_one_of_its_first_seeds_has_no_look_and_a_hole(sweep: Golden, status: str):
+def with_one(sweep: Golden, variant: str, errors: Sequence[float], seed: int, **status: Any) -> None:
+    """Add a variant of which one seed ended otherwise."""
+    for each, error in enumerate(errors):
+        key = {"model.variant": variant, "seed": each}
+        sweep.cell(key, **status) if each == seed else sweep.cell(key, error)
+
+
+def test_a_line_of_which_a_seed_failed_waits_for_it_and_has_a_hole(sweep: Golden):
     add(sweep, "base", BASE)
-    for seed, error in enumerate(FAR):
-        sweep.cell(
-            {"model.variant": "strided", "seed": seed},
-            *([error] if seed != 1 else []),
-            **({"status": status} if seed == 1 else {}),
-        )
+    with_one(sweep, "strided", FAR, 1, status="out_of_memory")
     far = by_variant(loaded(sweep))["strided"]
-    assert (far.hole, far.difference) == (f"2 of 3 done, 1 {status}", None)
+    assert (far.hole, far.difference) == ("2 of 3 done, 1 out of memory", None)
     assert far.look is not None
     assert far.look.at == "no look yet"
+    assert far.look.verdict == ("undecided: waits for seeds: it has 2 of the first 3 (seed 1 failed: out of memory)")
+    assert far.look.waits
+
+
+def test_a_line_of_which_a_seed_diverged_has_died_as_one_at_chance_has(sweep: Golden):
+    add(sweep, "base", BASE)
+    with_one(sweep, "strided", FAR[:3], 1, status="diverged")
+    for seed in range(3, 8):
+        sweep.cell({"model.variant": "strided", "seed": seed})
+    add(sweep, "convpool", NEAR)
+    found = loaded(sweep)
+    far, near = (by_variant(found)[variant] for variant in ("strided", "convpool"))
+    assert far.look is not None
+    assert far.look.at == "look 1 of 3, n = 3"
+    assert far.look.verdict == "undecided: nothing is tested, as 1 of 3 pairs died (seed 1 diverged)"
+    assert (far.hole, far.difference, far.dead_pairs) == ("2 of 3 done, 1 diverged", None, 1)
+    assert not far.look.waits
+    assert len(far.needed) == 3  # later seeds can decide nothing
+    assert near.judgement is not None
+    assert near.judgement.verdict is Verdict.not_worse
+    summary = summarise_sweep(found)
+    assert summary.answer.endswith("no mean, as cells diverged: variant Strided (1 of 3).")
+    # Clopper and Pearson: with p = 0.8647 at most one of three dies in (1 - p)^3 + 3 p (1 - p)^2 = 0.05 of cases.
+    assert "1 of 3, rate up to 86%" in markdown(summary)
+
+
+def test_a_line_that_is_open_ends_at_the_look_at_which_a_seed_diverged(sweep: Golden):
+    add(sweep, "base", BASE)
+    open_ = [each + step for each, step in zip(BASE, (1.0, -0.4, 0.6, 1.2, -0.2, 0.8, 0.1, 0.0), strict=True)]
+    with_one(sweep, "strided", open_, 6, status="diverged")
+    far = by_variant(loaded(sweep))["strided"]
+    assert far.look is not None
+    assert (far.look.at, far.difference) == ("look 3 of 3, n = 8", None)
+    assert far.look.line.reason.endswith("1 of 8 pairs died (seed 6 diverged)")
+
+
+def test_a_baseline_that_diverged_is_named_as_the_one_that_did(sweep: Golden):
+    with_one(sweep, "base", BASE, 0, status="diverged")
+    add(sweep, "strided", FAR)
+    far = by_variant(loaded(sweep))["strided"]
+    assert far.look is not None
+    assert far.look.line.reason.endswith("(seed 0 of variant base diverged)")
+
+
+def test_a_seed_whose_files_contradict_each_other_is_named_where_its_line_waits_for_it(sweep: Golden):
+    add(sweep, "base", BASE)
+    with_one(sweep, "strided", FAR, 2, error=10.0, correct=[True] * 80 + [False] * 20)
+    (record,) = sweep.runs.glob("*strided*s2*/record.json")
+    record.write_text(record.read_text().replace('"test_error": 0.2', '"test_error": 0.1'))
+    far = by_variant(loaded(sweep))["strided"]
+    assert far.look is not None
+    assert far.look.line.reason.endswith("(seed 2 has files that contradict each other)")
 
 
 def test_a_dead_seed_is_named_and_its_line_gets_no_verdict(sweep: Golden):
@@ -196,6 +249,7 @@ def test_cells_of_two_versions_of_the_code_are_not_looked_at_together(sweep: Gol
     near = by_variant(found)["convpool"]
     assert near.look is not None
     assert near.look.at == "look 1 of 3, n = 3"
+    assert "cells of the first 5 seeds are of several versions" in near.look.line.reason
     (mixed,) = [each for each in conditions_of(found, declared_table(found), mix=True) if each.look]
     assert mixed.judgement is not None
     assert mixed.judgement.verdict is Verdict.not_worse

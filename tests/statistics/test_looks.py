@@ -273,7 +273,7 @@ def test_a_silent_look_does_not_count_later() -> None:
 def test_a_pair_with_a_dead_cell_gives_no_verdict_and_no_more_seeds() -> None:
     found = one(DESIGN, around(4, 5), dead=[2])
     assert (found.verdict, found.look, found.n, found.dead_pairs) == (Verdict.undecided, 0, 5, 1)
-    assert found.reason.startswith("dead: in 1 of 5 pairs")
+    assert found.reason == "nothing is tested, as 1 of 5 pairs died"
     assert found.next_look is None
     assert (found.p_loss, found.own, found.simultaneous) == (None, None, None)
     assert found.mean == pytest.approx(4.02)
@@ -282,7 +282,18 @@ def test_a_pair_with_a_dead_cell_gives_no_verdict_and_no_more_seeds() -> None:
 def test_a_dead_pair_needs_no_difference() -> None:
     found = one(DESIGN, [4.0, 4.1, None, 4.2, 4.1], dead=[2])
     assert (found.look, found.n, found.mean, found.sd, found.dead_pairs) == (0, 5, None, None, 1)
-    assert found.reason.startswith("dead: in 1 of 5")
+    assert "1 of 5 pairs died" in found.reason
+
+
+def test_what_is_known_of_dead_and_missing_pairs_of_the_look_is_said_and_at_most_three_by_name() -> None:
+    notes = {index: f"seed {index} fell ill" for index in range(1, 6)}
+    values: list[float | None] = [4.0, None, None, None, None, None, 4.0, 4.1]
+    (waits,) = verdicts(DESIGN, [replace(line(values), notes=notes)], MARGIN, 0.0)
+    assert waits.reason == (
+        "waits for seeds: it has 1 of the first 5 (seed 1 fell ill, seed 2 fell ill, seed 3 fell ill, 1 more)"
+    )
+    (dead,) = verdicts(DESIGN, [replace(line(values[:5], dead=[1, 2, 3, 4]), notes=notes)], MARGIN, 0.0)
+    assert dead.reason.startswith("nothing is tested, as 4 of 5 pairs died (seed 1 fell ill, ")
 
 
 def test_the_seeds_of_a_look_are_finished_before_a_dead_one_is_named() -> None:

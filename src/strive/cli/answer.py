@@ -220,7 +220,8 @@ def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
     value, found, judged = sweep.layout.value, condition.difference, condition.judgement
     start = f"{condition.label} against {in_sentence(condition.baseline)}"
     if found is None:
-        return f"{start}: {condition.no_difference}"
+        looked = f"; {condition.look.at}, {condition.look.verdict}" if condition.look is not None else ""
+        return f"{start}: {condition.no_difference}{looked}"
     form = f"+.{value.digits}f"
     low, high = condition.simultaneous or (None, None)
     between = "" if low is None else f" ({low:{form}} to {high:{form}})"

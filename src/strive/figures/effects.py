@@ -278,7 +278,9 @@ def _difference_caption(sweep: SweepSummary) -> str:
     )
     later = any(condition.stepwise for condition in sweep.conditions)
     mark = f" {STEPWISE}" if later else ""
-    mark += f" {DEAD_PAIRS}" if any(condition.dead_pairs for condition in sweep.conditions) else ""
+    mark += (
+        f" {DEAD_PAIRS}" if any(each.dead_pairs and each.difference is not None for each in sweep.conditions) else ""
+    )
     if not sweep.layout.margin:
         return f"{what} p: two-sided paired t-tests, Holm-corrected over all differences.{mark}"
     margin = sweep.layout.value.amount(sweep.layout.margin)

@@ -42,17 +42,35 @@ def answer(conditions: Sequence[Condition], layout: TableSpec, components: Seque
         sentence = by_row or _best(conditions, layout)
     mixed = [condition for condition in conditions if "versions of" in condition.hole]
     false = [condition for condition in conditions if CONTRADICTORY in condition.hole]
-    holes = sum(bool(condition.hole) for condition in conditions) - len(mixed) - len(false)
+    diverged = [condition for condition in conditions if condition.hole and _only_diverged(condition)]
+    holes = sum(bool(condition.hole) for condition in conditions) - len(mixed) - len(false) - len(diverged)
     apart = [condition.label for condition in conditions if condition.no_difference.startswith("other ")]
     dead = [condition.label for condition in conditions if condition.dead]
     parts = [
         f" {_have(holes)} no mean: not every cell there has a number." if holes else "",
+        f" {_have(len(diverged))} no mean, as cells diverged: {_listed(_diverged(diverged), len(conditions))}."
+        if diverged
+        else "",
         f" {_have(len(false))} no mean: files of cells contradict each other." if false else "",
         f" {_have(len(mixed))} no mean: cells are of several versions of the code or the data." if mixed else "",
         f" Cells that ended no better than chance are in {_listed(dead, len(conditions))}." if dead else "",
         f" Not compared, as code or data are not the baseline's: {_listed(apart, len(conditions))}." if apart else "",
     ]
     return sentence + "".join(parts)
+
+
+def _only_diverged(condition: Condition) -> bool:
+    """Return whether cells that diverged are all that its mean lacks."""
+    statuses = set(condition.cells["status"])
+    return "diverged" in statuses and statuses <= {"done", "diverged"}
+
+
+def _diverged(conditions: Sequence[Condition]) -> list[str]:
+    """Return for each condition how many of its cells diverged."""
+    return [
+        f"{in_sentence(each.label)} ({int((each.cells['status'] == 'diverged').sum())} of {len(each.cells)})"
+        for each in conditions
+    ]
 
 
 def _effects(found: ComponentEffects, layout: TableSpec) -> str:

@@ -57,7 +57,7 @@ class Condition:
     simultaneous: tuple[float, float] | None = None  # 95% interval of the difference, for all of the table at once
     p_holm: float | None = None  # two-sided, corrected over all differences of the table; None if it has a margin
     judgement: Judgement | None = None  # None if the table has no margin
-    dead_pairs: int = 0  # pairs of its difference in which a cell is dead
+    dead_pairs: int = 0  # of its pairs, those in which a cell is dead; of a line with looks, or has diverged
     stepwise: bool = False  # only a later step of Holm's correction decides: the interval contains margin (or 0)
     best: bool = False  # significantly better than every other condition on the same images
     paper: PaperValue | None = None  # None if the table does not correspond to one of the paper's

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,19 @@ from strive.results.conditions import (
 from strive.results.fixed_looks import FixedLine, FixedLooks
 from strive.results.line_look import LineLook
 from strive.results.load import Loaded
+from strive.results.record_row import CONTRADICTORY, MISSING, UNREADABLE, metric_column
 from strive.statistics.inference import Difference, Judgement, Verdict, cut
 from strive.statistics.looks import Line, verdicts
-from strive.sweeps.labels import CONFIG
+from strive.sweeps.labels import CONFIG, in_sentence
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec
 
 _RANK = " rank"  # a column that no cell has
+_WITHOUT_VALUE = {
+    MISSING: "",
+    "diverged": "diverged",
+    CONTRADICTORY: "has files that contradict each other",
+    UNREADABLE: "has a record that cannot be read",
+}  # {status: what is said of a cell without a value}; any other is a failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,9 +246,10 @@ def _line(lines: _Lines, own: str, other: str) -> Line:
 
     None from the look on at which its cells are of several versions of code or data.
     """
-    usable = 0
+    usable, notes = 0, dict[int, list[str]]()
     for number in lines.design.looks:
         if not lines.mix and _mixed(lines, own, other, number):
+            notes[usable] = [f"cells of the first {number} seeds are of several versions of the code or the data"]
             break
         usable = number
     ours, theirs = (_by_seed(lines, ref) for ref in (own, other))
@@ -251,7 +260,15 @@ def _line(lines: _Lines, own: str, other: str) -> Line:
         total = math.fsum(values[key] - others[key] for key in values) if there else 0.0
         differences.append(lines.layout.value.sign * total / len(values) if there else None)
         dead.append(ours[seed].dead or theirs[seed].dead)
-    return Line(differences=tuple(differences), dead=tuple(dead))
+        baseline = f" of {in_sentence(lines.conditions[other].label)}"
+        for whose, note in (("", ours[seed].note), (baseline, theirs[seed].note)):
+            if note:
+                notes.setdefault(at, []).append(f"seed {lines.seeds[at]}{whose} {note}")
+    return Line(
+        differences=tuple(differences),
+        dead=tuple(dead),
+        notes={at: ", ".join(each) for at, each in notes.items()},
+    )
 
 
 def _mixed(lines: _Lines, own: str, other: str, number: int) -> bool:
@@ -271,18 +288,29 @@ def _mixed(lines: _Lines, own: str, other: str, number: int) -> bool:
 @dataclass(frozen=True, slots=True)
 class _OfSeed:
     values: Mapping[tuple[Any, ...], float]  # of its cells; empty if one of them has none
-    dead: bool  # whether one of them is
+    dead: bool  # whether one of them diverged or ended no better than chance
+    note: str  # how one of them died, or why it has no value though it has ended; "" if neither
 
 
 def _by_seed(lines: _Lines, ref: str) -> dict[str, _OfSeed]:
     """Return what the cells of each seed have, for most tables one cell. The keys are JSON texts."""
     condition, place = lines.conditions[ref], lines.layout.pair.index(lines.column)
-    found = {}
+    found, name = {}, lines.layout.value.name
     for seed, cells in condition.cells.groupby(condition.cells[lines.column].map(json.dumps), sort=False):
         values = {key: value for key, value in condition.values.items() if json.dumps(key[place]) == seed}
         whole = len(values) == len(cells)
-        found[str(seed)] = _OfSeed(values if whole else {}, bool(cells["dead"].map(bool).any()))
+        dead = bool((cells["dead"].map(bool) | (cells["status"] == "diverged")).any())
+        has_value = cells[metric_column(name)].notna()
+        notes = map(_note, cells["status"], cells["dead"].map(bool), has_value, repeat(name))
+        found[str(seed)] = _OfSeed(values if whole else {}, dead, next(filter(None, notes), ""))
     return found
+
+
+def _note(status: str, at_chance: bool, has_value: bool, metric: str) -> str:
+    """Return how a cell died or why it has no value, as what follows its name; "" if there is nothing to say."""
+    if status == "done":
+        return "ended no better than chance" if at_chance else "" if has_value else f"has no {metric}"
+    return _WITHOUT_VALUE.get(status, f"failed: {status.replace('_', ' ')}")
 
 
 def _resolution(lines: _Lines) -> float:
@@ -323,8 +351,8 @@ def _with_look(lines: _Lines, condition: Condition, looked: LineLook) -> Conditi
     ref, number = condition.ref, looked.n or looked.needs
     own, other = (lines.with_first(each, number) for each in (ref, lines.baselines[ref]))
     tested = with_difference(own, {key_text(other.key): other}, lines.layout, lines.mix)
-    condition = replace(condition, look=looked, baseline=other.label, no_difference=tested.no_difference)
     found, line = tested.difference, looked.line
+    condition = replace(condition, look=looked, baseline=other.label, dead_pairs=line.dead_pairs)
     if found is None or line.mean is None:
         return replace(condition, no_difference=tested.no_difference or line.reason)
     sign, bounds = lines.layout.value.sign, lines.layout.value.difference_bounds
@@ -338,7 +366,6 @@ def _with_look(lines: _Lines, condition: Condition, looked: LineLook) -> Conditi
         difference=Difference(n=looked.n, mean=mean, sd=line.sd, low=low, high=high, p=None),
         judgement=Judgement(verdict=line.verdict, p_no_loss=line.p_no_loss, p_loss=line.p_loss),
         simultaneous=interval,
-        dead_pairs=line.dead_pairs,
         differences=tuple(own.values[key] - other.values[key] for key in own.values),
         stepwise=looked.decided and interval is not None and interval[0] <= margin <= interval[1],
     )

@@ -10,8 +10,8 @@ Nothing is remembered: verdicts follow from the differences in the order of the 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import numpy as np
@@ -23,6 +23,7 @@ from strive.statistics.boundaries import critical_value, repeated_p, weights
 from strive.statistics.inference import LEVEL, Verdict, holm, summarise
 
 FUTILE = 0.1  # a line is left alone if its chances of either verdict are below this
+_NAMED = 3  # pairs whose deaths are told one by one
 SMALLEST_SPREAD = 1e-9  # of the margin or the largest difference: a smaller sd is rounding
 
 Numbers = npt.NDArray[np.float64]
@@ -34,7 +35,8 @@ class Line:
     """One comparison of a table: a pair of cells for each seed, in the order of the file."""
 
     differences: tuple[float | None, ...]  # own minus baseline, a loss positive; None: one of the pair is missing
-    dead: tuple[bool, ...]  # one of the pair ended no better than chance; such a pair need not have a difference
+    dead: tuple[bool, ...]  # one of the pair diverged or ended no better than chance; it need not have a difference
+    notes: Mapping[int, str] = field(default_factory=dict)  # {index of a pair: why it is dead or missing, if known}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,10 +240,7 @@ def _undecided(
     last = look == len(design.looks) - 1
     if look >= 0 and data[look] is _Data.dead:
         n = design.looks[look]
-        return (
-            f"dead: in {sum(line.dead[:n])} of {n} pairs a cell ended no better than chance, so nothing is tested",
-            False,
-        )
+        return f"nothing is tested, as {sum(line.dead[:n])} of {n} pairs died{_notes(line, n)}", False
     if look >= 0 and data[look] is _Data.silent:
         assert sd is not None
         limit = f"below half a step of the metric, {resolution / 2:.2g}" if sd < resolution / 2 else "mere rounding"
@@ -251,7 +250,14 @@ def _undecided(
     if futile:
         return f"undecided, left alone: each verdict has a chance below {FUTILE:.0%} at the looks that are left", False
     n = design.looks[look + 1]
-    return f"waits for seeds: it has {n - _missing(line, n)} of the first {n}", True
+    return f"waits for seeds: it has {n - _missing(line, n)} of the first {n}{_notes(line, n)}", True
+
+
+def _notes(line: Line, n: int) -> str:
+    """Return what is known of the first n pairs that are dead or missing, as the end of a sentence."""
+    known = [line.notes[index] for index in range(n) if index in line.notes]
+    more = [f"{len(known) - _NAMED} more"] if len(known) > _NAMED else []
+    return f" ({', '.join([*known[:_NAMED], *more])})" if known else ""
 
 
 def _normal_score(ts: Numbers, dfs: npt.NDArray[np.int64]) -> Numbers:

@@ -261,8 +261,8 @@ _LOOK_COLUMNS = (
     Column(
         title="died",
         numeric=False,
-        help="pairs with a dead cell, one that ended no better than chance; the rate of such pairs is at most the one"
-        " given (Clopper and Pearson's upper limit, 95%)",
+        help="pairs with a dead cell, one that diverged or ended no better than chance; the rate of such pairs is at"
+        " most the one given (Clopper and Pearson's upper limit, 95%)",
     ),
 )
 
