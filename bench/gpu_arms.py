@@ -34,7 +34,6 @@ from allcnn.training import (
     choose_execution,
     enter_execution,
     make_executor,
-    plainly,
     train_epoch,
 )
 
@@ -99,7 +98,7 @@ class Setup:
 
 def executor(execution: Execution) -> Executor:
     """Return what takes the steps: on a CPU the executor of CUDA graphs, without a graph."""
-    return make_executor(execution) if execution.device.type == "cuda" else GraphExecutor(plainly)
+    return make_executor(execution) if execution.device.type == "cuda" else GraphExecutor(lambda step: step)
 
 
 def random_splits(count: int, device: torch.device) -> Splits:

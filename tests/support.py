@@ -10,7 +10,19 @@ from study_records import study_record
 
 from allcnn.cells import run_cell
 from allcnn.config import Config, Precision
-from allcnn.training import Bf16, bf16_of
+from allcnn.data import Splits
+from allcnn.training import (
+    Bf16,
+    EpochLine,
+    Execution,
+    Outcome,
+    State,
+    Training,
+    bf16_of,
+    make_executor,
+    train_epoch,
+)
+from allcnn.training.executors import Replay
 from strive import signals
 from strive.cells import records
 from strive.cells.records import Status
@@ -31,6 +43,34 @@ needs_native_bf16 = pytest.mark.skipif(bf16_of(Precision.bf16, torch.device("cpu
 MakeConfig = Callable[..., Config]
 MakePlan = Callable[..., Plan]
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def train_cell(
+    config: Config,
+    splits: Splits,
+    execution: Execution,
+    *,
+    state: State | None = None,
+    on_step: Callable[[int, Callable[[], State]], None] = lambda step, snapshot: None,
+    on_epoch: Callable[[EpochLine], None] = lambda line: None,
+) -> Outcome:
+    """Train from scratch, or go on from a snapshot, and score the test split once.
+
+    on_step gets the steps done and a way to take a snapshot.
+    """
+    training = Training(config, splits, execution)
+    if state is not None:
+        training.restore(state)
+    executor = make_executor(execution)
+    while not training.finished:
+        train_epoch([training], executor, lambda training: on_step(training.step, training.snapshot))
+        on_epoch(training.history[-1])
+    return training.outcome()
+
+
+def plainly(step: Replay) -> Replay:
+    """Return the step itself: what a graph does, without a GPU."""
+    return step
 
 
 def write_result(runs: Path, config: Config, status: Status, test_error: float, chance_error: float | None) -> str:

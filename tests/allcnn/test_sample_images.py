@@ -9,14 +9,14 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from support import MakeConfig, needs_gpu
+from support import MakeConfig, needs_gpu, train_cell
 from torch import Tensor
 
 from allcnn import randomness
 from allcnn.config import Config
 from allcnn.data.splits import ResidentSplit, Splits, load_splits
 from allcnn.sample_images import inputs_picture, mistakes_picture, scaled, worst_mistakes
-from allcnn.training import Execution, Outcome, cell_training, train_cell
+from allcnn.training import Execution, Outcome, cell_training
 
 CPU = torch.device("cpu")
 Pixels = npt.NDArray[np.uint8]

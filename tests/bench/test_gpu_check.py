@@ -18,11 +18,11 @@ import roofline
 import torch
 from gpu_arms import ArmSettings, Setup, random_splits
 from gpu_speed import GpuPeak, measure
-from support import ROOT, CommandLine
+from support import ROOT, CommandLine, plainly
 from torch import Tensor, nn
 
 from allcnn.config import DataConfig
-from allcnn.training import Executor, GraphExecutor, Training, plainly
+from allcnn.training import Executor, GraphExecutor, Training
 from allcnn.training import executors as executors_module
 
 CPU = torch.device("cpu")

@@ -32,10 +32,6 @@ class Whitening:
     mean: Float64s  # [d]
     matrix: Float64s  # [d, d], symmetric
 
-    def inverse(self) -> Float64s:
-        """Return M [d, d] such that whitened @ M + mean is the contrast-normalised image."""
-        return np.linalg.inv(self.matrix).astype(np.float64, copy=False)
-
 
 def preprocessed(parts: Mapping[str, Pixels], config: PreprocessConfig, identity: str) -> Arrays:
     """Return each part as float32 [n, h, w, 3], fitted on parts["train"], and what was fitted.

@@ -11,9 +11,9 @@ from allcnn.training.device import (
     enter_execution,
     peak_memory_bytes,
 )
-from allcnn.training.executors import EagerExecutor, Executor, GraphExecutor, make_executor, plainly
+from allcnn.training.executors import EagerExecutor, Executor, GraphExecutor, make_executor
 from allcnn.training.pack_size import cells_at_once
-from allcnn.training.train import train_cell, train_epoch
+from allcnn.training.train import train_epoch
 
 __all__ = [
     "LAYOUT",
@@ -33,9 +33,7 @@ __all__ = [
     "enter_execution",
     "make_executor",
     "peak_memory_bytes",
-    "plainly",
     "read_checkpoint",
-    "train_cell",
     "train_epoch",
     "write_state",
 ]

@@ -3,17 +3,15 @@
 import ctypes
 import os
 import platform
-import resource
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from allcnn.config import DeviceChoice, EngineChoice, TrainerConfig
+from strive.cells.surroundings import process_peak_bytes
 from strive.errors import ConfigError
-from strive.processes import usable_cores
+from strive.processes import processor, usable_cores
 
 LAYOUT = "channels_last"
 
@@ -86,22 +84,9 @@ def _keep_freed_memory() -> None:
 
 def device_name(device: torch.device) -> str:
     """Return the GPU's or the processor's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory in use so far: the GPU allocator's, or the process's."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    # getrusage only as a fallback: it reports at least the memory that the parent process had in use.
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else process_peak_bytes()

@@ -283,11 +283,6 @@ def cuda_capture(step: Replay) -> Replay:
     return graph.replay
 
 
-def plainly(step: Replay) -> Replay:
-    """Return the step itself: what a graph does, without a GPU."""
-    return step
-
-
 def _first(error: BaseException) -> BaseException:
     """Return the first error: an aborted capture raises further ones."""
     while error.__context__ is not None:

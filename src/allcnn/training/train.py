@@ -1,39 +1,12 @@
-"""The training loop: config and splits in, outcome out. Knows no files, Hydra, W&B or clusters."""
+"""The training loop: an epoch of one cell, or of several side by side. Knows no files, Hydra, W&B or clusters."""
 
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 
-from allcnn.config import Config
-from allcnn.data.splits import Splits
-from allcnn.training.cell_training import EpochLine, Outcome, Training
-from allcnn.training.checkpoint import State
-from allcnn.training.device import Execution
-from allcnn.training.executors import Executor, make_executor
-
-StepHook = Callable[[int, Callable[[], State]], None]  # gets the steps done and a way to take a snapshot
-EpochHook = Callable[[EpochLine], None]
-
-
-def train_cell(
-    config: Config,
-    splits: Splits,
-    execution: Execution,
-    *,
-    state: State | None = None,
-    on_step: StepHook = lambda step, snapshot: None,
-    on_epoch: EpochHook = lambda line: None,
-) -> Outcome:
-    """Train from scratch, or go on from a snapshot, and score the test split once."""
-    training = Training(config, splits, execution)
-    if state is not None:
-        training.restore(state)
-    executor = make_executor(execution)
-    while not training.finished:
-        train_epoch([training], executor, lambda training: on_step(training.step, training.snapshot))
-        on_epoch(training.history[-1])
-    return training.outcome()
+from allcnn.training.cell_training import Training
+from allcnn.training.executors import Executor
 
 
 def train_epoch(trainings: Sequence[Training], executor: Executor, on_step: Callable[[Training], None]) -> None:

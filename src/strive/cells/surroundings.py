@@ -30,7 +30,7 @@ def surroundings() -> dict[str, Any]:
         "device": _device(),
         "threads": _threads(),
         "packages": imported_packages(),
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": process_peak_bytes(),
     }
 
 
@@ -65,7 +65,8 @@ def _threads() -> int:
     return int(said) if said.isdigit() else usable_cores()
 
 
-def _peak_memory_bytes() -> int:
+def process_peak_bytes() -> int:
+    """Return the most memory that this process has had in use."""
     # getrusage only as a fallback: it reports at least the memory that the parent process had in use.
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import MakeConfig, MakePlan
+from support import MakeConfig, MakePlan, plainly
 
 from allcnn import randomness
 from allcnn.app import APP
 from allcnn.config import Augment, AugmentConfig, Config
 from allcnn.data.own_augmentation import check_augmentation, own_augmentation
 from allcnn.data.splits import load_splits
-from allcnn.training import EagerExecutor, Execution, GraphExecutor, Outcome, Training, plainly, train_epoch
+from allcnn.training import EagerExecutor, Execution, GraphExecutor, Outcome, Training, train_epoch
 from strive.app import in_use
 from strive.cells.records import as_recorded
 from strive.config import identity

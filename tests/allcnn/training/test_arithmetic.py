@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support import MakeConfig, needs_native_bf16
+from support import MakeConfig, needs_native_bf16, train_cell
 from test_train import BASE, CPU, few
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from allcnn.config import Base, Config, ModelConfig, Precision, Variant
 from allcnn.data.splits import load_splits
 from allcnn.networks.build import build_network
-from allcnn.training import Bf16, bf16_of, train_cell
+from allcnn.training import Bf16, bf16_of
 from allcnn.training.arithmetic import SWITCH, _has_native, autocast
 from strive.errors import ConfigError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import MakeConfig
+from support import MakeConfig, plainly, train_cell
 from test_train import ALL_PARTS, BASE, CPU, few, same
 
 from allcnn.config import Config
@@ -18,8 +18,6 @@ from allcnn.training import (
     Outcome,
     Training,
     cells_at_once,
-    plainly,
-    train_cell,
     train_epoch,
 )
 from allcnn.training.executors import cuda_capture

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import MakeConfig
+from support import MakeConfig, train_cell
 from test_train import BASE, CPU, few
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +12,6 @@ from allcnn.config import Optimizer as Kind
 from allcnn.config import OptimizerConfig
 from allcnn.data.splits import ResidentSplit, load_splits
 from allcnn.networks.build import build_network
-from allcnn.training import train_cell
 from allcnn.training.optimizer import make_optimizer, state_tensors
 
 OPTIMIZERS = {

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from support import MakeConfig
+from support import MakeConfig, train_cell
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from allcnn.config import Config
 from allcnn.data.splits import ResidentSplit, Splits, load_splits
 from allcnn.networks.build import build_network
-from allcnn.training import EagerExecutor, Execution, Outcome, Training, train_cell, train_epoch
+from allcnn.training import EagerExecutor, Execution, Outcome, Training, train_epoch
 from strive.config.identity import science_keys
 
 CPU = Execution(torch.device("cpu"), threads=1, compiled=False)
