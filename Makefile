@@ -46,7 +46,7 @@ ci: ## what CI runs: system packages by apt, then `make test`
 same-code: .venv/ready ## train at the commits of src/strive/code/same_code.json again: the same weights? minutes
 	$(BIN)/python tools/same_code.py
 
-gpu-check: ## check and time training on a GPU in under 8 minutes; needs no network and no data set: docs/gpu.md
+gpu-check: ## check and time training on a GPU in 3 minutes; needs no network and no data set: docs/gpu.md
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(or $(wildcard $(BIN)/python),$(PYTHON)) bench/gpu_check.py
 
 wheelhouse: .venv/ready ## collect what a machine without network needs besides torch, for Python PY=3.12: docs/gpu.md

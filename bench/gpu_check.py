@@ -1,6 +1,6 @@
-"""Check and time training on a CUDA GPU in one go: `make gpu-check`, under 8 minutes, no network, no data set.
+"""Check and time training on a CUDA GPU in one go: `make gpu-check`, in 3 minutes, no network, no data set.
 
-python bench/gpu_check.py [--out results] [--minutes 7.5]
+python bench/gpu_check.py [--out results] [--minutes 2.7]
 python bench/gpu_check.py --device cpu --smoke --out DIR     # the same parts, tiny, without a GPU
 
 Writes gpu_check.json and gpu_check.md to --out, again after each part. A part that raises is reported and the
@@ -37,8 +37,9 @@ except ModuleNotFoundError as missing:
         " docs/gpu.md explains how to install on a machine without network"
     ) from None
 
-FULL, OTHERS = "all_cnn_c", ("strided_cnn_a", "model_b")  # timed in every way; with one cell and more
-GRACE_SECONDS = 20  # beyond --minutes, for a part that takes longer than it may
+FULL = "all_cnn_c"  # timed side by side
+TIMED = ("model_c", "strided_cnn_c", "convpool_cnn_c", FULL)  # one cell of each; bench/gpu_speed.py times all nets
+GRACE_SECONDS = 15  # beyond --minutes, for a part that takes longer than it may
 POOLED = "model_c"  # max-pooling's gradient is another kernel
 
 
@@ -52,17 +53,14 @@ class CheckScale:
     rounds: int
     most_cells: int  # side by side
     compiled: bool  # whether anything is compiled
-    calibrated: tuple[str, ...]  # nets for which the number of cells side by side is looked for
     patience: float  # of the seconds that a part may take
 
 
 REAL = CheckScale(
-    width=1.0, check_images=10 * roofline.BATCH + 80, steps=390, rounds=3, most_cells=4, compiled=True,
-    calibrated=(FULL, *OTHERS), patience=1.0
+    width=1.0, check_images=10 * roofline.BATCH + 80, steps=390, rounds=3, most_cells=4, compiled=True, patience=1.0
 )  # fmt: skip
 TINY = CheckScale(
-    width=0.03, check_images=roofline.BATCH + 40, steps=1, rounds=1, most_cells=2, compiled=False,
-    calibrated=OTHERS[:1], patience=0.0
+    width=0.03, check_images=roofline.BATCH + 40, steps=1, rounds=1, most_cells=2, compiled=False, patience=0.0
 )  # fmt: skip
 
 
@@ -83,32 +81,26 @@ def checks(scale: CheckScale) -> Iterator[tuple[correctness.Check, str, bool, fl
         correctness.resume_in_another_pack,
         correctness.rerun_is_the_same,
     )
-    yield correctness.gpu_is_cpu, FULL, False, 30
-    yield correctness.net_is_as_written, "strided_cnn_b", False, 15
-    yield correctness.net_is_as_written, FULL, False, 15
+    yield correctness.gpu_is_cpu, FULL, False, 20
+    yield correctness.net_is_as_written, "strided_cnn_b", False, 10
     for check in bits:
-        for net in (FULL, POOLED, "strided_cnn_b"):
-            yield check, net, False, 15
-    yield correctness.memory, FULL, scale.compiled, 60
+        yield check, FULL, False, 10
+    for net in (POOLED, "strided_cnn_b"):
+        yield correctness.graph_is_eager, net, False, 10
+    yield correctness.rerun_is_the_same, POOLED, False, 10
+    yield correctness.memory, FULL, False, 15
     if scale.compiled:
-        yield correctness.compiled_learns_the_same, FULL, True, 60
-        for check in bits:
-            yield check, FULL, True, 45
-        yield correctness.rerun_is_the_same, POOLED, True, 60
+        yield correctness.compiled_learns_the_same, FULL, True, 45
+        yield correctness.packed_is_lone, FULL, True, 30
 
 
 def timings(scale: CheckScale) -> Iterator[tuple[str, list[ArmSettings], float]]:
     """Yield (net, ways that take turns, seconds that they may take)."""
-    usual = [ArmSettings(cells=cells, compiled=scale.compiled) for cells in range(1, scale.most_cells + 1)]
-    plain = ArmSettings(loop="plain", compiled=False)
-    others = [ArmSettings(cells=cells, compiled=scale.compiled, fast=True) for cells in (1, scale.most_cells)]
-    if scale.compiled:
-        others += [ArmSettings(compiled=False), ArmSettings(loop="plain", compiled=True)]
-    yield FULL, [*usual, *others, plain], 100
-    for net in OTHERS:
-        yield net, [*usual, plain], 60
-    for net in sorted(set(roofline.NETS) - {FULL, *OTHERS}):
-        yield net, [usual[0], plain], 35
+    alone, plain = ArmSettings(compiled=scale.compiled), ArmSettings(loop="plain", compiled=False)
+    packed = [ArmSettings(cells=cells, compiled=scale.compiled) for cells in range(2, scale.most_cells + 1)]
+    yield FULL, [alone, *packed, plain], 45
+    for net in TIMED[:-1]:
+        yield net, [alone, plain], 20
 
 
 class GpuCheck:
@@ -142,12 +134,11 @@ class GpuCheck:
                 self.report.rows += measure(net, ways, setup, GpuPeak(), self.scale.rounds)
 
             yield CheckPart(f"speed, {net}", seconds, timed)
-        for net in self.scale.calibrated:
 
-            def calibrated(net: str = net, setup: Setup = setup) -> None:
-                self.report.calibrated[net] = self._cells_at_once(net, setup)
+        def calibrated(setup: Setup = setup) -> None:
+            self.report.calibrated[FULL] = self._cells_at_once(FULL, setup)
 
-            yield CheckPart(f"calibration, {net}", 30, calibrated)
+        yield CheckPart(f"calibration, {FULL}", 20, calibrated)
 
     def all(self) -> None:
         """Run the parts that fit in the time."""
@@ -212,7 +203,7 @@ def elapsed() -> float:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument("--minutes", type=float, default=7.5, help="no part is begun that may not end in these")
+    parser.add_argument("--minutes", type=float, default=2.7, help="no part is begun that may not end in these")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu only with --smoke")
     parser.add_argument("--smoke", action="store_true", help="tiny nets and few steps, to try this program")
     options = parser.parse_args(arguments)

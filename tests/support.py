@@ -10,7 +10,7 @@ from study_records import study_record
 
 from allcnn.cells import run_cell
 from allcnn.config import Config, Precision
-from allcnn.data import Splits
+from allcnn.data.splits import Splits
 from allcnn.training import (
     Bf16,
     EpochLine,
