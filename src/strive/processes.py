@@ -5,7 +5,10 @@ Imports no torch.
 
 import os
 import platform
+import resource
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import strive
@@ -24,6 +27,16 @@ def processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def process_peak_bytes() -> int:
+    """Return the most memory that this process has had in use."""
+    # getrusage only as a fallback: it reports at least the memory that the parent process had in use.
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def slurm_job() -> str:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from allcnn.config import DeviceChoice, EngineChoice, TrainerConfig
-from strive.cells.surroundings import process_peak_bytes
 from strive.errors import ConfigError
-from strive.processes import processor, usable_cores
+from strive.processes import process_peak_bytes, processor, usable_cores
 
 LAYOUT = "channels_last"
 

@@ -2,13 +2,11 @@
 
 import json
 import os
-import resource
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from strive.processes import processor, usable_cores
+from strive.processes import process_peak_bytes, processor, usable_cores
 
 # What the platform imports; no number of an app depends on it.
 _OWN = {"strive", "filelock", "hydra", "msgspec", "omegaconf", "platformdirs", "rich", "submitit", "yaml"}
@@ -63,13 +61,3 @@ def _threads() -> int:
             return int(torch.get_num_threads())
     said = os.environ.get("OMP_NUM_THREADS", "")
     return int(said) if said.isdigit() else usable_cores()
-
-
-def process_peak_bytes() -> int:
-    """Return the most memory that this process has had in use."""
-    # getrusage only as a fallback: it reports at least the memory that the parent process had in use.
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
