@@ -50,6 +50,11 @@ def test_a_ref_links_to_its_cells_and_only_where_there_are_any():
     assert "<a " not in web_table(made, "s2-errors", Places())
 
 
+def test_a_difference_links_to_its_cells_and_to_its_baseline_s():
+    (line,) = lines(web_table(table(row("a", "1", ref="3", baseline_ref="1")), "s2-differences", Places(), {"1", "3"}))
+    assert re.findall(r'href="#cells-s2-(\d)"', line) == ["3", "1"]
+
+
 def test_an_entry_with_cells_of_its_own_links_to_them():
     made = table(
         Row(entries=(Entry(text="a"), Entry(text="<9>", ref="3"), Entry(text="2 missing", hole=True, ref="4")))

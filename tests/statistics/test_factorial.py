@@ -176,7 +176,8 @@ def test_more_levels_with_seeds_as_blocks_have_box_s_epsilon() -> None:
     rest = own - own.mean(axis=0) - own.mean(axis=1, keepdims=True) + own.mean()
     f = n * ((own.mean(axis=0) - own.mean()) ** 2).sum() / (k - 1) / ((rest**2).sum() / ((k - 1) * (n - 1)))
     assert 1 / (k - 1) <= epsilon <= 1
-    assert clutter.p_unequal == pytest.approx(stats.f.sf(f, epsilon * (k - 1), epsilon * (k - 1) * (n - 1)))
+    df = epsilon * (k - 1), epsilon * (k - 1) * (n - 1)
+    assert clutter.unequal == pytest.approx((f, *df, stats.f.sf(f, *df)))
 
 
 def test_more_levels_without_blocks_have_the_degrees_of_freedom_of_brunner_dette_and_munk() -> None:

@@ -131,8 +131,8 @@ def test_a_lead_below_the_standard_error_over_seeds_is_named():
 def test_with_one_seed_a_lead_is_compared_with_the_sampling_error_of_the_held_out_images():
     # 10% and 10.5% of 5,000: sqrt((0.09 + 0.093975) / 5000) = 0.00607.
     choice = chosen([*seeds(0.1, 0.1), *seeds(0.05, 0.105)])
-    assert choice.noise == "lead 0.5, below its standard error of 0.61 (from 5,000 examples)"
-    assert choice.doubt == "the largest tried; lead 0.5, below its standard error of 0.61 (from 5,000 examples)"
+    assert choice.noise == "lead 0.5, below 0.61, its standard error from 5,000 examples each"
+    assert choice.doubt == f"the largest tried; {choice.noise}"
     assert chosen([*seeds(0.1, 0.1), *seeds(0.05, 0.107)]).noise == ""
 
 

@@ -8,7 +8,7 @@ from handmade import study_table
 from strive.cells.metrics import Better
 from strive.results.conditions import Condition, make_conditions, with_partial
 from strive.results.load import load_sweep
-from strive.statistics.factorial import Assumptions, Effect, Effects, Level
+from strive.statistics.factorial import Assumptions, Effect, Effects, Level, UnequalTest
 from strive.sweeps import table_spec
 from strive.sweeps.criterion import Criterion
 from strive.sweeps.plan import Chosen
@@ -169,7 +169,9 @@ def test_the_table_of_differences_says_what_is_shown(sweep: Golden):
     add(sweep, "a", "strided", 12.0, 13.1, 14.0)
     add(sweep, "a", "convpool", 10.0, 11.0, None)
     add(sweep, "a", "all_cnn", 10.0, 11.4, 11.9)
-    strided, convpool, all_cnn = texts(difference_table(made(sweep, PAPERS), PAPERS))
+    found = difference_table(made(sweep, PAPERS), PAPERS)
+    assert [(row.ref, row.baseline_ref) for row in found.rows] == [("2", "1"), ("3", "1"), ("4", "1")]
+    strided, convpool, all_cnn = texts(found)
     # 2, 2.1, 2: mean 2.0333, sd 0.057735, se 0.033333; 4.3027 * se = 0.1434. Of two lines each has an interval of
     # 97.5%: t = 0.975 * sqrt(2 / (1 - 0.975**2)) = 6.2053, times se = 0.2068. Against 0.5 t is 46, so p for a loss,
     # (1 - t / sqrt(t^2 + 2)) / 2, is 0.0002, times 2.
@@ -256,11 +258,12 @@ def test_choices_at_the_edge_and_within_noise_are_named_and_counted(sweep: Golde
     found = choice_table(load_sweep("golden", [sweep.write()]), made(sweep, table), table)
     assert found is not None
     assert [line[-1] for line in texts(found)] == [
-        "the largest tried; lead 0.5, below its standard error of 0.61 (from 5,000 examples)",
+        "the largest tried; lead 0.5, below 0.61, its standard error from 5,000 examples each",
         "",
     ]
     assert "1 of 2 chosen values is the largest or smallest tried" in found.caption
-    assert "1 of 2 chosen values leads by less than one standard error" in found.caption
+    assert "1 of 2 chosen values has a lead within noise" in found.caption
+    assert "as if each value was scored on examples of its own" in found.caption
 
 
 def test_a_choice_on_test_images_is_said_in_the_caption(sweep: Golden):
@@ -298,12 +301,19 @@ def test_every_cell_without_a_number_is_listed_with_its_cause(sweep: Golden):
 def test_effects_and_levels_are_told_in_words():
     effects = Effects(
         effects=(
-            Effect(source=("model.base",), df=2, f=12.345, p=0.0004, p_unequal=0.02, share=0.75),
-            Effect(source=("model.base", "augment.kind"), df=2, f=1.0, p=0.4, p_unequal=None, share=0.1),
+            Effect(
+                source=("model.base",),
+                df=2,
+                f=12.345,
+                p=0.0004,
+                unequal=UnequalTest(9.126, 1.5, 3.004, 0.02),
+                share=0.75,
+            ),
+            Effect(source=("model.base", "augment.kind"), df=2, f=1.0, p=0.4, unequal=None, share=0.1),
         ),
         levels=(
-            Level(factor="model.base", value="a", mean=10.0, low=9.0, high=11.0),
-            Level(factor="augment.kind", value="none", mean=12.0, low=11.5, high=12.5),
+            Level(factor="model.base", value="a", mean=10.0, low=9.0, high=11.0, n=12),
+            Level(factor="augment.kind", value="none", mean=12.0, low=11.5, high=12.5, n=18),
         ),
         residual_df=10,
         residual_sd=0.5,
@@ -311,8 +321,8 @@ def test_effects_and_levels_are_told_in_words():
         assumptions=Assumptions(variance_ratio=181.47, p_equal=0.0178, p_normal=0.0003),
     )
     assert texts(effect_table(effects, PAPERS)) == [
-        ["base", "2", "12.35", "<0.001", "0.020", "0.75"],
-        ["base x augmentation", "2", "1.00", "0.400", "-", "0.10"],
+        ["base", "2", "12.35", "<0.001", "1.50", "3.00", "9.13", "0.020", "0.75"],
+        ["base x augmentation", "2", "1.00", "0.400", "-", "-", "-", "-", "0.10"],
     ]
     caption = effect_table(effects, PAPERS).caption
     assert "with the seed as a block" in caption
@@ -325,8 +335,8 @@ def test_effects_and_levels_are_told_in_words():
     even = replace(effects, assumptions=Assumptions(variance_ratio=2.0, p_equal=0.5, p_normal=0.01))
     assert "contradict the normal residuals" in effect_table(even, PAPERS).caption
     assert texts(level_table(effects, PAPERS)) == [
-        ["base", "A", "10.00", "9.00 to 11.00"],
-        ["augmentation", "none", "12.00", "11.50 to 12.50"],
+        ["base", "A", "12", "10.00", "9.00 to 11.00"],
+        ["augmentation", "none", "18", "12.00", "11.50 to 12.50"],
     ]
 
 

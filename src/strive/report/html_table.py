@@ -61,12 +61,15 @@ def _line(
         for number, (entry, column) in enumerate(zip(row.entries, columns, strict=False))
     ]
     if linked:
-        found = row.ref in refs
-        link = _LINK.format(section, row.ref, "line", f"[{row.ref}]") if found else row.ref
-        parts.append(Markup('<td class="number">{}</td>').format(link))
+        links = (_link(ref, section, refs) for ref in (row.ref, row.baseline_ref) if ref)
+        parts.append(Markup('<td class="number">{}</td>').format(Markup(", ").join(links)))
     place = Markup(' data-place="{}"').format(places.number(row.factors)) if row.factors else ""
     rule = Markup(' class="rule"') if row.rule else ""
     return Markup("<tr{}{}>{}</tr>").format(place, rule, Markup("").join(parts))
+
+
+def _link(ref: str, section: str, refs: Collection[str]) -> Markup | str:
+    return _LINK.format(section, ref, "line", f"[{ref}]") if ref in refs else ref
 
 
 def _entry(entry: Entry, column: Column, section: str, refs: Collection[str], *, head: bool) -> Markup:

@@ -23,6 +23,15 @@ _MOST_RESIDUALS = 5000  # Shapiro and Wilk's p-value is not accurate above
 Numbers = npt.NDArray[np.float64]
 
 
+class UnequalTest(NamedTuple):
+    """The F test of an effect that does without equal spread."""
+
+    f: float
+    df: float  # of the effect
+    error_df: float
+    p: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect:
     """One line of the analysis of variance."""
@@ -32,7 +41,12 @@ class Effect:
     f: float
     p: float  # of this effect alone, not corrected for the other lines
     share: float  # partial eta squared: SS / (SS + residual SS), in [0, 1]
-    p_unequal: float | None  # without the assumption of equal spread; None if its own error has no spread
+    unequal: UnequalTest | None  # None if its own error has no spread
+
+    @property
+    def p_unequal(self) -> float | None:
+        """Return p without the assumption of equal spread; None if there is no such test."""
+        return self.unequal.p if self.unequal is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +58,7 @@ class Level:
     mean: float
     low: float  # end of its 95% interval
     high: float
+    n: int  # cells with that value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +134,7 @@ def factorial_effects(frame: pd.DataFrame, value: str, factors: Sequence[str], b
     is neither an effect nor noise, as in a paired test. The residual is then how the effects differ between seeds,
     with (seeds - 1)(combinations - 1) degrees of freedom. Otherwise it is the spread within combinations, with
     combinations x (cells of each - 1). It is assumed to be normal, with the same variance everywhere: `assumptions`
-    tests that, and `p_unequal` of an effect does without equal variances (see `_p_unequal`).
+    tests that, and `p_unequal` of an effect does without equal variances (see `_unequal`).
 
     The interval of a level's mean is about further seeds, so a block counts as drawn at random; see `_half`. To
     compare levels use the F test: the intervals include the variation that seeds share, the test does not.
@@ -212,7 +227,7 @@ def _effect(design: _Design, source: Sequence[int], residual: _AnovaLine) -> Eff
         f=f,
         p=float(special.fdtrc(line.df, residual.df, f)),
         share=line.square / (line.square + residual.square),
-        p_unequal=_p_unequal(design, source, line.df),
+        unequal=_unequal(design, source, line.df),
     )
 
 
@@ -247,7 +262,7 @@ def _levels(design: _Design, residual: _AnovaLine, blocks: _AnovaLine | None) ->
         for code, value in enumerate(values):
             own = [each for each, its in zip(design.values, codes, strict=True) if its == code]
             mean = math.fsum(own) / len(own)
-            found.append(Level(factor=factor, value=value, mean=mean, low=mean - half, high=mean + half))
+            found.append(Level(factor=factor, value=value, mean=mean, low=mean - half, high=mean + half, n=len(own)))
     return tuple(found)
 
 
@@ -294,8 +309,8 @@ def assumptions_of(groups: Numbers, *, blocked: bool) -> Assumptions:
     )
 
 
-def _p_unequal(design: _Design, source: Sequence[int], rank: int) -> float | None:
-    """Return the p-value of an effect for combinations of any spreads; None if there is no spread to compare with.
+def _unequal(design: _Design, source: Sequence[int], rank: int) -> UnequalTest | None:
+    """Return the test of an effect for combinations of any spreads; None if there is no spread to compare with.
 
     With X [combinations] the means over n seeds, S their covariance over seeds and T the projection on the effect,
     F = n X'TX / tr(TS) has about f1 = tr(TS)^2 / tr(TSTS) degrees of freedom (Box 1954). With the seed as a block S is
@@ -322,7 +337,8 @@ def _p_unequal(design: _Design, source: Sequence[int], rank: int) -> float | Non
     if math.sqrt(max(0.0, trace) / rank) <= 1e-10 * float(np.abs(table).max()):
         return None
     f = n * float((_along(means, projection) ** 2).sum()) / trace
-    return float(special.fdtrc(trace**2 / square, trace**2 / uncertain, f))
+    df, error_df = trace**2 / square, trace**2 / uncertain
+    return UnequalTest(f, df, error_df, float(special.fdtrc(df, error_df, f)))
 
 
 def _along(values: Numbers, matrices: Sequence[Numbers]) -> Numbers:

@@ -38,7 +38,7 @@ class Choice:
     value: Any  # as in a record's config: a JSON value
     why: str  # the reason, one line
     edge: str = ""  # "largest" or "smallest" if no larger or no smaller value was tried
-    noise: str = ""  # its lead and the larger standard error of it, if the lead is below that
+    noise: str = ""  # its lead and the larger standard error of it, if it is within noise
 
     @property
     def doubt(self) -> str:
@@ -222,11 +222,12 @@ def _edge(value: Any, tried: Sequence[Any]) -> str:
 
 
 def _noise(by: Criterion, value: Any, values: Sequence[tuple[Any, Sequence[float]]], num_examples: int) -> str:
-    """Return the lead of the chosen value over the second best if it is below its standard error, or "".
+    """Return the lead of the chosen value over the second best if it is within noise, or "".
 
-    With several seeds of both the error is that of a difference of two means. With one seed it is the sampling error
-    of the examples that a share was counted on, sqrt((p (1 - p) + q (1 - q)) / n): an upper bound, as both were counted
-    on the same ones, and without what seeds add. Otherwise it is unknown.
+    With several seeds of both that is the standard error of a difference of two means. With one seed it is the sampling
+    error of the examples that a share was counted on, sqrt((p (1 - p) + q (1 - q)) / n), as if each value was scored on
+    examples of its own: what was predicted for each is not kept. On the same ones, which are hard for both, it is
+    smaller, and what seeds add is not in it. Otherwise it is unknown.
     """
     sign, factor = (-1 if by.better is Better.higher else 1), (100 if is_share(by.metric) else 1)
     own = next(cells for each, cells in values if each == value)
@@ -237,16 +238,16 @@ def _noise(by: Criterion, value: Any, values: Sequence[tuple[Any, Sequence[float
     means = [math.fsum(cells) / len(cells) for cells in (own, second)]
     if len(own) > 1 and len(second) > 1:
         error = math.sqrt(statistics.variance(own) / len(own) + statistics.variance(second) / len(second))
-        source = "over seeds"
+        what = "its standard error of {:.2g} (over seeds)"
     elif num_examples:
         error = math.sqrt(sum(mean * (1 - mean) for mean in means) / num_examples)
-        source = f"from {num_examples:,} examples"
+        what = f"{{:.2g}}, its standard error from {num_examples:,} examples each"
     else:
         return ""
     lead = abs(means[0] - means[1])
     if lead >= error:
         return ""
-    return f"lead {factor * lead:.2g}, below its standard error of {factor * error:.2g} ({source})"
+    return f"lead {factor * lead:.2g}, below {what.format(factor * error)}"
 
 
 def _mean(cells: Sequence[float], share: bool) -> float:

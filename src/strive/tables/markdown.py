@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from strive.plain_text import one_line
-from strive.tables.table import Entry, Table
+from strive.tables.table import Entry, Row, Table
 
 _WIDTH = 110  # characters in a line of a paragraph
 # Only text that Markdown would interpret: '<0.001', '[8.9, 9.4]' and all_cnn_c are common and safe.
@@ -54,11 +54,16 @@ def table_lines(table: Table) -> str:
     header = [escaped(column.title) for column in table.columns] + ["cells"] * refs
     grid = [header]
     for row in table.rows:
-        grid.append([*map(_cell, row.entries), *[f"[{escaped(row.ref)}]" if row.ref else ""] * refs])
+        grid.append([*map(_cell, row.entries), *[_refs(row)] * refs])
     widths = [max(3, *(cell_len(line[i]) for line in grid)) for i in range(len(header))]
     rule = ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
     lines = [_line(grid[0], widths, numeric), _line(rule, widths, numeric)]
     return "\n".join(lines + [_line(line, widths, numeric) for line in grid[1:]])
+
+
+def _refs(row: Row) -> str:
+    """Return what leads to the cells of a line, and of a difference also to those that it is compared with."""
+    return ", ".join(f"[{escaped(ref)}]" for ref in (row.ref, row.baseline_ref) if ref)
 
 
 def legend(table: Table) -> str:

@@ -21,8 +21,12 @@ def markdown(sweep: SweepSummary) -> str:
     for title, texts in (("Notes", sweep.notes), ("Missing or mixed", sweep.problems)):
         blocks += [heading(title, 2), bullets(texts)] if texts else []
     if any(row.ref for table in sweep.tables for row in table.rows):
+        compared = any(row.baseline_ref for table in sweep.tables for row in table.rows)
+        pair = " A difference names its own cells, and then its baseline's." if compared else ""
         blocks.append(
-            paragraph(f"[1] leads to the cells behind a line: the rows of {sweep.loaded.name}.cells.csv with ref 1.")
+            paragraph(
+                f"[1] leads to the cells behind a line: the rows of {sweep.loaded.name}.cells.csv with ref 1.{pair}"
+            )
         )
     return _joined(blocks)
 

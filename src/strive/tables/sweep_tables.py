@@ -13,7 +13,7 @@ from strive.format import counted
 from strive.results.conditions import Condition, in_order
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
-from strive.statistics.factorial import Assumptions, Effects
+from strive.statistics.factorial import Assumptions, Effect, Effects
 from strive.statistics.inference import SIDE, Interval, Verdict, cut
 from strive.sweeps.choice import Choice
 from strive.sweeps.design import Design, DesignName
@@ -206,6 +206,7 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec, chosen: 
     worse = f": {table.value.worse}" if table.value.better else ""
     level = simultaneous_level(table)
     over = ", for all lines at once" + (" and over all looks" if table.looks is not None else "")
+    refs = {condition.label: condition.ref for condition in conditions}
     columns = (
         Column(title=table.labels.heading(table.keys), numeric=False),
         Column(title="baseline", numeric=False),
@@ -217,7 +218,9 @@ def difference_table(conditions: Sequence[Condition], table: TableSpec, chosen: 
         *(_LOOK_COLUMNS if table.looks is not None else ()),
     )
     rows = [
-        _row(condition, _difference_entries(condition, table), rule)
+        replace(
+            _row(condition, _difference_entries(condition, table), rule), baseline_ref=refs.get(condition.baseline, "")
+        )
         for condition, rule in ruled(in_order(conditions, table), table)
     ]
     return Table(
@@ -358,10 +361,15 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
     rows = []
     for each in effects.effects:
         source = " x ".join(map(table.labels.title, each.source))
-        texts = [str(each.df), f"{each.f:.2f}", p_text(each.p), p_text(each.p_unequal), f"{each.share:.2f}"]
-        values = [float(each.df), each.f, each.p, each.p_unequal, each.share]
-        entries = [Entry(text=source), *(Entry(text=t, value=v) for t, v in zip(texts, values, strict=True))]
-        rows.append(Row(entries=tuple(entries)))
+        entries = (
+            Entry(text=source),
+            Entry(text=str(each.df), value=each.df),
+            Entry(text=f"{each.f:.2f}", value=each.f),
+            Entry(text=p_text(each.p), value=each.p),
+            *_unequal_entries(each),
+            Entry(text=f"{each.share:.2f}", value=each.share),
+        )
+        rows.append(Row(entries=entries))
     block = ", with the seed as a block" if effects.blocked else ""
     spread = f"{effects.residual_sd:.{table.value.digits}f}"
     return Table(
@@ -379,12 +387,26 @@ def effect_table(effects: Effects, table: TableSpec) -> Table:
             Column(title="df"),
             Column(title="F"),
             Column(title="p", help="assumes that all combinations have the same spread"),
+            Column(title="df, any spread"),
+            Column(title="error df, any spread"),
+            Column(title="F, any spread"),
             Column(title="p, any spread", help=_any_spread(effects)),
             Column(title="share"),
         ),
         rows=tuple(rows),
         in_caption=_assumptions(effects, spread),
     )
+
+
+def _unequal_entries(effect: Effect) -> list[Entry]:
+    """Return both degrees of freedom, F and p without equal spread."""
+    test = effect.unequal
+    if test is None:
+        return [_NONE] * 4
+    return [
+        *(Entry(text=f"{number:.2f}", value=number) for number in (test.df, test.error_df, test.f)),
+        Entry(text=p_text(test.p), value=test.p),
+    ]
 
 
 def _assumptions(effects: Effects, spread: str) -> dict[str, Entry]:
@@ -437,6 +459,7 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
         entries = (
             Entry(text=table.labels.title(each.factor)),
             Entry(text=table.labels.text(each.factor, each.value)),
+            Entry(text=str(each.n), value=each.n),
             Entry(text=f"{each.mean:.{digits}f}", value=each.mean),
             bounded(cut(each.mean, (each.low, each.high), table.value.bounds), table.value),
         )
@@ -453,6 +476,7 @@ def level_table(effects: Effects, table: TableSpec) -> Table:
         columns=(
             Column(title="factor", numeric=False),
             Column(title="value", numeric=False),
+            Column(title="n", help="cells with that value"),
             Column(title=table.value.title),
             Column(title="95% interval"),
         ),
@@ -520,11 +544,17 @@ def _doubts(choices: Sequence[Choice]) -> str:
         f" {edges} {of} {'is' if edges == 1 else 'are'} the largest or smallest tried: a better one may lie beyond."
         if edges
         else "",
-        f" {noisy} {of} {'leads' if noisy == 1 else 'lead'} by less than one standard error: the next may be as good."
+        f" {noisy} {of} {'has' if noisy == 1 else 'have'} a lead within noise: the next may be as good."
         if noisy
         else "",
     ]
-    return f"{''.join(texts)} 'Beats' is said of these means, with no test: none is shown to be the best, doubt or not."
+    if any("examples each" in each.noise for each in choices):
+        texts.append(
+            " A standard error from examples is as if each value was scored on examples of its own: on the same ones,"
+            " which are hard for both, it is smaller."
+        )
+    untested = "'Beats' is said of these numbers, with no test: none is shown to be the best, doubt or not."
+    return f"{''.join(texts)} {untested}"
 
 
 def chosen_by_test(by: set[str]) -> str:

@@ -36,6 +36,7 @@ class Row:
 
     entries: tuple[Entry, ...]  # one for each column
     ref: str = ""  # key of the line's cells in the footnote file; "" if it has none
+    baseline_ref: str = ""  # key of the cells that it is compared with; "" if it is no difference
     factors: Mapping[str, str] = field(default_factory=dict)  # {knob: value as text}, for filters
     rule: bool = False  # draw a line above it
 
