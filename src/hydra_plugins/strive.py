@@ -85,13 +85,13 @@ class CellLauncher(Launcher):
             from strive.launch.notify import take_target
 
             take_target(config)
-        self.launched: list[Sequence[str]] = []
+        self.asked_overrides: list[Sequence[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the cells that another sweeper asks for, such as Hydra's basic one; return what each one returned."""
         from strive.multirun.other_sweeper import launch
 
-        self.launched += job_overrides
+        self.asked_overrides += job_overrides
         return launch(self, job_overrides)
 
     def train(self, launch: "Launch", waiting: Mapping[str, str]) -> "dict[str, CellOutcome]":
@@ -144,7 +144,7 @@ class SlurmLauncher(CellLauncher):
 
     def train(self, launch: "Launch", waiting: Mapping[str, str]) -> "dict[str, CellOutcome]":
         """Submit jobs, and wait for them unless hydra.launcher.detach=true."""
-        from strive.slurm.launcher import train_on_slurm
+        from strive.slurm.train_on_slurm import train_on_slurm
 
         return train_on_slurm(launch, waiting, self.options)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from strive.cli.folders import add_sweeps, asked_for, named
+from strive.cli.folders import add_sweeps, asked_for, plan_names
 from strive.errors import UsageError
 from strive.sweeps.plan import plan_folders, plan_name, sweep_folder
 
@@ -13,7 +13,7 @@ def found(*arguments: str, runs: Path) -> list[str]:
     parser = argparse.ArgumentParser()
     add_sweeps(parser, default="")
     asked = asked_for(parser.parse_intermixed_args([*arguments, "--runs", str(runs)]))
-    return named(asked, plan_folders(asked.folders))
+    return plan_names(asked, plan_folders(asked.folders))
 
 
 def planned(runs: Path, sweep: str, *overrides: str) -> str:

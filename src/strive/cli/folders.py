@@ -116,13 +116,13 @@ def folders_of(runs: Sequence[Path] | None) -> list[Path]:
     return folders
 
 
-def named(asked: Asked, there: Mapping[str, Path]) -> list[str]:
+def plan_names(asked: Asked, there: Mapping[str, Path]) -> list[str]:
     """Return the names of the plans that are asked for: all, those of sweep files, or that of a launch's overrides.
 
     there: all plans, as plan_folders. Raises UsageError where one is not there.
     """
     if asked.overrides:
-        return [launched(asked, there)]
+        return [plan_of_overrides(asked, there)]
     _check_any(asked, there)
     found = [name for wanted in asked.sweeps for name in _matching(wanted, there, asked.folders)]
     return list(dict.fromkeys(found)) if asked.sweeps else list(there)
@@ -137,7 +137,7 @@ def _matching(wanted: str, there: Iterable[str], folders: Sequence[Path]) -> lis
     raise UsageError(f"{wanted or repr(wanted)} was not launched into {where}; launched there: {known}")
 
 
-def launched(asked: Asked, there: Mapping[str, Path]) -> str:
+def plan_of_overrides(asked: Asked, there: Mapping[str, Path]) -> str:
     """Return the name of the plan that a launch with exactly these overrides has written.
 
     there: all plans, as plan_folders. Raises UsageError.

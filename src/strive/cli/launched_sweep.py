@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from strive.cli.folders import add_runs, add_sweep_names, asked_for, named
+from strive.cli.folders import add_runs, add_sweep_names, asked_for, plan_names
 from strive.errors import UsageError
 from strive.launch.launch_folder import Launch, Launches
 from strive.sweeps.plan import plan_folders, runs_folder
@@ -36,7 +36,7 @@ def launched_sweep(options: argparse.Namespace) -> LaunchedSweep:
     """Return the sweep that the arguments of `add_sweep` name. Raises UsageError if there is none, or several."""
     asked = asked_for(options)
     there = plan_folders(asked.folders)
-    names = named(asked, there)
+    names = plan_names(asked, there)
     if len(names) > 1:
         raise UsageError(f"{' '.join(options.sweeps)}: which one? {', '.join(names)}")
     folder = there[names[0]]

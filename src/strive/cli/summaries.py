@@ -8,7 +8,7 @@ from pathlib import Path
 
 from strive.cells.ledger import add_to_ledger, read_ledger
 from strive.cells.metrics import Better
-from strive.cli.folders import asked_for, named
+from strive.cli.folders import asked_for, plan_names
 from strive.errors import LoadError, UsageError
 from strive.results.comparisons import Looked, scored
 from strive.results.load import load_sweep
@@ -29,7 +29,7 @@ def sweep_summaries(options: argparse.Namespace, *, curves: bool = False) -> lis
     source, value = _source(options), _value(options)
     asked = asked_for(options, source.folder if source else None)
     by_name = bool(asked.sweeps or asked.overrides)
-    names = named(asked, plan_folders(asked.folders))
+    names = plan_names(asked, plan_folders(asked.folders))
     sweeps = []
     for number, name in enumerate(names, 1):
         if sys.stderr.isatty():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from strive.cells.find_record import one_result
-from strive.cli.folders import Asked, add_sweeps, asked_for, named
+from strive.cli.folders import Asked, add_sweeps, asked_for, plan_names
 from strive.config.keys import knobs
 from strive.config.platform_keys import TrackerConfig
 from strive.console import OUTPUT
@@ -195,7 +195,7 @@ def _wanted(asked: Asked, *, begun: bool) -> list[_Folder]:
     """Return the plans and cells to upload, of one launch or of all. begun: only started cells."""
     by_name = bool(asked.sweeps or asked.overrides)
     where = plan_folders(asked.folders)
-    names = named(asked, where) if by_name else list(where)
+    names = plan_names(asked, where) if by_name else list(where)
     found = {folder: _Folder(runs=folder, plans=[], cells=[]) for folder in asked.folders}
     there = {folder: names_in(folder) for folder in asked.folders}
     cells: dict[str, Path] = {}  # {cell: the folder that has most of it}

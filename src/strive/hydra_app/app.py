@@ -23,7 +23,7 @@ from strive.errors import ConfigError
 from strive.hydra_app.cell import HydraCell, Options
 from strive.hydra_app.frozen import logistics_now
 from strive.hydra_app.logistics import matches
-from strive.hydra_app.named import check_named
+from strive.hydra_app.option_checks import check_named
 from strive.hydra_app.program import ENVIRONMENT, Program, become, moved, name_of, read_program, write_program
 from strive.hydra_app.rank_processes import start_ranks
 from strive.hydra_internals import replace_multirun, without_hydra

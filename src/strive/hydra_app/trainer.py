@@ -26,7 +26,7 @@ from strive.code.imported import imported_code
 from strive.config import identity
 from strive.hydra_app.cell import HydraCell
 from strive.hydra_app.frozen import thawed_cell
-from strive.hydra_app.named import CHECKPOINT, code_files
+from strive.hydra_app.option_checks import CHECKPOINT, code_files
 from strive.hydra_app.program import Program
 from strive.hydra_internals import run_as_job, set_values
 from strive.sweeps.override_syntax import override

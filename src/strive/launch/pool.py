@@ -183,7 +183,7 @@ class WorkerPool:
             if freed.record is None:
                 self._queue.put_back([TrainRequest(task=freed.task, fence=freed.fence)])
             else:
-                self._tried(freed.task, freed.record.status, _cause(freed.record), freed.task.folder / "log.txt")
+                self._retry_or_end(freed.task, freed.record.status, _cause(freed.record), freed.task.folder / "log.txt")
 
     def _handle_signals(self) -> None:
         if self._ctrl_c.presses > 1:
@@ -294,7 +294,7 @@ class WorkerPool:
                 self._try_alone(worker, [request], f"{event.cause}, with {event.companions} more in the process")
             case EventKind.ended:
                 assert event.status is not None
-                self._tried(task, event.status, event.cause, task.folder / "log.txt")
+                self._retry_or_end(task, event.status, event.cause, task.folder / "log.txt")
             case EventKind.crashed:
                 self._record_failure(worker, request, began, Status.error, event.cause, event.traceback)
             case EventKind.owned:
@@ -322,7 +322,7 @@ class WorkerPool:
             f"{cells}: {cause} in worker {worker.number}; the cause may be any of them: each is tried again alone"
         )
 
-    def _tried(self, task: Task, status: Status, cause: str, log: Path, *, rule: Status | None = None) -> None:
+    def _retry_or_end(self, task: Task, status: Status, cause: str, log: Path, *, rule: Status | None = None) -> None:
         """End a cell, or try it again. rule: whose number of retries holds, if it is not that of its status."""
         rule = rule or status
         tries = self._tries[task.cell, rule]
@@ -447,9 +447,9 @@ class WorkerPool:
             self._owned.add(request.task, None)
             return
         except (RecordError, OSError) as error:
-            self._tried(task, status, f"{cause}; this could not be recorded: {error}", log, rule=rule)
+            self._retry_or_end(task, status, f"{cause}; this could not be recorded: {error}", log, rule=rule)
             return
-        self._tried(task, record.status, _cause(record), log, rule=None if record.status.finished else rule)
+        self._retry_or_end(task, record.status, _cause(record), log, rule=None if record.status.finished else rule)
 
     # --- the end
 

@@ -88,7 +88,7 @@ def _trained(sweeper: OtherSweeper, jobs: Sequence[Sequence[str]]) -> list[JobRe
         _no_sweep_file,
         retrain=Retrain(sweeper.options.retrain),
         queued=lambda runs: queued(runs, sweeper.launcher),
-        jobs=sweeper.launcher.launched,
+        jobs=sweeper.launcher.asked_overrides,
     )
     whole = planner.plan(list(sweeper.config.hydra.overrides.task), None)
     write_plan(whole)
@@ -96,7 +96,7 @@ def _trained(sweeper: OtherSweeper, jobs: Sequence[Sequence[str]]) -> list[JobRe
     cells = [identity.cell_id(records.as_recorded(composer.compose(job))) for job in jobs]
     batch = replace(whole, cells=[planned for planned in whole.cells if planned.cell in cells])
     _stop_if_requested()  # since the batch before
-    ended = SweepRun(planner, sweeper.launcher).launched(batch)
+    ended = SweepRun(planner, sweeper.launcher).train_missing(batch)
     _stop_if_requested()
     planned = {each.cell: each for each in batch.cells}
     return [_returned(job, planned[cell], ended.get(cell), whole) for job, cell in zip(jobs, cells, strict=True)]

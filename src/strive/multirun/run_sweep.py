@@ -90,7 +90,7 @@ class SweepRun:
                 CONSOLE.print(f"tables give no verdict: since the first look, {changes}")
         for line in (*plan.images, *plan.notes, *counts_lines(plan), *self.hours_lines(plan, estimates)):
             CONSOLE.print(line)
-        ended = self.launched(plan)
+        ended = self.train_missing(plan)
         self._runs = plan.runs
         self._left = left_jobs(ended)
         if self._left:
@@ -198,9 +198,9 @@ class SweepRun:
                 f" {estimates[0].device}; allow more, or make the sweep smaller"
             )
 
-    def launched(self, plan: Plan) -> dict[str, CellOutcome]:
+    def train_missing(self, plan: Plan) -> dict[str, CellOutcome]:
         """Train a plan's missing cells, and return how those ended."""
-        todo = missing(plan)
+        todo = cells_to_train(plan)
         if not todo:
             return {}
         tasks = [task_of(each.config, replaces=each.replaces, work=each.work, code=each.code) for each in todo]
@@ -223,7 +223,7 @@ def only_stores(launcher: Launcher) -> bool:
     return isinstance(launcher.options, LocalOptions) and launcher.options.detach
 
 
-def missing(plan: Plan) -> list[Planned]:
+def cells_to_train(plan: Plan) -> list[Planned]:
     """Return the cells that are to be trained, or that others train."""
     return [planned for planned in plan.cells if planned.action.trains or planned.action is Action.wait]
 

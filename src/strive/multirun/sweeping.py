@@ -24,7 +24,7 @@ from strive.errors import ConfigError, ExternalError, NoSlurmError
 from strive.format import counted
 from strive.hydra_app.app import APP
 from strive.hydra_app.cell import options_of
-from strive.hydra_app.named import check_code
+from strive.hydra_app.option_checks import check_code
 from strive.hydra_app.program import this_program
 from strive.launch.notify import notified_of_errors, notify
 from strive.multirun.run_sweep import Launcher, SweepRun

@@ -10,7 +10,7 @@ from strive.console import CONSOLE, OUTPUT
 from strive.errors import ConfigError
 from strive.format import duration, runs_option
 from strive.multirun.plan_looks import looks_of
-from strive.multirun.run_sweep import SweepRun, estimates_of, left_jobs, missing, only_stores, report
+from strive.multirun.run_sweep import SweepRun, cells_to_train, estimates_of, left_jobs, only_stores, report
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.plan import Plan, Retrain, write_plan
 from strive.sweeps.plan_text import counts_lines
@@ -55,7 +55,7 @@ class UntilDecided:
                 return False
             self._keep(plan, state)
             # What has failed in this command fails again: its line gets no further look before the next command.
-            todo = replace(needed, cells=[each for each in missing(needed) if each.cell not in self._tried])
+            todo = replace(needed, cells=[each for each in cells_to_train(needed) if each.cell not in self._tried])
             if not todo.cells or not self._within_hours(todo, state):
                 self._report(needed, state, {planned.cell for planned in todo.cells})
                 return True
@@ -73,12 +73,12 @@ class UntilDecided:
             return
         if changes := state.changes():
             OUTPUT.print(_changed(needed, changes))
-        if missing(needed):
+        if cells_to_train(needed):
             self._within_hours(needed, state)
 
     def _cost(self, part: Plan, estimates: Sequence[Estimate], state: "LookState") -> Iterator[str]:
         """Yield what the next look costs, where the cells' nets do not say, and how many cells are not needed."""
-        cells = missing(part)
+        cells = cells_to_train(part)
         if cells and not estimates and not any(planned.flops for planned in cells) and state.mean_seconds is not None:
             yield f"time: {duration(state.mean_seconds * len(cells))} on one device, as the cells that are done took"
         yield from state.not_needed_lines(len(state.not_needed))
@@ -98,7 +98,7 @@ class UntilDecided:
         limit = self.sweep_run.hours_limit()
         if limit is None:
             return True
-        estimates, cells = estimates_of(part), missing(part)
+        estimates, cells = estimates_of(part), cells_to_train(part)
         hours = estimates[0].hours if estimates else None
         if hours is None and state.mean_seconds is not None:
             hours = state.mean_seconds * len(cells) / 3600
@@ -122,7 +122,7 @@ class UntilDecided:
         hours = (*self.sweep_run.hours_lines(part, estimates), *self._cost(part, estimates, state))
         for line in (*part.images, *part.notes, *state.text(), *counts_lines(part), *hours):
             CONSOLE.print(line)
-        ended = self.sweep_run.launched(part)
+        ended = self.sweep_run.train_missing(part)
         self._tried |= {planned.cell for planned in part.cells}
         self._ended |= ended
         if left := left_jobs(ended):

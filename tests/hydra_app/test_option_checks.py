@@ -10,7 +10,7 @@ from strive.config.identity import hash_of
 from strive.errors import ConfigError
 from strive.hydra_app.cell import Options
 from strive.hydra_app.compose import HydraComposer
-from strive.hydra_app.named import check_code, check_named, code_files
+from strive.hydra_app.option_checks import check_code, check_named, code_files
 
 MakeComposer = Callable[..., HydraComposer]
 TYPED = frozenset({"hydra.sweeper.logistics", "hydra.sweeper.absent"})

@@ -1,4 +1,4 @@
-"""Launcher for SLURM: submits a sweep and waits for it, detaches or cancels. Imports no torch."""
+"""Trains a launch as jobs of SLURM: submits it and waits for it, leaves it or cancels. Imports no torch."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Checks that the options of hydra.sweeper and hydra.launcher name something: keys of the cells, files, values."""
+"""Checks of the options of hydra.sweeper and hydra.launcher: does each name a key, a file or a value that is there?"""
 
 import copy
 import difflib
