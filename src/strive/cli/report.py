@@ -1,7 +1,9 @@
 """`strive report`: one page with the answers of all sweeps."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +37,28 @@ def run(
     options: argparse.Namespace, further: "Callable[[Sequence[SweepSummary]], Sequence[Table]] | None" = None
 ) -> int:
     """Write the page; return the exit code. further: an app's own tables for the end of the page."""
-    from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
-    from strive.report.page import render_report
-    from strive.trackers.upload_state import upload_url
+    with _nothing_collected():
+        from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
+        from strive.report.page import render_report
+        from strive.trackers.upload_state import upload_url
 
-    sweeps = with_looks(sweep_summaries(options, curves=True))
-    content = render_report(sweeps, list(further(sweeps)) if further else [], options.out.parent, upload_url).encode()
+        sweeps = with_looks(sweep_summaries(options, curves=True))
+        tables = list(further(sweeps)) if further else []
+        content = render_report(sweeps, tables, options.out.parent, upload_url).encode()
     make_folder(options.out.parent)
     write_whole(options.out, content, durable=False)
     count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
     print(f"{options.out}: {count}, {len(content) / 1e6:.1f} MB")
     return 1 if named_contradictions(sweeps) or options.left_out else 0
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Keep Python from looking for garbage: almost all that a page makes lives until it is written."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
