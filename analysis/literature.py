@@ -6,7 +6,7 @@ from typing import Any
 
 from strive.config.identity import science_keys
 from strive.results.conditions import Condition
-from strive.results.published import content, fits, off_paper, setup
+from strive.results.published import agrees, off_paper, paper_file, paper_setup
 from strive.sweeps.table_spec import TEST_ERROR
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Column, Entry, Row, Table
@@ -61,9 +61,9 @@ def comparison_tables(sweeps: Sequence[SweepSummary]) -> list[Table]:
     ]
     cells = [cell for setting in settings for cell in setting.knobs]
     tables = []
-    for entry in content()["comparison"]:
+    for entry in paper_file()["comparison"]:
         images = _images(entry)
-        if any(fits(cell, images) for cell in cells):
+        if any(agrees(cell, images) for cell in cells):
             tables.append(_table(entry, _unique(_ours(entry, settings))))
     return tables
 
@@ -78,18 +78,21 @@ def _images(entry: dict[str, Any]) -> dict[str, Any]:
     """Return {key: value} of the cells that train with a comparison's images, augmented as there."""
     ours = entry["ours"]
     augmented = {key: value for key, value in ours["when"].items() if key.startswith("augment.")}
-    return {"data.name": content()["tables"][ours["table"]]["data"]} | augmented
+    return {"data.name": paper_file()["tables"][ours["table"]]["data"]} | augmented
 
 
 def _ours(entry: dict[str, Any], settings: Sequence[_Setting]) -> Iterator[_Ours]:
     """Yield the conditions with the net, images and augmentation of a comparison."""
     table, when = entry["ours"]["table"], entry["ours"]["when"]
-    wanted = {"data.name": content()["tables"][table]["data"], "model.family": setup(table)["model.family"]} | when
+    wanted = {
+        "data.name": paper_file()["tables"][table]["data"],
+        "model.family": paper_setup(table)["model.family"],
+    } | when
     for setting in settings:
         layout = setting.sweep.layout
         if layout.paper != table or layout.value.name != TEST_ERROR.name:
             continue
-        if setting.knobs and all(fits(cell, wanted) for cell in setting.knobs):
+        if setting.knobs and all(agrees(cell, wanted) for cell in setting.knobs):
             lines = dict.fromkeys(line for cell in setting.knobs for line in off_paper(table, cell))
             said = tuple(line for line in lines if line.partition("=")[0] in _SAID)
             yield _Ours(setting.sweep, setting.condition, said, tuple(line for line in lines if line not in said))

@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from allcnn.config import Precision  # noqa: E402
 from allcnn.training import Bf16, bf16_of, device_name  # noqa: E402
 from strive.cells.records import read_record  # noqa: E402
-from strive.code.same_code import TABLE, Row, Side, compared, net, rows_of, setting  # noqa: E402
+from strive.code.same_code import TABLE, SameCodeRow, Side, compared, net, rows_of, setting  # noqa: E402
 
 _EACH = ("model=glob(*)", "precision=bf16,fp32", "model.batch_norm=true,false")
 _NETS, _SETTINGS = 12, 4
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def check(rows: Sequence[Row]) -> int:
+def check(rows: Sequence[SameCodeRow]) -> int:
     """Train what each row speaks of again; return 1 if one of them promises what does not hold here, else 0."""
     wrong = 0
     for row in rows:
@@ -133,7 +133,7 @@ def write(old: str, new: str = "HEAD") -> int:
     return 0
 
 
-def compare(old: str, new: str) -> Row:
+def compare(old: str, new: str) -> SameCodeRow:
     """Train at two commits and return the row that says what came of it. Raises CompareError."""
     one, other = trained(old), trained(new)
     if one.keys() != other.keys():
@@ -143,7 +143,7 @@ def compare(old: str, new: str) -> Row:
     return replace(row, old=replace(row.old, commit=old), new=replace(row.new, commit=new))
 
 
-def row_of(one: Mapping[str, Trained], other: Mapping[str, Trained]) -> Row:
+def row_of(one: Mapping[str, Trained], other: Mapping[str, Trained]) -> SameCodeRow:
     """Return what two trainings of the same cells say, {cell: what it became} each; commits are left out."""
     groups: dict[tuple[str, str], list[str]] = {}
     for cell, each in one.items():
@@ -154,7 +154,7 @@ def row_of(one: Mapping[str, Trained], other: Mapping[str, Trained]) -> Row:
         agree = all(one[cell].weights == other[cell].weights for cell in cells)
         found[agree].setdefault(name, []).append(how)
     agreeing = [each.config for cell, each in one.items() if each.weights == other[cell].weights]
-    return Row(
+    return SameCodeRow(
         old=Side(code_hash=_code(one), commit=""),
         new=Side(code_hash=_code(other), commit=""),
         date=datetime.now(UTC).date().isoformat(),
@@ -167,7 +167,7 @@ def row_of(one: Mapping[str, Trained], other: Mapping[str, Trained]) -> Row:
     )
 
 
-def contradictions(row: Row, found: Row) -> Iterator[str]:
+def contradictions(row: SameCodeRow, found: SameCodeRow) -> Iterator[str]:
     """Yield what a row promises and a new comparison does not show."""
     for side in ("old", "new"):
         mine, its = getattr(row, side).code_hash, getattr(found, side).code_hash
@@ -182,7 +182,7 @@ def contradictions(row: Row, found: Row) -> Iterator[str]:
             yield f"{key}: {', '.join(lacking)} was not compared, or differed"
 
 
-def summary(row: Row) -> str:
+def summary(row: SameCodeRow) -> str:
     """Return what a comparison came to, in a line."""
     same, different = (sum(map(len, each.values())) for each in (row.same, row.different))
     others = ", ".join(f"{name} {how}" for name, settings in row.different.items() for how in settings)

@@ -42,7 +42,7 @@ def run_cell(config: Config, *, replaces: str = "", fence: str = "") -> Record:
     An error in training becomes a record with status `error` or `out_of_memory`.
 
     replaces: sha256 of the record file to train again; any other finished record is kept.
-    fence: the token of a dead process's claim on the cell (lease.LeaseMonitor), which may be replaced.
+    fence: the token of a claim on the cell whose process is gone (lease.LeaseMonitor): it may be replaced.
 
     Raises ConfigError or RecordError for a user's mistake, LeasedError while another process trains the
     cell, StoppedError after a checkpoint if a signal requested a stop, and LostLeaseError if another

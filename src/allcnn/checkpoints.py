@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from allcnn.training import State, read_checkpoint
-from strive.code.hash import Code, changed_files
+from strive.code.hash import Code, changed_files_text
 
 
 def usable_state(path: Path, cell: str, code: Code) -> State:
@@ -14,7 +14,7 @@ def usable_state(path: Path, cell: str, code: Code) -> State:
     if state.get("cell") != cell:
         raise ValueError(f"it belongs to {state.get('cell')}")
     if state["code_hash"] != code.hash:
-        changed = changed_files(state.get("code_files", {}), code.files)
+        changed = changed_files_text(state.get("code_files", {}), code.files)
         what = f": {changed} changed" if changed else ""
         raise ValueError(f"it was written by code {state['code_hash']}, this is {code.hash}{what}")
     return state

@@ -489,7 +489,7 @@ class TrainerConfig:
     # Above the 60 s for which NFS clients may show an old folder: acdirmax, unless a site has changed it.
     lease_seconds: float = logistics(
         120.0,
-        "without a heartbeat for so long, a process counts as dead and another may take its cell over",
+        "without a heartbeat for so long, a process counts as gone and another may take its cell over",
         "1 or more",
         unit="seconds",
         check=lambda seconds: math.isfinite(seconds) and seconds >= 1,

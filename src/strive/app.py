@@ -216,7 +216,7 @@ class Pack(Protocol):
         """Take a cell in; it trains from the next epoch on. A done cell is left alone.
 
         replaces: sha256 of the record file to train again; any other finished record is left alone.
-        fence: the token of a dead process's lease on the cell.
+        fence: the token of a lease on the cell whose process is gone.
         """
 
     def run_epoch(self) -> None:
@@ -260,12 +260,12 @@ class Trainer:
         process took the cell over.
         room: most cells at once; 0: as many as are fastest, found out when two or more are there.
         """
-        from strive.cells.one_cell import OneCell
+        from strive.cells.serial_pack import SerialPack
 
         def run(config: Any, replaces: str, fence: str) -> Any:
             return self.run_cell(config, replaces=replaces, fence=fence)
 
-        return OneCell(run, on_ended)
+        return SerialPack(run, on_ended)
 
     def seen(self, config: Any) -> dict[str, str | int]:
         """Return device, threads, layout and torch, for the record of a cell whose process dies."""

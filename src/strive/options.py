@@ -74,7 +74,7 @@ class CellOptions(_Options):
     GROUP = "hydra.launcher"
 
     checkpoint_minutes: float = 5.0  # between two checkpoints of strive.save; 0: at every call
-    lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as dead and its cell is free
+    lease_seconds: float = 120.0  # without a heartbeat for so long, a process counts as gone and its cell is free
     fresh_process: bool = True  # a process for each cell; false: workers run one cell after the other
     resume_overrides: list[str] = field(default_factory=list)  # added where a cell goes on: ['ckpt_path=last']
     processes_per_cell: int = 1  # ranks of each cell, with the environment that torchrun gives them

@@ -16,7 +16,7 @@ from allcnn.config import Config
 from strive.app import in_use
 from strive.cells import records
 from strive.cells.records import as_recorded
-from strive.cells.reproduce import repeated
+from strive.cells.reproduce import config_again
 from strive.config import identity
 from strive.errors import ConfigError
 from strive.status.cell_status import StatusReader
@@ -113,7 +113,7 @@ def test_an_older_record_is_reproduced_as_the_cell_that_it_is(make_config: MakeC
         _write(config)
         record = records.record_of(config)
         assert record is not None
-        assert identity.cell_id(repeated(record, tmp_path / "again", {})) == record.cell
+        assert identity.cell_id(config_again(record, tmp_path / "again", {})) == record.cell
 
 
 def test_the_plan_says_what_tells_the_cells_of_one_net_apart(make_plan: MakePlan):

@@ -17,7 +17,7 @@ from allcnn.randomness import generator
 from strive.app import in_use
 from strive.cells import records
 from strive.cells.evidence import Evidence, check_record, remark
-from strive.cells.metrics import Better, is_dead
+from strive.cells.metrics import Better, is_at_chance
 from strive.cells.records import Record, Status
 from strive.config import identity
 
@@ -179,7 +179,7 @@ def test_what_a_cell_really_leaves_behind_is_not_contradicted(make_small: MakeCo
     [(0.88, 0.88, True), (0.895, 0.88, True), (0.8775, 0.88, False), (None, 0.88, False), (0.9, None, False)],
 )
 def test_a_net_is_dead_at_or_above_the_error_of_the_largest_class(error: float, chance: float, dead: bool):
-    assert is_dead(error, chance, Better.lower) is dead
+    assert is_at_chance(error, chance, Better.lower) is dead
 
 
 def test_a_record_from_before_chance_was_kept_is_read(folder: Path):

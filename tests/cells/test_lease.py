@@ -16,7 +16,7 @@ from support import ROOT
 from allcnn.config import Config
 from strive import processes
 from strive.cells import lease, records
-from strive.cells.lease import Claim, LeaseMonitor, Owner, owner_of, surely_dead, take_claim
+from strive.cells.lease import Claim, LeaseMonitor, Owner, owner_of, surely_gone, take_claim
 from strive.errors import LeasedError, LostLeaseError
 
 HOLD = """
@@ -87,7 +87,7 @@ def test_a_process_that_is_gone_from_this_machine_loses_its_claim_at_once(tmp_pa
     process.wait()
     owner = owner_of(tmp_path)
     assert owner is not None
-    assert surely_dead(owner)
+    assert surely_gone(owner)
     assert LeaseMonitor().stale(tmp_path) == owner
     with take_claim(tmp_path, 60):
         pass
@@ -99,22 +99,22 @@ def test_a_zombie_counts_as_gone(tmp_path: Path, hold):
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     owner = owner_of(tmp_path)
     assert owner is not None
-    assert surely_dead(owner)
+    assert surely_gone(owner)
 
 
 def test_another_process_with_the_dead_ones_number_is_not_taken_for_it(tmp_path: Path):
     with take_claim(tmp_path, 60) as mine:
-        assert not surely_dead(mine.owner)
+        assert not surely_gone(mine.owner)
         born_earlier = json.loads((mine.scratch / "owner.json").read_text()) | {"pid_started": "1"}
-        assert surely_dead(Owner(**born_earlier))
+        assert surely_gone(Owner(**born_earlier))
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "another"}, {"boot": ""}])
 def test_a_process_of_another_machine_is_never_surely_dead(tmp_path: Path, change: dict[str, str]):
     with take_claim(tmp_path, 60) as mine:
         content = json.loads((mine.scratch / "owner.json").read_text()) | {"pid": 2**22 + 1, "pid_started": "1"}
-        assert surely_dead(Owner(**content))
-        assert not surely_dead(Owner(**(content | change)))
+        assert surely_gone(Owner(**content))
+        assert not surely_gone(Owner(**(content | change)))
 
 
 def _pretend_elsewhere(folder: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_process_of_another_user_that_proc_hides_is_not_taken_for_dead(
     with take_claim(tmp_path, 60) as mine:
         # As hidepid does: the process is there, what /proc says of it is not.
         monkeypatch.setattr(processes, "start_time", lambda pid: None)
-        assert not surely_dead(mine.owner)
+        assert not surely_gone(mine.owner)
 
 
 @pytest.mark.parametrize("damage", ["empty", "missing", "list", "other keys"])

@@ -15,7 +15,7 @@ from allcnn.cells import run_cell
 from strive.cells import records
 from strive.cells.find_record import find_record
 from strive.cells.records import Failure, Record, Status
-from strive.cells.reproduce import differing, foreseen, repeated, surroundings, verdict
+from strive.cells.reproduce import config_again, differing, known_differences, other_differences, verdict
 from strive.config import identity
 from strive.errors import ConfigError, RecordError, UsageError
 
@@ -136,35 +136,35 @@ def test_a_cell_is_found_by_its_id_the_ids_start_its_digits_or_its_folder(tmp_pa
 
 def test_threads_and_compilation_are_those_of_the_record(trained: Path, tmp_path: Path):
     record = records.read_record(changed(trained, "provenance", threads=7, details={"compiled": True}))
-    config = repeated(record, tmp_path / "into", {})
+    config = config_again(record, tmp_path / "into", {})
     assert (config.trainer.threads, config.trainer.compile) == (7, True)
     assert config.trainer.device.value == "cpu", "it trained on this machine's processor"
     assert config.runs == str(tmp_path / "into")
     assert identity.cell_id(config) == record.cell
     elsewhere = replace(record, provenance=replace(record.provenance, device="another"))
-    assert repeated(elsewhere, tmp_path, {}).trainer.device.value == "auto"
+    assert config_again(elsewhere, tmp_path, {}).trainer.device.value == "auto"
 
 
 def test_logistics_can_be_set_and_nothing_else(trained: Path, tmp_path: Path):
     record = records.read_record(trained)
-    config = repeated(record, tmp_path, {"data.root": "/images", "trainer.threads": "3", "data.download": "true"})
+    config = config_again(record, tmp_path, {"data.root": "/images", "trainer.threads": "3", "data.download": "true"})
     assert (config.data.root, config.trainer.threads, config.data.download) == ("/images", 3, True)
     with pytest.raises(ConfigError, match="seed=1 would make it another cell"):
-        repeated(record, tmp_path, {"seed": "1"})
+        config_again(record, tmp_path, {"seed": "1"})
     with pytest.raises(ConfigError, match=r"there is no key trainer\.thread; here data\.root, .*trainer\.progress"):
-        repeated(record, tmp_path, {"trainer.thread": "1"})
+        config_again(record, tmp_path, {"trainer.thread": "1"})
     with pytest.raises(ConfigError, match=r"trainer\.threads must be 0 or more"):
-        repeated(record, tmp_path, {"trainer.threads": "-1"})
+        config_again(record, tmp_path, {"trainer.threads": "-1"})
     with pytest.raises(ValidationError):
-        repeated(record, tmp_path, {"trainer.device": "tpu"})
+        config_again(record, tmp_path, {"trainer.device": "tpu"})
 
 
 def test_what_differs_before_training_is_foreseen(trained: Path, tmp_path: Path):
     record = records.read_record(trained)
-    config = repeated(record, tmp_path, {})
-    assert foreseen(record, config) == []
+    config = config_again(record, tmp_path, {})
+    assert known_differences(record, config) == []
     config.trainer.threads = 5
-    assert foreseen(record, config) == ["  threads: 1, here 5"]
+    assert known_differences(record, config) == ["  threads: 1, here 5"]
 
 
 def test_every_number_of_a_result_is_compared(trained: Path):
@@ -179,9 +179,9 @@ def test_every_number_of_a_result_is_compared(trained: Path):
 def test_what_says_nothing_about_the_numbers_is_not_held_against_them(trained: Path):
     record = records.read_record(trained)
     later = replace(record, provenance=replace(record.provenance, finished="later", seconds=9.0, resumes=1))
-    assert surroundings(record, later) == {}
+    assert other_differences(record, later) == {}
     inexact = replace(record, provenance=replace(record.provenance, inexact=["device changed"]))
-    assert surroundings(record, inexact) == {"inexact": ([], ["device changed"])}
+    assert other_differences(record, inexact) == {"inexact": ([], ["device changed"])}
 
 
 def second(trained: Path, tmp_path: Path, **changes: Any) -> Path:
@@ -226,4 +226,4 @@ def test_a_record_of_another_schema_is_refused_as_everywhere(trained: Path, tmp_
 def test_a_record_whose_config_has_another_id_in_this_version_is_refused(trained: Path, tmp_path: Path):
     record: Record = replace(records.read_record(trained), cell="all_cnn_c-digits-none-lr0.05-s0-0000000000")
     with pytest.raises(RecordError, match="in this version of strive its config is that of"):
-        repeated(record, tmp_path, {})
+        config_again(record, tmp_path, {})

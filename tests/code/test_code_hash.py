@@ -9,7 +9,7 @@ from allcnn.app import APP, CODE, NO_CODE
 from strive.code import cache
 from strive.code import hash as module
 from strive.code.files import _NO_CODE, reached
-from strive.code.hash import Code, changed_files
+from strive.code.hash import Code, changed_files_text
 
 NETS = """
 import torch
@@ -128,7 +128,7 @@ def test_a_change_in_anything_that_the_net_imports_changes_it_and_is_named(
     edit(project / name, before, after)
     new = fresh()
     assert new.hash != old.hash
-    assert changed_files(old.files, new.files) == name
+    assert changed_files_text(old.files, new.files) == name
     assert fresh("").hash not in (old.hash, new.hash)
 
 
@@ -144,7 +144,7 @@ def test_a_packages_init_counts_when_it_does_something(project: Path):
     (project / "mypkg" / "__init__.py").write_text("import torch\ntorch.set_float32_matmul_precision('medium')\n")
     new = fresh()
     assert new.hash != old.hash
-    assert changed_files(old.files, new.files) == "mypkg/__init__.py"
+    assert changed_files_text(old.files, new.files) == "mypkg/__init__.py"
 
 
 def test_a_compiled_module_counts_by_its_bytes(project: Path):
@@ -233,7 +233,7 @@ def test_renamed_modules_change_nothing_however_they_are_imported(project: Path)
     edit(mine / "parts" / "layers.py", "mypkg.deep.constants", "mypkg.parts.numbers")
     new = fresh()
     assert new.hash == old.hash
-    assert changed_files(old.files, new.files) == ""
+    assert changed_files_text(old.files, new.files) == ""
 
 
 def test_a_package_that_hands_names_on_changes_nothing(project: Path):
@@ -282,11 +282,11 @@ def test_names_that_are_handed_on_in_a_circle_end(project: Path):
 
 def test_what_changed_is_named_where_it_is_known():
     before = {"a.py": "1", "b.py": "2", "c.py": "3"}
-    assert changed_files(before, {"a.py": "1", "b.py": "9", "renamed.py": "3"}) == "b.py"
-    assert changed_files(before, {"a.py": "1", "b.py": "2"}) == "c.py"
-    assert changed_files({}, before) == ""
+    assert changed_files_text(before, {"a.py": "1", "b.py": "9", "renamed.py": "3"}) == "b.py"
+    assert changed_files_text(before, {"a.py": "1", "b.py": "2"}) == "c.py"
+    assert changed_files_text({}, before) == ""
     many = {f"{number}.py": str(number) for number in range(10, 20)}
-    assert changed_files(before, before | many).endswith("14.py and 5 more".replace(" and", ", and"))
+    assert changed_files_text(before, before | many).endswith("14.py and 5 more".replace(" and", ", and"))
 
 
 def test_what_is_edited_after_a_process_has_asked_does_not_count(project: Path):

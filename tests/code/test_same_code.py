@@ -10,7 +10,7 @@ import same_code as tool
 from allcnn.config import Config
 from strive.app import in_use
 from strive.code import same_code
-from strive.code.same_code import TABLE, Row, Side, compared, is_stale, kind, rows_of
+from strive.code.same_code import TABLE, SameCodeRow, Side, compared, is_stale, kind, rows_of
 from strive.errors import RecordError
 
 Flat = dict[str, Any]
@@ -21,8 +21,8 @@ def flat(**changes: Any) -> Flat:
     return in_use().science(Config()) | {key.replace("__", "."): value for key, value in changes.items()}
 
 
-def row(old: str, new: str, same: dict[str, list[str]] = BF16, configs: Sequence[Flat] = ()) -> Row:
-    return Row(
+def row(old: str, new: str, same: dict[str, list[str]] = BF16, configs: Sequence[Flat] = ()) -> SameCodeRow:
+    return SameCodeRow(
         old=Side(code_hash=old, commit="0" * 40), new=Side(code_hash=new, commit="1" * 40), date="2026-11-29",
         machine="some processor", torch="2.14.1", python="3.11.7", same=same, different={},
         compared=compared(list(configs) or [flat()]),
@@ -183,7 +183,7 @@ def test_one_cell_that_differs_says_no_for_its_net_and_precision():
     ],
 )
 def test_a_wrong_row_is_named_and_the_exit_code_is_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], promised: Row, problem: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], promised: SameCodeRow, problem: str
 ):
     monkeypatch.setattr(tool, "trained", lambda at: cells("w1", "old" if at == "0" * 40 else "new"))
     assert tool.check([row("old", "new")]) == 0

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from allcnn.labels import labels
 from strive.figures.effects import FIGURES, effect_plot, seeds_plot
-from strive.figures.style import COLUMN, DPI, FORMATS, PAGE, Form, to_bytes
+from strive.figures.style import COLUMN, DPI, FORMATS, PAGE, FigureForm, to_bytes
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import value_of
 
@@ -228,7 +228,7 @@ def test_every_condition_is_on_one_page(golden: MakeGolden, kind: str, count: in
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", [ALONE, PAGE, COLUMN], ids=["alone", "page", "column"])
-def test_no_text_leaves_the_page(golden: MakeGolden, kind: str, form: Form):
+def test_no_text_leaves_the_page(golden: MakeGolden, kind: str, form: FigureForm):
     sweep = golden(question="A question that goes on and on. " * 12, changes=["seed=0,1"] * 9)
     arms(
         sweep,

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from strive.figures.forest import ForestLine, Frame, draw_pages, mark, span, whisker
-from strive.figures.style import Form
+from strive.figures.style import FigureForm
 
 
 def frame(**fields: Any) -> Frame:
@@ -81,7 +81,7 @@ def test_an_interval_wholly_beyond_the_axis_is_left_to_its_mark():
 
 def test_a_heading_stands_once_above_its_lines_and_again_on_the_next_page():
     lines = [ForestLine(label=f"line {number}", entries=("1.00", "3"), head="Against A") for number in range(50)]
-    first, second = draw_pages(frame(form=Form(width=7.0, titles=True)), lines)
+    first, second = draw_pages(frame(form=FigureForm(width=7.0, titles=True)), lines)
     for page, name in ((first, "t (1 of 2)"), (second, "t (2 of 2)")):
         assert texts(page).count("Against A") == 1
         assert name in texts(page)

@@ -6,7 +6,7 @@ from golden import Golden
 
 from allcnn.app import APP
 from strive.code import same_code
-from strive.code.same_code import Row, Side, compared
+from strive.code.same_code import SameCodeRow, Side, compared
 from strive.config import identity
 from strive.results.code_versions import versions, versions_text
 from strive.results.load import load_sweep
@@ -25,7 +25,7 @@ def vouch(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, *pairs: tuple[st
     keys = [key for key in frame if key in identity.science_keys() - APP.absent().keys()]
     kinds = compared(frame[keys].to_dict("records"))
     rows = [
-        Row(
+        SameCodeRow(
             old=Side(code_hash=old, commit=""), new=Side(code_hash=new, commit=""), date="", machine="", torch="",
             python="", same={net: ["bf16"] for net in nets}, different={}, compared=kinds,
         )

@@ -11,7 +11,7 @@ from allcnn.config import Config
 from strive.app import in_use
 from strive.config import identity
 from strive.errors import PublishedError
-from strive.results.published import content, off_paper, paper_value, setup
+from strive.results.published import off_paper, paper_file, paper_setup, paper_value
 
 # As two public reproductions print the paper's Table 3: base, Strided, ConvPool, ALL-CNN.
 TABLE_3 = {
@@ -155,21 +155,26 @@ def test_the_sweeps_that_reproduce_the_paper_are_in_its_setup(sweep: str, table:
 
 
 def test_each_science_knob_is_either_asked_for_or_free() -> None:
-    asked, free = set(content()["setup"]), content()["free"]
+    asked, free = set(paper_file()["setup"]), paper_file()["free"]
     assert len(free) == len(set(free))
     assert asked | set(free) == identity.science_keys()
     assert asked & set(free) == set()
 
 
 def test_no_table_asks_for_a_knob_that_does_not_exist() -> None:
-    for name, entry in content()["tables"].items():
-        keys = {*setup(name), *entry.get("free", ()), *entry["when"], *(k for v in entry["values"] for k in v["when"])}
+    for name, entry in paper_file()["tables"].items():
+        keys = {
+            *paper_setup(name),
+            *entry.get("free", ()),
+            *entry["when"],
+            *(k for v in entry["values"] for k in v["when"]),
+        }
         assert keys <= identity.science_keys()
 
 
 def test_each_number_says_where_it_stands_and_where_it_was_read() -> None:
-    numbers = [value for entry in content()["tables"].values() for value in entry["values"]]
-    numbers += [row | {"place": entry["place"]} for entry in content()["comparison"] for row in entry["rows"]]
+    numbers = [value for entry in paper_file()["tables"].values() for value in entry["values"]]
+    numbers += [row | {"place": entry["place"]} for entry in paper_file()["comparison"] for row in entry["rows"]]
     assert len(numbers) == (13 + 1 + 1 + 1) + (4 + 6 + 8 + 3 + 2)
     for number in numbers:
         assert number["place"] in ("Table 3", "Table 4", "section 3")

@@ -13,8 +13,8 @@ from msgspec import structs
 from strive.errors import LoadError
 from strive.figures.effects import effect_plot
 from strive.results.conditions import Condition
+from strive.results.judged_lines import _common_step, conditions_of, declared_looks, not_needed
 from strive.results.load import Loaded, load_sweep
-from strive.results.looks import _common_step, conditions_of, declared_looks, not_needed
 from strive.results.table_choice import declared_table
 from strive.statistics.inference import Verdict
 from strive.tables.render import markdown

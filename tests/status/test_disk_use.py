@@ -14,7 +14,7 @@ from support import ROOT
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.format import size_text
-from strive.status.disk_use import Kind, bytes_of, disk_use
+from strive.status.disk_use import DiskKind, bytes_of, disk_use
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_sizes_are_in_units_of_a_thousand(size: int, text: str):
     assert size_text(size) == text
 
 
-def kinds(runs: Path, *, unplanned: bool = False) -> dict[str, Kind]:
+def kinds(runs: Path, *, unplanned: bool = False) -> dict[str, DiskKind]:
     return {str(use.path.relative_to(runs)): use.kind for use in disk_use(runs, unplanned=unplanned)}
 
 
@@ -44,7 +44,7 @@ def test_a_checkpoint_may_go_once_its_cell_has_a_result_and_nobody_trains_it(mak
     with take_claim(runs.cell(2), 60):
         found = kinds(runs.folder)
     names = [str(path.relative_to(runs.folder)) for path in (*left, aside)]
-    old, open_ = Kind.old_checkpoints, Kind.checkpoints
+    old, open_ = DiskKind.old_checkpoints, DiskKind.checkpoints
     assert [found[name] for name in names] == [old, open_, open_, open_, old]
 
 
@@ -56,11 +56,17 @@ def test_a_launch_may_go_that_has_ended_and_is_not_the_newest(make_runs: Callabl
     last = runs.launched([2], pid=gone)
     found = kinds(runs.folder)
     launches = [found[str(path.relative_to(runs.folder))] for path in (ended, at_work, newest, unseen, last)]
-    assert launches == [Kind.old_launches, Kind.launches, Kind.old_launches, Kind.launches, Kind.launches]
+    assert launches == [
+        DiskKind.old_launches,
+        DiskKind.launches,
+        DiskKind.old_launches,
+        DiskKind.launches,
+        DiskKind.launches,
+    ]
     with take_claim(runs.cell(0), 60):  # as `strive work` does
-        assert Kind.old_launches not in kinds(runs.folder).values()
+        assert DiskKind.old_launches not in kinds(runs.folder).values()
     runs.ends(1)
-    assert kinds(runs.folder)[str(unseen.relative_to(runs.folder))] is Kind.old_launches
+    assert kinds(runs.folder)[str(unseen.relative_to(runs.folder))] is DiskKind.old_launches
 
 
 def test_a_copy_of_code_may_go_that_no_launch_names(make_runs: Callable[..., Runs], gone: int):
@@ -72,7 +78,7 @@ def test_a_copy_of_code_may_go_that_no_launch_names(make_runs: Callable[..., Run
     launch = runs.launched([0], pid=gone)
     (launch / "job.sh").write_text(f"PYTHONPATH={used}/src")
     found = kinds(runs.folder)
-    assert (found[f"sweeps/{used.name}"], found[f"sweeps/{unused.name}"]) == (Kind.copies, Kind.old_copies)
+    assert (found[f"sweeps/{used.name}"], found[f"sweeps/{unused.name}"]) == (DiskKind.copies, DiskKind.old_copies)
 
 
 def test_a_file_with_a_link_elsewhere_frees_nothing(make_runs: Callable[..., Runs]):
@@ -82,7 +88,7 @@ def test_a_file_with_a_link_elsewhere_frees_nothing(make_runs: Callable[..., Run
         copy.mkdir()
     (copies[0] / "code.py").write_text("x" * 100)
     os.link(copies[0] / "code.py", copies[1] / "code.py")
-    old = [use for use in disk_use(runs.folder) if use.kind is Kind.old_copies]
+    old = [use for use in disk_use(runs.folder) if use.kind is DiskKind.old_copies]
     assert [bytes_of([use]) for use in old] == [0, 0]
     assert bytes_of(old) == 100
 
@@ -94,8 +100,8 @@ def test_scratch_files_may_go_after_a_day(make_runs: Callable[..., Runs]):
         path.touch()
     os.utime(old, (time.time() - 90_000,) * 2)
     found = kinds(runs.folder)
-    assert found[str(old.relative_to(runs.folder))] is Kind.scratch
-    assert found[str(young.relative_to(runs.folder))] is not Kind.scratch
+    assert found[str(old.relative_to(runs.folder))] is DiskKind.scratch
+    assert found[str(young.relative_to(runs.folder))] is not DiskKind.scratch
 
 
 def test_results_of_no_plan_are_told_apart_on_request_unless_a_plan_cannot_be_read(make_runs: Callable[..., Runs]):
@@ -105,9 +111,9 @@ def test_results_of_no_plan_are_told_apart_on_request_unless_a_plan_cannot_be_re
     lone = other.ends(4).parent.name
     (runs.folder / "sweeps" / "larger" / "plan.json").unlink()
     assert lone not in kinds(runs.folder)
-    assert [name for name, kind in kinds(runs.folder, unplanned=True).items() if kind is Kind.unplanned] == [lone]
+    assert [name for name, kind in kinds(runs.folder, unplanned=True).items() if kind is DiskKind.unplanned] == [lone]
     (runs.folder / "sweeps" / "larger" / "plan.json").write_text("{")
-    assert Kind.unplanned not in kinds(runs.folder, unplanned=True).values()
+    assert DiskKind.unplanned not in kinds(runs.folder, unplanned=True).values()
 
 
 def prune(runs: Runs, *arguments: str) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
+from strive.tables.cited_numbers import Number
 from strive.tables.latex_numbers import latex_numbers
-from strive.tables.numbers import Number
 from strive.tables.prose import Known, checked, sweeps_in
 from strive.tables.table import Column, Entry, Row, Table
 

@@ -45,7 +45,7 @@ def test_a_cell_in_training_has_an_owner_and_one_that_was_left_has_none(tmp_path
 def test_a_cell_whose_process_is_gone_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = begun(tmp_path / "cell")
     with take_claim(folder, 60):
-        monkeypatch.setattr("strive.cells.state.surely_dead", lambda owner: owner.pid == os.getpid())
+        monkeypatch.setattr("strive.cells.state.surely_gone", lambda owner: owner.pid == os.getpid())
         files = read_cell_files(folder)
     assert files is not None
     assert (files.state, files.owner) == ("stopped", None)

@@ -18,7 +18,17 @@ from PIL import Image
 
 from allcnn.attribution.figure import FigureContent, FigureRow, Picture
 from strive.cells.records import write_whole
-from strive.figures.text_layout import DPI, SMALL, TEXT, TITLE, drawable, house_style, line_height, text_width, wrapped
+from strive.figures.text_layout import (
+    DPI,
+    SMALL,
+    TEXT,
+    TITLE,
+    drawable,
+    line_height_px,
+    text_settings,
+    text_width_px,
+    wrapped_px,
+)
 
 _WIDTH = 1400  # 7 inches, unless many columns need more: then letters grow with the page
 _LEAST_WIDTH = 900  # so that the caption below a single picture can be read
@@ -44,7 +54,7 @@ def draw(figure: FigureContent, folder: Path, about: Mapping[str, Any] | None = 
         "facts": figure.facts,
         "files": [path.name for path in paths],
     }
-    with house_style():
+    with text_settings():
         page = _page(figure)
         pictures = [_saved(page, form, figure.title) for form in ("png", "pdf")]
     text = json.dumps(_finite(words), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -114,7 +124,7 @@ def _page(figure: FigureContent) -> Page:
     """Return the figure drawn: first all parts are placed, then the page gets the size that they need."""
     layout = _PageLayout(max(1, _columns(figure, 0).right / _WIDTH))
     labels = [layout.label(row) for row in figure.rows]
-    wide = max((text_width(line, layout.small) for lines in labels for line in lines), default=0)
+    wide = max((text_width_px(line, layout.small) for lines in labels for line in lines), default=0)
     columns = _columns(figure, wide)
     layout.width = max(_LEAST_WIDTH, columns.right + _MARGIN)
     layout.paragraph(_MARGIN, figure.title, layout.title, "bold")
@@ -134,7 +144,7 @@ def _beginning(caption: str, width: float, points: float) -> str:
     """Return the first sentences of a caption, as many as two lines hold, but at least one."""
     first, *rest = re.split(r"(?<=[.?!]) (?=[A-Z0-9])", caption.replace("\n", " "))
     for sentence in rest:
-        if len(wrapped(longer := f"{first} {sentence}", width, points)) > 2:
+        if len(wrapped_px(longer := f"{first} {sentence}", width, points)) > 2:
             break
         first = longer
     return first
@@ -153,27 +163,27 @@ class _PageLayout:
     def label(self, row: FigureRow) -> list[str]:
         """Return the lines on the left of a row."""
         width = _LABEL_WIDTH * self.small / SMALL
-        return [line for part in row.label.split("\n") if part for line in wrapped(part, width, self.small, most=3)]
+        return [line for part in row.label.split("\n") if part for line in wrapped_px(part, width, self.small, most=3)]
 
     def paragraph(self, x: float, text: str, points: float, weight: str = "normal") -> None:
         """Place a paragraph."""
         for part in text.split("\n"):
-            lines = wrapped(part, self.width - x - _MARGIN, points, weight)
+            lines = wrapped_px(part, self.width - x - _MARGIN, points, weight)
             self.texts.append(_Text(x, self.y, lines, points, weight=weight))
-            self.y += len(lines) * line_height(points)
+            self.y += len(lines) * line_height_px(points)
 
     def headings(self, columns: _Columns) -> None:
         """Place the headings of the columns; their last lines are aligned."""
         room = _GAP if len(columns.groups) == len(columns.lefts) else _GROUP_GAP
         found = [
-            (wrapped(text, right - left + room, self.small) if text else [], (left + right) / 2)
+            (wrapped_px(text, right - left + room, self.small) if text else [], (left + right) / 2)
             for text, left, right in columns.groups
         ]
         most = max((len(lines) for lines, _ in found), default=0)
         for lines, middle in found:
-            y = self.y + (most - len(lines)) * line_height(self.small)
+            y = self.y + (most - len(lines)) * line_height_px(self.small)
             self.texts.append(_Text(middle, y, lines, self.small, align="center"))
-        self.y += most * line_height(self.small) + _GAP
+        self.y += most * line_height_px(self.small) + _GAP
 
     def row(self, row: FigureRow, label: Sequence[str], columns: _Columns) -> None:
         """Place a row, below its heading if it has one."""
@@ -182,13 +192,13 @@ class _PageLayout:
             self.y += _BLOCK_GAP if self.pictures else _GAP
             self.paragraph(left, row.heading, self.text, "bold")
             self.y += _GAP
-        top, label_height = round(self.y), len(label) * line_height(self.small)
+        top, label_height = round(self.y), len(label) * line_height_px(self.small)
         self.texts.append(_Text(left - 2 * _GAP, top + (side - label_height) / 2, label, self.small, align="right"))
         below = 0.0
         for left, tile in zip(columns.lefts, row.tiles, strict=False):
-            lines = wrapped(tile.caption, side, self.small, most=3) if tile.caption else []
+            lines = wrapped_px(tile.caption, side, self.small, most=3) if tile.caption else []
             self.texts.append(_Text(left + side / 2, top + side + 3, lines, self.small, align="center"))
-            below = max(below, len(lines) * line_height(self.small))
+            below = max(below, len(lines) * line_height_px(self.small))
             if tile.picture is not None:
                 self.pictures.append(_Placed(left, top, _enlarged(tile.picture, side), side))
         self.y = top + max(side + below, (side + label_height) / 2) + (2 * _GAP if below else _GAP)
@@ -200,11 +210,11 @@ class _PageLayout:
             texts = [drawable(text) for text in column]
             for number, text in enumerate(texts):
                 weight = "normal" if number else "bold"
-                y = self.y + number * line_height(self.small)
+                y = self.y + number * line_height_px(self.small)
                 self.texts.append(_Text(left, y, [text], self.small, weight=weight))
-            left += max(text_width(text, self.small, "bold") for text in texts) + _GROUP_GAP
+            left += max(text_width_px(text, self.small, "bold") for text in texts) + _GROUP_GAP
         self.width = max(self.width, left - _GROUP_GAP + _MARGIN)
-        self.y += len(lines) * line_height(self.small)
+        self.y += len(lines) * line_height_px(self.small)
 
 
 def _columns(figure: FigureContent, label_width: float) -> _Columns:
@@ -254,6 +264,6 @@ def _drawn(width: int, height: int, pictures: Sequence[_Placed], texts: Sequence
     axes.imshow(canvas, extent=(0, width, height, 0), aspect="auto", interpolation="none")
     for text in texts:
         for number, line in enumerate(text.lines):
-            y = text.y + (number + 0.78) * line_height(text.points)
+            y = text.y + (number + 0.78) * line_height_px(text.points)
             axes.text(text.x, y, line, size=text.points, ha=text.align, va="baseline", weight=text.weight)
     return page

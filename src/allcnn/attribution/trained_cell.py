@@ -21,7 +21,7 @@ from allcnn.same_images import IMAGES
 from allcnn.training import choose_execution
 from strive.cells.metrics import result_text
 from strive.cells.records import Record, Status, read_record
-from strive.cells.reproduce import repeated
+from strive.cells.reproduce import config_again
 from strive.errors import ConfigError
 
 _MOST_LINES = 4  # of the message about weights that do not fit
@@ -61,7 +61,7 @@ def load_cell(record_path: Path, *, device: str = "auto", overrides: Mapping[str
     record, weights = read_record(record_path), record_path.with_name("weights.pt")
     _check_trained(record, weights)
     given = {"trainer.threads": "0", "trainer.device": device} | dict(overrides or {})
-    config = repeated(record, record_path.parent.parent, given)
+    config = config_again(record, record_path.parent.parent, given)
     state, sha256 = _read_state(weights)
     made, images = record.outputs[WEIGHTS], record.data.get(IMAGES, "")
     if sha256 != made:

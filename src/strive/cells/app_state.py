@@ -14,7 +14,7 @@ from strive.cells.lease import Claim
 from strive.cells.records import utc_now
 from strive.cells.saved_state import SavedState, read_saved_state, state_path, write_saved_state
 from strive.cells.surroundings import surroundings
-from strive.code.hash import Code, changed_files
+from strive.code.hash import Code, changed_files_text
 from strive.errors import ContractError, first_line, is_out_of_memory, os_error_text
 
 _PROBE_BYTES = 1 << 20
@@ -151,8 +151,8 @@ class AppState:
         both = saved.code_files.keys() & code.files.keys()
         before, after = ({name: files[name] for name in both} for files in (saved.code_files, code.files))
         if isinstance(self._code, Code) and saved.code_hash != code.hash:
-            return changed_files(saved.code_files, code.files) or "its use of other files"
-        return changed_files(before, after)
+            return changed_files_text(saved.code_files, code.files) or "its use of other files"
+        return changed_files_text(before, after)
 
 
 def _raise_if_full(folder: Path) -> None:

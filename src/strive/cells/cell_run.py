@@ -15,11 +15,11 @@ from strive.cells.checkpoints import FOLDER, Checkpoints, remove_checkpoints
 from strive.cells.evidence import summary
 from strive.cells.history import HISTORY
 from strive.cells.history_writer import HistoryWriter
-from strive.cells.lease import Claim, owner_of, surely_dead, take_claim
+from strive.cells.lease import Claim, owner_of, surely_gone, take_claim
 from strive.cells.log_file import log_file
 from strive.cells.ranks import Ranks
 from strive.cells.records import Failure, Provenance, Record, Status
-from strive.cells.returned import check_name, metrics_of
+from strive.cells.returned import check_name, returned_metrics
 from strive.cells.run_files import CONFIG, RunFiles
 from strive.cells.saved_state import history_in
 from strive.code.hash import Code
@@ -69,10 +69,10 @@ class CellRun:
         config, logistics: {dotted key: JSON value} of what determines the numbers, and of every other key.
         code: the code that trains it; a function is called at each checkpoint and at the end, because an app may
         import more and more.
-        lease_seconds: without a heartbeat for so long, others count this process as dead.
+        lease_seconds: without a heartbeat for so long, others count this process as gone.
         checkpoint_minutes: between two checkpoints; 0: at every call.
         replaces: sha256 of the record file to train again; any other result is kept.
-        fence: the token of a dead process's claim on the cell (lease.LeaseMonitor), which may be replaced.
+        fence: the token of a claim on the cell whose process is gone (lease.LeaseMonitor): it may be replaced.
         config_yaml: the content of config.yaml; "": there is none.
         known: returns fields of records.Provenance that the caller knows better than `cells.surroundings`.
         ranks: the cell's other processes.
@@ -232,7 +232,7 @@ class CellRun:
             if self._was_answered_stop:
                 # It may have left its loop early, so what it returned is not the cell's result.
                 raise StoppedError(self.stopped_text(self._where()))
-            metrics, chance = metrics_of(returned)
+            metrics, chance = returned_metrics(returned)
             if returned is None:
                 self.say("done, but the function returned nothing: the record has no metrics")
             return self.end(Status.done, metrics=metrics, chance=chance)
@@ -243,7 +243,7 @@ class CellRun:
         """Write and return the record of a cell whose function raised; raise the error if the cell did not cause it."""
         if isinstance(error, Diverged):
             try:
-                metrics, chance = metrics_of(error.metrics)
+                metrics, chance = returned_metrics(error.metrics)
             except ContractError as wrong:
                 error = wrong
             else:
@@ -348,7 +348,7 @@ class CellRun:
         before = owner_of(folder)
         claim = take_claim(folder, lease_seconds, fence=fence)
         if before is not None and before.token != claim.owner.token:
-            why = "its process is gone" if surely_dead(before) else f"no heartbeat for {before.lease_seconds:g} s"
+            why = "its process is gone" if surely_gone(before) else f"no heartbeat for {before.lease_seconds:g} s"
             self.logger.warning("takes the cell over from %s: %s", before, why)
             CONSOLE.print(f"{self.cell}: takes over from {before}: {why}")
         return claim

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive.cells.history import HISTORY, history_path, step_in
-from strive.cells.metrics import Better, better_of, dead_metrics, recorded_text, result_text, value_text
+from strive.cells.metrics import Better, better_of, metrics_at_chance, recorded_text, result_text, value_text
 from strive.cells.records import PREDICTIONS, Record, Status
 from strive.errors import first_line
 
@@ -92,13 +92,13 @@ def same_weights(cells: Mapping[str, tuple[str, object]]) -> dict[str, str]:
     return found
 
 
-def dead_text(record: Record, chance: Mapping[str, float] | None = None) -> str:
+def at_chance_text(record: Record, chance: Mapping[str, float] | None = None) -> str:
     """Return why a cell never left chance; "" if it did, or if nobody knows what chance gives.
 
     chance: {metric: what an untrained guess reaches}, if it is not the record's.
     """
     chance = record.chance if chance is None else chance
-    if record.status is not Status.done or not (dead := dead_metrics(record.metrics, chance)):
+    if record.status is not Status.done or not (dead := metrics_at_chance(record.metrics, chance)):
         return ""
     texts = {name: chance_text(name, chance[name], better) for name in dead if (better := better_of(name))}
     return ", ".join(text if name == "test_error" else f"{name} {text}" for name, text in texts.items())
@@ -114,7 +114,7 @@ def chance_text(name: str, chance: float, better: Better) -> str:
 
 def remark(record: Record) -> str:
     """Return in one line why a cell diverged or why it counts as dead; "" for any other cell."""
-    return f"dead, {why}" if (why := dead_text(record)) else record.cause
+    return f"dead, {why}" if (why := at_chance_text(record)) else record.cause
 
 
 def summary(record: Record) -> str:

@@ -45,7 +45,7 @@ class Owner:
     pid_started: str  # start time of the process, as counted by the kernel; "" if unknown
     job: str  # id of the SLURM job, such as 12 or 12_3; "" outside SLURM
     restart: int  # how often SLURM has restarted the job
-    lease_seconds: float  # without a heartbeat for this long, the owner counts as dead
+    lease_seconds: float  # without a heartbeat for this long, the owner counts as gone
     since: str  # UTC, ISO 8601
     beat: int = 0  # increases while the owner lives
     note: dict[str, Any] = field(default_factory=dict)  # progress of the cell
@@ -111,7 +111,7 @@ class Claim:
 
 
 class LeaseMonitor:
-    """Detects dead owners by watching the heartbeats of claims on this process's own clock."""
+    """Detects that owners are gone by watching the heartbeats of claims on this process's own clock."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[str, int, float]] = {}
@@ -121,22 +121,22 @@ class LeaseMonitor:
 
         Must be called repeatedly, like `stale`.
         """
-        dead = self.stale(folder)
-        if dead is not None:
-            return dead.token
+        gone = self.stale(folder)
+        if gone is not None:
+            return gone.token
         return "" if owner_of(folder) is None else None
 
     def stale(self, folder: Path) -> Owner | None:
-        """Return the owner of the cell in `folder` if it is dead, as far as this observer knows.
+        """Return the owner of the cell in `folder` if it is gone, as far as this observer knows.
 
-        Must be called repeatedly: an owner on another machine counts as dead if it sends no heartbeat for its
+        Must be called repeatedly: an owner on another machine counts as gone if it sends no heartbeat for its
         lease, counted from the first call.
         """
         owner = owner_of(folder)
         if owner is None:
             self._seen.pop(folder, None)
             return None
-        if surely_dead(owner):
+        if surely_gone(owner):
             return owner
         now = time.monotonic()
         token, beat, since = self._seen.get(folder, ("", -1, now))
@@ -149,7 +149,7 @@ class LeaseMonitor:
 def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
     """Make this process the owner of the cell in `folder`, which must exist.
 
-    fence: the token of an owner found dead, which may be replaced.
+    fence: the token of an owner that is gone, as LeaseMonitor found: it may be replaced.
 
     Raises LeasedError while another process owns the cell.
     """
@@ -161,7 +161,7 @@ def take_claim(folder: Path, lease_seconds: float, *, fence: str = "") -> Claim:
         if other is None:
             time.sleep(0.01)  # released in between
             continue
-        if other.token != fence and not surely_dead(other):
+        if other.token != fence and not surely_gone(other):
             raise LeasedError(folder.name, other)
         _drop(folder / _FOLDER / other.token)
 
@@ -194,7 +194,7 @@ def is_older(folder: Path, owner: Owner, written: int) -> bool:
         return True  # released in between
 
 
-def surely_dead(owner: Owner) -> bool:
+def surely_gone(owner: Owner) -> bool:
     """Return whether the owner was a process of this machine that is gone."""
     # A reboot gives another boot id. Two containers may share a host name, but not the boot id together with a
     # live process of this id. In doubt the lease decides.
@@ -204,7 +204,7 @@ def surely_dead(owner: Owner) -> bool:
 def live_owner(folder: Path) -> Owner | None:
     """Return the process that trains the cell in a folder; None where none does, or it is surely gone."""
     owner = owner_of(folder)
-    return None if owner is None or surely_dead(owner) else owner
+    return None if owner is None or surely_gone(owner) else owner
 
 
 def _tokens(folder: Path) -> list[Path]:
@@ -215,7 +215,7 @@ def _tokens(folder: Path) -> list[Path]:
 
 
 def _unknown(token: str) -> Owner:
-    """Return an owner for a claim with a damaged file; it counts as dead after a lease without a heartbeat."""
+    """Return an owner for a claim with a damaged file; it counts as gone after a lease without a heartbeat."""
     return Owner(
         token=token,
         host="an unknown machine (its claim is damaged)",

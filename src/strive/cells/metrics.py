@@ -31,16 +31,16 @@ def last_word(name: str) -> str:
     return re.split(r"[^a-z0-9]+", name.lower())[-1]
 
 
-def is_dead(value: float | None, chance: float | None, better: Better | None) -> bool:
+def is_at_chance(value: float | None, chance: float | None, better: Better | None) -> bool:
     """Return whether a value is at chance or beyond it, so that nothing was learned; False if one is unknown."""
     if value is None or chance is None or better is None:
         return False
     return value >= chance - _CLOSE if better is Better.lower else value <= chance + _CLOSE
 
 
-def dead_metrics(metrics: Mapping[str, float | None], chance: Mapping[str, float]) -> list[str]:
+def metrics_at_chance(metrics: Mapping[str, float | None], chance: Mapping[str, float]) -> list[str]:
     """Return the metrics that are at chance or beyond it, of those whose names say what is better."""
-    return [name for name in chance if is_dead(metrics.get(name), chance[name], better_of(name))]
+    return [name for name in chance if is_at_chance(metrics.get(name), chance[name], better_of(name))]
 
 
 def main_metric(metrics: Mapping[str, float | None]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from strive.cells.ranks import LINK, CellStart
-from strive.cells.returned import metrics_of
+from strive.cells.returned import returned_metrics
 from strive.errors import Diverged, Stopped, first_line, is_out_of_memory
 
 _PATIENCE_SECONDS = 60.0  # before it says that it waits for rank 0
@@ -126,7 +126,7 @@ def report(link: RankLink, error: BaseException | None, log: Path) -> None:
     """Tell rank 0 how this rank's function has ended. log: where it wrote to."""
     content: dict[str, Any] = {"ended": "returned", "at": time.monotonic(), "log": str(log)}
     if isinstance(error, Diverged):
-        metrics, _ = metrics_of(error.metrics)
+        metrics, _ = returned_metrics(error.metrics)
         content |= {"ended": "diverged", "cause": first_line(error), "metrics": metrics}
     elif error is not None and not isinstance(error, Stopped) and not _is_success(error):
         kind = "out_of_memory" if is_out_of_memory(error) else "error"

@@ -16,7 +16,7 @@ from strive.cells import records
 from strive.cells.metrics import last_word, result_text
 from strive.cells.records import Record, data_text
 from strive.cells.task import task_of
-from strive.code.hash import changed_files
+from strive.code.hash import changed_files_text
 from strive.code.same_code import same_code
 from strive.config import identity
 from strive.config.keys import knobs
@@ -24,14 +24,14 @@ from strive.config.platform_keys import CellConfig
 from strive.errors import ConfigError, RecordError
 
 # Fields that may affect the last bits, or that show that other code or images were used.
-_SURROUNDINGS = (
+_MAY_MATTER = (
     "code_hash", "data_fingerprint", "device", "threads", "layout", "compiled", "bf16", "fast", "torch", "python",
     "strive", "inexact", "host",
 )  # fmt: skip
 _SETTABLE = ("data.", "trainer.")
 
 
-def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
+def config_again(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     """Return the config that trains a record's cell again, with the same device and number of threads.
 
     into: the folder for the new record. overrides: {key: value} of logistics.
@@ -52,7 +52,7 @@ def repeated(record: Record, into: Path, overrides: Mapping[str, str]) -> Any:
     return config
 
 
-def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> list[str]:
+def known_differences(record: Record, config: CellConfig, runs: Path | None = None) -> list[str]:
     """Return lines on the differences that are known before training and may change the last bits.
 
     runs: the folder of the record.
@@ -61,10 +61,10 @@ def foreseen(record: Record, config: CellConfig, runs: Path | None = None) -> li
     here = {"code_hash": code.hash} | app.in_use().surroundings(config)
     if code.hash in same_code(record.provenance.code_hash, record.config, runs):
         del here["code_hash"]
-    made = circumstances(record)
+    made = provenance_values(record)
     pairs = {name: (made.get(name, ""), value) for name, value in here.items()}
     lines = [f"  {name}: {before}, here {now}" for name, (before, now) in _unlike(pairs).items()]
-    changed = changed_files(record.provenance.code_files, code.files) if "code_hash" in here else ""
+    changed = changed_files_text(record.provenance.code_files, code.files) if "code_hash" in here else ""
     return [*lines, *([f"    changed since: {changed}"] if changed else [])]
 
 
@@ -80,17 +80,17 @@ def _comparable(record: Record) -> dict[str, Any]:
     return {name: value for name, value in record.result.items() if last_word(name) != "seconds"}
 
 
-def circumstances(record: Record) -> dict[str, Any]:
+def provenance_values(record: Record) -> dict[str, Any]:
     """Return {name: value} of a record's provenance, with its packages, details and data."""
     made = record.provenance
     own = {name: getattr(made, name) for name in made.__struct_fields__ if name not in ("packages", "details")}
     return {**made.details, **made.packages, **own, "data_fingerprint": data_text(record.data)}
 
 
-def surroundings(first: Record, again: Record) -> dict[str, tuple[Any, Any]]:
+def other_differences(first: Record, again: Record) -> dict[str, tuple[Any, Any]]:
     """Return {name: (value, value again)} for the other differences, which may be the reason."""
-    before, after = circumstances(first), circumstances(again)
-    return _unlike({name: (before.get(name, ""), after.get(name, "")) for name in _SURROUNDINGS})
+    before, after = provenance_values(first), provenance_values(again)
+    return _unlike({name: (before.get(name, ""), after.get(name, "")) for name in _MAY_MATTER})
 
 
 def _unlike(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
@@ -184,7 +184,7 @@ def _prediction_lines(first: Path, again: Path) -> list[str]:
 
 
 def _surrounding_lines(old: Record, new: Record, runs: Path) -> Iterator[str]:
-    found = surroundings(old, new)
+    found = other_differences(old, new)
     if not found:
         yield "nothing else differs: code, images, device, threads and versions are the same"
         return
@@ -194,5 +194,5 @@ def _surrounding_lines(old: Record, new: Record, runs: Path) -> Iterator[str]:
     if "code_hash" in found:
         if new.provenance.code_hash in same_code(old.provenance.code_hash, old.config, runs):
             yield "    which is known to train the same numbers"
-        elif changed := changed_files(old.provenance.code_files, new.provenance.code_files):
+        elif changed := changed_files_text(old.provenance.code_files, new.provenance.code_files):
             yield f"    changed: {changed}"

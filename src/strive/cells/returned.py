@@ -21,7 +21,7 @@ class Metric:
     chance: Any = None  # a number, in the metric's unit; None: unknown
 
 
-def metrics_of(returned: Any) -> tuple[dict[str, int | float | None], dict[str, float]]:
+def returned_metrics(returned: Any) -> tuple[dict[str, int | float | None], dict[str, float]]:
     """Return the metrics, and what chance gives for those that say it: a number alone is `objective`.
 
     A number that is not finite is None. Raises ContractError for what is neither a number, nor a mapping of names to

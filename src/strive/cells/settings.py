@@ -18,7 +18,7 @@ class Settings:
     threads: int = 0  # CPU threads; 0: as many as its worker is given
     device: str = "auto"  # cpu: it leaves the GPUs alone
     checkpoint_minutes: float = 5.0
-    lease_seconds: float = 120.0  # without a heartbeat for so long, its process counts as dead
+    lease_seconds: float = 120.0  # without a heartbeat for so long, its process counts as gone
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     needs: NeedsConfig = field(default_factory=NeedsConfig)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from strive.cells.checkpoints import has_checkpoint
 from strive.cells.history import read_lines
-from strive.cells.lease import Owner, is_older, owner_of, surely_dead
+from strive.cells.lease import Owner, is_older, owner_of, surely_gone
 from strive.cells.records import Status
 
 
@@ -76,7 +76,7 @@ def _owner(folder: Path) -> Owner | None:
 
 def _trains(folder: Path, owner: Owner) -> bool:
     """Return whether an owner seems to be alive and has not yet written the record."""
-    if surely_dead(owner):
+    if surely_gone(owner):
         return False
     try:
         # After writing the record the owner only has to release its claim.

@@ -12,7 +12,7 @@ from strive.errors import LeasedError, StoppedError
 
 
 def run_when_free(folder: Path, train: Callable[[str], Record]) -> Record:
-    """Train a cell; while another process trains it, wait until that process ends or is found dead.
+    """Train a cell; while another process trains it, wait until that process ends or is gone.
 
     folder: the cell's. train: gets the fence (`lease.LeaseMonitor`), raises LeasedError while another process trains
     the cell. Raises StoppedError if a signal ends the wait.

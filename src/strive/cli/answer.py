@@ -95,7 +95,7 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     from strive.cli.launch_command import launch_command
     from strive.cli.summaries import runs_of
     from strive.results.decision import State, state_of, undecided
-    from strive.results.looks import not_needed
+    from strive.results.judged_lines import not_needed
 
     plan, cells = sweep.loaded.plan, sweep.loaded.cells
     runs = _short(runs_of(sweep))

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 def _known(sweeps: Iterable[str], folders: Sequence[Path], *, mix: bool) -> "Known":
     """Return what the records of these sweeps give."""
     from strive.results.load import load_sweep
-    from strive.tables.numbers import Number, numbers_of, tables_of
+    from strive.tables.cited_numbers import Number, numbers_of, tables_of
     from strive.tables.prose import Known
     from strive.tables.summary import summarise_sweep
     from strive.tables.table import Table

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from strive.cli.folders import add_runs, folders_of
 from strive.format import size_text
 from strive.plain_text import printable
-from strive.status.disk_use import Kind, Use, bytes_of, disk_use, kind_lines
+from strive.status.disk_use import DiskEntry, DiskKind, bytes_of, disk_use, kind_lines
 
 HELP = """\
 Say what nobody needs any more in a runs folder and how much room it takes:
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what may go, and remove it if that is asked for; return the exit code."""
     folders = folders_of(options.runs)
     uses = [use for runs in folders for use in disk_use(runs, unplanned=options.unplanned)]
-    gone = [use for use in uses if use.kind.may_go or use.kind is Kind.unplanned]
+    gone = [use for use in uses if use.kind.may_go or use.kind is DiskKind.unplanned]
     names = ", ".join(map(str, folders))
     print(printable(f"{names}: {size_text(bytes_of(uses))}, of which {size_text(bytes_of(gone))} may go"))
     for line in kind_lines(gone):
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     return _remove(gone)
 
 
-def _remove(uses: Sequence[Use]) -> int:
+def _remove(uses: Sequence[DiskEntry]) -> int:
     failed = 0
     for use in uses:
         try:

@@ -68,7 +68,7 @@ def train_again(options: argparse.Namespace, *, keep: bool = False) -> tuple[Pat
 
     keep: an earlier reproduction will do. Raises StriveError for a user's mistake, StoppedError if stopped.
     """
-    from strive.cells.reproduce import repeated, without_result
+    from strive.cells.reproduce import config_again, without_result
 
     overrides = _overrides(options.overrides)
     first = find_record(folders_of(options.runs), options.cell)
@@ -82,7 +82,7 @@ def train_again(options: argparse.Namespace, *, keep: bool = False) -> tuple[Pat
     if keep and again.exists():
         return first, again
     if app.has_named_itself():
-        _train(record, repeated(record, into, overrides), first.parent.parent, again)
+        _train(record, config_again(record, into, overrides), first.parent.parent, again)
     else:
         from strive.cli.frozen_again import train_frozen
 
@@ -91,9 +91,9 @@ def train_again(options: argparse.Namespace, *, keep: bool = False) -> tuple[Pat
 
 
 def _train(record: records.Record, config: Any, runs: Path, again: Path) -> None:
-    from strive.cells.reproduce import foreseen
+    from strive.cells.reproduce import known_differences
 
-    differences = foreseen(record, config, runs)
+    differences = known_differences(record, config, runs)
     print(f"trains {record.cell} again, into {config.runs}", file=sys.stderr)
     if differences:
         print("\n".join(["not as it was, so the last bits may differ:", *differences]), file=sys.stderr)

@@ -10,7 +10,7 @@ from strive.cells.ledger import add_to_ledger, read_ledger
 from strive.cells.metrics import Better
 from strive.cli.folders import asked_for, plan_names
 from strive.errors import LoadError, UsageError
-from strive.results.comparisons import Looked, scored
+from strive.results.comparisons import LedgerCounts, scored
 from strive.results.load import load_sweep
 from strive.results.table_choice import UnclearValueError
 from strive.sweeps.plan import plan_folders, runs_folder
@@ -80,7 +80,7 @@ def with_looks(sweeps: Sequence[SweepSummary], *, write: bool = True) -> list[Sw
         if write and (why := add_to_ledger(runs, new)):
             print(f"note: {why}", file=sys.stderr)
         ledger |= {entry.id: entry for entry in new}
-    looked = [Looked.of(ledgers[runs], entries) for runs, entries in zip(folders, own, strict=True)]
+    looked = [LedgerCounts.of(ledgers[runs], entries) for runs, entries in zip(folders, own, strict=True)]
     return [
         replace(sweep, looked=each, notes=(*sweep.notes, each.text()))
         for sweep, each in zip(sweeps, looked, strict=True)

@@ -125,8 +125,8 @@ def _json(sweeps: "Sequence[SweepSummary]", further: "Sequence[Table]") -> str:
 
 def _numbers(sweeps: "Sequence[SweepSummary]", path: Path) -> str:
     """Return the content of numbers.tex; names on stderr what has the same key as something else."""
+    from strive.tables.cited_numbers import collisions, numbers_of
     from strive.tables.latex_numbers import latex_numbers
-    from strive.tables.numbers import collisions, numbers_of
 
     found = {sweep.loaded.name: numbers_of(sweep) for sweep in sweeps}
     for numbers in found.values():

@@ -30,7 +30,7 @@ def code_of(module: str, builders: Sequence[str] = (), without: frozenset[str] =
     return _code(module, tuple(each.partition(":")[0] for each in builders if each), without, user_folder())
 
 
-def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+def changed_files_text(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return the files that have changed, "" if that is unknown or only their use of each other has changed.
 
     before, now: Code.files. Renamed files do not count.
@@ -55,7 +55,7 @@ def _code(module: str, builders: tuple[str, ...], without: frozenset[str], folde
     if any(builder not in modules for builder in builders):
         return Code("", {})
     decide = {name: module for name, module in modules.items() if module.form.text}
-    uses = {name: [_meant(module, use, modules) for use in module.form.uses] for name, module in decide.items()}
+    uses = {name: [_definition_of(module, use, modules) for use in module.form.uses] for name, module in decide.items()}
     own = {name: _digest(module.form.text, *(text for _, text in uses[name])) for name, module in decide.items()}
     whole = _with_what_they_use(own, uses)
     # A set, so that the split into files does not matter. Only the files with the user's builders are singled out.
@@ -78,7 +78,7 @@ def _with_what_they_use(own: Mapping[str, str], uses: Mapping[str, list[tuple[st
     return whole
 
 
-def _meant(module: Module, use: Use, modules: Mapping[str, Module]) -> tuple[str, str]:
+def _definition_of(module: Module, use: Use, modules: Mapping[str, Module]) -> tuple[str, str]:
     """Return the module in `modules` that a use refers to ("" if none), and the name used from it.
 
     Follows re-exports through packages to the module that defines the name.

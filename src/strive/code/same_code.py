@@ -35,7 +35,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class SameCodeRow:
     """The result of comparing two versions."""
 
     old: Side
@@ -148,7 +148,7 @@ def notes_with(runs: Path, note: Note) -> bytes:
 
 
 @cache
-def rows_of(table: Path) -> tuple[Row, ...]:
+def rows_of(table: Path) -> tuple[SameCodeRow, ...]:
     """Return the rows of a table."""
     content = json.loads(table.read_text(encoding="utf-8"))
-    return tuple(Row(**row | {side: Side(**row[side]) for side in ("old", "new")}) for row in content)
+    return tuple(SameCodeRow(**row | {side: Side(**row[side]) for side in ("old", "new")}) for row in content)

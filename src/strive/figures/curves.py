@@ -35,7 +35,7 @@ class _Book:
 
     title: str
     subtitle: tuple[str, ...]
-    form: style.Form
+    form: style.FigureForm
     scale: Scale
     styles: Mapping[str, dict[str, Any]]  # {line: its colour and dash}
     baselines: Mapping[str, ConditionHistory]  # {label of a condition: its history}
@@ -80,7 +80,7 @@ class _Grid:
 
 
 @style.house_style()
-def learning_curves(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
+def learning_curves(sweep: SweepSummary, form: style.FigureForm = style.PAGE) -> list[Figure]:
     """Return small panels grouped by the table's first row key.
 
     Shows what histories.columns_of chooses, for the study training and validation error if images were held out, else
@@ -150,7 +150,7 @@ def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) 
     return figure
 
 
-def _grid(count: int, halves: int, form: style.Form) -> _Grid:
+def _grid(count: int, halves: int, form: style.FigureForm) -> _Grid:
     """Return a grid with up to four panels in a row: with as few rows and then as few gaps as possible."""
     room = form.width - _LEFT - _RIGHT
     if count == 1:

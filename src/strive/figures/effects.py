@@ -39,7 +39,7 @@ _PAPER: dict[str, Any] = {"marker": "D", "color": _LOSS, "markerfacecolor": "whi
 
 
 @style.house_style()
-def effect_plot(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
+def effect_plot(sweep: SweepSummary, form: style.FigureForm = style.PAGE) -> list[Figure]:
     """Return the effects of a design, else each condition's difference from its baseline, else the means."""
     if sweep.components:
         return _components(sweep, form)
@@ -48,7 +48,7 @@ def effect_plot(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figu
 
 
 @style.house_style()
-def seeds_plot(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
+def seeds_plot(sweep: SweepSummary, form: style.FigureForm = style.PAGE) -> list[Figure]:
     """Return each seed's value for each condition, with the mean and the paper's value."""
     conditions = sweep.conditions
     papers = {
@@ -90,7 +90,7 @@ def seeds_plot(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figur
     return draw_pages(frame, lines)
 
 
-FIGURES: Mapping[str, Callable[[SweepSummary, style.Form], list[Figure]]] = {
+FIGURES: Mapping[str, Callable[[SweepSummary, style.FigureForm], list[Figure]]] = {
     "curves": learning_curves,
     "matrix": heat_map,
     "effects": effect_plot,
@@ -98,7 +98,7 @@ FIGURES: Mapping[str, Callable[[SweepSummary, style.Form], list[Figure]]] = {
 }
 
 
-def _differences(sweep: SweepSummary, conditions: Sequence[Condition], form: style.Form) -> list[Figure]:
+def _differences(sweep: SweepSummary, conditions: Sequence[Condition], form: style.FigureForm) -> list[Figure]:
     found = [condition.difference for condition in conditions if condition.difference is not None]
     value = sweep.layout.value
     margin = value.sign * sweep.layout.margin
@@ -140,7 +140,7 @@ def _is_ladder(sweep: SweepSummary) -> bool:
     return sweep.layout.design is not None and sweep.layout.design.name is DesignName.cumulative
 
 
-def _components(sweep: SweepSummary, form: style.Form) -> list[Figure]:
+def _components(sweep: SweepSummary, form: style.FigureForm) -> list[Figure]:
     value = sweep.layout.value
     found = [each.found for place in sweep.components for each in place.effects]
     intervals = [
@@ -195,7 +195,7 @@ def _components_caption(sweep: SweepSummary) -> str:
     return " ".join(filter(None, parts))
 
 
-def _difference_axis(value: Value, form: style.Form) -> str:
+def _difference_axis(value: Value, form: style.FigureForm) -> str:
     what = "difference, " if form.narrow else "difference in "
     what += f"{value.words}{f', {value.unit}' if value.unit else ''}"
     if value.better is None:
@@ -229,7 +229,7 @@ def _difference_line(condition: Condition, head: str, digits: int) -> ForestLine
     )
 
 
-def _means(sweep: SweepSummary, form: style.Form) -> list[Figure]:
+def _means(sweep: SweepSummary, form: style.FigureForm) -> list[Figure]:
     found = [condition.summary for condition in sweep.conditions if condition.summary is not None]
     intervals = [interval for each in found if (interval := _own_interval(each))]
     limits = span([each.mean for each in found], intervals)

@@ -52,7 +52,7 @@ class Frame:
     legend: tuple[Line2D, ...] = ()
     height: float = 0.2  # least height of a line
     backdrop: Draw | None = None  # drawn behind all marks; its height is the top of the axis
-    form: style.Form = style.PAGE
+    form: style.FigureForm = style.PAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class _Grid:
 
 
 @style.house_style()
-def heat_map(sweep: SweepSummary, form: style.Form = style.PAGE) -> list[Figure]:
+def heat_map(sweep: SweepSummary, form: style.FigureForm = style.PAGE) -> list[Figure]:
     """Return the matrix as one figure; none if the sweep has no matrix, or none of its places has a mean."""
     keys = matrix_keys(sweep.conditions, sweep.layout)
     means = [condition.summary.mean for condition in sweep.conditions if condition.summary is not None]

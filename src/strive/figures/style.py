@@ -51,7 +51,7 @@ _STYLE: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Form:
+class FigureForm:
     """What a figure is drawn for."""
 
     width: float
@@ -63,13 +63,13 @@ class Form:
         return self.width < 5
 
 
-PAGE, COLUMN = Form(width=7.0), Form(width=3.3)  # both columns of a page, and one of them
+PAGE, COLUMN = FigureForm(width=7.0), FigureForm(width=3.3)  # both columns of a page, and one of them
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw and save in the house style, regardless of the user's matplotlibrc."""
-    with text_layout.house_style(_STYLE):
+    with text_layout.text_settings(_STYLE):
         yield
 
 
@@ -127,7 +127,7 @@ def paragraphs(texts: Sequence[str], width: float) -> list[str]:
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Return the width of a line of text. size: points."""
-    return text_layout.text_width(text, size, weight) / DPI
+    return text_layout.text_width_px(text, size, weight) / DPI
 
 
 def line_height(size: float) -> float:

@@ -28,7 +28,7 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def house_style(further: dict[str, Any] | None = None) -> Iterator[None]:
+def text_settings(further: dict[str, Any] | None = None) -> Iterator[None]:
     """Draw and save in the house style, regardless of the user's matplotlibrc. further: additional settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -42,30 +42,30 @@ def drawable(text: str) -> str:
     return "".join(each if ord(each) in glyphs else "\N{WHITE SQUARE}" for each in " ".join(text.split()))
 
 
-def wrapped(text: str, width: float, points: float, weight: str = "normal", *, most: int = 99) -> list[str]:
+def wrapped_px(text: str, width: float, points: float, weight: str = "normal", *, most: int = 99) -> list[str]:
     """Wrap the text into at most `most` lines of this width; an ellipsis replaces the rest."""
     lines = [""]
     for word in drawable(text).split():
         longer = f"{lines[-1]} {word}".strip()
-        if text_width(longer, points, weight) <= width or not lines[-1]:
+        if text_width_px(longer, points, weight) <= width or not lines[-1]:
             lines[-1] = longer
         else:
             lines.append(word)
     cut = lines[:most]
     if len(lines) > most:
         cut[-1] += "…"
-    return [_shortened(line, lambda part: text_width(part, points, weight) <= width) for line in cut]
+    return [_shortened(line, lambda part: text_width_px(part, points, weight) <= width) for line in cut]
 
 
 @cache
-def text_width(text: str, points: float, weight: str = "normal") -> float:
+def text_width_px(text: str, points: float, weight: str = "normal") -> float:
     """Return the width of a line of text."""
     font = font_manager.FontProperties(family=_FONT, size=points, weight=weight)
     width, _, _ = _measure().get_text_width_height_descent(text, font, ismath=False)
     return float(width)
 
 
-def line_height(points: float) -> float:
+def line_height_px(points: float) -> float:
     """Return the height of a line of text."""
     return LINE * points / 72 * DPI
 

@@ -31,7 +31,7 @@ _COMPARED = 2  # cells of each choice of groups that are composed by Hydra as we
 
 
 @dataclass
-class Base:
+class ComposedBase:
     """A composed choice of groups, and what is known of its leaves."""
 
     config: DictConfig
@@ -142,13 +142,13 @@ class HydraComposer(Composer):
             and "${" not in (override.input_line or "")
         )
 
-    def _is_leaf(self, base: Base, text: str) -> bool:
+    def _is_leaf(self, base: ComposedBase, text: str) -> bool:
         key = self._parsed(text).key_or_group
         leaf = base.leaves.get(key)
         # A part of an interpolated mapping is no node that could be set.
         return leaf is not None and "[" not in key and (leaf.trace is None or leaf.trace.origin == key)
 
-    def _compose_base(self, overrides: tuple[str, ...]) -> Base:
+    def _compose_base(self, overrides: tuple[str, ...]) -> ComposedBase:
         config = self._prepared(overrides)
         with hydra_config(config) as node:
             found = leaves(config)
@@ -160,7 +160,7 @@ class HydraComposer(Composer):
             for leaf in found.values()
             for call in leaf.calls
         )
-        return Base(config, node, found, _name(config), reusable=reusable)
+        return ComposedBase(config, node, found, _name(config), reusable=reusable)
 
     def _composed(self, overrides: Sequence[str]) -> HydraCell:
         """Return the cell as Hydra composes it."""
@@ -184,7 +184,7 @@ class HydraComposer(Composer):
             config.hydra.runtime.output_dir = config.hydra.runtime.cwd
         return config
 
-    def _set(self, base: Base, plain: Sequence[str]) -> Parts:
+    def _set(self, base: ComposedBase, plain: Sequence[str]) -> Parts:
         """Return the parts of a cell whose values are set in a composed base."""
         values = dict(self._value(base, text) for text in plain)
         if not values:
@@ -198,7 +198,7 @@ class HydraComposer(Composer):
                     found |= leaf_of(origin, node_of(config, origin))
         return divided(found, self._options.logistics)
 
-    def _value(self, base: Base, text: str) -> tuple[str, Leaf]:
+    def _value(self, base: ComposedBase, text: str) -> tuple[str, Leaf]:
         """Return (key, leaf) with the value converted to the type of its node."""
         if (id(base), text) not in self._values:
             override = self._parsed(text)
@@ -208,7 +208,7 @@ class HydraComposer(Composer):
         return self._values[id(base), text]
 
     @contextmanager
-    def _with_nodes(self, base: Base, plain: Sequence[str]) -> Iterator[DictConfig]:
+    def _with_nodes(self, base: ComposedBase, plain: Sequence[str]) -> Iterator[DictConfig]:
         """Yield the base's config with the values set; they are taken out again."""
         # A key that is added is in the base.
         parsed = [as_change(self._parsed(text)) for text in plain]
@@ -216,12 +216,12 @@ class HydraComposer(Composer):
             apply_overrides(parsed, base.config)
             yield base.config
 
-    def _with_values(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    def _with_values(self, base: ComposedBase, plain: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         """Return the whole config of a cell, as Hydra would compose it."""
         with self._as_cell(base, plain, overrides) as config:
             return copy.deepcopy(config)
 
-    def _frozen(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> dict[str, str]:
+    def _frozen(self, base: ComposedBase, plain: Sequence[str], overrides: Sequence[str]) -> dict[str, str]:
         """Return that config as `frozen_cell` does."""
         frozen = base.frozen  # without the cell's values
         with self._as_cell(base, plain, overrides) as config, hydra_node(base.hydra):
@@ -229,7 +229,7 @@ class HydraComposer(Composer):
             return frozen_cell(config, frozen.with_values(config, [*keys, *_ASKED]))
 
     @contextmanager
-    def _as_cell(self, base: Base, plain: Sequence[str], overrides: Sequence[str]) -> Iterator[DictConfig]:
+    def _as_cell(self, base: ComposedBase, plain: Sequence[str], overrides: Sequence[str]) -> Iterator[DictConfig]:
         """Yield the base's config as the whole config of a cell; it is put back."""
         with _kept(base.config, _ASKED), self._with_nodes(base, plain) as config:
             with read_write(config.hydra), open_dict(config.hydra):

@@ -17,9 +17,9 @@ import strive
 from strive.app import Trainer
 from strive.cells.cell_run import CellRun
 from strive.cells.log_file import rank_log
-from strive.cells.one_cell import OneCell
 from strive.cells.ranks import CellStart, Ranks
 from strive.cells.records import Record
+from strive.cells.serial_pack import SerialPack
 from strive.cells.wandb_run import wandb_run_of
 from strive.code.hash import Code
 from strive.code.imported import imported_code
@@ -52,14 +52,14 @@ class FunctionTrainer(Trainer):
     def __post_init__(self) -> None:
         self.fresh_process = self.program.fresh_process
 
-    def pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> OneCell:
+    def pack(self, on_ended: Callable[[str, Any], object], *, room: int = 0) -> SerialPack:
         """Return an empty pack."""
 
         def run(config: HydraCell, replaces: str, fence: str) -> Record:
             on_hang = partial(on_ended, identity.cell_id(config))
             return self.run_cell(config, replaces=replaces, fence=fence, on_hang=on_hang)
 
-        return OneCell(run, on_ended)
+        return SerialPack(run, on_ended)
 
     def run_cell(
         self,

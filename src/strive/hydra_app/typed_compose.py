@@ -36,16 +36,16 @@ class TypedComposer(Composer):
             plain = self._plain(overrides)
             base = self._base(tuple(text for text in overrides if text not in plain))
             if base is None:  # other values may interpolate this one
-                return to_dataclass(self._own(overrides))
+                return to_dataclass(self._without_hydra(overrides))
             return _replaced(base, [self._value(text) for text in plain])
 
     def _compose_base(self, overrides: tuple[str, ...]) -> Any:
-        composed = self._own(overrides)
+        composed = self._without_hydra(overrides)
         if any("${" in value for value in _texts(OmegaConf.to_container(composed, resolve=False))):
             return None
         return to_dataclass(composed)
 
-    def _own(self, overrides: Sequence[str]) -> DictConfig:
+    def _without_hydra(self, overrides: Sequence[str]) -> DictConfig:
         composed = self._load(overrides)
         with open_dict(composed):
             del composed["hydra"]

@@ -1,4 +1,4 @@
-"""Reads from a dead process's exit code why it ended. Imports no torch."""
+"""Reads from a process's exit code why it ended. Imports no torch."""
 
 import signal
 from pathlib import Path
@@ -24,7 +24,7 @@ def oom_kills() -> int:
 
 
 def exit_status(returncode: int, *, out_of_memory: bool) -> tuple[Status, str]:
-    """Return the status of the cell that a dead process was training, and one line on why.
+    """Return the status of the cell that a process was training when it ended, and one line on why.
 
     out_of_memory: the kernel has killed some process meanwhile because memory ran out.
     """

@@ -31,7 +31,7 @@ def write_failure(
     kept too, and the failure is returned without writing it. Checkpoints stay for the next try.
 
     cause: one line. log: where the process wrote to; its end stands for the traceback where there
-    is none. fence: the token of the dead process's claim, if it was on another machine.
+    is none. fence: the token of the claim whose process is gone, if it was on another machine.
     seen: fields of Provenance that are known, torch's version, and details.
 
     Raises LeasedError while a living process trains the cell, RecordError if there is a record

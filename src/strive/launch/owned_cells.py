@@ -20,7 +20,7 @@ class ReleasedCell(Generic[Purpose]):
     task: Task
     purpose: Purpose
     record: Record | None  # that the owner left; None: the cell is to be trained
-    fence: str  # token of the dead owner, who is to be shut out; "" if it gave the cell back
+    fence: str  # token of the owner that is gone, and to be shut out; "" if it gave the cell back
 
 
 @dataclass(slots=True)

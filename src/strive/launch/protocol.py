@@ -13,7 +13,7 @@ class TrainRequest:
     """Train this cell."""
 
     task: Task
-    fence: str = ""  # token of a dead process's claim on the cell; "" if there is none
+    fence: str = ""  # token of a claim on the cell whose process is gone; "" if there is none
 
 
 class EventKind(StrEnum):

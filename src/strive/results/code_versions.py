@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from strive.cells.records import read_record
-from strive.code.hash import changed_files
+from strive.code.hash import changed_files_text
 from strive.code.same_code import same_code
 from strive.errors import RecordError
 from strive.format import counted
@@ -34,7 +34,7 @@ def versions_text(cells: pd.DataFrame) -> str:
     counts = Counter(map(str, cells["code_hash"])).most_common()
     text = hashes_text(cells)
     one, other = (_files(cells[cells["code_hash"] == value]["record"].iloc[0]) for value, _ in counts[:2])
-    changed = changed_files(one, other) if one and other else ""
+    changed = changed_files_text(one, other) if one and other else ""
     return f"{text}; they differ in {changed}" if changed else text
 
 

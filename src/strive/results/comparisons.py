@@ -118,8 +118,8 @@ def scored(loaded: Loaded, ledger: Mapping[str, LedgerEntry]) -> list[LedgerEntr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Looked:
-    """What was looked at in a runs folder so far."""
+class LedgerCounts:
+    """How many comparisons and scorings the ledger of a runs folder has."""
 
     comparisons: int
     scorings: int

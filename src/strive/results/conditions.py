@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from strive.cells.metrics import better_of, is_dead
+from strive.cells.metrics import better_of, is_at_chance
 from strive.format import counted
 from strive.results.code_versions import versions
 from strive.results.line_look import LineLook
@@ -88,12 +88,14 @@ def make_conditions(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Con
 
     mix: also average cells of different code or images.
     """
-    return _with_best(compared(alone(loaded, layout, mix=mix), layout, mix), layout, mix)
+    return _with_best(compared(uncompared(loaded, layout, mix=mix), layout, mix), layout, mix)
 
 
-def alone(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
+def uncompared(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condition]:
     """Return the conditions of a table, row by row, before they are compared."""
-    loaded = _with_dead(with_metrics(loaded, layout.value.name, PARAMETERS, *map(str, layout.select.values())), layout)
+    loaded = _with_at_chance(
+        with_metrics(loaded, layout.value.name, PARAMETERS, *map(str, layout.select.values())), layout
+    )
     return [
         replace(condition_of(str(number), key, cells, layout, mix), data_keys=loaded.data_keys)
         for number, (key, cells) in enumerate(_grouped(loaded, layout), 1)
@@ -112,14 +114,14 @@ def with_partial(conditions: Sequence[Condition], layout: TableSpec, *, mix: boo
     return found
 
 
-def _with_dead(loaded: Loaded, layout: TableSpec) -> Loaded:
+def _with_at_chance(loaded: Loaded, layout: TableSpec) -> Loaded:
     """Return the sweep with dead cells marked by the table's direction, where the metric's name gives none."""
     cells, value = loaded.cells, layout.value
     column, chance = metric_column(value.name), chance_column(value.name)
     if chance not in cells or better_of(value.name) is not None:
         return loaded
     dead = [
-        bool(was) or (status == "done" and is_dead(_known(own), _known(level), value.better))
+        bool(was) or (status == "done" and is_at_chance(_known(own), _known(level), value.better))
         for was, status, own, level in zip(*(cells[key] for key in ("dead", "status", column, chance)), strict=True)
     ]
     return replace(loaded, cells=cells.assign(dead=pd.Series(dead, index=cells.index, dtype=object)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from strive.cells.evidence import same_weights
-from strive.cells.metrics import better_of, is_dead
+from strive.cells.metrics import better_of, is_at_chance
 from strive.results.record_row import Columns, chance_column, metric_column
 
 _WEIGHTS = "weights_sha256"
@@ -36,7 +36,7 @@ def fill_chance(records: Columns, metrics: Iterable[str]) -> None:
             chance = by_data.get(records["data_fingerprint"][row])
             if chance is not None:
                 chances[row] = chance
-                records["dead"][row] = bool(records["dead"][row]) or is_dead(
+                records["dead"][row] = bool(records["dead"][row]) or is_at_chance(
                     float(values[row]), chance, better_of(name)
                 )
 

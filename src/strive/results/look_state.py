@@ -12,9 +12,9 @@ from strive.cells import records
 from strive.format import counted
 from strive.results.conditions import Condition
 from strive.results.fixed_looks import FixedLooks
+from strive.results.judged_lines import conditions_of, declared_looks, not_needed, resolution
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
-from strive.results.looks import conditions_of, declared_looks, not_needed, resolution
 from strive.results.record_row import MISSING
 from strive.results.table_choice import declared_table
 from strive.sweeps.labels import in_sentence

@@ -41,9 +41,9 @@ def paper_value(table: str, config: Mapping[Any, Any]) -> PaperValue | None:
     if not table:
         return None
     entry = _entry(table)
-    if fits(config, {"data.name": entry["data"]} | entry["when"]):
+    if agrees(config, {"data.name": entry["data"]} | entry["when"]):
         for value in entry["values"]:
-            if fits(config, value["when"]):
+            if agrees(config, value["when"]):
                 return PaperValue(**{name: each for name, each in value.items() if name != "when"})
     return PaperValue(error=None)
 
@@ -59,21 +59,21 @@ def off_paper(table: str, config: Mapping[Any, Any], ignore: Collection[str] = (
     """
     return [
         f"{key}={_text(config[key])} (the paper: {_either([_text(value) for value in legal])})"
-        for key, legal in setup(table).items()
-        if key in config and key not in ignore and not fits(config, {key: legal})
+        for key, legal in paper_setup(table).items()
+        if key in config and key not in ignore and not agrees(config, {key: legal})
     ]
 
 
-def setup(table: str) -> dict[str, list[Any]]:
+def paper_setup(table: str) -> dict[str, list[Any]]:
     """Return {knob: the paper's values} for the cells of a table; {} if it is ""."""
     if not table:
         return {}
     entry = _entry(table)
-    wanted: dict[str, list[Any]] = content()["setup"] | entry.get("setup", {})
+    wanted: dict[str, list[Any]] = paper_file()["setup"] | entry.get("setup", {})
     return {key: legal for key, legal in wanted.items() if key not in entry.get("free", ())}
 
 
-def fits(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
+def agrees(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
     """Return whether a cell has, for each key of `when`, its value or one of its list of values."""
     for key, legal in when.items():
         wanted = legal if isinstance(legal, list) else [legal]
@@ -83,7 +83,7 @@ def fits(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def content() -> dict[str, Any]:
+def paper_file() -> dict[str, Any]:
     """Return the content of paper.yaml."""
     for path in _PLACES:
         if path.exists():
@@ -93,7 +93,7 @@ def content() -> dict[str, Any]:
 
 
 def _entry(table: str) -> dict[str, Any]:
-    tables: dict[str, dict[str, Any]] = content()["tables"]
+    tables: dict[str, dict[str, Any]] = paper_file()["tables"]
     if table not in tables:
         legal = "".join(f"\n  {name}: {entry['title']}" for name, entry in tables.items())
         raise PublishedError(f"table: paper: there is no table {table!r} in {_PLACES[0].name}; legal:{legal}")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from strive.cells.checked_record import CheckedRecord
-from strive.cells.evidence import Evidence, dead_text
+from strive.cells.evidence import Evidence, at_chance_text
 from strive.cells.records import Record, Status, content_hash, data_text
 from strive.errors import LoadError, RecordError
 
@@ -215,7 +215,7 @@ def _checked(record: Record, evidence: Evidence) -> dict[str, Any]:
     if evidence.num_tested:
         found["num_tested"] = evidence.num_tested
     if record.status is Status.done and evidence.chance:
-        found["dead"] = dead_text(record, evidence.chance) != ""
+        found["dead"] = at_chance_text(record, evidence.chance) != ""
     # Columns only: a record that has such a metric itself keeps its own.
     found |= {metric_column(name): value for name, value in evidence.derived.items() if name not in record.metrics}
     if evidence.contradictions:

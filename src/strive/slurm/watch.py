@@ -71,7 +71,7 @@ class JobWatcher:
         for cell, task in self._open.items():
             if cell in self._with_job:
                 continue
-            # With detach no launcher is left to notice a dead owner, so a job is submitted that waits for the claim.
+            # With detach no launcher is left to see that an owner is gone: a job is submitted that waits for the claim.
             if not self._options.detach and live_owner(task.folder) is not None:
                 self._owned.add(task, None)
             else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strive.cells.checked_record import CheckedRecord
-from strive.cells.evidence import dead_text, same_weights
+from strive.cells.evidence import at_chance_text, same_weights
 from strive.cells.history import HISTORY
 from strive.cells.lease import Owner
 from strive.cells.metrics import result_text
@@ -244,7 +244,7 @@ def _read(path: Path, stamp: tuple[int, ...], keep: bool) -> _ReadRecord:
         return _ReadRecord(stamp, record.status, record.failure.cause, record.failure.traceback, checked=kept)
     if evidence.contradictions:
         return _ReadRecord(stamp, None, evidence.why, contradicted=True, checked=kept)
-    dead = dead_text(record, evidence.chance)
+    dead = at_chance_text(record, evidence.chance)
     return _ReadRecord(
         stamp,
         record.status,

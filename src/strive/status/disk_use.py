@@ -30,7 +30,7 @@ _LOGS = re.compile(r".*\.log|log(-rank-\d+)?\.txt")
 _MOST_BYTES = 10_000_000  # of a launch's file that is searched for the name of a copy
 
 
-class Kind(StrEnum):
+class DiskKind(StrEnum):
     """What a file or folder is for."""
 
     results = "results: records, histories, predictions, plans"
@@ -48,14 +48,14 @@ class Kind(StrEnum):
     @property
     def may_go(self) -> bool:
         """Whether nobody needs it."""
-        return self in (Kind.old_checkpoints, Kind.old_launches, Kind.old_copies, Kind.scratch)
+        return self in (DiskKind.old_checkpoints, DiskKind.old_launches, DiskKind.old_copies, DiskKind.scratch)
 
 
 @dataclass(frozen=True)  # no slots: cached_property needs a place
-class Use:
+class DiskEntry:
     """A file or a folder with all that is in it."""
 
-    kind: Kind
+    kind: DiskKind
     path: Path
 
     @cached_property
@@ -64,14 +64,14 @@ class Use:
         return list(_stats(self.path))
 
 
-def disk_use(runs: Path, *, unplanned: bool = False) -> list[Use]:
+def disk_use(runs: Path, *, unplanned: bool = False) -> list[DiskEntry]:
     """Return all that lies in a runs folder. unplanned: tell results apart that belong to no stored plan."""
     planned = _planned_cells(runs) if unplanned else None
     found = [use for folder in sorted(runs.iterdir()) if folder.name != "sweeps" for use in _of_cell(folder, planned)]
     return found + list(_of_sweeps(runs))
 
 
-def bytes_of(uses: Iterable[Use]) -> int:
+def bytes_of(uses: Iterable[DiskEntry]) -> int:
     """Return how much room would be free without them, in bytes: a file with links elsewhere frees none."""
     sizes: dict[tuple[int, int], tuple[int, int]] = {}
     links = Counter[tuple[int, int]]()
@@ -81,10 +81,10 @@ def bytes_of(uses: Iterable[Use]) -> int:
     return sum(size for file, (size, number) in sizes.items() if links[file] >= number)
 
 
-def kind_lines(uses: Sequence[Use]) -> list[str]:
+def kind_lines(uses: Sequence[DiskEntry]) -> list[str]:
     """Return a line for each kind: how many files and folders, and how much room they take."""
     lines = []
-    for kind in Kind:
+    for kind in DiskKind:
         own = [use for use in uses if use.kind is kind]
         if own:
             lines.append(f"  {size_text(bytes_of(own)):>8}  {len(own):>6,}  {kind.value}")
@@ -110,37 +110,37 @@ def _planned_cells(runs: Path) -> set[str] | None:
     return found
 
 
-def _of_cell(folder: Path, planned: Collection[str] | None) -> Iterator[Use]:
+def _of_cell(folder: Path, planned: Collection[str] | None) -> Iterator[DiskEntry]:
     if not folder.is_dir():
-        yield Use(Kind.scratch if _is_old_scratch(folder) else Kind.results, folder)
+        yield DiskEntry(DiskKind.scratch if _is_old_scratch(folder) else DiskKind.results, folder)
         return
     is_free, is_done = live_owner(folder) is None, has_result(folder.parent, folder.name)
     if planned is not None and is_done and is_free and folder.name not in planned:
-        yield Use(Kind.unplanned, folder)
+        yield DiskEntry(DiskKind.unplanned, folder)
         return
     for path in sorted(folder.iterdir()):
-        yield Use(_kind_in_cell(path, is_free=is_free, is_done=is_done), path)
+        yield DiskEntry(_kind_in_cell(path, is_free=is_free, is_done=is_done), path)
 
 
-def _kind_in_cell(path: Path, *, is_free: bool, is_done: bool) -> Kind:
+def _kind_in_cell(path: Path, *, is_free: bool, is_done: bool) -> DiskKind:
     if is_free and _is_old_scratch(path):
-        return Kind.scratch
+        return DiskKind.scratch
     if _PUT_ASIDE.fullmatch(path.name):
-        return Kind.old_checkpoints if is_free else Kind.checkpoints
+        return DiskKind.old_checkpoints if is_free else DiskKind.checkpoints
     if path.name in _CHECKPOINTS:
-        return Kind.old_checkpoints if is_free and is_done else Kind.checkpoints
+        return DiskKind.old_checkpoints if is_free and is_done else DiskKind.checkpoints
     if path.name == RETRAINING:
-        return Kind.checkpoints
+        return DiskKind.checkpoints
     if _LOGS.fullmatch(path.name):
-        return Kind.logs
-    return Kind.results if _RESULTS.fullmatch(path.name) else Kind.app
+        return DiskKind.logs
+    return DiskKind.results if _RESULTS.fullmatch(path.name) else DiskKind.app
 
 
 def _is_old_scratch(path: Path) -> bool:
     return bool(_SCRATCH.fullmatch(path.name)) and time.time() - path.lstat().st_mtime > _SCRATCH_SECONDS
 
 
-def _of_sweeps(runs: Path) -> Iterator[Use]:
+def _of_sweeps(runs: Path) -> Iterator[DiskEntry]:
     sweeps = runs / "sweeps"
     if not sweeps.is_dir():
         return
@@ -158,14 +158,14 @@ def _of_sweeps(runs: Path) -> Iterator[Use]:
         kept += [each.folder for each in own if each.folder not in old]
         for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
             if path in old:
-                yield Use(Kind.old_launches, path)
+                yield DiskEntry(DiskKind.old_launches, path)
             elif path.is_dir():
-                yield Use(Kind.launches, path)
+                yield DiskEntry(DiskKind.launches, path)
             else:
-                yield Use(Kind.scratch if _is_old_scratch(path) else Kind.results, path)
+                yield DiskEntry(DiskKind.scratch if _is_old_scratch(path) else DiskKind.results, path)
     for copy in copies:
         used = bool(jobs.queue_error) or any(_names(launch, copy.name) for launch in kept)
-        yield Use(Kind.copies if used else Kind.old_copies, copy)
+        yield DiskEntry(DiskKind.copies if used else DiskKind.old_copies, copy)
 
 
 def _has_ended(launch: Launch, jobs: LiveJobs) -> bool:

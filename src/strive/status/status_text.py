@@ -22,7 +22,7 @@ from strive.sweeps.plan import StoredPlan
 _COLUMNS = ("cells", "done", "diverged", "dead", "running", "waiting", "failed", "open")
 NOT_A_RESULT = (CellState.failed, CellState.unreadable, CellState.contradictory)
 _SHOWN = 20  # names of missing cells that are listed
-_NUMBERS = 45  # columns of a terminal that the reason of a stopped cell takes
+_REASON_COLUMNS = 45  # columns of a terminal that the reason of a stopped cell takes
 Silent = Mapping[str, float]  # {cell: seconds since its owner last sent a heartbeat}
 
 
@@ -54,15 +54,15 @@ def sweep_report(
         yield _line(f"last launch: {_launched(launch)}")
     if queue_error and any(not each.state.finished for each in statuses):
         yield _line(f"what SLURM has queued cannot be seen: {queue_error}")
-    yield from _versions(plan, statuses)
+    yield from _data_versions(plan, statuses)
     if problems:
         yield _title("the plan is contradicted")
         yield from (_line(problem, style="red") for problem in problems)
     yield from _running(by_state[CellState.running], running or RunningCells(), silent or {}, width)
     yield from _waiting(by_state[CellState.waiting])
     yield from _failed([each for each in statuses if each.state in NOT_A_RESULT], tracebacks)
-    yield from _results("diverged", by_state[CellState.diverged])
-    yield from _results("dead, although done", [each for each in statuses if each.dead])
+    yield from _results_to_look_at("diverged", by_state[CellState.diverged])
+    yield from _results_to_look_at("dead, although done", [each for each in statuses if each.dead])
     yield from _stopped(by_state[CellState.stopped], width)
     yield from _missing(by_state[CellState.missing])
 
@@ -153,7 +153,7 @@ def _varied(plan: StoredPlan) -> str:
     return f"varies {', '.join(key.rpartition('.')[2] for key in keys)}" if keys else "one cell"
 
 
-def _versions(plan: StoredPlan, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
+def _data_versions(plan: StoredPlan, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
     """Name a data set of which finished cells have seen several versions."""
     data = {cell.cell: str(plan.config(cell).get(plan.labels.data, "")) for cell in plan.cells}
     seen = Counter((data[each.cell], each.images) for each in statuses if each.images)
@@ -219,7 +219,7 @@ def _failed(statuses: Sequence[CellStatus], tracebacks: bool) -> Iterator[Render
             yield from (_indented(line.expandtabs(), 4) for line in each.traceback.splitlines())
 
 
-def _results(title: str, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
+def _results_to_look_at(title: str, statuses: Sequence[CellStatus]) -> Iterator[RenderableType]:
     """Yield the cells whose results need attention."""
     if not statuses:
         return
@@ -236,7 +236,7 @@ def _stopped(statuses: Sequence[CellStatus], width: int | None) -> Iterator[Rend
     names = _names(statuses, width)
     for each in statuses:
         where = f"after epoch {each.epochs_done} of {each.epochs}: " if each.epochs else ""
-        name = names[each.cell] if width is None else shortened(names[each.cell], max(16, width - _NUMBERS))
+        name = names[each.cell] if width is None else shortened(names[each.cell], max(16, width - _REASON_COLUMNS))
         yield _line(f"{name}  {where}{each.why}")
 
 

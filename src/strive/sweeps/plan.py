@@ -22,7 +22,7 @@ from strive.cells.records import Record
 from strive.cells.schema1 import is_logistics
 from strive.cells.settings import settings_of
 from strive.cells.state import CellState, FolderState, find_state
-from strive.code.hash import Code, changed_files
+from strive.code.hash import Code, changed_files_text
 from strive.code.same_code import is_stale
 from strive.command_line import program
 from strive.config import identity
@@ -259,7 +259,7 @@ def _of_result(
         return planned(action=Action.done, reason=ended, stale=stale, other_images=images)
     why = images or "hydra.sweeper.retrain=all"
     if stale:
-        changed = changed_files(record.provenance.code_files, here.files)
+        changed = changed_files_text(record.provenance.code_files, here.files)
         why = f"code {stale}, now {here.hash}" + (f" ({changed} changed)" if changed else "")
     replaces = records.file_hash(records.record_path(folder.parent, folder.name))
     begun = len(read_lines(folder / records.RETRAINING)) if has_checkpoint(folder / records.RETRAINING) else 0

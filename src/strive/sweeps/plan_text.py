@@ -16,7 +16,7 @@ from strive.sweeps.arm_differences import ArmDifference, KeyDifference
 from strive.sweeps.estimate import Estimate
 from strive.sweeps.labels import in_sentence
 from strive.sweeps.plan import Action, Plan, Planned, common_and_own
-from strive.sweeps.varied import Column, Varied
+from strive.sweeps.varied import Varied, VariedColumn
 
 WIDTH = 80  # columns that a plan fits into, whatever shows it
 _SHOWN = 20  # names listed before the rest is counted
@@ -198,7 +198,7 @@ def counts_lines(plan: Plan, varied: Varied | None = None) -> Iterator[str]:
         yield counts
 
 
-def _factor_texts(columns: Sequence[Column]) -> Iterator[str]:
+def _factor_texts(columns: Sequence[VariedColumn]) -> Iterator[str]:
     """Yield how many values each column has, with words for what a key's name, of any number, leaves open."""
     values = " values"
     for column in columns:

@@ -18,7 +18,7 @@ from strive.cells.check import check_cell
 from strive.cells.records import Record, data_text
 from strive.cells.settings import settings_of
 from strive.cells.task import read_tasks
-from strive.code.hash import changed_files
+from strive.code.hash import changed_files_text
 from strive.config import identity
 from strive.config.error_text import complaint
 from strive.config.platform_keys import CellConfig
@@ -419,7 +419,7 @@ def _since(planned: Planned) -> str:
     """Return the code hash of a finished cell, and the files that have changed since if its record lists them."""
     record = records.record_of(planned.config)
     before = record.provenance.code_files if record is not None else {}
-    changed = changed_files(before, app.in_use().code_of(app.in_use().flat(planned.config), before).files)
+    changed = changed_files_text(before, app.in_use().code_of(app.in_use().flat(planned.config), before).files)
     return f"{planned.stale}: {changed} changed since" if changed else planned.stale
 
 

@@ -17,7 +17,7 @@ from strive.sweeps import sections
 from strive.sweeps.choice import ChoiceSpec
 from strive.sweeps.design import Design, read_design
 from strive.sweeps.labels import ARM
-from strive.sweeps.looks import check_looks, read_looks
+from strive.sweeps.looks_section import check_looks, read_looks
 from strive.sweeps.override_syntax import (
     bare_key,
     flattened,

@@ -13,7 +13,7 @@ from strive.sweeps.plan import Planned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
+class VariedColumn:
     """The values of one key, or the arms, or what the first word of an id is."""
 
     key: str  # "" for arms and first words
@@ -37,7 +37,7 @@ class Varied:
 
     configs: list[dict[str, Any]]  # {key: value} of each cell
     keys: list[str]  # all that vary
-    columns: list[Column]
+    columns: list[VariedColumn]
 
     @classmethod
     def of(cls, cells: Sequence[Planned], swept: Sequence[str] = ()) -> Self:
@@ -60,7 +60,7 @@ class Varied:
         columns += [_column(key, factors, configs) for key in dict.fromkeys((*typed, *factors))]
         return cls(configs=configs, keys=varying, columns=columns)
 
-    def factors(self, excluded: int = 0) -> list[Column]:
+    def factors(self, excluded: int = 0) -> list[VariedColumn]:
         """Return the columns whose numbers of values multiply to that of the cells; [] if there are none such.
 
         excluded: number of combinations that are no cells.
@@ -76,12 +76,12 @@ class Varied:
         return []
 
 
-def _names(title: str, texts: list[str]) -> Column:
-    return Column(key="", title=title, texts=texts, is_text=True)
+def _names(title: str, texts: list[str]) -> VariedColumn:
+    return VariedColumn(key="", title=title, texts=texts, is_text=True)
 
 
-def _column(key: str, factors: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> Column:
-    return Column(
+def _column(key: str, factors: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> VariedColumn:
+    return VariedColumn(
         key=key,
         title=_heading(key, factors),
         texts=[_value_text(key, config) for config in configs],

@@ -6,8 +6,8 @@ The file has a section for each sweep. Writing some sweeps keeps the sections of
 import re
 from collections.abc import Mapping
 
+from strive.tables.cited_numbers import Number
 from strive.tables.latex_text import tex
-from strive.tables.numbers import Number
 
 # Both expand to plain text, so they may stand in headings, captions and the arguments of \num. A key that is not there
 # is an error, and prints ?? where LaTeX goes on after errors.

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from strive.tables.cited_numbers import Number
 from strive.tables.latex_numbers import latex_numbers, sections
 from strive.tables.markdown import bullets, escaped, table_lines
-from strive.tables.numbers import Number
 from strive.tables.table import Table
 
 _COMMENT = re.compile(r"<!--\s*(?:strive\s*(?P<colon>:?)\s*(?P<key>[^>]*?)|(?P<end>/))\s*-->")

@@ -16,12 +16,12 @@ from strive.errors import EffectsError
 from strive.format import counted
 from strive.results.answer import answer
 from strive.results.code_versions import hashes_text, versions, versions_text
-from strive.results.comparisons import Looked, comparisons
+from strive.results.comparisons import LedgerCounts, comparisons
 from strive.results.component_effects import ComponentEffect, ComponentEffects, component_columns, component_effects
 from strive.results.conditions import Condition, with_partial
 from strive.results.file_check import file_check
+from strive.results.judged_lines import conditions_of, not_needed
 from strive.results.load import Loaded, not_believed
-from strive.results.looks import conditions_of, not_needed
 from strive.results.published import off_paper
 from strive.results.record_row import CHANCE, chance_column, metric_column
 from strive.results.table_choice import declared_table
@@ -65,7 +65,7 @@ class SweepSummary:
     tidy: pd.DataFrame  # one row for each condition
     footnotes: pd.DataFrame  # one row for each cell of each condition
     contradictions: tuple[str, ...] = ()  # those of the problems that are contradictions between files
-    looked: Looked | None = None  # what was looked at in its folder so far; None if nobody has counted
+    looked: LedgerCounts | None = None  # what was looked at in its folder so far; None if nobody has counted
 
 
 def summarise_sweep(

@@ -625,7 +625,7 @@ def decision_text(condition: Condition) -> str:
     return text + (f", {condition.dead_pairs} of {n} pairs dead" if condition.dead_pairs else "")
 
 
-def dead_note(condition: Condition) -> str:
+def at_chance_note(condition: Condition) -> str:
     """Return the note after a mean that contains replicates that never left chance."""
     return f", {condition.dead} of {len(condition.values)} dead" if condition.dead else ""
 
@@ -665,7 +665,7 @@ def _summary_entries(condition: Condition, value: Value) -> list[Entry]:
         return [n, Entry(text=condition.hole, hole=True), _NONE, _NONE]
     return [
         Entry(text=str(summary.n), value=summary.n),
-        Entry(text=f"{form.format(summary.mean)}{dead_note(condition)}", value=summary.mean, bold=condition.best),
+        Entry(text=f"{form.format(summary.mean)}{at_chance_note(condition)}", value=summary.mean, bold=condition.best),
         _number(summary.sd, form),
         bounded((summary.low, summary.high), value),
     ]
@@ -737,7 +737,7 @@ def _short(condition: Condition | None, value: Value) -> Entry:
     text += verdict_mark(condition, value)
     if condition.paper is not None and condition.paper.error is not None:
         text += f" ({condition.paper.error:.2f}{'' if condition.paper.certain else '?'})"
-    text += dead_note(condition)
+    text += at_chance_note(condition)
     return Entry(text=text, value=summary.mean, bold=condition.best, ref=condition.ref)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from allcnn.attribution.figure import FigureContent, FigureRow, Picture, Tile
 from allcnn.attribution.figure_image import _columns, draw
-from strive.figures.text_layout import SMALL, drawable, line_height, text_width, wrapped
+from strive.figures.text_layout import SMALL, drawable, line_height_px, text_width_px, wrapped_px
 
 RANDOM = np.random.default_rng(0)
 
@@ -143,11 +143,11 @@ def test_file_names_are_safe(tmp_path: Path, name: str, file: str):
 
 def test_no_line_is_wider_than_its_room():
     words = "the great crested grebe of the northern lakes and rivers " * 3 + "x" * 300
-    lines = wrapped(words, 400, 7.5)
+    lines = wrapped_px(words, 400, 7.5)
     assert len(lines) > 3
-    assert all(text_width(line, 7.5) <= 400 for line in lines)
+    assert all(text_width_px(line, 7.5) <= 400 for line in lines)
     assert " ".join(lines[:-1]) == " ".join(words.split()[:-1])
-    assert wrapped(words, 400, 7.5, most=2)[-1].endswith("…")
+    assert wrapped_px(words, 400, 7.5, most=2)[-1].endswith("…")
     assert drawable("a\tb\x07") == "a b\N{WHITE SQUARE}"
 
 
@@ -165,7 +165,7 @@ def test_a_table_stands_below_the_pictures_line_by_line(tmp_path: Path):
     without = pixels(draw(plain, tmp_path / "without")[0])
     page = pixels(draw(dataclasses.replace(plain, table=table), tmp_path / "with")[0])
     more = len(page) - len(without)
-    assert more == pytest.approx(3 * line_height(SMALL) + 24, abs=2)
+    assert more == pytest.approx(3 * line_height_px(SMALL) + 24, abs=2)
     # What stands above is as before, and in the new lines there is ink on white.
     above = len(without) // 2
     assert np.array_equal(page[:above], without[:above])

@@ -6,7 +6,7 @@ from typing import Any
 from strive.config import identity
 
 
-class OneCell:
+class SerialPack:
     """At most one cell, which runs to its end at the next `run_epoch`."""
 
     room = measured = 1

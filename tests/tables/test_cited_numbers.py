@@ -9,8 +9,8 @@ import pytest
 from golden import Golden
 from handmade import summary_of
 
+from strive.tables.cited_numbers import Number, collisions, numbers_of, slug
 from strive.tables.latex_numbers import latex_numbers
-from strive.tables.numbers import Number, collisions, numbers_of, slug
 from strive.tables.table import Column, Entry, Row, Table
 
 NONE = Entry(text="-")

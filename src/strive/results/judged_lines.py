@@ -15,13 +15,13 @@ from strive.look_design import LookDesign
 from strive.results.code_versions import versions
 from strive.results.conditions import (
     Condition,
-    alone,
     apart,
     baseline_key,
     compared,
     condition_of,
     key_text,
     make_conditions,
+    uncompared,
     with_difference,
 )
 from strive.results.fixed_looks import FixedLine, FixedLooks
@@ -85,7 +85,7 @@ def conditions_of(loaded: Loaded, layout: TableSpec, *, mix: bool) -> list[Condi
     try:
         lines = _lines(loaded, layout, mix=mix)
     except ConfigError as error:
-        return [_withheld(each, str(error)) for each in compared(alone(loaded, layout, mix=mix), layout, mix)]
+        return [_withheld(each, str(error)) for each in compared(uncompared(loaded, layout, mix=mix), layout, mix)]
     known = fixed.resolution if fixed is not None else None
     found = _judged(lines, _resolution(lines) if known is None else known)
     changed = _changed(fixed, _declared(lines))
@@ -117,7 +117,7 @@ def _lines(loaded: Loaded, layout: TableSpec, *, mix: bool) -> _Lines:
         raise ConfigError(
             "seeds: looks were fixed for these cells (looks.json beside the plan), and the sweep file has none now"
         )
-    conditions = alone(loaded, layout, mix=mix)
+    conditions = uncompared(loaded, layout, mix=mix)
     column = f"{CONFIG}{loaded.plan.seed}" if f"{CONFIG}{loaded.plan.seed}" in loaded.cells else loaded.plan.seed
     lines = _Lines(
         design=layout.looks,

@@ -10,7 +10,7 @@ from strive.results.conditions import Condition
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import dead_note, gap, p_text
+from strive.tables.sweep_tables import at_chance_note, gap, p_text
 from strive.tables.table import Entry, Table
 
 # Their lines are conditions or effects of components, whose numbers have shorter keys, or cells without numbers.
@@ -109,7 +109,7 @@ def _of_condition(condition: Condition, layout: TableSpec) -> Iterator[tuple[str
     summary, value, form = condition.summary, layout.value, f".{layout.value.digits}f"
     yield "n", Number(text=str(len(condition.values)))
     for field, attribute in (("", "mean"), ("sd", "sd"), ("low", "low"), ("high", "high")):
-        note = dead_note(condition) if field == "" else ""
+        note = at_chance_note(condition) if field == "" else ""
         number = getattr(summary, attribute, None)
         yield (
             field,
