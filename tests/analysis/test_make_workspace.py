@@ -91,7 +91,7 @@ def test_each_launched_sweep_has_a_view_and_the_failures_have_one(tmp_path: Path
 def test_a_view_shows_the_cells_of_its_sweep_alone(tmp_path: Path, views: Any):
     written(tmp_path, NETS, "one")
     view = views("--runs", str(tmp_path))["strive: one"]
-    assert filters(view) == [("run", "jobType", "=", "train"), ("run", "tags", "IN", ["one"])]
+    assert filters(view) == [("run", "jobType", "=", "train"), ("run", "tags", "IN", ["sweep:one"])]
 
 
 def test_the_failures_are_those_that_are_neither_done_nor_at_work(views: Any):
@@ -251,7 +251,7 @@ def test_a_sweep_changed_on_the_command_line_has_a_view_of_its_own(tmp_path: Pat
     written(tmp_path, NETS, "table3", name="table3-1a2b3c4d", changes=["budget.epochs=1"])
     found = views("table3", "--runs", str(tmp_path))
     assert list(found) == ["strive: table3", "strive: table3-1a2b3c4d", "strive: failures"]
-    assert filters(found["strive: table3-1a2b3c4d"])[1][3] == ["table3-1a2b3c4d"]
+    assert filters(found["strive: table3-1a2b3c4d"])[1][3] == ["sweep:table3-1a2b3c4d"]
 
 
 def used_keys(view: dict[str, Any]) -> set[str]:

@@ -2,14 +2,16 @@ import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 from support import ROOT, MakeConfig
 
 from allcnn.labels import labels
 from strive.app import in_use
+from strive.cells.records import Status
 from strive.config import identity
 from strive.sweeps.plan import Action, Plan, Planned, write_plan
 from strive.trackers.cell_files import CellFiles, read_cell_files
-from strive.trackers.naming import CONFIG_KEYS, Plans, label_of, summary_of
+from strive.trackers.naming import CONFIG_KEYS, Plans, label_of, summary_of, tag
 
 RESULTS = ROOT / "results" / "table3_small"
 
@@ -34,7 +36,7 @@ def planned(runs: Path, name: str, make_config: MakeConfig, *cells: tuple[str, l
 def test_a_single_cell_has_no_group_and_its_factors_flat(tmp_path: Path, make_config: MakeConfig):
     label = label_of(files_of(make_config, "model=strided_cnn_b", "augment=flip_shift"), Plans(tmp_path))
     assert label.group == ""
-    assert label.tags == ["b", "strided", "flip_shift", "cifar10"]
+    assert label.tags == ["base:b", "variant:strided", "augmentation:flip_shift", "dataset:cifar10"]
     flat = {key: label.config[key] for key in (*CONFIG_KEYS, *labels().flat.values())}
     assert flat == {
         "net": "strided_cnn_b", "base": "b", "variant": "strided", "augmentation": "flip_shift",
@@ -59,6 +61,34 @@ def test_other_factors_of_a_sweep_are_flat_too_and_tell_its_cells_apart(tmp_path
     assert labels[0].name != labels[1].name
 
 
+def test_what_a_sweep_varies_is_a_tag_with_its_key_but_the_seed(tmp_path: Path, make_config: MakeConfig):
+    values = [["optimizer.weight_decay=0", "optimizer.lr=0.1"], ["optimizer.weight_decay=0.001", "seed=1"]]
+    planned(tmp_path, "decay", make_config, *((f"arm{n}", each) for n, each in enumerate(values)))
+    tags = label_of(files_of(make_config, *values[0]), Plans(tmp_path)).tags
+    assert {"weight_decay:0.0", "lr:0.1", "arm:arm0", "sweep:decay"} <= set(tags)
+    assert not any(each.startswith("seed") for each in tags)
+
+
+def test_a_long_tag_keeps_its_key_and_what_tells_its_value_from_others():
+    first, second = (tag("data.root", f"/scratch/{'long/' * 20}{name}") for name in ("a", "b"))
+    assert first != second
+    assert {len(first), len(second)} == {64}
+    assert first.startswith("data.root:/scratch/long/")
+    assert tag("k" * 64, "v") == ""  # W&B refuses the whole list for one tag too long
+    assert tag("k" * 62, "v") == "k" * 62 + ":v"
+
+
+def test_a_diverged_cell_has_it_as_a_tag_and_no_other_cell_has(tmp_path: Path, make_config: MakeConfig):
+    folder = next(path.parent for path in sorted(RESULTS.glob("*/record.json")))
+    files = read_cell_files(folder)
+    assert files is not None
+    assert files.record is not None
+    assert not any("status" in each for each in label_of(files, Plans(tmp_path)).tags)
+    diverged = dataclasses.replace(files, record=msgspec.structs.replace(files.record, status=Status.diverged))
+    assert "status:diverged" in label_of(diverged, Plans(tmp_path)).tags
+    assert summary_of(diverged)["status"] == "diverged"
+
+
 def test_a_factor_whose_last_word_two_knobs_have_keeps_its_group(tmp_path: Path, make_config: MakeConfig):
     planned(tmp_path, "kinds", make_config, ("", ["preprocess=gcn_zca"]), ("", ["preprocess=standardize"]))
     label = label_of(files_of(make_config, "preprocess=standardize"), Plans(tmp_path))
@@ -81,7 +111,7 @@ def test_a_cell_of_two_sweeps_has_both_as_tags_and_stays_in_its_group(tmp_path: 
     assert label_of(files, Plans(tmp_path)).group == "first"
     assert label_of(files, Plans(tmp_path), group="second").group == "second"
     assert label_of(files, Plans(tmp_path), group="deleted").group == "first"
-    assert set(label_of(files, Plans(tmp_path)).tags) >= {"first", "second"}
+    assert set(label_of(files, Plans(tmp_path)).tags) >= {"sweep:first", "sweep:second"}
 
 
 def test_an_arm_is_what_the_cell_is_called(tmp_path: Path, make_config: MakeConfig):

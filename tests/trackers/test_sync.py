@@ -264,7 +264,7 @@ def test_a_cell_that_was_uploaded_before_joins_a_later_sweep_without_losing_its_
         )
         done = sync("--runs", "cells")
         assert "1 cell: 1 uploaded" in done.stdout
-        assert name in peer.runs[cell].tags
+        assert f"sweep:{name}" in peer.runs[cell].tags
         assert peer.runs[cell].group == "first"
         assert len(peer.runs[cell].history) == len(read_history(runs / cell))
     assert "1 there already" in sync("--runs", "cells").stdout

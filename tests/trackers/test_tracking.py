@@ -108,7 +108,7 @@ def test_a_cell_is_one_w_and_b_run_with_each_epoch_once(peer: Peer, run: Run, tm
     assert rows == lines_of(tmp_path)
     assert shown.summary["record"] == (tmp_path / "cells" / cell / "record.json").read_text()
     assert shown.config["cell"]["budget"]["epochs"] == 3
-    assert shown.tags == ["c", "all_cnn", "none", "digits"]
+    assert shown.tags == ["base:c", "variant:all_cnn", "augmentation:none", "dataset:digits"]
     assert "log.txt" in shown.files
     # The shown machine is the one that trained, and W&B's own files do not pile up in the cell's folder.
     assert "wandb-metadata.json" in shown.files

@@ -1,21 +1,23 @@
 """Name, group, tags, config and summary of a cell on W&B. Imports neither W&B nor torch."""
 
+import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strive import app
 from strive.cells.metrics import Better, better_of
-from strive.cells.records import Provenance
+from strive.cells.records import Provenance, Status
 from strive.config import identity
 from strive.errors import RecordError
 from strive.sweeps.labels import Labels
 from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles, step_name
 
+_TAG = 64  # characters that W&B takes
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
 CONFIG_KEYS = ("net", "sweep", "arm", "arms")  # and the flat names of an app's labels
 
@@ -83,9 +85,16 @@ def config_key(knob: str, keys: Collection[str], labels: Labels) -> str:
     return knob.replace(".", "_") if taken else own
 
 
-def tag(text: str) -> str:
-    """Return a tag as W&B takes it, of at most 64 characters."""
-    return text[:64]
+def tag(key: str, value: str) -> str:
+    """Return KEY:VALUE as W&B takes it, in at most 64 characters; "" where the key alone leaves no room.
+
+    The value is shortened, never the key, and values that differ stay different.
+    """
+    if len(whole := f"{key}:{value}") <= _TAG:
+        return whole
+    end = f"~{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+    room = _TAG - len(f"{key}:{end}")
+    return f"{key}:{value[:room]}{end}" if room > 0 else ""
 
 
 def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
@@ -99,14 +108,17 @@ def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
     labels = app.in_use().labels()
     flat = identity.with_argument_keys(files.config)
     varying = {key: flat[key] for name in arms for key in plans.factors(name) if key in flat}
-    own = {config_key(key, files.config, labels): value for key, value in varying.items() if key not in labels.flat}
+    names = {key: config_key(key, files.config, labels) for key in varying}
+    own = {names[key]: value for key, value in varying.items() if key not in labels.flat}
+    factors = _factors(files, labels)
+    tagged = {name: factors[name] for name in labels.tags if name in factors}
+    tagged |= {names[key]: value for key, value in varying.items() if key != app.in_use().seed}
+    pairs = [*_texts(tagged), *(("arm", each) for each in arms.values()), *(("sweep", name) for name in arms)]
     return Label(
-        name=" ".join([files.cell.rpartition("-")[0], *([arm] if arm else _texts(own))]),
+        name=" ".join([files.cell.rpartition("-")[0], *([arm] if arm else map("=".join, _texts(own)))]),
         group=group,
-        tags=_tags(files, labels, arms),
-        config=own
-        | _factors(files, labels)
-        | {"sweep": group, "arm": arm, "arms": arms, "cell": identity.nested(files.config)},
+        tags=_tags(pairs, files),
+        config=own | factors | {"sweep": group, "arm": arm, "arms": arms, "cell": identity.nested(files.config)},
     )
 
 
@@ -120,14 +132,14 @@ def _factors(files: CellFiles, labels: Labels) -> dict[str, Any]:
     return factors
 
 
-def _texts(values: dict[str, Any]) -> list[str]:
-    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+def _texts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in values.items()]
 
 
-def _tags(files: CellFiles, labels: Labels, sweeps: Iterable[str]) -> list[str]:
-    factors = _factors(files, labels)
-    values = [factors.get(name) for name in labels.tags]
-    return list(dict.fromkeys(tag(str(value)) for value in (*values, *sweeps) if value))
+def _tags(pairs: Iterable[tuple[str, str]], files: CellFiles) -> list[str]:
+    """Return the tags of these keys and values; that a cell diverged is one, as W&B's own state is finished."""
+    ended = [("status", files.state)] if files.state == Status.diverged else []
+    return list(dict.fromkeys(filter(None, (tag(key, value) for key, value in (*pairs, *ended) if value))))
 
 
 def summary_of(files: CellFiles) -> dict[str, Any]:

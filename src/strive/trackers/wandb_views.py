@@ -232,7 +232,7 @@ def _tag(sweep: str) -> str:
     """Return the tag that W&B runs of a sweep have."""
     if re.search(r"['\"\\=<>]", sweep):
         raise LoadError(f"{sweep}: W&B's library cannot filter by a name with quotes, \\, =, < or >; rename it")
-    return tag(sweep)
+    return tag("sweep", sweep)
 
 
 def _legal(name: str) -> str:
