@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "figures": {"config", "cells", "sweeps", "statistics", "results", "tables"},
     "report": {"config", "cells", "sweeps", "statistics", "results", "tables", "figures"},
     "status": {"config", "code", "cells", "sweeps", "launch", "slurm"},
-    "trackers": {"config", "code", "cells", "sweeps", "results"},
+    # Of a sweep W&B shows the table of `strive tables`.
+    "trackers": {"config", "code", "cells", "sweeps", "results", "tables"},
     # A single cell of a program is shown on W&B as a launch's are.
     "hydra_app": {"config", "code", "cells", "sweeps", "trackers"},
     "cli": {

@@ -16,7 +16,7 @@ from wandb_peer.store import RefusedError
 
 from strive.cli.main import guarded
 from strive.trackers.cell_files import read_cell_files
-from strive.trackers.naming import Plans, label_of, summary_of
+from strive.trackers.naming import label_of, summary_of
 from strive.trackers.outline import of_file, of_plan
 
 # W&B's library still uses what pydantic has deprecated.
@@ -278,7 +278,7 @@ def test_every_key_of_a_view_is_one_that_the_tracker_writes(tmp_path: Path, view
     cells += [{"preprocess.kind": "standardize", "augment.kind": "flip_shift", "augment.shift_px": 3}]
     written(tmp_path, cells)
     all_files = [read_cell_files(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
-    labels = [label_of(files, Plans(tmp_path)) for files in all_files if files]
+    labels = [label_of(files, tmp_path) for files in all_files if files]
     found = views("--runs", str(tmp_path))
     asked = used_keys(found["strive: own"]) | used_keys(found["strive: failures"])
     config = {key.partition(":")[2] for key in asked if key.startswith("config:")}
@@ -294,7 +294,7 @@ def test_values_of_the_config_tell_the_conditions_of_the_table_apart(tmp_path: P
     written(tmp_path, EVERY_KNOB)
     groups = table_groups(views("--runs", str(tmp_path))["strive: own"])
     all_files = [read_cell_files(folder) for folder in tmp_path.iterdir() if folder.name != "sweeps"]
-    configs = [label_of(files, Plans(tmp_path)).config for files in all_files if files]
+    configs = [label_of(files, tmp_path).config for files in all_files if files]
     conditions = {tuple(config[key.removesuffix(".value")] for key in groups) for config in configs}
     assert len(conditions) == len(EVERY_KNOB)
 

@@ -1,6 +1,8 @@
 """Trackers that write files: what stands in them is what lies on disk."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +13,7 @@ from strive.cells.history import HISTORY, step_line
 from strive.cells.records import Status
 from strive.config.platform_keys import Tracker
 from strive.trackers.cell_files import step_name
-from strive.trackers.session import file_session
+from strive.trackers.session import Session
 
 LOSSES = {2: [3.0, 2.0, 1.5], 4: [2.5, 1.0]}
 
@@ -38,7 +40,7 @@ def folder(sweep: Foreign) -> Path:
 
 
 def session(sweep: Foreign, kind: Tracker, said: list[str]):
-    return file_session(kind, sweep.runs, folder(sweep), said.append)
+    return Session(kind, sweep.runs, folder(sweep), log=folder(sweep) / "log", say=said.append)
 
 
 def test_a_csv_file_has_a_row_for_each_step_and_a_result_once(sweep: Foreign):
@@ -88,7 +90,7 @@ def test_tensorboard_has_the_new_numbers_of_a_history_that_was_cut_by_a_resume(s
         (sweep.runs / open_ / HISTORY).write_text("".join(lines))
         files = read_cell_files(sweep.runs / open_)
         assert files is not None
-        tracker.show(files)
+        tracker.show(files, last=False)
 
     show([2.5, 1.0])
     show([2.5, 0.75, 0.5])
@@ -106,6 +108,24 @@ def test_files_that_cannot_be_written_are_one_line(sweep: Foreign, kind: Tracker
         shown.show(cells(sweep))
     (line,) = said
     assert line.startswith(f"tracker={kind.value}: ")
+
+
+def test_a_process_that_is_killed_is_started_again_and_shows_everything(sweep: Foreign):
+    said: list[str] = []
+    first, second = cells(sweep)
+    before = children()
+    with session(sweep, Tracker.csv, said) as shown:
+        shown.show([first])
+        (process,) = children() - before
+        os.kill(process, signal.SIGKILL)
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        shown.show([second])
+    assert ["started again" in line for line in said] == [True]
+    assert set(pd.read_csv(folder(sweep) / "history.csv")["cell"]) == {first, second}
+
+
+def children() -> set[int]:
+    return {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
 
 
 def test_a_failed_cell_has_its_status_and_no_result(sweep: Foreign):

@@ -1,5 +1,6 @@
 """`strive sync` with the genuine client, over records of real cells."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -247,6 +249,39 @@ def test_a_sweeps_cells_and_plan_go_up_and_other_cells_stay(peer: Peer, sync: Sy
     assert set(peer.runs) == {*sorted(wanted)[:3], f"plan-{name}"}
     assert peer.runs[f"plan-{name}"].files["plan.json"] == (runs / "sweeps" / name / "plan.json").read_bytes()
     assert {shown.group for shown in peer.runs.values()} == {name}
+
+
+def table_of(peer: Peer, run: str) -> list[dict[str, Any]]:
+    """Return the rows of the table that W&B shows."""
+    shown = peer.runs[run]
+    table = json.loads(shown.files[shown.summary["table"]["path"]])
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_a_sweeps_table_and_answer_are_those_of_strive_tables_and_another_only_after_another_record(
+    peer: Peer, sync: Sync, tmp_path: Path
+):
+    runs, name, run = tmp_path / "cells", "table3_small", "plan-table3_small"
+    shutil.copytree(RESULTS / "sweeps", runs / "sweeps")
+    wanted = [cell["cell"] for cell in json.loads((runs / "sweeps" / name / "plan.json").read_text())["cells"]]
+    means = {
+        row["label"]: row["mean"]
+        for row in csv.DictReader((RESULTS / "tables" / f"{name}.csv").read_text().splitlines())
+    }
+    for done in (3, 4):
+        for cell in wanted[:done]:
+            shutil.copytree(RESULTS / cell, runs / cell, dirs_exist_ok=True)
+        for _ in range(2):
+            synced = sync(name, "--runs", "cells")
+            assert synced.returncode == 0, synced.stderr
+        assert len(peer.runs[run].history) == done - 2
+        rows = {row["label"]: row for row in table_of(peer, run)}
+        whole = [label for label, row in rows.items() if row.get("mean") is not None]
+        assert len(whole) == 1
+        assert rows[whole[0]]["mean"] == pytest.approx(float(means[whole[0]]))
+        assert len(rows) == len(means)
+        assert peer.runs[run].summary["answer"]
+    assert (peer.runs[run].job_type, peer.runs[run].state) == ("plan", "finished")
 
 
 def test_a_cell_that_was_uploaded_before_joins_a_later_sweep_without_losing_its_place(

@@ -128,6 +128,8 @@ def test_a_sweep_is_a_group_and_its_plan_is_there(peer: Peer, run: Run, tmp_path
     }
     of_plan = peer.runs[f"plan-{plan.parent.name}"]
     assert (of_plan.job_type, of_plan.files["plan.json"]) == ("plan", plan.read_bytes())
+    assert of_plan.summary["table"]["nrows"] == 2  # of two seeds each
+    assert f"W&B: {peer.url}/me/strive\n" in done.stderr
 
 
 def test_a_cell_that_fails_is_shown_as_failed_with_its_cause(peer: Peer, run: Run, tmp_path: Path):
@@ -423,6 +425,23 @@ def test_its_process_killed_in_the_middle_is_said_and_costs_nothing(
     assert process.returncode == 0
     assert "its process ended" in errors
     assert run("sync", RUNS).returncode == 0
+    (shown,) = peer.runs.values()
+    assert (epochs_of(peer, shown.id), shown.state) == (list(range(1, EPOCHS + 1)), "finished")
+
+
+def test_the_clients_helper_process_ended_in_the_middle_costs_nothing(
+    peer: Peer, client: dict[str, str], hold: Callable[[int], None], tmp_path: Path
+):
+    # SLURM's SIGTERM goes to every process of a job.
+    hold(1)
+    with training(client, tmp_path, *LONG) as process:
+        until(lambda: any(shown.history for shown in peer.runs.values()), "an epoch on W&B")
+        (mirror,) = children(process.pid)
+        for helper in children(mirror):
+            os.kill(helper, signal.SIGTERM)
+        hold(0)
+        _, errors = process.communicate(timeout=300)
+    assert "W&B has all of 1 cell" in errors
     (shown,) = peer.runs.values()
     assert (epochs_of(peer, shown.id), shown.state) == (list(range(1, EPOCHS + 1)), "finished")
 

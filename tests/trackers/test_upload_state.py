@@ -3,35 +3,31 @@ from pathlib import Path
 
 import pytest
 
-from strive.trackers.upload_state import NAME, UploadState, checksum, read_upload_state, write_upload_state
+from strive.trackers.upload_state import NAME, UploadState, read_upload_state, write_upload_state
 
-STATE = UploadState(server="http://s", entity="e", project="p", id="cell", url="http://s/e/p/runs/cell", sha256="ab")
+STATE = UploadState(server="http://s", entity="e", project="p", id="cell", url="http://s/e/p/runs/cell", content="ab")
 
 
-def test_a_receipt_reads_back_as_it_was_written(tmp_path: Path):
+def test_an_upload_state_reads_back_as_it_was_written(tmp_path: Path):
     write_upload_state(tmp_path, STATE)
     assert read_upload_state(tmp_path) == STATE
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"server": 1}', "\x00"])
-def test_a_damaged_receipt_is_as_none_so_that_the_server_is_asked(tmp_path: Path, text: str):
+def test_a_damaged_one_is_as_none_so_that_the_server_is_asked(tmp_path: Path, text: str):
     (tmp_path / NAME).write_text(text)
     assert read_upload_state(tmp_path) is None
     write_upload_state(tmp_path, STATE)
     content = json.loads((tmp_path / NAME).read_text())
-    (tmp_path / NAME).write_text(json.dumps(content | {"epochs": "all"}))
+    (tmp_path / NAME).write_text(json.dumps(content | {"content": 1}))
     assert read_upload_state(tmp_path) is None
 
 
-def test_epochs_contradict_only_where_both_have_them():
-    state = UploadState(server="", entity="", project="", id="", url="", epochs=[checksum("a"), checksum("b")])
-    assert not state.contradicts([])
-    assert not state.contradicts(["a"])
-    assert not state.contradicts(["a", "b", "c"])
-    assert state.contradicts(["a", "c"])
-    assert state.contradicts(["b"])
-
-
-def test_a_checksum_is_the_crc_32_of_its_line():
-    # The check value of CRC-32/ISO-HDLC: crc("123456789") = cbf43926.
-    assert checksum("123456789") == "cbf43926"
+def test_one_of_an_earlier_version_still_says_which_w_and_b_run_it_is(tmp_path: Path):
+    write_upload_state(tmp_path, STATE)
+    content = json.loads((tmp_path / NAME).read_text())
+    earlier = {key: value for key, value in content.items() if key != "content"}
+    (tmp_path / NAME).write_text(json.dumps(earlier | {"epochs": ["0a"], "tags": ["c"], "sha256": "ab"}))
+    read = read_upload_state(tmp_path)
+    assert read is not None
+    assert (read.id, read.content) == (STATE.id, "")

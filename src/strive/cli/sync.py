@@ -1,12 +1,12 @@
-"""`strive sync`: uploads to W&B what it does not have yet. Imports neither W&B nor torch."""
+"""`strive sync`: uploads to W&B what it does not have yet. Imports no torch."""
 
 import argparse
+import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from strive.cells.find_record import one_result
@@ -14,15 +14,16 @@ from strive.cli.folders import Asked, add_sweeps, asked_for, plan_names
 from strive.config.keys import knobs
 from strive.config.platform_keys import TrackerConfig
 from strive.console import OUTPUT
-from strive.errors import RecordError, UsageError
+from strive.errors import NoKeyError, RecordError, UsageError
 from strive.format import counted
 from strive.plain_text import printable
 from strive.progress_bar import progress_bar
-from strive.sweeps.plan import StoredPlan, names_in, plan_folders, runs_folder, sweep_folder
-from strive.trackers.daemon_process import DaemonProcess
-from strive.trackers.protocol import UploadEvent, UploadEventKind
+from strive.sweeps.plan import StoredPlan, names_in, plan_folders, runs_folder
+from strive.trackers.mirror import Mirror
+from strive.trackers.server import surroundings
 from strive.trackers.session import missing
-from strive.trackers.upload_state import read_upload_state, write_upload_state
+from strive.trackers.tracker import CellTracker, Shown
+from strive.trackers.upload_state import read_upload_state, upload_url, write_upload_state
 
 HELP = """\
 Upload to W&B what it does not have yet of the cells on disk: histories,
@@ -42,24 +43,7 @@ should somebody have deleted something there."""
 EXIT = """\
 exit code: 0 if W&B has all that there is, 1 if something did not arrive, 2 if
 nothing could be uploaded."""
-_SECONDS = 700.0  # without an event, after which the process is given up; weights may take ten minutes
-_ENDED = (
-    UploadEventKind.uploaded,
-    UploadEventKind.done,
-    UploadEventKind.partly,
-    UploadEventKind.nothing,
-    UploadEventKind.other_process,
-    UploadEventKind.failed,
-)
 _MEANINGS = {key: meaning for key, meaning, _ in knobs(TrackerConfig())}
-_WORDS = {
-    UploadEventKind.uploaded: "uploaded",
-    UploadEventKind.done: "there already",
-    UploadEventKind.partly: "not ended, uploaded so far",
-    UploadEventKind.nothing: "not begun",
-    UploadEventKind.other_process: "shown by another process",
-    UploadEventKind.failed: "failed",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,107 +59,82 @@ def run(options: argparse.Namespace) -> int:
     """Upload; return the exit code."""
     target = _target(options)
     asked = asked_for(options)
-    found = _wanted(asked, begun=not options.watch)
-    cells = [cell for each in found for cell in each.cells]
-    if not found:
+    plans, cells = _wanted(asked, begun=not options.watch)
+    if not plans and not cells:
         print(f"there is no cell in {', '.join(map(str, asked.folders))}")
         return 0
     if reason := missing():
         raise UsageError(f"W&B: {reason}")
-    for each in found if options.again else ():
-        each.forget()
-    upload = _Upload(cells)
-    with ExitStack() as stack:
-        processes = list[DaemonProcess]()
-        for each in found:
-            log = each.runs / "sync.log"
-            processes.append(DaemonProcess(each.runs, log=log, on_event=upload.hear, overrides=target))
-            stack.callback(processes[-1].kill)
-            processes[-1].show(cells=each.cells, plans=each.plans)
-        try:
-            with upload.bar:
-                while options.watch and not (upload.is_over or all(each.has_ended for each in processes)):
-                    time.sleep(0.2)
-                for process in processes:
-                    process.leave()
-                while any(not each.has_ended and each.silent_seconds < _SECONDS for each in processes):
-                    time.sleep(0.05)
-        except KeyboardInterrupt:
-            _say("stopped; the same command goes on from there")
-    return upload.report()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Folder:
-    """What is to be uploaded of one runs folder."""
-
-    runs: Path
-    plans: list[str]
-    cells: list[str]
-
-    def forget(self) -> None:
-        """Forget what is known to be on W&B, so that it is asked again."""
-        for folder in (
-            *(sweep_folder(self.runs, name) for name in self.plans),
-            *(self.runs / cell for cell in self.cells),
-        ):
-            if (state := read_upload_state(folder)) is not None:
-                write_upload_state(folder, replace(state, sha256=""))
+    for folder in [*plans, *cells] if options.again else ():
+        if (state := read_upload_state(folder)) is not None:
+            write_upload_state(folder, replace(state, content=""))
+    with tempfile.TemporaryDirectory(prefix="strive-sync-", ignore_cleanup_errors=True) as scratch:
+        os.environ |= surroundings(scratch)
+        return _Upload(plans, cells, target).run(watch=options.watch)
 
 
 class _Upload:
-    """Progress of the upload."""
+    """An upload that a user waits for."""
 
-    def __init__(self, cells: Sequence[str]) -> None:
-        self._cells, self._total = frozenset(cells), len(cells)
-        self._last: dict[str, UploadEvent] = {}
-        self._problems: dict[str, str] = {}  # {cell, plan, or "" for the server: its error}
+    def __init__(self, plans: Sequence[Path], cells: Sequence[Path], target: Mapping[str, str]) -> None:
+        make = partial(_tracker, target)
+        self._mirror = Mirror(make, plans, on_shown=self._on_shown, on_problem=self._on_problem)
+        self._mirror.add(cells)
+        self._cells = frozenset(cells)
         # On a terminal, lines are printed above the bar; in a file there is no bar.
-        self.bar = progress_bar(redirect_stdout=OUTPUT.is_terminal)
-        self._task = self.bar.add_task("uploading", total=self._total)
+        self._bar = progress_bar(redirect_stdout=OUTPUT.is_terminal)
+        self._task = self._bar.add_task("uploading", total=len(cells))
 
-    @property
-    def is_over(self) -> bool:
-        """Return whether all cells are finished."""
-        return len(self._last) >= self._total
+    def run(self, *, watch: bool) -> int:
+        """Upload, to watch them until every cell has ended; return the exit code."""
+        if not (watch and self._cells):
+            self._mirror.close()
+        try:
+            with self._bar:
+                self._mirror.run()
+        except NoKeyError as error:
+            self._on_problem(str(error))
+        except KeyboardInterrupt:
+            _say("stopped; the same command goes on from there")
+            self._report()
+            os._exit(1)  # W&B's client would wait for what is on its way
+        return self._report()
 
-    def hear(self, event: UploadEvent) -> None:
-        """Process and display an event of the upload process."""
-        if event.kind in (UploadEventKind.offline, UploadEventKind.retrying):
-            self._problems[event.cell] = f"{event.cell}: {event.text}" if event.cell else event.text
-        if event.kind not in _ENDED:
+    def _on_shown(self, folder: Path) -> None:
+        if folder not in self._cells:
             return
-        self._problems.pop(event.cell, None)
-        if event.kind is UploadEventKind.failed:
-            self._problems[event.cell] = f"{event.cell}: {event.text}"
-        if event.cell not in self._cells:
-            return  # the event of a plan
-        before = self._last.get(event.cell)
-        if not (before is not None and before.kind is UploadEventKind.uploaded and event.kind is UploadEventKind.done):
-            self._last[event.cell] = event  # keep "uploaded" if a second check reports "done"
-        self.bar.update(self._task, completed=len(self._last))
-        if event.kind in (UploadEventKind.uploaded, UploadEventKind.partly):
-            _say(f"{event.cell}: {event.text}  {event.url}")
+        shown, counts = self._mirror.how(folder), self._mirror.counts
+        if shown is Shown.whole or (shown is Shown.partly and self._mirror.is_closing):
+            _say(f"{folder.name}: {shown}  {upload_url(folder)}")
+        self._bar.update(self._task, completed=len(self._cells) - counts[Shown.waiting])
+        if counts[Shown.whole] + counts[Shown.already] == len(self._cells):
+            self._mirror.close()
 
-    def report(self) -> int:
-        """Print a summary of the upload; return the exit code."""
-        counts = Counter(event.kind for event in self._last.values())
-        parts = [f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind]]
-        left = self._total - len(self._last)
-        cells = counted(self._total, "cell")
-        _say(f"{cells}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])]))
-        if not left:
-            self._problems.pop("", None)  # the server was only temporarily unavailable
-        for text in dict.fromkeys(self._problems.values()):
-            print(f"W&B: {text}", file=sys.stderr)
-        if not left and not self._problems:
+    def _on_problem(self, text: str) -> None:
+        print(printable(f"W&B: {text}"), file=sys.stderr, flush=True)
+
+    def _report(self) -> int:
+        """Print how many cells are where; return the exit code."""
+        counts = self._mirror.counts
+        left = counts.pop(Shown.waiting, 0)
+        parts = [f"{counts[shown]} {shown}" for shown in Shown if counts[shown]]
+        _say(
+            f"{counted(len(self._cells), 'cell')}: " + ", ".join([*parts, *([f"{left} not uploaded"] if left else [])])
+        )
+        if not (left or self._mirror.problems):
             return 0
-        return 1 if self._last else 2
+        return 1 if parts else 2
 
 
 def _say(line: str) -> None:
     # Not OUTPUT, which would overwrite the progress bar.
     print(printable(line), flush=True)
+
+
+def _tracker(target: Mapping[str, str]) -> CellTracker:
+    from strive.trackers.wandb_tracker import WandbTracker  # imports W&B
+
+    return WandbTracker(**target)
 
 
 def _target(options: argparse.Namespace) -> dict[str, str]:
@@ -191,15 +150,14 @@ def _target(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _wanted(asked: Asked, *, begun: bool) -> list[_Folder]:
-    """Return the plans and cells to upload, of one launch or of all. begun: only started cells."""
+def _wanted(asked: Asked, *, begun: bool) -> tuple[list[Path], list[Path]]:
+    """Return the folders of plans and of cells to upload, of one launch or of all. begun: only started cells."""
     by_name = bool(asked.sweeps or asked.overrides)
     where = plan_folders(asked.folders)
-    names = plan_names(asked, where) if by_name else list(where)
-    found = {folder: _Folder(runs=folder, plans=[], cells=[]) for folder in asked.folders}
     there = {folder: names_in(folder) for folder in asked.folders}
-    cells: dict[str, Path] = {}  # {cell: the folder that has most of it}
-    for name in names:
+    plans: list[Path] = []
+    cells: dict[str, Path] = {}  # {cell: the folder that it is to be in}
+    for name in plan_names(asked, where) if by_name else where:
         try:
             plan = StoredPlan.read(where[name])
         except RecordError as error:
@@ -207,22 +165,21 @@ def _wanted(asked: Asked, *, begun: bool) -> list[_Folder]:
                 raise
             print(f"left out: {error}", file=sys.stderr)
             continue
-        runs = runs_folder(where[name])
-        found[runs].plans.append(name)
+        plans.append(where[name])
         for each in plan.cells:
-            cells.setdefault(each.cell, runs)
+            cells.setdefault(each.cell, runs_folder(where[name]))
     if not by_name:
         for folder, inside in there.items():
             for name in sorted(inside):
                 if _is_cell(folder / name):
                     cells.setdefault(name, folder)
+    found = []
     for cell, planned in cells.items():
         having = [folder for folder in asked.folders if cell in there[folder]]
         record = one_result(cell, having) if len(having) > 1 else None
-        folder = record.parent.parent if record else next(iter(having), planned)
         if having or not begun:
-            found[folder].cells.append(cell)
-    return [each for each in found.values() if each.cells or each.plans]
+            found.append(record.parent if record else next(iter(having), planned) / cell)
+    return plans, found
 
 
 def _is_cell(folder: Path) -> bool:

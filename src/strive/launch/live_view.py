@@ -75,6 +75,7 @@ class LiveView:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         """Leave the last state on the screen."""
         self._running.clear()
+        self._extra = ""  # it was of a moment
         if self._console.is_terminal:
             with only_shown():
                 self._live.refresh()

@@ -42,7 +42,8 @@ def train_locally(
             session.show([ended.cell])
 
         def on_tick(pool: WorkerPool) -> None:
-            view.refresh(pool.running(), pool.waiting(), _of_others(pool))
+            extra = "; ".join(filter(None, (_of_others(pool), session.state)))
+            view.refresh(pool.running(), pool.waiting(), extra)
             session.show(pool.running())
 
         pool = WorkerPool(

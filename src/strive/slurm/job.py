@@ -30,7 +30,7 @@ from strive.options import CellOptions, Retries
 from strive.processes import slurm_job, slurm_restarts, slurm_task, usable_cores
 from strive.slurm.job_log import JobLog, out_of_retries, start_name, starts
 from strive.slurm.snapshot import check_code
-from strive.trackers.session import Sessions, session_of
+from strive.trackers.session import Session, session_of
 
 REQUEUE_CODE = 75  # the exit code after which a job's script puts it back into the queue; sysexits' EX_TEMPFAIL
 WARNING = signal.SIGUSR2.name
@@ -85,7 +85,7 @@ class _JobRun:
         self._started = time.monotonic()
         self._began: dict[str, tuple[float, int]] = {}  # {cell: seconds after the start, time of its checkpoint}
         self._folders: dict[str, Path] = {}
-        self._session: Sessions | None = None
+        self._session: Session | None = None
         self._pool: WorkerPool | None = None
         self._failed = self._has_left = self._at_limit = False
 

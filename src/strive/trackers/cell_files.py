@@ -32,6 +32,16 @@ class CellFiles:
     wandb_run: WandbRun | None = None  # that the app has begun itself
 
     @property
+    def is_replacing(self) -> bool:
+        """Whether the training is to replace the cell's result."""
+        return self.folder.name == records.RETRAINING
+
+    @property
+    def cell_folder(self) -> Path:
+        """The cell's own folder."""
+        return self.folder.parent if self.is_replacing else self.folder
+
+    @property
     def state(self) -> str:
         """How the cell stands: its status, or training, or stopped."""
         if self.record is not None:
@@ -84,9 +94,9 @@ def read_cell_files(folder: Path) -> CellFiles | None:
 
 
 def cell_stamp(folder: Path) -> tuple[int, ...]:
-    """Return what changes when a cell has something new to show."""
+    """Return what changes when a cell, or a plan, has something new to show."""
     found = []
-    for name in ("record.json", HISTORY, f"{records.RETRAINING}/{HISTORY}", "claim"):
+    for name in ("record.json", HISTORY, f"{records.RETRAINING}/{HISTORY}", "claim", "plan.json"):
         try:
             status = (folder / name).stat()
             found += [status.st_mtime_ns, status.st_ino]

@@ -10,13 +10,13 @@ from strive.cells.records import write_whole
 from strive.config import identity
 from strive.errors import RecordError
 from strive.trackers.cell_files import CellFiles, cell_stamp, read_cell_files, step_name
-from strive.trackers.file_session import plan_in
+from strive.trackers.tracker import CellTracker, Shown, plan_in
 
 NAME = "history.csv"
 _WRITE_SECONDS = 10.0  # between two writes of the whole file
 
 
-class CsvFile:
+class CsvFile(CellTracker):
     """The file of a sweep, written whole: whoever writes it last has read all of the sweep's cells."""
 
     def __init__(self, folder: Path, runs: Path) -> None:
@@ -28,11 +28,12 @@ class CsvFile:
         self._rows: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {}  # {cell: (stamp of its files, rows)}
         self._written, self._new = float("-inf"), False
 
-    def show(self, files: CellFiles) -> None:
+    def show(self, files: CellFiles, *, last: bool) -> Shown:
         """Write the file again, if it is time."""
         self._new = True
         if time.monotonic() - self._written >= _WRITE_SECONDS:
             self.close()
+        return Shown.whole
 
     def close(self) -> None:
         """Write the file."""

@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from strive.sweeps.labels import Labels
 from strive.sweeps.plan import StoredPlan
 from strive.trackers.cell_files import CellFiles, step_name
 
+STATUS = "status"  # in the summary, and key of the tag of a diverged cell
 _TAG = 64  # characters that W&B takes
 # arms: {sweep: arm}, because a cell may stand in several sweeps, under another name in each.
 CONFIG_KEYS = ("net", "sweep", "arm", "arms")  # and the flat names of an app's labels
@@ -32,39 +35,22 @@ class Label:
     config: dict[str, Any]
 
 
-class Plans:
-    """The sweeps below a runs folder, read again when one changes."""
+@lru_cache(maxsize=1024)
+def _plan(folder: Path, changed: int) -> tuple[StoredPlan, dict[str, str]]:
+    """Return a plan and its {cell: arm}. changed: when it was, so that it is read again after that."""
+    plan = StoredPlan.read(folder)
+    return plan, {cell.cell: cell.arm for cell in plan.cells}
 
-    def __init__(self, runs: Path) -> None:
-        self._runs = runs
-        self._read: dict[Path, tuple[int, StoredPlan | None, dict[str, str]]] = {}
 
-    def of(self, cell: str) -> dict[str, str]:
-        """Return {plan name: the cell's arm in it} of the plans that hold a cell, in order of their names."""
-        self._look()
-        return {path.parent.name: arms[cell] for path, (_, _, arms) in sorted(self._read.items()) if cell in arms}
-
-    def factors(self, name: str) -> list[str]:
-        """Return the knobs that vary over a sweep."""
-        _, plan, _ = self._read.get(self._runs / "sweeps" / name / "plan.json", (0, None, {}))
-        return plan.varying if plan else []
-
-    def common(self, name: str) -> dict[str, Any]:
-        """Return the knobs that all cells of a sweep share."""
-        self._look()
-        _, plan, _ = self._read.get(self._runs / "sweeps" / name / "plan.json", (0, None, {}))
-        return plan.common if plan else {}
-
-    def _look(self) -> None:
-        for path in (self._runs / "sweeps").glob("*/plan.json"):
-            try:
-                changed = path.stat().st_mtime_ns
-                if path in self._read and self._read[path][0] == changed:
-                    continue
-                plan = StoredPlan.read(path.parent)
-                self._read[path] = (changed, plan, {cell.cell: cell.arm for cell in plan.cells})
-            except (OSError, RecordError):
-                self._read[path] = (0, None, {})  # analysis says what is wrong with it
+def _plans_with(cell: str, runs: Path) -> dict[str, tuple[StoredPlan, str]]:
+    """Return {sweep: its plan, the cell's arm in it} of the sweeps that hold a cell, in order of their names."""
+    found = {}
+    for path in sorted((runs / "sweeps").glob("*/plan.json")):
+        with suppress(OSError, RecordError):  # tables say what is wrong with it
+            plan, arms = _plan(path.parent, path.stat().st_mtime_ns)
+            if cell in arms:
+                found[path.parent.name] = plan, arms[cell]
+    return found
 
 
 def config_key(knob: str, keys: Collection[str], labels: Labels) -> str:
@@ -97,17 +83,19 @@ def tag(key: str, value: str) -> str:
     return f"{key}:{value[:room]}{end}" if room > 0 else ""
 
 
-def label_of(files: CellFiles, plans: Plans, *, group: str = "") -> Label:
+def label_of(files: CellFiles, runs: Path, *, group: str = "") -> Label:
     """Return how W&B shows a cell.
 
-    group: the sweep that it was first shown under, which it keeps; "" takes the first that holds it.
+    runs: folder whose sweeps may hold it. group: the sweep that it was first shown under, which it keeps; "" takes the
+    first that holds it.
     """
-    arms = plans.of(files.cell)
+    plans = _plans_with(files.cell, runs)
+    arms = {name: arm for name, (_, arm) in plans.items()}
     group = group if group in arms else next(iter(arms), "")
     arm = arms.get(group, "")
     labels = app.in_use().labels()
     flat = identity.with_argument_keys(files.config)
-    varying = {key: flat[key] for name in arms for key in plans.factors(name) if key in flat}
+    varying = {key: flat[key] for plan, _ in plans.values() for key in plan.varying if key in flat}
     names = {key: config_key(key, files.config, labels) for key in varying}
     own = {names[key]: value for key, value in varying.items() if key not in labels.flat}
     factors = _factors(files, labels)
@@ -138,7 +126,7 @@ def _texts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _tags(pairs: Iterable[tuple[str, str]], files: CellFiles) -> list[str]:
     """Return the tags of these keys and values; that a cell diverged is one, as W&B's own state is finished."""
-    ended = [("status", files.state)] if files.state == Status.diverged else []
+    ended = [(STATUS, files.state)] if files.state == Status.diverged else []
     return list(dict.fromkeys(filter(None, (tag(key, value) for key, value in (*pairs, *ended) if value))))
 
 
@@ -149,7 +137,7 @@ def summary_of(files: CellFiles) -> dict[str, Any]:
     held-out data.
     """
     record = files.record
-    summary: dict[str, Any] = {"status": files.state, **_best(files)}
+    summary: dict[str, Any] = {STATUS: files.state, **_best(files)}
     if record is None:
         return summary
     summary["cause"] = record.failure.cause if record.failure is not None else record.cause or None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SECONDS = 8  # for one answer of the server, before it counts as silent; WANDB_HTTP_TIMEOUT says otherwise
 _REFUSED = (401, 403)  # of HTTP
 _MOST_TEXT = 300  # characters of what the client says
-# Of what the client tries again by itself. Files know no other limit.
+# Of the client, which has no other bound for files.
 _LIMITS: dict[str, Any] = {
     "x_graphql_retry_max": 3,
     "x_graphql_retry_wait_min_seconds": 1,
@@ -28,6 +28,8 @@ _LIMITS: dict[str, Any] = {
     "x_file_transfer_retry_max": 3,
     "x_file_transfer_retry_wait_min_seconds": 1,
     "x_file_transfer_retry_wait_max_seconds": 3,
+    # Listing installed packages takes 90 ms of a processor for each cell; records name the versions that matter.
+    "x_save_requirements": False,
 }
 
 
@@ -102,14 +104,24 @@ def client() -> Any:
     try:
         import wandb
 
+        wandb.setup(wandb.Settings(console="off", disable_code=True, init_timeout=seconds()))
         with suppress(ValueError):  # private names of the client: without them a wait is longer, and that is all
             wandb.setup(wandb.Settings(x_graphql_timeout_seconds=seconds(), **_LIMITS))
-        wandb.setup()
     except ImportError:
         raise ServerError("W&B's client is not installed: pip install wandb") from None
     except Exception as error:
         raise ServerError(f"W&B's client does not start: {error_line(error)}") from None
     return wandb
+
+
+def surroundings(scratch: str) -> dict[str, str]:
+    """Return the variables for a process with the client: it prints nothing, and keeps its files in a folder."""
+    folders = dict.fromkeys(("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"), scratch)
+    # Its telemetry would hold up the end where a firewall swallows packets.
+    return folders | {
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false"),
+    }
 
 
 def seconds() -> int:

@@ -12,12 +12,12 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from strive.config import identity
 from strive.trackers.cell_files import CellFiles, step_name
-from strive.trackers.file_session import plan_in
+from strive.trackers.tracker import CellTracker, Shown, plan_in
 
 FOLDER = "tensorboard"
 
 
-class TensorBoardFiles:
+class TensorBoardFiles(CellTracker):
     """A folder for each cell, with its history as scalars, its result, and the values that the sweep varies."""
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +26,7 @@ class TensorBoardFiles:
         self._plan = plan_in(folder)
         self._cells: dict[str, _CellEvents] = {}
 
-    def show(self, files: CellFiles) -> None:
+    def show(self, files: CellFiles, *, last: bool) -> Shown:
         """Add the steps and the result that are not there yet."""
         events = self._cells.get(files.cell)
         if events is None or not events.goes_on(files):
@@ -35,6 +35,7 @@ class TensorBoardFiles:
                 events.close()
             events = self._cells[files.cell] = _CellEvents(self._place(files), self._varied(files))
         events.add(files)
+        return Shown.whole
 
     def close(self) -> None:
         """Write what is left, and close the files."""
