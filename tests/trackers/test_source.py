@@ -26,6 +26,7 @@ from wandb_peer import Peer, PeerRun
 
 from allcnn.result import history_line
 from allcnn.training import EpochLine
+from strive.cells.ledger import LEDGER
 from strive.cli.main import guarded
 from strive.errors import LoadError
 from strive.results import load
@@ -42,6 +43,7 @@ def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STRIVE_CACHE", str(tmp_path / "cache"))  # a peer may have the port of an earlier one
     monkeypatch.chdir(tmp_path)
     # How patient the client is does not matter here, and is seconds.
     for name in ("x_graphql_retry_max", "x_file_transfer_retry_max"):
@@ -480,18 +482,20 @@ def test_what_changed_on_wandb_changes_here(peer: Peer, runs: Path) -> None:
         assert (copy / name).read_bytes() == (runs / name).read_bytes()
 
 
-def test_what_was_deleted_on_wandb_is_gone_here(peer: Peer, runs: Path) -> None:
+def test_what_was_deleted_on_wandb_is_gone_here_and_what_was_looked_at_stays(peer: Peer, runs: Path) -> None:
     folder = one_cell(runs, epochs=epochs(2))
     Golden(runs, file="other").write()
     upload(peer, runs)
     source = open_source(SOURCE)
     source.fetch_curves([folder.name])
+    (source.folder / LEDGER).write_text("{}\n")
     api = wandb.Api()
     for name in (folder.name, "plan-other"):
         api.run(f"me/paper/{name}").delete()
     assert open_source(SOURCE).folder == source.folder
     assert sorted(str(path.relative_to(source.folder)) for path in source.folder.rglob("*")) == [
         ".fetched",
+        LEDGER,
         "sweeps",
         "sweeps/golden",
         "sweeps/golden/plan.json",
@@ -590,6 +594,11 @@ def test_a_record_that_was_edited_is_unreadable_and_its_wandb_run_named(
     assert cause in first
 
 
+def beside_caches(folder: Path) -> set[Path]:
+    """Return what lies there but for the copy, and for what the first client of a process leaves in its home."""
+    return {path for path in folder.rglob("*") if not {"cache", "home"} & {*path.relative_to(folder).parts}}
+
+
 @pytest.mark.parametrize(
     "name", ["../evil", "..", ".", "/tmp/evil", "a/b", "a\\b", "", "sweeps", ".fetched", "a\0b", "\ud800", "x" * 300]
 )
@@ -601,7 +610,7 @@ def test_nothing_is_written_elsewhere(
     text = (folder / "record.json").read_text()
     uploaded(peer, "evil", summary={"record": _edited(text, cell=name)})
     uploaded(peer, "plan-evil", "plan", group=name if name != "sweeps" else "..", files={"plan.json": b"{}"})
-    before = {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
+    before = beside_caches(tmp_path)
 
     copy = open_source(SOURCE).folder
 
@@ -609,7 +618,7 @@ def test_nothing_is_written_elsewhere(
     assert re.fullmatch(r"left out: W&B run evil has a record of .*, which is no name of a cell", told[0])
     if name:  # a plan without a group has its name from its id
         assert re.fullmatch(r"left out: W&B run plan-evil has a plan of .*, which is no name of a sweep", told[1])
-    assert {path for path in tmp_path.rglob("*") if "cache" not in path.parts} == before
+    assert beside_caches(tmp_path) == before
     assert sorted(path.name for path in copy.iterdir()) == sorted([".fetched", folder.name, "sweeps"])
     assert statuses(copy) == ["done"]
 

@@ -35,7 +35,10 @@ class LocalCopy:
         return _read(self._plan_path(name)) or b""
 
     def keep(self, records: Mapping[str, MirroredRecord], plans: Mapping[str, bytes]) -> None:
-        """Write what changed, and remove what W&B has no more. records: by cell. plans: by name."""
+        """Write what changed, and remove the cells and plans that W&B has no more; the copy's ledger stays.
+
+        records: by cell. plans: by name.
+        """
         for name, content in plans.items():
             _write(self._plan_path(name), content)
         for cell, record in records.items():
@@ -45,9 +48,10 @@ class LocalCopy:
                     path.with_name(stale).unlink(missing_ok=True)
                 _write(path, record.content)
                 write_upload_state(path.parent, _state(record))
-        for parent, names in ((self.folder, {*records, SWEEPS, _FETCHED}), (self.folder / SWEEPS, {*plans})):
+        for parent, names in ((self.folder, {*records, SWEEPS}), (self.folder / SWEEPS, {*plans})):
             for path in parent.iterdir():
-                if path.name not in names:
+                # Files are of the copy itself: when it was made, and the ledger of what was looked at in it.
+                if path.is_dir() and path.name not in names:
                     shutil.rmtree(path, ignore_errors=True)
         now = datetime.datetime.now(datetime.UTC)
         _write(self.folder / _FETCHED, now.strftime("%Y-%m-%d %H:%M UTC").encode())
