@@ -8,7 +8,6 @@ import pytest
 import torch
 from study_records import study_record
 
-from allcnn.cells import run_cell
 from allcnn.config import Config, Precision
 from allcnn.data.splits import Splits
 from allcnn.training import (
@@ -23,6 +22,7 @@ from allcnn.training import (
     train_epoch,
 )
 from allcnn.training.executors import Replay
+from allcnn.training_pack import run_cell
 from strive import signals
 from strive.cells import records
 from strive.cells.records import Status

@@ -198,7 +198,7 @@ class AllCNN(TypedApp):
 
     def trainer(self) -> Trainer:
         """Return the trainer for cells in this process; imports torch."""
-        from allcnn.cells import CellTrainer
+        from allcnn.training_pack import CellTrainer
 
         return CellTrainer()
 

@@ -47,7 +47,7 @@ class TrainingRun:
     """A cell that trains in this process. Leaving the context releases its lease."""
 
     def __init__(self, config: Config, *, replaces: str, fence: str) -> None:
-        """Take the lease. replaces, fence: as for `allcnn.cells.run_cell`.
+        """Take the lease. replaces, fence: as for `allcnn.training_pack.run_cell`.
 
         Raises LeasedError while another process trains the cell.
         """

@@ -9,9 +9,9 @@ import pytest
 from support import MakeConfig
 
 from allcnn import cells
-from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.training import read_checkpoint
+from allcnn.training_pack import run_cell
 from strive import signals
 from strive.cells import records, run_files
 from strive.cells.checkpoints import generations

@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
 from allcnn import cells, training_run
-from allcnn.cells import run_cell
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, read_checkpoint, write_state
+from allcnn.training_pack import run_cell
 from allcnn.training_run import TrainingRun
 from strive import signals
 from strive.cells import checkpoints, records

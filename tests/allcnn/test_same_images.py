@@ -11,11 +11,11 @@ from study_records import made, study_record
 from support import MakeConfig, MakePlan
 
 from allcnn import same_images
-from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.data import imagenet as list_of_imagenet
 from allcnn.data.splits import load_splits
 from allcnn.same_images import other_images
+from allcnn.training_pack import run_cell
 from strive.cells.records import Record
 from strive.errors import ConfigError
 from strive.sweeps.plan import Action, Retrain, StoredPlan, write_plan

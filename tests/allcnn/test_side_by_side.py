@@ -8,9 +8,9 @@ import torch
 from support import MakeConfig, plainly
 
 from allcnn import cells
-from allcnn.cells import TrainingPack, run_cell
 from allcnn.config import Config
 from allcnn.training import Execution, GraphExecutor, Training, read_checkpoint
+from allcnn.training_pack import TrainingPack, run_cell
 from allcnn.training_run import TrainingRun
 from strive import signals
 from strive.app import in_use

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from sklearn.datasets import load_digits
 from support import MakeConfig, write_result
 
-from allcnn.cells import run_cell
 from allcnn.randomness import generator
+from allcnn.training_pack import run_cell
 from strive.app import in_use
 from strive.cells import records
 from strive.cells.evidence import Evidence, check_record, remark

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from omegaconf.errors import ValidationError
 from support import MakeConfig
 
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive.cells import records
 from strive.cells.find_record import find_record
 from strive.cells.records import Failure, Record, Status

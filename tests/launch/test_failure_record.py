@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support import MakeConfig
 
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive.cells import records
 from strive.cells.lease import owner_of, take_claim
 from strive.cells.log_file import tail

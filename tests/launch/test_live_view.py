@@ -9,7 +9,7 @@ from rich.console import Console
 from support import MakeConfig, write_result
 
 from allcnn import progress
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive.cells import lease
 from strive.cells.lease import take_claim
 from strive.cells.records import Status

@@ -16,7 +16,7 @@ from programs import stand_in
 from study_records import study_record
 from support import MakeConfig
 
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive import signals
 from strive.app import in_use
 from strive.cells import records

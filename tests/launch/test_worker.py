@@ -15,8 +15,8 @@ from support import MakeConfig
 
 import strive
 from allcnn.app import APP
-from allcnn.cells import run_cell
 from allcnn.config import Config
+from allcnn.training_pack import run_cell
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status

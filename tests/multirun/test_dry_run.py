@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import SMALL
 
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive.errors import ConfigError
 from strive.multirun.run_sweep import SweepRun
 from strive.options import LocalOptions

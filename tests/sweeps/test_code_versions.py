@@ -7,7 +7,7 @@ import pytest
 from make_tables import main as make_tables
 from support import MakeConfig, MakePlan, stop_after_one_step
 
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive.cli.main import guarded
 from strive.code import hash
 from strive.status.cell_status import StatusReader

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
-from allcnn.cells import run_cell
 from allcnn.config import Config
 from allcnn.training import write_state
+from allcnn.training_pack import run_cell
 from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.code.hash import Code

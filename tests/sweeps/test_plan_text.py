@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from support import MakeConfig, MakePlan, write_result
 
-from allcnn.cells import run_cell
+from allcnn.training_pack import run_cell
 from strive.cells import records
 from strive.cells.records import Status
 from strive.cells.task import CellOutcome

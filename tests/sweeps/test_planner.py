@@ -7,8 +7,8 @@ from study_records import study_record
 from support import MakeConfig, MakePlan
 
 from allcnn.app import APP
-from allcnn.cells import run_cell
 from allcnn.config import Config
+from allcnn.training_pack import run_cell
 from strive.app import CellFacts, in_use
 from strive.cells import records
 from strive.cells.task import task_of

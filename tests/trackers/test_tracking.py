@@ -277,7 +277,7 @@ def test_without_the_package_everything_trains_and_tracker_wandb_says_how_to_ins
 
 def test_nothing_that_trains_or_plans_imports_the_client():
     code = (
-        "import sys, allcnn.cells, strive.launch.worker, strive.slurm.job, strive.trackers.session\n"
+        "import sys, allcnn.training_pack, strive.launch.worker, strive.slurm.job, strive.trackers.session\n"
         "print([name for name in sys.modules if name.partition('.')[0] == 'wandb'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -40,7 +40,9 @@ def checked_output(made: object, layer: str, count: int) -> Tensor:
     """Return a layer's output for so many images; raise AttributionError if it is no tensor of units."""
     if not isinstance(made, Tensor) or made.dim() not in (2, 4) or len(made) != count:
         got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
-        raise AttributionError(f"{named(layer)} must return [n, c, h, w] or [n, c] for n = {count} images, got {got}")
+        raise AttributionError(
+            f"{layer_text(layer)} must return [n, c, h, w] or [n, c] for n = {count} images, got {got}"
+        )
     return made
 
 
@@ -80,7 +82,7 @@ def _module(network: nn.Module, layer: str) -> nn.Module:
         raise AttributionError(f"layer={layer}: the network has no such module; it has {names}") from None
 
 
-def named(layer: str) -> str:
+def layer_text(layer: str) -> str:
     """Return a layer as a user wrote it."""
     return f"layer={layer}" if layer else "the network's output"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from allcnn.attribution.activations import activations, check_input, checked_output, modules_of, named
+from allcnn.attribution.activations import activations, check_input, checked_output, layer_text, modules_of
 from allcnn.attribution.crop_window import window_of, window_side
 from allcnn.attribution.receptive_field import ReceptiveField, field_of
 from allcnn.attribution.relu_override import AttributionError, ReluOverride
@@ -134,7 +134,7 @@ def _forward_ruled(
     with ReluOverride(network, rule, pooling, named=name_modules) as override:
         made = activations(network, leaf, layer)
     if made.grad_fn is None:
-        raise AttributionError(f"{named(layer)} does not depend on the image")
+        raise AttributionError(f"{layer_text(layer)} does not depend on the image")
     override.check(made)
     return made
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.backends import cudnn, mkldnn, nnpack
 
-from allcnn.attribution.activations import activations, check_input, modules_of, named
+from allcnn.attribution.activations import activations, check_input, layer_text, modules_of
 from allcnn.attribution.receptive_field import Box, ReceptiveField, field_after, field_of
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.networks.spec import IMAGE_CHANNELS
@@ -139,7 +139,7 @@ def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval])
         blind = [place for place, (begin, end) in enumerate(axis) if begin >= end]
         if blind:
             raise AttributionError(
-                f"{named(layer)}: the units in {name} {blind[0]} see no pixel of the image; its padding is larger"
+                f"{layer_text(layer)}: the units in {name} {blind[0]} see no pixel of the image; its padding is larger"
                 " than its kernel, or the image too small: choose another layer, or larger images"
             )
     return LayerFields(tuple(rows), tuple(columns))
@@ -147,9 +147,9 @@ def _complete(layer: str, rows: Sequence[Interval], columns: Sequence[Interval])
 
 def _swallowed(layer: str, what: str) -> AttributionError:
     return AttributionError(
-        f"{named(layer)}: {what} does not become NaN where its pixels are NaN, so what it sees cannot be determined;"
-        " something on the way drops NaN (torch.where, nan_to_num, p-norm pooling), or it sees no pixel at all:"
-        " choose a layer before it, or build the network as an nn.Sequential of convolutions, ReLUs and poolings"
+        f"{layer_text(layer)}: {what} does not become NaN where its pixels are NaN, so what it sees cannot be"
+        " determined; something on the way drops NaN (torch.where, nan_to_num, p-norm pooling), or it sees no pixel at"
+        " all: choose a layer before it, or build the network as an nn.Sequential of convolutions, ReLUs and poolings"
     )
 
 

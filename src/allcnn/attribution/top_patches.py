@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from allcnn.attribution.activations import check_input, checked_output, named
+from allcnn.attribution.activations import check_input, checked_output, layer_text
 from allcnn.attribution.receptive_field_probe import LayerFields
 from allcnn.attribution.relu_override import AttributionError
 from allcnn.attribution.units import first_largest
@@ -131,7 +131,7 @@ class _RunningTop:
         if bool(peaks.isnan().any()):
             image = first_image + int(peaks.isnan().any(1).int().argmax())
             raise AttributionError(
-                f"{named(self.layer)} is NaN in image {image}, so that its activations have no order;"
+                f"{layer_text(self.layer)} is NaN in image {image}, so that its activations have no order;"
                 " the weights or the image hold NaN or infinite numbers: take those of a cell that did not diverge"
             )
         if self._values is None:
@@ -181,7 +181,7 @@ def _pass(network: nn.Module, images: Tensor, running: Mapping[str, _RunningTop]
             network(images)
         except _Finished:
             return
-    raise AttributionError(f"{named(next(iter(waiting)))} is not called in the forward pass")
+    raise AttributionError(f"{layer_text(next(iter(waiting)))} is not called in the forward pass")
 
 
 class _Finished(Exception):

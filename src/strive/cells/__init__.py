@@ -1,1 +1,1 @@
-"""Files of one cell: its lease, history, predictions and record."""
+"""Cells on disk: lease, history, predictions and record of each, its processes, and what a runs folder has of all."""

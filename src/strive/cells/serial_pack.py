@@ -1,4 +1,4 @@
-"""The pack of a trainer that trains one cell at a time."""
+"""A pack (app.Pack) that trains its cells one by one."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A cell that another process may be training: waits for its turn."""
+"""Trains a cell once no other process does."""
 
 import time
 from collections.abc import Callable

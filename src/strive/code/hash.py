@@ -9,6 +9,8 @@ from strive.code.files import Module, reached
 from strive.code.form import Import, Use
 from strive.user_modules import importable, user_folder
 
+_SHOWN = 5  # changed files that are named
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -31,20 +33,19 @@ def code_of(module: str, builders: Sequence[str] = (), without: frozenset[str] =
 
 
 def changed_files_text(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Return the files that have changed, "" if that is unknown or only their use of each other has changed.
+    """Return some of the files that have changed, as part of a sentence.
+
+    "" if that is unknown or only their use of each other has changed.
 
     before, now: Code.files. Renamed files do not count.
     """
     if not before:
         return ""
-    names = {name for name, its in now.items() if its not in before.values()}
-    names |= {name for name, its in before.items() if its not in now.values()}
+    names = {name for name, digest in now.items() if digest not in before.values()}
+    names |= {name for name, digest in before.items() if digest not in now.values()}
     shown = sorted(names)[:_SHOWN]
     more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return ", ".join((*shown, *more))
-
-
-_SHOWN = 5
 
 
 # Cached: the process has already imported its code, so later edits do not count.
@@ -61,7 +62,7 @@ def _code(module: str, builders: tuple[str, ...], without: frozenset[str], folde
     # A set, so that the split into files does not matter. Only the files with the user's builders are singled out.
     own_files = [whole.get(builder, "") for builder in builders] or [""]
     digest = _digest(*own_files, *sorted(set(whole.values())))
-    files = {decide[name].file: its[:10] for name, its in own.items()}
+    files = {decide[name].file: each[:10] for name, each in own.items()}
     return Code(digest[:10], dict(sorted(files.items())))
 
 
@@ -69,11 +70,11 @@ def _with_what_they_use(own: Mapping[str, str], uses: Mapping[str, list[tuple[st
     """Return {module: hash of its form and of all forms that it uses, directly or indirectly}.
 
     Modules refer to each other by hash instead of by name and may import each other in circles. So the hashes
-    are computed repeatedly until a round distinguishes no further modules.
+    are computed repeatedly.
     """
-    whole, apart = dict(own), 0
-    while len(set(whole.values())) > apart:
-        apart = len(set(whole.values()))
+    whole, distinct = dict(own), 0
+    while len(set(whole.values())) > distinct:  # until a round tells no further modules apart
+        distinct = len(set(whole.values()))
         whole = {name: _digest(own[name], *(whole.get(used, "") for used, _ in uses[name])) for name in own}
     return whole
 
@@ -81,7 +82,8 @@ def _with_what_they_use(own: Mapping[str, str], uses: Mapping[str, list[tuple[st
 def _definition_of(module: Module, use: Use, modules: Mapping[str, Module]) -> tuple[str, str]:
     """Return the module in `modules` that a use refers to ("" if none), and the name used from it.
 
-    Follows re-exports through packages to the module that defines the name.
+    Follows re-exports through packages to the module that defines the name: pkg.relu, which pkg has from pkg.ops, is
+    ("pkg.ops", ".relu").
     """
     seen = set[tuple[str, Use]]()
     while True:

@@ -1,4 +1,4 @@
-"""Fonts, widths and line breaks of text in the figures of src/visualize.py and of analysis/. Lengths are in pixels.
+"""Fonts, widths and line breaks of text, of all figures. Lengths are in pixels.
 
 Imports matplotlib, which only figures need, and no torch, which tables do not need.
 """

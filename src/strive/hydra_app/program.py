@@ -1,4 +1,4 @@
-"""The program that the user started: how to be the same program again, in another process, up to its main()."""
+"""The program that the user started: starts it again, in another process, up to its main()."""
 
 import os
 import runpy

@@ -1,1 +1,1 @@
-"""Launcher for this machine: worker processes, devices, retries."""
+"""Training on this machine: worker processes, devices, retries. And what every launcher needs: folder, live view."""

@@ -1,4 +1,4 @@
-"""Looks at the lines of a plan that need not be on disk yet."""
+"""The LookState of a plan, before it is written."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

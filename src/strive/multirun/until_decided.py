@@ -25,7 +25,7 @@ class UntilDecided:
     """One command with hydra.sweeper.until=decided."""
 
     sweep_run: SweepRun
-    _tried: set[str] = field(default_factory=set)  # cells that this command has given to its launcher
+    _given: set[str] = field(default_factory=set)  # cells that this command has given to its launcher
     _ended: dict[str, CellOutcome] = field(default_factory=dict)  # how those ended
 
     def run(self, arguments: Sequence[str], sweep: Sweep | None) -> bool:
@@ -55,7 +55,7 @@ class UntilDecided:
                 return False
             self._keep(plan, state)
             # What has failed in this command fails again: its line gets no further look before the next command.
-            todo = replace(needed, cells=[each for each in cells_to_train(needed) if each.cell not in self._tried])
+            todo = replace(needed, cells=[each for each in cells_to_train(needed) if each.cell not in self._given])
             if not todo.cells or not self._within_hours(todo, state):
                 self._report(needed, state, {planned.cell for planned in todo.cells})
                 return True
@@ -123,7 +123,7 @@ class UntilDecided:
         for line in (*part.images, *part.notes, *state.text(), *counts_lines(part), *hours):
             CONSOLE.print(line)
         ended = self.sweep_run.train_missing(part)
-        self._tried |= {planned.cell for planned in part.cells}
+        self._given |= {planned.cell for planned in part.cells}
         self._ended |= ended
         if left := left_jobs(ended):
             self.sweep_run.launcher.continue_after(left, part.folder)

@@ -1,4 +1,4 @@
-"""Comparison of a plan with its sweep file."""
+"""Comparison of a plan with its sweep file: sweeps.audit, with the choices made again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -10,9 +10,10 @@ from msgspec import structs
 
 from strive.cells import records
 from strive.format import counted
+from strive.results import judged_lines
 from strive.results.conditions import Condition
 from strive.results.fixed_looks import FixedLooks
-from strive.results.judged_lines import conditions_of, declared_looks, not_needed, resolution
+from strive.results.judged_lines import conditions_of, declared_looks, resolution
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
 from strive.results.record_row import MISSING
@@ -30,7 +31,7 @@ class LookState:
     loaded: Loaded
     layout: TableSpec
     conditions: Sequence[Condition]
-    kept: FixedLooks | None = None  # what is on disk of a sweep that is launched now
+    kept: FixedLooks | None = None  # looks.json as this launch found it; None if there was none
 
     @classmethod
     def of(cls, loaded: Loaded) -> Self | None:
@@ -45,7 +46,9 @@ class LookState:
 
     @classmethod
     def at_launch(cls, loaded: Loaded, *, without: Iterable[str] = ()) -> Self:
-        """Return the state of a sweep with looks that is launched now. Before the first look they may be others yet.
+        """Return the state of a sweep with looks that is launched now.
+
+        Until a line has had its first look, the design is the sweep file's; from then on it is that of looks.json.
 
         without: cells whose results do not count, because they are to be trained again.
 
@@ -81,7 +84,7 @@ class LookState:
     @property
     def not_needed(self) -> frozenset[str]:
         """Return the cells that no look needs so far."""
-        return not_needed(self.loaded, self.conditions)
+        return judged_lines.not_needed(self.loaded, self.conditions)
 
     @staticmethod
     def not_needed_lines(count: int) -> list[str]:
@@ -111,8 +114,10 @@ class LookState:
 
     def text(self) -> Iterator[str]:
         """Yield how the looks stand, a line for each."""
-        if self.withheld or self.layout.looks is None:
+        if self.withheld:
             yield self.withheld
+            return
+        if self.layout.looks is None:  # they were fixed, and the sweep file has none any more
             return
         margin = self.layout.value.amount(self.layout.margin)
         yield f"{counted(len(self.lines), 'line')} with a margin of {margin}, {looks_text(self.layout.looks.looks)}"

@@ -31,7 +31,7 @@ class PaperValue:
 
 
 def paper_value(table: str, config: Mapping[Any, Any]) -> PaperValue | None:
-    """Return the paper's entry for a cell; without an error if it has no number, None if `table` is "".
+    """Return the paper's entry for a cell; its `error` is None where the paper has no number. None if `table` is "".
 
     table: a name under `tables` in paper.yaml. config: the cell's knobs, {dotted key: value}; lists may be JSON text.
     Only net, images and augmentation must match: differences in the training set-up (off_paper) are ignored.

@@ -1,4 +1,4 @@
-"""Selection of a knob's value by a table's own cells, such as each net's learning rate."""
+"""The `select` of a table: a knob's value, such as each net's learning rate, selected by the table's own cells."""
 
 import json
 from dataclasses import dataclass

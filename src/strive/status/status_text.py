@@ -178,20 +178,32 @@ def _running(
     yield _title("running")
     more, shown = {}, RunningCells()
     for each in statuses:
-        assert each.owner is not None
-        shown[each.cell] = running.get(each.cell) or RunningCell(0.0)
-        if each.owner.note and not shown[each.cell].noted:
-            shown[each.cell].note(0.0, each.owner.note)
-        who = _whom(each.owner)
-        who += ", suspended" if each.suspended else ""
-        who += f", no heartbeat seen for {duration(silent[each.cell])}" if each.cell in silent else ""
-        more[each.cell] = {"worker": who}
-        known = shown[each.cell].columns
-        if each.seconds_left is not None and not known.get("left"):
-            more[each.cell]["left"] = duration(each.seconds_left)
-        if each.epochs and not (known.get("epoch") or known.get("step")):
-            more[each.cell]["epoch"] = f"{each.epochs_done}/{each.epochs}"
+        shown[each.cell] = _progress(each, running.get(each.cell))
+        more[each.cell] = _further_columns(each, shown[each.cell].columns, silent)
     yield from shown.table(_names(statuses, width), width=width, room=len(shown), more=more)
+
+
+def _progress(status: CellStatus, seen: RunningCell | None) -> RunningCell:
+    """Return how far a cell is as its files were seen, or else as its owner has noted."""
+    assert status.owner is not None
+    found = seen or RunningCell(since=0.0)  # its clock is not used here
+    if status.owner.note and not found.noted:
+        found.note(0.0, status.owner.note)
+    return found
+
+
+def _further_columns(status: CellStatus, known: Mapping[str, str], silent: Silent) -> dict[str, str]:
+    """Return {column: text} of who trains a cell, and how far it is where the known columns do not say it."""
+    assert status.owner is not None
+    who = _whom(status.owner)
+    who += ", suspended" if status.suspended else ""
+    who += f", no heartbeat seen for {duration(silent[status.cell])}" if status.cell in silent else ""
+    more = {"worker": who}
+    if status.seconds_left is not None and not known.get("left"):
+        more["left"] = duration(status.seconds_left)
+    if status.epochs and not (known.get("epoch") or known.get("step")):
+        more["epoch"] = f"{status.epochs_done}/{status.epochs}"
+    return more
 
 
 def _whom(owner: Owner) -> str:

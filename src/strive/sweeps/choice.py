@@ -1,4 +1,7 @@
-"""Selection of a knob's value from another sweep's records, such as each net's learning rate. Imports no torch."""
+"""The `choose` of a sweep file: a knob's value, such as each net's learning rate, from another sweep's records.
+
+Imports no torch.
+"""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Columns of short texts for what varies between the cells of a plan: for its lists and its table. Imports no torch."""
+"""What differs between the cells of a plan, as columns of short texts. Imports no torch."""
 
 import math
 from collections.abc import Mapping, Sequence

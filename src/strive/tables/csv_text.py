@@ -34,7 +34,9 @@ def _field(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return _text_field(str(value)) if not isinstance(value, int | float) else repr(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    return _text_field(str(value))
 
 
 def _text_field(text: str) -> str:

@@ -7,8 +7,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from support import ROOT, SMALL
 
-from allcnn.cells import run_cell
 from allcnn.config import Config
+from allcnn.training_pack import run_cell
 from strive.config.schema import to_config
 
 

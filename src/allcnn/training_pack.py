@@ -1,4 +1,4 @@
-"""Runs one cell from its config to its record, or packs several cells in one process."""
+"""The study's trainer: runs one cell from its config to its record, or a pack of several side by side."""
 
 import ctypes
 import gc
