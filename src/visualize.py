@@ -14,7 +14,7 @@ from allcnn.visualize_options import TAKES, FigureRequest, pair, parse_request
 from strive import streams
 from strive.cells.find_record import find_record
 from strive.cells.records import Status, read_record, record_path
-from strive.cli.folders import Asked, plan_of_overrides
+from strive.cli.folders import AskedSweeps, plan_of_overrides
 from strive.cli.main import print_error
 from strive.config.error_text import complaint
 from strive.config.keys import knobs
@@ -136,7 +136,7 @@ def _make_for_sweep(request: FigureRequest) -> int:
     """Make the figures of every finished cell of a sweep; return the exit code."""
     runs = request.runs
     plans = plan_folders([runs])
-    name = plan_of_overrides(Asked(folders=[runs], sweeps=[request.target], overrides=request.overrides), plans)
+    name = plan_of_overrides(AskedSweeps(folders=[runs], sweeps=[request.target], overrides=request.overrides), plans)
     of_cells = [text for text in request.overrides if pair(text)[0] in _CELL_KEYS]
     request = dataclasses.replace(request, overrides=of_cells)
     cells = list(dict.fromkeys(cell.cell for cell in StoredPlan.read(plans[name]).cells))

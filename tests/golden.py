@@ -19,7 +19,7 @@ from strive.cells import records
 from strive.cells.history import HISTORY
 from strive.cells.records import Failure, Status
 from strive.config import identity
-from strive.sweeps.plan import Action, Chosen, Plan, Planned, write_plan
+from strive.sweeps.plan import Action, Plan, Planned, StoredChoice, write_plan
 
 CODE = "c0de000000"
 _PROVENANCE = made(
@@ -37,7 +37,7 @@ class Golden:
     name: str = ""  # the plan's; the file's if nothing was changed on the command line
     changes: Sequence[str] = ()
     question: str = "Which net is best?"
-    choices: Sequence[Chosen] = ()
+    choices: Sequence[StoredChoice] = ()
     excluded: Sequence[tuple[str, str]] = ()
     text: str = ""  # of the sweep file
     _cells: list[Planned] = field(default_factory=list)

@@ -9,7 +9,7 @@ from strive.results.file_check import file_check
 from strive.results.load import load_sweep
 from strive.sweeps.choice import best_of
 from strive.sweeps.criterion import Criterion
-from strive.sweeps.plan import Chosen
+from strive.sweeps.plan import StoredChoice
 
 FILE = """
 question: Which arm?
@@ -84,7 +84,7 @@ def test_a_value_is_chosen_again_from_the_records_that_chose_it(value: float, me
         rates.cell({"optimizer.lr": rate, "data.val_images": 100}, 1.0, val_error=error)
     rates.write()
     choice = best_of(Criterion("val_error", Better.lower), [(0.05, [mean / 100]), (0.1, [0.12])], [])
-    chosen = Chosen(key="optimizer.lr", sweeps=["rates"], per={}, by="val_error", value=value, why=choice.why)
+    chosen = StoredChoice(key="optimizer.lr", sweeps=["rates"], per={}, by="val_error", value=value, why=choice.why)
     sweeps.mkdir()
     (sweeps / "golden.yaml").write_text(
         "question: Which?\ngrid: {seed: [0]}\nchoose: {optimizer.lr: {sweep: rates, by: val_error, per: []}}\n"

@@ -13,7 +13,7 @@ from strive.app import in_use
 from strive.errors import LoadError, RecordError
 from strive.results.load import find_plans, load_sweep, read_cells
 from strive.results.record_row import EMPTY
-from strive.sweeps.plan import Action, Chosen, plan_name
+from strive.sweeps.plan import Action, StoredChoice, plan_name
 
 MakeGolden = Callable[..., Golden]
 
@@ -106,7 +106,9 @@ def test_cells_with_different_factors_are_no_plan(golden: MakeGolden, runs: Path
 
 
 def test_a_sweep_says_what_its_plan_says(golden: MakeGolden, runs: Path) -> None:
-    chosen = Chosen(key="optimizer.lr", sweeps=["lr"], per={"model.base": "a"}, by="val_error", value=0.05, why="least")
+    chosen = StoredChoice(
+        key="optimizer.lr", sweeps=["lr"], per={"model.base": "a"}, by="val_error", value=0.05, why="least"
+    )
     name = plan_name(["seed=0,1"], "golden")
     sweep = golden(name=name, changes=["seed=0,1"], choices=[chosen], excluded=[("seed=2", "too many")])
     for seed in (0, 1):

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from strive.cli.main import main
 from strive.results import file_check, table_choice
-from strive.sweeps.plan import Chosen
+from strive.sweeps.plan import StoredChoice
 
 FILE = """
 question: Which rate?
@@ -63,7 +63,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr("strive.tables.summary.file_check", partial(file_check.file_check, sweeps=sweeps))
     monkeypatch.setattr("strive.tables.summary.declared_table", partial(table_choice.declared_table, sweeps=sweeps))
     monkeypatch.setattr("strive.status.cell_status.sweep_files", lambda: sweeps)
-    chosen = Chosen(
+    chosen = StoredChoice(
         key="optimizer.weight_decay", sweeps=["other"], per={}, by="val_error", value=0.001, why="it was best"
     )
     golden = Golden(Path("runs"), text=FILE, choices=[chosen])

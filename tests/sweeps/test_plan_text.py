@@ -11,7 +11,7 @@ from strive.cells.records import Status
 from strive.cells.task import CellOutcome
 from strive.format import without_common
 from strive.sweeps.estimate import Estimate
-from strive.sweeps.plan import Action, Chosen, Plan
+from strive.sweeps.plan import Action, Plan, StoredChoice
 from strive.sweeps.plan_text import counts_lines, failure_lines, hours_lines, plan_lines, remark_lines
 from strive.sweeps.terminal_table import terminal_table
 
@@ -30,7 +30,7 @@ def plan(make_plan: MakePlan) -> Plan:
 
 
 def test_a_plan_names_every_cell_with_what_is_done_and_why(plan: Plan):
-    chosen = Chosen(
+    chosen = StoredChoice(
         key="optimizer.lr",
         sweeps=["table3_lr"],
         per={"model.base": "a"},

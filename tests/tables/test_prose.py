@@ -2,14 +2,14 @@ import pytest
 
 from strive.tables.cited_numbers import Number
 from strive.tables.latex_numbers import latex_numbers
-from strive.tables.prose import Known, checked, sweeps_in
+from strive.tables.prose import RecordValues, checked, sweeps_in
 from strive.tables.table import Column, Entry, Row, Table
 
 TABLE = Table(
     name="errors", title="", caption="", columns=(Column(title="a"),), rows=(Row(entries=(Entry(text="1"),)),)
 )
 LINES = "|   a |\n| --: |\n|   1 |"
-KNOWN = Known(
+KNOWN = RecordValues(
     numbers={
         "s/a/test_error": Number(text="30.13"),
         "s/a/test_error/n": Number(text="3"),

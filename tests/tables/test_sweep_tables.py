@@ -11,7 +11,7 @@ from strive.results.load import load_sweep
 from strive.statistics.factorial import Assumptions, Effect, Effects, Level, UnequalTest
 from strive.sweeps import table_spec
 from strive.sweeps.criterion import Criterion
-from strive.sweeps.plan import Chosen
+from strive.sweeps.plan import StoredChoice
 from strive.tables.sweep_tables import (
     choice_table,
     difference_table,
@@ -234,7 +234,7 @@ def test_a_verdict_on_pairs_with_dead_cells_counts_them(sweep: Golden):
 def test_a_choice_is_printed_with_what_it_was_made_over(sweep: Golden):
     per = {"data.name": "cifar10", "model.base": "a", "model.variant": "base"}
     chosen = {"key": "optimizer.lr", "sweeps": ["mine_lr"], "by": "val_error", "value": 0.05, "why": "val error 9.00%"}
-    sweep.choices = [Chosen(per=per, **chosen)]  # type: ignore[arg-type]
+    sweep.choices = [StoredChoice(per=per, **chosen)]  # type: ignore[arg-type]
     add(sweep, "a", "base", 10.0)
     add(sweep, "b", "base", 10.0)
     add(sweep, "b", "strided", 10.0)

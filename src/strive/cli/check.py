@@ -12,7 +12,7 @@ from strive.cli.folders import add_runs, folders_of
 from strive.errors import LoadError, UsageError
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
-    from strive.tables.prose import Known
+    from strive.tables.prose import RecordValues
 
 HELP = """\
 Say whether the numbers and tables in a text are those of the records.
@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _known(sweeps: Iterable[str], folders: Sequence[Path], *, mix: bool) -> "Known":
+def _known(sweeps: Iterable[str], folders: Sequence[Path], *, mix: bool) -> "RecordValues":
     """Return what the records of these sweeps give."""
     from strive.results.load import load_sweep
     from strive.tables.cited_numbers import Number, numbers_of, tables_of
-    from strive.tables.prose import Known
+    from strive.tables.prose import RecordValues
     from strive.tables.summary import summarise_sweep
     from strive.tables.table import Table
 
@@ -85,7 +85,7 @@ def _known(sweeps: Iterable[str], folders: Sequence[Path], *, mix: bool) -> "Kno
             continue
         numbers |= numbers_of(summary)
         tables |= tables_of(summary)
-    return Known(numbers=numbers, tables=tables, unknown=unknown)
+    return RecordValues(numbers=numbers, tables=tables, unknown=unknown)
 
 
 def _read(path: Path) -> str:

@@ -24,7 +24,7 @@ _STUDY = "allcnn.app"  # the app of plans that name none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class AskedSweeps:
     """What a command line asks for."""
 
     folders: list[Path]  # of records
@@ -83,7 +83,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(left_out=[])  # names of sweeps whose plans cannot be read
 
 
-def asked_for(options: argparse.Namespace, copy: Path | None = None) -> Asked:
+def asked_for(options: argparse.Namespace, copy: Path | None = None) -> AskedSweeps:
     """Return what the arguments of `add_sweeps` ask for, and put the app of the folders to use.
 
     runs=FOLDER and sweeps=NAME mean the same as in the launch. copy: the folder to read instead. Raises UsageError.
@@ -102,7 +102,7 @@ def asked_for(options: argparse.Namespace, copy: Path | None = None) -> Asked:
     if given and options.runs:
         raise UsageError(f"--runs {' '.join(map(str, options.runs))} and {_RUNS_KEYS[0]}={given[0]}: give one of them")
     folders = folders_of([copy] if copy else given or options.runs)
-    return Asked(folders=folders, sweeps=sweeps, overrides=overrides)
+    return AskedSweeps(folders=folders, sweeps=sweeps, overrides=overrides)
 
 
 def folders_of(runs: Sequence[Path] | None) -> list[Path]:
@@ -116,7 +116,7 @@ def folders_of(runs: Sequence[Path] | None) -> list[Path]:
     return folders
 
 
-def plan_names(asked: Asked, there: Mapping[str, Path]) -> list[str]:
+def plan_names(asked: AskedSweeps, there: Mapping[str, Path]) -> list[str]:
     """Return the names of the plans that are asked for: all, those of sweep files, or that of a launch's overrides.
 
     there: all plans, as plan_folders. Raises UsageError where one is not there.
@@ -137,7 +137,7 @@ def _matching(wanted: str, there: Iterable[str], folders: Sequence[Path]) -> lis
     raise UsageError(f"{wanted or repr(wanted)} was not launched into {where}; launched there: {known}")
 
 
-def plan_of_overrides(asked: Asked, there: Mapping[str, Path]) -> str:
+def plan_of_overrides(asked: AskedSweeps, there: Mapping[str, Path]) -> str:
     """Return the name of the plan that a launch with exactly these overrides has written.
 
     there: all plans, as plan_folders. Raises UsageError.
@@ -176,7 +176,7 @@ def _written_by(overrides: Sequence[str], sweep: str, there: Mapping[str, Path])
     return ""
 
 
-def _check_any(asked: Asked, there: Mapping[str, Path]) -> None:
+def _check_any(asked: AskedSweeps, there: Mapping[str, Path]) -> None:
     if not there:
         where = ", ".join(map(str, asked.folders))
         raise UsageError(f"no sweep was launched into {where}; give another runs folder")

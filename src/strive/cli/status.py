@@ -16,7 +16,7 @@ from strive.cells.checked_record import CheckedRecord
 from strive.cells.find_record import one_result
 from strive.cells.lease import owner_of
 from strive.cells.state import CellState
-from strive.cli.folders import Asked, add_sweeps, asked_for, plan_names
+from strive.cli.folders import AskedSweeps, add_sweeps, asked_for, plan_names
 from strive.cli.launch_command import launch_command
 from strive.errors import RecordError, StriveError
 from strive.format import runs_option, size_text
@@ -121,7 +121,7 @@ def _disk(folders: Sequence[Path]) -> int:
 class _Look:
     """The latest state of the sweeps that are asked for."""
 
-    def __init__(self, asked: Asked, *, tracebacks: bool, stands: bool) -> None:
+    def __init__(self, asked: AskedSweeps, *, tracebacks: bool, stands: bool) -> None:
         self._asked, self._plans = asked, plan_folders(asked.folders)
         self._names = plan_names(asked, self._plans)
         self._in_full = bool(asked.sweeps or asked.overrides)  # rather than a line for each sweep

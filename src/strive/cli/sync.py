@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from strive.cells.find_record import one_result
-from strive.cli.folders import Asked, add_sweeps, asked_for, plan_names
+from strive.cli.folders import AskedSweeps, add_sweeps, asked_for, plan_names
 from strive.config.keys import knobs
 from strive.config.platform_keys import TrackerConfig
 from strive.console import OUTPUT
@@ -150,7 +150,7 @@ def _target(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _wanted(asked: Asked, *, begun: bool) -> tuple[list[Path], list[Path]]:
+def _wanted(asked: AskedSweeps, *, begun: bool) -> tuple[list[Path], list[Path]]:
     """Return the folders of plans and of cells to upload, of one launch or of all. begun: only started cells."""
     by_name = bool(asked.sweeps or asked.overrides)
     where = plan_folders(asked.folders)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from strive.cells.settings import Settings
 from strive.config.platform_keys import Tracker, TrackerConfig
 from strive.errors import ConfigError, MissingDataError
-from strive.hydra_app.logistics import Parts
+from strive.hydra_app.logistics import DividedConfig
 from strive.options import CellOptions, SweeperOptions
 
 
@@ -87,7 +87,7 @@ def options_of(sweeper: SweeperOptions, launcher: CellOptions) -> Options:
     )
 
 
-def cell_of(found: Parts, options: Options, *, name: str) -> HydraCell:
+def cell_of(found: DividedConfig, options: Options, *, name: str) -> HydraCell:
     """Return the cell of a config whose leaves were divided. name: hydra.job.name.
 
     What has the value that its absence means (hydra.sweeper.absent) is no part of the identity.

@@ -20,7 +20,7 @@ from strive.config.platform_keys import NEEDS, is_need, needs_with
 from strive.hydra_app.cell import HydraCell, Options, cell_of
 from strive.hydra_app.frozen import FrozenBase, frozen_cell
 from strive.hydra_app.leaves import Leaf, leaf_of, leaves
-from strive.hydra_app.logistics import Parts, check_constant, divided
+from strive.hydra_app.logistics import DividedConfig, check_constant, divided
 from strive.hydra_internals import apply_overrides, as_change, group_names, hydra_config, hydra_node, is_group, node_of
 from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import bare_key
@@ -172,7 +172,7 @@ class HydraComposer(Composer):
         )
 
     def _cell(
-        self, found: Parts, name: str, composed: Callable[[], DictConfig], freeze: Callable[[], dict[str, str]]
+        self, found: DividedConfig, name: str, composed: Callable[[], DictConfig], freeze: Callable[[], dict[str, str]]
     ) -> HydraCell:
         return replace(cell_of(found, self._options, name=name), composed=composed, freeze=freeze)
 
@@ -184,7 +184,7 @@ class HydraComposer(Composer):
             config.hydra.runtime.output_dir = config.hydra.runtime.cwd
         return config
 
-    def _set(self, base: ComposedBase, plain: Sequence[str]) -> Parts:
+    def _set(self, base: ComposedBase, plain: Sequence[str]) -> DividedConfig:
         """Return the parts of a cell whose values are set in a composed base."""
         values = dict(self._value(base, text) for text in plain)
         if not values:

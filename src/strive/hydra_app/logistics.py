@@ -22,7 +22,7 @@ _NUMBERS = ("job.num",)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class DividedConfig:
     """The leaves of one cell's config, science and logistics apart, {dotted key: JSON value} each."""
 
     science: dict[str, Any]
@@ -31,12 +31,12 @@ class Parts:
     unresolved: dict[str, str] = field(default_factory=dict)  # {science key: why it has no value}
 
 
-def divided(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> Parts:
+def divided(leaves: Mapping[str, Leaf], declared: Sequence[str] = ()) -> DividedConfig:
     """Return the leaves of a config, divided. declared: patterns of hydra.sweeper.logistics, such as paths.*
 
     Raises ConfigError for a leaf that depends on the cell's place in the launch.
     """
-    found, patterns = Parts({}, {}, {}), tuple(declared)
+    found, patterns = DividedConfig({}, {}, {}), tuple(declared)
     for key, leaf in leaves.items():
         if reason := _why(key, leaf.calls, patterns):
             found.logistics[key], found.reasons[key] = leaf.value, reason

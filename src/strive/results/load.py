@@ -33,7 +33,7 @@ from strive.results.record_row import (
 )
 from strive.sweeps.audit import Audit, audit_plan
 from strive.sweeps.labels import CONFIG, Labels, is_builder_argument
-from strive.sweeps.plan import Chosen, StoredPlan, plan_folders
+from strive.sweeps.plan import StoredChoice, StoredPlan, plan_folders
 
 _DATA = ("data", "dataset", "datamodule")  # groups of knobs that say which data a cell reads
 _METRICS = ("parameters", "epochs")  # that tables and figures look for; no knob takes their columns
@@ -50,7 +50,7 @@ class Loaded:
     question: str
     common: dict[str, Any]  # {knob: value} that all cells share, as in App.flat
     factors: list[str]  # knobs that vary between the cells, in the plan's order, without arm
-    choices: list[Chosen]  # values chosen from other sweeps
+    choices: list[StoredChoice]  # values chosen from other sweeps
     excluded: list[list[str]]  # [overrides, reason]
     text: str  # the sweep file's text when the plan was made; "" for a multirun, and in an older plan
     plan: StoredPlan  # as stored
@@ -137,7 +137,7 @@ def load_plan(plan: StoredPlan, name: str, folders: Sequence[Path], read: Reader
         question=encodable(plan.question),
         common=_plain(identity.with_argument_keys(plan.common)),
         factors=[own[key] for key in plan.varying],
-        choices=[Chosen(**_plain(msgspec.structs.asdict(each))) for each in plan.choices],
+        choices=[StoredChoice(**_plain(msgspec.structs.asdict(each))) for each in plan.choices],
         excluded=_plain(plan.excluded),
         text=encodable(plan.text),
         plan=plan,

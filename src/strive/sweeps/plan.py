@@ -95,7 +95,7 @@ class Planned:
         return float(self.images_left * self.flops)
 
 
-class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoredChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that was chosen from other sweeps' records."""
 
     key: str
@@ -118,7 +118,7 @@ class Plan:
     code: str  # hash of the deciding source of the package, without a user's builder
     cells: list[Planned]
     excluded: list[tuple[str, str]] = field(default_factory=list)  # overrides, reason
-    choices: list[Chosen] = field(default_factory=list)
+    choices: list[StoredChoice] = field(default_factory=list)
     text: str = ""  # the sweep file's text
     path: str = ""  # of the sweep file, where its name does not say it: absolute
     images: list[str] = field(default_factory=list)  # the images found for each data set, and those left out
@@ -301,7 +301,7 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     common: dict[str, Any]  # {key: value} of the knobs that all cells share
     cells: list[StoredCell]
     excluded: list[list[str]]
-    choices: list[Chosen]
+    choices: list[StoredChoice]
     text: str = ""  # the sweep file's text, with the layout of its table; "" for a multirun, and in plans of schema 2
     images: list[str] = []  # the images that were found for each data set, and those that are left out
     app: str = ""  # the module that implements strive.app.App for these cells; "" before schema 4

@@ -31,10 +31,10 @@ from strive.sweeps.compose import Composer
 from strive.sweeps.override_syntax import effective_overrides, keys_of, override
 from strive.sweeps.plan import (
     Action,
-    Chosen,
     Plan,
     Planned,
     Retrain,
+    StoredChoice,
     StoredPlan,
     changes,
     decide_action,
@@ -280,7 +280,7 @@ class _Gathering:
         self._errors: dict[str, list[str]] = {}
         self._missing: list[MissingParentsError] = []
         self.excluded: list[tuple[str, str]] = []
-        self.choices: dict[str, Chosen] = {}
+        self.choices: dict[str, StoredChoice] = {}
         self.before_parents = False  # whether some cells have no id yet
         self.missing_data: dict[str, None] = {}  # why cells cannot train here, each once
 
@@ -321,7 +321,7 @@ class _Gathering:
         """Add a chosen value."""
         flat = identity.with_argument_keys(app.in_use().flat(config))
         per = {key: flat.get(key) for key in spec.per}
-        self.choices[f"{spec.key} {per}"] = Chosen(
+        self.choices[f"{spec.key} {per}"] = StoredChoice(
             key=spec.key, sweeps=list(spec.sweeps), per=per, by=spec.by.metric, value=choice.value, why=choice.why
         )
 

@@ -22,8 +22,8 @@ _TEX_USE = re.compile(r"\\strive(?:raw)?\s*\{([^{}#\\]*)\}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
-    """What the records give."""
+class RecordValues:
+    """What the records have for a text to cite: numbers and tables, by key."""
 
     numbers: Mapping[str, Number]
     tables: Mapping[str, Table]
@@ -43,7 +43,7 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class CheckedText:
     """A file's text, compared with the records."""
 
     text: str  # brought up to date
@@ -65,7 +65,7 @@ def sweeps_in(text: str, *, latex: bool) -> list[str]:
     return list(dict.fromkeys([*(key.partition("/")[0] for key in keys), *(sections(text) if latex else ())]))
 
 
-def checked(text: str, known: Known, *, latex: bool) -> Checked:
+def checked(text: str, known: RecordValues, *, latex: bool) -> CheckedText:
     """Compare the text of a file with the records."""
     return _latex(text, known) if latex else _markdown(text, known)
 
@@ -73,7 +73,7 @@ def checked(text: str, known: Known, *, latex: bool) -> Checked:
 # -- Markdown
 
 
-def _markdown(text: str, known: Known) -> Checked:
+def _markdown(text: str, known: RecordValues) -> CheckedText:
     marks, faults = _marks(text)
     parts, stale, done = list[str](), list[str](), 0
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -94,7 +94,7 @@ def _markdown(text: str, known: Known) -> Checked:
         new = newline + wanted.replace("\n", newline) + newline if is_table else wanted
         parts += [text[done : mark.start], new]
         done = mark.end
-    return Checked(text="".join([*parts, text[done:]]), stale=tuple(stale), faults=tuple(faults), count=len(marks))
+    return CheckedText(text="".join([*parts, text[done:]]), stale=tuple(stale), faults=tuple(faults), count=len(marks))
 
 
 def _same(now: str, wanted: str, *, is_table: bool) -> bool:
@@ -156,7 +156,7 @@ def _blank(text: str) -> str:
 # -- LaTeX
 
 
-def _latex(text: str, known: Known) -> Checked:
+def _latex(text: str, known: RecordValues) -> CheckedText:
     faults, uses = [], list(_uses(text))
     for key, line in uses:
         if key in known.tables:
@@ -165,13 +165,13 @@ def _latex(text: str, known: Known) -> Checked:
             faults.append(f"{line}: {key} {why}")
     written = sections(text)
     if not written:
-        return Checked(text=text, stale=(), faults=tuple(faults), count=len(uses))
+        return CheckedText(text=text, stale=(), faults=tuple(faults), count=len(uses))
     faults += [f"1: {known.unknown[sweep]}" for sweep in written if sweep in known.unknown]
     there = [sweep for sweep in written if sweep not in known.unknown]
     own = {sweep: {key: each for key, each in known.numbers.items() if key.startswith(f"{sweep}/")} for sweep in there}
     now = latex_numbers(own, text)
     stale = () if now == text else ("1: the numbers are not what the records give",)
-    return Checked(text=now, stale=stale, faults=tuple(faults), count=sum(map(len, own.values())) + len(uses))
+    return CheckedText(text=now, stale=stale, faults=tuple(faults), count=sum(map(len, own.values())) + len(uses))
 
 
 def _uses(text: str) -> Iterator[tuple[str, int]]:
