@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import MakeConfig
 
-from allcnn import cells
+from allcnn import training_pack
 from allcnn.config import Config
 from allcnn.training import read_checkpoint
 from allcnn.training_pack import run_cell
@@ -79,7 +79,7 @@ def test_a_result_for_which_there_is_no_room_is_kept_and_the_same_command_only_w
     assert len(state["history"]) == config.budget.epochs
     refuse(lambda path: False)
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "train_epoch", pytest.fail)  # nothing is trained again
+        patched.setattr(training_pack, "train_epoch", pytest.fail)  # nothing is trained again
         finished = run_cell(config)
     whole = run_cell(make_small(f"runs={tmp_path / 'whole'}"))
     assert finished.result == whole.result

@@ -17,7 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from support import MakeConfig, stop_after_one_step
 
-from allcnn import cells, training_run
+from allcnn import training_pack, training_run
 from allcnn.config import Config, TrainerConfig
 from allcnn.training import Execution, read_checkpoint, write_state
 from allcnn.training_pack import run_cell
@@ -345,7 +345,7 @@ def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
     config = make_small()
-    original = cells.choose_execution
+    original = training_pack.choose_execution
 
     def meanwhile(trainer: TrainerConfig) -> Execution:
         monkeypatch.undo()
@@ -353,7 +353,7 @@ def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
         return original(trainer)
 
     firsts: list[records.Record] = []
-    monkeypatch.setattr(cells, "choose_execution", meanwhile)
+    monkeypatch.setattr(training_pack, "choose_execution", meanwhile)
     assert [run_cell(config)] == firsts
     assert not (folder(config) / "record-1.json").exists()
 
@@ -364,18 +364,18 @@ def test_a_cell_that_another_process_has_just_finished_is_not_trained_again(
 def test_cells_that_differ_in_their_images_do_not_share_them(
     make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch, change: str
 ):
-    monkeypatch.setattr(cells, "_LOADED", {})
-    monkeypatch.setattr(cells, "load_splits", lambda config, device: config)
+    monkeypatch.setattr(training_pack, "_LOADED", {})
+    monkeypatch.setattr(training_pack, "load_splits", lambda config, device: config)
     configs, device = [make_small(), make_small(change)], torch.device("cpu")
-    assert [cells._splits(config, device) for config in configs] == configs
-    assert cells._splits(configs[0], device) is configs[0]
+    assert [training_pack._splits(config, device) for config in configs] == configs
+    assert training_pack._splits(configs[0], device) is configs[0]
 
 
 def test_the_cells_of_a_sweep_share_their_images(make_small: MakeConfig, monkeypatch: pytest.MonkeyPatch):
-    cells._LOADED.clear()
+    training_pack._LOADED.clear()
     loads = []
-    original = cells.load_splits
-    monkeypatch.setattr(cells, "load_splits", lambda *args: loads.append(1) or original(*args))
+    original = training_pack.load_splits
+    monkeypatch.setattr(training_pack, "load_splits", lambda *args: loads.append(1) or original(*args))
     for seed in (0, 1):
         run_cell(dataclasses.replace(make_small(), seed=seed))
     assert len(loads) == 1
@@ -392,8 +392,8 @@ def test_images_that_cannot_be_read_are_the_users_to_put_right(make_small: MakeC
     def unreadable(*args: object) -> None:
         raise ConfigError("train/x/3.png is not a readable image")
 
-    cells._LOADED.clear()
-    monkeypatch.setattr(cells, "load_splits", unreadable)
+    training_pack._LOADED.clear()
+    monkeypatch.setattr(training_pack, "load_splits", unreadable)
     with pytest.raises(ConfigError, match="not a readable image"):
         run_cell(make_small())
     assert records.record_of(make_small()) is None
@@ -632,7 +632,7 @@ def test_kernels_that_may_differ_are_in_the_record_and_so_is_a_change_of_them(
     config = make_small()
     fast = Execution(torch.device("cpu"), threads=1, compiled=False, fast=True)
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "choose_execution", lambda trainer: fast)
+        patch.setattr(training_pack, "choose_execution", lambda trainer: fast)
         stop_after_one_step(config)
     provenance = run_cell(config).provenance
     assert not provenance.details["fast"]

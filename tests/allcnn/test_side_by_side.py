@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import MakeConfig, plainly
 
-from allcnn import cells
+from allcnn import training_pack
 from allcnn.config import Config
 from allcnn.training import Execution, GraphExecutor, Training, read_checkpoint
 from allcnn.training_pack import TrainingPack, run_cell
@@ -60,7 +60,7 @@ def test_each_cells_result_is_bit_for_bit_the_lone_cells(
     variants: list[Config], monkeypatch: pytest.MonkeyPatch, graph: bool
 ):
     if graph:
-        monkeypatch.setattr(cells, "make_executor", lambda execution: GraphExecutor(plainly))
+        monkeypatch.setattr(training_pack, "make_executor", lambda execution: GraphExecutor(plainly))
     ends = packed(variants)
     for config in variants:
         record, alone = record_of(ends, config), run_cell(elsewhere(config))
@@ -224,7 +224,7 @@ def test_the_same_error_of_a_lone_cell_is_its_record(variants: list[Config], mon
 def test_cells_beyond_the_fastest_number_are_given_back_untouched(
     variants: list[Config], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cells, "cells_at_once", lambda trainings, executor: 2)
+    monkeypatch.setattr(training_pack, "cells_at_once", lambda trainings, executor: 2)
     ends = packed(variants, room=0)
     given_back = ends[identity.cell_id(variants[2])]
     assert isinstance(given_back, NoRoomError)
@@ -238,11 +238,11 @@ def test_cells_beyond_the_fastest_number_are_given_back_untouched(
 def test_what_a_cell_that_is_given_back_has_trained_is_kept(variants: list[Config], monkeypatch: pytest.MonkeyPatch):
     ends: Ends = {}
     pack = TrainingPack(ends.__setitem__)
-    monkeypatch.setattr(cells, "cells_at_once", lambda trainings, executor: len(trainings))
+    monkeypatch.setattr(training_pack, "cells_at_once", lambda trainings, executor: len(trainings))
     for config in variants[:2]:
         pack.add(config)
     pack.run_epoch()
-    monkeypatch.setattr(cells, "cells_at_once", lambda trainings, executor: 1)
+    monkeypatch.setattr(training_pack, "cells_at_once", lambda trainings, executor: 1)
     pack.add(variants[2])
     pack.run_epoch()
     assert isinstance(ends[identity.cell_id(variants[1])], NoRoomError)
@@ -259,8 +259,8 @@ def test_the_record_names_the_engine_that_took_the_steps(
         raise RuntimeError("operation not permitted when stream is capturing")
 
     execution = Execution(torch.device("cpu"), threads=1, compiled=False, graph=True)
-    monkeypatch.setattr(cells, "choose_execution", lambda trainer: execution)
-    monkeypatch.setattr(cells, "make_executor", lambda execution: GraphExecutor(plainly if graph else refuses))
+    monkeypatch.setattr(training_pack, "choose_execution", lambda trainer: execution)
+    monkeypatch.setattr(training_pack, "make_executor", lambda execution: GraphExecutor(plainly if graph else refuses))
     assert run_cell(make_small("budget.epochs=1")).provenance.details["engine"] == ("graph" if graph else "eager")
 
 
@@ -269,7 +269,7 @@ def test_the_fastest_number_is_measured_again_when_more_cells_come(
 ):
     asked: list[int] = []
     monkeypatch.setattr(
-        cells, "cells_at_once", lambda trainings, executor: asked.append(len(trainings)) or len(trainings)
+        training_pack, "cells_at_once", lambda trainings, executor: asked.append(len(trainings)) or len(trainings)
     )
     pack = TrainingPack(lambda cell, end: None)
     for config in variants[:2]:
@@ -293,7 +293,7 @@ def test_a_slower_way_of_an_epochs_last_batch_is_told_once_too(
             raise RuntimeError("operation not permitted when stream is capturing")
         return step
 
-    monkeypatch.setattr(cells, "make_executor", lambda execution: GraphExecutor(refuses_the_second))
+    monkeypatch.setattr(training_pack, "make_executor", lambda execution: GraphExecutor(refuses_the_second))
     assert variants[0].budget.epochs == 2
     record = record_of(packed(variants[:1]), variants[0])
     assert len(captures) == 2
@@ -307,7 +307,7 @@ def test_a_slower_way_is_told_once_and_marked_in_the_record(
     def refuses(step: object) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(cells, "make_executor", lambda execution: GraphExecutor(refuses))
+    monkeypatch.setattr(training_pack, "make_executor", lambda execution: GraphExecutor(refuses))
     record = record_of(packed(variants[:1]), variants[0])
     why = "CUDA graph: RuntimeError: operation not permitted when stream is capturing"
     assert record.provenance.details["fallback"] == why
