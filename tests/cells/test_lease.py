@@ -110,7 +110,7 @@ def test_another_process_with_the_dead_ones_number_is_not_taken_for_it(tmp_path:
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "another"}, {"boot": ""}])
-def test_a_process_of_another_machine_is_never_surely_dead(tmp_path: Path, change: dict[str, str]):
+def test_a_process_of_another_machine_is_never_surely_gone(tmp_path: Path, change: dict[str, str]):
     with take_claim(tmp_path, 60) as mine:
         content = json.loads((mine.scratch / "owner.json").read_text()) | {"pid": 2**22 + 1, "pid_started": "1"}
         assert surely_gone(Owner(**content))
