@@ -21,7 +21,7 @@ import wandb
 
 import allcnn  # noqa: F401 (the app whose cells these are)
 from strive.trackers.cell_files import read_cell_files
-from strive.trackers.naming import Plans, label_of, summary_of
+from strive.trackers.naming import label_of, summary_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "results" / "table3_small"
@@ -35,7 +35,7 @@ def write_run(folder: Path, net: str) -> None:
     cell = next(path.parent for path in sorted(RUNS.glob(f"{net}-*-s1-*/record.json")))
     files = read_cell_files(cell)
     assert files is not None
-    label = label_of(files, Plans(RUNS))
+    label = label_of(files, RUNS)
     summary = summary_of(files)
     del summary["record"], summary["host"]
     with wandb.init(
