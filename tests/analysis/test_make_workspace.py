@@ -15,6 +15,8 @@ from wandb_peer import Peer, operations
 from wandb_peer.store import RefusedError
 
 from strive.cli.main import guarded
+from strive.results.load import load_sweep
+from strive.tables.summary import summarise_sweep
 from strive.trackers.cell_files import read_cell_files
 from strive.trackers.naming import label_of, summary_of
 from strive.trackers.outline import of_file, of_plan
@@ -111,6 +113,13 @@ def test_bases_and_variants_are_compared_by_net_and_each_alone(views: Any):
         ("test_error", "variant.value"),
     ]
     assert table_groups(view) == []
+
+
+def test_the_answer_of_the_cells_here_stands_beside_the_question(views: Any):
+    view = views("table3_small", "--runs", str(SMALL))["strive: table3_small"]
+    (panel,) = panels(view, "Answer", "Markdown Panel")
+    assert "Can pooling be replaced" in panel["config"]["value"]
+    assert summarise_sweep(load_sweep("table3_small", [SMALL])).answer in panel["config"]["value"]
 
 
 def test_bars_are_means_with_standard_deviations_of_up_to_a_hundred(views: Any):

@@ -13,6 +13,7 @@ from strive.results.table_choice import declared_table, read_file
 from strive.sweeps.audit import sweep_files
 from strive.sweeps.labels import ARM, Labels
 from strive.sweeps.table_spec import TableSpec, Value, value_of
+from strive.trackers.sweep_table import sweep_table
 
 _HELD_OUT = "data.val_images"
 
@@ -29,6 +30,7 @@ class Outline:
     metrics: tuple[str, ...]  # that its histories show, as far as known
     labels: Labels
     config_keys: tuple[str, ...]  # all knobs of its cells, as far as known
+    answer: str = ""  # in a sentence, as far as cells are done
 
     @property
     def held_out(self) -> bool:
@@ -61,7 +63,8 @@ def find_outlines(names: Sequence[str], folders: Sequence[Path], sweeps: Path | 
     for name in list(dict.fromkeys(_wanted(names, plans, sweeps) if names else plans)):
         try:
             outline = of_plan(name, folders, sweeps) if name in plans else of_file(name, sweeps)
-            found.outlines.append(outline)
+            table = sweep_table(plans[name]) if name in plans else None
+            found.outlines.append(replace(outline, answer=table.answer) if table else outline)
         except LoadError as error:
             if names:
                 raise

@@ -129,9 +129,10 @@ def _section(name: str, panels: Iterable[Any], *, columns: int) -> ws.Section:
 
 
 def _answer(outline: Outline, keys: Sequence[str], values: Sequence[str]) -> Iterator[Any]:
+    answer = f"{outline.answer}\n\n" if outline.answer else ""
     yield wr.MarkdownPanel(
-        markdown=f"**{outline.question or outline.name}**\n\nBars: means over the W&B runs that are there, one for each"
-        " seed; whiskers: standard deviations. Intervals, tests, and which cells are missing:"
+        markdown=f"**{outline.question or outline.name}**\n\n{answer}Bars: means over the W&B runs that are there, one"
+        " for each seed; whiskers: standard deviations. Intervals, tests, and which cells are missing:"
         f" `strive tables {outline.name}`."
     )
     for value in values:
