@@ -356,6 +356,6 @@ def test_a_pack_travels_as_a_small_pickle(pack: JobPayload) -> None:
 
 
 def test_nothing_of_a_job_or_a_launcher_imports_torch() -> None:
-    modules = ("job_main", "job", "job_log", "squeue", "snapshot", "job_outcome", "launcher", "jobs")
+    modules = ("job_main", "job", "job_log", "squeue", "snapshot", "job_outcome", "train_on_slurm", "jobs")
     program = f"import sys, {', '.join(f'strive.slurm.{name}' for name in modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
