@@ -1,6 +1,7 @@
 """Helpers that several test files share."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from allcnn.training_pack import run_cell
 from strive import signals
 from strive.cells import records
 from strive.cells.records import Status
+from strive.code import hash as code_hash
 from strive.errors import StoppedError
 from strive.sweeps.plan import Plan
 
@@ -66,6 +68,12 @@ def train_cell(
         train_epoch([training], executor, lambda training: on_step(training.step, training.snapshot))
         on_epoch(training.history[-1])
     return training.outcome()
+
+
+def forget_module(name: str) -> None:
+    """Have a module imported again: another test has another file of that name, in another folder."""
+    sys.modules.pop(name, None)
+    code_hash._code.cache_clear()
 
 
 def plainly(step: Replay) -> Replay:

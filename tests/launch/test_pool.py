@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from programs import stand_in
 from study_records import study_record
-from support import MakeConfig
+from support import MakeConfig, forget_module
 
 from allcnn.training_pack import run_cell
 from strive import signals
@@ -77,6 +77,7 @@ except KeyboardInterrupt:
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "nets.py").write_text(NETS)
+    forget_module("nets")
     monkeypatch.chdir(tmp_path)
     yield
     signals.forget()

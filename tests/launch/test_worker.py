@@ -5,13 +5,12 @@ import dataclasses
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import MakeConfig
+from support import MakeConfig, forget_module
 
 import strive
 from allcnn.app import APP
@@ -21,7 +20,6 @@ from strive.cells import records
 from strive.cells.lease import take_claim
 from strive.cells.records import Status
 from strive.cells.task import task_of
-from strive.code import hash as code_hash_module
 from strive.json_lines import from_line, to_line
 from strive.launch.devices import Slot
 from strive.launch.protocol import EventKind, TrainRequest, WorkerEvent
@@ -61,6 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_module("nets")
     monkeypatch.chdir(place)
 
 
@@ -197,12 +196,7 @@ def test_a_cell_that_runs_out_of_memory_gets_the_next_one_a_fresh_process(
     assert end(worker) == 0
 
 
-def test_it_refuses_what_was_not_launched(
-    same: WorkerProcess, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
-):
-    # Another test may have imported a module of that name from elsewhere; the worker has not.
-    monkeypatch.delitem(sys.modules, "nets", raising=False)
-    code_hash_module._code.cache_clear()
+def test_it_refuses_what_was_not_launched(same: WorkerProcess, make_request: MakeRequest):
     here = APP.code_of({"model.builder": "nets:told"}).hash
     refused = train(same, make_request(code="0123456789"), EventKind.refused)
     assert f"launched with code 0123456789, but this process has imported code {here} from" in refused.cause
