@@ -59,19 +59,27 @@ def tmux(*arguments: str) -> str:
     return subprocess.run(["tmux", *arguments], capture_output=True, text=True, check=True).stdout
 
 
+def settled(*keys: str) -> str:
+    """Press keys, and return the screen once it stays as it is."""
+    tmux("send-keys", "-t", SESSION, *keys)
+    for _ in range(60):
+        before = tmux("capture-pane", "-t", SESSION, "-p", "-e")
+        time.sleep(2)
+        if len(before.split()) > ROWS and tmux("capture-pane", "-t", SESSION, "-p", "-e") == before:
+            return before
+    raise TimeoutError(f"the viewer still draws after two minutes:\n{before}")
+
+
 def screen(folder: Path) -> str:
     """Return the viewer's screen with the cells chosen, with its colours."""
     viewer = f"cd {folder} && {sys.executable} -m wandb leet wandb"
     tmux("new-session", "-d", "-s", SESSION, "-x", str(COLUMNS), "-y", str(ROWS), viewer)
     try:
-        time.sleep(4)
+        settled("")
         for _ in range(len(NETS) - 1):
-            tmux("send-keys", "-t", SESSION, "Down", "Space")
-            time.sleep(1)
-        tmux("send-keys", "-t", SESSION, "Up")
-        time.sleep(2)
-        lines = tmux("capture-pane", "-t", SESSION, "-p", "-e").splitlines()
-        return "\n".join(lines[: ROWS - 1])  # the last line names a temporary folder
+            settled("Down", "Space")
+        # The last line names a temporary folder.
+        return "\n".join(settled("Up").splitlines()[: ROWS - 1])
     finally:
         tmux("kill-session", "-t", SESSION)
 
