@@ -17,7 +17,7 @@ from strive.tables.summary import SweepSummary
 from strive.tables.sweep_tables import decision_text
 
 _MOST_LINES = 60  # of a figure; more are the business of `strive figures`
-_MANY = 300  # cells, of which nothing is drawn a second time for a phone, which scrolls it
+_MANY = 300  # cells, whose curves and seeds are not drawn a second time for a phone, which scrolls them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +40,11 @@ def page_figures(sweep: SweepSummary, section: str, places: Places) -> list[Page
         for condition in sweep.conditions
     }
     shown = replace(sweep, conditions=sweep.conditions[:_MOST_LINES])
-    forms = (PAGE, COLUMN) if len(sweep.loaded.cells) <= _MANY else (PAGE,)
+    few = (PAGE, COLUMN) if len(sweep.loaded.cells) <= _MANY else (PAGE,)
     drawn = [
-        ("effects", _effects_title(sweep), [effect_plot(shown, form) for form in forms]),
-        ("curves", "Learning curves", [learning_curves(sweep, form) for form in forms]),
-        ("seeds", "Every seed", [seeds_plot(shown, form) for form in forms if _has_seeds(shown)]),
+        ("effects", _effects_title(sweep), [effect_plot(shown, form) for form in (PAGE, COLUMN)]),
+        ("curves", "Learning curves", [learning_curves(sweep, form) for form in few]),
+        ("seeds", "Every seed", [seeds_plot(shown, form) for form in few if _has_seeds(shown)]),
     ]
     return [
         _figure(f"{section}-{name}-figure", title, [figure for pages in found for figure in pages], sweep, marks)
