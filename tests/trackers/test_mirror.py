@@ -29,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Notes(CellTracker):
-    """Notes what it is shown; fails as it is told."""
+    """A tracker that remembers what it was given, and raises what a test asks for."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []

@@ -1,4 +1,4 @@
-"""What goes up of a cell, with a stand-in for the server and its W&B runs; test_sync.py has the genuine client."""
+"""The uploads of one cell, with a stand-in for the server and its W&B runs; test_sync.py has the genuine client."""
 
 import dataclasses
 import json

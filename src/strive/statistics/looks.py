@@ -23,7 +23,7 @@ from strive.statistics.boundaries import critical_value, repeated_p, weights
 from strive.statistics.inference import LEVEL, Verdict, holm, summarise
 
 FUTILE = 0.1  # a line is left alone if its chances of either verdict are below this
-_NAMED = 3  # pairs whose deaths are told one by one
+_NAMED = 3  # dead pairs that a reason names; it counts the others
 SMALLEST_SPREAD = 1e-9  # of the margin or the largest difference: a smaller sd is rounding
 
 Numbers = npt.NDArray[np.float64]

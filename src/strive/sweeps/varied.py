@@ -1,4 +1,4 @@
-"""What differs between the cells of a plan, as columns of short texts. Imports no torch."""
+"""Columns of short texts for the keys in which the cells of a plan differ. Imports no torch."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a tracker is: another form of what cells have on disk, written while they train. Imports no torch."""
+"""Interface of trackers: W&B, CSV and TensorBoard show what cells have on disk while they train. Imports no torch."""
 
 from enum import StrEnum
 from pathlib import Path
