@@ -23,7 +23,7 @@ from strive.errors import ConfigError
 from strive.format import runs_option
 from strive.processes import own_source_first
 from strive.sweeps.plan import sweep_folder
-from strive.trackers.mirror_process import Options
+from strive.trackers.mirror_process import TrackerOptions
 from strive.trackers.server import seconds as answer_seconds
 from strive.trackers.server import surroundings
 
@@ -63,7 +63,7 @@ class Session:
         """
         self.kind, self._runs, self._log, self._say = kind, runs, log, say
         self._leave_seconds, self._hidden = leave_seconds, frozenset(hidden)
-        self._options = Options(
+        self._options = TrackerOptions(
             kind="wandb" if kind in _WANDB else kind.value,
             runs=str(runs),
             folder=str(folder.absolute()),
