@@ -12,7 +12,7 @@ _ID = re.compile(r"(?P<net>\w+)-(?P<data>\w+)-(?P<augment>\w+)-(?P<lr>lr.+)-(?P<
 
 def counted(count: int, what: str) -> str:
     """Return a number of things in words: 1 cell, 2 cells."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def runs_option(runs: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where the modules of a user's own nets are looked for."""
+"""Import path of a user's own modules: the folder that a command was typed in, or its copy in a SLURM job."""
 
 import contextlib
 import importlib

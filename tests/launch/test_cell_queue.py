@@ -54,7 +54,7 @@ def test_what_was_found_out_of_one_kind_says_nothing_of_another(make_task: MakeT
     large = [make_task(f"seed={seed}") for seed in range(4)]
     offer = of(*large, *small, slot=Slot("0", 1, 0))
     offer.limit(0, TrainRequest(task=large[0]), 2)
-    # It was seen that two fit; that they do not is news, that three would is not.
+    # The limit may only go down: three after two changes nothing, none after two does.
     offer.limit(0, TrainRequest(task=large[0]), 3)
     assert [request.task for request in fill(offer)] == large[:2]
     offer.limit(0, TrainRequest(task=large[0]), 0)

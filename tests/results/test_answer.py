@@ -30,7 +30,7 @@ def add(sweep: Golden, variant: str, *errors: float | None) -> None:
 
 def test_nothing_is_known_while_no_cell_is_done(sweep: Golden):
     add(sweep, "base", None, None)
-    assert said(sweep, ALONE) == "Nothing is known yet: none of 2 cells is done."
+    assert said(sweep, ALONE) == "No result yet: none of 2 cells is done."
 
 
 def test_each_verdict_names_its_nets(sweep: Golden):

@@ -262,7 +262,7 @@ def test_failures_divergence_and_costs_are_told_without_metrics(sweep: Foreign):
 def test_a_sweep_of_which_nothing_was_trained_has_a_table_of_holes(sweep: Foreign):
     sweep.cell({"heads": 2, "seed": 0})
     made = summary(sweep)
-    assert made.answer == "Nothing is known yet: its 1 cell is not done."
+    assert made.answer == "No result yet: its 1 cell is not done."
     assert made.layout.value.name == "objective"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from strive.cli.folders import add_source
 from strive.errors import RecordError, UsageError
+from strive.format import counted
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
     from strive.results.component_effects import ComponentEffect
@@ -94,13 +95,13 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     """Return what would decide what is undecided: why, and the command as words, or None where none would."""
     from strive.cli.launch_command import launch_command
     from strive.cli.summaries import runs_of
-    from strive.results.decision import State, state_of, undecided
+    from strive.results.decision import Decision, state_of, undecided
     from strive.results.judged_lines import not_needed
 
     plan, cells = sweep.loaded.plan, sweep.loaded.cells
     runs = _short(runs_of(sweep))
     state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
-    if state is State.decided:
+    if state is Decision.decided:
         return None
     if sweep.contradictions:
         return {"why": "files contradict each other; put back what was changed", "command": None}
@@ -110,7 +111,7 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
         of = " that the looks need" if sweep.layout.looks is not None else ""
         what = f"1 cell{of} has no result" if missing == 1 else f"{missing} cells{of} have no result"
         return {"why": what, "command": launch_command(plan, runs, *(["hydra.sweeper.until=decided"] if of else []))}
-    if state is State.incomplete:
+    if state is Decision.incomplete:
         if (cells["status"][needed] == "diverged").any():
             return {"why": "diverged cells have no number, and the same launch gives none", "command": None}
         return {
@@ -140,7 +141,7 @@ def _short(folder: Path) -> Path:
 
 def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: bool) -> list[str]:
     from strive.plain_text import printable
-    from strive.results.decision import State, state_of, undecided
+    from strive.results.decision import Decision, state_of, undecided
 
     compared = [condition for condition in sweep.conditions if condition.baseline]
     state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
@@ -152,7 +153,7 @@ def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: b
         or [f"  {_compared(each, sweep)}" for each in compared]
         or [f"  {_mean(each, sweep)}" for each in sweep.conditions]
     )
-    if state is State.undecided and (effects or compared):
+    if state is Decision.undecided and (effects or compared):
         what = "undecided components" if effects else "undecided"
         lines += ["", f"{what}: {', '.join(each.label for each in undecided(sweep.conditions, sweep.components))}"]
     lines += [f"contradicted: {text}" for text in sweep.contradictions]
@@ -225,7 +226,7 @@ def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
     form = f"+.{value.digits}f"
     low, high = condition.simultaneous or (None, None)
     between = "" if low is None else f" ({low:{form}} to {high:{form}})"
-    pairs = "1 pair" if found.n == 1 else f"{found.n} pairs"
+    pairs = counted(found.n, "pair")
     text = f"{start}: {found.mean:{form}}{between} {value.unit}".rstrip()
     if judged is None:
         shown = shown_text(condition, sweep.layout)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from strive.cells.records import make_folder, write_whole
 from strive.cli.folders import add_source
+from strive.format import counted
 
 if TYPE_CHECKING:  # imports pandas, which --help and completion do without
     from strive.tables.summary import SweepSummary
@@ -47,7 +48,7 @@ def run(
         content = render_report(sweeps, tables, options.out.parent, upload_url).encode()
     make_folder(options.out.parent)
     write_whole(options.out, content, durable=False)
-    count = "1 sweep" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
+    count = counted(len(sweeps), "sweep")
     print(f"{options.out}: {count}, {len(content) / 1e6:.1f} MB")
     return 1 if named_contradictions(sweeps) or options.left_out else 0
 

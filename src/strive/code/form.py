@@ -140,7 +140,7 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
 _NOT_WRITTEN = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
-class _Mark(str):
+class _Syntax(str):
     """Text written by this module, not taken from the file."""
 
 
@@ -157,30 +157,30 @@ def _written(tree: ast.Module, names: Mapping[str, Import]) -> tuple[str, tuple[
             uses.append(part)
             text.append("@")
         elif isinstance(part, list):
-            waiting += [_Mark("]"), *reversed(part), _Mark("[")]
+            waiting += [_Syntax("]"), *reversed(part), _Syntax("[")]
         else:
-            text.append(part if isinstance(part, _Mark) else f"{_scalar(part)} ")
+            text.append(part if isinstance(part, _Syntax) else f"{_scalar(part)} ")
     written = "".join(text)
     return ("" if written == "[]" else hashlib.sha256(written.encode()).hexdigest()), tuple(uses)
 
 
 def _parts(node: ast.AST, names: Mapping[str, Import]) -> Iterator[object]:
     """Yield the class and the non-empty fields of a node."""
-    yield _Mark(f"({type(node).__name__}")
+    yield _Syntax(f"({type(node).__name__}")
     for name, value in _fields(node):
         if value is None or value == []:
             continue
         if isinstance(value, list) and isinstance(value[0], ast.stmt):
             value = _kept(value, names, in_try=isinstance(node, ast.Try | ast.TryStar | ast.ExceptHandler))
-        yield _Mark(f" {name} ")
+        yield _Syntax(f" {name} ")
         yield value
-    yield _Mark(")")
+    yield _Syntax(")")
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
     if isinstance(node, ast.Constant):
         # None and "" are ordinary values here.
-        yield "value", _Mark(f"{type(node.value).__name__} {_scalar(node.value)}")
+        yield "value", _Syntax(f"{type(node.value).__name__} {_scalar(node.value)}")
         return
     for name in node._fields:
         if name in _NOT_WRITTEN:
@@ -211,7 +211,7 @@ def _kept(statements: Sequence[ast.stmt], names: Mapping[str, Import], *, in_try
             for alias, (name, source) in zip(node.names, _bound(node), strict=True):
                 if in_try or name not in names:
                     whole = source if isinstance(node, ast.ImportFrom) else Import(0, alias.name)
-                    kept += [_Mark(f"import {name} "), Use(whole)]
+                    kept += [_Syntax(f"import {name} "), Use(whole)]
         elif not (
             isinstance(node, ast.Pass)
             or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))

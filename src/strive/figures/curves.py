@@ -57,7 +57,7 @@ class _CurvePanel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Grid:
+class _PanelGrid:
     """Positions of the panels on a page."""
 
     across: int
@@ -150,16 +150,16 @@ def _page(name: str, groups: Sequence[Sequence[ConditionHistory]], book: _Book) 
     return figure
 
 
-def _grid(count: int, halves: int, form: style.FigureForm) -> _Grid:
+def _grid(count: int, halves: int, form: style.FigureForm) -> _PanelGrid:
     """Return a grid with up to four panels in a row: with as few rows and then as few gaps as possible."""
     room = form.width - _LEFT - _RIGHT
     if count == 1:
         width = (room - _LEFT - _RIGHT) / 2 if halves == 2 else room
-        return _Grid(across=1, width=width, height=2.2, halves=halves, stacked=False)
+        return _PanelGrid(across=1, width=width, height=2.2, halves=halves, stacked=False)
     across = count if count <= 3 else min((3, 4), key=lambda each: (-(-count // each), -count % each))
     across = min(across, 2) if form.narrow else across
     height = {1: 1.5, 2: 1.2}.get(-(-count // across), 0.95)
-    return _Grid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height, halves=halves)
+    return _PanelGrid(across=across, width=(room - (across - 1) * _BETWEEN) / across, height=height, halves=halves)
 
 
 def _panel(histories: Sequence[ConditionHistory], book: _Book, width: float) -> _CurvePanel:
@@ -235,7 +235,7 @@ def _write_legend(
     style.place_legend(figure, handles, (x, y), columns)
 
 
-def _half(figure: Figure, grid: _Grid, number: int, half: int, top: float, column: str, scale: Scale) -> Axes:
+def _half(figure: Figure, grid: _PanelGrid, number: int, half: int, top: float, column: str, scale: Scale) -> Axes:
     """Return the axes of one half of a panel. number: index of the panel in its row."""
     width, height = figure.get_size_inches()
     x, down = grid.corner(number, half)

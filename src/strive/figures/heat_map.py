@@ -22,7 +22,7 @@ _DARK = 0.6  # of the shades; from here on text is white
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Grid:
+class _MatrixGrid:
     """Where the places of the matrix are."""
 
     rows: Sequence[str]
@@ -55,7 +55,7 @@ def heat_map(sweep: SweepSummary, form: style.FigureForm = style.PAGE) -> list[F
     title = style.wrapped(f"{sweep.title}: {sweep.layout.value.title}", room, style.TITLE) if form.titles else []
     question = style.paragraphs(subtitle(sweep), room) if form.titles else []
     caption = style.wrapped(words, room, style.SMALL) if form.titles else []
-    grid = _Grid(rows=rows, columns=columns, left=left, bottom=_below(caption), cell=cell)
+    grid = _MatrixGrid(rows=rows, columns=columns, left=left, bottom=_below(caption), cell=cell)
     heads = [style.wrapped(text, cell - 0.04, style.TEXT, lines=3) for text in columns]
     above = len(title) * style.line_height(style.TITLE) + len(question) * style.line_height(style.TEXT)
     height = grid.top + max(map(len, heads)) * style.line_height(style.TEXT) + 0.08 + above
@@ -77,7 +77,7 @@ def _below(caption: Sequence[str]) -> float:
     return len(caption) * style.line_height(style.SMALL) + _SIDE
 
 
-def _name_places(page: Axes, grid: _Grid, heads: Sequence[Sequence[str]]) -> None:
+def _name_places(page: Axes, grid: _MatrixGrid, heads: Sequence[Sequence[str]]) -> None:
     for number, row in enumerate(grid.rows):
         _, bottom = grid.corner(number, 0)
         style.write_middle(page, (_SIDE, bottom + _ROW / 2), [row], style.TEXT)

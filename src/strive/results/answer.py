@@ -32,7 +32,7 @@ def answer(conditions: Sequence[Condition], layout: TableSpec, components: Seque
         which = f"{contradicted} of {counted(cells, 'cell')}"
         return f"No answer: the plan, the records and the files of {which} contradict each other."
     if not done:
-        return f"Nothing is known yet: {'its 1 cell is not' if cells == 1 else f'none of {cells} cells is'} done."
+        return f"No result yet: {'its 1 cell is not' if cells == 1 else f'none of {cells} cells is'} done."
     if components:
         sentence = " ".join(_effects(each, layout) for each in components)
     elif any(condition.baseline for condition in conditions):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from strive.cells.ledger import Kind, LedgerEntry, entry_id, scorings
+from strive.format import counted
 from strive.results.component_effects import ComponentEffect, ComponentEffects, effect_text, with_test
 from strive.results.conditions import Condition
 from strive.results.load import Loaded
@@ -135,17 +136,13 @@ class LedgerCounts:
 
     def text(self, *, corrected_for_all: bool = False) -> str:
         """Return it as a sentence below a table. corrected_for_all: whether its verdicts are."""
-        counted = f"{_count(self.comparisons, 'comparison')} and {_count(self.scorings, 'scoring')} of a test set"
-        what = f"Looked at with strive in this folder so far, in all sweeps: {counted} (ledger.jsonl)."
+        looked = f"{counted(self.comparisons, 'comparison')} and {counted(self.scorings, 'scoring')} of a test set"
+        what = f"Looked at with strive in this folder so far, in all sweeps: {looked} (ledger.jsonl)."
         if self.own == self.comparisons or not (self.own or corrected_for_all):
             return what
         if corrected_for_all:
             return f"{what} Verdicts and simultaneous intervals here are corrected for all of these comparisons."
         return f"{what} Verdicts and simultaneous intervals here are corrected for the {self.own} of this table alone."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def corrected(

@@ -1,4 +1,4 @@
-"""State of a sweep's question: decided, undecided, or incomplete, and what is undecided."""
+"""Decision of a sweep's question: decided, undecided, or incomplete, and what is undecided."""
 
 from collections.abc import Sequence
 from enum import StrEnum, auto
@@ -7,7 +7,7 @@ from strive.results.component_effects import ComponentEffect, ComponentEffects
 from strive.results.conditions import Condition
 
 
-class State(StrEnum):
+class Decision(StrEnum):
     """How far the cells answer the question."""
 
     decided = auto()
@@ -19,18 +19,18 @@ def state_of(
     conditions: Sequence[Condition],
     contradictions: Sequence[str] = (),
     components: Sequence[ComponentEffects] = (),
-) -> State:
+) -> Decision:
     """Return whether the question is decided.
 
     That is every difference, or without a baseline which condition is best. components: of a factorial design, whose
     question is whether each component has an effect.
     """
     if contradictions or any(condition.hole for condition in conditions):
-        return State.incomplete
+        return Decision.incomplete
     compared = [condition for condition in conditions if condition.baseline]
     if any(condition.difference is None for condition in compared):
-        return State.incomplete
-    return State.undecided if undecided(conditions, components) else State.decided
+        return Decision.incomplete
+    return Decision.undecided if undecided(conditions, components) else Decision.decided
 
 
 def undecided(

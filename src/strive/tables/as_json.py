@@ -10,7 +10,7 @@ from typing import Any
 
 from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition
-from strive.results.decision import State, state_of, undecided
+from strive.results.decision import Decision, state_of, undecided
 from strive.results.line_look import LineLook
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Entry, Table
@@ -51,7 +51,7 @@ def answer_json(sweep: SweepSummary, correction: str, next_step: Json | None) ->
         "lines": [line_json(each, sweep.conditions) for each in sweep.conditions if each.baseline],
         "conditions": [condition_json(each) for each in sweep.conditions],
         "effects": [effect_json(effect) for each in sweep.components for effect in each.effects],
-        "undecided": open_ if state is State.undecided else [],
+        "undecided": open_ if state is Decision.undecided else [],
         "holes": [{"condition": each.label, "why": each.hole} for each in sweep.conditions if each.hole],
         "contradictions": list(sweep.contradictions),
         "notes": list(sweep.notes),

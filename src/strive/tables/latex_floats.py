@@ -35,7 +35,9 @@ def floats(table: Table, name: str) -> list[str]:
     if table.name == "overview":  # whose rows and columns say themselves what they are
         table = replace(table, columns=(replace(table.columns[0], title=""), *table.columns[1:]))
     below = _Below()
-    columns = [_Layout(column, [row.entries[i] for row in table.rows], below) for i, column in enumerate(table.columns)]
+    columns = [
+        _ColumnLayout(column, [row.entries[i] for row in table.rows], below) for i, column in enumerate(table.columns)
+    ]
     wide = sum(each.characters for each in columns) + 2 * len(columns) > _NARROW
     caption = f"{table.title}. {table.caption}".strip()
     shown = filter(None, (f"{legend(table)}." if legend(table) else "", *table.notes, *table.latex_notes))
@@ -100,7 +102,7 @@ class _Cell:
     small: str = ""  # in small print on a line below
 
 
-class _Layout:
+class _ColumnLayout:
     """One column: its type, its header and its cells."""
 
     def __init__(self, column: Column, entries: Sequence[Entry], below: _Below) -> None:
@@ -183,7 +185,7 @@ def _header(title: str, form: str) -> str:
     return f"{{{tex(title)}}}"
 
 
-def _lines(row: Row, columns: Sequence[_Layout], number: int, *, first: bool) -> Iterator[str]:
+def _lines(row: Row, columns: Sequence[_ColumnLayout], number: int, *, first: bool) -> Iterator[str]:
     cells = [column.cells[number] for column in columns]
     above = () if first else (column.cells[number - 1].small for column in columns)
     if (row.rule and not first) or any(above):

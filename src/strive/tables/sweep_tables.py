@@ -27,7 +27,7 @@ _CUT = "‡"  # after the end of an interval that was cut
 _BETTER, _WORSE = "\u2217", "•"  # after a value with a verdict
 _MOST_COLUMNS = 6  # of a matrix that the sweep file does not ask for
 _CUT_NOTE = f"{_CUT}: cut at what there can be: percentages from 0 to 100, differences of two from -100 to 100."
-_PLAN = "Seeds that are added until a verdict comes spoil it: plan their number, or looks, beforehand."
+_PLAN = "Do not add seeds until a test turns significant: fix their number, or looks, beforehand."
 DEAD_PAIRS = "Dead: a pair with a cell that ended no better than chance."
 STEPWISE = (
     f"{LATER}: decided by a later step of Holm's correction. The simultaneous interval is that of the first step, so it"

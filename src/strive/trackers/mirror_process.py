@@ -27,7 +27,7 @@ from strive.trackers.upload_state import upload_url
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrackerOptions:
+class MirrorOptions:
     """What the process is to show, and where."""
 
     kind: str  # wandb, csv or tensorboard
@@ -43,7 +43,7 @@ class TrackerOptions:
 
 
 class _Process:
-    def __init__(self, options: TrackerOptions, out: TextIO) -> None:
+    def __init__(self, options: MirrorOptions, out: TextIO) -> None:
         self._options, self._out, self._has_page = options, out, False
         plans = [Path(options.plan)] if options.plan else []
         self._mirror = Mirror(self._tracker, plans, on_shown=self._on_shown, on_problem=self._on_problem)
@@ -112,7 +112,7 @@ def summary(mirror: Mirror, runs: Path) -> str:
     )
 
 
-def tracker_of(options: TrackerOptions) -> CellTracker:
+def tracker_of(options: MirrorOptions) -> CellTracker:
     """Return the tracker. Raises ServerError, OSError and RecordError."""
     if options.kind == "csv":
         from strive.trackers.csv_file import CsvFile
@@ -135,7 +135,7 @@ def _give_way() -> None:
         Path("/proc/self/autogroup").write_text("10")
 
 
-def main(options: TrackerOptions) -> None:
+def main(options: MirrorOptions) -> None:
     """Show the cells that stdin names until it ends."""
     # SLURM signals every process of a job. The cells then have something more to say, so the parent says when it ends.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
@@ -154,4 +154,4 @@ def main(options: TrackerOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(from_line(TrackerOptions, sys.argv[1]))
+    main(from_line(MirrorOptions, sys.argv[1]))

@@ -23,7 +23,7 @@ from strive.errors import ConfigError
 from strive.format import runs_option
 from strive.processes import own_source_first
 from strive.sweeps.plan import sweep_folder
-from strive.trackers.mirror_process import TrackerOptions
+from strive.trackers.mirror_process import MirrorOptions
 from strive.trackers.server import seconds as answer_seconds
 from strive.trackers.server import surroundings
 
@@ -63,7 +63,7 @@ class Session:
         """
         self.kind, self._runs, self._log, self._say = kind, runs, log, say
         self._leave_seconds, self._hidden = leave_seconds, frozenset(hidden)
-        self._options = TrackerOptions(
+        self._options = MirrorOptions(
             kind="wandb" if kind in _WANDB else kind.value,
             runs=str(runs),
             folder=str(folder.absolute()),
@@ -114,7 +114,7 @@ class Session:
         self._cells |= dict.fromkeys(new)
         if self._process is not None and self._process.poll() not in (None, 0) and time.monotonic() >= self._again_at:
             if not self._again_at:
-                self._tell("its process ended, and is started again")
+                self._tell("its process died; restarting it")
             self._again_at = time.monotonic() + _AGAIN_SECONDS
             self._stack.close()
             self._start()
