@@ -1,6 +1,7 @@
 """The rules of the house: which folder of the platform may import which, read from the sources."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -137,6 +138,33 @@ def test_the_study_uses_the_public_door() -> None:
         name = path.relative_to(SRC).as_posix()
         used = {_module(each) for each in imports(path) if each.partition(".")[0] == "strive"}
         assert used - public <= STUDY_ALONE.get(name, set()), f"{name}: not in docs/contract.md"
+
+
+def test_a_public_function_names_the_errors_that_it_raises() -> None:
+    for path in (*(SRC / "strive").rglob("*.py"), *(SRC / "allcnn").rglob("*.py")):
+        for function in _public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+            if _raised(function) - {"AssertionError", "SystemExit"}:
+                assert "raise" in (ast.get_docstring(function) or "").lower(), f"{path}: {function.name}"
+
+
+def _public_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    classes = [each for each in tree.body if isinstance(each, ast.ClassDef) and not each.name.startswith("_")]
+    for node in itertools.chain(tree.body, *(each.body for each in classes)):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+def _raised(node: ast.AST) -> set[str]:
+    """Return the names of the errors that a function raises itself, not those of the functions inside it."""
+    found = set[str]()
+    for each in ast.iter_child_nodes(node):
+        match each:
+            case ast.FunctionDef() | ast.Lambda():
+                continue
+            case ast.Raise(exc=ast.Call(func=ast.Name(id=name))):
+                found.add(name)
+        found |= _raised(each)
+    return found
 
 
 def test_no_message_of_the_platform_names_the_study() -> None:

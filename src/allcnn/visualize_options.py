@@ -71,7 +71,7 @@ def parse_request(texts: Sequence[str]) -> FigureRequest:
 
 
 def pair(text: str) -> tuple[str, str]:
-    """Return the key and the value of a KEY=VALUE."""
+    """Return the key and the value of a KEY=VALUE. Raises ConfigError for other text."""
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
         raise ConfigError(f"{text} is no KEY=VALUE; is cell={text} meant?")

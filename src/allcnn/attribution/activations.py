@@ -15,6 +15,7 @@ def activations(network: nn.Module, images: Tensor, layer: str = "") -> Tensor:
     """Return the output of a layer, [n, c, h', w'] or [n, c], without computing the layers after it.
 
     If a module is called several times, the first call's output is returned.
+    Raises AttributionError for a layer that the network does not have or never calls.
     """
     # A copy: an in-place operation on the input must not change the caller's images or autograd's leaf.
     images = images.clone()

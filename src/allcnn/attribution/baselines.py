@@ -112,6 +112,7 @@ def other_images(predicted: Tensor) -> Tensor:
 
     Another class, because the maps of some rules do not depend on the image at all. It is the first one from half
     the images further on, as images may be sorted by class; where there is no other class, any image is taken.
+    Raises AttributionError for fewer than two images.
     """
     count = len(predicted)
     if count < 2:

@@ -71,6 +71,7 @@ def map_picture(signal: Tensor, *, scale: float | None = None) -> Picture:
     """Return a signed map [3, h, w] as [h, w, 3]: 0.5 + 0.5 map / scale, cut at 0 and 1; zero is mid grey.
 
     scale: the size of a signal that is full black or white, by default the map's largest.
+    Raises AttributionError for a map or a scale that is not finite.
     """
     values = signal.detach().double().cpu().numpy().transpose(1, 2, 0)
     scale = float(np.abs(values).max(initial=0.0)) if scale is None else scale

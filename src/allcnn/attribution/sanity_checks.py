@@ -189,7 +189,10 @@ class _Scorer:
         scored: bool = True,
         known: dict[str, Tensor] | None = None,
     ) -> ComparisonLine:
-        """Measure draws of maps, each [n, 3, h, w], one at a time; `known` are scores that were computed before."""
+        """Measure draws of maps, each [n, 3, h, w], one at a time; `known` are scores that were computed before.
+
+        Raises AttributionError for maps that are not finite.
+        """
         parts, shown, zeros = [], None, 0
         for maps in draws:
             if not bool(maps.isfinite().all()):

@@ -126,7 +126,10 @@ class _RunningTop:
         self._positions: Tensor  # [c, up to top, 2 or 0]
 
     def add(self, made: Tensor, first_image: int) -> None:
-        """Take in the activations [b, c, h', w'] or [b, c] of the images from `first_image` on."""
+        """Take in the activations [b, c, h', w'] or [b, c] of the images from `first_image` on.
+
+        Raises AttributionError if an activation is NaN.
+        """
         peaks = made.amax((2, 3)) if made.dim() == 4 else made  # [b, c]
         if bool(peaks.isnan().any()):
             image = first_image + int(peaks.isnan().any(1).int().argmax())

@@ -143,7 +143,10 @@ class CellRun:
             self.logger.info("step %s: %s", self.history.step, ", ".join(f"{name}={found[name]}" for name in found))
 
     def save(self, write: Callable[[Path], object], *, all_ranks: bool = False) -> None:
-        """Write a checkpoint if one is due, and stop if that was requested; see `strive.save`."""
+        """Write a checkpoint if one is due, and stop if that was requested; see `strive.save`.
+
+        Raises Stopped where the cell is to stop here.
+        """
         self.polls = True
         self.claim.check()
         if self.checkpoints.is_due():
@@ -154,7 +157,7 @@ class CellRun:
             raise Stopped(self.stopped_text(self._where()))
 
     def load(self) -> Path | None:
-        """Return the checkpoint to go on from; see `strive.load`."""
+        """Return the checkpoint to go on from; see `strive.load`. Raises ContractError after `strive.log`."""
         if not self._has_looked:
             if self.history.step is not None:
                 raise ContractError(
@@ -176,7 +179,10 @@ class CellRun:
         return self._was_answered_stop
 
     def fingerprint(self, name: str, text: str) -> None:
-        """Record what data the cell really read; see `strive.fingerprint`."""
+        """Record what data the cell really read; see `strive.fingerprint`.
+
+        Raises ContractError for what is no text, or another than before.
+        """
         check_name(name)
         if not isinstance(text, str):
             raise ContractError(
@@ -216,7 +222,7 @@ class CellRun:
 
     @contextmanager
     def activated(self) -> Iterator[None]:
-        """Make this the current run, for `strive.log` and the others."""
+        """Make this the current run, for `strive.log` and the others. Raises Stopped if a signal came before it."""
         if signals.requested():
             raise Stopped(self.stopped_text())
         self.publish_config()

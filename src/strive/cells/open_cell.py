@@ -28,7 +28,10 @@ def open_run(config: Any, *, runs: str | Path, name: str, logistics: Iterable[st
 
 @contextmanager
 def opened(run: CellRun) -> Iterator[CellRun]:
-    """Enter a run as the current one; at the end it has a record, if the caller has not written one."""
+    """Enter a run as the current one; at the end it has a record, if the caller has not written one.
+
+    Raises ConfigError for a cell that has its result already.
+    """
     with run:
         if run.earlier is not None:
             raise ConfigError(f"{run.cell} is {run.earlier.status.value} already: {run.path}")

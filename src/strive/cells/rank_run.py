@@ -104,7 +104,10 @@ class RankRun:
         """Do nothing: rank 0 says what the cell has read."""
 
     def save(self, write: Callable[[Path], object], *, all_ranks: bool = False) -> None:
-        """Leave if rank 0 leaves at this call, and write if it is a checkpoint of all ranks; see `strive.save`."""
+        """Leave if rank 0 leaves at this call, and write if it is a checkpoint of all ranks; see `strive.save`.
+
+        Raises Stopped with rank 0.
+        """
         self._saves += 1
         if all_ranks and (path := self._link.path_to_write(self._saves)):
             write(Path(path))

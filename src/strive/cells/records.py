@@ -231,7 +231,10 @@ def _has_record(config: CellConfig) -> bool:
 
 
 def record_in(runs: Path, cell: str, science: Mapping[str, Any]) -> Record | None:
-    """Return the record of a cell in a runs folder, as `record_of` does. science: its config, {dotted key: value}."""
+    """Return the record of a cell in a runs folder, as `record_of` does. science: its config, {dotted key: value}.
+
+    Raises RecordError for a damaged record, or one of another cell.
+    """
     path = record_path(runs, cell)
     try:
         record = read_record(path)

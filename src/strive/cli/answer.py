@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the answer; return the exit code."""
+    """Print the answer; return the exit code. Raises UsageError unless one sweep is meant."""
     from strive.cli.summaries import sweep_summaries, with_looks
     from strive.results.decision import state_of
     from strive.tables.as_json import VERSION, answer_json, to_json

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Stop it; return the exit code."""
+    """Stop it; return the exit code. Raises UsageError for a negative number of minutes."""
     if not options.wait >= 0:
         raise UsageError(f"--wait {options.wait}: minutes, 0 or more")
     sweep = launched_sweep(options)

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Upload; return the exit code."""
+    """Upload; return the exit code. Raises UsageError without W&B's package or a key."""
     target = _target(options)
     asked = asked_for(options)
     plans, cells = _wanted(asked, begun=not options.watch)

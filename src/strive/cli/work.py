@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train; return the exit code."""
+    """Train; return the exit code. Raises UsageError for a launch that is cancelled, or cannot be worked on here."""
     if not options.wait >= 0:
         raise UsageError(f"--wait {options.wait}: minutes, 0 or more")
     sweep = launched_sweep(options)

@@ -49,7 +49,7 @@ class OtherSweeper:
 def launch(launcher: LauncherInUse, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
     """Train the missing cells of a batch of jobs, and return what each job's function returned, now or earlier.
 
-    jobs: the overrides of each. A mistake, and a stop by a signal, end the program with a message.
+    jobs: the overrides of each. Raises SystemExit, with a message, for a mistake and for a stop by a signal.
     """
     with exit_codes():
         sweeper = OtherSweeper(

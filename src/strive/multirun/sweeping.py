@@ -52,7 +52,10 @@ class Sweeper(Protocol):
 
 
 def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> None:
-    """Plan all cells of a multirun and train the missing ones. arguments: the overrides, without those of hydra."""
+    """Plan all cells of a multirun and train the missing ones. arguments: the overrides, without those of hydra.
+
+    Raises SystemExit, with a message, for a mistake and for a stop by a signal.
+    """
     with exit_codes():
         _check_launcher(sweeper.launcher)
         if not is_typed(sweeper.config):

@@ -79,7 +79,10 @@ class Loaded:
 
 
 def find_plans(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return {plan name: its folder, RUNS/sweeps/NAME}; if two have the same name, the one in the first runs folder."""
+    """Return {plan name: its folder, RUNS/sweeps/NAME}; if two have the same name, the one in the first runs folder.
+
+    Raises LoadError for a folder that is not there.
+    """
     for folder in folders:
         if not folder.is_dir():
             raise LoadError(

@@ -84,7 +84,7 @@ def agrees(config: Mapping[Any, Any], when: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=1)
 def paper_file() -> dict[str, Any]:
-    """Return the content of paper.yaml."""
+    """Return the content of paper.yaml. Raises PublishedError if there is none."""
     for path in _PLACES:
         if path.exists():
             found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))

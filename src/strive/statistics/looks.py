@@ -151,7 +151,10 @@ def interval(design: LookDesign, look: int, mean: float, sd: float, level: float
 
 
 def largest_death_rate(died: int, n: int) -> float:
-    """Return the upper end of the 95% interval of the rate of deaths (Clopper, Pearson): 1 - 0.05^(1 / n) for none."""
+    """Return the upper end of the 95% interval of the rate of deaths (Clopper, Pearson): 1 - 0.05^(1 / n) for none.
+
+    Raises ValueError unless 0 <= died <= n and n >= 1.
+    """
     if not 0 <= died <= n or n < 1:
         raise ValueError(f"died must be from 0 to n, and n at least 1, got {died} of {n}")
     return 1.0 if died == n else float(special.betaincinv(died + 1, n - died, LEVEL))

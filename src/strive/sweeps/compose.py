@@ -44,7 +44,10 @@ class Composer:
         self._refused: dict[tuple[str, ...], Exception] = {}  # {keys: what Hydra says to any of their values}
 
     def expand(self, text: str) -> list[str]:
-        """Return the "key=value" strings of an override that may sweep: lists, ranges, globs."""
+        """Return the "key=value" strings of an override that may sweep: lists, ranges, globs.
+
+        Raises ConfigError for an interval, and for more values than a plan may have.
+        """
         override = self._parsed(text)
         if not override.is_sweep_override():
             return [text]

@@ -255,7 +255,10 @@ def _spelt(base: Point, start: str, factors: Sequence[Sequence[Point]]) -> Itera
 
 
 def spelt_out(command_line: Sequence[str], parse: Parse) -> list[list[Point]]:
-    """Return a factor for each override, in order. command_line: its effective_overrides."""
+    """Return a factor for each override, in order. command_line: its effective_overrides.
+
+    Raises ConfigError for an override without a value.
+    """
     factors = []
     for text in command_line:
         # ~key has no value to expand, and removes nothing from a file.

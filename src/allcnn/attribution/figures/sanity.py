@@ -58,7 +58,7 @@ def make(cell: TrainedCell, options: SanityOptions, say: Callable[[str], object]
     """Return the figure: for each image and rule the map of the predicted class, next to its controls.
 
     The images are spread evenly over the split, whether the network is right about them or not. The same cell
-    and options give the same figure.
+    and options give the same figure. Raises ConfigError for a split of one image.
     """
     split = split_of(cell, options.split)
     rows = _spread(len(split), min(options.score_images, len(split)))
