@@ -244,7 +244,7 @@ def test_every_sweep_has_a_view_before_anything_is_trained(name: str, tmp_path: 
 
 @pytest.mark.parametrize("name", ["table3_small", "table3_small_lr"])
 def test_a_file_alone_says_what_its_plan_says(name: str):
-    plan, file = of_plan(name, [SMALL]), of_file(name)
+    plan, file = of_plan(load_sweep(name, [SMALL])), of_file(name)
     assert (file.name, file.question, file.value, file.held_out) == (
         plan.name,
         plan.question,

@@ -14,7 +14,9 @@ from markupsafe import escape
 from playwright.sync_api import Browser
 
 from strive.report.page import render_report
+from strive.results.judged_lines import declared_looks
 from strive.results.load import load_sweep
+from strive.results.table_choice import declared_table
 from strive.sweeps.plan import plan_folder_name
 from strive.tables.summary import SweepSummary, summarise_sweep
 
@@ -169,6 +171,22 @@ def test_what_all_records_share_is_said_once(tmp_path: Path):
     html = page_of([summary_of(nets(tmp_path / "runs"))])
     listed = html[html.index("The cells behind each number</h2>") :]
     assert listed[: listed.index("<script")].count("c0de000000") == 1
+
+
+def test_cells_that_the_looks_do_without_are_not_called_missing(tmp_path: Path):
+    grid = "grid: {model.variant: [base, strided], seed: 'range(0,6)'}\nseeds: {looks: [2, 4, 6]}\n"
+    table = "table: {rows: [model.variant], columns: [], baseline: {model.variant: base}, margin: 0.5}\n"
+    sweep = Golden(tmp_path / "runs", text=f"question: q\n{grid}{table}")
+    for variant, error in (("base", 10.0), ("strided", 20.0)):
+        for seed in range(6):
+            known = seed < 2 - (variant == "strided")
+            sweep.cell({"model.variant": variant, "seed": seed}, error + seed if known else None)
+    loaded = load_sweep("golden", [sweep.write()])
+    declared_looks(loaded, declared_table(loaded)).write(sweep.runs / "sweeps" / "golden")
+    html = page_of([summarise_sweep(load_sweep("golden", [sweep.runs]))])
+    # The first look needs two seeds of each.
+    assert "3 of 12 cells done, 1 missing, 8 not needed by the looks so far" in html
+    assert "1 of 4 cells without a number: 1 missing.</strong> No look is taken" in html
 
 
 def test_cells_without_a_number_come_first_with_their_causes(tmp_path: Path):

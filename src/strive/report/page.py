@@ -14,7 +14,7 @@ from strive.report.figures import PageFigure, page_figures
 from strive.report.html_table import MOST_LINES, Places, web_table
 from strive.report.pictures import MOST_BYTES, Picture, pictures
 from strive.report.provenance import NumberProvenance, number_provenance, record_links, refs
-from strive.results.failures import FailureGroup, failure_groups
+from strive.results.failures import FailureGroup, failure_groups, holes_note
 from strive.tables.costs import cost_table
 from strive.tables.latex_floats import floats
 from strive.tables.summary import SweepSummary
@@ -23,6 +23,7 @@ from strive.tables.table import Column, Table
 _ASSETS = Path(__file__).with_name("assets")
 _ANSWERS = ("overview", "components", "differences", "errors")  # tables that answer, the first there is comes first
 _OWN_SECTION = ("holes",)  # tables with a section of their own
+_NOT_NEEDED = "not needed by the looks so far"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +69,7 @@ class _Section:
     first: list[_Block]  # what answers the question
     further: list[_Block]  # what stands behind it
     failures: list[FailureGroup]
+    holes_note: str
     problems: list[str]  # further ones: holes stand in the tables
     records: dict[str, str]  # {cell: address of its record}
     setup: list[tuple[str, str]]  # knobs that all cells share
@@ -100,7 +102,7 @@ def render_report(
     page = _environment().get_template("report.html")
     return page.render(
         title=sweeps[0].title if len(sweeps) == 1 else f"{len(sweeps)} sweeps",
-        count=_count_of([status for sweep in sweeps for status in sweep.loaded.cells["status"]]),
+        count=_count_of([status for sweep in sweeps for status in _statuses(sweep)]),
         sections=sections,
         comparison=[_page_table("paper", table, Places()) for table in comparison],
         places={section.name: section.places.factors for section in sections},
@@ -129,12 +131,13 @@ def _section(name: str, sweep: SweepSummary, room: int, folder: Path, url_of: Ca
     return _Section(
         name=name,
         sweep=sweep,
-        count=_count_of(list(cells["status"])),
-        without_number=_missing(list(cells["status"])),
+        count=_count_of(_statuses(sweep)),
+        without_number=_missing(_statuses(sweep)),
         filters=_filters(sweep),
         first=[first, answer, *([_PagePictures(name=f"{name}-pictures", pictures=seen)] if seen else [])],
         further=[*rest[:split], *figures, *rest[split:]],
-        failures=failure_groups(cells),
+        failures=failure_groups(cells[~cells["cell"].isin(list(sweep.not_needed))]),
+        holes_note=holes_note(looks=bool(sweep.not_needed)),
         problems=[problem for problem in sweep.problems if problem not in holes],
         records=records,
         setup=[(key, sweep.loaded.labels.text(key, value)) for key, value in sweep.loaded.common.items()],
@@ -176,16 +179,27 @@ def _count_of(statuses: Sequence[str]) -> str:
 
 
 def _missing(statuses: Sequence[str]) -> str:
-    """Return how many cells have no number, as a sentence."""
-    done, rest = _counts(statuses)
-    return f"{len(statuses) - done} of {len(statuses)} cells without a number: {', '.join(rest)}."
+    """Return how many of the cells that are needed have no number, as a sentence."""
+    needed = [status for status in statuses if status != _NOT_NEEDED]
+    done, rest = _counts(needed)
+    return f"{len(needed) - done} of {len(needed)} cells without a number: {', '.join(rest)}."
+
+
+def _statuses(sweep: SweepSummary) -> list[str]:
+    """Return how each cell of a sweep ended, or that the looks do without it so far."""
+    cells = sweep.loaded.cells
+    return [
+        _NOT_NEEDED if cell in sweep.not_needed and status != "done" else status
+        for cell, status in zip(cells["cell"], cells["status"], strict=True)
+    ]
 
 
 def _counts(statuses: Sequence[str]) -> tuple[int, list[str]]:
     """Return how many cells are done, and the number of the others by status, as texts."""
     counts = Counter(statuses)
     done = counts.pop("done", 0)
-    return done, [f"{count} {status.replace('_', ' ')}" for status, count in counts.items()]
+    last = sorted(counts.items(), key=lambda each: each[0] == _NOT_NEEDED)
+    return done, [f"{count} {status.replace('_', ' ')}" for status, count in last]
 
 
 def _environment() -> Environment:

@@ -35,6 +35,11 @@ def failure_groups(cells: pd.DataFrame) -> list[FailureGroup]:
     return groups
 
 
+def holes_note(*, looks: bool) -> str:
+    """Return what a table does without where cells have no number. looks: whether the sweep is looked at."""
+    return f"No {'look' if looks else 'mean'} is taken where one of its cells is among these."
+
+
 def _shortened(text: str) -> str:
     if len(text) <= _MOST_TEXT:
         return text

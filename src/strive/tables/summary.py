@@ -65,6 +65,7 @@ class SweepSummary:
     tidy: pd.DataFrame  # one row for each condition
     footnotes: pd.DataFrame  # one row for each cell of each condition
     contradictions: tuple[str, ...] = ()  # those of the problems that are contradictions between files
+    not_needed: frozenset[str] = frozenset()  # cells without which the looks do so far
     looked: LedgerCounts | None = None  # what was looked at in its folder so far; None if nobody has counted
 
 
@@ -125,6 +126,7 @@ def summarise_sweep(
             *dict.fromkeys((*loaded.warnings, *checked.contradictions, *_withheld(conditions))),
         ),
         contradictions=tuple(dict.fromkeys((*loaded.contradictions, *checked.contradictions, *_withheld(conditions)))),
+        not_needed=beyond,
         tidy=_tidy(loaded, conditions, components, table),
         footnotes=_footnotes(conditions, table),
     )

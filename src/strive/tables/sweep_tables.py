@@ -11,6 +11,7 @@ from typing import Any
 
 from strive.format import counted
 from strive.results.conditions import Condition, in_order
+from strive.results.failures import holes_note
 from strive.results.line_look import looks_text
 from strive.results.load import Loaded
 from strive.statistics.factorial import Assumptions, Effect, Effects
@@ -569,10 +570,6 @@ def chosen_by_test(by: set[str]) -> str:
     return ""
 
 
-_HOLES = "No mean is taken where one of its cells is among these."
-_HOLES_OF_LOOKS = "No look is taken where one of its cells is among these."
-
-
 def hole_table(loaded: Loaded, not_needed: Collection[str] = ()) -> Table | None:
     """Return all cells without a number, with the cause; None if there are none.
 
@@ -590,7 +587,7 @@ def hole_table(loaded: Loaded, not_needed: Collection[str] = ()) -> Table | None
     return Table(
         name="holes",
         title="Cells without a number",
-        caption=f"Of {counted(number, 'cell')}: {counts}. {_HOLES if not not_needed else _HOLES_OF_LOOKS}",
+        caption=f"Of {counted(number, 'cell')}: {counts}. {holes_note(looks=bool(not_needed))}",
         columns=tuple(Column(title=title, numeric=False) for title in ("cell", "status", "cause")),
         rows=tuple(rows),
         latex=False,

@@ -8,10 +8,11 @@ from typing import Any
 from strive import app
 from strive.config.keys import defaults
 from strive.errors import LoadError
-from strive.results.load import file_of, find_plans, load_sweep
+from strive.results.load import Loaded, file_of, find_plans, load_sweep
 from strive.results.table_choice import declared_table, read_file
 from strive.sweeps.audit import sweep_files
 from strive.sweeps.labels import ARM, Labels
+from strive.sweeps.plan import runs_folder
 from strive.sweeps.table_spec import TableSpec, Value, value_of
 from strive.trackers.sweep_table import sweep_table
 
@@ -62,9 +63,10 @@ def find_outlines(names: Sequence[str], folders: Sequence[Path], sweeps: Path | 
     found = Found(outlines=[], left_out=[])
     for name in list(dict.fromkeys(_wanted(names, plans, sweeps) if names else plans)):
         try:
-            outline = of_plan(name, folders, sweeps) if name in plans else of_file(name, sweeps)
-            table = sweep_table(plans[name]) if name in plans else None
-            found.outlines.append(replace(outline, answer=table.answer) if table else outline)
+            if name in plans:
+                found.outlines.append(_with_answer(load_sweep(name, folders), plans[name], sweeps))
+            else:
+                found.outlines.append(of_file(name, sweeps))
         except LoadError as error:
             if names:
                 raise
@@ -83,17 +85,18 @@ def _wanted(names: Sequence[str], plans: Mapping[str, Path], sweeps: Path) -> It
         yield from launched or [name]
 
 
-def of_plan(name: str, folders: Sequence[Path], sweeps: Path | None = None) -> Outline:
-    """Return the outline of a sweep that was launched.
-
-    Raises LoadError for a plan that cannot be read, ConfigError for a faulty sweep file.
-    """
-    loaded = load_sweep(name, folders)
+def of_plan(loaded: Loaded, sweeps: Path | None = None) -> Outline:
+    """Return the outline of a sweep that was launched. Raises ConfigError for a faulty sweep file."""
     table = declared_table(loaded, sweeps)
     factors = [key for key in loaded.factors if loaded.decides(key) and key != loaded.plan.seed]
     held_out = _HELD_OUT in loaded.cells and any(images > 0 for images in loaded.cells[_HELD_OUT])
     keys = (*loaded.common, *loaded.factors)
-    return _outline(name, loaded.question, table, factors, loaded.labels, held_out=held_out, keys=keys)
+    return _outline(loaded.name, loaded.question, table, factors, loaded.labels, held_out=held_out, keys=keys)
+
+
+def _with_answer(loaded: Loaded, plan: Path, sweeps: Path) -> Outline:
+    outline, table = of_plan(loaded, sweeps), sweep_table(loaded, runs_folder(plan))
+    return replace(outline, answer=table.answer) if table else outline
 
 
 def of_file(name: str, sweeps: Path | None = None) -> Outline:

@@ -96,11 +96,7 @@ def client() -> Any:
 
     Raises ServerError.
     """
-    # The client asks for a key where it can, and a command that waits for one is none for a script.
-    os.environ["WANDB_SILENT"] = "true"
-    # Its telemetry would hold up the end of the process where a firewall swallows packets.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ["WANDB_HTTP_TIMEOUT"] = str(seconds())  # it takes nothing but whole numbers
+    os.environ |= _silence() | {"WANDB_HTTP_TIMEOUT": str(seconds())}  # it takes nothing but whole numbers
     try:
         import wandb
 
@@ -117,11 +113,16 @@ def client() -> Any:
 def surroundings(scratch: str) -> dict[str, str]:
     """Return the variables for a process with the client: it prints nothing, and keeps its files in a folder."""
     folders = dict.fromkeys(("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"), scratch)
-    # Its telemetry would hold up the end where a firewall swallows packets.
-    return folders | {
-        "WANDB_SILENT": "true",
-        "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false"),
-    }
+    return folders | _silence()
+
+
+def _silence() -> dict[str, str]:
+    """Return the variables for a client that neither asks nor reports.
+
+    It asks for a key where it can, and a command that waits for one is none for a script. Its telemetry would hold up
+    the end of the process where a firewall swallows packets.
+    """
+    return {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false")}
 
 
 def seconds() -> int:

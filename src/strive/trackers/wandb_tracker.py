@@ -16,7 +16,7 @@ from strive.trackers.cell_files import CellFiles
 from strive.trackers.cell_upload import LEASE_SECONDS, LOCK, CellUpload, agents_id, content_of
 from strive.trackers.client import Client, Target, client_errors, finish, forget_helper, log_table, open_run, state_of
 from strive.trackers.naming import label_of
-from strive.trackers.sweep_table import sweep_table
+from strive.trackers.sweep_table import table_of_plan
 from strive.trackers.tracker import CellTracker, Shown
 from strive.trackers.upload_state import UploadState, read_upload_state, write_upload_state
 
@@ -97,11 +97,12 @@ class WandbTracker(CellTracker):
             plan = (folder / "plan.json").read_bytes()
         except FileNotFoundError:
             return Shown.nothing  # it was deleted, and with it what there was to show
-        before, target = self._place(folder, StoredPlan.read(folder).common)
-        hashes = [sha256(plan).hexdigest(), *([_records_hash(folder)] if last else [])]
+        stored = StoredPlan.read(folder)
+        before, target = self._place(folder, stored.common)
+        hashes = [sha256(plan).hexdigest(), *([_records_hash(stored, runs_folder(folder))] if last else [])]
         if before is not None and before.content.split(" ")[: len(hashes)] == hashes:
             return Shown.already
-        table = sweep_table(folder) if last else None
+        table = table_of_plan(folder) if last else None
         run = open_run(
             target,
             f"plan-{folder.name}",
@@ -154,10 +155,10 @@ def target_of(config: Mapping[str, Any], before: UploadState | None, *, entity: 
     )
 
 
-def _records_hash(plan: Path) -> str:
+def _records_hash(plan: StoredPlan, runs: Path) -> str:
     """Return a hash of what a sweep's table is made of besides its plan."""
     found = sha256()
-    for cell in StoredPlan.read(plan).cells:
+    for cell in plan.cells:
         with suppress(OSError):
-            found.update((runs_folder(plan) / cell.cell / "record.json").read_bytes())
+            found.update((runs / cell.cell / "record.json").read_bytes())
     return found.hexdigest()
