@@ -1,10 +1,12 @@
 """Images per second of strive and of a plain PyTorch loop, on the same images, taken in turns.
 
 python bench/train_speed.py --data DIR-OR-ARCHIVE [--nets all_cnn_c ... | all] [--pairs]
+python bench/train_speed.py --data DIR-OR-ARCHIVE --widths 0.125 0.25 0.5 1 --threads 1
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -49,6 +51,7 @@ ARMS = {
     "strive_fp32": "strive fp32",
     "plain": "plain fp32",
     "plain_bf16": "plain bf16 channels_last",
+    "bare": "bare net fp32",
 }
 CURVE_SEEDS, PAIR_SEEDS = (0, 1, 2), (0, 1)
 _PAIRS = (
@@ -197,13 +200,15 @@ def speed_table(options: argparse.Namespace) -> str:
     one, two = ("2 x ", " together") if options.pairs else ("", "")
     first, *others = options.arms
     heads = [f"{one}{ARMS[arm]} images/s{two}" + " | ratio" * (arm != first) for arm in options.arms]
-    lines = [f"| net | {' | '.join(heads)} |", "|---" * (2 * len(heads)) + "|"]
-    for net in options.nets:
+    lines = [f"| net{', width' * bool(options.widths)} | {' | '.join(heads)} |", "|---" * (2 * len(heads)) + "|"]
+    for net, width in itertools.product(options.nets, options.widths or [options.width]):
         rates: dict[str, list[float]] = {arm: [] for arm in options.arms}
         for _ in range(options.rounds):
             for arm in options.arms:
-                rates[arm].append(measured_pair(arm, options, net) if options.pairs else measured(arm, options, net)[0])
-        row = [net, f"{statistics.median(rates[first]):.0f}"]
+                rates[arm].append(
+                    measured_pair(arm, options, net) if options.pairs else measured(arm, options, net, width=width)[0]
+                )
+        row = [f"{net}, {width:g}" if options.widths else net, f"{statistics.median(rates[first]):.0f}"]
         for arm in others:
             row += [f"{statistics.median(rates[arm]):.0f}", _ratio(rates[first], rates[arm])]
         lines.append(f"| {' | '.join(row)} |")
@@ -243,12 +248,16 @@ def _work(options: argparse.Namespace) -> None:
         precision = Precision.bf16 if options.worker == "strive" else Precision.fp32
         rate, losses = measure_strive(**values, precision=precision, compile=options.compile)
     else:
-        fast = options.worker == "plain_bf16"
         # As many threads as strive takes by itself, which need not be torch's choice.
         values["threads"] = values["threads"] or (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         )
-        rate, losses = plain_loop.measure(**values, bf16=fast, channels_last=fast)
+        fast = options.worker == "plain_bf16"
+        if options.worker == "bare":
+            del values["data"]
+            rate, losses = plain_loop.measure_bare(**values)
+        else:
+            rate, losses = plain_loop.measure(**values, bf16=fast, channels_last=fast)
     print(json.dumps({"images_per_second": rate, "losses": losses, "marks": clock.marks}))
 
 
@@ -260,6 +269,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=5, help="steps before the clock starts, 1 or more")
     parser.add_argument("--rounds", type=int, default=3, help="times that each of the three is measured, in turns")
     parser.add_argument("--width", type=float, default=1.0, help="multiplies the channels")
+    parser.add_argument(
+        "--widths", type=float, nargs="+", metavar="W", default=[],
+        help="a row for each of these widths: strive in float32 beside the bare net, which has no data to read",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
     parser.add_argument(
@@ -283,7 +296,9 @@ def _options() -> argparse.Namespace:
     options.arms = (
         ["strive", "strive_fp32", "plain"] if options.precision is Precision.bf16 else ["strive_fp32", "plain"]
     )
-    if options.precision is Precision.bf16 and bf16_of(Precision.bf16, _device()) is Bf16.native:
+    if options.widths:
+        options.arms = ["strive_fp32", "bare"]
+    elif options.precision is Precision.bf16 and bf16_of(Precision.bf16, _device()) is Bf16.native:
         # Without native kernels torch's own bf16 is many times slower than float32.
         options.arms.append("plain_bf16")
     return options
@@ -306,7 +321,7 @@ def main() -> None:
     print(
         f"\n{pairs}Medians, n={options.rounds} rounds; ratio: the first column / this one, the median of the"
         f" rounds' ratios (and their range). {options.steps} steps of {plain_loop.BATCH} images after {options.warmup}"
-        f" not counted, model.width={options.width:g}.\n\n{machine(options.threads)}"
+        f" not counted{'' if options.widths else f', model.width={options.width:g}'}.\n\n{machine(options.threads)}"
     )
     if options.curves:
         for net in options.nets:
