@@ -35,9 +35,9 @@ numbers.tex      every number as \\strive{SWEEP/CONDITION/METRIC}, for a text;
 NUMBERS = "numbers.tex"
 EXIT = """\
 exit code: 0; 1 if a sweep with a damaged plan was left out or if files
-contradict each other, with --strict or --check for holes and mixtures, with
---check for a table that is not what the records say; 2 for a mistake in the
-command or in a sweep file.
+contradict each other, with --check for a table that is not what the records
+say, with --strict for holes, mixtures and looks that are not over; 2 for a
+mistake in the command or in a sweep file.
 
 A mean is taken only where every cell of a place is done. Missing, failed and
 diverged cells are holes, and the tables name them. --partial shows the mean of
@@ -52,12 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="show what is done of a place with a hole, grey, with n of N"
     )
-    parser.add_argument("--strict", action="store_true", help="exit 1 if a place has a hole or a mixture")
     parser.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; exit 1 if a written table is stale, has holes, or mixes code",
+        "--strict", action="store_true", help="exit 1 if a place has a hole or a mixture, or its looks are not over"
     )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a written table is stale")
 
 
 def run(
@@ -67,7 +65,7 @@ def run(
 
     further: what an app has more to compare these sweeps with, as tables for paper.md and paper.tex.
     """
-    from strive.cli.summaries import named_contradictions, sweep_summaries, with_looks
+    from strive.cli.summaries import sweep_summaries, with_looks
     from strive.tables.on_terminal import in_short
     from strive.tables.render import latex_tables, markdown_tables
 
@@ -78,7 +76,7 @@ def run(
     if tables:
         files |= {"paper.md": markdown_tables(tables), "paper.tex": latex_tables(tables)}
     if options.check:
-        return _check(files, sweeps, options.out) or bool(options.left_out)
+        return _check(files, options.out) or _ended(sweeps, options)
     # First of all, so that no reader that leaves can keep a table from being written.
     make_folder(options.out)
     for name, text in files.items():
@@ -95,11 +93,18 @@ def run(
     answers = (f"{sweep.title}: {sweep.answer}" for sweep in sweeps)
     for line in (*answers, f"{options.out}/: {', '.join(files)}"):
         CONSOLE.print(line, soft_wrap=not CONSOLE.is_terminal)
-    problems = _problems(sweeps)
+    return _ended(sweeps, options)
+
+
+def _ended(sweeps: "Sequence[SweepSummary]", options: argparse.Namespace) -> int:
+    """Return the exit code for what the sweeps are; names on stderr what is wrong with them."""
+    from strive.cli.summaries import named_contradictions
+
+    problems = [f"{sweep.loaded.name}: {problem}" for sweep in sweeps for problem in sweep.problems]
     if problems and options.strict:
         print("\n".join(problems), file=sys.stderr)
         return 1
-    return 1 if named_contradictions(sweeps) or options.left_out else 0
+    return int(named_contradictions(sweeps) or bool(options.left_out))
 
 
 def _files(sweeps: "Sequence[SweepSummary]", out: Path) -> dict[str, str]:
@@ -135,8 +140,9 @@ def _numbers(sweeps: "Sequence[SweepSummary]", path: Path) -> str:
     return latex_numbers(found, path.read_text(encoding="ascii", errors="replace") if path.exists() else "")
 
 
-def _check(files: dict[str, str], sweeps: "Sequence[SweepSummary]", out: Path) -> int:
-    problems = _problems(sweeps)
+def _check(files: dict[str, str], out: Path) -> int:
+    """Return 1, and say which, if a file is not the one that would be written now."""
+    problems = list[str]()
     for name, text in files.items():
         path = out / name
         if not path.exists():
@@ -148,7 +154,3 @@ def _check(files: dict[str, str], sweeps: "Sequence[SweepSummary]", out: Path) -
     if not problems:
         print(f"{len(files)} files in {out}/ say what the records say")
     return 1 if problems else 0
-
-
-def _problems(sweeps: "Sequence[SweepSummary]") -> list[str]:
-    return [f"{sweep.loaded.name}: {problem}" for sweep in sweeps for problem in sweep.problems]
