@@ -4,7 +4,10 @@ python bench/gpu_check.py [--out results] [--minutes 2.7]
 python bench/gpu_check.py --device cpu --smoke --out DIR     # the same parts, tiny, without a GPU
 
 Writes gpu_check.json and gpu_check.md to --out, again after each part. A part that raises is reported and the
-others run; a part that would take too long is skipped and listed. Ends with 1 if a check of correctness failed, else 0.
+others run; a part that would take too long is skipped and listed; one that hangs ends the program 15 s after --minutes.
+
+exit code: 0 if all checks that were begun passed, 1 if one failed, a part raised or hung, or there was no time for any
+check, 2 without a GPU.
 """
 
 import argparse

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden import Golden
-from handmade import MakeGolden
+from golden import Golden, MakeGolden
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from strive.config import identity
 from strive.sweeps.plan import Action, Plan, Planned, StoredChoice, write_plan
 
 CODE = "c0de000000"
+MakeGolden = Callable[..., "Golden"]  # what the fixture `golden` is
 _PROVENANCE = made(
     study_records.PROVENANCE, device="some processor", threads=1, seconds=60.0, images_per_second=1000.0,
     code_hash=CODE, started="2026-11-20T10:00:00+00:00", finished="2026-11-20T10:01:00+00:00",

@@ -1,7 +1,6 @@
 """Sweeps with a layout of the test's own, and what their figures show."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,8 +15,6 @@ from strive.results.conditions import make_conditions
 from strive.results.load import load_sweep
 from strive.sweeps.table_spec import TableSpec
 from strive.tables.summary import SweepSummary
-
-MakeGolden = Callable[..., Golden]  # what the fixture `golden` is
 
 
 def summary_of(sweep: Golden, **layout: Any) -> SweepSummary:

@@ -21,9 +21,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # Large, and on every machine that trains; what they need themselves is there with them, such as torchvision's pillow.
-PROVIDED = {"numpy", "pandas", "pillow", "scipy", "torch", "torchvision"}
-# For figures and the report, which can be made from the records on any machine.
-NOT_TO_TRAIN = {"matplotlib"}
+PROVIDED = {"numpy", "pillow", "torch", "torchvision"}
+# For tables, figures and the report, which can be made from the records on any machine. Sweeps with looks need pandas
+# and scipy as they train, too, and mixup needs scipy: docs/gpu.md says so.
+NOT_TO_TRAIN = {"matplotlib", "pandas", "scipy"}
 EXTRAS = ("slurm", "study")
 ALSO = ("pytest",)  # for tests/gpu
 SOURCE_ONLY = {"antlr4-python3-runtime"}  # published without a wheel; pure Python, so one that is built here fits

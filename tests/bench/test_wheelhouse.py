@@ -1,4 +1,6 @@
 import runpy
+import subprocess
+import sys
 
 import pytest
 from support import ROOT
@@ -33,3 +35,12 @@ def test_what_else_is_there_is_left_out_with_what_it_alone_needs():
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_every_wheel_has_a_locked_version(python: str):
     assert set(needed(python, "x86_64", provided)) <= set(wheelhouse["locked"]())
+
+
+@pytest.mark.slow
+def test_the_checks_for_a_gpu_are_collected_with_nothing_but_the_wheels():
+    absent = sorted(wheelhouse["NOT_TO_TRAIN"])
+    code = f"import pytest, sys; sys.modules.update(dict.fromkeys({absent})); sys.exit(pytest.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "tests/gpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout

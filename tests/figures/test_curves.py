@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from golden import Golden
-from handmade import MakeGolden, drawn, epochs, summary_of, texts
+from golden import Golden, MakeGolden
+from handmade import drawn, epochs, summary_of, texts
 
 from strive.figures.curves import learning_curves
 from strive.figures.style import COLUMN, PAGE

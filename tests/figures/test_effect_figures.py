@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from golden import Golden
-from handmade import MakeGolden, drawn, epochs, summary_of, texts
+from golden import Golden, MakeGolden
+from handmade import drawn, epochs, summary_of, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text

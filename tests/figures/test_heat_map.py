@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from golden import Golden
-from handmade import MakeGolden, summary_of, texts
+from golden import Golden, MakeGolden
+from handmade import summary_of, texts
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 

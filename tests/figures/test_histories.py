@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden import Golden
-from handmade import MakeGolden, epochs, summary_of
+from golden import Golden, MakeGolden
+from handmade import epochs, summary_of
 
 from allcnn.labels import labels
 from strive.figures.histories import histories_of, scale_of

@@ -1,11 +1,10 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from golden import Golden
+from golden import Golden, MakeGolden
 from study_records import METRICS, PROVENANCE
 
 from allcnn.config import Config
@@ -14,8 +13,6 @@ from strive.errors import LoadError, RecordError
 from strive.results.load import find_plans, load_sweep, read_cells
 from strive.results.record_row import EMPTY
 from strive.sweeps.plan import Action, StoredChoice, plan_name
-
-MakeGolden = Callable[..., Golden]
 
 
 @pytest.fixture

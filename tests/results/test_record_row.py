@@ -1,16 +1,13 @@
 import os
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from golden import Golden
+from golden import Golden, MakeGolden
 
 from strive.cells import checked_record
 from strive.cells.evidence import Evidence, check_record
 from strive.cells.records import Record
 from strive.results.record_row import read_row, read_rows
-
-MakeGolden = Callable[..., Golden]
 
 
 @pytest.fixture
