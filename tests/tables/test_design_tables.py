@@ -20,9 +20,9 @@ from strive.results.load import load_sweep
 from strive.sweeps.sweep_file import read_sweep
 from strive.tables.as_json import answer_json
 from strive.tables.cited_numbers import collisions, numbers_of
+from strive.tables.entries import p_text
 from strive.tables.render import tidy_csv
 from strive.tables.summary import SweepSummary, compared, summarise_sweep
-from strive.tables.sweep_tables import p_text
 from strive.tables.table import Table
 
 COMPONENTS: dict[str, Any] = {

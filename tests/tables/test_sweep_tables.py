@@ -12,17 +12,13 @@ from strive.statistics.factorial import Assumptions, Effect, Effects, Level, Une
 from strive.sweeps import table_spec
 from strive.sweeps.criterion import Criterion
 from strive.sweeps.plan import StoredChoice
-from strive.tables.sweep_tables import (
-    choice_table,
-    difference_table,
-    effect_table,
-    error_table,
-    hole_table,
-    level_table,
-    matrix,
-    matrix_keys,
-    p_text,
-)
+from strive.tables.choice_table import choice_table
+from strive.tables.difference_table import difference_table
+from strive.tables.effect_tables import effect_table, level_table
+from strive.tables.entries import p_text
+from strive.tables.error_table import error_table
+from strive.tables.hole_table import hole_table
+from strive.tables.matrix import matrix, matrix_keys
 from strive.tables.table import Table
 
 PAPERS = study_table(

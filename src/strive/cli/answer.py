@@ -190,7 +190,7 @@ def _legend(sweep: "SweepSummary", *, effects: bool, compared: bool, over_ledger
 
 
 def _effect(effect: "ComponentEffect", sweep: "SweepSummary") -> str:
-    from strive.tables.sweep_tables import p_is
+    from strive.tables.entries import p_is
 
     value, (low, high) = sweep.layout.value, effect.found.simultaneous
     form = f"+.{value.digits}f"
@@ -216,7 +216,8 @@ def _mean(condition: "Condition", sweep: "SweepSummary") -> str:
 def _compared(condition: "Condition", sweep: "SweepSummary") -> str:
     from strive.results.answer import shown_text
     from strive.sweeps.labels import in_sentence
-    from strive.tables.sweep_tables import decision_text, p_is, p_text
+    from strive.tables.condition_lines import decision_text
+    from strive.tables.entries import p_is, p_text
 
     value, found, judged = sweep.layout.value, condition.difference, condition.judgement
     start = f"{condition.label} against {in_sentence(condition.baseline)}"

@@ -20,8 +20,9 @@ from strive.statistics.inference import SIDE, Difference, Summary, Verdict
 from strive.sweeps.design import DesignName
 from strive.sweeps.labels import in_sentence
 from strive.sweeps.table_spec import Value
+from strive.tables.condition_lines import DEAD_PAIRS, LATER, STEPWISE, decision_text, ruled, simultaneous_level
+from strive.tables.entries import p_text
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import DEAD_PAIRS, LATER, STEPWISE, decision_text, p_text, ruled, simultaneous_level
 
 _NO_MEAN = "A missing, failed or diverged cell leaves its place without a mean."
 _NONE = "\N{EN DASH}"

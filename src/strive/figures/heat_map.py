@@ -13,8 +13,9 @@ from strive.figures.curves import subtitle
 from strive.figures.forest import span
 from strive.results.conditions import Condition
 from strive.sweeps.table_spec import Value
+from strive.tables.condition_lines import heading, marks_note, verdict_mark
+from strive.tables.matrix import matrix_keys
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import heading, marks_note, matrix_keys, verdict_mark
 
 _SIDE, _ROW, _MOST_CELL = 0.05, 0.36, 1.1
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f7fafd", style.COLOURS[0]])  # one hue, so grey shows the same

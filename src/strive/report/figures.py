@@ -13,8 +13,8 @@ from strive.report.html_table import Places
 from strive.report.svg import inline_svg, mark
 from strive.results.conditions import Condition
 from strive.sweeps.table_spec import Value
+from strive.tables.condition_lines import decision_text
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import decision_text
 
 _MOST_LINES = 60  # of a figure; more are the business of `strive figures`
 _MANY = 300  # cells, whose curves and seeds are not drawn a second time for a phone, which scrolls them

@@ -9,8 +9,10 @@ from strive.results.component_effects import ComponentEffect
 from strive.results.conditions import Condition
 from strive.statistics.inference import Verdict
 from strive.sweeps.table_spec import TableSpec
+from strive.tables.condition_lines import at_chance_note
+from strive.tables.entries import p_text
+from strive.tables.error_table import gap
 from strive.tables.summary import SweepSummary
-from strive.tables.sweep_tables import at_chance_note, gap, p_text
 from strive.tables.table import Entry, Table
 
 # Their lines are conditions or effects of components, whose numbers have shorter keys, or cells without numbers.

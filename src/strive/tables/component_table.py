@@ -5,14 +5,9 @@ from collections.abc import Sequence
 from strive.results.component_effects import ComponentEffect, ComponentEffects
 from strive.sweeps.design import DesignName
 from strive.sweeps.table_spec import TableSpec
-from strive.tables.sweep_tables import (
-    LATER,
-    STEPWISE,
-    assumptions_text,
-    bounded,
-    cut_notes,
-    p_text,
-)
+from strive.tables.condition_lines import LATER, STEPWISE
+from strive.tables.effect_tables import assumptions_text
+from strive.tables.entries import bounded, cut_notes, p_text
 from strive.tables.table import Column, Entry, Row, Table
 
 

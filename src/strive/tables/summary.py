@@ -29,20 +29,13 @@ from strive.statistics.factorial import Effects, factorial_effects
 from strive.sweeps.design import DesignName
 from strive.sweeps.labels import ARM, in_sentence
 from strive.sweeps.table_spec import TEST_ERROR, TableSpec, Value
+from strive.tables.choice_table import choice_table, chosen_by_test
 from strive.tables.component_table import component_table
-from strive.tables.sweep_tables import (
-    choice_table,
-    chosen_by_test,
-    compatible,
-    difference_table,
-    effect_table,
-    error_table,
-    gap,
-    hole_table,
-    level_table,
-    matrix,
-    matrix_keys,
-)
+from strive.tables.difference_table import difference_table
+from strive.tables.effect_tables import effect_table, level_table
+from strive.tables.error_table import compatible, error_table, gap
+from strive.tables.hole_table import hole_table
+from strive.tables.matrix import matrix, matrix_keys
 from strive.tables.table import Entry, Table
 
 _SEED, _VALUE = "the seed", "a value"  # columns beside those of knobs and components, as messages name them
