@@ -36,8 +36,8 @@ try:
     from allcnn.training import Training, cells_at_once, enter_execution
 except ModuleNotFoundError as missing:
     raise SystemExit(
-        f"error: {missing.name} is not installed; the project's src/ must be in PYTHONPATH, as in `make gpu-check`, and"
-        " docs/gpu.md explains how to install on a machine without network"
+        f"error: {missing.name} is not installed for {sys.executable}. `make .venv/ready` installs all that is needed,"
+        " docs/gpu.md says how without network; the project's src/ must be in PYTHONPATH, as in `make gpu-check`"
     ) from None
 
 FULL = "all_cnn_c"  # timed side by side
