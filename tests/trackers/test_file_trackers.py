@@ -120,7 +120,7 @@ def test_a_process_that_is_killed_is_started_again_and_shows_everything(sweep: F
         os.kill(process, signal.SIGKILL)
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         shown.show([second])
-    assert ["started again" in line for line in said] == [True]
+    assert ["restarting" in line for line in said] == [True]
     assert set(pd.read_csv(folder(sweep) / "history.csv")["cell"]) == {first, second}
 
 
