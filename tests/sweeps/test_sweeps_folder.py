@@ -42,6 +42,7 @@ NUM_CELLS = {
     "table3_small": 12 * 3,
     "table3_small_lr": 12 * 3,
     "table3_small_exact": 12 * 12,
+    "table3_small_exact_control": 3 * 2 * 12,
     "table3_small_exact_augmented": 12 * 2 * 5,
     "table3_small_exact_lr": 12 * 4 * 3,
     "table3_augmented": 12 * 5,
@@ -152,6 +153,10 @@ def test_every_choice_has_its_candidates_and_they_differ_in_seed_and_the_factor_
 
 def test_the_grid_is_the_union_of_the_tables_without_and_with_augmentation():
     assert ids("grid") == ids("table3") | ids("table3_augmented")
+
+
+def test_the_control_of_the_small_study_trains_no_cell_of_its_own():
+    assert ids("table3_small_exact_control") < ids("table3_small_exact")
 
 
 def test_the_norm_that_is_max_pooling_shares_its_cells_with_table3_lr():
