@@ -180,13 +180,15 @@ def test_cells_that_the_looks_do_without_are_not_called_missing(tmp_path: Path):
     for variant, error in (("base", 10.0), ("strided", 20.0)):
         for seed in range(6):
             known = seed < 2 - (variant == "strided")
-            sweep.cell({"model.variant": variant, "seed": seed}, error + seed if known else None)
+            later = {"status": "error", "cause": "no disk"} if seed == 5 and variant == "base" else {}
+            sweep.cell({"model.variant": variant, "seed": seed}, error + seed if known else None, **later)
     loaded = load_sweep("golden", [sweep.write()])
     declared_looks(loaded, declared_table(loaded)).write(sweep.runs / "sweeps" / "golden")
     html = page_of([summarise_sweep(load_sweep("golden", [sweep.runs]))])
     # The first look needs two seeds of each.
-    assert "3 of 12 cells done, 1 missing, 8 not needed by the looks so far" in html
-    assert "1 of 4 cells without a number: 1 missing.</strong> No look is taken" in html
+    assert "3 of 12 cells done, 1 error, 1 missing, 7 not needed by the looks so far" in html
+    assert "2 of 5 cells without a number: 1 error, 1 missing.</strong> No look is taken" in html
+    assert "no disk" in html
 
 
 def test_cells_without_a_number_come_first_with_their_causes(tmp_path: Path):

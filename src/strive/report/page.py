@@ -15,6 +15,7 @@ from strive.report.html_table import MOST_LINES, Places, web_table
 from strive.report.pictures import MOST_BYTES, Picture, pictures
 from strive.report.provenance import NumberProvenance, number_provenance, record_links, refs
 from strive.results.failures import FailureGroup, failure_groups, holes_note
+from strive.results.record_row import MISSING
 from strive.tables.costs import cost_table
 from strive.tables.latex_floats import floats
 from strive.tables.summary import SweepSummary
@@ -136,7 +137,7 @@ def _section(name: str, sweep: SweepSummary, room: int, folder: Path, url_of: Ca
         filters=_filters(sweep),
         first=[first, answer, *([_PagePictures(name=f"{name}-pictures", pictures=seen)] if seen else [])],
         further=[*rest[:split], *figures, *rest[split:]],
-        failures=failure_groups(cells[~cells["cell"].isin(list(sweep.not_needed))]),
+        failures=failure_groups(cells[[status != _NOT_NEEDED for status in _statuses(sweep)]]),
         holes_note=holes_note(looks=bool(sweep.not_needed)),
         problems=[problem for problem in sweep.problems if problem not in holes],
         records=records,
@@ -186,10 +187,10 @@ def _missing(statuses: Sequence[str]) -> str:
 
 
 def _statuses(sweep: SweepSummary) -> list[str]:
-    """Return how each cell of a sweep ended, or that the looks do without it so far."""
+    """Return how each cell of a sweep stands; of one that was not trained, whether the looks do without it so far."""
     cells = sweep.loaded.cells
     return [
-        _NOT_NEEDED if cell in sweep.not_needed and status != "done" else status
+        _NOT_NEEDED if cell in sweep.not_needed and status == MISSING else status
         for cell, status in zip(cells["cell"], cells["status"], strict=True)
     ]
 
