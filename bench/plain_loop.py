@@ -125,7 +125,7 @@ def measure_bare(
 ) -> tuple[float, list[float]]:  # fmt: skip
     """Train on one batch of noise: forward, backward and SGD of the net, channels_last, and nothing else.
 
-    Returns as `measure`. No loop on this net can be faster with these kernels.
+    Returns as `measure`.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)

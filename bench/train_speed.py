@@ -289,6 +289,8 @@ def _options() -> argparse.Namespace:
         parser.error(f"--steps must be at least {plain_loop.WINDOW}, --warmup and --rounds at least 1")
     if options.curves < 0 or options.curve_steps <= plain_loop.WINDOW:
         parser.error(f"--curves must be at least 0 and --curve-steps more than {plain_loop.WINDOW}")
+    if options.widths and (options.pairs or options.curves):
+        parser.error("--widths has a table of its own: leave --pairs and --curves out")
     if not options.data.exists():
         parser.error(f"--data={options.data} does not exist")
     if "all" in options.nets:
@@ -315,7 +317,7 @@ def main() -> None:
         _work(options)
         return
     options.data = options.data.absolute()
-    options.folder = unpacked(options.data)
+    options.folder = options.data if options.widths else unpacked(options.data)  # for the plain loops alone
     print(speed_table(options))
     pairs = _PAIRS if options.pairs else ""
     print(

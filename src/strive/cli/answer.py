@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the answer; return the exit code. Raises UsageError unless one sweep is meant."""
     from strive.cli.summaries import sweep_summaries, with_looks
-    from strive.results.decision import state_of
+    from strive.results.decision import decision_of
     from strive.tables.as_json import VERSION, answer_json, to_json
 
     try:
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     (sweep,) = with_looks(sweeps)
     if options.over_ledger:
         sweep = _over_ledger(sweep)
-    state = state_of(sweep.conditions, sweep.contradictions, sweep.components).value
+    state = decision_of(sweep.conditions, sweep.contradictions, sweep.components).value
     step = next_step(sweep)
     if options.json:
         print(to_json(answer_json(sweep, "ledger" if options.over_ledger else "table", step)))
@@ -95,21 +95,20 @@ def next_step(sweep: "SweepSummary") -> dict[str, Any] | None:
     """Return what would decide what is undecided: why, and the command as words, or None where none would."""
     from strive.cli.launch_command import launch_command
     from strive.cli.summaries import runs_of
-    from strive.results.decision import Decision, state_of, undecided
-    from strive.results.judged_lines import not_needed
+    from strive.results.decision import Decision, decision_of, undecided
 
     plan, cells = sweep.loaded.plan, sweep.loaded.cells
     runs = _short(runs_of(sweep))
-    state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
+    state = decision_of(sweep.conditions, sweep.contradictions, sweep.components)
     if state is Decision.decided:
         return None
     if sweep.contradictions:
         return {"why": "files contradict each other; put back what was changed", "command": None}
-    needed = ~cells["cell"].isin(list(not_needed(sweep.loaded, sweep.conditions)))
+    needed = ~cells["cell"].isin(list(sweep.not_needed))
     missing = int((needed & ~cells["status"].isin(["done", "diverged"])).sum())
     if missing:
         of = " that the looks need" if sweep.layout.looks is not None else ""
-        what = f"1 cell{of} has no result" if missing == 1 else f"{missing} cells{of} have no result"
+        what = f"{counted(missing, 'cell')}{of} {'has' if missing == 1 else 'have'} no result"
         return {"why": what, "command": launch_command(plan, runs, *(["hydra.sweeper.until=decided"] if of else []))}
     if state is Decision.incomplete:
         if (cells["status"][needed] == "diverged").any():
@@ -141,10 +140,10 @@ def _short(folder: Path) -> Path:
 
 def _lines(sweep: "SweepSummary", step: dict[str, Any] | None, *, over_ledger: bool) -> list[str]:
     from strive.plain_text import printable
-    from strive.results.decision import Decision, state_of, undecided
+    from strive.results.decision import Decision, decision_of, undecided
 
     compared = [condition for condition in sweep.conditions if condition.baseline]
-    state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
+    state = decision_of(sweep.conditions, sweep.contradictions, sweep.components)
     lines = [f"{sweep.title}: {sweep.loaded.question}" if sweep.loaded.question else sweep.title, sweep.answer, ""]
     effects = [effect for each in sweep.components for effect in each.effects]
     lines += [_legend(sweep, effects=bool(effects), compared=bool(compared), over_ledger=over_ledger)]

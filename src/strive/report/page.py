@@ -115,7 +115,7 @@ def render_report(
 
 
 def _section(name: str, sweep: SweepSummary, room: int, folder: Path, url_of: Callable[[Path], str]) -> _Section:
-    cells = sweep.loaded.cells
+    cells, statuses = sweep.loaded.cells, _statuses(sweep)
     records = record_links(sweep, folder)
     found = number_provenance(sweep, records, url_of)
     places, links = Places(), refs(found.groups)
@@ -132,12 +132,12 @@ def _section(name: str, sweep: SweepSummary, room: int, folder: Path, url_of: Ca
     return _Section(
         name=name,
         sweep=sweep,
-        count=_count_of(_statuses(sweep)),
-        without_number=_missing(_statuses(sweep)),
+        count=_count_of(statuses),
+        without_number=_missing(statuses),
         filters=_filters(sweep),
         first=[first, answer, *([_PagePictures(name=f"{name}-pictures", pictures=seen)] if seen else [])],
         further=[*rest[:split], *figures, *rest[split:]],
-        failures=failure_groups(cells[[status != _NOT_NEEDED for status in _statuses(sweep)]]),
+        failures=failure_groups(cells[[status != _NOT_NEEDED for status in statuses]]),
         holes_note=holes_note(looks=bool(sweep.not_needed)),
         problems=[problem for problem in sweep.problems if problem not in holes],
         records=records,

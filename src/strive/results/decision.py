@@ -15,7 +15,7 @@ class Decision(StrEnum):
     incomplete = auto()  # cells are missing, cannot be compared, or contradict each other
 
 
-def state_of(
+def decision_of(
     conditions: Sequence[Condition],
     contradictions: Sequence[str] = (),
     components: Sequence[ComponentEffects] = (),

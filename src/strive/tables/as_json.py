@@ -10,7 +10,7 @@ from typing import Any
 
 from strive.results.component_effects import ComponentEffect, effect_text
 from strive.results.conditions import Condition
-from strive.results.decision import Decision, state_of, undecided
+from strive.results.decision import Decision, decision_of, undecided
 from strive.results.line_look import LineLook
 from strive.tables.summary import SweepSummary
 from strive.tables.table import Entry, Table
@@ -30,7 +30,7 @@ def answer_json(sweep: SweepSummary, correction: str, next_step: Json | None) ->
     correction: for which comparisons the verdicts are corrected, table or ledger. next_step: what would decide it.
     """
     loaded, value = sweep.loaded, sweep.layout.value
-    state = state_of(sweep.conditions, sweep.contradictions, sweep.components)
+    state = decision_of(sweep.conditions, sweep.contradictions, sweep.components)
     open_ = [each.label for each in undecided(sweep.conditions, sweep.components)]
     return {
         "version": VERSION,

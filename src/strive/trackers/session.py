@@ -30,7 +30,7 @@ from strive.trackers.server import surroundings
 _ANSWER_SECONDS = 20.0  # for the process's first word on a busy machine, beside the time for an answer of the server
 _TOTAL_SECONDS = 60.0  # that the end may take; what is left then is for `strive sync`
 _LEAVE_SECONDS = 8.0  # that it may take after a signal: SLURM kills half a minute after it
-_QUIET_SECONDS = 3.0  # of waiting at the end before the user is told why
+_QUIET_SECONDS = 3.0  # how long it waits at the end before a line says for what
 _FIRST_SECONDS = 10.0  # the same before there was an answer: there may be no key, and nothing to wait for
 _NEWS = "sweeps/wandb.txt"  # in the runs folder: why W&B was not used when that was said last
 _AGAIN_SECONDS = 30.0  # before a process that ended by itself a second time is started again
